@@ -1,0 +1,251 @@
+"""Does gold rise with the proxy? The statistics of one run: pure functions of arrays, no I/O.
+
+    scores of a checkpoint ──average_by_prompt──▶ one value a prompt (N,) ──estimate──▶ mean with interval
+    first and last checkpoint, paired by prompt ──paired_change──▶ change, interval, verdict   (primary)
+    proxy (T, N), gold (T, N) ──rank_correlation──▶ Spearman ρ of the T means, p-value, interval   (second)
+    gold (T, N) ──count_falls──▶ steps on which mean gold fell
+
+Intervals are about the choice of prompts: the prompt is the sampling unit, and several samples of one prompt are
+averaged before anything else. None of them covers the variation between training runs. The primary figure is fixed
+here, before any run is seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+__all__ = [
+    "BOOTSTRAP_RESAMPLES",
+    "LEVEL",
+    "MAX_PERMUTATIONS",
+    "Change",
+    "Estimate",
+    "Falls",
+    "RankCorrelation",
+    "Verdict",
+    "average_by_prompt",
+    "count_falls",
+    "estimate",
+    "paired_change",
+    "permutation_p_value",
+    "rank_correlation",
+    "spearman",
+]
+
+FloatArray = NDArray[np.float64]
+
+LEVEL = 0.95
+"""Confidence level of every interval."""
+MAX_PERMUTATIONS = 400_000
+"""All T! orders are enumerated up to this many (T ≤ 9, about a second); beyond, this many are drawn."""
+BOOTSTRAP_RESAMPLES = 4_000
+"""Resamples of prompts behind the interval of ρ: its ends then move by about 0.01 between seeds."""
+_CONSTANT = 1e-12
+
+
+class Verdict(StrEnum):
+    """What a paired 95 % interval says about a change."""
+
+    ROSE = "rose"
+    FELL = "fell"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over prompts; the interval is null when fewer than two prompts leave it undefined."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Mean of last − first over prompts, and what its interval says."""
+
+    first: float
+    last: float
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class RankCorrelation:
+    """Spearman's ρ of two sequences of checkpoint means; null where it is undefined."""
+
+    rho: float | None
+    p_value: float | None
+    low: float | None
+    high: float | None
+    n_checkpoints: int
+    n_prompts: int
+    n_permutations: int
+    """Orders behind the p-value."""
+    exact: bool
+    """Whether those were all orders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Falls:
+    """Violations of monotonicity between neighbouring checkpoints."""
+
+    falls: int
+    """Steps on which the mean fell."""
+    clear_falls: int
+    """Those whose own paired 95 % interval lies below zero (not corrected for looking at several)."""
+    n_steps: int
+
+
+def average_by_prompt(prompt_ids: Sequence[Hashable], values: Sequence[float]) -> FloatArray:
+    """Average the samples of each prompt, so that a prompt counts once: (N,), in order of first appearance."""
+    groups: dict[Hashable, list[float]] = {}
+    for prompt_id, value in zip(prompt_ids, values, strict=True):
+        groups.setdefault(prompt_id, []).append(value)
+    return np.array([math.fsum(group) / len(group) for group in groups.values()])
+
+
+def estimate(values: FloatArray) -> Estimate:
+    """Mean of `values` (N,) with Student's interval: mean ± t(0.975, N−1) · s / √N."""
+    n = len(values)
+    if n == 0:
+        raise ValueError("a mean needs at least one prompt")
+    mean = float(np.mean(values))
+    if n == 1:
+        return Estimate(mean, None, None, n)
+    half_width = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    return Estimate(mean, mean - half_width, mean + half_width, n)
+
+
+def paired_change(first: FloatArray, last: FloatArray) -> Change:
+    """Change last − first, paired by prompt: both (N,), in the same order of prompts.
+
+    Student's interval of the N differences; what the prompts differ in by themselves cancels. `rose` or `fell`
+    when the interval leaves out zero, which is the two-sided paired t-test at 5 %.
+    """
+    if first.shape != last.shape:
+        raise ValueError(f"a paired change needs the same prompts twice, got {first.shape} and {last.shape}")
+    difference = estimate(last - first)
+    return Change(
+        first=float(np.mean(first)),
+        last=float(np.mean(last)),
+        mean=difference.mean,
+        low=difference.low,
+        high=difference.high,
+        n=difference.n,
+        verdict=_verdict(difference.low, difference.high),
+    )
+
+
+def _verdict(low: float | None, high: float | None) -> Verdict:
+    if low is not None and low > 0:
+        return Verdict.ROSE
+    if high is not None and high < 0:
+        return Verdict.FELL
+    return Verdict.UNDECIDED
+
+
+def spearman(x: FloatArray, y: FloatArray) -> float | None:
+    """Spearman's ρ: Pearson's correlation of the ranks, ties with their mean rank (Spearman, 1904).
+
+    None with fewer than two values, or when either sequence is constant and so has no order.
+    """
+    if len(x) < 2 or _is_constant(x) or _is_constant(y):
+        return None
+    return float(_rank_correlations(x[:, None], y[:, None])[0])
+
+
+def permutation_p_value(x: FloatArray, y: FloatArray, *, seed: int = 0) -> tuple[float | None, int, bool]:
+    """Two-sided p-value of ρ when every pairing of `x` with `y` is equally likely (Fisher; Pitman, 1937).
+
+    Returns the p-value, the number of orders behind it, and whether those were all. With few checkpoints it cannot
+    be small: three in perfect order have p = 1/3. It takes checkpoints as exchangeable, which training does not
+    make them: neighbours resemble each other, so any two trends correlate and p is too small.
+    """
+    if spearman(x, y) is None:
+        return None, 0, True
+    n_orders = math.factorial(len(x))
+    centred_x = _centred(stats.rankdata(x))
+    result = stats.permutation_test(
+        (_centred(stats.rankdata(y)),),
+        lambda ranks, axis: (ranks * centred_x).sum(axis=axis),  # ρ but for a constant factor
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=MAX_PERMUTATIONS,
+        batch=MAX_PERMUTATIONS // 20,
+        alternative="two-sided",
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue), min(n_orders, MAX_PERMUTATIONS), n_orders <= MAX_PERMUTATIONS
+
+
+def rank_correlation(proxy: FloatArray, gold: FloatArray, *, seed: int = 0) -> RankCorrelation:
+    """Spearman's ρ of mean proxy and mean gold over checkpoints: `proxy` and `gold` are (T, N).
+
+    The interval is the percentile bootstrap over prompts (Efron, 1979), the same prompts at every checkpoint.
+    Resampling adds noise to the order of close means, so the interval leans towards zero: it is a cautious one.
+    """
+    if proxy.shape != gold.shape:
+        raise ValueError(f"proxy and gold need the same checkpoints and prompts, got {proxy.shape}, {gold.shape}")
+    mean_proxy, mean_gold = proxy.mean(axis=1), gold.mean(axis=1)
+    p_value, n_permutations, exact = permutation_p_value(mean_proxy, mean_gold, seed=seed)
+    low, high = _bootstrap_rho(proxy, gold, seed)
+    n_checkpoints, n_prompts = proxy.shape
+    rho = spearman(mean_proxy, mean_gold)
+    return RankCorrelation(rho, p_value, low, high, n_checkpoints, n_prompts, n_permutations, exact)
+
+
+def _bootstrap_rho(proxy: FloatArray, gold: FloatArray, seed: int) -> tuple[float | None, float | None]:
+    n_checkpoints, n_prompts = proxy.shape
+    if n_checkpoints < 2 or n_prompts < 2:
+        return None, None
+    counts = np.random.default_rng(seed).multinomial(
+        n_prompts, np.full(n_prompts, 1 / n_prompts), size=BOOTSTRAP_RESAMPLES
+    )  # (R, N): how often each prompt is in each resample
+    rhos = _rank_correlations(proxy @ counts.T, gold @ counts.T)  # (R,)
+    rhos = rhos[np.isfinite(rhos)]
+    if len(rhos) < BOOTSTRAP_RESAMPLES / 2:
+        return None, None
+    low, high = np.quantile(rhos, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def count_falls(values: FloatArray) -> Falls:
+    """Count the steps from one checkpoint to the next on which the mean of `values` (T, N) fell."""
+    changes = [paired_change(before, after) for before, after in pairwise(values)]
+    return Falls(
+        falls=sum(change.mean < 0 for change in changes),
+        clear_falls=sum(change.verdict is Verdict.FELL for change in changes),
+        n_steps=len(changes),
+    )
+
+
+def _rank_correlations(x: FloatArray, y: FloatArray) -> FloatArray:
+    """ρ of each column of `x` and `y` (T, R): (R,), NaN where a column is constant."""
+    ranks_x, ranks_y = _centred(stats.rankdata(x, axis=0)), _centred(stats.rankdata(y, axis=0))
+    norm = np.sqrt((ranks_x**2).sum(axis=0) * (ranks_y**2).sum(axis=0))
+    with np.errstate(invalid="ignore"):
+        rhos: FloatArray = (ranks_x * ranks_y).sum(axis=0) / norm
+    return rhos
+
+
+def _centred(ranks: FloatArray) -> FloatArray:
+    centred: FloatArray = ranks - ranks.mean(axis=0)
+    return centred
+
+
+def _is_constant(values: FloatArray) -> bool:
+    """Rounding must not make an order out of equal means."""
+    return float(np.ptp(values)) <= _CONSTANT * max(1.0, float(np.max(np.abs(values))))
