@@ -1,0 +1,129 @@
+"""The embedded prompts keep what their README promises."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from functools import cache
+from itertools import combinations
+
+import pytest
+
+from reward_client.wire import QueryType
+from reward_trainer.prompts import Part, PromptRow, embedded_file, load_embedded
+
+PARTS: tuple[Part, ...] = ("train", "heldout")
+MAX_SIMILARITY = 0.45
+"""Jaccard similarity from which two prompts count as near-duplicates; the sets' closest pair lies below."""
+
+BREVITY = re.compile(r"\b(brief|briefly|short|(?<!this )sentences?|few words|single|one-line)\b", re.IGNORECASE)
+STOP_WORDS = re.compile(
+    r"\b(a|an|and|are|as|at|be|by|can|could|do|does|for|from|give|has|have|how|i|if|in|into|is|its?|me|my|name|of|on|one"
+    r"|or|should|so|some|somebody|someone|tell|that|the|their|they|to|was|what|when|where|which|who|why|with|would|your?)\b"
+)
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[PromptRow]:
+    return [row for part in PARTS for row in load_embedded(part)]
+
+
+@cache
+def subject(prompt: str) -> frozenset[str]:
+    """What a prompt is about: content words, cut to crude stems, of its sentences that do not ask for brevity."""
+    question, _, given = prompt.partition("### Input:")
+    sentences = re.split(r"(?<=[.?!])\s+", question)
+    kept = [sentence for sentence in sentences if not BREVITY.search(sentence)] or sentences
+    words = re.findall(r"\w+", STOP_WORDS.sub(" ", " ".join([*kept, given]).lower()))
+    return frozenset(word[:5] for word in words)
+
+
+def similarity(one: str, other: str) -> float:
+    """Jaccard similarity of what two prompts are about."""
+    a, b = subject(one), subject(other)
+    return len(a & b) / len(a | b)
+
+
+def near_duplicates(rows: list[PromptRow]) -> list[tuple[str, str, float]]:
+    pairs = ((a, b, similarity(a.prompt, b.prompt)) for a, b in combinations(rows, 2))
+    return [(a.prompt, b.prompt, value) for a, b, value in pairs if value > MAX_SIMILARITY]
+
+
+@pytest.mark.parametrize(("part", "at_least"), [("train", 190), ("heldout", 64)])
+def test_each_part_is_large_enough_and_balanced(part: Part, at_least: int) -> None:
+    rows = load_embedded(part)
+    counts = Counter(row.query_type for row in rows)
+
+    assert len(rows) >= at_least
+    assert all(counts[query_type] >= 0.4 * len(rows) for query_type in QueryType)
+
+
+def test_ids_are_unique_and_name_their_part(rows: list[PromptRow]) -> None:
+    assert len({row.id for row in rows}) == len(rows)
+    assert all(row.id.startswith(f"{part}-") for part in PARTS for row in load_embedded(part))
+
+
+def test_closed_ended_prompts_have_a_reference_of_full_sentences_and_open_ended_ones_none(
+    rows: list[PromptRow],
+) -> None:
+    for row in rows:
+        if row.query_type is QueryType.OPEN_ENDED:
+            assert row.reference is None, row.id
+        else:
+            assert row.reference is not None, row.id
+            assert 8 <= len(row.reference.split()) <= 40, row.id
+            assert row.reference[0].isupper() or row.reference[0].isdigit(), row.id
+            assert row.reference.rstrip('"')[-1] in ".?!", row.id
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_line_has_the_documented_fields_and_none_is_blank(part: Part) -> None:
+    for line in embedded_file(part).read_text(encoding="utf-8").splitlines():
+        fields = json.loads(line)
+        texts = [value for value in fields.values() if value is not None]
+
+        assert list(fields) == ["id", "prompt", "query_type", "reference", "topic"]
+        assert all(text and text == text.strip() for text in texts), fields["id"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_files_are_clean_utf_8(part: Part) -> None:
+    text = embedded_file(part).read_bytes().decode("utf-8")
+
+    assert text.endswith("}\n")
+    assert all(character.isprintable() for character in text.replace("\n", ""))
+
+
+def test_most_prompts_ask_for_a_short_answer(rows: list[PromptRow]) -> None:
+    for query_type in QueryType:
+        prompts = [row.prompt for row in rows if row.query_type is query_type]
+        short = [prompt for prompt in prompts if BREVITY.search(prompt)]
+
+        assert len(short) >= 0.8 * len(prompts)
+
+
+def test_topics_vary_in_both_parts(rows: list[PromptRow]) -> None:
+    for part in PARTS:
+        topics = Counter(row.topic for row in load_embedded(part))
+
+        assert len(topics) >= 15
+        assert max(topics.values()) <= 0.1 * sum(topics.values())
+
+
+def test_no_two_prompts_are_near_duplicates_between_or_inside_the_parts(rows: list[PromptRow]) -> None:
+    assert near_duplicates(rows) == []
+
+
+@pytest.mark.parametrize(
+    "paraphrase",
+    [
+        "Why does ice float on water? Be brief.",
+        "Explain in one sentence: why does ice float on water?",
+        "Reply in one short sentence. Why is ice floating on the water?",
+    ],
+)
+def test_a_training_prompt_in_other_words_would_be_noticed(rows: list[PromptRow], paraphrase: str) -> None:
+    copy = PromptRow("heldout-999", paraphrase, QueryType.CLOSED_ENDED, None, "science")
+
+    assert len(near_duplicates([*rows, copy])) == 1
