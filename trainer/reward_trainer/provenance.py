@@ -1,0 +1,52 @@
+"""What a run ran with: versions of packages, the commit, the machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["freeze", "git_commit", "versions"]
+
+_NAMED = ("glassbox-reward", "openrlhf", "deepspeed", "ray", "torch", "transformers", "vllm", "peft", "datasets")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that the figures of a run depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _NAMED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def freeze() -> str:
+    """Return every installed distribution as `name==version`, a line each."""
+    lines = {f"{dist.name}=={dist.version}" for dist in metadata.distributions() if dist.name}
+    return "\n".join(sorted(lines, key=str.lower)) + "\n"
+
+
+def git_commit() -> str | None:
+    """Return the commit of the source tree, `-dirty` when it has changes; None outside a repository."""
+    folder = Path(__file__).parent
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    return f"{commit}-dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed arguments
+            ["git", "-C", str(folder), *arguments],  # noqa: S607 - git is looked up on PATH
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,204 @@
+"""Train a policy with OpenRLHF against the reward service: arguments in, one call."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from typing import Any
+
+from reward_trainer import checks, train
+from reward_trainer.config import ESTIMATORS, PRESETS, Config, make_config
+from reward_trainer.errors import TrainerError
+from reward_trainer.prepare import prepare
+
+DESCRIPTION = """\
+Train a policy with the real OpenRLHF; every rollout gets its reward from the reward service.
+With a GPU OpenRLHF samples with vLLM; without one, with Transformers (small policies only).
+Everything about a run lies in its run directory; at the end the checkpoints are evaluated and reported."""
+
+EPILOG = """\
+examples:
+  python -m reward_service --gold demo-gold &                      the service, in another terminal
+  python trainer/run.py --reward-url http://127.0.0.1:8000         a small run of the embedded policy
+  python trainer/run.py --reward-url URL --preset paper --policy Qwen/Qwen2.5-0.5B-Instruct --prompts my.jsonl
+  python trainer/run.py --reward-url URL --recipe li --seed 7      an ablation: length alone
+  python trainer/run.py --reward-url URL --dry-run                 check everything, print OpenRLHF's command
+  python trainer/run.py --resume --run-dir runs/NAME               go on after a stop
+  python trainer/run.py --reward-url URL -- --actor.entropy_coef 0.001     what stands after -- goes to OpenRLHF
+
+Flags of OpenRLHF must be written in full: it accepts abbreviations, and a cut-off name then means another setting.
+docs/training.md explains the settings and maps those of the paper."""
+
+EXIT_FAILED = 1
+EXIT_STOPPED = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    arguments = vars(_parser().parse_args(argv))
+    resume, dry_run, preset = (arguments.pop(name) for name in ("resume", "dry_run", "preset"))
+    given = {name: value for name, value in arguments.items() if value is not None}
+    try:
+        config = _config(given, preset, resume=resume)
+        return _dry_run(config) if dry_run else _run(config, resume=resume)
+    except TrainerError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _config(given: dict[str, Any], preset: str, *, resume: bool) -> Config:
+    if resume:
+        if "run_dir" not in given:
+            raise TrainerError("--resume needs --run-dir: which run shall go on?")
+        return train.resumed_config(given["run_dir"], given)
+    if "reward_url" not in given:
+        raise TrainerError("--reward-url is missing: where does the reward service listen?")
+    given.setdefault("run_dir", f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{given.get('recipe', 'rer')}")
+    return make_config(preset, given)
+
+
+def _run(config: Config, *, resume: bool) -> int:
+    plan = prepare(config, checks.service_info(config.reward_url), checks.hardware())
+    for note in plan.notes:
+        _say(f"note: {note}")
+    _say(f"run directory: {plan.run.path}")
+    _say(f"{len(plan.training)} training prompts, {len(plan.heldout)} held out; recipe {config.recipe}")
+    try:
+        train.train(plan, _say, resume=resume)
+    except train.Stopped:
+        _say(f"stopped; go on with: python trainer/run.py --resume --run-dir {plan.run.path}")
+        return EXIT_STOPPED
+    _say(f"training done; checkpoints of steps {plan.run.saved_steps()} in {plan.run.checkpoints}")
+    return train.evaluate(plan.run) if config.evaluate else 0
+
+
+def _dry_run(config: Config) -> int:
+    plan = prepare(config, checks.service_info(config.reward_url), checks.hardware())
+    print(shlex.join(["python", "-m", "openrlhf.cli.train_ppo_ray", *plan.command()]))
+    print(f"# {plan.rollout_engine}", file=sys.stderr)
+    return 0
+
+
+def _say(line: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {line}", flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python trainer/run.py",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _what(parser.add_argument_group("what is trained, and on what"))
+    _reward(parser.add_argument_group("the reward"))
+    _how(parser.add_argument_group("how it is trained (defaults come from the preset)"))
+    _where(parser.add_argument_group("the run"))
+    parser.add_argument(
+        "raw_flags", nargs="*", metavar="-- OPENRLHF FLAGS", help="after --: flags for OpenRLHF, as they are"
+    )
+    return parser
+
+
+def _what(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--policy",
+        metavar="MODEL",
+        help="smollm2-135m-instruct (embedded, default), a folder, or a Hugging Face id",
+    )
+    group.add_argument(
+        "--prompts", metavar="SOURCE", help="embedded (default), FILE.jsonl, FILE.json, or a Hugging Face dataset"
+    )
+    group.add_argument(
+        "--heldout", metavar="SOURCE", help="held-out prompts; else a share of --prompts is held out"
+    )
+    group.add_argument("--prompt-column", metavar="NAME", help="field with the prompt (default: prompt)")
+    group.add_argument("--reference-column", metavar="NAME", help="field with the reference (default: reference)")
+    group.add_argument(
+        "--query-type-column", metavar="NAME", help="field with the query type (default: query_type)"
+    )
+    group.add_argument(
+        "--system-prompt", metavar="TEXT", help="put before each prompt (default: the template's own)"
+    )
+    group.add_argument(
+        "--max-prompt-tokens", type=int, metavar="N", help="longer prompts are refused (default: 1024)"
+    )
+
+
+def _reward(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--reward-url", metavar="URL", help="where the reward service listens")
+    group.add_argument("--recipe", metavar="NAME", help="which reward; GET /info lists them (default: rer)")
+    group.add_argument(
+        "--recipe-override",
+        dest="recipe_overrides",
+        action=_KeyValue,
+        nargs="+",
+        metavar="K=V",
+        help="parameters of the recipe for this run",
+    )
+    group.add_argument(
+        "--gold",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="also log the gold reward at each step (default: no; the evaluation uses it anyway)",
+    )
+
+
+def _how(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--preset", choices=sorted(PRESETS), default="demo", help="settings to start from (default: demo)"
+    )
+    group.add_argument("--estimator", choices=ESTIMATORS, help="how advantages are estimated")
+    group.add_argument("--steps", type=int, metavar="N", help="batches of rollouts, each followed by training")
+    group.add_argument("--save-every", type=int, metavar="N", help="steps between two checkpoints")
+    group.add_argument("--learning-rate", type=float, metavar="X")
+    group.add_argument("--prompts-per-step", type=int, metavar="N")
+    group.add_argument("--samples-per-prompt", type=int, metavar="N")
+    group.add_argument(
+        "--train-batch-size", type=int, metavar="N", help="rollouts an optimizer step (default: all)"
+    )
+    group.add_argument("--micro-batch-size", type=int, metavar="N", help="rollouts a forward pass")
+    group.add_argument("--max-new-tokens", type=int, metavar="N", help="longest response")
+    group.add_argument("--temperature", type=float, metavar="X")
+    group.add_argument("--kl-coefficient", type=float, metavar="X", help="0 leaves the reference policy out")
+    group.add_argument("--lora-rank", type=int, metavar="N", help="0 trains all weights")
+    group.add_argument("--seed", type=int, metavar="N", help="default: 42")
+
+
+def _where(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--run-dir", metavar="DIR", help="default: runs/TIME-RECIPE")
+    group.add_argument("--resume", action="store_true", help="go on with the run in --run-dir, with its settings")
+    group.add_argument("--dry-run", action="store_true", help="check everything, print OpenRLHF's command, stop")
+    group.add_argument(
+        "--no-evaluate", dest="evaluate", action="store_false", default=None, help="only train; evaluate later"
+    )
+    group.add_argument(
+        "--tensorboard", dest="tensorboard_dir", metavar="DIR", help="default: tensorboard in the run directory"
+    )
+    group.add_argument(
+        "--wandb", dest="wandb_project", metavar="PROJECT", help="also log to Weights & Biases (WANDB_API_KEY)"
+    )
+
+
+class _KeyValue(argparse.Action):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        pairs = dict(getattr(namespace, self.dest) or {})
+        for text in values:
+            key, equals, value = text.partition("=")
+            if not equals or not key:
+                parser.error(f"{option} takes NAME=VALUE, got {text!r}")
+            pairs[key] = value
+        setattr(namespace, self.dest, pairs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
