@@ -71,9 +71,7 @@ def _accepted(response: httpx.Response) -> httpx.Response:
 
 
 def _gave_up(outcome: _Outcome, url: str, attempts: int, elapsed_s: float) -> RewardUnavailableError:
-    cause = (
-        _describe(outcome) if isinstance(outcome, httpx.Response) else f"{type(outcome).__name__}: {outcome}"
-    )
+    cause = _describe(outcome) if isinstance(outcome, httpx.Response) else f"{type(outcome).__name__}: {outcome}"
     error = RewardUnavailableError(
         f"no reward from {url} after {attempts} attempt(s) in {elapsed_s:.1f} s; last cause: {cause}. "
         "Is the service up? Try GET /readyz."

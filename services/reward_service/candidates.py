@@ -1,0 +1,79 @@
+"""From what a caller sent to what can be scored: a complete candidate, or what is wrong with the item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from reward_client.wire import ChatMessage, FieldError, Item, ItemError, QueryType, QueryTypeSource
+from reward_service.errors import TooLargeError
+
+__all__ = ["Candidate", "candidate", "check_lengths"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One response to score, with everything its reward depends on."""
+
+    messages: tuple[ChatMessage, ...]
+    response: str
+    reference: str | None
+    query_type: QueryType
+    query_type_source: QueryTypeSource
+    id: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+def candidate(
+    item: Item, query_type_default: QueryType | None, flags: Sequence[str] = ()
+) -> Candidate | ItemError:
+    """Settle the query type of `item` and check that its branch of the reward has what it needs.
+
+    Given wins. Without one, no reference means open-ended; with a reference it takes a default, because a
+    reference alone says nothing: in the published data every row has one, and half are open-ended.
+    """
+    query_type, source = _query_type(item, query_type_default)
+    if query_type is None:
+        return ItemError(
+            field="query_type",
+            message="is needed when there is a reference: open_ended or closed_ended (or set query_type_default)",
+        )
+    if query_type is QueryType.CLOSED_ENDED and item.reference is None:
+        return ItemError(field="reference", message="is needed for a closed_ended item")
+    messages = _messages(item)
+    if not any(message.role == "user" and message.content.strip() for message in messages):
+        return ItemError(field="prompt", message="has no user text")
+    return Candidate(
+        messages=messages,
+        response=item.response,
+        reference=item.reference,
+        query_type=query_type,
+        query_type_source=source,
+        id=item.id,
+        flags=tuple(flags),
+    )
+
+
+def check_lengths(texts: Iterable[tuple[int, str, str]], max_chars: int) -> None:
+    """Raise TooLargeError naming every (item, field, text) longer than `max_chars` characters."""
+    errors = [
+        FieldError(item=item, field=field, message=f"has {len(text)} characters, at most {max_chars} are read")
+        for item, field, text in texts
+        if len(text) > max_chars
+    ]
+    if errors:
+        raise TooLargeError(f"{len(errors)} text(s) are too long", errors)
+
+
+def _query_type(item: Item, default: QueryType | None) -> tuple[QueryType | None, QueryTypeSource]:
+    if item.query_type is not None:
+        return item.query_type, "given"
+    if item.reference is None:
+        return QueryType.OPEN_ENDED, "default"
+    return default, "default"
+
+
+def _messages(item: Item) -> tuple[ChatMessage, ...]:
+    if isinstance(item.prompt, str):
+        return (ChatMessage(role="user", content=item.prompt),)
+    return tuple(item.prompt)

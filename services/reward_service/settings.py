@@ -1,0 +1,60 @@
+"""Every setting and limit of the service, with its unit and reason; the one place that reads the environment.
+
+Each field is also a variable `REWARD_<NAME>` and, where `--help` lists it, an option on the command line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["EMBEDDED_ENCODER", "NO_MODEL", "Settings"]
+
+EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
+"""The encoder that ships as a Python package, so that no hub is needed."""
+
+NO_MODEL = "none"
+"""Switches a model off."""
+
+
+class Settings(BaseSettings):
+    """Settings, in the order a person would ask for them."""
+
+    model_config = SettingsConfigDict(env_prefix="REWARD_", extra="ignore", frozen=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on; loopback, because there is no authentication yet."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """TCP port; 0 takes a free one and prints it."""
+    encoder: str = EMBEDDED_ENCODER
+    """Relevance encoder: the embedded one, a Hugging Face id (`facebook/contriever`), a folder, or `none`."""
+    gold: str = "demo-gold"
+    """Gold reward model: the embedded demo model, a Hugging Face id, a folder, or `none`."""
+    default_recipe: str = "rer"
+    """Recipe of requests that name none."""
+    recipes_dir: Path | None = None
+    """Folder with recipes of your own (`NAME.yaml`); a name given there wins."""
+    device: str | None = None
+    """Torch device of the models; CUDA when there is one, else the CPU."""
+    torch_threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads for the models; torch's own choice when unset. Lower it where a trainer shares the cores."""
+
+    max_body_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
+    """Bytes of one request body: bounds what parsing can cost before anything is known about the caller."""
+    max_items: Annotated[int, Field(ge=1)] = 4096
+    """Items of one request: larger batches gain nothing, and keep others waiting."""
+    max_text_chars: Annotated[int, Field(ge=1)] = 200_000
+    """Characters of one text: the encoder reads its last 512 tokens, but words are counted in all of it."""
+    max_waiting_items: Annotated[int, Field(ge=1)] = 65_536
+    """Texts waiting for one model, beyond which new requests are told to come back."""
+    max_batch_items: Annotated[int, Field(ge=1)] = 1024
+    """Texts handed to a model in one go; the model sorts them by length and splits further by tokens."""
+    load_wait_s: Annotated[float, Field(ge=0)] = 150.0
+    """Seconds that OpenRLHF's requests are held while models load: its client does not survive a refusal."""
+    ready_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds within which the forward pass behind `GET /readyz` must be done."""
+    log_level: str = "info"
+    """uvicorn's log level."""
