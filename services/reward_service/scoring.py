@@ -29,10 +29,11 @@ from reward_client.wire import (
     ScoreReply,
     TimingMs,
 )
-from reward_service.batching import Done, ModelWorker
+from reward_service.batching import ModelWorker
 from reward_service.candidates import Candidate
 from reward_service.errors import InvalidRequestError, ModelError
 from reward_service.models.base import Exchange, GoldModel, TextEncoder
+from reward_service.models.gold import GoldScoreError, shared_base_notice
 from reward_service.whitebox.features import length_incentive, repetition_penalty, similarity
 from reward_service.whitebox.recipe import Factor, Recipe
 from reward_service.whitebox.text import clean_response, prompt_text, words
@@ -82,6 +83,13 @@ class _Embedded:
     model_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    scores: Mapping[int, float | ItemError]
+    queue_s: float = 0.0
+    model_s: float = 0.0
+
+
 class Scorer:
     """Scores jobs with the models it was given; None stands for a model that the operator switched off."""
 
@@ -98,11 +106,9 @@ class Scorer:
         prepared = await asyncio.to_thread(_prepare_all, job)
         good = [p for p in prepared if isinstance(p, _Prepared)]
         embedded, judged = await asyncio.gather(_embed(encoder, good), _judge(gold, good))
-        gold_scores = iter(judged.results)
+        scored = (_result(p, job.recipe, embedded.vectors, judged.scores.get(i)) for i, p in enumerate(good))
         results = [
-            ItemResult(reward=None, error=entry)
-            if isinstance(entry, ItemError)
-            else _result(entry, job.recipe, embedded.vectors, next(gold_scores) if wants_gold else None)
+            ItemResult(reward=None, error=entry) if isinstance(entry, ItemError) else next(scored)
             for entry in prepared
         ]
         _refuse_failed_items(job, results)
@@ -126,9 +132,8 @@ class Scorer:
         if gold is None:
             return []
         encoder = self._encoder.model if self._encoder else None
-        shared = encoder is not None and gold.encoder_base == encoder.id
-        note = f"gold and relevance share their base ({gold.encoder_base}): gold is not independent evidence here"
-        return [*gold.notices, note] if shared else list(gold.notices)
+        shared = shared_base_notice(gold, encoder.id) if encoder else None
+        return [*gold.notices, shared] if shared else list(gold.notices)
 
     def _models_for(self, recipe: Recipe, *, wants_gold: bool) -> tuple[EncoderWorker | None, GoldWorker | None]:
         if recipe.uses(*_RELEVANCE) and self._encoder is None:
@@ -197,17 +202,28 @@ async def _embed(encoder: EncoderWorker | None, prepared: Sequence[_Prepared]) -
     return _Embedded(dict(zip(texts, done.results, strict=True)), done.queue_s, done.model_s)
 
 
-async def _judge(gold: GoldWorker | None, prepared: Sequence[_Prepared]) -> Done[float]:
+async def _judge(gold: GoldWorker | None, prepared: Sequence[_Prepared]) -> _Judged:
+    """Score every exchange; one that the model cannot score gets its reason, and costs the others nothing."""
     if gold is None:
-        return Done([], 0.0, 0.0)
-    return await gold.submit([Exchange(p.candidate.messages, p.candidate.response) for p in prepared])
+        return _Judged({})
+    exchanges = {i: Exchange(p.candidate.messages, p.candidate.response) for i, p in enumerate(prepared)}
+    failed: dict[int, ItemError] = {}
+    try:
+        done = await gold.submit(list(exchanges.values()))
+    except GoldScoreError as exc:
+        failed = {i: ItemError(field="response", message=f"gold: {why}") for i, why in exc.reasons.items()}
+        exchanges = {i: exchange for i, exchange in exchanges.items() if i not in failed}
+        done = await gold.submit(list(exchanges.values()))
+    return _Judged({**failed, **dict(zip(exchanges, done.results, strict=True))}, done.queue_s, done.model_s)
 
 
 def _result(
-    prepared: _Prepared, recipe: Recipe, vectors: Mapping[str, Vector], gold_score: float | None
+    prepared: _Prepared, recipe: Recipe, vectors: Mapping[str, Vector], gold_score: float | ItemError | None
 ) -> ItemResult:
     """Combine what is known of one item; a number that is not finite becomes the item's error."""
     candidate = prepared.candidate
+    if isinstance(gold_score, ItemError):
+        return _failed(candidate, gold_score)
     values = dict(prepared.values)
     for factor, (text, response) in prepared.pairs.items():
         values[factor] = similarity(vectors[text], vectors[response], recipe.similarity)
@@ -217,7 +233,8 @@ def _result(
     reward = 0.0 if zero else recipe.combine(candidate.query_type, values)
     broken = [name for name, value in [("reward", reward), *values.items()] if not math.isfinite(value)]
     if broken:
-        return _failed(candidate, broken)
+        message = f"{', '.join(broken)} is not a finite number"
+        return _failed(candidate, ItemError(field="response", message=message))
     return ItemResult(
         reward=reward,
         gold_reward=gold_score,
@@ -229,8 +246,7 @@ def _result(
     )
 
 
-def _failed(candidate: Candidate, broken: Sequence[str]) -> ItemResult:
-    error = ItemError(field="response", message=f"{', '.join(broken)} is not a finite number")
+def _failed(candidate: Candidate, error: ItemError) -> ItemResult:
     return ItemResult(reward=None, id=candidate.id, flags=list(candidate.flags), error=error)
 
 

@@ -23,7 +23,9 @@ NO_MODEL = "none"
 class Settings(BaseSettings):
     """Settings, in the order a person would ask for them."""
 
-    model_config = SettingsConfigDict(env_prefix="REWARD_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="REWARD_", extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
 
     host: str = "127.0.0.1"
     """Address to listen on; loopback, because there is no authentication yet."""

@@ -1,0 +1,245 @@
+"""Dirty text made clean: from what a trainer decodes (templates, special tokens) to messages and a response.
+
+    query  = [left-truncated] rendered prompt + response + end token      prompt = rendered prompt, whole
+
+    split_query    the response: what follows the longest end of `prompt` that `query` begins with
+                   (a prompt may have been cut on the left, so this is never query[len(prompt):])
+    parse_prompt   the messages, by the template whose marks the prompt carries
+    clean          both, with flags that say what was done: `truncated`, `special_tokens_removed`, …
+
+Templates known: ChatML (Qwen, SmolLM), Llama 3, Llama 2 and Mistral, Alpaca; anything else is one user turn.
+An end token is no word of the response, and a system prompt that a template adds by itself is no part of the
+conversation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reward_client.wire import ChatMessage
+
+__all__ = ["CleanExchange", "clean", "parse_prompt", "split_query"]
+
+Messages = tuple[ChatMessage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CleanExchange:
+    """A conversation and a response without marks, and an account of what was done to get there."""
+
+    messages: Messages
+    response: str
+    flags: tuple[str, ...]
+    """`truncated`: no end token. `special_tokens_removed`: the response held some besides the end token.
+    `text_after_end`: the response went on after its end token, which was cut. `split_by_mark`: prompt and query
+    did not overlap, and the template's last assistant mark decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    name: str
+    mark: re.Pattern[str]
+    """Found in a prompt of this template and in no other."""
+    parse: Callable[[str], Messages]
+    assistant: str
+    """What stands right before a response."""
+    ends: tuple[str, ...]
+    """Tokens that end a response."""
+    specials: re.Pattern[str]
+    """Tokens that are marks, not words, wherever they stand."""
+
+
+def clean(query: str, prompt: str | None) -> CleanExchange:
+    """Take apart what OpenRLHF posts: `query` (prompt + response) and the rendered `prompt`.
+
+    Clients from before `prompts` existed send None: then the query's last assistant mark separates the two.
+
+    Raises:
+        ValueError: nothing shows where in `query` the response begins.
+    """
+    if prompt is None:
+        prompt = _rendered_prompt(query)
+    template = _template_of(prompt)
+    raw, by_mark = split_query(query, prompt, template.assistant)
+    response, ended, rest = _cut_at_end(raw, template.ends)
+    bare = template.specials.sub("", response)
+    flags = [
+        *(["truncated"] if not ended else []),
+        *(["special_tokens_removed"] if bare != response else []),
+        *(["text_after_end"] if template.specials.sub("", rest).strip() else []),
+        *(["split_by_mark"] if by_mark else []),
+    ]
+    return CleanExchange(parse_prompt(prompt), bare.strip() if template is _LLAMA2 else bare, tuple(flags))
+
+
+def split_query(query: str, prompt: str, assistant_mark: str = "") -> tuple[str, bool]:
+    """The response within `query`, and whether only `assistant_mark` showed where it begins.
+
+    Raises:
+        ValueError: neither an overlap with `prompt` nor the mark is there.
+    """
+    if query.startswith(prompt):
+        return query[len(prompt) :], False
+    bare = _LEADING.sub("", query)
+    if overlap := _overlap(_LEADING.sub("", prompt), bare):
+        return bare[overlap:], False
+    if assistant_mark and assistant_mark in query:
+        return query.rpartition(assistant_mark)[2], True
+    raise ValueError("does not begin with the prompt, nor with an end of it")
+
+
+def parse_prompt(prompt: str) -> Messages:
+    """The turns of a rendered prompt, without the system prompts that templates add by themselves."""
+    messages = _template_of(prompt).parse(prompt)
+    return tuple(m for m in messages if not (m.role == "system" and _is_default_system(m.content)))
+
+
+_LEADING = re.compile(r"\A(?:<s>|<bos>|<\|begin_of_text\|>|<\|endoftext\|>|\ufffd|\s)+")
+"""What a tokenizer may put, or leave of a character cut in two, before the first whole word."""
+
+_MIN_OVERLAP = 16
+"""Characters of a cut prompt that must be left for the split to be trusted; fewer may coincide by chance."""
+
+_MAX_PROBES = 64
+"""Places tried: real prompts hold the same 16 characters a few times at most."""
+
+
+def _overlap(prompt: str, query: str) -> int:
+    """Length of the longest suffix of `prompt` that is a prefix of `query`; 0 when none is long enough."""
+    if query.startswith(prompt):
+        return len(prompt)
+    probe, start = query[:_MIN_OVERLAP], -1
+    for _ in range(_MAX_PROBES):
+        start = prompt.find(probe, start + 1)
+        if start < 0 or len(prompt) - start < _MIN_OVERLAP:
+            break
+        if query.startswith(prompt[start:]):
+            return len(prompt) - start
+    return 0
+
+
+def _cut_at_end(text: str, ends: tuple[str, ...]) -> tuple[str, bool, str]:
+    """`text` up to its first end token, whether there was one, and what follows it."""
+    first = re.search("|".join(map(re.escape, ends)), text)
+    if first is None:
+        return text, False, ""
+    return text[: first.start()], True, text[first.end() :]
+
+
+# Templates ------------------------------------------------------------------------------------------------------
+
+_CHATML_TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(<\|im_end\|>|\Z)", re.DOTALL)
+_LLAMA3_TURN = re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n(.*?)(<\|eot_id\|>|\Z)", re.DOTALL)
+_LLAMA2_TURN = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=(?:</s>)?\s*(?:<s>)?\s*\[INST\]|\Z)", re.DOTALL)
+_LLAMA2_SYSTEM = re.compile(r"<<SYS>>(.*?)<</SYS>>", re.DOTALL)
+_ALPACA_TURN = re.compile(
+    r"### Instruction:\n(.*?)\s*### Response:[ \n]?(.*?)(?=(?:</s>)?\s*### Instruction:|\Z)", re.DOTALL
+)
+
+_ROLES = {"user": "user", "human": "user", "assistant": "assistant", "system": "system", "ipython": "tool"}
+
+
+def _turn(role: str, content: str) -> ChatMessage:
+    return ChatMessage.model_validate({"role": _ROLES.get(role, role), "content": content})
+
+
+def _from_turns(turn: re.Pattern[str]) -> Callable[[str], Messages]:
+    """Parser of a template with a mark for each turn; an assistant turn left open is the response to come."""
+
+    def parse(prompt: str) -> Messages:
+        turns = list(turn.finditer(prompt))
+        if turns and turns[-1][1] == "assistant" and not turns[-1][3]:
+            turns.pop()
+        return tuple(_turn(match[1], match[2]) for match in turns)
+
+    return parse
+
+
+def _parse_llama2(prompt: str) -> Messages:
+    messages: list[ChatMessage] = []
+    for user, assistant in _LLAMA2_TURN.findall(prompt):
+        if system := _LLAMA2_SYSTEM.search(user):
+            messages.append(_turn("system", system[1].strip()))
+        messages.append(_turn("user", _LLAMA2_SYSTEM.sub("", user).strip()))
+        if assistant.strip():
+            messages.append(_turn("assistant", assistant.replace("</s>", "").strip()))
+    return tuple(messages)
+
+
+def _parse_alpaca(prompt: str) -> Messages:
+    """`### Input:` stays in the user's text, as in the data; a preamble is the template's, not the user's."""
+    messages: list[ChatMessage] = []
+    for user, assistant in _ALPACA_TURN.findall(prompt):
+        messages.append(_turn("user", user))
+        if assistant.strip():
+            messages.append(_turn("assistant", assistant.replace("</s>", "").strip()))
+    return tuple(messages)
+
+
+_END_TOKENS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>", "<eos>", "<end_of_turn>")
+_BRACKETED = (
+    r"<\|(?:im_start|im_end|endoftext|begin_of_text|end_of_text|start_header_id|end_header_id|eot_id|eom_id"
+    r"|finetune_right_pad_id)\|>"
+)
+
+
+def _parse_plain(prompt: str) -> Messages:
+    return (_turn("user", re.sub(r"\A(?:<s>|<bos>|<\|begin_of_text\|>)|(?:</s>|<eos>)\Z", "", prompt)),)
+
+
+_CHATML = _Template(
+    "chatml",
+    re.compile(r"<\|im_start\|>"),
+    _from_turns(_CHATML_TURN),
+    "<|im_start|>assistant\n",
+    ("<|im_end|>", "<|endoftext|>"),
+    re.compile(_BRACKETED),
+)
+_LLAMA3 = _Template(
+    "llama3",
+    re.compile(r"<\|start_header_id\|>"),
+    _from_turns(_LLAMA3_TURN),
+    "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    ("<|eot_id|>", "<|end_of_text|>", "<|eom_id|>"),
+    re.compile(_BRACKETED),
+)
+_LLAMA2 = _Template(
+    "llama2", re.compile(r"\[INST\]"), _parse_llama2, "[/INST]", ("</s>",), re.compile(r"</?s>|\[/?INST\]")
+)
+_ALPACA = _Template(
+    "alpaca",
+    re.compile(r"### Instruction:\n"),
+    _parse_alpaca,
+    "### Response:",
+    ("</s>", "<|endoftext|>", "<|im_end|>", "<|end_of_text|>"),
+    re.compile(rf"</?s>|{_BRACKETED}"),
+)
+_PLAIN = _Template("plain", re.compile(""), _parse_plain, "", _END_TOKENS, re.compile(_BRACKETED))
+
+
+def _template_of(prompt: str) -> _Template:
+    return next(t for t in (_CHATML, _LLAMA3, _LLAMA2, _ALPACA, _PLAIN) if t.mark.search(prompt))
+
+
+_DEFAULT_SYSTEMS = (
+    re.compile(r"You are a helpful(?:,? and harmless)?(?: AI)? assistant\.?"),
+    re.compile(r"You are a helpful AI assistant named SmolLM, trained by Hugging Face\.?"),
+    re.compile(r"You are Qwen, created by Alibaba Cloud\. You are a helpful assistant\.?"),
+    re.compile(r"(?:Cutting Knowledge Date: .*\n)?Today Date: .*"),
+    re.compile(r"Below is an instruction that describes a task.*", re.DOTALL),
+)
+"""System prompts that templates insert when the conversation has none (SmolLM2, Qwen, Llama 3, Alpaca)."""
+
+
+def _rendered_prompt(query: str) -> str:
+    """The prompt within `query`, up to and with its template's last assistant mark."""
+    mark = _template_of(query).assistant
+    if not mark or mark not in query:
+        raise ValueError("holds no mark that separates prompt and response; send the prompt too")
+    return query.rpartition(mark)[0] + mark
+
+
+def _is_default_system(content: str) -> bool:
+    return any(pattern.fullmatch(content.strip()) for pattern in _DEFAULT_SYSTEMS)

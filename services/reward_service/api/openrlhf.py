@@ -1,0 +1,262 @@
+"""POST /get_reward: OpenRLHF's protocol, from its one-sample posts of today to the batches of older releases.
+
+    {"query": [prompt + response], "prompts": [prompt], "labels": [label]}
+    200 {"rewards": [0.41], "scores": [0.08], "extra_logs": {"length_incentive": [0.62], …}, "notices": […]}
+
+What to compute stands in the URL, because the body has no room: `?recipe=rer&max_response_tokens=128&gold=true`.
+`scores` are rewards mapped from the recipe's range to [0, 1] and clipped; OpenRLHF filters by them. `extra_logs`
+has one key set per URL, all floats, because OpenRLHF reads the keys of one sample and expects them of all.
+While models load, requests are held: this client takes a refusal for the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from reward_client.wire import AnyQueryType, FieldError, Item, ItemError, ItemResult, QueryType, ScoreReply
+from reward_service.api.body import parse, read_body
+from reward_service.api.canonical import CleanExchange, clean
+from reward_service.api.context import Context, ContextDep
+from reward_service.api.score import PROBLEMS
+from reward_service.candidates import Candidate, candidate, check_lengths
+from reward_service.errors import InvalidRequestError, NotReadyError, TooLargeError
+from reward_service.scoring import Job
+from reward_service.whitebox.recipe import Factor, Recipe
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["OpenRLHF"])
+
+
+class OpenRlhfRequest(BaseModel):
+    """What OpenRLHF 0.5 to 0.11 posts; keys that a later release may add are left alone."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    query: list[str] | str
+    """Prompt and response, as the tokenizer decodes them, special tokens included."""
+    prompts: list[str] | str | None = None
+    """The rendered prompts, whole."""
+    labels: list[Any] | Any = None
+    """Per sample: null, a reference as plain text, or `{"reference", "query_type", "id"}` as an object or its JSON."""
+
+
+class Label(BaseModel):
+    """The label column when it carries more than a reference."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reference: str | None = None
+    query_type: AnyQueryType | None = None
+    id: str | None = None
+
+
+class OpenRlhfReply(BaseModel):
+    """Parallel lists, in the order of the request."""
+
+    rewards: list[float]
+    scores: list[float] = Field(description="rewards mapped to [0, 1] by the recipe's range, clipped")
+    extra_logs: dict[str, list[float]]
+    notices: list[str] = []
+
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenRlhfRequest"}}},
+    }
+}
+
+
+@router.post("/get_reward", response_model=OpenRlhfReply, responses=PROBLEMS, openapi_extra=_BODY)
+async def get_reward(request: Request, context: ContextDep) -> Response:
+    """For `--reward.remote_url http://HOST:PORT/get_reward?recipe=rer&max_response_tokens=128`."""
+    return await _answer(request, context, run=None)
+
+
+@router.post("/r/{run}/get_reward", response_model=OpenRlhfReply, responses=PROBLEMS, openapi_extra=_BODY)
+async def get_reward_of_run(run: str, request: Request, context: ContextDep) -> Response:
+    """The same, with the rewards attributed to a training run."""
+    return await _answer(request, context, run=run)
+
+
+async def _answer(request: Request, context: Context, run: str | None) -> Response:
+    body = parse(OpenRlhfRequest, await read_body(request, context.settings.max_body_bytes))
+    recipe, gold, default = _wishes(request, context)
+    samples = await asyncio.to_thread(_samples, body, context.settings.max_items, context.settings.max_text_chars)
+    if not samples:
+        return _json(OpenRlhfReply(rewards=[], scores=[], extra_logs={}))
+    await _hold_while_loading(context)
+    entries = [_entry(sample, default) for sample in samples]
+    job = Job(entries, recipe, gold=gold, path=_path)
+    reply = await context.score(job, protocol="openrlhf", run=run)
+    return _json(_reply(reply, recipe, with_gold=gold or recipe.uses(Factor.GOLD)))
+
+
+def _json(reply: OpenRlhfReply) -> Response:
+    return Response(reply.model_dump_json(), media_type="application/json")
+
+
+# What the URL asks for ---------------------------------------------------------------------------------------
+
+_OWN_PARAMETERS = {"recipe", "gold", "query_type_default"}
+
+
+def _wishes(request: Request, context: Context) -> tuple[Recipe, bool, QueryType | None]:
+    """Recipe with its overrides, whether gold is wanted, and the default query type."""
+    parameters = dict(request.query_params)
+    overrides = {key: _literal(value) for key, value in parameters.items() if key not in _OWN_PARAMETERS}
+    recipe = context.recipes.get(parameters.get("recipe", context.settings.default_recipe), overrides)
+    gold = _parameter("gold", bool, parameters.get("gold", "false"))
+    given = parameters.get("query_type_default")
+    default = _parameter("query_type_default", AnyQueryType, given) if given is not None else None
+    return recipe, gold, default or recipe.query_type_default
+
+
+def _parameter(name: str, kind: Any, value: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as exc:
+        message = exc.errors()[0]["msg"]
+        raise InvalidRequestError(f"{name}={value!r} in the URL: {message}", [_field(name, message)]) from exc
+
+
+def _literal(value: str) -> Any:
+    """Numbers, lists and null as JSON writes them; anything else is text."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+# From posted lists to candidates -----------------------------------------------------------------------------
+
+Sample = tuple[CleanExchange, Label] | ItemError
+
+
+def _samples(body: OpenRlhfRequest, max_items: int, max_chars: int) -> list[Sample]:
+    queries = _listed(body.query)
+    if len(queries) > max_items:
+        raise TooLargeError(f"{len(queries)} samples, at most {max_items} fit one request")
+    prompts = _parallel("prompts", body.prompts, len(queries))
+    labels = _parallel("labels", body.labels, len(queries))
+    check_lengths(_texts(queries, prompts, labels), max_chars)
+    return [_sample(*row) for row in zip(queries, prompts, labels, strict=True)]
+
+
+def _sample(query: str, prompt: str | None, label: Any) -> Sample:
+    try:
+        exchange = clean(query, prompt)
+    except ValueError as exc:
+        return ItemError(field="query", message=str(exc))
+    try:
+        return exchange, _label(label)
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        where = ".".join(map(str, ("labels", *error["loc"])))
+        return ItemError(field=where, message=error["msg"])
+
+
+def _label(value: Any) -> Label:
+    """Null and "" say nothing; an object with one of our keys is ours; all else is a reference in plain words."""
+    if value is None or value == "":
+        return Label()
+    decoded = _literal(value) if isinstance(value, str) else value
+    if isinstance(decoded, dict) and decoded.keys() & Label.model_fields.keys():
+        return Label.model_validate(decoded)
+    return Label(reference=value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _entry(sample: Sample, default: QueryType | None) -> Candidate | ItemError:
+    if isinstance(sample, ItemError):
+        return sample
+    exchange, label = sample
+    if not exchange.messages:
+        return ItemError(field="prompts", message="holds no turn that can be read")
+    item = Item(prompt=list(exchange.messages), response=exchange.response, **label.model_dump())
+    return candidate(item, default, exchange.flags)
+
+
+def _listed(value: list[Any] | Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _parallel(name: str, value: list[Any] | Any, n: int) -> list[Any]:
+    """`value` as a list of `n`; None stands for n times nothing. Raises InvalidRequestError."""
+    if value is None:
+        return [None] * n
+    values = _listed(value)
+    if len(values) != n:
+        message = f"has {len(values)} entries, query has {n}"
+        raise InvalidRequestError(f"{name} {message}", [_field(name, message)])
+    return values
+
+
+def _texts(
+    queries: Sequence[str], prompts: Sequence[Any], labels: Sequence[Any]
+) -> Iterable[tuple[int, str, str]]:
+    for name, values in (("query", queries), ("prompts", prompts), ("labels", labels)):
+        yield from ((i, f"{name}.{i}", value) for i, value in enumerate(values) if isinstance(value, str))
+
+
+_BODY_FIELDS = {"prompt": "prompts", "response": "query", "query": "query", "prompts": "prompts"}
+
+
+def _path(index: int, name: str) -> str:
+    """`labels.3.reference`, `query.3`, …: where in the posted lists an item's field stands."""
+    own, _, rest = name.partition(".")
+    field = _BODY_FIELDS.get(own)
+    if field is not None:
+        return f"{field}.{index}"
+    return f"labels.{index}.{rest if own == 'labels' else name}".rstrip(".")
+
+
+def _field(name: str, message: str) -> FieldError:
+    return FieldError(field=name, message=message)
+
+
+async def _hold_while_loading(context: Context) -> None:
+    try:
+        async with asyncio.timeout(context.settings.load_wait_s):
+            for worker in context.workers:
+                await worker.loaded()
+    except TimeoutError as exc:
+        raise NotReadyError("models are still loading", retry_after_s=5.0) from exc
+
+
+# From results to parallel lists ------------------------------------------------------------------------------
+
+
+def _reply(reply: ScoreReply, recipe: Recipe, *, with_gold: bool) -> OpenRlhfReply:
+    low, high = recipe.bounds()
+    rewards = [result.reward for result in reply.results if result.reward is not None]
+    logs = [_logs(result, recipe, with_gold=with_gold) for result in reply.results]
+    return OpenRlhfReply(
+        rewards=rewards,
+        scores=[min(1.0, max(0.0, (reward - low) / (high - low))) for reward in rewards],
+        extra_logs={key: [log[key] for log in logs] for key in logs[0]},
+        notices=reply.notices,
+    )
+
+
+def _logs(result: ItemResult, recipe: Recipe, *, with_gold: bool) -> dict[str, float]:
+    """Floats under names that OpenRLHF does not use itself. An empty response logs relevance 0."""
+    features = result.features
+    logs = {
+        "length_incentive": features.length_incentive or 0.0,
+        "repetition_penalty": features.repetition_penalty or 0.0,
+        "closed_ended": float(result.query_type is QueryType.CLOSED_ENDED),
+        "truncated": float("truncated" in result.flags),
+        "empty": float("empty" in result.flags),
+    }
+    if recipe.uses(Factor.QUERY_RELEVANCE, Factor.REFERENCE_RELEVANCE):
+        logs["relevance"] = features.query_relevance or features.reference_relevance or 0.0
+    if with_gold and result.gold_reward is not None:
+        logs["gold_reward"] = result.gold_reward
+    return logs

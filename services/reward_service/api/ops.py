@@ -1,0 +1,110 @@
+"""GET /healthz, /readyz, /metrics, /info: what operators and trainers ask before and while they rely on us."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import APIRouter, Response
+
+from reward_client.wire import ChatMessage, Info, LimitsInfo, ModelInfo, Problem, RecipeInfo
+from reward_service.api.context import Context, ContextDep
+from reward_service.errors import GlassboxError, NotReadyError
+from reward_service.models.base import Exchange, GoldModel, TextEncoder
+from reward_service.whitebox.recipe import Factor, Recipe
+
+__all__ = ["router", "service_version"]
+
+router = APIRouter(tags=["operations"])
+
+_LIBRARIES = ("glassbox-reward", "torch", "transformers", "sentence-transformers", "numpy", "regex", "fastapi")
+_FIXED = {"name", "description"}
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process is alive and its event loop turns."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", responses={503: {"model": Problem}})
+async def readyz(context: ContextDep) -> dict[str, str]:
+    """Every model is loaded, and a real forward pass through each works right now."""
+    try:
+        async with asyncio.timeout(context.settings.ready_timeout_s):
+            await asyncio.gather(*_probes(context))
+    except TimeoutError as exc:
+        seconds = context.settings.ready_timeout_s
+        raise NotReadyError(f"no forward pass within {seconds:g} s", retry_after_s=5.0) from exc
+    except NotReadyError:
+        raise
+    except GlassboxError as exc:
+        raise NotReadyError(f"a forward pass failed: {exc}", retry_after_s=5.0) from exc
+    return {"status": "ready"}
+
+
+def _probes(context: Context) -> list[asyncio.Task[object]]:
+    """One forward pass through each model."""
+    probes: list[asyncio.Task[object]] = []
+    if context.encoder is not None:
+        probes.append(asyncio.create_task(context.encoder.submit(["ready?"])))
+    if context.gold is not None:
+        exchange = Exchange((ChatMessage(role="user", content="Ready?"),), "Yes.")
+        probes.append(asyncio.create_task(context.gold.submit([exchange])))
+    return probes
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(context: ContextDep) -> Response:
+    """Prometheus' text format."""
+    return Response(context.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/info")
+async def info(context: ContextDep) -> Info:
+    """Recipes, models, limits, versions."""
+    settings = context.settings
+    encoder = context.encoder.model if context.encoder else None
+    gold = context.gold.model if context.gold else None
+    return Info(
+        version=service_version(),
+        default_recipe=settings.default_recipe,
+        recipes=[_recipe_info(recipe) for recipe in context.recipes],
+        relevance=_model_info(encoder, []) if encoder else None,
+        gold=_model_info(gold, context.scorer.notices()) if gold else None,
+        limits=LimitsInfo(
+            max_body_bytes=settings.max_body_bytes,
+            max_items=settings.max_items,
+            max_text_chars=settings.max_text_chars,
+        ),
+        versions={library: _version(library) for library in _LIBRARIES},
+    )
+
+
+def _recipe_info(recipe: Recipe) -> RecipeInfo:
+    return RecipeInfo(
+        name=recipe.name,
+        hash=recipe.hash,
+        description=recipe.description.strip(),
+        reward_range=recipe.bounds(),
+        calibrated_for=recipe.calibrated_for,
+        needs_encoder=recipe.uses(Factor.QUERY_RELEVANCE, Factor.REFERENCE_RELEVANCE),
+        needs_gold=recipe.uses(Factor.GOLD),
+        parameters=recipe.model_dump(mode="json", exclude=_FIXED),
+    )
+
+
+def _model_info(model: TextEncoder | GoldModel, notices: list[str]) -> ModelInfo:
+    return ModelInfo(id=model.id, revision=model.revision, device=model.device, notices=notices)
+
+
+def service_version() -> str:
+    """The version of this distribution."""
+    return _version("glassbox-reward")
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,65 @@
+"""POST /score: the native protocol, `reward_client.wire` as it stands."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from reward_client.wire import Item, Problem, ScoreReply, ScoreRequest
+from reward_service.api.body import parse, read_body
+from reward_service.api.context import ContextDep
+from reward_service.candidates import candidate, check_lengths
+from reward_service.errors import TooLargeError
+from reward_service.scoring import Job
+from reward_service.settings import Settings
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["score"])
+
+PROBLEMS: dict[int | str, dict[str, object]] = {
+    status: {"model": Problem, "content": {"application/problem+json": {}}} for status in (413, 422, 429, 500, 503)
+}
+
+
+@router.post(
+    "/score",
+    response_model=ScoreReply,
+    responses=PROBLEMS,
+    summary="Score a batch of (prompt, response)",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ScoreRequest"}}},
+        }
+    },
+)
+async def score(request: Request, context: ContextDep) -> Response:
+    """One reward per item, in order, each taken apart. The request is scored whole or refused whole."""
+    body = parse(ScoreRequest, await read_body(request, context.settings.max_body_bytes))
+    _check_limits(body, context.settings)
+    recipe = context.recipes.get(body.recipe or context.settings.default_recipe, body.recipe_overrides)
+    default = body.query_type_default or recipe.query_type_default
+    job = Job(
+        entries=[candidate(item, default) for item in body.items],
+        recipe=recipe,
+        gold=body.gold,
+        on_item_error=body.on_item_error,
+    )
+    reply = await context.score(job, protocol="score", run=body.run, step=body.step)
+    return Response(reply.model_dump_json(), media_type="application/json")
+
+
+def _check_limits(body: ScoreRequest, settings: Settings) -> None:
+    if len(body.items) > settings.max_items:
+        raise TooLargeError(f"{len(body.items)} items, at most {settings.max_items} fit one request")
+    texts = ((i, f"items.{i}.{field}", text) for i, item in enumerate(body.items) for field, text in _texts(item))
+    check_lengths(texts, settings.max_text_chars)
+
+
+def _texts(item: Item) -> list[tuple[str, str]]:
+    prompt = (
+        [("prompt", item.prompt)]
+        if isinstance(item.prompt, str)
+        else [(f"prompt.{turn}.content", message.content) for turn, message in enumerate(item.prompt)]
+    )
+    return [*prompt, ("response", item.response), ("reference", item.reference or "")]

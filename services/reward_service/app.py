@@ -1,0 +1,108 @@
+"""The one place that wires: settings in, application out. The lifespan nests what must be closed again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import torch
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from pydantic.json_schema import models_json_schema
+
+from reward_client.wire import ScoreRequest
+from reward_service.api import openrlhf, ops, page, problems, score
+from reward_service.api.context import Context
+from reward_service.api.middleware import MeasureRequests
+from reward_service.batching import ModelWorker
+from reward_service.metrics import Metrics
+from reward_service.models.base import GoldModel, TextEncoder
+from reward_service.models.encoder import load_encoder
+from reward_service.models.load_gold import load_gold
+from reward_service.recipebook import RecipeBook
+from reward_service.scoring import EncoderWorker, GoldWorker, Scorer
+from reward_service.settings import NO_MODEL, Settings
+
+__all__ = ["create_app"]
+
+EncoderLoader = Callable[[Settings], TextEncoder]
+GoldLoader = Callable[[Settings], GoldModel]
+
+
+def create_app(
+    settings: Settings,
+    *,
+    encoder_loader: EncoderLoader = lambda settings: load_encoder(settings.encoder, settings.device),
+    gold_loader: GoldLoader = lambda settings: load_gold(settings.gold, settings.device),
+) -> FastAPI:
+    """The service as an ASGI application. The loaders are the seam where tests put models of their own."""
+    recipes = RecipeBook.load(settings.recipes_dir)
+    recipes.get(settings.default_recipe)
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if settings.torch_threads is not None:
+            torch.set_num_threads(settings.torch_threads)
+        async with AsyncExitStack() as stack:
+            encoder: EncoderWorker | None = None
+            gold: GoldWorker | None = None
+            if settings.encoder != NO_MODEL:
+                encoder = await stack.enter_async_context(_encoder_worker(settings, encoder_loader, metrics))
+            if settings.gold != NO_MODEL:
+                gold = await stack.enter_async_context(_gold_worker(settings, gold_loader, metrics))
+            app.state.context = Context(settings, recipes, encoder, gold, Scorer(encoder, gold), metrics)
+            yield
+
+    app: FastAPI = FastAPIOffline(
+        title="Glassbox",
+        summary="A reward you can see through.",
+        version=ops.service_version(),
+        lifespan=lifespan,
+    )
+    problems.install(app)
+    for router in (score.router, openrlhf.router, ops.router, page.router):
+        app.include_router(router)
+    app.add_middleware(MeasureRequests, metrics=metrics)
+    _describe_bodies(app)
+    return app
+
+
+def _encoder_worker(settings: Settings, loader: EncoderLoader, metrics: Metrics) -> EncoderWorker:
+    return ModelWorker(
+        "encoder",
+        lambda: loader(settings),
+        lambda model, texts: list(model.embed(texts)),
+        max_batch_items=settings.max_batch_items,
+        max_waiting_items=settings.max_waiting_items,
+        observer=metrics,
+    )
+
+
+def _gold_worker(settings: Settings, loader: GoldLoader, metrics: Metrics) -> GoldWorker:
+    return ModelWorker(
+        "gold",
+        lambda: loader(settings),
+        lambda model, exchanges: model.score(exchanges),
+        max_batch_items=settings.max_batch_items,
+        max_waiting_items=settings.max_waiting_items,
+        observer=metrics,
+    )
+
+
+def _describe_bodies(app: FastAPI) -> None:
+    """Put the bodies that routes parse themselves into the OpenAPI document."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = generate()
+            bodies = [(ScoreRequest, "validation"), (openrlhf.OpenRlhfRequest, "validation")]
+            _, definitions = models_json_schema(bodies, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+            for name, definition in definitions["$defs"].items():
+                schema["components"]["schemas"].setdefault(name, definition)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

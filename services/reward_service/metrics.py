@@ -1,0 +1,84 @@
+"""What the service tells Prometheus; one registry per application, so that tests and replicas do not share."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from reward_client.wire import ScoreReply
+
+__all__ = ["Metrics"]
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150)
+_ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+class Metrics:
+    """The metrics, by name; every label has few values, and none of them is a caller's text."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "glassbox_requests_total",
+            "Requests by route and status.",
+            ["route", "status"],
+            registry=self._registry,
+        )
+        self._latency = Histogram(
+            "glassbox_request_seconds", "Time to answer.", ["route"], buckets=_SECONDS, registry=self._registry
+        )
+        self._items = Counter(
+            "glassbox_items_total",
+            "Items by protocol, recipe and outcome.",
+            ["protocol", "recipe", "outcome"],
+            registry=self._registry,
+        )
+        self._reward = Histogram(
+            "glassbox_reward",
+            "Rewards by recipe.",
+            ["recipe"],
+            buckets=(-1, 0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10),
+            registry=self._registry,
+        )
+        self._batch_items = Histogram(
+            "glassbox_batch_items", "Items of one model call.", ["model"], buckets=_ITEMS, registry=self._registry
+        )
+        self._batch_requests = Histogram(
+            "glassbox_batch_requests",
+            "Requests that shared a model call.",
+            ["model"],
+            buckets=_ITEMS,
+            registry=self._registry,
+        )
+        self._model_seconds = Counter(
+            "glassbox_model_seconds_total", "Time inside models.", ["model"], registry=self._registry
+        )
+        self._waiting = Gauge(
+            "glassbox_waiting_items", "Items that wait for a model.", ["model"], registry=self._registry
+        )
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """A request got its answer."""
+        self._requests.labels(route, str(status)).inc()
+        self._latency.labels(route).observe(seconds)
+
+    def scored(self, protocol: str, reply: ScoreReply) -> None:
+        """A request was scored."""
+        recipe = reply.recipe.name
+        for reward in reply.rewards:
+            self._items.labels(protocol, recipe, "error" if reward is None else "scored").inc()
+            if reward is not None:
+                self._reward.labels(recipe).observe(reward)
+
+    def batch_done(self, worker: str, items: int, requests: int, seconds: float) -> None:
+        """A model call took `seconds` over `items` of `requests`."""
+        self._batch_items.labels(worker).observe(items)
+        self._batch_requests.labels(worker).observe(requests)
+        self._model_seconds.labels(worker).inc(seconds)
+
+    def waiting(self, worker: str, items: int) -> None:
+        """So many items wait for a model now."""
+        self._waiting.labels(worker).set(items)
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self._registry)
