@@ -1,0 +1,44 @@
+"""Numbers for people: as many decimals as their interval supports, and a real minus sign."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["decimals_for", "interval", "percent", "plain", "signed"]
+
+_MAX_DECIMALS = 6
+
+
+def decimals_for(low: float | None, high: float | None, default: int = 3) -> int:
+    """Decimals that show two significant digits of the interval's half-width."""
+    if low is None or high is None or high <= low:
+        return default
+    return min(_MAX_DECIMALS, max(0, 1 - math.floor(math.log10((high - low) / 2))))
+
+
+def plain(value: float | None, decimals: int = 2) -> str:
+    """`−0.25`; a dash when there is no value."""
+    if value is None:
+        return "–"
+    text = f"{value:.{decimals}f}"
+    is_zero = not text.strip("-0.")
+    return text.removeprefix("-") if is_zero else text.replace("-", "−")
+
+
+def signed(value: float | None, decimals: int = 2) -> str:
+    """`+0.25`, `−0.25`, and `0.00` without a sign."""
+    text = plain(value, decimals)
+    return f"+{text}" if value is not None and value > 0 and text.strip("0.") else text
+
+
+def interval(low: float | None, high: float | None, *, with_sign: bool = False) -> str:
+    """`0.10 to 0.30`; a dash when there is none."""
+    if low is None or high is None:
+        return "–"
+    show, decimals = (signed if with_sign else plain), decimals_for(low, high)
+    return f"{show(low, decimals)} to {show(high, decimals)}"
+
+
+def percent(share: float) -> str:
+    """`12 %`."""
+    return f"{100 * share:.0f} %"

@@ -1,0 +1,177 @@
+"""Draw panels with matplotlib, without a screen: SVG for the report, PNG for everything else.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; lines differ in marker too, so the figures
+survive a black-and-white printer. Text in the SVG stays text, in the reader's own font.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from reward_trainer.evidence.panels import Line, Panel, Role
+
+__all__ = ["draw", "to_png", "to_svg"]
+
+_COLOURS: dict[Role, str] = {
+    "proxy": "#0072B2",
+    "gold": "#B85000",
+    "open_ended": "#007A5A",
+    "closed_ended": "#A8487F",
+    "neutral": "#3A4652",
+}
+_MARKERS: dict[Role, str] = {"proxy": "o", "gold": "D", "open_ended": "^", "closed_ended": "s", "neutral": "o"}
+_INK, _FAINT, _GRID = "#1F2933", "#5F6B76", "#E3E7EB"
+_SIZE = (4.5, 3.0)
+"""Inches. Small on purpose: a panel fills the width of a phone, so its text stays readable."""
+_FONTS = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', 'DejaVu Sans', sans-serif"
+_STYLE = {
+    "font.size": 9.5,
+    "axes.edgecolor": "#9AA5B1",
+    "axes.linewidth": 0.8,
+    "axes.labelcolor": _FAINT,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "glassbox",  # the same figure gives the same file
+}
+_LABEL_GAP = 0.075
+"""Fraction of the axes that two labels keep between them."""
+
+
+def to_svg(panel: Panel) -> str:
+    """Return `panel` as an SVG document."""
+    with _drawn(panel) as figure:
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return re.sub(r"'DejaVu Sans'", _FONTS, buffer.getvalue())
+
+
+def to_png(panel: Panel) -> bytes:
+    """Return `panel` as a PNG image."""
+    with _drawn(panel) as figure:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@contextmanager
+def _drawn(panel: Panel) -> Iterator[Figure]:
+    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+        yield draw(panel)
+
+
+def draw(panel: Panel) -> Figure:
+    """Draw `panel` on a figure of its own."""
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _dress(axes, panel)
+    for line in panel.lines:
+        _draw_path(axes, line) if panel.point_labels else _draw_line(axes, line)
+    _fit(axes, panel)
+    figure.draw_without_rendering()  # labels are placed where the axes have ended up
+    if panel.point_labels:
+        _label_points(axes, panel.lines[0], panel.point_labels)
+    elif len(panel.lines) > 1:
+        _label_ends(axes, panel.lines)
+    return figure
+
+
+def _dress(axes: Axes, panel: Panel) -> None:
+    title = {"loc": "left", "color": _INK, "fontsize": 11, "fontweight": "bold"}
+    axes.set_title(panel.title, pad=20 if panel.note else 8, **title)  # type: ignore[arg-type]
+    if panel.note:
+        axes.annotate(
+            panel.note,
+            (0, 1),
+            (0, 6),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=_FAINT,
+            fontsize=8.5,
+        )
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+
+
+def _draw_line(axes: Axes, line: Line) -> None:
+    colour = _COLOURS[line.role]
+    if line.y_interval:
+        low, high = zip(*line.y_interval, strict=True)
+        axes.fill_between(line.x, low, high, color=colour, alpha=0.16, linewidth=0)
+    axes.plot(line.x, line.y, color=colour, marker=_MARKERS[line.role], markersize=4.5, linewidth=1.8)
+
+
+def _draw_path(axes: Axes, line: Line) -> None:
+    colour = _COLOURS[line.role]
+    y_reach, x_reach = _reach(line.y, line.y_interval), _reach(line.x, line.x_interval)
+    axes.errorbar(line.x, line.y, y_reach, x_reach, fmt="none", ecolor=colour, alpha=0.3, elinewidth=1.2)
+    axes.plot(line.x, line.y, color=colour, marker=_MARKERS[line.role], markersize=5, linewidth=1.2)
+
+
+def _reach(values: Sequence[float], bounds: Sequence[tuple[float, float]] | None) -> Any:
+    """Distances from a value to its bounds, as matplotlib wants them: (2, T)."""
+    if bounds is None:
+        return None
+    pairs = list(zip(values, bounds, strict=True))
+    return [[v - low for v, (low, _) in pairs], [high - v for v, (_, high) in pairs]]
+
+
+def _fit(axes: Axes, panel: Panel) -> None:
+    if "step" in panel.x_label:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.margins(x=0.06, y=0.12)
+    if panel.is_share:
+        axes.set_ylim(-0.03, 1.03)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if panel.limit:
+        value, name = panel.limit
+        axes.axhline(value, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)))
+        axes.annotate(name, (0, value), (4, -11), xycoords=("axes fraction", "data"), textcoords="offset points",
+                      color=_FAINT, fontsize=8.5)  # fmt: skip
+        axes.set_ylim(0, value * 1.08)
+
+
+def _label_ends(axes: Axes, lines: Sequence[Line]) -> None:
+    """Name each line at its right end, apart from each other."""
+    ends = sorted(((_in_axes(axes, line.x[-1], line.y[-1])[1], line) for line in lines), key=lambda end: end[0])
+    heights = [height for height, _ in ends]
+    for i, j in itertools.pairwise(range(len(heights))):
+        heights[j] = max(heights[j], heights[i] + _LABEL_GAP)
+    for height, (_, line) in zip(heights, ends, strict=True):
+        axes.annotate(line.label, (1.0, height), (2, 0), xycoords="axes fraction", textcoords="offset points",
+                      va="center", color=_COLOURS[line.role], fontsize=9, fontweight="bold")  # fmt: skip
+
+
+def _label_points(axes: Axes, line: Line, labels: Sequence[str]) -> None:
+    """Name the first point, the last, and those between that have room."""
+    places = [_in_axes(axes, x, y) for x, y in zip(line.x, line.y, strict=True)]
+    last = len(places) - 1
+    taken: list[tuple[float, float]] = []
+    for index in [last, 0, *range(1, last)]:
+        if all(abs(places[index][0] - x) > 0.05 or abs(places[index][1] - y) > 0.08 for x, y in taken):
+            taken.append(places[index])
+            weight = "bold" if index in (0, last) else "normal"
+            axes.annotate(labels[index], (line.x[index], line.y[index]), (5, 5), textcoords="offset points",
+                          color=_INK, fontsize=8.5, fontweight=weight)  # fmt: skip
+
+
+def _in_axes(axes: Axes, x: float, y: float) -> tuple[float, float]:
+    place = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+    return float(place[0]), float(place[1])

@@ -1,0 +1,187 @@
+"""The report of one run: `report.html`, its figures as PNG, and the responses in AlpacaEval's format.
+
+    python -m reward_trainer.report --run-dir runs/NAME
+
+draws them again from `evaluation.json` and `evaluation/`, without a model and without the service. The page is one
+file: no script, no outside asset, figures inline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from reward_trainer.errors import TrainerError
+from reward_trainer.evidence import numbers
+from reward_trainer.evidence.alpaca_eval import model_outputs
+from reward_trainer.evidence.evaluation import Evaluation, read_evaluation
+from reward_trainer.evidence.excerpts import choose_excerpts
+from reward_trainer.evidence.panels import Panel, panels
+from reward_trainer.evidence.records import EvaluatedResponse, EvaluationError, find_finished, step_name
+from reward_trainer.metrics import read_metrics
+from reward_trainer.rundir import replace_text
+
+__all__ = ["main", "render", "write_report"]
+
+REPORT_NAME = "report.html"
+_TEMPLATE = "report.html.j2"
+_LONGEST_VALUE = 2000
+"""Characters of one setting that the page shows."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure on the page."""
+
+    panel: Panel
+    source: str
+    """A `data:` address."""
+
+
+def write_report(run: Path) -> Path:
+    """Write the page, the plots and the AlpacaEval files of the evaluated `run`; return the path of the page."""
+    evaluation = read_evaluation(run)
+    first, last = (_responses(run, evaluation.checkpoints[i].step) for i in (0, -1))
+    sections = panels(evaluation, read_metrics(run / "metrics.jsonl"))
+    _write_plots(run / "plots", sections)
+    _write_alpaca_eval(run, evaluation, first, last)
+    page = render(evaluation, sections, first, last, json.loads((run / "config.json").read_text(encoding="utf-8")))
+    replace_text(run / REPORT_NAME, page)
+    return run / REPORT_NAME
+
+
+def render(
+    evaluation: Evaluation,
+    sections: Mapping[str, Sequence[Panel]],
+    first: Sequence[EvaluatedResponse],
+    last: Sequence[EvaluatedResponse],
+    config: Mapping[str, Any],
+) -> str:
+    """Return the page; every text that comes from outside is escaped."""
+    environment = Environment(
+        loader=PackageLoader("reward_trainer.evidence"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "plain": numbers.plain,
+        "signed": numbers.signed,
+        "percent": numbers.percent,
+        "estimate": _estimate,
+        "label": _label,
+    }
+    several = len(evaluation.checkpoints) > 1
+    return environment.get_template(_TEMPLATE).render(
+        evaluation=evaluation,
+        interval=numbers.interval,
+        decimals_for=numbers.decimals_for,
+        sections={name: [_drawing(panel) for panel in found] for name, found in sections.items()},
+        excerpt_groups=choose_excerpts(first, last) if several else [],
+        tables=_tables(evaluation, config),
+    )
+
+
+def _responses(run: Path, step: int) -> list[EvaluatedResponse]:
+    finished = find_finished(run / "evaluation", step)
+    if finished is None:
+        raise EvaluationError(
+            f"the responses of step {step} in {run / 'evaluation'} are missing or changed: evaluate the run again"
+        )
+    return finished.responses
+
+
+def _write_plots(folder: Path, sections: Mapping[str, Sequence[Panel]]) -> None:
+    from reward_trainer.evidence.plots import to_png
+
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    for panel in (panel for found in sections.values() for panel in found):
+        (folder / f"{panel.name}.png").write_bytes(to_png(panel))
+
+
+def _write_alpaca_eval(
+    run: Path,
+    evaluation: Evaluation,
+    first: Sequence[EvaluatedResponse],
+    last: Sequence[EvaluatedResponse],
+) -> None:
+    ends = {"alpaca_eval.json": (-1, last), "alpaca_eval_first.json": (0, first)}
+    for name, (index, responses) in ends.items():
+        generator = f"{evaluation.run}-step-{step_name(evaluation.checkpoints[index].step)}"
+        replace_text(run / name, model_outputs(responses, generator, f"{evaluation.run}-heldout"))
+
+
+def _drawing(panel: Panel) -> Drawing:
+    from reward_trainer.evidence.plots import to_svg
+
+    encoded = base64.b64encode(to_svg(panel).encode()).decode()
+    return Drawing(panel, f"data:image/svg+xml;base64,{encoded}")
+
+
+def _estimate(estimate: Any, decimals: int | None = None) -> str:
+    """`0.41 ± 0.05`: mean and half the 95 % interval."""
+    if estimate is None:
+        return "–"
+    shown = numbers.decimals_for(estimate.low, estimate.high) if decimals is None else decimals
+    mean = numbers.plain(estimate.mean, shown)
+    return mean if estimate.low is None else f"{mean} ± {numbers.plain(estimate.high - estimate.mean, shown)}"
+
+
+def _label(name: str) -> str:
+    """`open_ended` → `open-ended`."""
+    return name.replace("_", "-")
+
+
+def _tables(evaluation: Evaluation, config: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """Titles, and (name, value) rows, of everything the figures depend on."""
+    parts: dict[str, Mapping[str, Any]] = {
+        "How the figures are made": evaluation.method,
+        "Evaluation": {"evaluated at": evaluation.created_at, **evaluation.settings},
+        "Reward service": evaluation.service,
+        "Training run (config.json)": {name: value for name, value in config.items() if name != "service"},
+        "Versions of the evaluation": evaluation.versions,
+        "Hashes (SHA-256)": evaluation.hashes,
+    }
+    return {title: _flat(part) for title, part in parts.items() if part}
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        return [row for key, part in value.items() for row in _flat(part, f"{name}.{key}" if name else str(key))]
+    text = " ".join(map(str, value)) if isinstance(value, list) else "–" if value is None else str(value)
+    return [(name, text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + " …")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw the report of an evaluated run again."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reward_trainer.report",
+        description="Draw report.html, plots/ and alpaca_eval.json of a run again, from its evaluation.json. "
+        "No model is loaded and no service is asked.",
+        epilog="example:\n  python -m reward_trainer.report --run-dir runs/demo",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run-dir", type=Path, required=True, help="folder of the training run")
+    options = parser.parse_args(arguments)
+    try:
+        path = write_report(options.run_dir)
+    except TrainerError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return 1
+    sys.stdout.write(f"report: {path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
