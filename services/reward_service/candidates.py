@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reward_client.wire import ChatMessage, FieldError, Item, ItemError, QueryType, QueryTypeSource
+from reward_client.wire import ChatMessage, FieldError, Item, QueryType, QueryTypeSource
 from reward_service.errors import TooLargeError
 
-__all__ = ["Candidate", "candidate", "check_lengths"]
+__all__ = ["Candidate", "Rejected", "candidate", "check_lengths"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,16 @@ class Candidate:
     flags: tuple[str, ...] = ()
 
 
-def candidate(
-    item: Item, query_type_default: QueryType | None, flags: Sequence[str] = ()
-) -> Candidate | ItemError:
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An item that cannot be scored: which field is at fault, and why."""
+
+    field: str
+    message: str
+    id: str | None = None
+
+
+def candidate(item: Item, query_type_default: QueryType | None, flags: Sequence[str] = ()) -> Candidate | Rejected:
     """Settle the query type of `item` and check that its branch of the reward has what it needs.
 
     Given wins. Without one, no reference means open-ended; with a reference it takes a default, because a
@@ -34,15 +41,13 @@ def candidate(
     """
     query_type, source = _query_type(item, query_type_default)
     if query_type is None:
-        return ItemError(
-            field="query_type",
-            message="is needed when there is a reference: open_ended or closed_ended (or set query_type_default)",
-        )
+        message = "is needed when there is a reference: open_ended or closed_ended (or set query_type_default)"
+        return Rejected("query_type", message, item.id)
     if query_type is QueryType.CLOSED_ENDED and item.reference is None:
-        return ItemError(field="reference", message="is needed for a closed_ended item")
+        return Rejected("reference", "is needed for a closed_ended item", item.id)
     messages = _messages(item)
     if not any(message.role == "user" and message.content.strip() for message in messages):
-        return ItemError(field="prompt", message="has no user text")
+        return Rejected("prompt", "has no user text", item.id)
     return Candidate(
         messages=messages,
         response=item.response,

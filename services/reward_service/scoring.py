@@ -30,7 +30,7 @@ from reward_client.wire import (
     TimingMs,
 )
 from reward_service.batching import ModelWorker
-from reward_service.candidates import Candidate
+from reward_service.candidates import Candidate, Rejected
 from reward_service.errors import InvalidRequestError, ModelError
 from reward_service.models.base import Exchange, GoldModel, TextEncoder
 from reward_service.models.gold import GoldScoreError, shared_base_notice
@@ -55,7 +55,7 @@ def _item_path(index: int, name: str) -> str:
 class Job:
     """What one request wants scored."""
 
-    entries: Sequence[Candidate | ItemError]
+    entries: Sequence[Candidate | Rejected]
     """In the caller's order; what could not become a candidate is its own error."""
     recipe: Recipe
     gold: bool = False
@@ -107,10 +107,7 @@ class Scorer:
         good = [p for p in prepared if isinstance(p, _Prepared)]
         embedded, judged = await asyncio.gather(_embed(encoder, good), _judge(gold, good))
         scored = (_result(p, job.recipe, embedded.vectors, judged.scores.get(i)) for i, p in enumerate(good))
-        results = [
-            ItemResult(reward=None, error=entry) if isinstance(entry, ItemError) else next(scored)
-            for entry in prepared
-        ]
+        results = [_rejected(entry) if isinstance(entry, Rejected) else next(scored) for entry in prepared]
         _refuse_failed_items(job, results)
         return ScoreReply(
             rewards=[result.reward for result in results],
@@ -152,9 +149,9 @@ class Scorer:
 
 
 def _refuse_bad_entries(job: Job) -> None:
-    bad = [(i, entry) for i, entry in enumerate(job.entries) if isinstance(entry, ItemError)]
+    bad = [(i, entry) for i, entry in enumerate(job.entries) if isinstance(entry, Rejected)]
     if bad and job.on_item_error == "fail":
-        errors = [FieldError(item=i, field=job.path(i, e.field), message=e.message) for i, e in bad]
+        errors = [FieldError(item=i, id=e.id, field=job.path(i, e.field), message=e.message) for i, e in bad]
         raise InvalidRequestError(f"{len(bad)} of {len(job.entries)} items cannot be scored", errors)
 
 
@@ -170,8 +167,8 @@ def _refuse_failed_items(job: Job, results: Sequence[ItemResult]) -> None:
         raise ModelError(f"{len(errors)} of {len(results)} items have no finite reward", errors)
 
 
-def _prepare_all(job: Job) -> list[_Prepared | ItemError]:
-    return [e if isinstance(e, ItemError) else _prepare(e, job.recipe) for e in job.entries]
+def _prepare_all(job: Job) -> list[_Prepared | Rejected]:
+    return [e if isinstance(e, Rejected) else _prepare(e, job.recipe) for e in job.entries]
 
 
 def _prepare(candidate: Candidate, recipe: Recipe) -> _Prepared:
@@ -244,6 +241,10 @@ def _result(
         flags=[*candidate.flags, *(["empty"] if prepared.empty else [])],
         id=candidate.id,
     )
+
+
+def _rejected(entry: Rejected) -> ItemResult:
+    return ItemResult(reward=None, id=entry.id, error=ItemError(field=entry.field, message=entry.message))
 
 
 def _failed(candidate: Candidate, error: ItemError) -> ItemResult:

@@ -19,12 +19,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from reward_client.wire import AnyQueryType, FieldError, Item, ItemError, ItemResult, QueryType, ScoreReply
+from reward_client.wire import AnyQueryType, FieldError, Item, ItemResult, QueryType, ScoreReply
 from reward_service.api.body import parse, read_body
 from reward_service.api.canonical import CleanExchange, clean
 from reward_service.api.context import Context, ContextDep
 from reward_service.api.score import PROBLEMS
-from reward_service.candidates import Candidate, candidate, check_lengths
+from reward_service.candidates import Candidate, Rejected, candidate, check_lengths
 from reward_service.errors import InvalidRequestError, NotReadyError, TooLargeError
 from reward_service.scoring import Job
 from reward_service.whitebox.recipe import Factor, Recipe
@@ -44,7 +44,7 @@ class OpenRlhfRequest(BaseModel):
     prompts: list[str] | str | None = None
     """The rendered prompts, whole."""
     labels: list[Any] | Any = None
-    """Per sample: null, a reference as plain text, or `{"reference", "query_type", "id"}` as an object or its JSON."""
+    """Per sample: null, a reference in plain text, or `{"reference", "query_type", "id"}`, object or JSON."""
 
 
 class Label(BaseModel):
@@ -137,7 +137,7 @@ def _literal(value: str) -> Any:
 
 # From posted lists to candidates -----------------------------------------------------------------------------
 
-Sample = tuple[CleanExchange, Label] | ItemError
+Sample = tuple[CleanExchange, Label] | Rejected
 
 
 def _samples(body: OpenRlhfRequest, max_items: int, max_chars: int) -> list[Sample]:
@@ -154,13 +154,13 @@ def _sample(query: str, prompt: str | None, label: Any) -> Sample:
     try:
         exchange = clean(query, prompt)
     except ValueError as exc:
-        return ItemError(field="query", message=str(exc))
+        return Rejected(field="query", message=str(exc))
     try:
         return exchange, _label(label)
     except ValidationError as exc:
         error = exc.errors()[0]
         where = ".".join(map(str, ("labels", *error["loc"])))
-        return ItemError(field=where, message=error["msg"])
+        return Rejected(field=where, message=error["msg"])
 
 
 def _label(value: Any) -> Label:
@@ -173,12 +173,12 @@ def _label(value: Any) -> Label:
     return Label(reference=value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def _entry(sample: Sample, default: QueryType | None) -> Candidate | ItemError:
-    if isinstance(sample, ItemError):
+def _entry(sample: Sample, default: QueryType | None) -> Candidate | Rejected:
+    if isinstance(sample, Rejected):
         return sample
     exchange, label = sample
     if not exchange.messages:
-        return ItemError(field="prompts", message="holds no turn that can be read")
+        return Rejected(field="prompts", message="holds no turn that can be read")
     item = Item(prompt=list(exchange.messages), response=exchange.response, **label.model_dump())
     return candidate(item, default, exchange.flags)
 

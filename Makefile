@@ -1,0 +1,41 @@
+# make setup | demo | test | check | bench | serve | help
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+export HF_HUB_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench serve format
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.ready  ## the environment in .venv: client, service, trainer with OpenRLHF, tools
+
+$(VENV)/.ready: pyproject.toml constraints.txt scripts/setup.py
+	@$(PYTHON) scripts/setup.py $(VENV)
+	@touch $@
+
+demo: setup  ## service up, a real RL run against it, checkpoints judged, a report with plots
+	@$(BIN)/python scripts/demo.py
+
+test: setup  ## every test, the end-to-end run through the real OpenRLHF included
+	@$(BIN)/python -m pytest
+
+check: setup  ## ruff, mypy strict, import directions
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/unit/test_import_directions.py
+
+bench: setup  ## ratios against something measured in the same run
+	@$(BIN)/python -m benchmarks.run
+
+serve: setup  ## the service on http://127.0.0.1:8000
+	@$(BIN)/python -m reward_service
+
+format: setup  ## ruff's formatter and safe fixes
+	@$(BIN)/ruff check --fix -q .
+	@$(BIN)/ruff format -q .

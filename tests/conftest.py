@@ -1,0 +1,22 @@
+"""Shared fixtures: where test data lies, and the service under test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder with shared vectors and data: $GLASSBOX_SHARED, or `shared` beside the repository."""
+    folder = Path(os.environ.get("GLASSBOX_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        message = f"no shared data at {folder} (set GLASSBOX_SHARED)"
+        if os.environ.get("CI"):
+            pytest.fail(f"{message}; CI must have it")
+        pytest.skip(message)
+    return folder
