@@ -132,6 +132,8 @@ class Config(BaseModel):
     """Weight of the KL penalty; 0 leaves the reference policy, and the KL in the metrics, out."""
     kl_target: float | None = Field(default=None, gt=0)
     """Nats; adapts the coefficient when given."""
+    kl_horizon: int = Field(default=10_000, ge=1)
+    """Rollouts over which the coefficient adapts to `kl_target`."""
     advantage_gamma: float = Field(default=1.0, gt=0, le=1)
     advantage_lambda: float = Field(default=1.0, ge=0, le=1)
     clip: float = Field(default=0.2, gt=0)

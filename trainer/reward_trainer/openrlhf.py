@@ -211,7 +211,9 @@ def _algorithm(config: Config) -> Flags:
         "--actor.eps_clip": config.clip,
         "--critic.value_clip": config.value_clip,
     }
-    return flags | ({"--algo.kl.target": config.kl_target} if config.kl_target is not None else {})
+    if config.kl_target is not None:
+        flags |= {"--algo.kl.target": config.kl_target, "--algo.kl.horizon": config.kl_horizon}
+    return flags
 
 
 def _optimizer(config: Config) -> Flags:

@@ -50,6 +50,7 @@ def environment(
         "PYTHONPATH": os.pathsep.join(path),
         "DS_ACCELERATOR": "cpu",
         "OMP_NUM_THREADS": str(n_threads),
+        "OMP_WAIT_POLICY": base.get("OMP_WAIT_POLICY", "passive"),  # spinning threads starve service and workers
         "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": n_devices + 2, "GPU": n_devices}),
         ROLLOUT_BATCH_VARIABLE: str(rollouts_per_batch),
     }

@@ -1,0 +1,165 @@
+"""OpenRLHF's own parser accepts the command we build, and reads out of it what we mean.
+
+The real `openrlhf.cli.train_ppo_ray` runs in the environment of a run, up to the moment before it starts anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reward_trainer.config import ESTIMATORS, PRESETS, make_config
+from reward_trainer.cpu import environment
+from reward_trainer.openrlhf import Facts, Hardware, build_command
+from reward_trainer.rundir import RunDir
+
+PARSE = """
+import argparse, json, runpy, sys
+import openrlhf.utils, ray
+
+class Parsed(BaseException):
+    pass
+
+def plain(value):
+    return {name: plain(part) for name, part in vars(value).items()} if hasattr(value, "__dict__") else value
+
+def stop(args):
+    raise Parsed(plain(args))
+
+def parse_args(self, *given, **how):
+    options.update(option for action in self._actions for option in action.option_strings)
+    return real_parse(self, *given, **how)
+
+def parse(command):
+    sys.argv = ["train_ppo_ray", *command]
+    try:
+        runpy.run_module("openrlhf.cli.train_ppo_ray", run_name="__main__")
+    except Parsed as parsed:
+        return parsed.args[0]
+
+options = set()
+real_parse, argparse.ArgumentParser.parse_args = argparse.ArgumentParser.parse_args, parse_args
+ray.is_initialized, openrlhf.utils.get_strategy = (lambda: True), stop
+results = {name: parse(command) for name, command in json.load(sys.stdin).items()}
+print()
+print(json.dumps({"parsed": results, "options": sorted(options)}, default=str))
+"""
+
+
+def command(preset: str, *, n_gpus: int = 0, resume: bool = False, **given: Any) -> list[str]:
+    config = make_config(preset, {"reward_url": "http://127.0.0.1:8000", "run_dir": "/runs/x", **given})
+    facts = Facts(
+        hardware=Hardware(n_gpus=n_gpus, n_threads=2),
+        policy="/models/policy",
+        has_chat_template=True,
+        max_prompt_tokens=72,
+        endpoint="http://127.0.0.1:8000/r/x/get_reward?recipe=rer&max_response_tokens=128",
+        clip=(-10.0, 20.48),
+        run=RunDir(Path("/runs/x")),
+    )
+    return build_command(config, facts, resume=resume)
+
+
+COMMANDS = {
+    "demo": command("demo", resume=True),
+    "paper": command("paper"),
+    "gpus": command("demo", n_gpus=4),
+    "raw": command("demo", raw_flags=("--rollout.top_p", "0.9", "--actor.adam.lr=3e-6")),
+    **{estimator: command("demo", estimator=estimator) for estimator in ESTIMATORS},
+}
+
+
+@pytest.fixture(scope="module")
+def openrlhf() -> dict[str, Any]:
+    """What OpenRLHF's parser makes of `COMMANDS`, by name, and the options it has."""
+    env = environment(os.environ, n_devices=1, n_threads=1, rollouts_per_batch=1)
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE],
+        input=json.dumps(COMMANDS),
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def test_the_command_means_what_it_says(openrlhf: dict[str, Any]) -> None:
+    args = openrlhf["parsed"]["demo"]
+
+    assert args["reward"]["remote_url"] == [
+        "http://127.0.0.1:8000/r/x/get_reward?recipe=rer&max_response_tokens=128"
+    ]
+    assert args["reward"]["clip_range"] == [-10.0, 20.48]
+    assert args["actor"]["model_name_or_path"] == "/models/policy"
+    assert args["actor"]["adam"]["lr"] == 2e-5
+    assert (args["actor"]["lr_scheduler"], args["actor"]["lr_warmup_ratio"]) == ("constant", 0.0)
+    assert args["critic"]["model_name_or_path"] is None
+    assert args["rollout"] | {"batch_size": 4, "n_samples_per_prompt": 4, "micro_batch_size": 4} == args["rollout"]
+    assert args["rollout"] | {"max_new_tokens": 128, "temperature": 1.0, "top_p": 1.0} == args["rollout"]
+    assert (args["train"]["batch_size"], args["train"]["num_episodes"], args["train"]["seed"]) == (16, 1, 42)
+    assert args["algo"]["advantage"]["estimator"] == "group_norm"
+    assert (args["data"]["input_key"], args["data"]["label_key"]) == ("input", "label")
+    assert (args["data"]["max_len"], args["data"]["apply_chat_template"]) == (200, True)
+    assert (
+        args["ds"] | {"param_dtype": "fp32", "attn_implementation": "sdpa", "packing_samples": False} == args["ds"]
+    )
+    assert (
+        args["ckpt"] | {"save_steps": 2, "save_hf": True, "disable_ds": False, "load_enable": True} == args["ckpt"]
+    )
+    assert args["vllm"]["num_engines"] == 1
+    assert args["logger"]["wandb"]["key"] is None
+
+
+def test_the_papers_setting_arrives_as_far_as_openrlhf_has_it(openrlhf: dict[str, Any]) -> None:
+    args = openrlhf["parsed"]["paper"]
+
+    assert args["critic"]["model_name_or_path"] == "/models/policy"
+    assert args["critic"]["value_clip"] == 0.2
+    assert (
+        args["algo"]["advantage"] | {"gamma": 1.0, "lambd": 0.95, "estimator": "gae"} == args["algo"]["advantage"]
+    )
+    assert args["algo"]["kl"] | {"init_coef": 0.2, "target": 6.0, "horizon": 10_000} == args["algo"]["kl"]
+    assert args["ds"]["lora"] == {"rank": 8, "alpha": 16, "dropout": 0.05, "target_modules": ["q_proj", "v_proj"]}
+    assert (args["train"]["max_epochs"], args["train"]["batch_size"], args["train"]["micro_batch_size"]) == (
+        4,
+        8,
+        2,
+    )
+
+
+@pytest.mark.parametrize("n_gpus", [0, 4])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_flag_stands_in_full(openrlhf: dict[str, Any], preset: str, n_gpus: int) -> None:
+    """OpenRLHF accepts abbreviations, so a truncated name would pass as another setting."""
+    given = {"wandb_project": "p", "kl_target": 1.0, "lora_rank": 4}
+    used = [part for part in command(preset, n_gpus=n_gpus, resume=True, **given) if part.startswith("--")]
+
+    assert set(used) - set(openrlhf["options"]) == set()
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_openrlhf_knows_every_estimator_that_we_offer(openrlhf: dict[str, Any], estimator: str) -> None:
+    assert openrlhf["parsed"][estimator]["algo"]["advantage"]["estimator"] == estimator
+
+
+def test_on_gpus_openrlhf_packs_samples_and_lets_the_engines_sleep(openrlhf: dict[str, Any]) -> None:
+    args = openrlhf["parsed"]["gpus"]
+
+    assert args["vllm"] | {"num_engines": 4, "enable_sleep": True} == args["vllm"]
+    assert args["ds"] | {"packing_samples": True, "param_dtype": "bf16", "enable_sleep": True} == args["ds"]
+    assert args["actor"]["num_gpus_per_node"] == args["ref"]["num_gpus_per_node"] == 4
+
+
+def test_raw_flags_overrule_ours(openrlhf: dict[str, Any]) -> None:
+    args = openrlhf["parsed"]["raw"]
+
+    assert (args["rollout"]["top_p"], args["actor"]["adam"]["lr"]) == (0.9, 3e-6)

@@ -1,0 +1,77 @@
+"""Settings are checked when they are made, and say which one is wrong."""
+
+import json
+
+import pytest
+
+from reward_trainer.config import PRESETS, Config, make_config
+from reward_trainer.errors import ConfigError
+
+GIVEN = {"reward_url": "http://127.0.0.1:8000", "run_dir": "runs/x"}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_makes_valid_settings(preset: str) -> None:
+    assert make_config(preset, GIVEN).steps == PRESETS[preset]["steps"]
+
+
+def test_the_demo_saves_at_least_six_checkpoints_of_at_least_eight_steps() -> None:
+    config = make_config("demo", GIVEN)
+
+    assert config.steps >= 8
+    assert config.steps // config.save_every >= 6
+
+
+def test_the_paper_preset_is_the_published_setting() -> None:
+    """Kim & Seo (EMNLP 2024), PPO: batch 16, mini-batch 2 x accumulation 4, 4 epochs, LoRA r 8 on q and v."""
+    config = make_config("paper", GIVEN)
+
+    assert (config.estimator, config.learning_rate, config.max_new_tokens) == ("gae", 1e-5, 512)
+    assert (config.rollouts_per_step, config.micro_batch_size, config.effective_train_batch_size) == (16, 2, 8)
+    assert (config.epochs_per_batch, config.advantage_gamma, config.advantage_lambda) == (4, 1.0, 0.95)
+    assert (config.lora_rank, config.lora_alpha, config.lora_targets) == (8, 16, ("q_proj", "v_proj"))
+    assert (config.kl_coefficient, config.kl_target, config.kl_horizon) == (0.2, 6.0, 10_000)
+    assert (config.clip, config.value_clip, config.seed, config.temperature) == (0.2, 0.2, 42, 1.0)
+
+
+def test_what_the_person_gives_wins_over_the_preset() -> None:
+    assert make_config("demo", {**GIVEN, "learning_rate": 0.5}).learning_rate == 0.5
+
+
+def test_fewer_steps_than_the_presets_save_interval_still_save_the_last() -> None:
+    assert make_config("paper", {**GIVEN, "steps": 3}).save_every == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"samples_per_prompt": 1}, "group_norm compares samples"),
+        ({"train_batch_size": 12}, "does not divide the 16 rollouts"),
+        ({"train_batch_size": 32}, "does not divide the 16 rollouts"),
+        ({"micro_batch_size": 3}, "micro_batch_size 3"),
+        ({"steps": 2, "save_every": 4}, "nothing would be saved"),
+        ({"steps": 0}, "steps"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"reward_url": "localhost:8000"}, "reward_url"),
+        ({"reward_url": "http://a,http://b"}, "reward_url"),
+        ({"estimator": "ppo"}, "estimator"),
+        ({"speling": 1}, "speling"),
+        ({"raw_flags": ("--ckpt.path=elsewhere",)}, "--ckpt.path is set by the launcher"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(wrong: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        make_config("demo", {**GIVEN, **wrong})
+
+
+def test_unknown_presets_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="demo, paper, tiny"):
+        make_config("fast", GIVEN)
+
+
+def test_settings_survive_a_round_trip_through_json() -> None:
+    config = make_config(
+        "paper", {**GIVEN, "raw_flags": ("--actor.entropy_coef", "0.1"), "recipe_overrides": {"a": "1"}}
+    )
+
+    assert Config.model_validate(json.loads(config.model_dump_json())) == config

@@ -1,0 +1,154 @@
+"""Prompts: every form is read, every wrong row named, and nothing held out is trained on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reward_client.wire import QueryType
+from reward_trainer.data import (
+    Columns,
+    Prompt,
+    check_overlap,
+    hold_out,
+    label,
+    load_prompts,
+    training_order,
+    training_row,
+)
+from reward_trainer.errors import DataError
+
+OPEN = {"id": "a", "prompt": "Why?", "query_type": "open_ended"}
+CLOSED = {"id": "b", "prompt": "Who wrote Emma?", "query_type": "closed_ended", "reference": "Jane Austen."}
+
+
+def written(folder: Path, *rows: Any, name: str = "prompts.jsonl") -> str:
+    path = folder / name
+    text = json.dumps(list(rows)) if name.endswith(".json") else "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def prompts(*texts: str) -> list[Prompt]:
+    return [
+        Prompt(id=str(number), prompt=text, query_type=QueryType.OPEN_ENDED) for number, text in enumerate(texts)
+    ]
+
+
+@pytest.mark.parametrize("name", ["prompts.jsonl", "prompts.json"])
+def test_files_are_read_with_types_and_references(tmp_path: Path, name: str) -> None:
+    loaded = load_prompts(written(tmp_path, OPEN, CLOSED, name=name), Columns())
+
+    assert [prompt.query_type for prompt in loaded] == [QueryType.OPEN_ENDED, QueryType.CLOSED_ENDED]
+    assert loaded[1].reference == "Jane Austen."
+
+
+def test_other_column_names_and_the_spellings_of_published_data_sets_are_accepted(tmp_path: Path) -> None:
+    rows = [
+        {"input": "Why?", "output": "So.", "qtype": "OPENENDED"},
+        {"input": "Who?", "output": "I.", "qtype": "CONSTRAINED"},
+    ]
+
+    loaded = load_prompts(written(tmp_path, *rows, name="rows.json"), Columns("input", "output", "qtype"))
+
+    assert [prompt.query_type for prompt in loaded] == [QueryType.OPEN_ENDED, QueryType.CLOSED_ENDED]
+
+
+def test_the_embedded_prompts_load_and_do_not_overlap() -> None:
+    training = load_prompts("embedded", Columns())
+    heldout = load_prompts("embedded", Columns(), embedded="heldout")
+
+    check_overlap(training, heldout)
+    assert len(heldout) >= 60
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ({"id": "c", "prompt": "", "query_type": "open_ended"}, "row 2: prompt"),
+        ({"id": "c", "prompt": " \n", "query_type": "open_ended"}, "row 2: prompt: is blank"),
+        ({"id": "c", "query_type": "open_ended"}, "row 2: prompt"),
+        ({"id": "c", "prompt": 7, "query_type": "open_ended"}, "row 2: prompt"),
+        ({"id": "c", "prompt": "Who?", "query_type": "closed_ended"}, "row 2: reference"),
+        ({"id": "c", "prompt": "Who?", "query_type": "closed_ended", "reference": " "}, "row 2: reference"),
+        ({"id": "c", "prompt": "Who?", "query_type": "both"}, "row 2: query_type"),
+        (
+            {"id": "c", "prompt": "Who?", "reference": "I."},
+            "row 2: query_type is missing while reference is given",
+        ),
+        (["Who?"], "row 2: is no object"),
+        ({"id": "a", "prompt": "Who?", "query_type": "open_ended"}, "id 'a' occurs twice"),
+    ],
+)
+def test_a_wrong_row_is_an_error_that_names_row_and_field(tmp_path: Path, row: Any, named: str) -> None:
+    with pytest.raises(DataError, match=named):
+        load_prompts(written(tmp_path, OPEN, row), Columns())
+
+
+def test_a_missing_column_is_answered_with_the_columns_there_are(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no column 'prompt'; it has 'question'.*--prompt-column"):
+        load_prompts(written(tmp_path, {"question": "Why?"}), Columns())
+
+
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_an_empty_file_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "empty.jsonl").write_text(text)
+    with pytest.raises(DataError, match="holds no prompts"):
+        load_prompts(str(tmp_path / "empty.jsonl"), Columns())
+
+
+@pytest.mark.parametrize("text", ['{"prompt": "Why', "[" * 100_000])
+def test_text_that_is_no_json_is_an_error_naming_the_row(tmp_path: Path, text: str) -> None:
+    (tmp_path / "broken.jsonl").write_text(json.dumps(OPEN) + "\n" + text)
+    with pytest.raises(DataError, match="row 2: no valid JSON"):
+        load_prompts(str(tmp_path / "broken.jsonl"), Columns())
+
+
+def test_a_file_that_is_not_there_is_an_error_not_a_download() -> None:
+    with pytest.raises(DataError, match="cannot read the prompts"):
+        load_prompts("nowhere.jsonl", Columns())
+
+
+def test_holding_out_keeps_equal_texts_on_one_side() -> None:
+    training, heldout = hold_out(prompts(*[f"Question {number % 10}?" for number in range(40)]), 8, seed=1)
+
+    check_overlap(training, heldout)
+    assert len(training) + len(heldout) == 40
+    assert len(heldout) >= 8
+
+
+def test_too_few_prompts_to_hold_any_out_is_an_error() -> None:
+    with pytest.raises(DataError, match="too few"):
+        hold_out(prompts("a", "b"), 64, seed=1)
+
+
+def test_a_held_out_prompt_that_is_trained_on_is_found_behind_case_and_punctuation() -> None:
+    with pytest.raises(DataError, match="'0' = '1'"):
+        check_overlap(prompts("What?", "Why is that so?"), prompts("why is  that -- so"))
+
+
+def test_the_order_of_training_passes_through_all_prompts_before_any_returns() -> None:
+    ordered = training_order(prompts("a", "b", "c"), 7, seed=3)
+
+    assert (
+        {prompt.prompt for prompt in ordered[:3]} == {"a", "b", "c"} == {prompt.prompt for prompt in ordered[3:6]}
+    )
+    assert ordered == training_order(prompts("a", "b", "c"), 7, seed=3)
+    assert ordered != training_order(prompts("a", "b", "c"), 7, seed=4)
+
+
+def test_rows_for_openrlhf_hold_messages_with_a_chat_template_and_text_without() -> None:
+    prompt = prompts("Why?")[0]
+
+    assert training_row(prompt, "Be brief.", chat=True)["input"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Why?"},
+    ]
+    assert training_row(prompt, "Be brief.", chat=False)["input"] == "Be brief.\n\nWhy?"
+
+
+def test_the_label_is_json_with_type_reference_and_id() -> None:
+    prompt = Prompt.model_validate(CLOSED)
+
+    assert json.loads(label(prompt)) == {"query_type": "closed_ended", "reference": "Jane Austen.", "id": "b"}

@@ -1,0 +1,68 @@
+"""The figures of a step are those that OpenRLHF printed; none is made up."""
+
+from pathlib import Path
+
+from reward_trainer.metrics import Metrics, parse_step, read_metrics
+from reward_trainer.progress import duration, step_line
+
+LINE = (
+    "(PPOTrainer pid=7) INFO 11-23 19:40:54 ppo_trainer.py:551] ✨ Global step 3: {'kl': 0.25, 'reward': 9.0, "
+    "'actor_grad_norm': nan, 'policy_loss': -1.5e-08, 'relevance': 1.0, 'score': 0.5, 'rollout/reward_mean': 0.5, "
+    "'rollout/response_length_mean': 36.5, 'rollout/truncated_rate': 0.0625, 'timing/step_total': 43.4}"
+)
+
+
+def test_a_step_line_gives_its_figures_under_our_names() -> None:
+    step = parse_step(LINE, has_reference_policy=True)
+
+    assert step == {
+        "step": 3, "kl": 0.25, "reward": 0.5, "grad_norm": None, "policy_loss": -1.5e-08, "relevance": 1.0,
+        "response_length": 36.5, "truncated": 0.0625, "step_s": 43.4,
+    }  # fmt: skip
+
+
+def test_the_reward_is_the_mean_over_all_rollouts_not_over_training_batches() -> None:
+    step = parse_step(LINE, has_reference_policy=True)
+
+    assert step is not None
+    assert step["reward"] == 0.5
+
+
+def test_a_kl_that_nobody_measured_is_left_out() -> None:
+    step = parse_step(LINE, has_reference_policy=False)
+
+    assert step is not None
+    assert "kl" not in step
+
+
+def test_other_lines_are_no_steps() -> None:
+    assert parse_step("(PPOTrainer pid=7) Episode [1/1]: 50%", has_reference_policy=True) is None
+
+
+def test_a_resumed_run_replaces_the_steps_it_repeats(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first = Metrics(path)
+    for number in (1, 2, 3):
+        first.add({"step": number, "reward": 0.0})
+
+    Metrics(path).add({"step": 2, "reward": 1.0})
+
+    assert [(step["step"], step["reward"]) for step in read_metrics(path)] == [(1, 0.0), (2, 1.0)]
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_the_progress_line_says_where_the_run_stands_and_how_long_it_takes() -> None:
+    steps = [
+        {"step": n, "time_s": 60.0 * n, "reward": 0.5, "response_length": 36.5, "truncated": 0.25} for n in (1, 2)
+    ]
+
+    line = step_line(steps, n_steps=8)
+
+    assert "step 2/8" in line
+    assert "reward 0.500" in line
+    assert "25% truncated" in line
+    assert "about 6 min left" in line
+
+
+def test_durations_read_like_speech() -> None:
+    assert [duration(s) for s in (40, 700, 12_000)] == ["40 s", "12 min", "3 h 20 min"]
