@@ -48,4 +48,4 @@ def similarity(a: NDArray[np.float32], b: NDArray[np.float32], kind: Similarity)
     if kind is Similarity.DOT:
         return dot
     norm = float(np.linalg.norm(x) * np.linalg.norm(y))
-    return max(-1.0, min(1.0, dot / norm)) if norm != 0 else 0.0
+    return float(np.clip(dot / norm, -1.0, 1.0)) if norm != 0 else 0.0  # clip, unlike min, keeps NaN
