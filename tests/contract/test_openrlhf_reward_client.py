@@ -1,0 +1,110 @@
+"""OpenRLHF's own reward client, unmodified, against the service on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import uvicorn
+
+from reward_service.app import create_app
+from reward_service.settings import Settings
+from tests.doubles import LengthGold, LetterEncoder
+
+agent = pytest.importorskip("openrlhf.utils.agent", reason="OpenRLHF is not installed (extra: train)")
+
+PROMPT = "<|im_start|>user\nHow many legs has a spider?<|im_end|>\n<|im_start|>assistant\n"
+
+
+class CharTokenizer:
+    """As much of a tokenizer as the executor uses: one token a character."""
+
+    def __call__(self, text: str, **_: Any) -> dict[str, Any]:
+        import torch
+
+        return {"input_ids": torch.tensor([[ord(char) for char in text]])}
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return "".join(map(chr, ids))
+
+
+class OneAnswerEngine:
+    """An engine that always answers the same."""
+
+    def __init__(self, answer: str) -> None:
+        self._answer = answer
+
+    async def generate(self, *_: Any, **__: Any) -> Any:
+        output = SimpleNamespace(token_ids=[ord(c) for c in self._answer], finish_reason="stop", logprobs=None)
+        return SimpleNamespace(outputs=[output])
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The service on a socket of its own."""
+    app = create_app(Settings(), encoder_loader=lambda _: LetterEncoder(), gold_loader=lambda _: LengthGold())
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        thread.join(0.01)
+        assert thread.is_alive(), "the server did not start"
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+def execute(
+    endpoints: list[str], answer: str = "Eight legs.<|im_end|>", label: str | None = None
+) -> dict[str, Any]:
+    """One rollout through OpenRLHF's executor; its output holds the reward that training would use."""
+    executor = agent.SingleTurnAgentExecutor(endpoints)
+    sampling = SimpleNamespace(max_tokens=64, logprobs=None)
+    rollout = executor.execute(PROMPT, label, sampling, 1024, CharTokenizer(), OneAnswerEngine(answer))
+    output: dict[str, Any] = asyncio.run(rollout)
+    return output
+
+
+def test_the_reward_in_the_rollout_is_the_services(url: str) -> None:
+    output = execute([f"{url}/r/run-1/get_reward?recipe=li&gold=true&max_response_tokens=100"])
+
+    assert output["reward"] == [0.03]
+    assert output["scores"] == [0.03]
+    assert output["extra_logs"]["gold_reward"] == [1.1]
+    assert output["extra_logs"]["truncated"] == [0.0]
+
+
+def test_the_reference_in_the_label_reaches_the_reward(url: str) -> None:
+    label = json.dumps({"query_type": "closed_ended", "reference": "Eight legs."})
+
+    output = execute([f"{url}/get_reward?max_response_tokens=128"], label=label)
+
+    assert output["reward"] == [pytest.approx(1.28)]
+
+
+def test_several_urls_take_turns_and_all_answer(url: str) -> None:
+    endpoints = [f"{url}/get_reward?recipe=li"] * 3
+
+    assert execute(endpoints)["reward"] == [0.03]
+
+
+def test_what_the_trainer_logs_can_be_made_into_tensors(url: str) -> None:
+    import torch
+
+    output = execute([f"{url}/get_reward?gold=true"], answer="")
+
+    assert torch.tensor(output["reward"]).dtype == torch.float32
+    assert all(torch.isfinite(torch.tensor(value)).all() for value in output["extra_logs"].values())
+
+
+def test_a_refused_sample_is_no_reward_rather_than_a_made_up_one(url: str) -> None:
+    """OpenRLHF turns a refusal into None, which stops it later; the trainer's watch says why."""
+    output = execute([f"{url}/get_reward?recipe=no-such-recipe"])
+
+    assert output["reward"] is None

@@ -1,0 +1,171 @@
+"""The reward client: what it retries, what it raises, and that it never makes up a number."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reward_client import (
+    AsyncRewardClient,
+    Item,
+    RetryPolicy,
+    RewardClient,
+    RewardError,
+    RewardRejectedError,
+    RewardUnavailableError,
+    ScoreReply,
+)
+from reward_client.retry import parse_retry_after, retry_delay
+
+ITEMS = [Item(prompt="p", response="r")]
+QUICK = RetryPolicy(budget_s=5.0, first_delay_s=0.001, max_delay_s=0.002)
+REPLY = {
+    "rewards": [0.5],
+    "results": [{"reward": 0.5}],
+    "recipe": {"name": "rer", "hash": "x"},
+    "models": {"relevance": "m", "gold": None},
+    "timing_ms": {"queue": 0.0, "encode": 0.0, "gold": None, "total": 0.0},
+}
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def answers(*responses: httpx.Response | Exception) -> tuple[Handler, list[httpx.Request]]:
+    """A handler that gives `responses` in turn, and the requests it saw."""
+    seen: list[httpx.Request] = []
+    script: Iterator[httpx.Response | Exception] = iter(responses)
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        answer = next(script)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return handle, seen
+
+
+def problem(status: int, **headers: str) -> httpx.Response:
+    body = {
+        "title": "t",
+        "status": status,
+        "detail": "because",
+        "errors": [{"field": "items.0.x", "message": "is bad"}],
+    }
+    return httpx.Response(status, json=body, headers=headers)
+
+
+def score(handler: Handler, policy: RetryPolicy = QUICK) -> ScoreReply:
+    """Score through both clients; they must agree."""
+    with RewardClient("http://test", retry=policy, transport=httpx.MockTransport(handler)) as client:
+        return client.score(ITEMS)
+
+
+def score_async(handler: Handler, policy: RetryPolicy = QUICK) -> ScoreReply:
+    async def ask() -> ScoreReply:
+        transport = httpx.MockTransport(handler)
+        async with AsyncRewardClient("http://test", retry=policy, transport=transport) as client:
+            return await client.score(ITEMS)
+
+    return asyncio.run(ask())
+
+
+BOTH = pytest.mark.parametrize("ask", [score, score_async])
+Ask = Callable[..., ScoreReply]
+
+
+@BOTH
+def test_a_reply_is_returned_as_it_is(ask: Ask) -> None:
+    handler, seen = answers(httpx.Response(200, json=REPLY))
+
+    assert ask(handler).rewards == [0.5]
+    assert json.loads(seen[0].content)["items"] == [{"prompt": "p", "response": "r"}]
+
+
+@BOTH
+@pytest.mark.parametrize("status", [408, 425, 429, 502, 503, 504])
+def test_what_can_heal_is_tried_again(ask: Ask, status: int) -> None:
+    handler, seen = answers(problem(status), httpx.ConnectError("refused"), httpx.Response(200, json=REPLY))
+
+    assert ask(handler).rewards == [0.5]
+    assert len(seen) == 3
+
+
+@BOTH
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 422])
+def test_a_refusal_is_raised_at_once_with_the_services_own_account(ask: Ask, status: int) -> None:
+    handler, seen = answers(problem(status))
+
+    with pytest.raises(RewardRejectedError, match=r"because.*items\.0\.x: is bad") as caught:
+        ask(handler)
+
+    assert len(seen) == 1
+    assert caught.value.problem.status == status
+
+
+@BOTH
+def test_a_bug_in_the_service_is_raised_not_retried(ask: Ask) -> None:
+    handler, seen = answers(problem(500))
+
+    with pytest.raises(RewardError, match="because"):
+        ask(handler)
+    assert len(seen) == 1
+
+
+@BOTH
+def test_when_the_budget_is_spent_the_error_names_url_and_last_cause(ask: Ask) -> None:
+    handler, _ = answers(*[httpx.ConnectError("connection refused")] * 500)
+
+    with pytest.raises(RewardUnavailableError, match=r"http://test/score.*connection refused"):
+        ask(handler, RetryPolicy(budget_s=0.02, first_delay_s=0.01))
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "body",
+    [
+        "no json",
+        json.dumps(REPLY | {"rewards": [float("nan")], "results": [{"reward": float("nan")}]}),
+        json.dumps(REPLY | {"results": []}),
+        json.dumps(0.5),
+    ],
+)
+def test_an_answer_that_is_no_reply_is_an_error_never_a_number(ask: Ask, body: str) -> None:
+    handler, _ = answers(httpx.Response(200, text=body))
+
+    with pytest.raises(RewardError):
+        ask(handler)
+
+
+def delay(policy: RetryPolicy = RetryPolicy(), **facts: float | None) -> float | None:  # noqa: B008 (frozen)
+    known = {"attempt": 1, "elapsed_s": 0.0, "retry_after_s": None, "jitter": 0.5} | facts
+    return retry_delay(policy, **known)  # type: ignore[arg-type]
+
+
+def test_a_sane_retry_after_is_obeyed_and_an_absurd_one_is_not() -> None:
+    assert delay(retry_after_s=7.0) == 7.0
+    assert delay(RetryPolicy(budget_s=1e6), retry_after_s=99_999.0) == 0.125
+
+
+@given(
+    attempt=st.integers(1, 10_000),
+    elapsed_s=st.floats(0, 1000),
+    jitter=st.floats(0, 1, exclude_max=True),
+    retry_after_s=st.none() | st.floats(0, 1e6),
+)
+def test_all_waits_stay_inside_the_budget(
+    attempt: int, elapsed_s: float, jitter: float, retry_after_s: float | None
+) -> None:
+    wait = delay(attempt=attempt, elapsed_s=elapsed_s, jitter=jitter, retry_after_s=retry_after_s)
+
+    assert wait is None or (wait >= 0 and elapsed_s + wait < RetryPolicy().budget_s)
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(None, None), ("3", 3.0), ("-1", None), ("Fri, 01 Jan", None)])
+def test_retry_after_is_read_in_seconds(value: str | None, seconds: float | None) -> None:
+    assert parse_retry_after(value) == seconds

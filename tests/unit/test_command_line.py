@@ -1,0 +1,127 @@
+"""glassbox score and glassbox calibrate, against a service in process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from reward_client import RetryPolicy, RewardClient, RewardError
+from reward_client.calibrate import Similarities, calibrate
+from reward_client.scorefile import FileError, ScoreOptions, score_file
+from tests.api.conftest import encoder, gold, service  # noqa: F401 (fixtures)
+
+
+@pytest.fixture
+def client(service) -> Iterator[RewardClient]:  # noqa: F811
+    """The client, talking to the service in process."""
+
+    def hand_over(request: httpx.Request) -> httpx.Response:
+        answer = service.request(request.method, request.url.path, content=request.content)
+        return httpx.Response(answer.status_code, content=answer.content)
+
+    with RewardClient("http://in-process", transport=httpx.MockTransport(hand_over)) as c:
+        yield c
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+ROWS: list[dict[str, object]] = [{"prompt": "a b", "response": "b " * n, "note": n} for n in range(1, 11)]
+
+
+def test_every_line_keeps_its_fields_and_gains_its_result(client: RewardClient, tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
+
+    progress = list(score_file(client, source, target, ScoreOptions(batch=3, gold=True)))
+
+    scored = read(target)
+    assert [row["note"] for row in scored] == list(range(1, 11))
+    assert [row["result"]["features"]["length_incentive"] for row in scored][:2] == [0.01, 0.02]
+    assert scored[0]["result"]["gold_reward"] is not None
+    assert (progress[-1].done, progress[-1].total) == (10, 10)
+
+
+def test_a_stopped_run_goes_on_where_it_ended_even_after_a_torn_line(client: RewardClient, tmp_path: Path) -> None:
+    source, whole = write(tmp_path / "in.jsonl", ROWS), tmp_path / "whole.jsonl"
+    list(score_file(client, source, whole, ScoreOptions(batch=4)))
+    torn = tmp_path / "torn.jsonl"
+    torn.write_bytes(b"".join(whole.read_bytes().splitlines(keepends=True)[:5]) + b'{"prompt": "a')
+
+    progress = list(score_file(client, source, torn, ScoreOptions(batch=4)))
+
+    assert read(torn) == read(whole)
+    assert [p.done for p in progress] == [9, 10]
+
+
+def test_what_was_scored_before_a_failure_is_kept(client: RewardClient, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [*ROWS[:4], {"prompt": "a", "response": "BOOM"}])
+    target = tmp_path / "out.jsonl"
+
+    with pytest.raises(RewardError, match="encoder exploded"):
+        list(score_file(client, source, target, ScoreOptions(batch=2)))
+
+    assert [row["note"] for row in read(target)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("nonsense\n", "line 1: no JSON"),
+        ("[1]\n", "line 1: an object is needed"),
+        ('{"prompt": "a", "response": "b"}\n{"prompt": "a"}\n', "line 2: response: Field required"),
+    ],
+)
+def test_a_bad_line_is_named_before_anything_is_scored(
+    client: RewardClient, tmp_path: Path, content: str, message: str
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text(content)
+
+    with pytest.raises(FileError, match=message):
+        list(score_file(client, source, tmp_path / "out.jsonl", ScoreOptions()))
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_service_that_is_down_is_one_clear_error(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", ROWS)
+    with (
+        RewardClient("http://127.0.0.1:9", retry=RetryPolicy(budget_s=0.0)) as nobody,
+        pytest.raises(RewardError, match=r"no reward from http://127\.0\.0\.1:9"),
+    ):
+        list(score_file(nobody, source, tmp_path / "out.jsonl", ScoreOptions()))
+
+
+def test_calibration_writes_a_recipe_that_the_service_can_load(client: RewardClient, tmp_path: Path) -> None:
+    from reward_service.recipebook import RecipeBook
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pairs = [{"prompt": c * 3, "response": f"{c} {c} {letters[(i + 9) % 26]}"} for i, c in enumerate(letters)]
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+
+    said = calibrate(client, write(tmp_path / "pairs.jsonl", pairs), recipes / "rer-letters.yaml", "cosine")
+
+    recipe = RecipeBook.load(recipes).get("rer-letters")
+    assert recipe.calibrated_for == "letters"
+    low, high = recipe.query_relevance_range
+    assert low == pytest.approx(0.0)
+    assert high == pytest.approx(2 / 5**0.5, abs=1e-4)
+    assert "matched wins 100%" in said
+    assert yaml.safe_load((recipes / "rer-letters.yaml").read_text())["similarity"] == "cosine"
+
+
+def test_an_encoder_that_cannot_tell_pairs_apart_gets_no_recipe() -> None:
+    with pytest.raises(FileError, match="no more similar"):
+        _ = Similarities([0.1] * 20, [0.2] * 20).bounds
