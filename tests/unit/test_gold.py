@@ -1,0 +1,186 @@
+"""The gold model: a served score is plain Transformers' score, alone and in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tests.gold_models import PAIR_LENGTHS, save_bert, save_chat_model
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from reward_client.wire import ChatMessage
+from reward_service.models.base import Exchange
+from reward_service.models.gold import (
+    HfGoldModel,
+    NonFiniteScoreError,
+    UnreadableExchangeError,
+    length_batches,
+    shared_base_notice,
+)
+from reward_service.models.gold_text import ChatText, PairLengths, PairText, pair_prompt
+from reward_service.models.load_gold import load_gold
+
+WORDS = "why is the sky blue because of air it scatters light more than red"
+
+
+def exchange(prompt: str, response: str) -> Exchange:
+    return Exchange((ChatMessage(role="user", content=prompt),), response)
+
+
+def turns(*pairs: tuple[str, str]) -> tuple[ChatMessage, ...]:
+    return tuple(ChatMessage.model_validate({"role": role, "content": content}) for role, content in pairs)
+
+
+EXCHANGES = [
+    exchange("why is the sky blue", "because of air"),
+    exchange("why", "it scatters blue light more than red light because air scatters blue light"),
+    exchange("is the sky red", ""),
+    exchange("is light blue", "the sky is"),
+]
+
+
+@pytest.fixture(scope="module")
+def chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_chat_model(tmp_path_factory.mktemp("chat"))
+
+
+@pytest.fixture(scope="module")
+def pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_bert(tmp_path_factory.mktemp("pair"), head=True, words=WORDS, text_pair=True)
+
+
+def plain_chat_score(folder: Path, asked: Exchange, max_tokens: int = 256) -> float:
+    """What a reader of the model's card would compute, one conversation at a time."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, truncation_side="left")
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    messages = [message.model_dump() for message in asked.messages]
+    text = tokenizer.apply_chat_template(
+        [*messages, {"role": "assistant", "content": asked.response}], tokenize=False
+    )
+    inputs = tokenizer(text, add_special_tokens=False, truncation=True, max_length=max_tokens, return_tensors="pt")
+    inputs.pop("token_type_ids", None)
+    with torch.no_grad():
+        return float(model(**inputs).logits[0, 0])
+
+
+@pytest.mark.parametrize("pad", [True, False], ids=["pad token", "no pad token"])
+@pytest.mark.parametrize("batch_tokens", [1, 200, 16_384])
+def test_a_chat_models_score_is_plain_transformers_alone_and_batched(
+    tmp_path: Path, pad: bool, batch_tokens: int
+) -> None:
+    folder = save_chat_model(tmp_path, pad=pad)
+    loaded = load_gold(str(folder), "cpu")
+    gold = HfGoldModel(loaded._model, loaded._text, id="tiny", revision="0", batch_tokens=batch_tokens)
+
+    expected = [plain_chat_score(folder, e) for e in EXCHANGES]
+    assert len({round(score, 3) for score in expected}) == len(expected)
+    assert gold.score(EXCHANGES) == pytest.approx(expected, abs=1e-5)
+    assert [gold.score([e])[0] for e in EXCHANGES] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_pair_models_score_is_plain_transformers_when_nothing_is_cut(pair_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(pair_folder)
+    model = AutoModelForSequenceClassification.from_pretrained(pair_folder, dtype=torch.float32).eval()
+    short = [EXCHANGES[0], EXCHANGES[3], exchange("why red", "air scatters it more")]
+    with torch.no_grad():
+        expected = [
+            float(model(**tokenizer(e.messages[0].content, e.response, return_tensors="pt")).logits[0, 0])
+            for e in short
+        ]
+
+    assert load_gold(str(pair_folder), "cpu").score(short) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_long_conversation_loses_its_start_and_keeps_the_responses_end(chat_folder: Path) -> None:
+    long = exchange("why " * 50, "because of air")
+
+    score = load_gold(str(chat_folder), "cpu", max_tokens=40).score([long])
+
+    assert score == pytest.approx([plain_chat_score(chat_folder, long, max_tokens=40)], abs=1e-5)
+
+
+def test_a_rendered_conversation_begins_with_one_first_token(chat_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(chat_folder)
+
+    ids = ChatText(tokenizer, 256)(EXCHANGES[0]).input_ids
+
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert tokenizer.decode(ids).endswith("<|im_start|>assistant\nbecause of air<|im_end|>")
+
+
+def test_a_long_pair_loses_the_middle_of_each_text(pair_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(pair_folder)
+    read = PairText(tokenizer, PairLengths(**PAIR_LENGTHS))
+
+    tokens = read(exchange("why is the sky blue because of air", "it scatters light more than red light is blue"))
+
+    assert " ".join(tokenizer.convert_ids_to_tokens(tokens.input_ids)) == (
+        "[CLS] why is because of air [SEP] it scatters light more is blue [SEP]"
+    )
+    assert tokens.token_type_ids == [0] * 7 + [1] * 7
+
+
+def test_a_conversation_becomes_one_text_as_preference_data_writes_it() -> None:
+    messages = turns(("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Why?"))
+
+    assert pair_prompt(Exchange(messages, "x")) == "Human: Hi\n\nAssistant: Hello\n\nHuman: Why?"
+
+
+def test_a_single_user_turn_is_its_own_text_whatever_the_system_prompt() -> None:
+    assert pair_prompt(Exchange(turns(("system", "Be kind."), ("user", "Hi")), "x")) == "Hi"
+
+
+def test_every_conversation_that_the_template_refuses_is_named(chat_folder: Path) -> None:
+    tool = Exchange(turns(("user", "Hi"), ("tool", "42")), "ok")
+
+    with pytest.raises(UnreadableExchangeError, match="no tools here") as raised:
+        load_gold(str(chat_folder), "cpu").score([EXCHANGES[0], tool, EXCHANGES[1], tool])
+
+    assert sorted(raised.value.reasons) == [1, 3]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_is_an_error_that_names_its_exchange(
+    pair_folder: Path, bad: float, spoil: Callable[[HfGoldModel, str, float], None]
+) -> None:
+    gold = load_gold(str(pair_folder), "cpu")
+    spoil(gold, "is", bad)
+
+    with pytest.raises(NonFiniteScoreError) as raised:
+        gold.score(EXCHANGES)
+
+    assert list(raised.value.reasons) == [0, 2, 3]
+
+
+@pytest.fixture
+def spoil() -> Callable[[HfGoldModel, str, float], None]:
+    """Make one word's embedding a number that is none."""
+
+    def spoil_word(gold: HfGoldModel, word: str, value: float) -> None:
+        row = gold._text.tokenizer.convert_tokens_to_ids(word)
+        with torch.no_grad():
+            gold._model.bert.embeddings.word_embeddings.weight[row] = value
+
+    return spoil_word
+
+
+def test_nothing_to_score_is_no_scores(pair_folder: Path) -> None:
+    assert load_gold(str(pair_folder), "cpu").score([]) == []
+
+
+def test_a_batch_is_within_its_padded_tokens_unless_one_row_is_not() -> None:
+    batches = list(length_batches([3, 10, 4, 25, 4], 12))
+
+    assert batches == [[3], [1], [2, 4, 0]]
+
+
+def test_a_gold_model_on_the_encoders_own_base_says_so(pair_folder: Path) -> None:
+    gold = load_gold(str(pair_folder), "cpu")
+    assert shared_base_notice(gold, "all-MiniLM-L6-v2") is None
+
+    gold.encoder_base = "all-MiniLM-L6-v2"
+
+    assert "no independent evidence" in str(shared_base_notice(gold, "sentence-transformers/all-MiniLM-L6-v2"))
+    assert shared_base_notice(gold, "facebook/contriever") is None
