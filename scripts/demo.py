@@ -1,0 +1,96 @@
+"""The main job on embedded models, end to end: service up, a real RL run against it, evaluation, a report.
+
+    python scripts/demo.py [--run-dir runs/NAME] [-- options of trainer/run.py]
+
+Everything it starts it also stops, whatever happens in between. No model hub is asked for anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reward_client import RetryPolicy, RewardClient, RewardError
+
+ROOT = Path(__file__).resolve().parent.parent
+START_S = 180
+STOP_S = 20
+
+
+def say(line: str) -> None:
+    """One line for the person who watches."""
+    sys.stdout.write(f"[{time.strftime('%H:%M:%S')}] {line}\n")
+    sys.stdout.flush()
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def service(log: Path) -> Iterator[str]:
+    """The reward service as a child process, ready to score; its URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "reward_service", "--port", str(port), "--log-level", "warning"]
+    with log.open("w") as output:
+        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)  # noqa: S603
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", child, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            child.terminate()
+            try:
+                child.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def wait_until_ready(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the service can score; exit with its own words when it cannot."""
+    deadline = time.monotonic() + START_S
+    with RewardClient(url, retry=RetryPolicy(budget_s=0.0)) as client:
+        while True:
+            try:
+                client.ready()
+            except RewardError as exc:
+                if child.poll() is not None or time.monotonic() > deadline:
+                    sys.exit(f"the reward service did not start: {exc}\n{log.read_text()[-2000:]}")
+                time.sleep(0.5)
+            else:
+                return
+
+
+def main() -> int:
+    """Run the demo; the trainer's exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run-dir", default=f"runs/demo-{time.strftime('%Y%m%d-%H%M%S')}")
+    parser.add_argument("trainer_options", nargs="*", metavar="-- OPTIONS", help="options of trainer/run.py")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    run_dir = Path(arguments.run_dir)
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    say("starting the reward service (all-MiniLM-L6-v2 and the demo gold model)")
+    with service(run_dir.parent / f"{run_dir.name}-service.log") as url:
+        say(f"the service is ready at {url}; open it in a browser to see rewards taken apart")
+        command = [sys.executable, str(ROOT / "trainer/run.py"), "--reward-url", url, "--preset", "demo"]
+        command += ["--run-dir", str(run_dir), *arguments.trainer_options]
+        status = subprocess.run(command, check=False).returncode  # noqa: S603
+    minutes = (time.monotonic() - started) / 60
+    say(f"done in {minutes:.0f} min; report: {run_dir / 'report.html'}" if status == 0 else f"failed ({status})")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
