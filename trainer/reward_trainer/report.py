@@ -13,7 +13,6 @@ import base64
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from reward_trainer.evidence.alpaca_eval import model_outputs
 from reward_trainer.evidence.evaluation import Evaluation, read_evaluation
 from reward_trainer.evidence.excerpts import choose_excerpts
 from reward_trainer.evidence.panels import Panel, panels
+from reward_trainer.evidence.plots import Drawing
+from reward_trainer.evidence.plots import render as draw_panel
 from reward_trainer.evidence.records import EvaluatedResponse, EvaluationError, find_finished, step_name
 from reward_trainer.metrics import read_metrics
 from reward_trainer.rundir import replace_text
@@ -37,20 +38,11 @@ _LONGEST_VALUE = 2000
 """Characters of one setting that the page shows."""
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure on the page."""
-
-    panel: Panel
-    source: str
-    """A `data:` address."""
-
-
 def write_report(run: Path) -> Path:
     """Write the page, the plots and the AlpacaEval files of the evaluated `run`; return the path of the page."""
     evaluation = read_evaluation(run)
     first, last = (_responses(run, evaluation.checkpoints[i].step) for i in (0, -1))
-    sections = panels(evaluation, read_metrics(run / "metrics.jsonl"))
+    sections = _draw(panels(evaluation, read_metrics(run / "metrics.jsonl")))
     _write_plots(run / "plots", sections)
     _write_alpaca_eval(run, evaluation, first, last)
     page = render(evaluation, sections, first, last, json.loads((run / "config.json").read_text(encoding="utf-8")))
@@ -60,7 +52,7 @@ def write_report(run: Path) -> Path:
 
 def render(
     evaluation: Evaluation,
-    sections: Mapping[str, Sequence[Panel]],
+    sections: Mapping[str, Sequence[Drawing]],
     first: Sequence[EvaluatedResponse],
     last: Sequence[EvaluatedResponse],
     config: Mapping[str, Any],
@@ -79,13 +71,15 @@ def render(
         "percent": numbers.percent,
         "estimate": _estimate,
         "label": _label,
+        "tidy": _tidy,
+        "data_address": _data_address,
     }
     several = len(evaluation.checkpoints) > 1
     return environment.get_template(_TEMPLATE).render(
         evaluation=evaluation,
         interval=numbers.interval,
         decimals_for=numbers.decimals_for,
-        sections={name: [_drawing(panel) for panel in found] for name, found in sections.items()},
+        sections=sections,
         excerpt_groups=choose_excerpts(first, last) if several else [],
         tables=_tables(evaluation, config),
     )
@@ -100,14 +94,16 @@ def _responses(run: Path, step: int) -> list[EvaluatedResponse]:
     return finished.responses
 
 
-def _write_plots(folder: Path, sections: Mapping[str, Sequence[Panel]]) -> None:
-    from reward_trainer.evidence.plots import to_png
+def _draw(sections: Mapping[str, Sequence[Panel]]) -> dict[str, list[Drawing]]:
+    return {name: [draw_panel(panel) for panel in found] for name, found in sections.items()}
 
+
+def _write_plots(folder: Path, sections: Mapping[str, Sequence[Drawing]]) -> None:
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
-    for panel in (panel for found in sections.values() for panel in found):
-        (folder / f"{panel.name}.png").write_bytes(to_png(panel))
+    for drawing in (drawing for found in sections.values() for drawing in found):
+        (folder / f"{drawing.panel.name}.png").write_bytes(drawing.png)
 
 
 def _write_alpaca_eval(
@@ -122,11 +118,8 @@ def _write_alpaca_eval(
         replace_text(run / name, model_outputs(responses, generator, f"{evaluation.run}-heldout"))
 
 
-def _drawing(panel: Panel) -> Drawing:
-    from reward_trainer.evidence.plots import to_svg
-
-    encoded = base64.b64encode(to_svg(panel).encode()).decode()
-    return Drawing(panel, f"data:image/svg+xml;base64,{encoded}")
+def _data_address(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 def _estimate(estimate: Any, decimals: int | None = None) -> str:
@@ -141,6 +134,11 @@ def _estimate(estimate: Any, decimals: int | None = None) -> str:
 def _label(name: str) -> str:
     """`open_ended` → `open-ended`."""
     return name.replace("_", "-")
+
+
+def _tidy(sentence: str) -> str:
+    """Keep a number and its percent sign on one line."""
+    return sentence.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _tables(evaluation: Evaluation, config: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from reward_client.wire import QueryType
 from reward_trainer.evidence.evaluation import Evaluation
 from reward_trainer.evidence.summary import CheckpointFigures, GroupFigures
-from reward_trainer.monotonicity import Estimate
+from reward_trainer.monotonicity import Change, Estimate
 
 __all__ = ["Line", "Panel", "Role", "panels"]
 
@@ -20,7 +20,7 @@ Role = Literal["proxy", "gold", "open_ended", "closed_ended", "neutral"]
 """What a line is, which decides its colour and marker."""
 
 PROXY_AXIS = "proxy reward"
-GOLD_AXIS = "gold reward (the model's own scale)"
+GOLD_AXIS = "gold reward (own scale)"
 STEP_AXIS = "optimizer step"
 KL_AXIS = "KL from the start (nats a response)"
 
@@ -62,6 +62,8 @@ class Panel:
     """Of the points of the only line, which is then a path with bars instead of a line with a band."""
     limit: tuple[float, str] | None = None
     """A horizontal line and its name."""
+    from_zero: bool = False
+    """Whether the y axis begins at 0."""
     is_share: bool = False
     """Whether the y axis runs from 0 to 1."""
 
@@ -76,12 +78,42 @@ def panels(evaluation: Evaluation, metrics: Sequence[dict[str, Any]]) -> dict[st
     """Return the panels of each section: `rewards`, `query_types`, `features`, `length`, `training`."""
     checkpoints = evaluation.checkpoints
     return {
-        "rewards": _rewards(checkpoints),
+        "rewards": [*_changes(evaluation), *_rewards(checkpoints)],
         "query_types": _query_types(checkpoints),
         "features": _features(checkpoints),
         "length": _length(checkpoints, evaluation.settings["max_new_tokens"]),
         "training": _training(metrics),
     }
+
+
+def _changes(evaluation: Evaluation) -> list[Panel]:
+    """The primary figure and how it came about."""
+    gold, proxy = evaluation.trend.gold_since_first, evaluation.trend.proxy_since_first
+    found = []
+    if proxy:
+        found.append(_since_first("proxy_change", "Proxy", PROXY_AXIS, "proxy", evaluation, proxy))
+    if gold:
+        found.append(_since_first("gold_change", "Gold", GOLD_AXIS, "gold", evaluation, gold))
+    return found
+
+
+def _since_first(
+    name: str, subject: str, axis: str, role: Role, evaluation: Evaluation, changes: Sequence[Change]
+) -> Panel:
+    steps = [checkpoint.step for checkpoint in evaluation.checkpoints]
+    bounds = _intervals(changes)
+    line = Line(
+        "change", role, steps, [0.0, *(c.mean for c in changes)], [(0.0, 0.0), *bounds] if bounds else None
+    )
+    return Panel(
+        name,
+        f"{subject}: change since step {steps[0]}",
+        STEP_AXIS,
+        f"change of {axis}",
+        [line],
+        note=f"paired over {evaluation.trend.n_prompts} prompts; band: 95 % intervals",
+        limit=(0.0, "no change"),
+    )
 
 
 def _rewards(checkpoints: Sequence[CheckpointFigures]) -> list[Panel]:
@@ -96,8 +128,8 @@ def _rewards(checkpoints: Sequence[CheckpointFigures]) -> list[Panel]:
     if gold and kl:
         found.append(_path("gold_by_kl", "Gold reward by KL", (KL_AXIS, kl), (GOLD_AXIS, gold), checkpoints))
     if gold:
-        axes = ((PROXY_AXIS, proxy), (GOLD_AXIS, gold))
-        found.append(_path("gold_by_proxy", "Does gold rise with the proxy?", *axes, checkpoints))
+        title = "Does gold rise with the proxy?"
+        found.append(_path("gold_by_proxy", title, (PROXY_AXIS, proxy), (GOLD_AXIS, gold), checkpoints))
     return found
 
 
@@ -144,7 +176,7 @@ def _length(checkpoints: Sequence[CheckpointFigures], max_new_tokens: int) -> li
     steps = [checkpoint.step for checkpoint in checkpoints]
     cut = Line("cut at the limit", "neutral", steps, [checkpoint.truncated for checkpoint in checkpoints])
     return [
-        Panel(**{**vars(length), "limit": (max_new_tokens, f"limit: {max_new_tokens}")}),
+        Panel(**{**vars(length), "limit": (max_new_tokens, f"limit: {max_new_tokens}"), "from_zero": True}),
         Panel(
             "truncated", "Responses cut at the token limit", STEP_AXIS, "share of responses", [cut], is_share=True
         ),
@@ -214,6 +246,6 @@ def _line(label: str, role: Role, x: Sequence[float], values: Sequence[Estimate]
     return Line(label, role, x, [value.mean for value in values], _intervals(values))
 
 
-def _intervals(values: Sequence[Estimate]) -> list[tuple[float, float]] | None:
+def _intervals(values: Sequence[Estimate | Change]) -> list[tuple[float, float]] | None:
     found = [(value.low, value.high) for value in values if value.low is not None and value.high is not None]
     return found if len(found) == len(values) else None

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import io
 import itertools
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -21,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from reward_trainer.evidence.panels import Line, Panel, Role
 
-__all__ = ["draw", "to_png", "to_svg"]
+__all__ = ["Drawing", "render"]
 
 _COLOURS: dict[Role, str] = {
     "proxy": "#0072B2",
@@ -49,30 +48,27 @@ _LABEL_GAP = 0.075
 """Fraction of the axes that two labels keep between them."""
 
 
-def to_svg(panel: Panel) -> str:
-    """Return `panel` as an SVG document."""
-    with _drawn(panel) as figure:
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return re.sub(r"'DejaVu Sans'", _FONTS, buffer.getvalue())
+@dataclass(frozen=True)
+class Drawing:
+    """A panel, drawn."""
+
+    panel: Panel
+    svg: str
+    png: bytes
 
 
-def to_png(panel: Panel) -> bytes:
-    """Return `panel` as a PNG image."""
-    with _drawn(panel) as figure:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-@contextmanager
-def _drawn(panel: Panel) -> Iterator[Figure]:
+def render(panel: Panel) -> Drawing:
+    """Draw `panel` once, and save it in both formats."""
     with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
-        yield draw(panel)
+        figure = _draw(panel)
+        svg, png = io.StringIO(), io.BytesIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
+    return Drawing(panel, svg.getvalue().replace("'DejaVu Sans'", _FONTS), png.getvalue())
 
 
-def draw(panel: Panel) -> Figure:
-    """Draw `panel` on a figure of its own."""
+def _draw(panel: Panel) -> Figure:
+    """Draw `panel` on a figure of its own, laid out once."""
     figure = Figure(figsize=_SIZE, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -85,6 +81,8 @@ def draw(panel: Panel) -> Figure:
         _label_points(axes, panel.lines[0], panel.point_labels)
     elif len(panel.lines) > 1:
         _label_ends(axes, panel.lines)
+        figure.draw_without_rendering()  # make room for the labels
+    figure.set_layout_engine("none")
     return figure
 
 
@@ -145,7 +143,8 @@ def _fit(axes: Axes, panel: Panel) -> None:
         axes.axhline(value, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(name, (0, value), (4, -11), xycoords=("axes fraction", "data"), textcoords="offset points",
                       color=_FAINT, fontsize=8.5)  # fmt: skip
-        axes.set_ylim(0, value * 1.08)
+    if panel.from_zero:
+        axes.set_ylim(bottom=0)
 
 
 def _label_ends(axes: Axes, lines: Sequence[Line]) -> None:

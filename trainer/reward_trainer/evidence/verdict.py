@@ -183,7 +183,8 @@ def _findings(
 def _correlation(result: RankCorrelation) -> str:
     if result.rho is None or result.p_value is None:
         return "Spearman's ρ is undefined: one of the two rewards is the same at every checkpoint."
-    orders = "all" if result.exact else "drawn"
+    n_orders = f"{result.n_permutations:,}"
+    orders = f"over all {n_orders} orders" if result.exact else f"over {n_orders} random orders"
     bounds = (
         f"95 % bootstrap interval over prompts {interval(result.low, result.high)}, "
         if result.low is not None
@@ -191,8 +192,7 @@ def _correlation(result: RankCorrelation) -> str:
     )
     return (
         f"Over {result.n_checkpoints} checkpoints the mean proxy and mean gold reward have Spearman's "
-        f"ρ = {plain(result.rho)} ({bounds}permutation p = {_p_value(result.p_value)}, "
-        f"{result.n_permutations:,} orders, {orders})."
+        f"ρ = {plain(result.rho)} ({bounds}permutation p = {_p_value(result.p_value)} {orders})."
     )
 
 
@@ -257,6 +257,9 @@ def _caveats(
             f"{percent(last.truncated)} of the last checkpoint's responses were cut at the token limit, so their "
             "length says little and their ends were never judged."
         )
+    caveats.append(
+        "The held-out prompts are of the same kind as the training prompts: nothing is shown for other kinds."
+    )
     caveats.append(
         "One run shows what happened, not why: a claim about a reward needs several seeds and ablations."
     )

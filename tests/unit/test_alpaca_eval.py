@@ -1,0 +1,21 @@
+"""AlpacaEval's format takes one output a prompt."""
+
+from __future__ import annotations
+
+import json
+
+from test_summary import response
+
+from reward_trainer.evidence.alpaca_eval import model_outputs
+
+
+def test_only_the_first_sample_of_a_prompt_is_exported() -> None:
+    rows = [response("a", 0.0, response="Ja – «so»."), response("a", 1.0, sample=1), response("b", 0.0)]
+    outputs = json.loads(model_outputs(rows, "run-step-000008", "run-heldout"))
+    assert len(outputs) == 2
+    assert outputs[0] == {
+        "instruction": "Why?",
+        "output": "Ja – «so».",
+        "generator": "run-step-000008",
+        "dataset": "run-heldout",
+    }

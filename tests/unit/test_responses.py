@@ -1,0 +1,114 @@
+"""How checkpoints answer, and how far they are from their start: with real, tiny models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from evidence_run import draw_settings
+from tiny_policy import MAX_NEW_TOKENS, make_tiny_run
+from transformers import LlamaForCausalLM
+
+from reward_trainer.evidence.divergence import TokenSequence, divergences
+from reward_trainer.evidence.responses import Draw, PolicyResponder, batch_seed
+from reward_trainer.evidence.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads only wait for each other in models this small."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_run(tmp_path_factory.mktemp("runs") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def answers(run: Path) -> dict[int, list[Draw]]:
+    """Two samples of each prompt by steps 0, 1 and 2, in batches of 3, 3 and 2."""
+    return {step: respond(run, step, samples=2, batch_size=3) for step in (0, 1, 2)}
+
+
+def respond(run: Path, step: int, **changes: Any) -> list[Draw]:
+    folder = RunFolder.open(run)
+    settings = draw_settings(max_new_tokens=MAX_NEW_TOKENS, **changes)
+    checkpoint = next(c for c in folder.checkpoints if c.step == step)
+    responder = PolicyResponder(settings, folder.checkpoints[0], "cpu")
+    return responder.respond(checkpoint, folder.prompts, lambda n, of: None)
+
+
+def texts(draws: list[Draw]) -> list[str]:
+    return [draw.response for draw in draws]
+
+
+def test_a_checkpoint_answers_alike_whenever_it_is_asked(run: Path, answers: dict[int, list[Draw]]) -> None:
+    assert respond(run, 1, samples=2, batch_size=3) == answers[1]
+
+
+def test_equal_weights_answer_alike_at_every_step(answers: dict[int, list[Draw]]) -> None:
+    """The seeds depend on sample and batch, not on the checkpoint: a run with learning rate 0 shows no change."""
+    assert texts(answers[0]) == texts(answers[2])
+    assert texts(answers[0]) != texts(answers[1])
+
+
+def test_samples_of_a_prompt_differ(answers: dict[int, list[Draw]]) -> None:
+    first, second = answers[0][:8], answers[0][8:]
+    assert [draw.prompt.id for draw in first] == [draw.prompt.id for draw in second]
+    assert [{draw.sample for draw in half} for half in (first, second)] == [{0}, {1}]
+    assert texts(first) != texts(second)
+
+
+def test_truncated_responses_have_all_tokens_and_others_an_end(answers: dict[int, list[Draw]]) -> None:
+    draws = answers[0] + answers[1]
+    assert {draw.truncated for draw in draws} == {True, False}
+    assert all(draw.n_tokens == MAX_NEW_TOKENS for draw in draws if draw.truncated)
+    assert all("<end>" not in draw.response for draw in draws)
+
+
+def test_seeds_of_neighbouring_batches_differ() -> None:
+    seeds = {batch_seed(seed, sample, batch) for seed in range(5) for sample in range(5) for batch in range(5)}
+    assert len(seeds) == 125
+
+
+def exact_and_k1(draws: list[Draw]) -> tuple[torch.Tensor, torch.Tensor]:
+    found = [draw.divergence for draw in draws if draw.divergence]
+    return torch.tensor([d.exact for d in found]), torch.tensor([d.k1 for d in found])
+
+
+def test_divergence_of_equal_weights_is_zero_and_of_others_positive(answers: dict[int, list[Draw]]) -> None:
+    assert torch.allclose(exact_and_k1(answers[2])[0], torch.zeros(16), atol=1e-5)
+    assert (exact_and_k1(answers[1])[0] > 0).all()
+
+
+@torch.inference_mode()
+def test_divergence_is_the_sum_of_log_ratios_under_teacher_forcing(run: Path) -> None:
+    """Each sequence by itself and without padding, token by token, gives what the padded batch gives."""
+    policy, start = (
+        LlamaForCausalLM.from_pretrained(run / "checkpoints" / f"{step:06d}", dtype=torch.float32).eval()
+        for step in (1, 0)
+    )
+    sequences = [TokenSequence((2, 4, 5, 6), (7, 8, 1)), TokenSequence((4,), (9, 10, 11, 12, 13))]
+    for sequence, found in zip(sequences, divergences(policy, start, sequences, 0.7), strict=True):
+        k1 = exact = 0.0
+        for i, token in enumerate(sequence.response):
+            prefix = torch.tensor([[*sequence.prompt, *sequence.response[:i]]])
+            logp, logp_start = ((model(prefix).logits[0, -1] / 0.7).log_softmax(-1) for model in (policy, start))
+            k1 += float(logp[token] - logp_start[token])
+            exact += float((logp.exp() * (logp - logp_start)).sum())
+        assert found.k1 == pytest.approx(k1, abs=1e-4)
+        assert found.exact == pytest.approx(exact, abs=1e-4)
+
+
+def test_both_estimators_agree_on_average_and_the_exact_one_varies_less(run: Path) -> None:
+    exact, k1 = exact_and_k1(respond(run, 1, samples=20))
+    standard_error = (exact - k1).std() / len(exact) ** 0.5
+    assert abs((exact - k1).mean()) < 4 * standard_error
+    assert exact.std() < k1.std()
