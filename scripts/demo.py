@@ -39,10 +39,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def service(log: Path) -> Iterator[str]:
+def service(log: Path, *options: str) -> Iterator[str]:
     """The reward service as a child process, ready to score; its URL."""
     port = free_port()
-    command = [sys.executable, "-m", "reward_service", "--port", str(port), "--log-level", "warning"]
+    command = [sys.executable, "-m", "reward_service", "--port", str(port), "--log-level", "warning", *options]
     with log.open("w") as output:
         child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)  # noqa: S603
         try:
