@@ -78,7 +78,7 @@ def report(ratios: dict[str, list[float]]) -> str:
             "# Benchmark results",
             "",
             f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, "
-            f"{torch.get_num_threads()} torch threads; {libraries}. {len(ITEMS)} items, {PAIRS} interleaved pairs.",
+            f"{torch.get_num_threads()} torch threads; {libraries}. {len(ITEMS)} items, {PAIRS} pairs in turn.",
             "What each ratio compares stands at the top of `benchmarks/run.py`; `make bench` writes this file.",
             "",
             "| ratio | median | range |",
