@@ -19,6 +19,9 @@ RECIPES = {
     "rer-reference": "li_rp_qr_rar_rb",
     "rer-reference-nostrip": "li_rp_qr_rar_rb_nostrip",
 }
+CUTS_NOTHING = "rer-reference-nostrip"
+"""Its features are those of the whole response; the vectors have those of the cut one."""
+
 Vector = dict[str, Any]
 
 
