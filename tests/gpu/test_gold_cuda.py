@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.gold_models import save_bert, save_chat_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from reward_client.wire import ChatMessage
 from reward_service.models.base import Exchange
 from reward_service.models.load_gold import load_gold
+from tests.gold_models import save_bert, save_chat_model
 
 pytestmark = [
     pytest.mark.gpu,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.gold_models import PAIR_LENGTHS, save_bert, save_chat_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from reward_client.wire import ChatMessage
@@ -21,6 +20,7 @@ from reward_service.models.gold import (
 )
 from reward_service.models.gold_text import ChatText, PairLengths, PairText, pair_prompt
 from reward_service.models.load_gold import load_gold
+from tests.gold_models import PAIR_LENGTHS, save_bert, save_chat_model
 
 WORDS = "why is the sky blue because of air it scatters light more than red"
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.gold_models import edit_json, save_bert, save_chat_model
 from transformers import AutoModelForSequenceClassification
 
 from reward_client.wire import ChatMessage
 from reward_service.errors import ConfigurationError
 from reward_service.models.base import Exchange
 from reward_service.models.load_gold import GoldLoadError, load_gold
+from tests.gold_models import edit_json, save_bert, save_chat_model
 
 DEMO = Path(__file__).parents[2] / "services/reward_service/models/demo_gold"
 ASKED = Exchange(

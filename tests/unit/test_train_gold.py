@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.gold_models import save_bert
 
 from reward_client.wire import ChatMessage
 from reward_service.models.base import Exchange
@@ -21,6 +20,7 @@ from reward_trainer.goldfit.preferences import Pair, balance_lengths, n_words, r
 from reward_trainer.goldfit.quality import quality
 from reward_trainer.goldfit.text import PairLengths, encode_pairs, to_tensors
 from reward_trainer.train_gold import main
+from tests.gold_models import save_bert
 
 TOPICS = "sky sea tree stone bird fish cloud river hill road"
 WORDS = f"tell me about {TOPICS} kind rude word"

@@ -37,7 +37,7 @@ EPILOG = """\
 A preference file has one JSON object a line, gzipped or not:
   {"prompt": "...", "chosen": "...", "rejected": "...", "source": "my_survey"}
 
-Example, 1 epoch of 7 000 pairs in about 10 minutes on two cores:
+Example (1 epoch of 7 000 pairs takes about 25 minutes of processor time, shared by the cores there are):
   python -m reward_trainer.train_gold --preferences train.jsonl.gz --test test.jsonl.gz --out my_gold
   python -m reward_service --gold my_gold
 """

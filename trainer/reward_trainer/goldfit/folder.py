@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from reward_trainer.goldfit.model import Base, GoldNet
 from reward_trainer.goldfit.text import PairLengths
@@ -69,7 +69,7 @@ def write_model(
         "fitted": fitted,
     }
     temporary = out / "delta.safetensors.tmp"
-    save_file(delta, temporary)
+    temporary.write_bytes(save(delta))  # `save_file` would make it readable by its owner only
     temporary.replace(out / "delta.safetensors")
     write_text(out / "config.json", json.dumps(config, indent=2) + "\n")
 
