@@ -164,7 +164,6 @@ def _how(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max-new-tokens", type=int, metavar="N", help="longest response")
     group.add_argument("--temperature", type=float, metavar="X")
     group.add_argument("--kl-coefficient", type=float, metavar="X", help="0 leaves the reference policy out")
-    group.add_argument("--lora-rank", type=int, metavar="N", help="0 trains all weights")
     group.add_argument("--seed", type=int, metavar="N", help="default: 42")
 
 

@@ -128,7 +128,6 @@ def test_the_papers_setting_arrives_as_far_as_openrlhf_has_it(openrlhf: dict[str
         args["algo"]["advantage"] | {"gamma": 1.0, "lambd": 0.95, "estimator": "gae"} == args["algo"]["advantage"]
     )
     assert args["algo"]["kl"] | {"init_coef": 0.2, "target": 6.0, "horizon": 10_000} == args["algo"]["kl"]
-    assert args["ds"]["lora"] == {"rank": 8, "alpha": 16, "dropout": 0.05, "target_modules": ["q_proj", "v_proj"]}
     assert (args["train"]["max_epochs"], args["train"]["batch_size"], args["train"]["micro_batch_size"]) == (
         4,
         8,
@@ -140,7 +139,7 @@ def test_the_papers_setting_arrives_as_far_as_openrlhf_has_it(openrlhf: dict[str
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_flag_stands_in_full(openrlhf: dict[str, Any], preset: str, n_gpus: int) -> None:
     """OpenRLHF accepts abbreviations, so a truncated name would pass as another setting."""
-    given = {"wandb_project": "p", "kl_target": 1.0, "lora_rank": 4}
+    given = {"wandb_project": "p", "kl_target": 1.0}
     used = [part for part in command(preset, n_gpus=n_gpus, resume=True, **given) if part.startswith("--")]
 
     assert set(used) - set(openrlhf["options"]) == set()

@@ -63,11 +63,10 @@ class Room:
 def room_for(config: Config, n_parameters: int, folder: Path, *, bytes_per_weight: int) -> Room:
     """Estimate the disk that checkpoints take: all saved policies, and two states of Adam for resuming.
 
-    A state is the weights, Adam's two moments and, if sharded, a copy: 16 bytes a trained parameter at most.
+    A state is the weights, Adam's two moments and, if sharded, a copy: 16 bytes a weight at most.
     """
-    trained = n_parameters if not config.lora_rank else n_parameters // 50
     n_policies = config.steps // config.save_every + 2
-    needed = n_policies * trained * bytes_per_weight + 2 * 16 * trained
+    needed = n_parameters * (n_policies * bytes_per_weight + 2 * 16)
     memory = Path("/dev/shm")  # noqa: S108 - the kernel's shared memory, which Ray's object store uses
     return Room(
         disk_needed=needed,

@@ -62,9 +62,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "value_clip": 0.2,
         "kl_coefficient": 0.2,
         "kl_target": 6.0,
-        "lora_rank": 8,
-        "lora_dropout": 0.05,
-        "lora_targets": ("q_proj", "v_proj"),
     },
     "tiny": {
         "steps": 2,
@@ -81,10 +78,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 """`demo` learns in minutes on two cores; `paper` is the published setting; `tiny` only passes through."""
 
 
-def _not_owned(flags: tuple[str, ...]) -> tuple[str, ...]:
-    for flag in flags:
-        if flag.split("=")[0] in OWNED_FLAGS:
-            raise ValueError(f"{flag.split('=')[0]} is set by the launcher and cannot be a raw OpenRLHF flag")
+def _allowed(flags: tuple[str, ...]) -> tuple[str, ...]:
+    for name in (flag.split("=")[0] for flag in flags):
+        if name in OWNED_FLAGS:
+            raise ValueError(f"{name} is set by the launcher and cannot be a raw OpenRLHF flag")
+        if name.startswith("--ds.lora."):
+            raise ValueError(
+                f"{name}: OpenRLHF 0.11 cannot give LoRA weights to its rollout engine (its issue 1349)"
+            )
     return flags
 
 
@@ -138,11 +139,6 @@ class Config(BaseModel):
     advantage_lambda: float = Field(default=1.0, ge=0, le=1)
     clip: float = Field(default=0.2, gt=0)
     value_clip: float = Field(default=0.5, gt=0)
-    lora_rank: int = Field(default=0, ge=0)
-    """0 trains all weights."""
-    lora_alpha: int = Field(default=16, ge=1)
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    lora_targets: tuple[str, ...] = ("all-linear",)
 
     max_new_tokens: int = Field(ge=1)
     max_prompt_tokens: int = Field(default=1024, ge=1)
@@ -155,7 +151,7 @@ class Config(BaseModel):
     tensorboard_dir: str | None = None
     """Absent: `tensorboard` in the run directory."""
     wandb_project: str | None = None
-    raw_flags: Annotated[tuple[str, ...], AfterValidator(_not_owned)] = ()
+    raw_flags: Annotated[tuple[str, ...], AfterValidator(_allowed)] = ()
     """Passed to OpenRLHF as they are, after ours, so they win."""
 
     @property

@@ -105,7 +105,7 @@ def clip_range(recipe: RecipeInfo | None, overrides: Mapping[str, str]) -> tuple
 def build_command(config: Config, facts: Facts, *, resume: bool = False) -> list[str]:
     """Return the arguments of `python -m openrlhf.cli.train_ppo_ray`."""
     flags: Flags = {
-        **_models(config, facts),
+        "--actor.model_name_or_path": facts.policy,
         **_devices(facts.hardware),
         **_data(config, facts),
         **_rollouts(config),
@@ -127,18 +127,6 @@ def _arguments(flags: Flags) -> list[str]:
 
 def _text(value: object) -> str:
     return format(value, ".12g") if isinstance(value, float) else str(value)
-
-
-def _models(config: Config, facts: Facts) -> Flags:
-    flags: Flags = {"--actor.model_name_or_path": facts.policy}
-    if config.lora_rank:
-        flags |= {
-            "--ds.lora.rank": config.lora_rank,
-            "--ds.lora.alpha": config.lora_alpha,
-            "--ds.lora.dropout": config.lora_dropout,
-            "--ds.lora.target_modules": config.lora_targets,
-        }
-    return flags
 
 
 def _devices(hardware: Hardware) -> Flags:
