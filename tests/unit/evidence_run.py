@@ -27,9 +27,8 @@ from reward_client.wire import (
     TimingMs,
 )
 from reward_trainer.data import Columns, Prompt, load_prompts
-from reward_trainer.evidence.divergence import Divergence
+from reward_trainer.evidence.draws import Divergence, Draw, DrawSettings, batch_seed
 from reward_trainer.evidence.evaluation import Evaluation
-from reward_trainer.evidence.responses import Draw, DrawSettings, batch_seed
 from reward_trainer.evidence.run_folder import Checkpoint, RunFolder
 from reward_trainer.evidence.session import Session
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -257,3 +259,9 @@ def test_wrong_arguments_are_refused_before_anything_is_read(
     with pytest.raises(SystemExit):
         main(["--run-dir", "nowhere", *arguments])
     assert arguments[0] in capsys.readouterr().err
+
+
+def test_help_and_errors_do_not_wait_for_torch() -> None:
+    """Loading torch takes seconds; a wrong argument should not."""
+    program = "import sys, reward_trainer.evaluate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -13,7 +13,8 @@ from tiny_policy import MAX_NEW_TOKENS, make_tiny_run
 from transformers import LlamaForCausalLM
 
 from reward_trainer.evidence.divergence import TokenSequence, divergences
-from reward_trainer.evidence.responses import Draw, PolicyResponder, batch_seed
+from reward_trainer.evidence.draws import Draw, batch_seed
+from reward_trainer.evidence.responses import PolicyResponder
 from reward_trainer.evidence.run_folder import RunFolder
 
 

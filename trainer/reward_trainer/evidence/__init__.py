@@ -1,14 +1,18 @@
 """The evidence of one run: from its checkpoints to a report.
 
     run_folder   what a run left behind: settings, held-out prompts, checkpoints
-      └▶ responses   each checkpoint answers the held-out prompts     (torch)
-           └▶ divergence  how far it has moved from the start         (torch)
-      └▶ scoring     the reward service scores the answers            (HTTP)
+    session      one evaluation from start to end
+      └▶ draws       what an answer is, and how it is drawn
+           └▶ responses   each checkpoint answers the held-out prompts     (torch)
+                └▶ divergence  how far it has moved from the start         (torch)
+      └▶ scoring     the reward service scores the answers                 (HTTP)
       └▶ records     what was measured, on disk, a file a checkpoint
-    summary      records → figures           (pure; the statistics are in `reward_trainer.monotonicity`)
+    evaluation   evaluation.json
+      └▶ summary     records → figures       (pure; the statistics are in `reward_trainer.monotonicity`)
       └▶ verdict     figures → sentences     (pure)
     panels       figures → what to draw      (pure)
       └▶ plots       drawn                   (matplotlib)
+    excerpts     records → which responses a report shows
     alpaca_eval  records → AlpacaEval's format
 
 The commands around it are `python -m reward_trainer.evaluate` and `python -m reward_trainer.report`.

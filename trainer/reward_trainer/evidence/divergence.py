@@ -27,7 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Divergence", "TokenSequence", "divergences"]
+from reward_trainer.evidence.draws import Divergence
+
+__all__ = ["TokenSequence", "divergences"]
 
 _BATCH = 8
 """Sequences a forward pass: two (8, 129, 50k) fp32 logit tensors take 0.4 GB."""
@@ -39,14 +41,6 @@ class TokenSequence:
 
     prompt: tuple[int, ...]
     response: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Divergence:
-    """Estimates of KL(policy ‖ start) from one response, in nats."""
-
-    exact: float
-    k1: float
 
 
 @torch.inference_mode()

@@ -1,74 +1,21 @@
-"""A checkpoint answers the held-out prompts, the same way every time.
-
-Randomness: the prompts go through the model in fixed batches, in the order of the file. Before each batch torch's
-generator is seeded with a number made of (seed, sample, batch), the same for every checkpoint. So one checkpoint
-gives the same responses whenever it is evaluated on the same machine; two checkpoints draw with common random
-numbers until a response of the batch ends, and with unrelated ones after that. Figures are paired by prompt, never
-by random number.
-"""
+"""A checkpoint answers the held-out prompts: load it, render and tokenize, generate, measure the divergence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 
 from reward_trainer.data import Prompt, training_row
-from reward_trainer.evidence.divergence import Divergence, TokenSequence, divergences
+from reward_trainer.evidence.divergence import TokenSequence, divergences
+from reward_trainer.evidence.draws import Divergence, Draw, DrawSettings, Progress, batch_seed
 from reward_trainer.evidence.run_folder import Checkpoint
 from reward_trainer.generation import Rollout, Sampling, generate
 
-__all__ = ["Draw", "DrawSettings", "PolicyResponder", "Progress", "Responder", "batch_seed"]
-
-Progress = Callable[[int, int], None]
-"""Called with the number of responses done and the number of all."""
-
-
-@dataclass(frozen=True)
-class DrawSettings:
-    """How responses are drawn."""
-
-    samples: int
-    """Responses to each prompt."""
-    temperature: float
-    max_new_tokens: int
-    seed: int
-    batch_size: int
-    """Part of the settings, because the random numbers depend on it."""
-    system_prompt: str | None
-    apply_chat_template: bool
-    kl: bool
-    """Whether to measure the divergence from the start policy."""
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One response, before it is scored."""
-
-    prompt: Prompt
-    sample: int
-    seed: int
-    response: str
-    n_tokens: int
-    truncated: bool
-    divergence: Divergence | None
-
-
-class Responder(Protocol):
-    """Lets a checkpoint answer prompts."""
-
-    def respond(self, checkpoint: Checkpoint, prompts: Sequence[Prompt], progress: Progress) -> list[Draw]:
-        """Return every sample of every prompt: sample by sample, prompts in order."""
-        ...
-
-
-def batch_seed(seed: int, sample: int, batch: int) -> int:
-    """Mix the seed of an evaluation with the indices of a sample and a batch: neighbours share nothing."""
-    return int(np.random.SeedSequence([seed, sample, batch]).generate_state(1)[0])
+__all__ = ["PolicyResponder"]
 
 
 @dataclass
@@ -148,7 +95,9 @@ def _draw(prompt: Prompt, sample: int, seed: int, rollout: Rollout, divergence: 
 def _load_model(path: Path, device: str) -> Any:
     """Load in fp32 on a CPU, where half precision is slow and coarse; in bfloat16 elsewhere."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # reading a local file is no progress worth a line
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     return AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
 

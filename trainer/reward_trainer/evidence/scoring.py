@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from reward_client.wire import ChatMessage, Item, ItemResult, ModelNames, RecipeName, ScoreReply
 from reward_trainer.data import messages
+from reward_trainer.evidence.draws import Draw
 from reward_trainer.evidence.records import EvaluatedResponse, EvaluationError
-from reward_trainer.evidence.responses import Draw
 
 __all__ = ["Scored", "Scorer", "score_draws", "unique"]
 

@@ -17,9 +17,9 @@ from importlib import metadata
 from typing import Any
 
 from reward_client.wire import Info, RecipeInfo
+from reward_trainer.evidence.draws import DrawSettings, Responder
 from reward_trainer.evidence.evaluation import Evaluation, Provenance, evaluate_figures, write_evaluation
 from reward_trainer.evidence.records import EvaluationError, Finished, find_finished, record_of, save
-from reward_trainer.evidence.responses import DrawSettings, Responder
 from reward_trainer.evidence.run_folder import Checkpoint, RunFolder
 from reward_trainer.evidence.scoring import Scorer, score_draws, unique
 from reward_trainer.evidence.summary import CheckpointResponses

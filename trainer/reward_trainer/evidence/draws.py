@@ -1,0 +1,75 @@
+"""What a checkpoint's answers are, and how they are drawn: types and seeds, without torch.
+
+Randomness: the prompts go through the model in fixed batches, in the order of the file. Before each batch torch's
+generator is seeded with a number made of (seed, sample, batch), the same for every checkpoint. So one checkpoint
+gives the same responses whenever it is evaluated on the same machine; two checkpoints draw with common random
+numbers until a response of the batch ends, and with unrelated ones after that. Figures are paired by prompt, never
+by random number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from reward_trainer.data import Prompt
+from reward_trainer.evidence.run_folder import Checkpoint
+
+__all__ = ["Divergence", "Draw", "DrawSettings", "Progress", "Responder", "batch_seed"]
+
+Progress = Callable[[int, int], None]
+"""Called with the number of responses done and the number of all."""
+
+
+@dataclass(frozen=True)
+class DrawSettings:
+    """How responses are drawn."""
+
+    samples: int
+    """Responses to each prompt."""
+    temperature: float
+    max_new_tokens: int
+    seed: int
+    batch_size: int
+    """Part of the settings, because the random numbers depend on it."""
+    system_prompt: str | None
+    apply_chat_template: bool
+    kl: bool
+    """Whether to measure the divergence from the start policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Estimates of KL(policy ‖ start) from one response, in nats; `divergence` says how."""
+
+    exact: float
+    k1: float
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One response, before it is scored."""
+
+    prompt: Prompt
+    sample: int
+    seed: int
+    response: str
+    n_tokens: int
+    truncated: bool
+    divergence: Divergence | None
+
+
+class Responder(Protocol):
+    """Lets a checkpoint answer prompts."""
+
+    def respond(self, checkpoint: Checkpoint, prompts: Sequence[Prompt], progress: Progress) -> list[Draw]:
+        """Return every sample of every prompt: sample by sample, prompts in order."""
+        ...
+
+
+def batch_seed(seed: int, sample: int, batch: int) -> int:
+    """Mix the seed of an evaluation with the indices of a sample and a batch: neighbours share nothing."""
+    return int(np.random.SeedSequence([seed, sample, batch]).generate_state(1)[0])
