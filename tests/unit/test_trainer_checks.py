@@ -1,0 +1,179 @@
+"""What stands in a run's way is found before it starts, and said all at once."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reward_client.wire import Info, LimitsInfo, ModelInfo, RecipeInfo
+from reward_trainer import checks
+from reward_trainer.checks import Room, problems, trial_reward, why_not_ready
+from reward_trainer.config import Config, make_config
+from reward_trainer.errors import ConfigError, PreflightError
+from reward_trainer.train import resumed_config
+
+ROOM = Room(disk_needed=1, disk_free=2, shared_memory_free=2)
+
+
+def config(**given: Any) -> Config:
+    return make_config("demo", {"reward_url": "http://127.0.0.1:8000", "run_dir": "runs/x", **given})
+
+
+def recipe(name: str = "rer", *, calibrated_for: str | None = None, needs_gold: bool = False) -> RecipeInfo:
+    return RecipeInfo(
+        name=name, hash="h", description="", reward_range=(0.0, 5.12), calibrated_for=calibrated_for,
+        needs_encoder=True, needs_gold=needs_gold, parameters={},
+    )  # fmt: skip
+
+
+def info(*recipes: RecipeInfo, gold: bool = False) -> Info:
+    return Info(
+        version="0", default_recipe="rer", recipes=list(recipes), versions={},
+        relevance=ModelInfo(id="all-MiniLM-L6-v2", revision="0", device="cpu"),
+        gold=ModelInfo(id="demo-gold", revision="0", device="cpu") if gold else None,
+        limits=LimitsInfo(max_body_bytes=1, max_items=1, max_text_chars=1),
+    )  # fmt: skip
+
+
+def test_nothing_stands_in_the_way_of_a_run_that_fits() -> None:
+    assert problems(config(), info(recipe()), ROOM) == []
+
+
+def test_gold_that_is_not_loaded_is_a_problem() -> None:
+    (problem,) = problems(config(gold=True), info(recipe()), ROOM)
+
+    assert "none loaded" in problem
+    assert problems(config(gold=True), info(recipe(), gold=True), ROOM) == []
+
+
+def test_a_gold_recipe_without_a_gold_model_is_a_problem() -> None:
+    (problem,) = problems(config(recipe="gold"), info(recipe("gold", needs_gold=True)), ROOM)
+
+    assert "no gold model loaded" in problem
+
+
+def test_a_recipe_for_another_encoder_is_refused_unless_the_person_sets_the_clip_range() -> None:
+    known = info(recipe(calibrated_for="facebook/contriever"))
+
+    (problem,) = problems(config(), known, ROOM)
+    assert "facebook/contriever" in problem
+    assert "all-MiniLM-L6-v2" in problem
+    assert problems(config(raw_flags=("--reward.clip_range", "-10", "70")), known, ROOM) == []
+
+
+def test_a_disk_too_small_for_the_checkpoints_is_a_problem() -> None:
+    (problem,) = problems(config(), info(recipe()), Room(int(7e9), int(5e9), 1))
+
+    assert "about 7.0 GB, 5.0 GB are free" in problem
+
+
+def test_the_room_covers_every_checkpoint_and_two_states(tmp_path: Path) -> None:
+    room = checks.room_for(config(steps=8, save_every=1), 100, tmp_path / "not" / "yet", bytes_per_weight=4)
+
+    assert room.disk_needed >= 100 * (9 * 4 + 2 * 12)
+    assert room.disk_free > 0
+
+
+def test_unknown_recipes_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(PreflightError, match="knows no recipe 'best'; it knows rer, li"):
+        problems(config(recipe="best"), info(recipe(), recipe("li")), ROOM)
+
+
+Answer = tuple[int, Any]
+
+
+@pytest.fixture
+def served() -> Iterator[Callable[[Answer], tuple[str, list[Any]]]]:
+    """Start a server that gives one answer to everything; return its URL and what it was sent."""
+    servers = []
+
+    def serve(answer: Answer) -> tuple[str, list[Any]]:
+        received: list[Any] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._reply()
+
+            def do_POST(self) -> None:
+                received.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                self._reply()
+
+            def _reply(self) -> None:
+                body = json.dumps(answer[1]).encode()
+                self.send_response(answer[0])
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_address[1]}", received
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_trial_is_posted_as_openrlhf_posts(served: Callable[[Answer], tuple[str, list[Any]]]) -> None:
+    url, received = served((200, {"rewards": [0.5]}))
+
+    assert trial_reward(url, ["<user>Why?<bot>"], ['{"query_type": "open_ended"}']) is None
+    (body,) = received
+    assert body["prompts"] == ["<user>Why?<bot>"]
+    assert body["query"][0].startswith("<user>Why?<bot>")
+    assert body["labels"] == ['{"query_type": "open_ended"}']
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (
+            (
+                422,
+                {"title": "T", "status": 422, "detail": "D", "errors": [{"field": "labels.0", "message": "bad"}]},
+            ),
+            "422 T: D; labels.0: bad",
+        ),
+        ((500, "oops"), "500 Internal Server Error"),
+        ((200, {"reward": 1}), "no rewards in the answer"),
+        ((200, {"rewards": []}), "one reward expected"),
+    ],
+)
+def test_a_trial_that_fails_says_why(
+    served: Callable[[Answer], tuple[str, list[Any]]], answer: Answer, cause: str
+) -> None:
+    url, _ = served(answer)
+
+    assert cause in str(trial_reward(url, ["p"], ["{}"]))
+
+
+def test_a_service_that_nobody_serves_is_not_ready_and_says_so() -> None:
+    assert "refused" in str(why_not_ready("http://127.0.0.1:9")).lower()
+    assert "refused" in str(trial_reward("http://127.0.0.1:9", ["p"], ["{}"])).lower()
+
+
+def test_a_service_that_is_loading_says_so(served: Callable[[Answer], tuple[str, list[Any]]]) -> None:
+    url, _ = served((503, {"title": "Not ready", "status": 503, "detail": "the encoder is loading"}))
+
+    assert "the encoder is loading" in str(why_not_ready(url))
+
+
+def test_a_resumed_run_keeps_its_settings_but_finds_the_service_elsewhere(tmp_path: Path) -> None:
+    stored = config(run_dir=str(tmp_path), seed=7)
+    record = {**stored.model_dump(mode="json"), "recipe_hash": "h"}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+
+    resumed = resumed_config(str(tmp_path), {"reward_url": "http://other:1", "run_dir": str(tmp_path), "seed": 7})
+
+    assert resumed == stored.model_copy(update={"reward_url": "http://other:1"})
+    with pytest.raises(ConfigError, match="learning_rate"):
+        resumed_config(str(tmp_path), {"learning_rate": 1.0})

@@ -1,0 +1,44 @@
+"""The trainer's command line teaches, and its mistakes are answered in a sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).parents[2] / "trainer" / "run.py"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(RUN), *arguments], capture_output=True, text=True, check=False)
+
+
+def test_help_shows_examples_and_only_settings_that_exist() -> None:
+    printed = run("--help").stdout
+
+    assert "examples:" in printed
+    assert "--resume --run-dir runs/NAME" in printed
+    options = {word.strip(",") for word in printed.split() if word.startswith("--") and len(word) > 2}
+    assert {"--reward-url", "--preset", "--no-gold", "--dry-run"} <= options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--reward-url is missing"),
+        (["--resume"], "--resume needs --run-dir"),
+        (["--resume", "--run-dir", "nowhere"], "holds no run to resume"),
+        (["--reward-url", "here"], "reward_url"),
+        (["--reward-url", "http://127.0.0.1:9", "--steps", "0"], "steps"),
+    ],
+)
+def test_mistakes_end_with_a_sentence_not_a_traceback(arguments: list[str], said: str) -> None:
+    done = run(*arguments)
+
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_abbreviated_options_are_not_guessed() -> None:
+    assert run("--reward", "http://127.0.0.1:9").returncode == 2
