@@ -37,8 +37,7 @@ EPILOG = """\
 A preference file has one JSON object a line, gzipped or not:
   {"prompt": "...", "chosen": "...", "rejected": "...", "source": "my_survey"}
 
-Example (7 000 pairs took 26 minutes on two busy cores; where others use them too, OMP_NUM_THREADS=1 is
-much faster, because threads of one job then do not wait for each other):
+Example (7 000 pairs took 26 minutes on two cores that others used too):
   python -m reward_trainer.train_gold --preferences train.jsonl.gz --test test.jsonl.gz --out my_gold
   python -m reward_service --gold my_gold
 """
