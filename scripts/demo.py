@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from reward_client import RetryPolicy, RewardClient, RewardError
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 180
 STOP_S = 20
+STOP_TRAINER_S = 90
 
 
 def say(line: str) -> None:
@@ -71,8 +73,20 @@ def wait_until_ready(url: str, child: subprocess.Popen[bytes], log: Path) -> Non
                 return
 
 
+def wait_for(child: subprocess.Popen[bytes]) -> int:
+    """The child's exit status; when we are told to stop, it gets the time that its own clean-up takes."""
+    try:
+        return child.wait()
+    except BaseException:
+        if child.poll() is None:
+            child.terminate()  # a Ctrl-C has reached it already, a SIGTERM has not
+        child.wait(STOP_TRAINER_S)
+        raise
+
+
 def main() -> int:
     """Run the demo; the trainer's exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run-dir", default=f"runs/demo-{time.strftime('%Y%m%d-%H%M%S')}")
     parser.add_argument("trainer_options", nargs="*", metavar="-- OPTIONS", help="options of trainer/run.py")
@@ -86,11 +100,14 @@ def main() -> int:
         say(f"the service is ready at {url}; open it in a browser to see rewards taken apart")
         command = [sys.executable, str(ROOT / "trainer/run.py"), "--reward-url", url, "--preset", "demo"]
         command += ["--run-dir", str(run_dir), *arguments.trainer_options]
-        status = subprocess.run(command, check=False).returncode  # noqa: S603
+        status = wait_for(subprocess.Popen(command))  # noqa: S603
     minutes = (time.monotonic() - started) / 60
     say(f"done in {minutes:.0f} min; report: {run_dir / 'report.html'}" if status == 0 else f"failed ({status})")
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 import time
@@ -39,13 +40,16 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     arguments = vars(_parser().parse_args(argv))
     resume, dry_run, preset = (arguments.pop(name) for name in ("resume", "dry_run", "preset"))
-    given = {name: value for name, value in arguments.items() if value is not None}
+    given = {name: value for name, value in arguments.items() if value is not None and value != []}
     try:
         config = _config(given, preset, resume=resume)
         return _dry_run(config) if dry_run else _run(config, resume=resume)
     except TrainerError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return EXIT_STOPPED
 
 
 def _config(given: dict[str, Any], preset: str, *, resume: bool) -> Config:
@@ -71,7 +75,7 @@ def _run(config: Config, *, resume: bool) -> int:
         _say(f"stopped; go on with: python trainer/run.py --resume --run-dir {plan.run.path}")
         return EXIT_STOPPED
     _say(f"training done; checkpoints of steps {plan.run.saved_steps()} in {plan.run.checkpoints}")
-    return train.evaluate(plan.run) if config.evaluate else 0
+    return train.evaluate(plan) if config.evaluate else 0
 
 
 def _dry_run(config: Config) -> int:
@@ -195,8 +199,16 @@ class _KeyValue(argparse.Action):
             key, equals, value = text.partition("=")
             if not equals or not key:
                 parser.error(f"{option} takes NAME=VALUE, got {text!r}")
-            pairs[key] = value
+            pairs[key] = _literal(value)
         setattr(namespace, self.dest, pairs)
+
+
+def _literal(value: str) -> Any:
+    """Numbers, lists, true and null as JSON writes them; anything else is text."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Checks before the launch: what would otherwise fail ten minutes later, or never and be wrong.
 
-    facts about machine, policy, service ──▶ problems() ──▶ sentences      pure
-    preflight()                          ──▶ PreflightError with all of them
+    facts about machine, policy, service ──▶ problems() ──▶ sentences, which `prepare` raises together      pure
 
 The trial reward posts a made-up response to each kind of prompt as OpenRLHF will, and throws the reward away.
 """
@@ -24,11 +23,13 @@ from reward_client.wire import Info, Problem, RecipeInfo
 from reward_trainer.config import Config
 from reward_trainer.errors import PreflightError
 from reward_trainer.openrlhf import Hardware
+from reward_trainer.rundir import RunDir
 
 __all__ = [
     "Room",
     "find_recipe",
     "hardware",
+    "missing_for_gpus",
     "problems",
     "room_for",
     "service_info",
@@ -42,13 +43,22 @@ _TRIAL_RESPONSE = "This is a trial before the training starts."
 
 
 def hardware() -> Hardware:
-    """Look at this machine: CUDA devices, and physical cores that this process may use."""
+    """Look at this machine: CUDA devices that can be used, and physical cores that this process may use."""
     import psutil
     import torch
 
     allowed = len(os.sched_getaffinity(0))
     physical = psutil.cpu_count(logical=False) or allowed
-    return Hardware(n_gpus=torch.cuda.device_count(), n_threads=max(1, min(allowed, physical)))
+    n_gpus, missing = torch.cuda.device_count(), missing_for_gpus()
+    n_threads = max(1, min(allowed, physical))
+    if missing:
+        return Hardware(n_gpus=0, n_threads=n_threads, n_unused=n_gpus)
+    return Hardware(n_gpus=n_gpus, n_threads=n_threads)
+
+
+def missing_for_gpus() -> list[str]:
+    """What OpenRLHF needs on a GPU, and this environment lacks."""
+    return [name for name in ("vllm", "flash_attn") if importlib.util.find_spec(name) is None]
 
 
 @dataclass(frozen=True)
@@ -60,17 +70,18 @@ class Room:
     shared_memory_free: int
 
 
-def room_for(config: Config, n_parameters: int, folder: Path, *, bytes_per_weight: int) -> Room:
-    """Estimate the disk that checkpoints take: all saved policies, and two states of Adam for resuming.
+def room_for(config: Config, n_parameters: int, run: RunDir, *, bytes_per_weight: int) -> Room:
+    """Estimate the disk that checkpoints still take: all saved policies, and two states of Adam for resuming.
 
     A state is the weights, Adam's two moments and, if sharded, a copy: 16 bytes a weight at most.
     """
-    n_policies = config.steps // config.save_every + 2
-    needed = n_parameters * (n_policies * bytes_per_weight + 2 * 16)
+    n_policies = max(0, config.steps // config.save_every + 2 - len(run.saved_steps()))
+    n_states = max(0, 2 - sum(1 for _ in run.state.glob("_actor/global_step*")))
+    needed = n_parameters * (n_policies * bytes_per_weight + n_states * 16)
     memory = Path("/dev/shm")  # noqa: S108 - the kernel's shared memory, which Ray's object store uses
     return Room(
         disk_needed=needed,
-        disk_free=shutil.disk_usage(_existing(folder)).free,
+        disk_free=shutil.disk_usage(_existing(run.path)).free,
         shared_memory_free=shutil.disk_usage(memory).free if memory.is_dir() else 0,
     )
 
@@ -79,9 +90,9 @@ def _existing(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
-def problems(config: Config, info: Info, room: Room) -> list[str]:
+def problems(config: Config, info: Info, room: Room, hardware: Hardware) -> list[str]:
     """Return everything that stands in the way, a sentence each."""
-    found = []
+    found = _split(config, hardware)
     recipe = find_recipe(config.recipe, info)
     if config.gold and info.gold is None:
         found.append("--gold needs a gold model, and the service has none loaded: start it with --gold demo-gold")
@@ -96,6 +107,18 @@ def problems(config: Config, info: Info, room: Room) -> list[str]:
     if config.wandb_project is not None and importlib.util.find_spec("wandb") is None:
         found.append("--wandb needs the package wandb: pip install wandb")
     return found
+
+
+def _split(config: Config, hardware: Hardware) -> list[str]:
+    """OpenRLHF finds out that a batch cannot be shared by its ranks only after the models are loaded."""
+    batch, micro, ranks = config.effective_train_batch_size, config.micro_batch_size, hardware.n_ranks
+    if batch % (micro * ranks) == 0 and config.rollouts_per_step % (micro * ranks) == 0:
+        return []
+    return [
+        f"{batch} rollouts of a train batch cannot be shared by {ranks} GPUs in micro batches of {micro}: choose "
+        "--prompts-per-step, --samples-per-prompt, --train-batch-size and --micro-batch-size so that they can, or "
+        "name fewer GPUs in CUDA_VISIBLE_DEVICES"
+    ]
 
 
 def _calibration(config: Config, recipe: RecipeInfo, info: Info) -> list[str]:
@@ -142,18 +165,21 @@ def why_not_ready(url: str) -> str | None:
     return None
 
 
-def trial_reward(endpoint: str, rendered_prompts: Sequence[str], labels: Sequence[str]) -> str | None:
+def trial_reward(
+    endpoint: str, rendered_prompts: Sequence[str], labels: Sequence[str], *, timeout_s: float = 60.0
+) -> str | None:
     """Post a made-up response to each prompt as OpenRLHF does; return why it has no reward, or None.
 
     Args:
         endpoint: the URL given to OpenRLHF.
         rendered_prompts: prompts after the chat template.
         labels: their labels, as in the training data.
+        timeout_s: seconds to wait for an answer.
     """
     for prompt, label in zip(rendered_prompts, labels, strict=True):
         body = {"query": [prompt + _TRIAL_RESPONSE], "prompts": [prompt], "labels": [label]}
         try:
-            response = httpx.post(endpoint, json=body, timeout=httpx.Timeout(60, connect=10))
+            response = httpx.post(endpoint, json=body, timeout=timeout_s)
         except httpx.TransportError as exc:
             return f"{type(exc).__name__}: {exc}"
         if cause := _refusal(response):

@@ -113,7 +113,7 @@ class Config(BaseModel):
     """Put before each prompt; absent: what the policy's chat template does by itself."""
 
     recipe: str = "rer"
-    recipe_overrides: dict[str, str] = {}
+    recipe_overrides: dict[str, Any] = {}
     gold: bool = False
     """Also log the gold reward at each step; it costs a gold forward pass a rollout."""
 

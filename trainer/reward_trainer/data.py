@@ -209,11 +209,19 @@ def hold_out(prompts: Sequence[Prompt], n: int, seed: int) -> tuple[list[Prompt]
         )
     shuffled = random.Random(seed).sample(list(prompts), len(prompts))
     held_texts = {_normalised(prompt.prompt) for prompt in shuffled[:n]}
-    heldout = [prompt for prompt in prompts if _normalised(prompt.prompt) in held_texts]
+    heldout = _first_of_each_text(prompt for prompt in prompts if _normalised(prompt.prompt) in held_texts)
     training = [prompt for prompt in prompts if _normalised(prompt.prompt) not in held_texts]
     if not training:
         raise DataError("all prompts say the same: nothing is left to train on")
     return training, heldout
+
+
+def _first_of_each_text(prompts: Iterable[Prompt]) -> list[Prompt]:
+    """Equal texts under several ids would count as independent prompts, and make intervals too narrow."""
+    first: dict[str, Prompt] = {}
+    for prompt in prompts:
+        first.setdefault(_normalised(prompt.prompt), prompt)
+    return list(first.values())
 
 
 def check_overlap(training: Sequence[Prompt], heldout: Sequence[Prompt]) -> None:

@@ -7,6 +7,7 @@ Only facts about the machine make a difference between a laptop and a server. Wr
 
 from __future__ import annotations
 
+import json
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ __all__ = [
 DEFAULT_CLIP = (-10.0, 10.0)
 """OpenRLHF's own `--reward.clip_range`; it clips without a word."""
 
+UNCLIPPED = (-1e6, 1e6)
+"""Wider than any reward: the clip has no switch."""
+
 _RESPONSE_LIMIT = "max_response_tokens"
 
 Flags = dict[str, str | int | float | Sequence[object] | None]
@@ -41,6 +45,8 @@ class Hardware:
     n_gpus: int
     n_threads: int
     """Physical cores, for torch on a CPU."""
+    n_unused: int = 0
+    """GPUs that are there, but lack vLLM or flash attention in this environment."""
 
     @property
     def has_gpu(self) -> bool:
@@ -69,36 +75,38 @@ class Facts:
     run: RunDir
 
 
-def recipe_overrides(config: Config, recipe: RecipeInfo | None) -> dict[str, str]:
+def recipe_overrides(config: Config, recipe: RecipeInfo) -> dict[str, object]:
     """Return the overrides that every reward of the run is computed with.
 
     The recipe's idea of the longest response follows the run's own limit, so that closed-ended prompts do not
     outweigh open-ended ones; recipes without that parameter are left alone.
     """
-    if recipe is not None and _RESPONSE_LIMIT not in recipe.parameters:
+    if _RESPONSE_LIMIT not in recipe.parameters:
         return dict(config.recipe_overrides)
-    return {_RESPONSE_LIMIT: str(config.max_new_tokens), **config.recipe_overrides}
+    return {_RESPONSE_LIMIT: config.max_new_tokens, **config.recipe_overrides}
 
 
-def reward_endpoint(config: Config, run: RunDir, overrides: Mapping[str, str]) -> str:
-    """Return the URL that OpenRLHF posts its rollouts to."""
-    query = {"recipe": config.recipe, **overrides}
+def reward_endpoint(config: Config, run: RunDir, overrides: Mapping[str, object]) -> str:
+    """Return the URL that OpenRLHF posts its rollouts to; it carries overrides as JSON, text as it is."""
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in overrides.items()}
+    query = {"recipe": config.recipe, **texts}
     if config.gold:
         query["gold"] = "true"
     return f"{config.reward_url.rstrip('/')}/r/{run.name}/get_reward?{urllib.parse.urlencode(query)}"
 
 
-def clip_range(recipe: RecipeInfo | None, overrides: Mapping[str, str]) -> tuple[float, float]:
+def clip_range(recipe: RecipeInfo, overrides: Mapping[str, object]) -> tuple[float, float]:
     """Return a clip that no reward of the recipe reaches.
 
-    `reward_range` is that of the recipe's own parameters, and grows in proportion to the longest response.
+    `reward_range` is that of the recipe's own parameters, and grows in proportion to the longest response. What
+    other overrides do to it is not known here, so with them nothing is clipped.
     """
+    if set(overrides) - {_RESPONSE_LIMIT}:
+        return UNCLIPPED
     low, high = DEFAULT_CLIP
-    if recipe is None:
-        return low, high
     scale = 1.0
     if _RESPONSE_LIMIT in overrides and _RESPONSE_LIMIT in recipe.parameters:
-        scale = max(1.0, float(overrides[_RESPONSE_LIMIT]) / float(recipe.parameters[_RESPONSE_LIMIT]))
+        scale = max(1.0, float(str(overrides[_RESPONSE_LIMIT])) / float(recipe.parameters[_RESPONSE_LIMIT]))
     return min(low, recipe.reward_range[0] * scale), max(high, recipe.reward_range[1] * scale)
 
 

@@ -33,7 +33,7 @@ class Plan:
     info: Info
     hardware: Hardware
     facts: Facts
-    overrides: dict[str, str]
+    overrides: dict[str, object]
     training: list[Prompt]
     heldout: list[Prompt]
     trial_prompts: list[str]
@@ -41,6 +41,11 @@ class Plan:
     trial_labels: list[str]
     notes: list[str] = field(default_factory=list)
     """What the person should know, though nothing is wrong."""
+
+    @property
+    def recipe_needs_gold(self) -> bool:
+        """Whether the gold model's score is part of the reward."""
+        return checks.find_recipe(self.config.recipe, self.info).needs_gold
 
     @property
     def rollout_engine(self) -> str:
@@ -139,10 +144,15 @@ def _one_of_each_type(prompts: Sequence[Prompt]) -> list[int]:
 
 def _check_room(config: Config, info: Info, hardware: Hardware, run: RunDir, policy: str) -> list[str]:
     n_parameters = checkpoints.n_parameters(Path(policy)) if Path(policy).is_dir() else 0
-    room = checks.room_for(config, n_parameters, run.path, bytes_per_weight=2 if hardware.has_gpu else 4)
-    if found := checks.problems(config, info, room):
+    room = checks.room_for(config, n_parameters, run, bytes_per_weight=2 if hardware.has_gpu else 4)
+    if found := checks.problems(config, info, room, hardware):
         raise PreflightError("\n".join(found))
     notes = []
+    if hardware.n_unused:
+        notes.append(
+            f"{hardware.n_unused} GPUs stay unused, because {' and '.join(checks.missing_for_gpus())} are not "
+            "installed here: docs/training.md says how; until then this run trains on the CPU"
+        )
     if not n_parameters:
         notes.append(f"{policy} is not on this disk yet, so the room for checkpoints was not checked")
     if room.shared_memory_free < 1e9:

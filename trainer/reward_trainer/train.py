@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from reward_trainer import checkpoints, checks, data, provenance
@@ -38,6 +38,8 @@ Say = Callable[[str], None]
 _POLL_S = 0.5
 _PROBE_EVERY_S = 5.0
 _LINES_KEPT = 400
+_ASK_AGAIN_S = 5.0
+"""Seconds for the service to say what is wrong, once a run is to be stopped."""
 
 
 class Stopped(Exception):  # noqa: N818 - the person's wish, no error
@@ -66,6 +68,8 @@ def train(plan: Plan, say: Say, *, resume: bool = False) -> None:
         if resume and run.checkpoint(plan.config.steps).is_dir():
             say(f"all {plan.config.steps} steps are done already")
             return
+        if resume:
+            _check_same_reward(plan)
         _check_rewards(plan)
         can_continue = resume and (run.state / "_actor" / "latest").is_file()
         _write_inputs(plan, fresh=not resume)
@@ -81,6 +85,19 @@ def _check_rewards(plan: Plan) -> None:
     cause = checks.trial_reward(plan.facts.endpoint, plan.trial_prompts, plan.trial_labels)
     if cause is not None:
         raise PreflightError(f"the reward service refused a trial reward at {plan.facts.endpoint}: {cause}")
+
+
+def _check_same_reward(plan: Plan) -> None:
+    """A run has one reward from its first step to its last."""
+    stored, now = plan.run.read_config(), json.loads(run_record(plan))
+    changed = [name for name in ("recipe_hash", "recipe_parameters") if stored.get(name) != now[name]]
+    models = ["relevance", *(["gold"] if plan.recipe_needs_gold else [])]
+    changed += [name for name in models if stored.get("service", {}).get(name) != now["service"][name]]
+    if changed:
+        raise PreflightError(
+            f"the service computes another reward than the one this run began with ({', '.join(changed)} differ): "
+            "start it as it was, or begin a new run"
+        )
 
 
 def _write_inputs(plan: Plan, *, fresh: bool) -> None:
@@ -136,7 +153,8 @@ class _Launch:
                 self._follow(process, stop_requested)
             finally:
                 process.stop()
-                self._read(process)
+                with suppress(RewardLostError):  # the first one is on its way already
+                    self._read(process)
                 checkpoints.collect(plan.run)
 
     def _follow(self, process: OpenRLHFProcess, stop_requested: Callable[[], bool]) -> None:
@@ -184,7 +202,9 @@ class _Launch:
     def _reward_lost(self, cause: str) -> RewardLostError:
         """Ask the service itself: OpenRLHF's log has the status of a refusal, not its reason."""
         plan = self._plan
-        reason = checks.trial_reward(plan.facts.endpoint, plan.trial_prompts, plan.trial_labels)
+        reason = checks.trial_reward(
+            plan.facts.endpoint, plan.trial_prompts, plan.trial_labels, timeout_s=_ASK_AGAIN_S
+        )
         now = f"; asked again, it says: {reason}" if reason else "; asked again, it answers: was it restarted?"
         return RewardLostError(
             f"no reward from {plan.config.reward_url}: the run was stopped rather than trained on something else. "
@@ -209,7 +229,8 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def evaluate(run: RunDir) -> int:
+def evaluate(plan: Plan) -> int:
     """Have the checkpoints judged, in a process of its own; return its exit status."""
-    command = [sys.executable, "-m", "reward_trainer.evaluate", "--run-dir", str(run.path)]
+    command = [sys.executable, "-m", "reward_trainer.evaluate", "--run-dir", str(plan.run.path)]
+    command += ["--reward-url", plan.config.reward_url]
     return subprocess.run(command, check=False).returncode  # noqa: S603 - our own module

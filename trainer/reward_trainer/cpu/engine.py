@@ -41,6 +41,10 @@ class _Request:
     done: asyncio.Future[Rollout] = field(repr=False)
 
 
+_SEEDS_APART = 1_000_003
+"""Batches between two seeds, so that runs with neighbouring seeds share no random numbers."""
+
+
 class TransformersEngine:
     """What OpenRLHF's RolloutRayActor asks of `vllm.AsyncLLMEngine`."""
 
@@ -110,7 +114,7 @@ class TransformersEngine:
         for sampling, with_logprobs in dict.fromkeys(_how(request.params) for request in batch):
             group = [request for request in batch if _how(request.params) == (sampling, with_logprobs)]
             group.sort(key=lambda request: request.prompt)
-            torch.manual_seed(self._seed + self._n_batches)
+            torch.manual_seed(self._seed * _SEEDS_APART + self._n_batches)
             self._n_batches += 1
             prompts = [request.prompt for request in group]
             sampled = generate(self._model, self._tokenizer, prompts, sampling, with_logprobs=with_logprobs)

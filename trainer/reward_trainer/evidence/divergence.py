@@ -31,8 +31,8 @@ from reward_trainer.evidence.draws import Divergence
 
 __all__ = ["TokenSequence", "divergences"]
 
-_BATCH = 8
-"""Sequences a forward pass: two (8, 129, 50k) fp32 logit tensors take 0.4 GB."""
+_BATCH_LOGITS = 50_000_000
+"""Logits of a forward pass: each of the few fp32 tensors of that size takes 0.2 GB, whatever the vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,10 @@ def divergences(
 ) -> list[Divergence]:
     """Estimate KL(policy ‖ start) from each of `sequences`, in order, by teacher forcing."""
     result: list[Divergence] = []
-    for begin in range(0, len(sequences), _BATCH):
-        result.extend(_divergences(policy, start, sequences[begin : begin + _BATCH], temperature))
+    longest = max((len(sequence.response) for sequence in sequences), default=1)
+    batch = max(1, _BATCH_LOGITS // (longest * policy.config.get_text_config().vocab_size))
+    for begin in range(0, len(sequences), batch):
+        result.extend(_divergences(policy, start, sequences[begin : begin + batch], temperature))
     return result
 
 

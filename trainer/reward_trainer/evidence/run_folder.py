@@ -32,6 +32,8 @@ class RunConfig(BaseModel):
     recipe_overrides: dict[str, Any] = {}
     recipe_hash: str | None = None
     """Of the recipe that the service had when the run started, without overrides."""
+    steps: int | None = None
+    """Steps that the run was to have."""
     seed: int = 0
     system_prompt: str | None = None
     apply_chat_template: bool = True

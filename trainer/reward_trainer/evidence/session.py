@@ -186,6 +186,14 @@ class Session:
                 f"The service's recipe {self.recipe.name} is not the one the run was trained with: hash "
                 f"{self.recipe.hash} now, {self.folder.config.recipe_hash} then."
             )
+        if len(self.checkpoints) < len(self.folder.checkpoints):
+            notices.append(
+                "Only some of the checkpoints were evaluated, chosen by hand: the primary figure is not the one "
+                "that was fixed beforehand."
+            )
+        planned, last = self.folder.config.steps, self.checkpoints[-1].step
+        if planned is not None and last < planned:
+            notices.append(f"The run was to have {planned} steps; this compares the start with step {last}.")
         if self.folder.incomplete:
             steps = ", ".join(map(str, self.folder.incomplete))
             notices.append(f"Left out, because not written to the end: the checkpoint of step {steps}.")
