@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from evidence_run import draw_settings
-from tiny_policy import MAX_NEW_TOKENS, make_tiny_run
 from transformers import LlamaForCausalLM
 
 from reward_trainer.evidence.divergence import TokenSequence, divergences
-from reward_trainer.evidence.draws import Draw, batch_seed
+from reward_trainer.evidence.draws import Draw, batch_seed, even_batches
 from reward_trainer.evidence.responses import PolicyResponder
 from reward_trainer.evidence.run_folder import RunFolder
+from tests.unit.evidence_run import draw_settings
+from tests.unit.tiny_policy import MAX_NEW_TOKENS, make_tiny_run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def answers(run: Path) -> dict[int, list[Draw]]:
-    """Two samples of each prompt by steps 0, 1 and 2, in batches of 3, 3 and 2."""
+    """Two samples of each prompt by steps 0, 1 and 2, in batches of 2, 3 and 3."""
     return {step: respond(run, step, samples=2, batch_size=3) for step in (0, 1, 2)}
 
 
@@ -77,6 +77,11 @@ def test_truncated_responses_have_all_tokens_and_others_an_end(answers: dict[int
 def test_seeds_of_neighbouring_batches_differ() -> None:
     seeds = {batch_seed(seed, sample, batch) for seed in range(5) for sample in range(5) for batch in range(5)}
     assert len(seeds) == 125
+
+
+@pytest.mark.parametrize(("n", "limit", "sizes"), [(72, 64, [36, 36]), (8, 3, [2, 3, 3]), (5, 64, [5])])
+def test_batches_are_few_and_even(n: int, limit: int, sizes: list[int]) -> None:
+    assert [len(range(n)[batch]) for batch in even_batches(n, limit)] == sizes
 
 
 def exact_and_k1(draws: list[Draw]) -> tuple[torch.Tensor, torch.Tensor]:

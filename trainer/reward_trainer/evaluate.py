@@ -119,7 +119,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--max-new-tokens", type=_positive_int, metavar="N", help="token limit (default: the run's)")
     add("--seed", type=int, metavar="N", help="of sampling, alike for every checkpoint (default: the run's)")
-    add("--batch-size", type=_positive_int, default=32, metavar="N", help="prompts answered at once (default: 32)")
+    add(
+        "--batch-size",
+        type=_positive_int,
+        default=64,
+        metavar="N",
+        help="prompts answered at once, at most (default: 64)",
+    )
     add("--reward-url", metavar="URL", help="where the reward service listens (default: the run's)")
     add(
         "--gold",

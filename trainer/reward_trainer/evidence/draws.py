@@ -9,8 +9,10 @@ by random number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +20,7 @@ import numpy as np
 from reward_trainer.data import Prompt
 from reward_trainer.evidence.run_folder import Checkpoint
 
-__all__ = ["Divergence", "Draw", "DrawSettings", "Progress", "Responder", "batch_seed"]
+__all__ = ["Divergence", "Draw", "DrawSettings", "Progress", "Responder", "batch_seed", "even_batches"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of responses done and the number of all."""
@@ -34,7 +36,7 @@ class DrawSettings:
     max_new_tokens: int
     seed: int
     batch_size: int
-    """Part of the settings, because the random numbers depend on it."""
+    """Prompts answered at once, at most. Part of the settings, because the random numbers depend on it."""
     system_prompt: str | None
     apply_chat_template: bool
     kl: bool
@@ -73,3 +75,10 @@ class Responder(Protocol):
 def batch_seed(seed: int, sample: int, batch: int) -> int:
     """Mix the seed of an evaluation with the indices of a sample and a batch: neighbours share nothing."""
     return int(np.random.SeedSequence([seed, sample, batch]).generate_state(1)[0])
+
+
+def even_batches(n: int, limit: int) -> list[slice]:
+    """Cut `n` prompts into as few batches of up to `limit` as will do, all about equally large."""
+    n_batches = math.ceil(n / limit)
+    bounds = [n * i // n_batches for i in range(n_batches + 1)]
+    return [slice(begin, end) for begin, end in pairwise(bounds)]

@@ -11,7 +11,7 @@ import torch
 
 from reward_trainer.data import Prompt, training_row
 from reward_trainer.evidence.divergence import TokenSequence, divergences
-from reward_trainer.evidence.draws import Divergence, Draw, DrawSettings, Progress, batch_seed
+from reward_trainer.evidence.draws import Divergence, Draw, DrawSettings, Progress, batch_seed, even_batches
 from reward_trainer.evidence.run_folder import Checkpoint
 from reward_trainer.generation import Rollout, Sampling, generate
 
@@ -37,8 +37,7 @@ class PolicyResponder:
         prompt_ids = [self._token_ids(tokenizer, prompt) for prompt in prompts]
         draws: list[Draw] = []
         for sample in range(self.settings.samples):
-            for batch, begin in enumerate(range(0, len(prompts), self.settings.batch_size)):
-                chosen = slice(begin, begin + self.settings.batch_size)
+            for batch, chosen in enumerate(even_batches(len(prompts), self.settings.batch_size)):
                 seed = batch_seed(self.settings.seed, sample, batch)
                 rollouts = self._generate(policy, tokenizer, prompt_ids[chosen], seed)
                 measured = self._divergences(policy, prompt_ids[chosen], rollouts)
