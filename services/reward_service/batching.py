@@ -4,7 +4,7 @@
 
 One worker owns one model. There is no timer: when the model is free, a batch is whatever waits, oldest first.
 A request is admitted whole or refused whole. When a batch fails, its requests are run one by one, so that each
-caller gets either its results or its own error. A caller that has gone is dropped before its work is done.
+caller gets either its results or its own error. A submission that was cancelled is dropped before its work.
 `take` is pure: no clock, task or thread.
 """
 
@@ -115,15 +115,12 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._loaded: asyncio.Future[ModelT] = loop.run_in_executor(self._thread, self._load)
         self._loaded.add_done_callback(self._log_loading)
         self._task = asyncio.create_task(self._serve(), name=f"model-worker-{self.name}")
+        self._task.add_done_callback(self._tell_waiting)
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, self._loaded, return_exceptions=True)
-        gone = NotReadyError(f"the {self.name} model was stopped", retry_after_s=2.0)
-        for submission in self._waiting:
-            if not submission.future.done():
-                submission.future.set_exception(gone)
         self._thread.shutdown(wait=True)
 
     @property
@@ -134,14 +131,13 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     @property
     def model(self) -> ModelT | None:
         """The model, once it is loaded."""
-        done = self._loaded.done() and not self._loaded.cancelled() and self._loaded.exception() is None
-        return self._loaded.result() if done else None
+        return self._loaded.result() if self._loaded.done() and not self._loading_failed else None
 
     async def loaded(self) -> ModelT:
         """The model, once it is loaded. Raises NotReadyError, with the cause, when it cannot be."""
         try:
             return await asyncio.shield(self._loaded)
-        except GlassboxError as exc:
+        except Exception as exc:
             raise NotReadyError(f"the {self.name} model could not be loaded: {exc}", retry_after_s=30.0) from exc
 
     async def submit(self, items: Sequence[InT]) -> Done[OutT]:
@@ -155,6 +151,8 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         if self.loading:
             raise NotReadyError(f"the {self.name} model is loading", retry_after_s=2.0)
         await self.loaded()
+        if self._task.done():
+            raise self._stopped()
         if not items:
             return Done([], 0.0, 0.0)
         self._admit(len(items))
@@ -163,8 +161,24 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._arrived.set()
         return await future
 
+    def _stopped(self) -> NotReadyError:
+        return NotReadyError(f"the {self.name} model was stopped", retry_after_s=2.0)
+
+    def _tell_waiting(self, task: asyncio.Task[None]) -> None:
+        """Nobody waits for a worker that has ended."""
+        if not task.cancelled() and (exc := task.exception()) is not None and not self._loading_failed:
+            logger.error("the worker of the %s model ended", self.name, exc_info=exc)
+        for submission in self._waiting:
+            if not submission.future.done():
+                submission.future.set_exception(self._stopped())
+        self._waiting.clear()
+
+    @property
+    def _loading_failed(self) -> bool:
+        return self._loaded.done() and (self._loaded.cancelled() or self._loaded.exception() is not None)
+
     def _admit(self, n: int) -> None:
-        waiting = sum(len(submission.items) for submission in self._waiting)
+        waiting = sum(len(submission.items) for submission in self._waiting if not submission.future.done())
         if waiting and waiting + n > self._max_waiting_items:
             raise OverloadedError(
                 f"{waiting} items wait for the {self.name} model, more than {self._max_waiting_items} are refused",
@@ -177,7 +191,11 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             await self._arrived.wait()
             self._arrived.clear()
             while batch := take(self._waiting, self._max_batch_items):
-                await self._run_batch(model, batch)
+                try:
+                    await self._run_batch(model, batch)
+                except BaseException:  # stopped, or a bug: `_tell_waiting` answers whoever is left
+                    self._waiting.extendleft(reversed(batch))
+                    raise
 
     async def _run_batch(self, model: ModelT, batch: list[Submission[InT, OutT]]) -> None:
         """Run `batch` in one call; when that fails and it holds several requests, each on its own."""
@@ -186,9 +204,6 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         try:
             loop = asyncio.get_running_loop()
             results = await loop.run_in_executor(self._thread, self._checked_run, model, items)
-        except asyncio.CancelledError:
-            self._waiting.extendleft(reversed(batch))  # for __aexit__ to answer
-            raise
         except Exception as exc:  # whatever a model raises is told to whoever waits for it
             if len(batch) > 1:
                 for submission in batch:

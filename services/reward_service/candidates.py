@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reward_client.wire import ChatMessage, FieldError, Item, QueryType, QueryTypeSource
 from reward_service.errors import TooLargeError
+from reward_service.whitebox.text import prompt_text
 
 __all__ = ["Candidate", "Rejected", "candidate", "check_lengths"]
 
@@ -37,21 +38,23 @@ def candidate(item: Item, query_type_default: QueryType | None, flags: Sequence[
     """Settle the query type of `item` and check that its branch of the reward has what it needs.
 
     Given wins. Without one, no reference means open-ended; with a reference it takes a default, because a
-    reference alone says nothing: in the published data every row has one, and half are open-ended.
+    reference alone says nothing: in the published data every row has one, and half are open-ended. A blank
+    reference is none: data sets write "" for it.
     """
-    query_type, source = _query_type(item, query_type_default)
+    reference = item.reference if item.reference and item.reference.strip() else None
+    query_type, source = _query_type(item, reference, query_type_default)
     if query_type is None:
         message = "is needed when there is a reference: open_ended or closed_ended (or set query_type_default)"
         return Rejected("query_type", message, item.id)
-    if query_type is QueryType.CLOSED_ENDED and item.reference is None:
+    if query_type is QueryType.CLOSED_ENDED and reference is None:
         return Rejected("reference", "is needed for a closed_ended item", item.id)
     messages = _messages(item)
-    if not any(message.role == "user" and message.content.strip() for message in messages):
+    if not prompt_text(messages):
         return Rejected("prompt", "has no user text", item.id)
     return Candidate(
         messages=messages,
         response=item.response,
-        reference=item.reference,
+        reference=reference,
         query_type=query_type,
         query_type_source=source,
         id=item.id,
@@ -70,10 +73,12 @@ def check_lengths(texts: Iterable[tuple[int, str, str]], max_chars: int) -> None
         raise TooLargeError(f"{len(errors)} text(s) are too long", errors)
 
 
-def _query_type(item: Item, default: QueryType | None) -> tuple[QueryType | None, QueryTypeSource]:
+def _query_type(
+    item: Item, reference: str | None, default: QueryType | None
+) -> tuple[QueryType | None, QueryTypeSource]:
     if item.query_type is not None:
         return item.query_type, "given"
-    if item.reference is None:
+    if reference is None:
         return QueryType.OPEN_ENDED, "default"
     return default, "default"
 

@@ -102,7 +102,7 @@ class Scorer:
         started = time.monotonic()
         _refuse_bad_entries(job)
         wants_gold = job.gold or job.recipe.uses(Factor.GOLD)
-        encoder, gold = self._models_for(job.recipe, wants_gold=wants_gold)
+        encoder, gold = self.models_for(job.recipe, wants_gold=wants_gold)
         prepared = await asyncio.to_thread(_prepare_all, job)
         good = [p for p in prepared if isinstance(p, _Prepared)]
         embedded, judged = await asyncio.gather(_embed(encoder, good), _judge(gold, good))
@@ -132,7 +132,8 @@ class Scorer:
         shared = shared_base_notice(gold, encoder.id) if encoder else None
         return [*gold.notices, shared] if shared else list(gold.notices)
 
-    def _models_for(self, recipe: Recipe, *, wants_gold: bool) -> tuple[EncoderWorker | None, GoldWorker | None]:
+    def models_for(self, recipe: Recipe, *, wants_gold: bool) -> tuple[EncoderWorker | None, GoldWorker | None]:
+        """The models that such a job needs. Raises InvalidRequestError when the service lacks one."""
         if recipe.uses(*_RELEVANCE) and self._encoder is None:
             raise InvalidRequestError(
                 f"recipe {recipe.name!r} needs a relevance encoder and this service has none; "
@@ -205,12 +206,16 @@ async def _judge(gold: GoldWorker | None, prepared: Sequence[_Prepared]) -> _Jud
         return _Judged({})
     exchanges = {i: Exchange(p.candidate.messages, p.candidate.response) for i, p in enumerate(prepared)}
     failed: dict[int, ItemError] = {}
-    try:
-        done = await gold.submit(list(exchanges.values()))
-    except GoldScoreError as exc:
-        failed = {i: ItemError(field="response", message=f"gold: {why}") for i, why in exc.reasons.items()}
-        exchanges = {i: exchange for i, exchange in exchanges.items() if i not in failed}
-        done = await gold.submit(list(exchanges.values()))
+    while True:
+        asked = list(exchanges)
+        try:
+            done = await gold.submit(list(exchanges.values()))
+        except GoldScoreError as exc:
+            for position, why in exc.reasons.items():
+                failed[asked[position]] = ItemError(field="response", message=f"gold: {why}")
+                del exchanges[asked[position]]
+        else:
+            break
     return _Judged({**failed, **dict(zip(exchanges, done.results, strict=True))}, done.queue_s, done.model_s)
 
 

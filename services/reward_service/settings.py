@@ -6,7 +6,7 @@ Each field is also a variable `REWARD_<NAME>` and, where `--help` lists it, an o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -58,5 +58,7 @@ class Settings(BaseSettings):
     """Seconds that OpenRLHF's requests are held while models load: its client does not survive a refusal."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """Seconds within which the forward pass behind `GET /readyz` must be done."""
-    log_level: str = "info"
-    """uvicorn's log level."""
+    stop_timeout_s: Annotated[int, Field(ge=0)] = 20
+    """Seconds that requests in flight have to finish when the service is told to stop."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged; request bodies never are."""

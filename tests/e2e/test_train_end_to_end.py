@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from reward_client import Item, RetryPolicy, RewardClient
-from tiny_llama import save_tiny_llama, save_tiny_reward_model
+from tests.tiny_llama import save_tiny_llama, save_tiny_reward_model
 
 pytestmark = pytest.mark.slow
 

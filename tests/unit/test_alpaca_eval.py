@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-from test_summary import response
-
 from reward_trainer.evidence.alpaca_eval import model_outputs
+from tests.unit.test_summary import response
 
 
 def test_only_the_first_sample_of_a_prompt_is_exported() -> None:

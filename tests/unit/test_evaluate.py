@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evidence_run import (
+
+from reward_client.wire import ScoreRequest
+from reward_trainer.evaluate import main
+from reward_trainer.evidence.records import EvaluationError
+from reward_trainer.evidence.run_folder import RunFolder
+from reward_trainer.evidence.session import Session, find_recipe, wants_gold
+from tests.unit.evidence_run import (
     DEMO_NOTICE,
     Scripted,
     Service,
@@ -22,13 +28,7 @@ from evidence_run import (
     make_run,
     make_session,
 )
-from tiny_policy import make_tiny_run
-
-from reward_client.wire import ScoreRequest
-from reward_trainer.evaluate import main
-from reward_trainer.evidence.records import EvaluationError
-from reward_trainer.evidence.run_folder import RunFolder
-from reward_trainer.evidence.session import Session, find_recipe, wants_gold
+from tests.unit.tiny_policy import make_tiny_run
 
 
 def evaluate(session: Session, service: Service | None = None, *, fail_at: int | None = None) -> Scripted:

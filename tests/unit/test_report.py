@@ -9,7 +9,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from evidence_run import (
+
+from reward_trainer.evidence.evaluation import read_evaluation
+from reward_trainer.evidence.panels import panels
+from reward_trainer.evidence.records import find_finished
+from reward_trainer.report import main, render, write_report
+from tests.unit.evidence_run import (
     DEMO_NOTICE,
     SHARED_NOTICE,
     Scripted,
@@ -19,11 +24,6 @@ from evidence_run import (
     make_run,
     make_session,
 )
-
-from reward_trainer.evidence.evaluation import read_evaluation
-from reward_trainer.evidence.panels import panels
-from reward_trainer.evidence.records import find_finished
-from reward_trainer.report import main, render, write_report
 
 HOSTILE = "</div><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} & \u2028 \x00"
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evidence_run import SHARED_NOTICE, Service, evaluated, make_run
 
 from reward_trainer.evidence.excerpts import choose_excerpts
 from reward_trainer.evidence.numbers import decimals_for, interval, plain, signed
@@ -14,6 +13,7 @@ from reward_trainer.evidence.records import EvaluatedResponse
 from reward_trainer.evidence.summary import CheckpointResponses, RunFigures, count_words, summarise
 from reward_trainer.evidence.verdict import Circumstances, VerdictText, describe
 from reward_trainer.monotonicity import Verdict
+from tests.unit.evidence_run import SHARED_NOTICE, Service, evaluated, make_run
 
 
 def response(prompt_id: str, gold: float | None, *, sample: int = 0, **changes: Any) -> EvaluatedResponse:

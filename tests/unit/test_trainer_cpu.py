@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reward_trainer.cpu import ROLLOUT_ENGINE, environment
-from tiny_llama import save_tiny_llama
+from tests.tiny_llama import save_tiny_llama
 
 
 def python(code: str, **variables: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reward_trainer.generation import Sampling, generate
-from tiny_llama import save_tiny_llama
+from tests.tiny_llama import save_tiny_llama
 
 PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [5, 6, 7], [200]]
 

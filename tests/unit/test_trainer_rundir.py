@@ -11,7 +11,7 @@ import pytest
 from reward_trainer import checkpoints
 from reward_trainer.errors import PreflightError
 from reward_trainer.rundir import RunDir, replace_text
-from tiny_llama import save_tiny_llama
+from tests.tiny_llama import save_tiny_llama
 
 
 @pytest.fixture(scope="module")

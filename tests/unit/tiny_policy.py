@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 
 import torch
-from evidence_run import config, make_run
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tests.unit.evidence_run import config, make_run
 
 MAX_NEW_TOKENS = 12
 SEEDS = {0: 0, 1: 1, 2: 0}

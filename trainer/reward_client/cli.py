@@ -20,7 +20,8 @@ __all__ = ["main"]
 
 _SCORE_EPILOG = """\
 Each line of IN is one item of POST /score, as JSON: prompt, response, and reference, query_type, id where known.
-Each line of OUT is that line with "result" added: reward, features, query type, gold reward. A run that was
+Each line of OUT is that line with "result" added (reward, features, query type, gold reward), and "scored_by":
+recipe with hash, models, and what a reader of the numbers must know. A run that was
 stopped goes on where it ended; --overwrite starts afresh.
 
 example:
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("target", metavar="OUT", type=Path)
     score.add_argument("--recipe", help="a recipe that the service knows (default: the service's own)")
     score.add_argument("--gold", action="store_true", help="also score with the gold model")
-    score.add_argument("--batch", type=int, default=64, metavar="N", help="items a request (default: 64)")
+    score.add_argument("--batch", type=_positive, default=64, metavar="N", help="items a request (default: 64)")
     score.add_argument("--query-type-default", choices=["open_ended", "closed_ended"])
     score.add_argument("--on-item-error", choices=["fail", "report"], default="fail")
     score.add_argument("--overwrite", action="store_true", help="replace OUT instead of going on where it ends")
@@ -63,6 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     for command in (score, fit):
         command.add_argument("--url", default="http://127.0.0.1:8000", help="(default: %(default)s)")
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -136,6 +136,16 @@ def _score_reply(request: ScoreRequest, response: httpx.Response) -> ScoreReply:
     return reply
 
 
+def _address(url: str) -> str:
+    """`url` without a slash at its end. Raises RewardError when it is none."""
+    if not url.startswith(("http://", "https://")):
+        raise RewardError(f"{url!r} is no address of a reward service: it begins with http:// or https://")
+    try:
+        return str(httpx.URL(url)).rstrip("/")
+    except httpx.InvalidURL as exc:
+        raise RewardError(f"{url!r} is no address of a reward service: {exc}") from exc
+
+
 _JSON = {"content-type": "application/json"}
 _INFO = _Send("GET", "/info")
 _READY = _Send("GET", "/readyz")
@@ -162,7 +172,7 @@ class RewardClient:
         retry: RetryPolicy | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url = _address(url)
         self._retry = retry or RetryPolicy()
         self._http = httpx.Client(
             base_url=self.url, timeout=httpx.Timeout(timeout_s, connect=10.0), transport=transport
@@ -221,7 +231,7 @@ class AsyncRewardClient:
         retry: RetryPolicy | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url = _address(url)
         self._retry = retry or RetryPolicy()
         self._http = httpx.AsyncClient(
             base_url=self.url, timeout=httpx.Timeout(timeout_s, connect=10.0), transport=transport

@@ -54,9 +54,11 @@ class Progress:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSONL file. Raises FileError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise FileError(f"{path}: {exc}") from exc
+    if lines == [""]:
+        raise FileError(f"{path} is empty")
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:
@@ -66,16 +68,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         if not isinstance(row, dict):
             raise FileError(f"{path}, line {number}: an object is needed, this is {type(row).__name__}")
         rows.append(row)
-    if not rows:
-        raise FileError(f"{path} is empty")
     return rows
 
 
 def score_file(client: RewardClient, source: Path, target: Path, options: ScoreOptions) -> Iterator[Progress]:
     """Score `source` into `target`, yielding progress. Raises FileError and RewardError."""
+    if target.exists() and source.samefile(target):
+        raise FileError(f"{target} is the input; give another file for the output")
     rows = read_rows(source)
     items = [_item(row, f"{source}, line {number}") for number, row in enumerate(rows, 1)]
-    done = 0 if options.overwrite else _finished(target, len(rows))
+    done = 0 if options.overwrite else _finished(target, rows)
     started, first = time.monotonic(), done
     with target.open("r+b" if done else "wb") as out:
         out.seek(0, 2)
@@ -95,8 +97,13 @@ def _scored(client: RewardClient, chunk: Sequence[tuple[dict[str, Any], Item]], 
         query_type_default=options.query_type_default,
         on_item_error=options.on_item_error,
     )
+    scored_by = {
+        "recipe": reply.recipe.model_dump(mode="json"),
+        "models": reply.models.model_dump(mode="json"),
+        "notices": reply.notices,
+    }
     lines = (
-        json.dumps(row | {"result": result.model_dump(mode="json")}, ensure_ascii=False)
+        json.dumps(row | {"result": result.model_dump(mode="json"), "scored_by": scored_by}, ensure_ascii=False)
         for (row, _), result in zip(chunk, reply.results, strict=True)
     )
     return "".join(f"{line}\n" for line in lines)
@@ -110,16 +117,34 @@ def _item(row: dict[str, Any], where: str) -> Item:
         raise FileError(f"{where}: {'.'.join(map(str, error['loc']))}: {error['msg']}") from exc
 
 
-def _finished(target: Path, total: int) -> int:
-    """Whole lines already in `target`; a torn last line is cut off."""
+def _finished(target: Path, rows: Sequence[dict[str, Any]]) -> int:
+    """Whole lines of these rows already in `target`; a torn last line is cut off. Raises FileError."""
     if not target.exists():
         return 0
     content = target.read_bytes()
     whole = content.rfind(b"\n") + 1
+    lines = content[:whole].split(b"\n")[:-1]
+    for number, line in enumerate(lines, 1):
+        if number > len(rows) or not _belongs(line, rows[number - 1]):
+            raise FileError(
+                f"{target}, line {number}, is not what scoring this input gives: it belongs to something else. "
+                "Give another file, or --overwrite."
+            )
     if whole != len(content):
+        if not lines:
+            raise FileError(f"{target} holds something else. Give another file, or --overwrite.")
         with target.open("r+b") as out:
             out.truncate(whole)
-    done = content.count(b"\n")
-    if done > total:
-        raise FileError(f"{target} has {done} lines, more than the input's {total}: it belongs to something else")
-    return done
+    return len(lines)
+
+
+def _belongs(line: bytes, row: dict[str, Any]) -> bool:
+    try:
+        scored = json.loads(line)
+    except ValueError:
+        return False
+    return (
+        isinstance(scored, dict)
+        and "result" in scored
+        and all(scored.get(key) == value for key, value in row.items())
+    )

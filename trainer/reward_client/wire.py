@@ -12,9 +12,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
+    "MAX_LIST",
     "ChatMessage",
     "Features",
     "FieldError",
@@ -33,6 +34,7 @@ __all__ = [
     "RecipeName",
     "ScoreReply",
     "ScoreRequest",
+    "Text",
     "TimingMs",
 ]
 
@@ -57,6 +59,23 @@ QueryTypeSource = Literal["given", "default", "classifier"]
 OnItemError = Literal["fail", "report"]
 
 
+MAX_LIST = 65_536
+"""Entries of any list of a request: what is beyond is refused unread. A service's own limit is lower."""
+
+
+def _is_unicode(text: str) -> str:
+    """A lone surrogate is no character: tokenizers stop at it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise ValueError("holds a lone surrogate, which is no Unicode text") from exc
+    return text
+
+
+Text = Annotated[str, AfterValidator(_is_unicode)]
+"""Text of a prompt, a response, a reference."""
+
+
 class _Wire(BaseModel):
     """A misspelt field is an error, never ignored; NaN and infinity are no numbers here."""
 
@@ -67,17 +86,17 @@ class ChatMessage(_Wire):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str
+    content: Text
 
 
 class Item(_Wire):
     """One (prompt, response) to score."""
 
-    prompt: str | Annotated[list[ChatMessage], Field(min_length=1)]
+    prompt: Text | Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_LIST)]
     """The user's text, or the conversation up to the response."""
-    response: str
+    response: Text
     """The policy's text after the prompt. May be empty: an empty answer has a reward, and a flag."""
-    reference: str | None = None
+    reference: Text | None = None
     """Reference answer; needed when `query_type` is `closed_ended`."""
     query_type: AnyQueryType | None = None
     id: str | None = None
@@ -87,7 +106,7 @@ class Item(_Wire):
 class ScoreRequest(_Wire):
     """The body of `POST /score`."""
 
-    items: Annotated[list[Item], Field(min_length=1)]
+    items: Annotated[list[Item], Field(min_length=1, max_length=MAX_LIST)]
     recipe: str | None = None
     """A name that `GET /info` lists; the service's default when absent."""
     recipe_overrides: dict[str, Any] | None = None

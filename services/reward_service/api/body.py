@@ -20,6 +20,8 @@ _MAX_REPORTED = 100
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
     """The whole body. Raises TooLargeError as soon as it is known to exceed `max_bytes`."""
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise InvalidRequestError("compressed bodies are not read; send it without content-encoding")
     declared = request.headers.get("content-length", "0")
     too_large = TooLargeError(f"the body has more than {max_bytes} bytes; send the items in several requests")
     if declared.isdecimal() and int(declared) > max_bytes:
@@ -37,7 +39,7 @@ def parse(model: type[ModelT], body: bytes) -> ModelT:
     try:
         return model.model_validate_json(body)
     except ValidationError as exc:
-        problems = exc.errors(include_url=False, include_context=False, include_input=False)
+        problems = exc.errors(include_url=False, include_context=False, include_input=False)  # bounded by MAX_LIST
         errors = [_field_error(error["loc"], error["msg"]) for error in problems[:_MAX_REPORTED]]
         raise InvalidRequestError(f"{len(problems)} field(s) of the body are wrong", errors) from exc
 

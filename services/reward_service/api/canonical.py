@@ -33,15 +33,14 @@ class CleanExchange:
     response: str
     flags: tuple[str, ...]
     """`truncated`: no end token. `special_tokens_removed`: the response held some besides the end token.
-    `text_after_end`: the response went on after its end token, which was cut. `split_by_mark`: prompt and query
-    did not overlap, and the template's last assistant mark decided."""
+    `text_after_end`: the response went on after its end token, and that was cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Template:
     name: str
     mark: re.Pattern[str]
-    """Found in a prompt of this template and in no other."""
+    """Matches where a prompt of this template begins, after a BOS token; what a user wrote decides nothing."""
     parse: Callable[[str], Messages]
     assistant: str
     """What stands right before a response."""
@@ -54,7 +53,7 @@ class _Template:
 def clean(query: str, prompt: str | None) -> CleanExchange:
     """Take apart what OpenRLHF posts: `query` (prompt + response) and the rendered `prompt`.
 
-    Clients from before `prompts` existed send None: then the query's last assistant mark separates the two.
+    Clients from before `prompts` existed send None: then the query's only assistant mark separates the two.
 
     Raises:
         ValueError: nothing shows where in `query` the response begins.
@@ -62,32 +61,25 @@ def clean(query: str, prompt: str | None) -> CleanExchange:
     if prompt is None:
         prompt = _rendered_prompt(query)
     template = _template_of(prompt)
-    raw, by_mark = split_query(query, prompt, template.assistant)
-    response, ended, rest = _cut_at_end(raw, template.ends)
-    bare = template.specials.sub("", response)
+    response, ended, rest = _cut_at_end(split_query(query, prompt), template.ends)
+    bare = _without(template.specials, response)
     flags = [
         *(["truncated"] if not ended else []),
         *(["special_tokens_removed"] if bare != response else []),
-        *(["text_after_end"] if template.specials.sub("", rest).strip() else []),
-        *(["split_by_mark"] if by_mark else []),
+        *(["text_after_end"] if _without(template.specials, rest).strip() else []),
     ]
     return CleanExchange(parse_prompt(prompt), bare.strip() if template is _LLAMA2 else bare, tuple(flags))
 
 
-def split_query(query: str, prompt: str, assistant_mark: str = "") -> tuple[str, bool]:
-    """The response within `query`, and whether only `assistant_mark` showed where it begins.
-
-    Raises:
-        ValueError: neither an overlap with `prompt` nor the mark is there.
-    """
+def split_query(query: str, prompt: str) -> str:
+    """The response within `query`. Raises ValueError when `query` begins with no end of `prompt`."""
     if query.startswith(prompt):
-        return query[len(prompt) :], False
+        return query[len(prompt) :]
     bare = _LEADING.sub("", query)
-    if overlap := _overlap(_LEADING.sub("", prompt), bare):
-        return bare[overlap:], False
-    if assistant_mark and assistant_mark in query:
-        return query.rpartition(assistant_mark)[2], True
-    raise ValueError("does not begin with the prompt, nor with an end of it")
+    overlap = _overlap(_LEADING.sub("", prompt), bare)
+    if not overlap:
+        raise ValueError("does not begin with the prompt, nor with an end of it")
+    return bare[overlap:]
 
 
 def parse_prompt(prompt: str) -> Messages:
@@ -108,7 +100,7 @@ _MAX_PROBES = 64
 
 def _overlap(prompt: str, query: str) -> int:
     """Length of the longest suffix of `prompt` that is a prefix of `query`; 0 when none is long enough."""
-    if query.startswith(prompt):
+    if query.startswith(prompt):  # a BOS token alone set them apart
         return len(prompt)
     probe, start = query[:_MIN_OVERLAP], -1
     for _ in range(_MAX_PROBES):
@@ -118,6 +110,13 @@ def _overlap(prompt: str, query: str) -> int:
         if query.startswith(prompt[start:]):
             return len(prompt) - start
     return 0
+
+
+def _without(marks: re.Pattern[str], text: str) -> str:
+    """`text` without `marks`, also without those that removing one would put together."""
+    while (bare := marks.sub("", text)) != text:
+        text = bare
+    return text
 
 
 def _cut_at_end(text: str, ends: tuple[str, ...]) -> tuple[str, bool, str]:
@@ -132,12 +131,6 @@ def _cut_at_end(text: str, ends: tuple[str, ...]) -> tuple[str, bool, str]:
 
 _CHATML_TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(<\|im_end\|>|\Z)", re.DOTALL)
 _LLAMA3_TURN = re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n(.*?)(<\|eot_id\|>|\Z)", re.DOTALL)
-_LLAMA2_TURN = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=(?:</s>)?\s*(?:<s>)?\s*\[INST\]|\Z)", re.DOTALL)
-_LLAMA2_SYSTEM = re.compile(r"<<SYS>>(.*?)<</SYS>>", re.DOTALL)
-_ALPACA_TURN = re.compile(
-    r"### Instruction:\n(.*?)\s*### Response:[ \n]?(.*?)(?=(?:</s>)?\s*### Instruction:|\Z)", re.DOTALL
-)
-
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "system": "system", "ipython": "tool"}
 
 
@@ -159,23 +152,33 @@ def _from_turns(turn: re.Pattern[str]) -> Callable[[str], Messages]:
 
 def _parse_llama2(prompt: str) -> Messages:
     messages: list[ChatMessage] = []
-    for user, assistant in _LLAMA2_TURN.findall(prompt):
-        if system := _LLAMA2_SYSTEM.search(user):
-            messages.append(_turn("system", system[1].strip()))
-        messages.append(_turn("user", _LLAMA2_SYSTEM.sub("", user).strip()))
-        if assistant.strip():
-            messages.append(_turn("assistant", assistant.replace("</s>", "").strip()))
+    for turn in prompt.split("[INST]")[1:]:
+        user, closed, assistant = turn.partition("[/INST]")
+        if not closed:
+            continue
+        before, opened, rest = user.partition("<<SYS>>")
+        system, ended, after = rest.partition("<</SYS>>")
+        if opened and ended:
+            messages.append(_turn("system", system.strip()))
+            user = before + after
+        messages.append(_turn("user", user.strip()))
+        messages += _assistant_turn(assistant)
     return tuple(messages)
 
 
 def _parse_alpaca(prompt: str) -> Messages:
     """`### Input:` stays in the user's text, as in the data; a preamble is the template's, not the user's."""
     messages: list[ChatMessage] = []
-    for user, assistant in _ALPACA_TURN.findall(prompt):
-        messages.append(_turn("user", user))
-        if assistant.strip():
-            messages.append(_turn("assistant", assistant.replace("</s>", "").strip()))
+    for turn in prompt.split("### Instruction:\n")[1:]:
+        user, _, assistant = turn.partition("### Response:")
+        messages.append(_turn("user", user.rstrip()))
+        messages += _assistant_turn(assistant)
     return tuple(messages)
+
+
+def _assistant_turn(text: str) -> Messages:
+    content = text.replace("</s>", "").replace("<s>", "").strip()
+    return (_turn("assistant", content),) if content else ()
 
 
 _END_TOKENS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>", "<eos>", "<end_of_turn>")
@@ -191,7 +194,7 @@ def _parse_plain(prompt: str) -> Messages:
 
 _CHATML = _Template(
     "chatml",
-    re.compile(r"<\|im_start\|>"),
+    re.compile(r"\s*<\|im_start\|>\w+\n"),
     _from_turns(_CHATML_TURN),
     "<|im_start|>assistant\n",
     ("<|im_end|>", "<|endoftext|>"),
@@ -199,18 +202,18 @@ _CHATML = _Template(
 )
 _LLAMA3 = _Template(
     "llama3",
-    re.compile(r"<\|start_header_id\|>"),
+    re.compile(r"\s*<\|start_header_id\|>\w+<\|end_header_id\|>"),
     _from_turns(_LLAMA3_TURN),
     "<|start_header_id|>assistant<|end_header_id|>\n\n",
     ("<|eot_id|>", "<|end_of_text|>", "<|eom_id|>"),
     re.compile(_BRACKETED),
 )
 _LLAMA2 = _Template(
-    "llama2", re.compile(r"\[INST\]"), _parse_llama2, "[/INST]", ("</s>",), re.compile(r"</?s>|\[/?INST\]")
+    "llama2", re.compile(r"\s*\[INST\]"), _parse_llama2, "[/INST]", ("</s>",), re.compile(r"</?s>|\[/?INST\]")
 )
 _ALPACA = _Template(
     "alpaca",
-    re.compile(r"### Instruction:\n"),
+    re.compile(r"(?:.*\n)*?### Instruction:\n"),
     _parse_alpaca,
     "### Response:",
     ("</s>", "<|endoftext|>", "<|im_end|>", "<|end_of_text|>"),
@@ -220,7 +223,10 @@ _PLAIN = _Template("plain", re.compile(""), _parse_plain, "", _END_TOKENS, re.co
 
 
 def _template_of(prompt: str) -> _Template:
-    return next(t for t in (_CHATML, _LLAMA3, _LLAMA2, _ALPACA, _PLAIN) if t.mark.search(prompt))
+    """The template that `prompt` begins like, and whose turns it holds; else plain text."""
+    bare = _LEADING.sub("", prompt)
+    marked = (t for t in (_CHATML, _LLAMA3, _LLAMA2, _ALPACA) if t.mark.match(bare))
+    return next((t for t in marked if t.parse(prompt)), _PLAIN)
 
 
 _DEFAULT_SYSTEMS = (
@@ -234,11 +240,11 @@ _DEFAULT_SYSTEMS = (
 
 
 def _rendered_prompt(query: str) -> str:
-    """The prompt within `query`, up to and with its template's last assistant mark."""
+    """The prompt within `query`, up to its only assistant mark: of several, the policy may have written one."""
     mark = _template_of(query).assistant
-    if not mark or mark not in query:
-        raise ValueError("holds no mark that separates prompt and response; send the prompt too")
-    return query.rpartition(mark)[0] + mark
+    if not mark or query.count(mark) != 1:
+        raise ValueError("has no single mark that separates prompt and response; send the prompt too")
+    return query.partition(mark)[0] + mark
 
 
 def _is_default_system(content: str) -> bool:

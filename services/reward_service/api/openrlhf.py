@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from reward_client.wire import AnyQueryType, FieldError, Item, ItemResult, QueryType, ScoreReply
+from reward_client.wire import MAX_LIST, AnyQueryType, FieldError, Item, ItemResult, QueryType, ScoreReply, Text
 from reward_service.api.body import parse, read_body
 from reward_service.api.canonical import CleanExchange, clean
 from reward_service.api.context import Context, ContextDep
@@ -39,11 +39,11 @@ class OpenRlhfRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
-    query: list[str] | str
+    query: Annotated[list[str], Field(max_length=MAX_LIST)] | str
     """Prompt and response, as the tokenizer decodes them, special tokens included."""
-    prompts: list[str] | str | None = None
+    prompts: Annotated[list[str], Field(max_length=MAX_LIST)] | str | None = None
     """The rendered prompts, whole."""
-    labels: list[Any] | Any = None
+    labels: Annotated[list[Any], Field(max_length=MAX_LIST)] | Any = None
     """Per sample: null, a reference in plain text, or `{"reference", "query_type", "id"}`, object or JSON."""
 
 
@@ -52,7 +52,7 @@ class Label(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reference: str | None = None
+    reference: Text | None = None
     query_type: AnyQueryType | None = None
     id: str | None = None
 
@@ -63,6 +63,8 @@ class OpenRlhfReply(BaseModel):
     rewards: list[float]
     scores: list[float] = Field(description="rewards mapped to [0, 1] by the recipe's range, clipped")
     extra_logs: dict[str, list[float]]
+    flags: list[list[str]] = []
+    """What was noticed, or done to the text, of each sample."""
     notices: list[str] = []
 
 
@@ -90,9 +92,10 @@ async def _answer(request: Request, context: Context, run: str | None) -> Respon
     body = parse(OpenRlhfRequest, await read_body(request, context.settings.max_body_bytes))
     recipe, gold, default = _wishes(request, context)
     samples = await asyncio.to_thread(_samples, body, context.settings.max_items, context.settings.max_text_chars)
+    _check_references(samples, context.settings.max_text_chars)
     if not samples:
         return _json(OpenRlhfReply(rewards=[], scores=[], extra_logs={}))
-    await _hold_while_loading(context)
+    await _hold_while_loading(context, recipe, gold=gold)
     entries = [_entry(sample, default) for sample in samples]
     job = Job(entries, recipe, gold=gold, path=_path)
     reply = await context.score(job, protocol="openrlhf", run=run)
@@ -111,6 +114,8 @@ _OWN_PARAMETERS = {"recipe", "gold", "query_type_default"}
 def _wishes(request: Request, context: Context) -> tuple[Recipe, bool, QueryType | None]:
     """Recipe with its overrides, whether gold is wanted, and the default query type."""
     parameters = dict(request.query_params)
+    if len(parameters) != len(request.query_params.multi_items()):
+        raise InvalidRequestError("a parameter stands twice in the URL", [_field("url", "has a parameter twice")])
     overrides = {key: _literal(value) for key, value in parameters.items() if key not in _OWN_PARAMETERS}
     recipe = context.recipes.get(parameters.get("recipe", context.settings.default_recipe), overrides)
     gold = _parameter("gold", bool, parameters.get("gold", "false"))
@@ -131,7 +136,7 @@ def _literal(value: str) -> Any:
     """Numbers, lists and null as JSON writes them; anything else is text."""
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 
@@ -150,6 +155,11 @@ def _samples(body: OpenRlhfRequest, max_items: int, max_chars: int) -> list[Samp
     return [_sample(*row) for row in zip(queries, prompts, labels, strict=True)]
 
 
+def _check_references(samples: Sequence[Sample], max_chars: int) -> None:
+    good = ((i, sample[1].reference or "") for i, sample in enumerate(samples) if not isinstance(sample, Rejected))
+    check_lengths(((i, f"labels.{i}.reference", text) for i, text in good), max_chars)
+
+
 def _sample(query: str, prompt: str | None, label: Any) -> Sample:
     try:
         exchange = clean(query, prompt)
@@ -164,11 +174,11 @@ def _sample(query: str, prompt: str | None, label: Any) -> Sample:
 
 
 def _label(value: Any) -> Label:
-    """Null and "" say nothing; an object with one of our keys is ours; all else is a reference in plain words."""
+    """Null and "" say nothing; an object has our keys or is wrong; all else is a reference in plain words."""
     if value is None or value == "":
         return Label()
     decoded = _literal(value) if isinstance(value, str) else value
-    if isinstance(decoded, dict) and decoded.keys() & Label.model_fields.keys():
+    if isinstance(decoded, dict):
         return Label.model_validate(decoded)
     return Label(reference=value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
@@ -221,11 +231,15 @@ def _field(name: str, message: str) -> FieldError:
     return FieldError(field=name, message=message)
 
 
-async def _hold_while_loading(context: Context) -> None:
+async def _hold_while_loading(context: Context, recipe: Recipe, *, gold: bool) -> None:
+    """Wait for the models that this request needs."""
+    encoder, judge = context.scorer.models_for(recipe, wants_gold=gold or recipe.uses(Factor.GOLD))
     try:
         async with asyncio.timeout(context.settings.load_wait_s):
-            for worker in context.workers:
-                await worker.loaded()
+            if encoder is not None:
+                await encoder.loaded()
+            if judge is not None:
+                await judge.loaded()
     except TimeoutError as exc:
         raise NotReadyError("models are still loading", retry_after_s=5.0) from exc
 
@@ -241,6 +255,7 @@ def _reply(reply: ScoreReply, recipe: Recipe, *, with_gold: bool) -> OpenRlhfRep
         rewards=rewards,
         scores=[min(1.0, max(0.0, (reward - low) / (high - low))) for reward in rewards],
         extra_logs={key: [log[key] for log in logs] for key in logs[0]},
+        flags=[result.flags for result in reply.results],
         notices=reply.notices,
     )
 

@@ -85,6 +85,18 @@ class Recipe(BaseModel):
                 raise ValueError(f"{field} must ascend, got {list(bounds)}")
         return self
 
+    @model_validator(mode="after")
+    def _range_must_be_known(self) -> Recipe:
+        """Trainers clip by it, and OpenRLHF's scores are made with it: better no recipe than a wrong range."""
+        relevance = self.uses(Factor.QUERY_RELEVANCE, Factor.REFERENCE_RELEVANCE)
+        unbounded = self.uses(Factor.GOLD) or (relevance and self.similarity is Similarity.DOT)
+        if self.reward_range is None and unbounded:
+            raise ValueError("reward_range is needed with dot products or gold scores, which have no bounds")
+        low, high = self.bounds()
+        if not low < high:
+            raise ValueError(f"every response would earn {low:g}: no factor depends on it")
+        return self
+
     @property
     def hash(self) -> str:
         """Content hash, 12 hex digits: covers whatever can change a reward, not the name."""
@@ -138,10 +150,11 @@ class Recipe(BaseModel):
             Factor.REPETITION_PENALTY: (0.0, 1.0),
             Factor.QUERY_RELEVANCE: (-1.0, 1.0),
             Factor.REFERENCE_RELEVANCE: (-1.0, 1.0),
+            Factor.MAX_LENGTH_INCENTIVE: (longest, longest),
         }
         low = high = 1.0
         for factor in self.factors(query_type):
-            ends = [self._factor(factor, {factor: end}) for end in extremes.get(factor, (0.0, 1.0))]
+            ends = [self._factor(factor, {factor: end}) for end in extremes[factor]]
             corners = [x * y for x in (low, high) for y in ends]
             low, high = min(corners), max(corners)
         return low, high
