@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from reward_service.models.base import Embeddings, Exchange
-from reward_service.models.gold import NonFiniteScoreError
+from reward_service.models.gold import NonFiniteScoreError, UnreadableExchangeError
 
 
 @dataclass
@@ -40,7 +40,7 @@ class LetterEncoder:
 
 @dataclass
 class LengthGold:
-    """Scores an exchange by its response's characters; "NAN" in it has no score."""
+    """Scores an exchange by its response's characters; "NAN" in it has no score, "UNREAD" cannot be read."""
 
     id: str = "length-gold"
     revision: str = "0"
@@ -51,6 +51,9 @@ class LengthGold:
 
     def score(self, exchanges: Sequence[Exchange]) -> list[float]:
         self.seen += exchanges
+        unread = {i: "cannot be read" for i, exchange in enumerate(exchanges) if "UNREAD" in exchange.response}
+        if unread:
+            raise UnreadableExchangeError("gold cannot read what it was given", unread)
         broken = {i: "score nan" for i, exchange in enumerate(exchanges) if "NAN" in exchange.response}
         if broken:
             raise NonFiniteScoreError("gold gave numbers that are none", broken)

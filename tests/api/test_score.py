@@ -169,6 +169,8 @@ def test_a_wrong_item_is_named_with_its_field(service: TestClient, bad: dict[str
         ({"on_item_error": "ignore"}, "on_item_error"),
         ({"gold": "perhaps"}, "gold"),
         ({"extra": 1}, "extra"),
+        ({"recipe_overrides": {"open_ended": ["gold"]}}, "recipe_overrides"),
+        ({"recipe_overrides": {"similarity": "dot"}}, "recipe_overrides"),
     ],
 )
 def test_a_wrong_field_of_the_request_is_named(service: TestClient, fields: dict[str, Any], field: str) -> None:
@@ -230,6 +232,29 @@ def test_report_gives_bad_items_null_and_a_reason_and_the_others_their_rewards(s
     assert reply["results"][1]["error"]["field"] == "query_type"
     assert "score nan" in reply["results"][2]["error"]["message"]
     assert reply["rewards"][0] == reply["rewards"][3]
+
+
+def test_gold_that_fails_on_some_items_in_several_ways_costs_the_others_nothing(service: TestClient) -> None:
+    items = [item(response=text) for text in ("NAN", "a", "UNREAD", "b", "UNREAD")]
+
+    reply = post(service, *items, recipe="gold", on_item_error="report")
+
+    assert reply["rewards"] == [None, 0.1, None, 0.1, None]
+    assert "score nan" in reply["results"][0]["error"]["message"]
+    assert "cannot be read" in reply["results"][4]["error"]["message"]
+
+
+def test_a_blank_reference_is_none(service: TestClient) -> None:
+    assert post(service, item(reference=" "))["results"][0]["query_type"] == "open_ended"
+    problem = refusal(service, 422, {"items": [item(reference="", query_type="closed_ended")]})
+    assert problem["errors"][0]["field"] == "items.0.reference"
+
+
+def test_a_compressed_body_is_refused_with_the_reason(service: TestClient) -> None:
+    response = service.post("/score", content=b"x", headers={"content-encoding": "gzip"})
+
+    assert response.status_code == 422
+    assert "content-encoding" in response.json()["detail"]
 
 
 def test_a_model_that_fails_is_a_500_with_its_cause_and_the_next_request_works(service: TestClient) -> None:

@@ -222,7 +222,7 @@ def test_the_run_says_what_it_ran_with(trained: Trained) -> None:
     assert config["rollout_engine"] in trained.printed
     assert "openrlhf==" in (trained.run_dir / "freeze.txt").read_text()
     assert config["recipe"] == "rer"
-    assert config["recipe_overrides"] == {"max_response_tokens": "16"}
+    assert config["recipe_overrides"] == {"max_response_tokens": 16}
 
 
 def test_the_checkpoints_are_evaluated_and_reported(trained: Trained) -> None:

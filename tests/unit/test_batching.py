@@ -169,9 +169,31 @@ def test_whoever_waits_when_the_service_stops_is_told() -> None:
     run(scenario)
 
 
-def test_a_model_that_cannot_be_loaded_is_an_error_with_its_cause_for_every_caller() -> None:
+def test_nobody_is_left_waiting_when_the_service_stops_while_a_failed_batch_is_run_again() -> None:
+    async def scenario() -> None:
+        model = Doubler()
+        w = worker(model)
+        await w.__aenter__()
+        first = await busy(model, w)
+        others = submit_all(w, [13], [1], [2])
+        await asyncio.sleep(0)
+        model.gate.set()
+        await first
+        while len(model.batches) < 3:  # the shared batch failed, and its first request is being run alone
+            await asyncio.sleep(0)
+        await w.__aexit__(None, None, None)
+
+        assert len(await asyncio.gather(*others, return_exceptions=True)) == 3
+        with pytest.raises(NotReadyError, match="stopped"):
+            await w.submit([5])
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("error", [ConfigurationError("weights are missing"), RuntimeError("weights are missing")])
+def test_a_model_that_cannot_be_loaded_is_an_error_with_its_cause_for_every_caller(error: Exception) -> None:
     def load() -> Doubler:
-        raise ConfigurationError("weights are missing")
+        raise error
 
     async def scenario() -> None:
         async with ModelWorker("broken", load, lambda m, i: m(i), max_batch_items=1, max_waiting_items=1) as w:

@@ -142,6 +142,12 @@ def test_an_answer_that_is_no_reply_is_an_error_never_a_number(ask: Ask, body: s
         ask(handler)
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "http://host:port", ""])
+def test_what_is_no_address_is_refused_at_once(url: str) -> None:
+    with pytest.raises(RewardError, match="is no address"):
+        RewardClient(url)
+
+
 def delay(policy: RetryPolicy = RetryPolicy(), **facts: float | None) -> float | None:  # noqa: B008 (frozen)
     known = {"attempt": 1, "elapsed_s": 0.0, "retry_after_s": None, "jitter": 0.5} | facts
     return retry_delay(policy, **known)  # type: ignore[arg-type]

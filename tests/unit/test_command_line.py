@@ -94,6 +94,26 @@ def test_a_bad_line_is_named_before_anything_is_scored(
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_the_input_is_never_written_over(client: RewardClient, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", ROWS)
+
+    with pytest.raises(FileError, match="is the input"):
+        list(score_file(client, source, source, ScoreOptions(overwrite=True)))
+    assert read(source) == ROWS
+
+
+@pytest.mark.parametrize("content", ["precious, without a line break", '{"prompt": "other", "result": {}}\n'])
+def test_a_file_that_belongs_to_something_else_is_left_alone(
+    client: RewardClient, tmp_path: Path, content: str
+) -> None:
+    target = tmp_path / "out.jsonl"
+    target.write_text(content)
+
+    with pytest.raises(FileError, match="something else"):
+        list(score_file(client, write(tmp_path / "in.jsonl", ROWS), target, ScoreOptions()))
+    assert target.read_text() == content
+
+
 def test_a_service_that_is_down_is_one_clear_error(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", ROWS)
     with (

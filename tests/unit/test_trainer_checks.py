@@ -14,8 +14,11 @@ from reward_trainer import checks
 from reward_trainer.checks import Room, problems, trial_reward, why_not_ready
 from reward_trainer.config import Config, make_config
 from reward_trainer.errors import ConfigError, PreflightError
+from reward_trainer.openrlhf import Hardware
+from reward_trainer.rundir import RunDir
 from reward_trainer.train import resumed_config
 
+CPU = Hardware(n_gpus=0, n_threads=2)
 ROOM = Room(disk_needed=1, disk_free=2, shared_memory_free=2)
 
 
@@ -40,18 +43,24 @@ def info(*recipes: RecipeInfo, gold: bool = False) -> Info:
 
 
 def test_nothing_stands_in_the_way_of_a_run_that_fits() -> None:
-    assert problems(config(), info(recipe()), ROOM) == []
+    assert problems(config(), info(recipe()), ROOM, CPU) == []
+
+
+def test_batches_that_the_gpus_cannot_share_are_a_problem() -> None:
+    (problem,) = problems(config(), info(recipe()), ROOM, Hardware(n_gpus=8, n_threads=2))
+
+    assert "8 GPUs" in problem
 
 
 def test_gold_that_is_not_loaded_is_a_problem() -> None:
-    (problem,) = problems(config(gold=True), info(recipe()), ROOM)
+    (problem,) = problems(config(gold=True), info(recipe()), ROOM, CPU)
 
     assert "none loaded" in problem
-    assert problems(config(gold=True), info(recipe(), gold=True), ROOM) == []
+    assert problems(config(gold=True), info(recipe(), gold=True), ROOM, CPU) == []
 
 
 def test_a_gold_recipe_without_a_gold_model_is_a_problem() -> None:
-    (problem,) = problems(config(recipe="gold"), info(recipe("gold", needs_gold=True)), ROOM)
+    (problem,) = problems(config(recipe="gold"), info(recipe("gold", needs_gold=True)), ROOM, CPU)
 
     assert "no gold model loaded" in problem
 
@@ -59,20 +68,22 @@ def test_a_gold_recipe_without_a_gold_model_is_a_problem() -> None:
 def test_a_recipe_for_another_encoder_is_refused_unless_the_person_sets_the_clip_range() -> None:
     known = info(recipe(calibrated_for="facebook/contriever"))
 
-    (problem,) = problems(config(), known, ROOM)
+    (problem,) = problems(config(), known, ROOM, CPU)
     assert "facebook/contriever" in problem
     assert "all-MiniLM-L6-v2" in problem
-    assert problems(config(raw_flags=("--reward.clip_range", "-10", "70")), known, ROOM) == []
+    assert problems(config(raw_flags=("--reward.clip_range", "-10", "70")), known, ROOM, CPU) == []
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_a_problem() -> None:
-    (problem,) = problems(config(), info(recipe()), Room(int(7e9), int(5e9), 1))
+    (problem,) = problems(config(), info(recipe()), Room(int(7e9), int(5e9), 1), CPU)
 
     assert "about 7.0 GB, 5.0 GB are free" in problem
 
 
 def test_the_room_covers_every_checkpoint_and_two_states(tmp_path: Path) -> None:
-    room = checks.room_for(config(steps=8, save_every=1), 100, tmp_path / "not" / "yet", bytes_per_weight=4)
+    room = checks.room_for(
+        config(steps=8, save_every=1), 100, RunDir.at(tmp_path / "not" / "yet"), bytes_per_weight=4
+    )
 
     assert room.disk_needed >= 100 * (9 * 4 + 2 * 12)
     assert room.disk_free > 0
@@ -80,7 +91,7 @@ def test_the_room_covers_every_checkpoint_and_two_states(tmp_path: Path) -> None
 
 def test_unknown_recipes_are_answered_with_the_known_ones() -> None:
     with pytest.raises(PreflightError, match="knows no recipe 'best'; it knows rer, li"):
-        problems(config(recipe="best"), info(recipe(), recipe("li")), ROOM)
+        problems(config(recipe="best"), info(recipe(), recipe("li")), ROOM, CPU)
 
 
 Answer = tuple[int, Any]

@@ -104,8 +104,15 @@ def test_the_endpoint_names_run_recipe_and_limit_without_a_comma() -> None:
     assert "," not in url.geturl()
 
 
+def test_overrides_that_may_widen_the_range_leave_nothing_clipped() -> None:
+    low, high = clip_range(recipe(max_response_tokens=512), {"query_relevance_range": [0, 0.1]})
+
+    assert low <= -1e6
+    assert high >= 1e6
+
+
 def test_the_recipe_learns_the_longest_response_when_it_asks_for_it() -> None:
-    assert recipe_overrides(config(), recipe(max_response_tokens=512)) == {"max_response_tokens": "128"}
+    assert recipe_overrides(config(), recipe(max_response_tokens=512)) == {"max_response_tokens": 128}
     assert recipe_overrides(config(), recipe()) == {}
     assert recipe_overrides(
         config(recipe_overrides={"max_response_tokens": "64"}), recipe(max_response_tokens=512)

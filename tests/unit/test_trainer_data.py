@@ -110,12 +110,13 @@ def test_a_file_that_is_not_there_is_an_error_not_a_download() -> None:
         load_prompts("nowhere.jsonl", Columns())
 
 
-def test_holding_out_keeps_equal_texts_on_one_side() -> None:
+def test_holding_out_keeps_equal_texts_on_one_side_and_counts_each_once() -> None:
     training, heldout = hold_out(prompts(*[f"Question {number % 10}?" for number in range(40)]), 8, seed=1)
 
     check_overlap(training, heldout)
-    assert len(training) + len(heldout) == 40
-    assert len(heldout) >= 8
+    texts = [prompt.prompt for prompt in heldout]
+    assert len(texts) == len(set(texts)) > 0
+    assert {prompt.prompt for prompt in [*training, *heldout]} == {f"Question {n}?" for n in range(10)}
 
 
 def test_too_few_prompts_to_hold_any_out_is_an_error() -> None:
