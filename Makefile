@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
+# waiting threads must not spin: service, trainer and evaluation share the cores
+export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench serve format
