@@ -122,9 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--batch-size",
         type=_positive_int,
-        default=64,
+        default=128,
         metavar="N",
-        help="prompts answered at once, at most (default: 64)",
+        help="prompts answered at once, at most (default: 128)",
     )
     add("--reward-url", metavar="URL", help="where the reward service listens (default: the run's)")
     add(

@@ -20,7 +20,7 @@ token limit, so it is the divergence of the cut responses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,12 +48,21 @@ def divergences(
     policy: Any, start: Any, sequences: Sequence[TokenSequence], temperature: float
 ) -> list[Divergence]:
     """Estimate KL(policy ‖ start) from each of `sequences`, in order, by teacher forcing."""
-    result: list[Divergence] = []
-    longest = max((len(sequence.response) for sequence in sequences), default=1)
-    batch = max(1, _BATCH_LOGITS // (longest * policy.config.get_text_config().vocab_size))
-    for begin in range(0, len(sequences), batch):
-        result.extend(_divergences(policy, start, sequences[begin : begin + batch], temperature))
-    return result
+    max_tokens = _BATCH_LOGITS // policy.config.get_text_config().vocab_size
+    found: dict[int, Divergence] = {}
+    for chosen in _batches([len(sequence.response) for sequence in sequences], max_tokens):
+        batch = [sequences[index] for index in chosen]
+        found.update(zip(chosen, _divergences(policy, start, batch, temperature), strict=True))
+    return [found[index] for index in range(len(sequences))]
+
+
+def _batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Yield indices of like lengths together, so that padding costs little: at most `max_tokens` with padding."""
+    longest_first = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    while longest_first:
+        size = max(1, max_tokens // lengths[longest_first[0]])
+        yield longest_first[:size]
+        longest_first = longest_first[size:]
 
 
 def _divergences(
