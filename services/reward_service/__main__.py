@@ -51,8 +51,8 @@ def main() -> None:
     except (GlassboxError, ValueError) as exc:
         sys.exit(f"reward_service: {exc}")
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s:     %(name)s: %(message)s")
-    for noisy in ("httpx", "sentence_transformers", "transformers"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for noisy in ("httpx", "sentence_transformers", "transformers"):  # what matters of theirs is an error of ours
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     uvicorn.run(
         app,
         host=settings.host,

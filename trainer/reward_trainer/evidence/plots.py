@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,10 @@ _STYLE = {
 }
 _LABEL_GAP = 0.075
 """Fraction of the axes that two labels keep between them."""
+_LABEL_SHIFTS = ((13, 12), (-13, 12), (13, -12), (-13, -12))
+"""Pixels from a point to the middle of its label, on four sides; the first is preferred."""
+_LABEL_ROOM = 13
+"""Pixels that a label keeps from points and other labels."""
 
 
 @dataclass(frozen=True)
@@ -159,16 +164,23 @@ def _label_ends(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _label_points(axes: Axes, line: Line, labels: Sequence[str]) -> None:
-    """Name the first point, the last, and those between that have room."""
-    places = [_in_axes(axes, x, y) for x, y in zip(line.x, line.y, strict=True)]
-    last = len(places) - 1
-    taken: list[tuple[float, float]] = []
-    for index in [last, 0, *range(1, last)]:
-        if all(abs(places[index][0] - x) > 0.05 or abs(places[index][1] - y) > 0.08 for x, y in taken):
-            taken.append(places[index])
-            weight = "bold" if index in (0, last) else "normal"
-            axes.annotate(labels[index], (line.x[index], line.y[index]), (5, 5), textcoords="offset points",
-                          color=_INK, fontsize=8.5, fontweight=weight)  # fmt: skip
+    """Name the last point, the first, and those between that have room, each on its emptiest side."""
+    points = [axes.transData.transform(place) for place in zip(line.x, line.y, strict=True)]
+    last = len(points) - 1
+    obstacles = list(points)
+    for index in dict.fromkeys([last, 0, *range(1, last)]):
+        shift = max(_LABEL_SHIFTS, key=lambda shift: _room(points[index] + shift, obstacles))
+        if _room(points[index] + shift, obstacles) < _LABEL_ROOM:
+            continue
+        obstacles.append(points[index] + shift)
+        weight = "bold" if index in (0, last) else "normal"
+        axes.annotate(labels[index], (line.x[index], line.y[index]), shift, textcoords="offset pixels",
+                      ha="center", va="center", color=_INK, fontsize=8.5, fontweight=weight)  # fmt: skip
+
+
+def _room(place: Any, obstacles: Sequence[Any]) -> float:
+    """Pixels from `place` to the nearest obstacle."""
+    return min(math.dist(place, obstacle) for obstacle in obstacles)
 
 
 def _in_axes(axes: Axes, x: float, y: float) -> tuple[float, float]:

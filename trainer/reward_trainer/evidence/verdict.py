@@ -52,7 +52,7 @@ class Circumstances:
     @property
     def gold_shares_base(self) -> bool:
         """Whether the service says that gold and relevance encoder share their weights."""
-        return any("shares its base" in notice.lower() for notice in self.notices)
+        return any("independent evidence" in notice.lower() for notice in self.notices)
 
 
 def describe(
