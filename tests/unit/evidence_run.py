@@ -32,9 +32,10 @@ from reward_trainer.evidence.evaluation import Evaluation
 from reward_trainer.evidence.run_folder import Checkpoint, RunFolder
 from reward_trainer.evidence.session import Session
 
-DEMO_NOTICE = "demo model, not a judge of quality: put a real reward model in its place with --gold MODEL"
+DEMO_NOTICE = "demo model, not a judge of quality"
 SHARED_NOTICE = (
-    "the gold model shares its base (all-MiniLM-L6-v2) with the relevance encoder: not independent evidence"
+    "the gold model demo-gold is fitted on all-MiniLM-L6-v2, which is also the relevance encoder: "
+    "where the two agree, that is no independent evidence"
 )
 
 _SENTENCES = (

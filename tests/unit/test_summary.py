@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from reward_service.models.gold import shared_base_notice
 from reward_trainer.evidence.excerpts import choose_excerpts
 from reward_trainer.evidence.numbers import decimals_for, interval, plain, signed
 from reward_trainer.evidence.records import EvaluatedResponse
 from reward_trainer.evidence.summary import CheckpointResponses, RunFigures, count_words, summarise
 from reward_trainer.evidence.verdict import Circumstances, VerdictText, describe
+from reward_trainer.goldfit.folder import NOTICES
 from reward_trainer.monotonicity import Verdict
 from tests.unit.evidence_run import SHARED_NOTICE, Service, evaluated, make_run
 
@@ -200,3 +202,15 @@ def test_numbers_have_the_decimals_that_their_interval_supports() -> None:
         "0.00",
         "–",
     )
+
+
+def test_what_the_service_says_of_a_shared_base_is_understood() -> None:
+    """The service's own sentence, so that rewording it cannot turn the report's warning off."""
+
+    class DemoGold:
+        id, encoder_base = "demo-gold", "all-MiniLM-L6-v2"
+
+    notice = shared_base_notice(DemoGold(), "sentence-transformers/all-MiniLM-L6-v2")  # type: ignore[arg-type]
+    assert notice is not None
+    assert Circumstances("rer", 1, 0.7, 128, [notice]).gold_shares_base
+    assert Circumstances("rer", 1, 0.7, 128, NOTICES).gold_is_demo

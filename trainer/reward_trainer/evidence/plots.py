@@ -36,6 +36,7 @@ _SIZE = (4.5, 3.0)
 """Inches. Small on purpose: a panel fills the width of a phone, so its text stays readable."""
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', 'DejaVu Sans', sans-serif"
 _STYLE = {
+    "figure.dpi": 72,  # places are measured in points
     "font.size": 9.5,
     "axes.edgecolor": "#9AA5B1",
     "axes.linewidth": 0.8,
@@ -47,10 +48,10 @@ _STYLE = {
 }
 _LABEL_GAP = 0.075
 """Fraction of the axes that two labels keep between them."""
-_LABEL_SHIFTS = ((13, 12), (-13, 12), (13, -12), (-13, -12))
-"""Pixels from a point to the middle of its label, on four sides; the first is preferred."""
-_LABEL_ROOM = 13
-"""Pixels that a label keeps from points and other labels."""
+_LABEL_SHIFTS = ((9, 9), (-9, 9), (9, -9), (-9, -9))
+"""Points from a point to the middle of its label, on four sides; the first is preferred."""
+_LABEL_ROOM = 9
+"""Points that a label keeps from points and other labels."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _fit(axes: Axes, panel: Panel) -> None:
     if "step" in panel.x_label:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.margins(x=0.06, y=0.12)
+    axes.margins(x=0.1 if panel.point_labels else 0.06, y=0.12)
     if panel.is_share:
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -174,12 +175,12 @@ def _label_points(axes: Axes, line: Line, labels: Sequence[str]) -> None:
             continue
         obstacles.append(points[index] + shift)
         weight = "bold" if index in (0, last) else "normal"
-        axes.annotate(labels[index], (line.x[index], line.y[index]), shift, textcoords="offset pixels",
+        axes.annotate(labels[index], (line.x[index], line.y[index]), shift, textcoords="offset points",
                       ha="center", va="center", color=_INK, fontsize=8.5, fontweight=weight)  # fmt: skip
 
 
 def _room(place: Any, obstacles: Sequence[Any]) -> float:
-    """Pixels from `place` to the nearest obstacle."""
+    """Distance from `place` to the nearest obstacle."""
     return min(math.dist(place, obstacle) for obstacle in obstacles)
 
 
