@@ -168,9 +168,10 @@ def _label_points(axes: Axes, line: Line, labels: Sequence[str]) -> None:
     """Name the last point, the first, and those between that have room, each on its emptiest side."""
     points = [axes.transData.transform(place) for place in zip(line.x, line.y, strict=True)]
     last = len(points) - 1
+    path = [a + (b - a) * part for a, b in itertools.pairwise(points) for part in (0.25, 0.5, 0.75)]
     obstacles = list(points)
     for index in dict.fromkeys([last, 0, *range(1, last)]):
-        shift = max(_LABEL_SHIFTS, key=lambda shift: _room(points[index] + shift, obstacles))
+        shift = max(_LABEL_SHIFTS, key=lambda shift: _room(points[index] + shift, [*obstacles, *path]))
         if _room(points[index] + shift, obstacles) < _LABEL_ROOM:
             continue
         obstacles.append(points[index] + shift)
