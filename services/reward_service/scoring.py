@@ -44,8 +44,6 @@ Vector = NDArray[np.float32]
 EncoderWorker = ModelWorker[TextEncoder, str, Vector]
 GoldWorker = ModelWorker[GoldModel, Exchange, float]
 
-_RELEVANCE = (Factor.QUERY_RELEVANCE, Factor.REFERENCE_RELEVANCE)
-
 
 def _item_path(index: int, name: str) -> str:
     return f"items.{index}.{name}"
@@ -63,6 +61,11 @@ class Job:
     on_item_error: OnItemError = "fail"
     path: Callable[[int, str], str] = _item_path
     """How the caller's protocol calls a field of item i, for errors."""
+
+    @property
+    def wants_gold(self) -> bool:
+        """Whether the gold model has to score: asked for, or part of the reward."""
+        return self.gold or self.recipe.needs_gold
 
 
 @dataclass(slots=True)
@@ -101,8 +104,7 @@ class Scorer:
         """Score a job. Raises InvalidRequestError, ModelError, NotReadyError or OverloadedError."""
         started = time.monotonic()
         _refuse_bad_entries(job)
-        wants_gold = job.gold or job.recipe.uses(Factor.GOLD)
-        encoder, gold = self.models_for(job.recipe, wants_gold=wants_gold)
+        encoder, gold = self.models_for(job)
         prepared = await asyncio.to_thread(_prepare_all, job)
         good = [p for p in prepared if isinstance(p, _Prepared)]
         embedded, judged = await asyncio.gather(_embed(encoder, good), _judge(gold, good))
@@ -117,10 +119,10 @@ class Scorer:
             timing_ms=TimingMs(
                 queue=1e3 * max(embedded.queue_s, judged.queue_s),
                 encode=1e3 * embedded.model_s,
-                gold=1e3 * judged.model_s if wants_gold else None,
+                gold=1e3 * judged.model_s if job.wants_gold else None,
                 total=1e3 * (time.monotonic() - started),
             ),
-            notices=self.notices() if wants_gold else [],
+            notices=self.notices() if job.wants_gold else [],
         )
 
     def notices(self) -> list[str]:
@@ -132,21 +134,22 @@ class Scorer:
         shared = shared_base_notice(gold, encoder.id) if encoder else None
         return [*gold.notices, shared] if shared else list(gold.notices)
 
-    def models_for(self, recipe: Recipe, *, wants_gold: bool) -> tuple[EncoderWorker | None, GoldWorker | None]:
-        """The models that such a job needs. Raises InvalidRequestError when the service lacks one."""
-        if recipe.uses(*_RELEVANCE) and self._encoder is None:
+    def models_for(self, job: Job) -> tuple[EncoderWorker | None, GoldWorker | None]:
+        """The models that `job` needs. Raises InvalidRequestError when the service lacks one."""
+        recipe = job.recipe
+        if recipe.needs_encoder and self._encoder is None:
             raise InvalidRequestError(
                 f"recipe {recipe.name!r} needs a relevance encoder and this service has none; "
                 "start it with --encoder, or choose a recipe without relevance",
                 [FieldError(field="recipe", message="needs a relevance encoder, which this service lacks")],
             )
-        if wants_gold and self._gold is None:
-            name = "recipe" if recipe.uses(Factor.GOLD) else "gold"
+        if job.wants_gold and self._gold is None:
+            name = "recipe" if recipe.needs_gold else "gold"
             raise InvalidRequestError(
                 "a gold score was asked for, and this service has no gold model; start it with --gold",
                 [FieldError(field=name, message="needs a gold model, which this service lacks")],
             )
-        return self._encoder if recipe.uses(*_RELEVANCE) else None, self._gold if wants_gold else None
+        return self._encoder if recipe.needs_encoder else None, self._gold if job.wants_gold else None
 
 
 def _refuse_bad_entries(job: Job) -> None:

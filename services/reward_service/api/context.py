@@ -37,11 +37,6 @@ class Context:
         logger.debug("scored %d items: protocol=%s run=%s step=%s", len(reply.rewards), protocol, run, step)
         return reply
 
-    @property
-    def workers(self) -> tuple[EncoderWorker | GoldWorker, ...]:
-        """The models that are switched on."""
-        return tuple(worker for worker in (self.encoder, self.gold) if worker is not None)
-
 
 def _context(request: Request) -> Context:
     return cast(Context, request.app.state.context)

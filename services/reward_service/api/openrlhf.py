@@ -27,7 +27,7 @@ from reward_service.api.score import PROBLEMS
 from reward_service.candidates import Candidate, Rejected, candidate, check_lengths
 from reward_service.errors import InvalidRequestError, NotReadyError, TooLargeError
 from reward_service.scoring import Job
-from reward_service.whitebox.recipe import Factor, Recipe
+from reward_service.whitebox.recipe import Recipe
 
 __all__ = ["router"]
 
@@ -95,11 +95,10 @@ async def _answer(request: Request, context: Context, run: str | None) -> Respon
     _check_references(samples, context.settings.max_text_chars)
     if not samples:
         return _json(OpenRlhfReply(rewards=[], scores=[], extra_logs={}))
-    await _hold_while_loading(context, recipe, gold=gold)
-    entries = [_entry(sample, default) for sample in samples]
-    job = Job(entries, recipe, gold=gold, path=_path)
+    job = Job([_entry(sample, default) for sample in samples], recipe, gold=gold, path=_path)
+    await _hold_while_loading(context, job)
     reply = await context.score(job, protocol="openrlhf", run=run)
-    return _json(_reply(reply, recipe, with_gold=gold or recipe.uses(Factor.GOLD)))
+    return _json(_reply(reply, job))
 
 
 def _json(reply: OpenRlhfReply) -> Response:
@@ -231,15 +230,15 @@ def _field(name: str, message: str) -> FieldError:
     return FieldError(field=name, message=message)
 
 
-async def _hold_while_loading(context: Context, recipe: Recipe, *, gold: bool) -> None:
-    """Wait for the models that this request needs."""
-    encoder, judge = context.scorer.models_for(recipe, wants_gold=gold or recipe.uses(Factor.GOLD))
+async def _hold_while_loading(context: Context, job: Job) -> None:
+    """Wait for the models that `job` needs."""
+    encoder, gold = context.scorer.models_for(job)
     try:
         async with asyncio.timeout(context.settings.load_wait_s):
             if encoder is not None:
                 await encoder.loaded()
-            if judge is not None:
-                await judge.loaded()
+            if gold is not None:
+                await gold.loaded()
     except TimeoutError as exc:
         raise NotReadyError("models are still loading", retry_after_s=5.0) from exc
 
@@ -247,10 +246,10 @@ async def _hold_while_loading(context: Context, recipe: Recipe, *, gold: bool) -
 # From results to parallel lists ------------------------------------------------------------------------------
 
 
-def _reply(reply: ScoreReply, recipe: Recipe, *, with_gold: bool) -> OpenRlhfReply:
-    low, high = recipe.bounds()
+def _reply(reply: ScoreReply, job: Job) -> OpenRlhfReply:
+    low, high = job.recipe.bounds()
     rewards = [result.reward for result in reply.results if result.reward is not None]
-    logs = [_logs(result, recipe, with_gold=with_gold) for result in reply.results]
+    logs = [_logs(result, job) for result in reply.results]
     return OpenRlhfReply(
         rewards=rewards,
         scores=[min(1.0, max(0.0, (reward - low) / (high - low))) for reward in rewards],
@@ -260,7 +259,7 @@ def _reply(reply: ScoreReply, recipe: Recipe, *, with_gold: bool) -> OpenRlhfRep
     )
 
 
-def _logs(result: ItemResult, recipe: Recipe, *, with_gold: bool) -> dict[str, float]:
+def _logs(result: ItemResult, job: Job) -> dict[str, float]:
     """Floats under names that OpenRLHF does not use itself. An empty response logs relevance 0."""
     features = result.features
     logs = {
@@ -270,8 +269,8 @@ def _logs(result: ItemResult, recipe: Recipe, *, with_gold: bool) -> dict[str, f
         "truncated": float("truncated" in result.flags),
         "empty": float("empty" in result.flags),
     }
-    if recipe.uses(Factor.QUERY_RELEVANCE, Factor.REFERENCE_RELEVANCE):
+    if job.recipe.needs_encoder:
         logs["relevance"] = features.query_relevance or features.reference_relevance or 0.0
-    if with_gold and result.gold_reward is not None:
+    if job.wants_gold and result.gold_reward is not None:
         logs["gold_reward"] = result.gold_reward
     return logs

@@ -11,7 +11,7 @@ from reward_client.wire import ChatMessage, Info, LimitsInfo, ModelInfo, Problem
 from reward_service.api.context import Context, ContextDep
 from reward_service.errors import GlassboxError, NotReadyError
 from reward_service.models.base import Exchange, GoldModel, TextEncoder
-from reward_service.whitebox.recipe import Factor, Recipe
+from reward_service.whitebox.recipe import Recipe
 
 __all__ = ["router", "service_version"]
 
@@ -88,8 +88,8 @@ def _recipe_info(recipe: Recipe) -> RecipeInfo:
         description=recipe.description.strip(),
         reward_range=recipe.bounds(),
         calibrated_for=recipe.calibrated_for,
-        needs_encoder=recipe.uses(Factor.QUERY_RELEVANCE, Factor.REFERENCE_RELEVANCE),
-        needs_gold=recipe.uses(Factor.GOLD),
+        needs_encoder=recipe.needs_encoder,
+        needs_gold=recipe.needs_gold,
         parameters=recipe.model_dump(mode="json", exclude=_FIXED),
     )
 

@@ -88,8 +88,7 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _range_must_be_known(self) -> Recipe:
         """Trainers clip by it, and OpenRLHF's scores are made with it: better no recipe than a wrong range."""
-        relevance = self.uses(Factor.QUERY_RELEVANCE, Factor.REFERENCE_RELEVANCE)
-        unbounded = self.uses(Factor.GOLD) or (relevance and self.similarity is Similarity.DOT)
+        unbounded = self.needs_gold or (self.needs_encoder and self.similarity is Similarity.DOT)
         if self.reward_range is None and unbounded:
             raise ValueError("reward_range is needed with dot products or gold scores, which have no bounds")
         low, high = self.bounds()
@@ -110,6 +109,16 @@ class Recipe(BaseModel):
     def uses(self, *factors: Factor) -> bool:
         """Whether either branch needs one of `factors`."""
         return any(factor in self.open_ended + self.closed_ended for factor in factors)
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether relevance is part of either branch."""
+        return self.uses(Factor.QUERY_RELEVANCE, Factor.REFERENCE_RELEVANCE)
+
+    @property
+    def needs_gold(self) -> bool:
+        """Whether the gold score is part of either branch."""
+        return self.uses(Factor.GOLD)
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Recipe:
         """A copy with parameters replaced and validated again. Raises pydantic.ValidationError."""
