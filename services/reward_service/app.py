@@ -15,13 +15,14 @@ from reward_client.wire import ScoreRequest
 from reward_service.api import openrlhf, ops, page, problems, score
 from reward_service.api.context import Context
 from reward_service.api.middleware import MeasureRequests
-from reward_service.batching import ModelWorker
+from reward_service.batching import BatchLimits, ModelWorker
+from reward_service.embedding import Embedder, EncoderWorker, VectorCache
 from reward_service.metrics import Metrics
 from reward_service.models.base import GoldModel, TextEncoder
 from reward_service.models.encoder import load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.recipebook import RecipeBook
-from reward_service.scoring import EncoderWorker, GoldWorker, Scorer
+from reward_service.scoring import GoldWorker, Scorer
 from reward_service.settings import NO_MODEL, Settings
 
 __all__ = ["create_app"]
@@ -30,11 +31,25 @@ EncoderLoader = Callable[[Settings], TextEncoder]
 GoldLoader = Callable[[Settings], GoldModel]
 
 
+def _load_encoder(settings: Settings) -> TextEncoder:
+    return load_encoder(
+        settings.encoder,
+        settings.device,
+        backend=settings.backend,
+        precision=settings.precision,
+        threads=settings.threads,
+    )
+
+
+def _load_gold(settings: Settings) -> GoldModel:
+    return load_gold(settings.gold, settings.device)
+
+
 def create_app(
     settings: Settings,
     *,
-    encoder_loader: EncoderLoader = lambda settings: load_encoder(settings.encoder, settings.device),
-    gold_loader: GoldLoader = lambda settings: load_gold(settings.gold, settings.device),
+    encoder_loader: EncoderLoader = _load_encoder,
+    gold_loader: GoldLoader = _load_gold,
 ) -> FastAPI:
     """The service as an ASGI application. The loaders are the seam where tests put models of their own."""
     recipes = RecipeBook.load(settings.recipes_dir)
@@ -43,16 +58,17 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if settings.torch_threads is not None:
-            torch.set_num_threads(settings.torch_threads)
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
         async with AsyncExitStack() as stack:
-            encoder: EncoderWorker | None = None
+            embedder: Embedder | None = None
             gold: GoldWorker | None = None
             if settings.encoder != NO_MODEL:
                 encoder = await stack.enter_async_context(_encoder_worker(settings, encoder_loader, metrics))
+                embedder = Embedder(encoder, VectorCache(settings.cache_bytes))
             if settings.gold != NO_MODEL:
                 gold = await stack.enter_async_context(_gold_worker(settings, gold_loader, metrics))
-            app.state.context = Context(settings, recipes, encoder, gold, Scorer(encoder, gold), metrics)
+            app.state.context = Context(settings, recipes, embedder, gold, Scorer(embedder, gold), metrics)
             yield
 
     app: FastAPI = FastAPIOffline(
@@ -73,9 +89,11 @@ def _encoder_worker(settings: Settings, loader: EncoderLoader, metrics: Metrics)
     return ModelWorker(
         "encoder",
         lambda: loader(settings),
-        lambda model, texts: list(model.embed(texts)),
-        max_batch_items=settings.max_batch_items,
+        lambda model, batch: list(model.embed(batch)),
+        limits=lambda model: _limits(settings, model.limits),
         max_waiting_items=settings.max_waiting_items,
+        batch_timeout_s=settings.batch_timeout_s,
+        max_restarts=settings.max_model_restarts,
         observer=metrics,
     )
 
@@ -84,11 +102,17 @@ def _gold_worker(settings: Settings, loader: GoldLoader, metrics: Metrics) -> Go
     return ModelWorker(
         "gold",
         lambda: loader(settings),
-        lambda model, exchanges: model.score(exchanges),
-        max_batch_items=settings.max_batch_items,
+        lambda model, batch: model.judge(batch),
+        limits=lambda model: _limits(settings, model.limits),
         max_waiting_items=settings.max_waiting_items,
+        batch_timeout_s=settings.batch_timeout_s,
+        max_restarts=settings.max_model_restarts,
         observer=metrics,
     )
+
+
+def _limits(settings: Settings, own: BatchLimits) -> BatchLimits:
+    return BatchLimits(settings.max_batch_tokens or own.max_tokens, settings.max_batch_items or own.max_items)
 
 
 def _describe_bodies(app: FastAPI) -> None:

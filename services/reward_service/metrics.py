@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from reward_client.wire import ScoreReply
+from reward_service.batching import BatchFacts
 
 __all__ = ["Metrics"]
 
@@ -52,8 +53,36 @@ class Metrics:
         self._model_seconds = Counter(
             "glassbox_model_seconds_total", "Time inside models.", ["model"], registry=self._registry
         )
+        self._tokens = Counter(
+            "glassbox_model_tokens_total",
+            "Tokens given to models; kind is text or padding.",
+            ["model", "kind"],
+            registry=self._registry,
+        )
         self._waiting = Gauge(
             "glassbox_waiting_items", "Items that wait for a model.", ["model"], registry=self._registry
+        )
+        self._waiting_tokens = Gauge(
+            "glassbox_waiting_tokens", "Tokens that wait for a model.", ["model"], registry=self._registry
+        )
+        self._queue_wait = Histogram(
+            "glassbox_queue_seconds",
+            "Time from a request's submission to its first batch.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._batch_failures = Counter(
+            "glassbox_batch_failures_total", "Model calls that failed.", ["model", "cause"], registry=self._registry
+        )
+        self._restarts = Counter(
+            "glassbox_model_restarts_total", "Models loaded anew after they hung.", ["model"], registry=self._registry
+        )
+        self._texts = Counter(
+            "glassbox_texts_total",
+            "Different texts of requests: cached, shared with another request, or encoded.",
+            ["source"],
+            registry=self._registry,
         )
 
     def answered(self, route: str, status: int, seconds: float) -> None:
@@ -64,20 +93,37 @@ class Metrics:
     def scored(self, protocol: str, reply: ScoreReply) -> None:
         """A request was scored."""
         recipe = reply.recipe.name
+        for source in ("cached", "shared", "encoded"):
+            self._texts.labels(source).inc(getattr(reply.texts, source))
         for reward in reply.rewards:
             self._items.labels(protocol, recipe, "error" if reward is None else "scored").inc()
             if reward is not None:
                 self._reward.labels(recipe).observe(reward)
 
-    def batch_done(self, worker: str, items: int, requests: int, seconds: float) -> None:
-        """A model call took `seconds` over `items` of `requests`."""
-        self._batch_items.labels(worker).observe(items)
-        self._batch_requests.labels(worker).observe(requests)
-        self._model_seconds.labels(worker).inc(seconds)
+    def batch_done(self, worker: str, batch: BatchFacts) -> None:
+        """A model call succeeded."""
+        self._batch_items.labels(worker).observe(batch.items)
+        self._batch_requests.labels(worker).observe(batch.requests)
+        self._model_seconds.labels(worker).inc(batch.seconds)
+        self._tokens.labels(worker, "text").inc(batch.tokens)
+        self._tokens.labels(worker, "padding").inc(batch.padded_tokens - batch.tokens)
 
-    def waiting(self, worker: str, items: int) -> None:
-        """So many items wait for a model now."""
+    def batch_failed(self, worker: str, cause: str) -> None:
+        """A model call raised, or never came back."""
+        self._batch_failures.labels(worker, cause).inc()
+
+    def waiting(self, worker: str, items: int, tokens: int) -> None:
+        """So much waits for a model now."""
         self._waiting.labels(worker).set(items)
+        self._waiting_tokens.labels(worker).set(tokens)
+
+    def waited(self, worker: str, seconds: float) -> None:
+        """A request waited so long for its first batch."""
+        self._queue_wait.labels(worker).observe(seconds)
+
+    def restarted(self, worker: str) -> None:
+        """A model that hung is loaded anew."""
+        self._restarts.labels(worker).inc()
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -1,10 +1,10 @@
 """The pipeline on one page: prepare → embed → gold → combine.
 
-    job.entries ──▶ prepare (text features, in a thread) ──▶ embed (unique texts) ─┐
-                                                       └──▶ gold (exchanges)      ─┴▶ combine ──▶ ScoreReply
+    job.entries ──▶ prepare (features and tokens, in a thread) ──▶ embed (unique texts) ─┐
+                                                              └──▶ gold (exchanges)     ─┴▶ combine ──▶ ScoreReply
 
 The encoder and the gold model work at the same time. Nothing here knows HTTP, and nothing here invents a
-number: an item whose arithmetic is not finite gets an error.
+number: an item that a model failed on, or whose arithmetic is not finite, gets an error.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from reward_client.wire import (
     Features,
     FieldError,
@@ -27,22 +24,22 @@ from reward_client.wire import (
     OnItemError,
     RecipeName,
     ScoreReply,
+    TextCounts,
     TimingMs,
 )
-from reward_service.batching import ModelWorker
+from reward_service.batching import ModelWorker, Unit
 from reward_service.candidates import Candidate, Rejected
+from reward_service.embedding import Embedded, Embedder, LookUp, Vector
 from reward_service.errors import InvalidRequestError, ModelError
-from reward_service.models.base import Exchange, GoldModel, TextEncoder
-from reward_service.models.gold import GoldScoreError, shared_base_notice
+from reward_service.models.base import Exchange, GoldModel, TextEncoder, Tokens
+from reward_service.models.gold import shared_base_notice
 from reward_service.whitebox.features import length_incentive, repetition_penalty, similarity
 from reward_service.whitebox.recipe import Factor, Recipe
 from reward_service.whitebox.text import clean_response, prompt_text, words
 
-__all__ = ["EncoderWorker", "GoldWorker", "Job", "Scorer"]
+__all__ = ["GoldWorker", "Job", "Scorer"]
 
-Vector = NDArray[np.float32]
-EncoderWorker = ModelWorker[TextEncoder, str, Vector]
-GoldWorker = ModelWorker[GoldModel, Exchange, float]
+GoldWorker = ModelWorker[GoldModel, Tokens, float]
 
 
 def _item_path(index: int, name: str) -> str:
@@ -68,8 +65,17 @@ class Job:
         return self.gold or self.recipe.needs_gold
 
 
+@dataclass(frozen=True, slots=True)
+class _Models:
+    """What a job is scored with; None where it needs none."""
+
+    embedder: Embedder | None
+    encoder: TextEncoder | None
+    gold: GoldModel | None
+
+
 @dataclass(slots=True)
-class _Prepared:
+class _Item:
     """A candidate and what is known of it before any model has seen it."""
 
     candidate: Candidate
@@ -80,10 +86,13 @@ class _Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class _Embedded:
-    vectors: Mapping[str, Vector]
-    queue_s: float = 0.0
-    model_s: float = 0.0
+class _Prepared:
+    """A job as far as it gets without a forward pass."""
+
+    items: list[_Item | Rejected]
+    texts: LookUp
+    exchanges: dict[int, Unit[Tokens] | ItemError]
+    """What the gold model reads of each item, or why it cannot; by the item's index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,32 +105,37 @@ class _Judged:
 class Scorer:
     """Scores jobs with the models it was given; None stands for a model that the operator switched off."""
 
-    def __init__(self, encoder: EncoderWorker | None, gold: GoldWorker | None) -> None:
-        self._encoder = encoder
+    def __init__(self, embedder: Embedder | None, gold: GoldWorker | None) -> None:
+        self._embedder = embedder
         self._gold = gold
 
     async def score(self, job: Job) -> ScoreReply:
         """Score a job. Raises InvalidRequestError, ModelError, NotReadyError or OverloadedError."""
         started = time.monotonic()
         _refuse_bad_entries(job)
-        encoder, gold = self.models_for(job)
-        prepared = await asyncio.to_thread(_prepare_all, job)
-        good = [p for p in prepared if isinstance(p, _Prepared)]
-        embedded, judged = await asyncio.gather(_embed(encoder, good), _judge(gold, good))
-        scored = (_result(p, job.recipe, embedded.vectors, judged.scores.get(i)) for i, p in enumerate(good))
-        results = [_rejected(entry) if isinstance(entry, Rejected) else next(scored) for entry in prepared]
+        embedder, gold = self.models_for(job)
+        models = _Models(embedder, await embedder.worker.ready() if embedder else None, await gold.ready() if gold else None)
+        prepared = await asyncio.to_thread(_prepare_all, job, models)
+        embedded, judged = await asyncio.gather(_embed(embedder, prepared.texts), _judge(gold, prepared.exchanges))
+        results = [
+            _rejected(entry) if isinstance(entry, Rejected) else _result(entry, job.recipe, embedded.vectors, judged.scores.get(i))
+            for i, entry in enumerate(prepared.items)
+        ]
         _refuse_failed_items(job, results)
         return ScoreReply(
             rewards=[result.reward for result in results],
             results=results,
             recipe=RecipeName(name=job.recipe.name, hash=job.recipe.hash),
-            models=ModelNames(relevance=_id(encoder), gold=_id(gold)),
+            models=ModelNames(
+                relevance=models.encoder.id if models.encoder else None, gold=models.gold.id if models.gold else None
+            ),
             timing_ms=TimingMs(
                 queue=1e3 * max(embedded.queue_s, judged.queue_s),
                 encode=1e3 * embedded.model_s,
                 gold=1e3 * judged.model_s if job.wants_gold else None,
                 total=1e3 * (time.monotonic() - started),
             ),
+            texts=embedded.counts,
             notices=self.notices() if job.wants_gold else [],
         )
 
@@ -130,14 +144,14 @@ class Scorer:
         gold = self._gold.model if self._gold else None
         if gold is None:
             return []
-        encoder = self._encoder.model if self._encoder else None
+        encoder = self._embedder.worker.model if self._embedder else None
         shared = shared_base_notice(gold, encoder.id) if encoder else None
         return [*gold.notices, shared] if shared else list(gold.notices)
 
-    def models_for(self, job: Job) -> tuple[EncoderWorker | None, GoldWorker | None]:
+    def models_for(self, job: Job) -> tuple[Embedder | None, GoldWorker | None]:
         """The models that `job` needs. Raises InvalidRequestError when the service lacks one."""
         recipe = job.recipe
-        if recipe.needs_encoder and self._encoder is None:
+        if recipe.needs_encoder and self._embedder is None:
             raise InvalidRequestError(
                 f"recipe {recipe.name!r} needs a relevance encoder and this service has none; "
                 "start it with --encoder, or choose a recipe without relevance",
@@ -149,7 +163,7 @@ class Scorer:
                 "a gold score was asked for, and this service has no gold model; start it with --gold",
                 [FieldError(field=name, message="needs a gold model, which this service lacks")],
             )
-        return self._encoder if recipe.needs_encoder else None, self._gold if job.wants_gold else None
+        return self._embedder if recipe.needs_encoder else None, self._gold if job.wants_gold else None
 
 
 def _refuse_bad_entries(job: Job) -> None:
@@ -171,70 +185,89 @@ def _refuse_failed_items(job: Job, results: Sequence[ItemResult]) -> None:
         raise ModelError(f"{len(errors)} of {len(results)} items have no finite reward", errors)
 
 
-def _prepare_all(job: Job) -> list[_Prepared | Rejected]:
-    return [e if isinstance(e, Rejected) else _prepare(e, job.recipe) for e in job.entries]
+def _prepare_all(job: Job, models: _Models) -> _Prepared:
+    """Everything that comes before the queues. For a thread."""
+    items = [e if isinstance(e, Rejected) else _prepare(e, job.recipe) for e in job.entries]
+    good = {i: item for i, item in enumerate(items) if isinstance(item, _Item)}
+    texts = dict.fromkeys(text for item in good.values() for pair in item.pairs.values() for text in pair)
+    look_up = LookUp({}, {})
+    if models.embedder is not None and models.encoder is not None:
+        look_up = models.embedder.look_up(models.encoder, list(texts))
+    gold = models.gold
+    exchanges = {i: _read(gold, item.candidate) for i, item in good.items()} if gold is not None else {}
+    return _Prepared(items, look_up, exchanges)
 
 
-def _prepare(candidate: Candidate, recipe: Recipe) -> _Prepared:
+def _prepare(candidate: Candidate, recipe: Recipe) -> _Item:
     cut = clean_response(candidate.response, recipe.stop_strings)
     counted = words(cut if recipe.cut_response else candidate.response)
     values = {
         Factor.LENGTH_INCENTIVE: length_incentive(counted),
         Factor.REPETITION_PENALTY: repetition_penalty(counted),
     }
-    prepared = _Prepared(candidate, values, empty=not counted)
-    if prepared.empty and recipe.empty_is_zero:
-        return prepared
+    item = _Item(candidate, values, empty=not counted)
+    if item.empty and recipe.empty_is_zero:
+        return item
     response = cut if recipe.relevance_sees_cut_response else candidate.response
     factors = recipe.factors(candidate.query_type)
     if Factor.QUERY_RELEVANCE in factors:
-        prepared.pairs[Factor.QUERY_RELEVANCE] = (prompt_text(candidate.messages), response)
+        item.pairs[Factor.QUERY_RELEVANCE] = (prompt_text(candidate.messages), response)
     if Factor.REFERENCE_RELEVANCE in factors and candidate.reference is not None:
-        prepared.pairs[Factor.REFERENCE_RELEVANCE] = (candidate.reference, response)
-    return prepared
+        item.pairs[Factor.REFERENCE_RELEVANCE] = (candidate.reference, response)
+    return item
 
 
-async def _embed(encoder: EncoderWorker | None, prepared: Sequence[_Prepared]) -> _Embedded:
-    """Embed every text once, however many items share it."""
-    texts = list(dict.fromkeys(text for p in prepared for pair in p.pairs.values() for text in pair))
-    if encoder is None or not texts:
-        return _Embedded({})
-    done = await encoder.submit(texts)
-    return _Embedded(dict(zip(texts, done.results, strict=True)), done.queue_s, done.model_s)
+def _read(gold: GoldModel, candidate: Candidate) -> Unit[Tokens] | ItemError:
+    exchange = Exchange(candidate.messages, candidate.response)
+    try:
+        tokens = gold.read(exchange)
+    except ValueError as exc:
+        return ItemError(field="response", message=f"the gold model cannot read this exchange: {exc}")
+    return Unit(exchange, tokens, len(tokens))
 
 
-async def _judge(gold: GoldWorker | None, prepared: Sequence[_Prepared]) -> _Judged:
-    """Score every exchange; one that the model cannot score gets its reason, and costs the others nothing."""
+async def _embed(embedder: Embedder | None, texts: LookUp) -> Embedded:
+    if embedder is None:
+        return Embedded({}, TextCounts())
+    return await embedder.fetch(texts)
+
+
+async def _judge(gold: GoldWorker | None, exchanges: Mapping[int, Unit[Tokens] | ItemError]) -> _Judged:
+    """Score every exchange that can be read; one that cannot costs the others nothing."""
     if gold is None:
         return _Judged({})
-    exchanges = {i: Exchange(p.candidate.messages, p.candidate.response) for i, p in enumerate(prepared)}
-    failed: dict[int, ItemError] = {}
-    while True:
-        asked = list(exchanges)
-        try:
-            done = await gold.submit(list(exchanges.values()))
-        except GoldScoreError as exc:
-            for position, why in exc.reasons.items():
-                failed[asked[position]] = ItemError(field="response", message=f"gold: {why}")
-                del exchanges[asked[position]]
-        else:
-            break
-    return _Judged({**failed, **dict(zip(exchanges, done.results, strict=True))}, done.queue_s, done.model_s)
+    units = {i: unit for i, unit in exchanges.items() if isinstance(unit, Unit)}
+    done = await gold.submit(list(units.values()))
+    scores: dict[int, float | ItemError] = {i: e for i, e in exchanges.items() if isinstance(e, ItemError)}
+    for i, outcome in zip(units, done.outcomes, strict=True):
+        scores[i] = _gold_score(outcome)
+    return _Judged(scores, done.queue_s, done.model_s)
+
+
+def _gold_score(outcome: float | Exception) -> float | ItemError:
+    if isinstance(outcome, Exception):
+        return ItemError(field="response", message=str(outcome))
+    if not math.isfinite(outcome):
+        return ItemError(field="response", message=f"the gold model answered {outcome}, which is no score")
+    return outcome
 
 
 def _result(
-    prepared: _Prepared, recipe: Recipe, vectors: Mapping[str, Vector], gold_score: float | ItemError | None
+    item: _Item, recipe: Recipe, vectors: Mapping[str, Vector | Exception], gold_score: float | ItemError | None
 ) -> ItemResult:
     """Combine what is known of one item; a number that is not finite becomes the item's error."""
-    candidate = prepared.candidate
+    candidate = item.candidate
     if isinstance(gold_score, ItemError):
         return _failed(candidate, gold_score)
-    values = dict(prepared.values)
-    for factor, (text, response) in prepared.pairs.items():
-        values[factor] = similarity(vectors[text], vectors[response], recipe.similarity)
+    values = dict(item.values)
+    for factor, pair in item.pairs.items():
+        text, response = (vectors[side] for side in pair)
+        if isinstance(text, Exception) or isinstance(response, Exception):
+            return _failed(candidate, _encoder_error(factor, text, response))
+        values[factor] = similarity(text, response, recipe.similarity)
     if gold_score is not None:
         values[Factor.GOLD] = gold_score
-    zero = prepared.empty and recipe.empty_is_zero
+    zero = item.empty and recipe.empty_is_zero
     reward = 0.0 if zero else recipe.combine(candidate.query_type, values)
     broken = [name for name, value in [("reward", reward), *values.items()] if not math.isfinite(value)]
     if broken:
@@ -246,9 +279,16 @@ def _result(
         query_type=candidate.query_type,
         query_type_source=candidate.query_type_source,
         features=Features(**{name: values.get(Factor(name)) for name in Features.model_fields}),
-        flags=[*candidate.flags, *(["empty"] if prepared.empty else [])],
+        flags=[*candidate.flags, *(["empty"] if item.empty else [])],
         id=candidate.id,
     )
+
+
+def _encoder_error(factor: Factor, text: Vector | Exception, response: Vector | Exception) -> ItemError:
+    if isinstance(response, Exception):
+        return ItemError(field="response", message=str(response))
+    field_name = "prompt" if factor is Factor.QUERY_RELEVANCE else "reference"
+    return ItemError(field=field_name, message=str(text))
 
 
 def _rejected(entry: Rejected) -> ItemResult:
@@ -257,8 +297,3 @@ def _rejected(entry: Rejected) -> ItemResult:
 
 def _failed(candidate: Candidate, error: ItemError) -> ItemResult:
     return ItemResult(reward=None, id=candidate.id, flags=list(candidate.flags), error=error)
-
-
-def _id(worker: EncoderWorker | GoldWorker | None) -> str | None:
-    model = worker.model if worker else None
-    return model.id if model else None

@@ -41,8 +41,12 @@ class Settings(BaseSettings):
     """Folder with recipes of your own (`NAME.yaml`); a name given there wins."""
     device: str | None = None
     """Torch device of the models; CUDA when there is one, else the CPU."""
-    torch_threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads for the models; torch's own choice when unset. Lower it where a trainer shares the cores."""
+    backend: Literal["auto", "openvino", "torch"] = "auto"
+    """What runs the encoder: on a CPU OpenVINO is the faster one, with the same numbers; `auto` takes it."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Number format of the encoder. Only fp32 keeps parity with the reference; docs/performance.md has the rest."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of each model; its back end's own choice when unset. Lower it where a trainer shares the cores."""
 
     max_body_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     """Bytes of one request body: bounds what parsing can cost before anything is known about the caller."""
@@ -52,8 +56,16 @@ class Settings(BaseSettings):
     """Characters of one text: the encoder reads its last 512 tokens, but words are counted in all of it."""
     max_waiting_items: Annotated[int, Field(ge=1)] = 65_536
     """Texts waiting for one model, beyond which new requests are told to come back."""
-    max_batch_items: Annotated[int, Field(ge=1)] = 1024
-    """Texts handed to a model in one go; the model sorts them by length and splits further by tokens."""
+    max_batch_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Padded tokens (longest × count) of one forward pass; each model's own measured choice when unset."""
+    max_batch_items: Annotated[int, Field(ge=1)] | None = None
+    """Items of one forward pass; each model's own measured choice when unset."""
+    batch_timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds after which a forward pass counts as hung, its callers are told, and the model is loaded anew."""
+    max_model_restarts: Annotated[int, Field(ge=0)] = 3
+    """Times that a hung model is loaded anew; each leaves a stuck thread behind, so it is bounded."""
+    cache_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
+    """Bytes of vectors kept: the prompt and the reference of a group of samples are encoded once. 0 keeps none."""
     load_wait_s: Annotated[float, Field(ge=0)] = 150.0
     """Seconds that OpenRLHF's requests are held while models load: its client does not survive a refusal."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 10.0

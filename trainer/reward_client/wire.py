@@ -176,9 +176,22 @@ class TimingMs(_Wire):
     """Milliseconds spent on this request, by stage."""
 
     queue: float
+    """From the submission to a model until the first batch with an item of this request began."""
     encode: float
+    """Forward passes of the encoder that this request took part in; others may have shared them."""
     gold: float | None
     total: float
+
+
+class TextCounts(_Wire):
+    """Where the vectors of this request's different texts came from."""
+
+    cached: int = 0
+    """Known from an earlier request."""
+    shared: int = 0
+    """Being encoded for another request at the same time."""
+    encoded: int = 0
+    """Encoded for this request."""
 
 
 class ScoreReply(_Wire):
@@ -189,6 +202,7 @@ class ScoreReply(_Wire):
     recipe: RecipeName
     models: ModelNames
     timing_ms: TimingMs
+    texts: TextCounts = TextCounts()
     notices: list[str] = []
     """What a reader of these numbers must know (a demo gold model, for instance)."""
 
@@ -239,6 +253,8 @@ class ModelInfo(_Wire):
     id: str
     revision: str
     device: str
+    backend: str | None = None
+    """What runs it, and in which number format."""
     notices: list[str] = []
 
 

@@ -9,9 +9,10 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from reward_client.wire import ScoreReply
+from reward_service.embedding import Embedder
 from reward_service.metrics import Metrics
 from reward_service.recipebook import RecipeBook
-from reward_service.scoring import EncoderWorker, GoldWorker, Job, Scorer
+from reward_service.scoring import GoldWorker, Job, Scorer
 from reward_service.settings import Settings
 
 __all__ = ["Context", "ContextDep"]
@@ -25,7 +26,7 @@ class Context:
 
     settings: Settings
     recipes: RecipeBook
-    encoder: EncoderWorker | None
+    embedder: Embedder | None
     gold: GoldWorker | None
     scorer: Scorer
     metrics: Metrics

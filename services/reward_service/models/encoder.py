@@ -1,5 +1,7 @@
 """The relevance encoder: mean-pooled last hidden states, unnormalised, the last 512 tokens of each text.
 
+    texts ──tokenizer──▶ tokens ──padded──▶ forward (OpenVINO on CPUs, torch elsewhere) ──▶ vectors
+
 Built from sentence-transformers' own modules rather than from a model's saved pipeline, because that pipeline
 may normalise, or cut on the right (all-MiniLM-L6-v2's does both, at 256), and the reward is defined without.
 """
@@ -7,59 +9,92 @@ may normalise, or cut on the right (all-MiniLM-L6-v2's does both, at 256), and t
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
+from reward_service.batching import BatchLimits
 from reward_service.errors import ConfigurationError
-from reward_service.models.base import Embeddings
+from reward_service.models.base import Embeddings, Tokens
+from reward_service.models.forward import Forward, TorchForward, openvino_forward
+from reward_service.models.padding import pad_right
 from reward_service.settings import EMBEDDED_ENCODER
 
-__all__ = ["SentenceEncoder", "load_encoder"]
+__all__ = ["Backend", "Precision", "SentenceEncoder", "load_encoder"]
+
+Backend = Literal["auto", "openvino", "torch"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 MAX_TOKENS = 512
 """Tokens that the encoder reads, special ones included; of a longer text the last ones, where answers end."""
 
-BATCH_ITEMS = 16
-"""Texts per forward pass; sorted by length first, so that short texts are not padded to long ones."""
+CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
+"""The fastest shape measured on CPUs (docs/performance.md); larger batches leave the caches."""
+
+CUDA_LIMITS = BatchLimits(max_tokens=65_536, max_items=1024)
+"""Enough rows to fill a GPU; bounds activation memory."""
+
+logger = logging.getLogger(__name__)
 
 
 class SentenceEncoder:
-    """A `TextEncoder` on sentence-transformers."""
+    """A `TextEncoder` with a Transformers tokenizer and a forward pass of some back end."""
 
-    def __init__(self, model: SentenceTransformer, *, id: str, revision: str) -> None:  # noqa: A002 (the Protocol's name)
-        self._model = model
+    def __init__(self, tokenizer: Any, forward: Forward, *, id: str, revision: str, device: torch.device) -> None:  # noqa: A002 (the Protocol's name)
         self.id = id
         self.revision = revision
-        self.device = str(model.device)
+        self.device = str(device)
+        self.backend = forward.name
+        self.limits = CUDA_LIMITS if device.type == "cuda" else CPU_LIMITS
+        self._pad_id = tokenizer.pad_token_id or 0
+        self._words = tokenizer.backend_tokenizer
+        self._words.enable_truncation(max_length=MAX_TOKENS, direction="left")
+        self._words.no_padding()
+        self._forward = forward
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
-        """Shape (N, D), in the order of `texts`."""
-        with torch.inference_mode():
-            rows = self._model.encode(
-                list(texts),
-                batch_size=BATCH_ITEMS,
-                normalize_embeddings=False,
-                show_progress_bar=False,
-                convert_to_numpy=True,
-            )
-        embeddings: Embeddings = rows.reshape(len(texts), -1)
-        return embeddings
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokens of each text, its last 512."""
+        return [Tokens(encoding.ids) for encoding in self._words.encode_batch(list(texts))]
+
+    def embed(self, batch: Sequence[Tokens]) -> Embeddings:
+        """One forward pass over right-padded rows (B, T); (B, D)."""
+        inputs = pad_right(batch, self._pad_id)
+        return self._forward(inputs["input_ids"], inputs["attention_mask"])
 
 
-def load_encoder(spec: str, device: str | None = None) -> SentenceEncoder:
+def load_encoder(
+    spec: str,
+    device: str | None = None,
+    *,
+    backend: Backend = "auto",
+    precision: Precision = "fp32",
+    threads: int | None = None,
+) -> SentenceEncoder:
     """Load the embedded encoder, a local folder or a Hugging Face id.
 
     Args:
         spec: `all-MiniLM-L6-v2` for the embedded one, else a folder or an id.
         device: torch device; CUDA when there is one, else the CPU, when None.
+        backend: `auto` is OpenVINO on a CPU where it can run the model, else torch.
+        precision: number format of the forward pass; only `fp32` keeps parity with the reference to 1e-3.
+        threads: CPU threads; the back end's own choice when None.
 
     Raises:
-        ConfigurationError: the model cannot be had, or is no encoder.
+        ConfigurationError: the model cannot be had, is no encoder, or does not run as asked.
     """
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    body, model = _load_model(spec, place)
+    forward = _forward(model, place, backend, precision, threads)
+    logger.info("encoder %s runs on %s by %s", spec, place, forward.name)
+    return SentenceEncoder(body.tokenizer, forward, id=spec, revision=weights_revision(model), device=place)
+
+
+def _load_model(spec: str, device: torch.device) -> tuple[Any, SentenceTransformer]:
     path = _embedded_path() if spec == EMBEDDED_ENCODER else spec
     try:
         body = Transformer(
@@ -73,9 +108,26 @@ def load_encoder(spec: str, device: str | None = None) -> SentenceEncoder:
             f"encoder {spec!r} cannot be loaded: {exc} "
             f"Name a folder, a Hugging Face id this machine can reach, or {EMBEDDED_ENCODER!r}."
         ) from exc
+    if not getattr(body.tokenizer, "is_fast", False):
+        raise ConfigurationError(f"encoder {spec!r} has no fast tokenizer (tokenizer.json); convert it first")
     pooling = Pooling(body.get_embedding_dimension(), pooling_mode="mean")
-    model = SentenceTransformer(modules=[body, pooling], device=device)
-    return SentenceEncoder(model.eval(), id=spec, revision=weights_revision(model))
+    return body, SentenceTransformer(modules=[body, pooling], device=str(device)).eval()
+
+
+def _forward(
+    model: SentenceTransformer, device: torch.device, backend: Backend, precision: Precision, threads: int | None
+) -> Forward:
+    if backend == "torch" or device.type != "cpu":
+        if backend == "openvino":
+            raise ConfigurationError("OpenVINO runs on a CPU here; set device=cpu, or backend=torch")
+        return TorchForward(model, device, precision)
+    try:
+        return openvino_forward(model, precision, threads)
+    except Exception as exc:
+        if backend == "openvino":
+            raise ConfigurationError(f"OpenVINO cannot run this encoder ({exc}); use backend=torch") from exc
+        logger.warning("OpenVINO cannot run this encoder, so torch does, more slowly: %s", exc)
+        return TorchForward(model, device, precision)
 
 
 def weights_revision(model: torch.nn.Module) -> str:

@@ -15,18 +15,9 @@ from typing import Annotated, Any, Protocol
 from jinja2 import TemplateError
 from pydantic import BaseModel, ConfigDict, Field
 
-from reward_service.models.base import Exchange
+from reward_service.models.base import Exchange, Tokens
 
-__all__ = ["ChatText", "GoldText", "PairLengths", "PairText", "Tokens", "pair_prompt"]
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """One exchange as a model reads it, without padding."""
-
-    input_ids: list[int]
-    token_type_ids: list[int] | None = None
-    """0 for the prompt's part and 1 for the response's, for models that tell a pair's two texts apart."""
+__all__ = ["ChatText", "GoldText", "PairLengths", "PairText", "pair_prompt"]
 
 
 class GoldText(Protocol):

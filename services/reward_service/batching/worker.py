@@ -1,0 +1,336 @@
+"""A thin worker that owns one model: it loads it, feeds it batches, and hands out what comes back.
+
+There is no timer: a batch is made of what waits when the model is free. A request is admitted whole or refused
+whole. A batch that fails is halved until the items at fault stand alone, so that their neighbours get their
+results. A model that does not come back is left behind with its thread, and loaded anew, a few times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
+
+from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Ticket, Unit
+from reward_service.batching.thread import ModelThread
+from reward_service.errors import GlassboxError, ModelError, NotReadyError, OverloadedError
+
+__all__ = ["BatchFacts", "BatchObserver", "Done", "ModelWorker"]
+
+InT = TypeVar("InT")
+OutT = TypeVar("OutT")
+ModelT = TypeVar("ModelT")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFacts:
+    """What one forward pass was."""
+
+    items: int
+    tokens: int
+    padded_tokens: int
+    """Longest item × items."""
+    requests: int
+    seconds: float
+
+
+class BatchObserver(Protocol):
+    """Is told what a worker does, for metrics."""
+
+    def batch_done(self, worker: str, batch: BatchFacts) -> None:
+        """A forward pass succeeded."""
+        ...
+
+    def batch_failed(self, worker: str, cause: str) -> None:
+        """A forward pass raised, or never came back."""
+        ...
+
+    def waiting(self, worker: str, items: int, tokens: int) -> None:
+        """So much waits now."""
+        ...
+
+    def waited(self, worker: str, seconds: float) -> None:
+        """A request waited so long for its first batch."""
+        ...
+
+    def restarted(self, worker: str) -> None:
+        """A model that hung is loaded anew."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[OutT]):
+    """Outcomes of one submission, in order, and what it cost."""
+
+    outcomes: list[OutT | Exception]
+    """A result for each unit, or why there is none."""
+    shared: int
+    """Units that another request was waiting for already."""
+    queue_s: float
+    """Seconds from submission to the start of the first batch."""
+    model_s: float
+    """Seconds of the forward passes that it took part in."""
+
+
+@dataclass(slots=True, eq=False)
+class _Caller(Generic[OutT]):
+    future: asyncio.Future[None]
+    submitted: float
+    started: float | None = None
+    model_s: float = 0.0
+
+
+class ModelWorker(Generic[ModelT, InT, OutT]):
+    """Loads a model in a thread of its own, and runs it there on batches of what many requests submit.
+
+    Args:
+        name: for logs and metrics.
+        load: loads the model; called in the worker's thread.
+        run: maps the model and a batch to its results, in order; called in the worker's thread only.
+        limits: what one batch of a loaded model may hold.
+        max_waiting_items: items that may wait before new submissions are refused.
+        batch_timeout_s: seconds after which a forward pass counts as hung.
+        max_restarts: times that a hung model is loaded anew; after that the worker ends.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        load: Callable[[], ModelT],
+        run: Callable[[ModelT, Sequence[InT]], Sequence[OutT]],
+        *,
+        limits: Callable[[ModelT], BatchLimits],
+        max_waiting_items: int,
+        batch_timeout_s: float = 600.0,
+        max_restarts: int = 3,
+        observer: BatchObserver | None = None,
+    ) -> None:
+        self.name = name
+        self._load = load
+        self._run = run
+        self._limits = limits
+        self._max_waiting_items = max_waiting_items
+        self._batch_timeout_s = batch_timeout_s
+        self._restarts_left = max_restarts
+        self._observer = observer
+        self._queue: BatchQueue[InT, OutT] = BatchQueue()
+        self._callers: dict[Ticket[InT, OutT], _Caller[OutT]] = {}
+        self._arrived = asyncio.Event()
+        self._tokens_per_s = 1000.0  # a guess until the first batch
+        self._busy_since: float | None = None
+
+    async def __aenter__(self) -> Self:
+        self._start_loading()
+        self._task = asyncio.create_task(self._serve(), name=f"model-worker-{self.name}")
+        self._task.add_done_callback(self._tell_everyone)
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._thread.stop()
+        await asyncio.to_thread(self._thread.join, 5.0)
+
+    # What others ask --------------------------------------------------------------------------------------------
+
+    @property
+    def loading(self) -> bool:
+        """Whether the model is being loaded."""
+        return not self._loaded.done()
+
+    @property
+    def model(self) -> ModelT | None:
+        """The model, once it is loaded."""
+        return None if self.loading or self._loading_failed else self._loaded.result()
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds since the forward pass that runs now began; 0 when none does."""
+        return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
+
+    async def loaded(self) -> ModelT:
+        """The model, once it is loaded. Raises NotReadyError, with the cause, when it cannot be."""
+        try:
+            return await asyncio.shield(self._loaded)
+        except Exception as exc:
+            raise NotReadyError(f"the {self.name} model could not be loaded: {exc}", retry_after_s=30.0) from exc
+
+    async def ready(self) -> ModelT:
+        """The model, now. Raises NotReadyError while it is loading, or when it cannot be had."""
+        if self.loading:
+            raise NotReadyError(f"the {self.name} model is loading", retry_after_s=2.0)
+        model = await self.loaded()
+        if self._task.done():
+            raise self._stopped()
+        return model
+
+    async def submit(self, units: Sequence[Unit[InT]]) -> Done[OutT]:
+        """Outcomes for `units`, in order; a caller that is cancelled takes its units out of the queue.
+
+        Raises:
+            NotReadyError: the model is loading, could not be loaded, or was stopped.
+            OverloadedError: too many items wait already; nothing of this request was queued.
+        """
+        await self.ready()
+        if not units:
+            return Done([], 0, 0.0, 0.0)
+        self._check_room(len(units))
+        ticket = self._queue.admit(units)
+        caller = self._callers[ticket] = _Caller(asyncio.get_running_loop().create_future(), time.monotonic())
+        self._arrived.set()
+        try:
+            await caller.future
+        finally:
+            self._queue.close(ticket)
+            del self._callers[ticket]
+        started = caller.started or caller.submitted
+        return Done([o for o in ticket.outcomes if o is not None], ticket.shared, started - caller.submitted, caller.model_s)
+
+    def _check_room(self, n: int) -> None:
+        waiting = self._queue.waiting_items
+        if waiting and waiting + n > self._max_waiting_items:
+            raise OverloadedError(
+                f"{waiting} items wait for the {self.name} model, more than {self._max_waiting_items} are refused",
+                retry_after_s=max(1.0, self._queue.waiting_tokens / self._tokens_per_s),
+            )
+
+    # Batches ----------------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        while True:
+            model = await asyncio.shield(self._loaded)
+            try:
+                await self._feed(model)
+            except _HungError:
+                self._restart()
+
+    async def _feed(self, model: ModelT) -> None:
+        limits = self._limits(model)
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while batch := self._queue.take(limits):
+                await self._run_batch(model, batch)
+                if self._observer is not None:
+                    self._observer.waiting(self.name, self._queue.waiting_items, self._queue.waiting_tokens)
+
+    async def _run_batch(self, model: ModelT, batch: list[Entry[InT, OutT]]) -> None:
+        """Run `batch` in one call; when that fails, each half on its own."""
+        started = time.monotonic()
+        callers = self._start_callers(batch, started)
+        try:
+            results = await self._call_model(model, [entry.unit.value for entry in batch])
+        except _HungError as exc:
+            self._hand_out(batch, [exc] * len(batch))
+            raise
+        except Exception as exc:  # whatever a model raises is told to whoever waits for it
+            await self._isolate(model, batch, exc)
+        else:
+            seconds = time.monotonic() - started
+            for caller in callers:
+                caller.model_s += seconds
+            self._observe(batch, len(callers), seconds)
+            self._hand_out(batch, results)
+
+    async def _call_model(self, model: ModelT, items: list[InT]) -> Sequence[OutT]:
+        self._busy_since = time.monotonic()
+        try:
+            async with asyncio.timeout(self._batch_timeout_s):
+                results = await self._thread.call(self._run, model, items)
+        except TimeoutError as exc:
+            if time.monotonic() - self._busy_since < self._batch_timeout_s:
+                raise  # the model's own
+            raise _HungError(f"the {self.name} model hung: no answer in {self._batch_timeout_s:g} s") from exc
+        finally:
+            self._busy_since = None
+        if len(results) != len(items):
+            raise ModelError(f"the {self.name} model gave {len(results)} results for {len(items)} items")
+        return results
+
+    async def _isolate(self, model: ModelT, batch: list[Entry[InT, OutT]], exc: Exception) -> None:
+        if self._observer is not None:
+            self._observer.batch_failed(self.name, type(exc).__name__)
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._run_batch(model, batch[:middle])
+            await self._run_batch(model, batch[middle:])
+            return
+        logger.warning("the %s model failed on an item of %d tokens", self.name, batch[0].unit.n_tokens, exc_info=exc)
+        error = exc if isinstance(exc, GlassboxError) else ModelError(f"the {self.name} model failed: {exc}")
+        error.__cause__ = None if error is exc else exc
+        self._hand_out(batch, [error])
+
+    def _start_callers(self, batch: list[Entry[InT, OutT]], now: float) -> list[_Caller[OutT]]:
+        tickets = {ticket for entry in batch for ticket, _ in entry.wanted_by}
+        callers = [self._callers[ticket] for ticket in tickets if ticket in self._callers]
+        for caller in callers:
+            if caller.started is None:
+                caller.started = now
+                if self._observer is not None:
+                    self._observer.waited(self.name, now - caller.submitted)
+        return callers
+
+    def _hand_out(self, batch: list[Entry[InT, OutT]], outcomes: Sequence[OutT | Exception]) -> None:
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            for ticket in self._queue.complete(entry, outcome):
+                caller = self._callers.get(ticket)
+                if caller is not None and not caller.future.done():
+                    caller.future.set_result(None)
+
+    def _observe(self, batch: list[Entry[InT, OutT]], requests: int, seconds: float) -> None:
+        lengths = [entry.unit.n_tokens for entry in batch]
+        self._tokens_per_s = 0.8 * self._tokens_per_s + 0.2 * sum(lengths) / max(seconds, 1e-6)
+        if self._observer is not None:
+            facts = BatchFacts(len(batch), sum(lengths), max(lengths) * len(batch), requests, seconds)
+            self._observer.batch_done(self.name, facts)
+
+    # Start, restart, end ----------------------------------------------------------------------------------------
+
+    def _start_loading(self) -> None:
+        self._thread = ModelThread(f"model-{self.name}")
+        self._loaded = self._thread.call(self._load)
+        self._loaded.add_done_callback(self._log_loading)
+
+    def _restart(self) -> None:
+        self._thread.stop()  # whenever it comes back
+        if not self._restarts_left:
+            raise ModelError(f"the {self.name} model hung too often; restart the service")
+        self._restarts_left -= 1
+        logger.error("the %s model hung; loading it anew, %d restarts left", self.name, self._restarts_left)
+        if self._observer is not None:
+            self._observer.restarted(self.name)
+        self._start_loading()
+        self._arrived.set()
+
+    @property
+    def _loading_failed(self) -> bool:
+        return self._loaded.done() and (self._loaded.cancelled() or self._loaded.exception() is not None)
+
+    def _stopped(self) -> NotReadyError:
+        return NotReadyError(f"the {self.name} model was stopped", retry_after_s=2.0)
+
+    def _tell_everyone(self, task: asyncio.Task[None]) -> None:
+        """Nobody waits for a worker that has ended."""
+        if not task.cancelled() and (exc := task.exception()) is not None and not self._loading_failed:
+            logger.error("the worker of the %s model ended", self.name, exc_info=exc)
+        for caller in self._callers.values():
+            if not caller.future.done():
+                caller.future.set_exception(self._stopped())
+
+    def _log_loading(self, loaded: asyncio.Future[ModelT]) -> None:
+        if loaded.cancelled():
+            return
+        if (exc := loaded.exception()) is not None:
+            logger.error("the %s model could not be loaded: %s", self.name, exc)
+        else:
+            logger.info("the %s model is loaded", self.name)
+
+
+class _HungError(ModelError):
+    """A forward pass that did not come back in time."""
