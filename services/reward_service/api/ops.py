@@ -7,8 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import APIRouter, Response
 
-from reward_client.wire import ChatMessage, Info, LimitsInfo, ModelInfo, Problem, RecipeInfo
+from reward_client.wire import ChatMessage, Info, LimitsInfo, ModelInfo, RecipeInfo
 from reward_service.api.context import Context, ContextDep
+from reward_service.api.describe import ANSWERS
 from reward_service.errors import GlassboxError, NotReadyError
 from reward_service.models.base import Exchange, GoldModel, TextEncoder
 from reward_service.whitebox.recipe import Recipe
@@ -27,9 +28,10 @@ async def healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses={503: {"model": Problem}})
+@router.get("/readyz", responses={503: ANSWERS[503]})
 async def readyz(context: ContextDep) -> dict[str, str]:
-    """Every model is loaded, and a real forward pass through each works right now."""
+    """Every model is loaded, a real forward pass through each works right now, and the service is to stay."""
+    context.edge.drain.check()
     try:
         async with asyncio.timeout(context.settings.ready_timeout_s):
             await asyncio.gather(*_probes(context))
@@ -57,7 +59,8 @@ def _probes(context: Context) -> list[asyncio.Task[object]]:
 @router.get("/metrics", response_class=Response)
 async def metrics(context: ContextDep) -> Response:
     """Prometheus' text format."""
-    return Response(context.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    exposition = context.metrics.exposition() + context.edge.metrics.exposition()
+    return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/info")
