@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from reward_service.api.trace import LOG_FORMAT, RequestIdFilter
 from reward_service.app import create_app
@@ -38,7 +39,9 @@ def parse_arguments(argv: Sequence[str]) -> Settings:
         description="Serve the white-box reward, and a gold reward model beside it, over HTTP.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+    parser.add_argument("--api-key", nargs="?", const="", help=argparse.SUPPRESS)
     for name, field in Settings.model_fields.items():
         if name == _SECRET:
             continue
@@ -48,6 +51,8 @@ def parse_arguments(argv: Sequence[str]) -> Settings:
         const = "true" if nargs else None
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="X", help=described, nargs=nargs, const=const)
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    if _SECRET in given:
+        parser.error("a key on a command line can be read by everybody on the machine: set REWARD_API_KEY instead")
     return Settings(**given)
 
 
@@ -59,7 +64,15 @@ def main() -> None:
     except (GlassboxError, ValueError) as exc:
         sys.exit(f"reward_service: {exc}")
     _log(settings)
-    server = DrainingServer(
+    server = server_for(app, settings)
+    server.run()
+    if not server.started:
+        sys.exit(3)
+
+
+def server_for(app: FastAPI, settings: Settings) -> DrainingServer:
+    """uvicorn, as the settings want it."""
+    return DrainingServer(
         uvicorn.Config(
             app,
             host=settings.host,
@@ -71,9 +84,6 @@ def main() -> None:
             timeout_graceful_shutdown=settings.stop_timeout_s,
         )
     )
-    server.run()
-    if not server.started:
-        sys.exit(3)
 
 
 def _log(settings: Settings) -> None:

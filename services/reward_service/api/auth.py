@@ -49,8 +49,8 @@ def keyring(settings: Settings) -> Keyring | None:
         return Keyring(single, settings.api_keys_file)
     if not settings.allow_anonymous and not _is_loopback(settings.host):
         raise ConfigurationError(
-            f"host {settings.host!r} can be reached from other machines: set an API key (REWARD_API_KEY, or a file "
-            "of them in REWARD_API_KEYS_FILE), or let everybody in with --allow-anonymous "
+            f"host {settings.host!r} can be reached from other machines: set an API key (REWARD_API_KEY, or a "
+            "file of them in REWARD_API_KEYS_FILE), or let everybody in with --allow-anonymous "
             "(REWARD_ALLOW_ANONYMOUS=true)"
         )
     return None

@@ -19,6 +19,9 @@ from reward_service.settings import Settings
 
 __all__ = ["Bodies", "parse"]
 
+_MAX_PATH = 300
+"""Characters of a field's path; a caller's key, which is part of it, may be megabytes."""
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _MAX_REPORTED = 100
@@ -95,7 +98,7 @@ def _field_error(location: tuple[int | str, ...], message: str) -> FieldError:
     """The first number in a location is the item's index; branches of a union are no part of the path."""
     item = next((part for part in location if isinstance(part, int)), None)
     path = ".".join(str(part) for part in location if not str(part).startswith(("list[", "str", "function-")))
-    return FieldError(item=item, field=path or "body", message=message)
+    return FieldError(item=item, field=path[:_MAX_PATH] or "body", message=message)
 
 
 # A key that stands twice ---------------------------------------------------------------------------------------
