@@ -86,7 +86,7 @@ def test_bad_bodies_are_refused_by_item_and_field(url: str, name: str) -> None:
     assert len(json.dumps(problem)) < 100_000
 
 
-@pytest.mark.parametrize("n", [5_000, 60_000])
+@pytest.mark.parametrize("n", [5_000, 20_000])
 def test_more_items_than_fit_are_refused_with_the_number_that_does(url: str, n: int) -> None:
     problem = refused(url, b'{"items": [' + b",".join([ITEM] * n) + b"]}")
 
