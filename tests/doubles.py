@@ -8,23 +8,41 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reward_service.models.base import Embeddings, Exchange
-from reward_service.models.gold import NonFiniteScoreError, UnreadableExchangeError
+from reward_service.batching import BatchLimits
+from reward_service.models.base import Embeddings, Exchange, Tokens
+
+LIMITS = BatchLimits(max_tokens=100_000, max_items=64)
+
+
+def letters(text: str) -> Tokens:
+    """A text as the stand-ins read it: its characters."""
+    return Tokens([ord(character) for character in text])
+
+
+def text_of(tokens: Tokens) -> str:
+    """The text that `letters` made `tokens` of."""
+    return "".join(map(chr, tokens.input_ids))
 
 
 @dataclass
 class LetterEncoder:
-    """Embeds a text as its counts of the letters a to z; "NAN" anywhere in it gives NaN."""
+    """Embeds a text as its counts of the letters a to z; "NAN" in it gives NaN, "BOOM" raises."""
 
     id: str = "letters"
     revision: str = "0"
     device: str = "cpu"
+    backend: str = "counting"
+    limits: BatchLimits = LIMITS
     calls: list[list[str]] = field(default_factory=list)
     gate: threading.Event | None = None
     """When set, `embed` waits for it: the way to hold the model busy."""
 
-    def embed(self, texts: Sequence[str]) -> Embeddings:
-        self.calls.append(list(texts))
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        return [letters(text) for text in texts]
+
+    def embed(self, batch: Sequence[Tokens]) -> Embeddings:
+        texts = [text_of(tokens) for tokens in batch]
+        self.calls.append(texts)
         if self.gate is not None and not self.gate.wait(timeout=30):
             raise TimeoutError("the test never opened the gate")
         if any("BOOM" in text for text in texts):
@@ -45,16 +63,18 @@ class LengthGold:
     id: str = "length-gold"
     revision: str = "0"
     device: str = "cpu"
+    backend: str = "counting"
+    limits: BatchLimits = LIMITS
     notices: tuple[str, ...] = ("a stand-in of the tests",)
     encoder_base: str | None = None
-    seen: list[Exchange] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    """The responses that it judged."""
 
-    def score(self, exchanges: Sequence[Exchange]) -> list[float]:
-        self.seen += exchanges
-        unread = {i: "cannot be read" for i, exchange in enumerate(exchanges) if "UNREAD" in exchange.response}
-        if unread:
-            raise UnreadableExchangeError("gold cannot read what it was given", unread)
-        broken = {i: "score nan" for i, exchange in enumerate(exchanges) if "NAN" in exchange.response}
-        if broken:
-            raise NonFiniteScoreError("gold gave numbers that are none", broken)
-        return [len(exchange.response) / 10 for exchange in exchanges]
+    def read(self, exchange: Exchange) -> Tokens:
+        if "UNREAD" in exchange.response:
+            raise ValueError("UNREAD")
+        return letters(exchange.response)
+
+    def judge(self, batch: Sequence[Tokens]) -> list[float]:
+        self.seen += [text_of(tokens) for tokens in batch]
+        return [float("nan") if "NAN" in text_of(tokens) else len(tokens) / 10 for tokens in batch]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from pydantic.json_schema import models_json_schema
 
 from reward_client.wire import ScoreRequest
-from reward_service.api import openrlhf, ops, page, problems, score
+from reward_service.api import auth, describe, openrlhf, ops, page, problems, score
 from reward_service.api.context import Context
+from reward_service.api.edge import Edge
+from reward_service.api.edge_metrics import EdgeMetrics
 from reward_service.api.middleware import MeasureRequests
+from reward_service.api.trace import Trace
 from reward_service.batching import BatchLimits, ModelWorker
 from reward_service.embedding import Embedder, EncoderWorker, VectorCache
 from reward_service.metrics import Metrics
@@ -54,7 +55,9 @@ def create_app(
     """The service as an ASGI application. The loaders are the seam where tests put models of their own."""
     recipes = RecipeBook.load(settings.recipes_dir)
     recipes.get(settings.default_recipe)
+    keys = auth.keyring(settings)
     metrics = Metrics()
+    edge_metrics = EdgeMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -68,7 +71,10 @@ def create_app(
                 embedder = Embedder(encoder, VectorCache(settings.cache_bytes))
             if settings.gold != NO_MODEL:
                 gold = await stack.enter_async_context(_gold_worker(settings, gold_loader, metrics))
-            app.state.context = Context(settings, recipes, embedder, gold, Scorer(embedder, gold), metrics)
+            edge = Edge(settings, edge_metrics)
+            app.state.drain = edge.drain
+            scorer = Scorer(embedder, gold)
+            app.state.context = Context(settings, recipes, embedder, gold, scorer, metrics, edge)
             yield
 
     app: FastAPI = FastAPIOffline(
@@ -77,11 +83,13 @@ def create_app(
         version=ops.service_version(),
         lifespan=lifespan,
     )
-    problems.install(app)
+    problems.install(app, edge_metrics)
     for router in (score.router, openrlhf.router, ops.router, page.router):
         app.include_router(router)
+    app.add_middleware(auth.Guard, keys=keys, metrics=edge_metrics)
     app.add_middleware(MeasureRequests, metrics=metrics)
-    _describe_bodies(app)
+    app.add_middleware(Trace)  # the outermost
+    describe.install(app, [ScoreRequest, openrlhf.OpenRlhfRequest], with_keys=keys is not None)
     return app
 
 
@@ -113,20 +121,3 @@ def _gold_worker(settings: Settings, loader: GoldLoader, metrics: Metrics) -> Go
 
 def _limits(settings: Settings, own: BatchLimits) -> BatchLimits:
     return BatchLimits(settings.max_batch_tokens or own.max_tokens, settings.max_batch_items or own.max_items)
-
-
-def _describe_bodies(app: FastAPI) -> None:
-    """Put the bodies that routes parse themselves into the OpenAPI document."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schema = generate()
-            bodies = [(ScoreRequest, "validation"), (openrlhf.OpenRlhfRequest, "validation")]
-            _, definitions = models_json_schema(bodies, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
-            for name, definition in definitions["$defs"].items():
-                schema["components"]["schemas"].setdefault(name, definition)
-            app.openapi_schema = schema
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

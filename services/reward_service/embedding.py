@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -36,14 +36,16 @@ class VectorCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._vectors: LRUCache[bytes, Vector] = LRUCache(max_bytes, getsizeof=lambda v: v.nbytes + _ENTRY_BYTES)
+        self._vectors: LRUCache[Hashable, Vector] = LRUCache(
+            max_bytes, getsizeof=lambda v: v.nbytes + _ENTRY_BYTES
+        )
 
-    def get(self, key: bytes) -> Vector | None:
+    def get(self, key: Hashable) -> Vector | None:
         """The vector under `key`, which now counts as just used."""
         with self._lock:
             return self._vectors.get(key)
 
-    def put(self, key: bytes, vector: Vector) -> None:
+    def put(self, key: Hashable, vector: Vector) -> None:
         """Keep a copy of `vector`, at the cost of whichever was used longest ago."""
         if vector.nbytes + _ENTRY_BYTES <= self._max_bytes:
             with self._lock:

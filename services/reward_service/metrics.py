@@ -73,10 +73,16 @@ class Metrics:
             registry=self._registry,
         )
         self._batch_failures = Counter(
-            "glassbox_batch_failures_total", "Model calls that failed.", ["model", "cause"], registry=self._registry
+            "glassbox_batch_failures_total",
+            "Model calls that failed.",
+            ["model", "cause"],
+            registry=self._registry,
         )
         self._restarts = Counter(
-            "glassbox_model_restarts_total", "Models loaded anew after they hung.", ["model"], registry=self._registry
+            "glassbox_model_restarts_total",
+            "Models loaded anew after they hung.",
+            ["model"],
+            registry=self._registry,
         )
         self._texts = Counter(
             "glassbox_texts_total",

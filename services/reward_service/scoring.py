@@ -114,12 +114,16 @@ class Scorer:
         started = time.monotonic()
         _refuse_bad_entries(job)
         embedder, gold = self.models_for(job)
-        models = _Models(embedder, await embedder.worker.ready() if embedder else None, await gold.ready() if gold else None)
+        models = _Models(
+            embedder,
+            encoder=await embedder.worker.ready() if embedder else None,
+            gold=await gold.ready() if gold else None,
+        )
         prepared = await asyncio.to_thread(_prepare_all, job, models)
         embedded, judged = await asyncio.gather(_embed(embedder, prepared.texts), _judge(gold, prepared.exchanges))
         results = [
-            _rejected(entry) if isinstance(entry, Rejected) else _result(entry, job.recipe, embedded.vectors, judged.scores.get(i))
-            for i, entry in enumerate(prepared.items)
+            _result(item, job.recipe, embedded.vectors, judged.scores.get(i))
+            for i, item in enumerate(prepared.items)
         ]
         _refuse_failed_items(job, results)
         return ScoreReply(
@@ -127,7 +131,8 @@ class Scorer:
             results=results,
             recipe=RecipeName(name=job.recipe.name, hash=job.recipe.hash),
             models=ModelNames(
-                relevance=models.encoder.id if models.encoder else None, gold=models.gold.id if models.gold else None
+                relevance=models.encoder.id if models.encoder else None,
+                gold=models.gold.id if models.gold else None,
             ),
             timing_ms=TimingMs(
                 queue=1e3 * max(embedded.queue_s, judged.queue_s),
@@ -253,9 +258,14 @@ def _gold_score(outcome: float | Exception) -> float | ItemError:
 
 
 def _result(
-    item: _Item, recipe: Recipe, vectors: Mapping[str, Vector | Exception], gold_score: float | ItemError | None
+    item: _Item | Rejected,
+    recipe: Recipe,
+    vectors: Mapping[str, Vector | Exception],
+    gold_score: float | ItemError | None,
 ) -> ItemResult:
     """Combine what is known of one item; a number that is not finite becomes the item's error."""
+    if isinstance(item, Rejected):
+        return ItemResult(reward=None, id=item.id, error=ItemError(field=item.field, message=item.message))
     candidate = item.candidate
     if isinstance(gold_score, ItemError):
         return _failed(candidate, gold_score)
@@ -289,10 +299,6 @@ def _encoder_error(factor: Factor, text: Vector | Exception, response: Vector | 
         return ItemError(field="response", message=str(response))
     field_name = "prompt" if factor is Factor.QUERY_RELEVANCE else "reference"
     return ItemError(field=field_name, message=str(text))
-
-
-def _rejected(entry: Rejected) -> ItemResult:
-    return ItemResult(reward=None, id=entry.id, error=ItemError(field=entry.field, message=entry.message))
 
 
 def _failed(candidate: Candidate, error: ItemError) -> ItemResult:

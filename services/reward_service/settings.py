@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["EMBEDDED_ENCODER", "NO_MODEL", "Settings"]
@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """Address to listen on; loopback, because there is no authentication yet."""
+    """Address to listen on. Any other than loopback needs an API key, or `allow_anonymous`."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """TCP port; 0 takes a free one and prints it."""
     encoder: str = EMBEDDED_ENCODER
@@ -44,9 +44,16 @@ class Settings(BaseSettings):
     backend: Literal["auto", "openvino", "torch"] = "auto"
     """What runs the encoder: on a CPU OpenVINO is the faster one, with the same numbers; `auto` takes it."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Number format of the encoder. Only fp32 keeps parity with the reference; docs/performance.md has the rest."""
+    """Number format of the encoder; only fp32 keeps parity with the reference (docs/performance.md)."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of each model; its back end's own choice when unset. Lower it where a trainer shares the cores."""
+    """CPU threads of each model; all cores when unset. Lower it where a trainer shares them."""
+
+    api_keys_file: Path | None = None
+    """File of API keys, one a line, `#` for comments; read again when it changes: no restart to rotate keys."""
+    api_key: SecretStr | None = None
+    """One API key; only in the environment, because a command line can be read by everybody on the machine."""
+    allow_anonymous: bool = False
+    """Serve whoever can reach an address that is not loopback, without an API key."""
 
     max_body_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     """Bytes of one request body: bounds what parsing can cost before anything is known about the caller."""
@@ -66,8 +73,20 @@ class Settings(BaseSettings):
     """Times that a hung model is loaded anew; each leaves a stuck thread behind, so it is bounded."""
     cache_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
     """Bytes of vectors kept: the prompt and the reference of a group of samples are encoded once. 0 keeps none."""
-    load_wait_s: Annotated[float, Field(ge=0)] = 150.0
-    """Seconds that OpenRLHF's requests are held while models load: its client does not survive a refusal."""
+    max_waiting_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
+    """Bytes of all bodies that are being read or answered at a time: bounds the memory that callers can take."""
+    body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds in which a body must have arrived: a caller that trickles keeps memory from others."""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 170.0
+    """Seconds from receipt in which a request is answered; just under the 180 s after which clients hang up."""
+    max_hold_s: Annotated[float, Field(ge=0)] = 150.0
+    """Seconds that requests are held, at most, whose clients do not survive a refusal (see api/patience.py)."""
+    idempotency_ttl_s: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds that the reply to an Idempotency-Key is kept: longer than clients try again."""
+    idempotency_entries: Annotated[int, Field(ge=1)] = 10_000
+    """Replies kept under an Idempotency-Key; the oldest go first."""
+    idempotency_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
+    """Bytes of those replies together."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """Seconds within which the forward pass behind `GET /readyz` must be done."""
     stop_timeout_s: Annotated[int, Field(ge=0)] = 20

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import uvicorn
 
-from reward_service.app import create_app
 from reward_service.settings import Settings
-from tests.doubles import LengthGold, LetterEncoder
+from tests.live import busy_service, serving
 
 agent = pytest.importorskip("openrlhf.utils.agent", reason="OpenRLHF is not installed (extra: train)")
 
@@ -47,17 +46,8 @@ class OneAnswerEngine:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The service on a socket of its own."""
-    app = create_app(Settings(), encoder_loader=lambda _: LetterEncoder(), gold_loader=lambda _: LengthGold())
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        thread.join(0.01)
-        assert thread.is_alive(), "the server did not start"
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    with serving(Settings()) as url:
+        yield url
 
 
 def execute(
@@ -108,3 +98,28 @@ def test_a_refused_sample_is_no_reward_rather_than_a_made_up_one(url: str) -> No
     output = execute([f"{url}/get_reward?recipe=no-such-recipe"])
 
     assert output["reward"] is None
+
+
+def test_a_key_in_the_url_opens_the_door(url: str) -> None:
+    """This client has no other place for it; aiohttp sends it as the password of HTTP Basic."""
+    with serving(Settings(api_key="sesame-9f27c1d4")) as guarded:
+        keyed = guarded.replace("http://", "http://key:sesame-9f27c1d4@")
+        wrong = guarded.replace("http://", "http://key:barley@")
+
+        assert execute([f"{keyed}/get_reward?recipe=li"])["reward"] == [0.03]
+        assert execute([f"{wrong}/get_reward?recipe=li"])["reward"] is None
+
+
+def test_a_queue_that_is_full_for_longer_than_this_client_retries_costs_no_sample() -> None:
+    """It gives up after five refusals, five seconds: so it is held instead, until there is room."""
+    with busy_service(max_waiting_items=1) as full:
+        full.fill()
+        opener = threading.Timer(6.0, full.release)  # what is tested is time: longer than the five seconds
+        opener.start()
+        started = time.monotonic()
+
+        output = execute([f"{full.url}/get_reward"])
+
+        assert time.monotonic() - started > 5.0
+        assert output["reward"] is not None
+        assert output["reward"][0] > 0

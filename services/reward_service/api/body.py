@@ -1,16 +1,26 @@
-"""Request bodies: bounded before they are read, and parsed once, into one type."""
+"""Request bodies: bounded before they are read, bounded together, and parsed once, into one type."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from reward_client.wire import FieldError
-from reward_service.errors import InvalidRequestError, TooLargeError
+from reward_service.api.edge_metrics import EdgeMetrics
+from reward_service.errors import InvalidRequestError, NoRoomError, SlowBodyError, TooLargeError
+from reward_service.settings import Settings
 
-__all__ = ["parse", "read_body"]
+__all__ = ["Bodies", "parse"]
+
+_MAX_PATH = 300
+"""Characters of a field's path; a caller's key, which is part of it, may be megabytes."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -18,34 +28,112 @@ _MAX_REPORTED = 100
 """Wrong fields named in one answer; a batch of thousands may be wrong in the same way throughout."""
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body. Raises TooLargeError as soon as it is known to exceed `max_bytes`."""
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise InvalidRequestError("compressed bodies are not read; send it without content-encoding")
-    declared = request.headers.get("content-length", "0")
-    too_large = TooLargeError(f"the body has more than {max_bytes} bytes; send the items in several requests")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise too_large
-    return bytes(body)
+class Bodies:
+    """Reads bodies, and knows how many bytes of them are in memory."""
+
+    def __init__(self, settings: Settings, metrics: EdgeMetrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._bytes = 0
+
+    async def admit(self, request: Request) -> None:
+        """Check what a request says of its body, before any of it is read.
+
+        Raises:
+            InvalidRequestError: it is compressed.
+            TooLargeError: it is over `max_body_bytes`.
+            NoRoomError: it does not fit beside the bodies that are there.
+        """
+        if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+            raise InvalidRequestError("compressed bodies are not read; send it without content-encoding")
+        declared = request.headers.get("content-length", "0")
+        self._check(0, int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else 0)
+
+    @asynccontextmanager
+    async def reading(self, request: Request) -> AsyncIterator[bytes]:
+        """The whole body; its bytes count until the block ends. Raises as `admit`, or SlowBodyError."""
+        body = bytearray()
+        try:
+            try:
+                async with asyncio.timeout(self._settings.body_timeout_s):
+                    async for chunk in request.stream():
+                        self._check(len(body), len(body) + len(chunk))
+                        self._count(len(chunk))
+                        body += chunk
+            except TimeoutError as exc:
+                raise SlowBodyError(f"the body did not arrive within {self._settings.body_timeout_s:g} s") from exc
+            yield bytes(body)
+        finally:
+            self._count(-len(body))
+
+    def _check(self, own: int, size: int) -> None:
+        """Raise when a body of `size` has no room; `own` bytes of it are counted already. A lone one fits."""
+        settings = self._settings
+        if size > settings.max_body_bytes:
+            raise TooLargeError(
+                f"the body has more than {settings.max_body_bytes} bytes; send the items in several requests"
+            )
+        others = self._bytes - own
+        if others and others + size > settings.max_waiting_bytes:
+            raise NoRoomError(f"{others} bytes of bodies wait, at most {settings.max_waiting_bytes} are held", 1.0)
+
+    def _count(self, change: int) -> None:
+        self._bytes += change
+        self._metrics.body_bytes(self._bytes)
 
 
 def parse(model: type[ModelT], body: bytes) -> ModelT:
     """`body` as a `model`. Raises InvalidRequestError that names each wrong item and field."""
     try:
-        return model.model_validate_json(body)
+        parsed = model.model_validate_json(body)
     except ValidationError as exc:
         problems = exc.errors(include_url=False, include_context=False, include_input=False)  # bounded by MAX_LIST
         errors = [_field_error(error["loc"], error["msg"]) for error in problems[:_MAX_REPORTED]]
         raise InvalidRequestError(f"{len(problems)} field(s) of the body are wrong", errors) from exc
+    _refuse_repeated_keys(body)
+    return parsed
 
 
 def _field_error(location: tuple[int | str, ...], message: str) -> FieldError:
     """The first number in a location is the item's index; branches of a union are no part of the path."""
     item = next((part for part in location if isinstance(part, int)), None)
     path = ".".join(str(part) for part in location if not str(part).startswith(("list[", "str", "function-")))
-    return FieldError(item=item, field=path or "body", message=message)
+    return FieldError(item=item, field=path[:_MAX_PATH] or "body", message=message)
+
+
+# A key that stands twice ---------------------------------------------------------------------------------------
+
+
+class _RepeatedKeyError(Exception):
+    pass
+
+
+def _refuse_repeated_keys(body: bytes) -> None:
+    """Two values for one field: one of them would be dropped unseen. `body` is good JSON otherwise."""
+    try:
+        json.loads(body, object_pairs_hook=_plain)
+    except ValueError:  # an integer longer than Python reads: no field of ours has room for it
+        return
+    except _RepeatedKeyError:
+        document = json.loads(body, object_pairs_hook=_Pairs)
+        errors = [_field_error(where, "stands twice in its object") for where in _repeated(document, ())]
+        raise InvalidRequestError("a key stands twice in an object of the body", errors[:_MAX_REPORTED]) from None
+
+
+def _plain(pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) != len({key for key, _ in pairs}):
+        raise _RepeatedKeyError
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object of JSON with all of its keys."""
+
+
+def _repeated(value: Any, path: tuple[int | str, ...]) -> Iterator[tuple[int | str, ...]]:
+    if isinstance(value, _Pairs):
+        yield from ((*path, key) for key, times in Counter(key for key, _ in value).items() if times > 1)
+        for key, child in value:
+            yield from _repeated(child, (*path, key))
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _repeated(child, (*path, index))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 from reward_client.wire import ChatMessage
 
@@ -112,11 +113,25 @@ def _overlap(prompt: str, query: str) -> int:
     return 0
 
 
+_UP_TO_AN_END = re.compile(r"[^>\]]*[>\]]|[^>\]]+\Z")
+_LONGEST_MARK = 32
+"""Characters; `<|finetune_right_pad_id|>` has 25."""
+
+
 def _without(marks: re.Pattern[str], text: str) -> str:
-    """`text` without `marks`, also without those that removing one would put together."""
-    while (bare := marks.sub("", text)) != text:
-        text = bare
-    return text
+    """`text` without `marks`, nor those that removing one would put together; in one pass, however nested.
+
+    A mark ends where its last character stands, and no mark begins with what another ends with: so what is removed
+    does not depend on the order.
+    """
+    if not marks.search(text):
+        return text
+    kept: list[str] = []
+    for piece in _UP_TO_AN_END.findall(text):
+        kept += piece
+        if mark := marks.search("".join(kept[-_LONGEST_MARK:])):  # it ends here: earlier ones are gone
+            del kept[-len(mark[0]) :]
+    return "".join(kept)
 
 
 def _cut_at_end(text: str, ends: tuple[str, ...]) -> tuple[str, bool, str]:
@@ -132,9 +147,12 @@ def _cut_at_end(text: str, ends: tuple[str, ...]) -> tuple[str, bool, str]:
 _CHATML_TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(<\|im_end\|>|\Z)", re.DOTALL)
 _LLAMA3_TURN = re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n(.*?)(<\|eot_id\|>|\Z)", re.DOTALL)
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "system": "system", "ipython": "tool"}
+_KNOWN_ROLES = get_args(ChatMessage.model_fields["role"].annotation)
 
 
 def _turn(role: str, content: str) -> ChatMessage:
+    if _ROLES.get(role, role) not in _KNOWN_ROLES:
+        raise ValueError(f"holds a turn of {role[:32]!r}, which is none of {', '.join(_KNOWN_ROLES)}")
     return ChatMessage.model_validate({"role": _ROLES.get(role, role), "content": content})
 
 

@@ -9,6 +9,8 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from reward_client.wire import ScoreReply
+from reward_service.api.edge import Edge
+from reward_service.api.patience import Protocol
 from reward_service.embedding import Embedder
 from reward_service.metrics import Metrics
 from reward_service.recipebook import RecipeBook
@@ -30,10 +32,19 @@ class Context:
     gold: GoldWorker | None
     scorer: Scorer
     metrics: Metrics
+    edge: Edge
 
-    async def score(self, job: Job, *, protocol: str, run: str | None, step: int | None = None) -> ScoreReply:
-        """Score `job` and count what came out. Raises what `Scorer.score` raises."""
-        reply = await self.scorer.score(job)
+    async def score(self, job: Job, *, protocol: Protocol, run: str | None, step: int | None = None) -> ScoreReply:
+        """Score `job`, held for as long as its caller can wait. Raises what `Scorer.score` raises."""
+
+        async def loaded() -> None:
+            embedder, gold = self.scorer.models_for(job)
+            if embedder is not None:
+                await embedder.worker.loaded()
+            if gold is not None:
+                await gold.loaded()
+
+        reply = await self.edge.holder.admit(protocol, lambda: self.scorer.score(job), loaded)
         self.metrics.scored(protocol, reply)
         logger.debug("scored %d items: protocol=%s run=%s step=%s", len(reply.rewards), protocol, run, step)
         return reply

@@ -6,7 +6,7 @@
 What to compute stands in the URL, because the body has no room: `?recipe=rer&max_response_tokens=128&gold=true`.
 `scores` are rewards mapped from the recipe's range to [0, 1] and clipped; OpenRLHF filters by them. `extra_logs`
 has one key set per URL, all floats, because OpenRLHF reads the keys of one sample and expects them of all.
-While models load, requests are held: this client takes a refusal for the end.
+Requests are held where others are refused (`patience.py`): this client takes a refusal for the end.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from reward_client.wire import MAX_LIST, AnyQueryType, FieldError, Item, ItemResult, QueryType, ScoreReply, Text
-from reward_service.api.body import parse, read_body
+from reward_service.api.body import parse
 from reward_service.api.canonical import CleanExchange, clean
 from reward_service.api.context import Context, ContextDep
-from reward_service.api.score import PROBLEMS
+from reward_service.api.describe import ANSWERS, body_of
 from reward_service.candidates import Candidate, Rejected, candidate, check_lengths
-from reward_service.errors import InvalidRequestError, NotReadyError, TooLargeError
+from reward_service.errors import InvalidRequestError, TooLargeError
 from reward_service.scoring import Job
 from reward_service.whitebox.recipe import Recipe
 
@@ -68,41 +68,39 @@ class OpenRlhfReply(BaseModel):
     notices: list[str] = []
 
 
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenRlhfRequest"}}},
-    }
-}
+_BODY = body_of("OpenRlhfRequest")
 
 
-@router.post("/get_reward", response_model=OpenRlhfReply, responses=PROBLEMS, openapi_extra=_BODY)
+@router.post("/get_reward", response_model=OpenRlhfReply, responses=ANSWERS, openapi_extra=_BODY)
 async def get_reward(request: Request, context: ContextDep) -> Response:
     """For `--reward.remote_url http://HOST:PORT/get_reward?recipe=rer&max_response_tokens=128`."""
     return await _answer(request, context, run=None)
 
 
-@router.post("/r/{run}/get_reward", response_model=OpenRlhfReply, responses=PROBLEMS, openapi_extra=_BODY)
+@router.post("/r/{run}/get_reward", response_model=OpenRlhfReply, responses=ANSWERS, openapi_extra=_BODY)
 async def get_reward_of_run(run: str, request: Request, context: ContextDep) -> Response:
     """The same, with the rewards attributed to a training run."""
     return await _answer(request, context, run=run)
 
 
 async def _answer(request: Request, context: Context, run: str | None) -> Response:
-    body = parse(OpenRlhfRequest, await read_body(request, context.settings.max_body_bytes))
+    return await context.edge.answer(request, "openrlhf", lambda body: _scored(request, body, context, run))
+
+
+async def _scored(request: Request, content: bytes, context: Context, run: str | None) -> bytes:
+    body = parse(OpenRlhfRequest, content)
     recipe, gold, default = _wishes(request, context)
     samples = await asyncio.to_thread(_samples, body, context.settings.max_items, context.settings.max_text_chars)
     _check_references(samples, context.settings.max_text_chars)
     if not samples:
         return _json(OpenRlhfReply(rewards=[], scores=[], extra_logs={}))
     job = Job([_entry(sample, default) for sample in samples], recipe, gold=gold, path=_path)
-    await _hold_while_loading(context, job)
     reply = await context.score(job, protocol="openrlhf", run=run)
     return _json(_reply(reply, job))
 
 
-def _json(reply: OpenRlhfReply) -> Response:
-    return Response(reply.model_dump_json(), media_type="application/json")
+def _json(reply: OpenRlhfReply) -> bytes:
+    return reply.model_dump_json().encode()
 
 
 # What the URL asks for ---------------------------------------------------------------------------------------
@@ -228,19 +226,6 @@ def _path(index: int, name: str) -> str:
 
 def _field(name: str, message: str) -> FieldError:
     return FieldError(field=name, message=message)
-
-
-async def _hold_while_loading(context: Context, job: Job) -> None:
-    """Wait for the models that `job` needs."""
-    encoder, gold = context.scorer.models_for(job)
-    try:
-        async with asyncio.timeout(context.settings.load_wait_s):
-            if encoder is not None:
-                await encoder.loaded()
-            if gold is not None:
-                await gold.loaded()
-    except TimeoutError as exc:
-        raise NotReadyError("models are still loading", retry_after_s=5.0) from exc
 
 
 # From results to parallel lists ------------------------------------------------------------------------------

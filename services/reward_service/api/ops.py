@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar
 
 from fastapi import APIRouter, Response
 
-from reward_client.wire import ChatMessage, Info, LimitsInfo, ModelInfo, Problem, RecipeInfo
+from reward_client.wire import ChatMessage, Info, LimitsInfo, ModelInfo, RecipeInfo
 from reward_service.api.context import Context, ContextDep
+from reward_service.api.describe import ANSWERS
+from reward_service.batching import ModelWorker, Unit
 from reward_service.errors import GlassboxError, NotReadyError
-from reward_service.models.base import Exchange, GoldModel, TextEncoder
+from reward_service.models.base import Exchange, GoldModel, TextEncoder, Tokens
 from reward_service.whitebox.recipe import Recipe
 
 __all__ = ["router", "service_version"]
 
+ModelT = TypeVar("ModelT")
+OutT = TypeVar("OutT")
+
 router = APIRouter(tags=["operations"])
 
-_LIBRARIES = ("glassbox-reward", "torch", "transformers", "sentence-transformers", "numpy", "regex", "fastapi")
+_LIBRARIES = (
+    "glassbox-reward",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "openvino",
+    "numpy",
+    "regex",
+    "fastapi",
+)
 _FIXED = {"name", "description"}
 
 
@@ -27,9 +43,10 @@ async def healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses={503: {"model": Problem}})
+@router.get("/readyz", responses={503: ANSWERS[503]})
 async def readyz(context: ContextDep) -> dict[str, str]:
-    """Every model is loaded, and a real forward pass through each works right now."""
+    """Every model is loaded, answers a real forward pass right now, and the service is to stay."""
+    context.edge.drain.check()
     try:
         async with asyncio.timeout(context.settings.ready_timeout_s):
             await asyncio.gather(*_probes(context))
@@ -43,28 +60,40 @@ async def readyz(context: ContextDep) -> dict[str, str]:
     return {"status": "ready"}
 
 
-def _probes(context: Context) -> list[asyncio.Task[object]]:
-    """One forward pass through each model."""
-    probes: list[asyncio.Task[object]] = []
-    if context.encoder is not None:
-        probes.append(asyncio.create_task(context.encoder.submit(["ready?"])))
+def _probes(context: Context) -> list[Awaitable[object]]:
+    """One forward pass through each model; one that is at work needs none, as long as it is not stuck."""
+    probes: list[Awaitable[object]] = []
+    if context.embedder is not None:
+        probes.append(_probe(context.embedder.worker, lambda encoder: encoder.tokenize(["ready?"])[0]))
     if context.gold is not None:
         exchange = Exchange((ChatMessage(role="user", content="Ready?"),), "Yes.")
-        probes.append(asyncio.create_task(context.gold.submit([exchange])))
+        probes.append(_probe(context.gold, lambda gold: gold.read(exchange)))
     return probes
+
+
+async def _probe(worker: ModelWorker[ModelT, Tokens, OutT], read: Callable[[ModelT], Tokens]) -> None:
+    model = await worker.ready()
+    if worker.busy_s:
+        await worker.progress()
+        return
+    tokens = await asyncio.to_thread(read, model)
+    done = await worker.submit([Unit(object(), tokens, len(tokens))])
+    if isinstance(done.outcomes[0], Exception):
+        raise done.outcomes[0]
 
 
 @router.get("/metrics", response_class=Response)
 async def metrics(context: ContextDep) -> Response:
     """Prometheus' text format."""
-    return Response(context.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    exposition = context.metrics.exposition() + context.edge.metrics.exposition()
+    return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/info")
 async def info(context: ContextDep) -> Info:
     """Recipes, models, limits, versions."""
     settings = context.settings
-    encoder = context.encoder.model if context.encoder else None
+    encoder = context.embedder.worker.model if context.embedder else None
     gold = context.gold.model if context.gold else None
     return Info(
         version=service_version(),
@@ -95,7 +124,9 @@ def _recipe_info(recipe: Recipe) -> RecipeInfo:
 
 
 def _model_info(model: TextEncoder | GoldModel, notices: list[str]) -> ModelInfo:
-    return ModelInfo(id=model.id, revision=model.revision, device=model.device, notices=notices)
+    return ModelInfo(
+        id=model.id, revision=model.revision, device=model.device, backend=model.backend, notices=notices
+    )
 
 
 def service_version() -> str:

@@ -28,9 +28,7 @@ _HEADERS = {
     "content-security-policy": (
         f"default-src 'none'; connect-src 'self'; script-src {_digest('script')}; style-src {_digest('style')}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    )
 }
 
 

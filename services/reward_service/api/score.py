@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from reward_client.wire import Item, Problem, ScoreReply, ScoreRequest
-from reward_service.api.body import parse, read_body
-from reward_service.api.context import ContextDep
+from reward_client.wire import Item, ScoreReply, ScoreRequest
+from reward_service.api.body import parse
+from reward_service.api.context import Context, ContextDep
+from reward_service.api.describe import ANSWERS, body_of
 from reward_service.candidates import candidate, check_lengths
 from reward_service.errors import TooLargeError
 from reward_service.scoring import Job
@@ -16,26 +17,21 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["score"])
 
-PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {"model": Problem, "content": {"application/problem+json": {}}} for status in (413, 422, 429, 500, 503)
-}
-
 
 @router.post(
     "/score",
     response_model=ScoreReply,
-    responses=PROBLEMS,
+    responses=ANSWERS,
     summary="Score a batch of (prompt, response)",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ScoreRequest"}}},
-        }
-    },
+    openapi_extra=body_of("ScoreRequest"),
 )
 async def score(request: Request, context: ContextDep) -> Response:
     """One reward per item, in order, each taken apart. The request is scored whole or refused whole."""
-    body = parse(ScoreRequest, await read_body(request, context.settings.max_body_bytes))
+    return await context.edge.answer(request, "score", lambda body: _scored(body, context))
+
+
+async def _scored(content: bytes, context: Context) -> bytes:
+    body = parse(ScoreRequest, content)
     _check_limits(body, context.settings)
     recipe = context.recipes.get(body.recipe or context.settings.default_recipe, body.recipe_overrides)
     default = body.query_type_default or recipe.query_type_default
@@ -46,7 +42,7 @@ async def score(request: Request, context: ContextDep) -> Response:
         on_item_error=body.on_item_error,
     )
     reply = await context.score(job, protocol="score", run=body.run, step=body.step)
-    return Response(reply.model_dump_json(), media_type="application/json")
+    return reply.model_dump_json().encode()
 
 
 def _check_limits(body: ScoreRequest, settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """Batches across requests: `queue` decides, `worker` acts, `thread` is where a model lives.
 
-    submit(units) ──▶ queue ──▶ batch ──▶ the model's thread ──▶ outcomes ──▶ each caller
+submit(units) ──▶ queue ──▶ batch ──▶ the model's thread ──▶ outcomes ──▶ each caller
 """
 
 from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Ticket, Unit

@@ -172,8 +172,12 @@ def _span(places: Sequence[tuple[int, int]], anchor: int, limits: BatchLimits) -
     here = places[anchor][0]
     while end - start < limits.max_items:
         count = end - start + 1
-        shorter = here - places[start - 1][0] if start and places[end - 1][0] * count <= limits.max_tokens else None
-        longer = places[end][0] - here if end < len(places) and places[end][0] * count <= limits.max_tokens else None
+        shorter = (
+            here - places[start - 1][0] if start and places[end - 1][0] * count <= limits.max_tokens else None
+        )
+        longer = (
+            places[end][0] - here if end < len(places) and places[end][0] * count <= limits.max_tokens else None
+        )
         if shorter is None and longer is None:
             break
         if longer is None or (shorter is not None and shorter <= longer):

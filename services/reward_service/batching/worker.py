@@ -124,6 +124,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._arrived = asyncio.Event()
         self._tokens_per_s = 1000.0  # a guess until the first batch
         self._busy_since: float | None = None
+        self._idle = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._start_loading()
@@ -162,13 +163,23 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             raise NotReadyError(f"the {self.name} model could not be loaded: {exc}", retry_after_s=30.0) from exc
 
     async def ready(self) -> ModelT:
-        """The model, now. Raises NotReadyError while it is loading, or when it cannot be had."""
+        """The model, when it would take work now.
+
+        Raises:
+            NotReadyError: it is loading, could not be loaded, or was stopped.
+            OverloadedError: as many items wait as may.
+        """
+        self._check_room(1)
         if self.loading:
             raise NotReadyError(f"the {self.name} model is loading", retry_after_s=2.0)
         model = await self.loaded()
         if self._task.done():
             raise self._stopped()
         return model
+
+    async def progress(self) -> None:
+        """Return when the forward pass that runs now has ended."""
+        await self._idle.wait()
 
     async def submit(self, units: Sequence[Unit[InT]]) -> Done[OutT]:
         """Outcomes for `units`, in order; a caller that is cancelled takes its units out of the queue.
@@ -190,9 +201,15 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             self._queue.close(ticket)
             del self._callers[ticket]
         started = caller.started or caller.submitted
-        return Done([o for o in ticket.outcomes if o is not None], ticket.shared, started - caller.submitted, caller.model_s)
+        return Done(
+            [o for o in ticket.outcomes if o is not None],
+            ticket.shared,
+            started - caller.submitted,
+            caller.model_s,
+        )
 
     def _check_room(self, n: int) -> None:
+        """Raises OverloadedError when `n` more items would be too many."""
         waiting = self._queue.waiting_items
         if waiting and waiting + n > self._max_waiting_items:
             raise OverloadedError(
@@ -229,7 +246,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         except _HungError as exc:
             self._hand_out(batch, [exc] * len(batch))
             raise
-        except Exception as exc:  # whatever a model raises is told to whoever waits for it
+        except Exception as exc:  # noqa: BLE001 - whatever a model raises is told to whoever waits for it
             await self._isolate(model, batch, exc)
         else:
             seconds = time.monotonic() - started
@@ -240,6 +257,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
     async def _call_model(self, model: ModelT, items: list[InT]) -> Sequence[OutT]:
         self._busy_since = time.monotonic()
+        self._idle.clear()
         try:
             async with asyncio.timeout(self._batch_timeout_s):
                 results = await self._thread.call(self._run, model, items)
@@ -249,6 +267,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             raise _HungError(f"the {self.name} model hung: no answer in {self._batch_timeout_s:g} s") from exc
         finally:
             self._busy_since = None
+            self._idle.set()
         if len(results) != len(items):
             raise ModelError(f"the {self.name} model gave {len(results)} results for {len(items)} items")
         return results
@@ -261,7 +280,9 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             await self._run_batch(model, batch[:middle])
             await self._run_batch(model, batch[middle:])
             return
-        logger.warning("the %s model failed on an item of %d tokens", self.name, batch[0].unit.n_tokens, exc_info=exc)
+        logger.warning(
+            "the %s model failed on an item of %d tokens", self.name, batch[0].unit.n_tokens, exc_info=exc
+        )
         error = exc if isinstance(exc, GlassboxError) else ModelError(f"the {self.name} model failed: {exc}")
         error.__cause__ = None if error is exc else exc
         self._hand_out(batch, [error])

@@ -1,0 +1,301 @@
+"""Who may come in: every route, every way to send a key, and every way around."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from starlette.types import Message
+
+from reward_service.app import create_app
+from reward_service.errors import ConfigurationError
+from reward_service.settings import Settings
+from tests.api.conftest import wait_until_loaded
+from tests.doubles import LengthGold, LetterEncoder
+from tests.live import item, raw, serving
+
+KEY = "sesame-9f27c1d4"
+OTHER = "barley-51b0aa37"
+
+
+def basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"key:{password}".encode()).decode()
+
+
+def app_with(**settings: Any) -> Any:
+    return create_app(
+        Settings(**settings), encoder_loader=lambda _: LetterEncoder(), gold_loader=lambda _: LengthGold()
+    )
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[TestClient]:
+    with TestClient(app_with(api_key=KEY), raise_server_exceptions=False) as client:
+        client.headers["x-api-key"] = KEY
+        wait_until_loaded(client)
+        del client.headers["x-api-key"]
+        yield client
+
+
+@pytest.fixture(scope="module")
+def guarded_url() -> Iterator[str]:
+    with serving(Settings(api_key=KEY)) as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": f"Bearer {KEY}"},
+        {"authorization": f"bearer {KEY}"},
+        {"authorization": basic(KEY)},
+        {"x-api-key": KEY},
+        {"x-api-key": OTHER, "authorization": f"Bearer {KEY}"},
+    ],
+    ids=["Bearer", "bearer", "Basic", "X-API-Key", "one of two"],
+)
+def test_a_key_opens_in_every_place_that_is_documented(guarded: TestClient, headers: dict[str, str]) -> None:
+    assert guarded.post("/score", json={"items": [item()]}, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": f"Bearer {OTHER}"},
+        {"authorization": "Bearer "},
+        {"authorization": f"Bearer {KEY[:-1]}"},
+        {"authorization": f"Bearer {KEY}x"},
+        {"authorization": f"Bearer {KEY.upper()}"},
+        {"authorization": KEY},
+        {"authorization": f"Digest {KEY}"},
+        {"authorization": basic(OTHER)},
+        {"authorization": "Basic " + base64.b64encode(f"{KEY}:".encode()).decode()},
+        {"authorization": "Basic " + base64.b64encode(KEY.encode()).decode()},
+        {"authorization": "Basic %%%"},
+        {"x-api-key": ""},
+        {"x-api-key": f"{KEY},{OTHER}"},
+        {"api-key": KEY},
+        {"cookie": f"key={KEY}"},
+        {"x-forwarded-for": "127.0.0.1"},
+    ],
+)
+def test_nothing_else_opens(guarded: TestClient, headers: dict[str, str]) -> None:
+    refused = guarded.post("/score", json={"items": [item()]}, headers=headers)
+
+    assert refused.status_code == 401
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert "Basic" in refused.headers["www-authenticate"]
+    assert "X-API-Key" in refused.json()["detail"]
+    assert KEY not in refused.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/score"),
+        ("POST", "/get_reward"),
+        ("POST", "/r/run/get_reward"),
+        ("GET", "/"),
+        ("GET", "/metrics"),
+        ("GET", "/info"),
+        ("GET", "/docs"),
+        ("GET", "/redoc"),
+        ("GET", "/docs/oauth2-redirect"),
+        ("GET", "/openapi.json"),
+        ("GET", "/static-offline-docs/swagger-ui.css"),
+        ("GET", "/nowhere"),
+        ("OPTIONS", "/score"),
+        ("GET", f"/info?key={KEY}"),
+    ],
+)
+def test_every_route_but_the_health_checks_needs_a_key(guarded: TestClient, method: str, path: str) -> None:
+    assert guarded.request(method, path).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_checks_need_none(guarded: TestClient, path: str) -> None:
+    assert guarded.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//score",
+        "/score/",
+        "/SCORE",
+        "/%73core",
+        "/healthz/../score",
+        "/healthz/..%2fscore",
+        "/healthz%2f..%2fscore",
+        "/healthz/%2e%2e/score",
+        "/./score",
+        "/%2e/score",
+        "/score;/healthz",
+        "/score%00/healthz",
+        "/score?/healthz",
+        "/score#/healthz",
+        "/healthz/",
+        "/static-offline-docs/../score",
+        "/static-offline-docs/..%2f..%2fapp.py",
+        "http://x/score",
+        "*",
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_no_spelling_of_a_path_gets_around(guarded_url: str, method: str, target: str) -> None:
+    assert raw(guarded_url, method, target).status in {400, 401}
+
+
+@pytest.mark.parametrize(
+    "header", ["X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-Forwarded-Prefix"]
+)
+def test_no_header_changes_the_path(guarded_url: str, header: str) -> None:
+    assert raw(guarded_url, "POST", "/score", {header: "/healthz"}).status == 401
+    assert raw(guarded_url, "GET", "/healthz", {header: "/score"}).status == 200
+
+
+def test_a_stranger_is_refused_before_any_of_the_body_is_read(guarded: TestClient) -> None:
+    """The application is asked directly, with a body that nobody may touch."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("the body was asked for")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/score", "query_string": b"", "headers": []}
+    asyncio.run(guarded.app(scope, receive, send))
+
+    assert sent[0]["status"] == 401
+
+
+def test_a_websocket_is_closed(guarded: TestClient) -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(guarded.app({"type": "websocket", "path": "/healthz", "headers": []}, receive, send))
+
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+# Files of keys --------------------------------------------------------------------------------------------------
+
+
+def status(client: TestClient, key: str) -> int:
+    return client.get("/info", headers={"x-api-key": key}).status_code
+
+
+def replace(file: Path, text: str) -> None:
+    """As a careful operator, or a secret store, writes a file: whole, at once."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(file)
+
+
+def test_keys_rotate_without_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"# of the trainer\n\n  {KEY}  \n")
+    with TestClient(app_with(api_keys_file=file)) as client:
+        assert (status(client, KEY), status(client, OTHER)) == (200, 401)
+        replace(file, f"{KEY}\n{OTHER}\n")
+        assert (status(client, KEY), status(client, OTHER)) == (200, 200)
+        replace(file, f"{OTHER}\n")
+        assert (status(client, KEY), status(client, OTHER)) == (401, 200)
+
+
+@pytest.mark.parametrize("content", [b"", b"# none\n", b"\xff\xfe\n", b"two words\n", None])
+def test_a_file_that_became_unusable_lets_nobody_new_in_and_nobody_out(
+    tmp_path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(KEY)
+    with TestClient(app_with(api_keys_file=file)) as client:
+        file.unlink()
+        if content is not None:
+            file.write_bytes(content)
+
+        assert (status(client, KEY), status(client, "two words"), status(client, "")) == (200, 401, 401)
+    assert "stay in force" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "holds no key"), (b"# a comment\n", "holds no key"), (b"\xff\n", "no UTF-8"), (b"a\nb c\n", "key 2")],
+)
+def test_a_bad_file_of_keys_stops_the_start_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(content)
+
+    with pytest.raises(ConfigurationError, match=reason):
+        app_with(api_keys_file=file)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        app_with(api_keys_file=tmp_path / "absent")
+
+
+# Other machines -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "reward.example", "", "127.0.0.1.example"])  # noqa: S104
+def test_an_address_that_others_reach_needs_a_key_or_a_word(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"REWARD_API_KEY.*--allow-anonymous"):
+        app_with(host=host)
+    with pytest.raises(ConfigurationError, match="--allow-anonymous"):
+        app_with(host=host, api_key=" ")
+    app_with(host=host, api_key=KEY)
+    app_with(host=host, allow_anonymous=True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_needs_none(host: str) -> None:
+    app_with(host=host)
+
+
+# Silence --------------------------------------------------------------------------------------------------------
+
+
+def test_no_key_is_ever_written_anywhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    file = tmp_path / "keys"
+    file.write_text(OTHER)
+    settings = Settings(api_key=KEY, api_keys_file=file)
+    seen = [repr(settings), str(settings), settings.model_dump_json(), repr(settings.model_dump())]
+    with serving(settings) as url:
+        secret_url = url.replace("http://", f"http://key:{KEY}@")
+        calls: list[dict[str, Any]] = [
+            {"method": "POST", "url": f"{secret_url}/score", "json": {"items": [item()]}},
+            {"method": "POST", "url": f"{secret_url}/score", "json": {"items": []}},
+            {"method": "POST", "url": f"{secret_url}/score", "json": {"items": [item("BOOM")]}},
+            {"method": "POST", "url": f"{secret_url}/get_reward", "json": {"query": "a?b", "prompts": "a?"}},
+            {"method": "GET", "url": f"{url}/info?api_key={KEY}"},
+            {"method": "GET", "url": f"{url}/info", "headers": {"authorization": f"Bearer {KEY}x"}},
+            {"method": "GET", "url": f"{url}/info", "headers": {"x-api-key": OTHER}},
+            {"method": "GET", "url": f"{url}/nowhere", "headers": {"x-api-key": OTHER}},
+            {"method": "GET", "url": f"{url}/{KEY}"},
+            {"method": "GET", "url": f"{secret_url}/metrics"},
+            {"method": "GET", "url": f"{secret_url}/openapi.json"},
+            {"method": "GET", "url": f"{secret_url}/"},
+        ]
+        for call in calls:
+            answer = httpx.request(**call)
+            seen += [answer.text, str(answer.headers)]
+        file.write_text(f"{OTHER} {OTHER}")
+        seen.append(httpx.get(f"{secret_url}/info").text)
+    ours = [record.getMessage() for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
+    seen += ours
+
+    assert len(ours) > len(calls)
+    assert [text for text in seen if KEY in text or OTHER in text] == []

@@ -1,0 +1,301 @@
+"""What callers may rely on before a model sees their texts: holding, deadlines, hanging up, asking twice, ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from reward_service.api.patience import PATIENCE, next_try_s
+from reward_service.settings import Settings
+from tests.doubles import LetterEncoder
+from tests.live import Busy, busy_service, item, metric, posted, serving, until
+
+
+@pytest.fixture
+def busy() -> Iterator[Busy]:
+    with busy_service() as busy:
+        yield busy
+
+
+@pytest.fixture
+def full() -> Iterator[Busy]:
+    """A service whose queue is full as well."""
+    with busy_service(max_waiting_items=1) as busy:
+        busy.fill()
+        yield busy
+
+
+OPENRLHF = {"query": ["Why?zebra"], "prompts": ["Why?"], "labels": [None]}
+
+# Held, or told ------------------------------------------------------------------------------------------------
+
+
+def test_over_the_bound_openrlhf_is_held_and_the_native_caller_told(full: Busy) -> None:
+    held = full.post("/get_reward?recipe=rer", OPENRLHF)
+    until(lambda: metric(full.url, 'glassbox_held_requests{protocol="openrlhf"}') == 1)
+    told = full.score("x").result()
+
+    assert told.status_code == 429
+    assert int(told.headers["retry-after"]) >= 1
+    assert not held.done()
+    full.release()
+    assert held.result().status_code == 200
+    assert len(held.result().json()["rewards"]) == 1
+    assert metric(full.url, 'glassbox_held_seconds_count{outcome="admitted",protocol="openrlhf"}') == 1
+    assert metric(full.url, 'glassbox_refused_total{cause="overloaded",route="/score"}') >= 1
+
+
+def test_patience_that_ends_ends_in_an_honest_refusal() -> None:
+    with busy_service(max_waiting_items=1, max_hold_s=0.2) as full:
+        full.fill()
+        refused = full.post("/get_reward", OPENRLHF).result()
+
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert "rewards" not in refused.json()
+        assert metric(full.url, 'glassbox_held_seconds_count{outcome="refused",protocol="openrlhf"}') == 1
+        assert metric(full.url, "glassbox_held_requests") == 0
+
+
+def test_bodies_that_fill_their_memory_make_native_callers_come_back_and_hold_openrlhf() -> None:
+    with busy_service(max_waiting_bytes=1_200) as busy:
+        large = busy.score("word " * 180)
+        until(lambda: metric(busy.url, "glassbox_body_bytes") > 900)
+        told = busy.score("word " * 180).result()
+        held = busy.post("/get_reward", OPENRLHF | {"query": ["Why?" + "word " * 180]})
+        until(lambda: metric(busy.url, "glassbox_held_requests") == 1)
+
+        assert told.status_code == 503
+        assert int(told.headers["retry-after"]) >= 1
+        busy.release()
+        assert large.result().status_code == held.result().status_code == 200
+        until(lambda: metric(busy.url, "glassbox_body_bytes") == 0)
+
+
+def test_every_protocol_is_answered_before_its_client_hangs_up() -> None:
+    hangs_up = {"openrlhf": 180, "slime": 120, "areal": 15}
+
+    assert PATIENCE["score"].hold_s == 0
+    for name, patience in PATIENCE.items():
+        assert patience.hold_s < patience.answer_s < hangs_up.get(name, float("inf")) or name == "score"
+
+
+def test_the_held_share_their_pace_and_never_try_faster_than_a_pause() -> None:
+    assert next_try_s(0.0, 1, 0.0) >= 0.02
+    assert next_try_s(60.0, 1, 0.99) <= 1.5
+    assert next_try_s(1.0, 5_000, 0.0) == 2.5
+
+
+# Deadlines ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("path", "body"), [("/score", {"items": [item("zebra")]}), ("/get_reward", OPENRLHF)])
+def test_late_work_is_answered_504_and_never_computed(busy: Busy, path: str, body: dict[str, Any]) -> None:
+    late = busy.post(path, body, glassbox_deadline_s="0.3").result()
+
+    assert late.status_code == 504
+    assert late.headers["content-type"] == "application/problem+json"
+    assert "0.3 s" in late.json()["detail"]
+    assert busy.embedded("zebra") == 0
+    assert metric(busy.url, 'glassbox_refused_total{cause="deadline"') == 1
+
+
+def test_the_operators_limit_holds_without_a_header_and_over_a_longer_one() -> None:
+    with busy_service(request_timeout_s=0.3) as busy:
+        answers = [busy.score("zebra"), busy.score("zebra", glassbox_deadline_s="60")]
+
+        assert [answer.result().status_code for answer in answers] == [504, 504]
+
+
+@pytest.mark.parametrize("deadline", ["0", "-1", "nan", "inf", "1e3", "soon", "", "0.0", "9" * 400, "٣"])
+def test_a_deadline_that_is_none_is_named(service: TestClient, deadline: str) -> None:
+    refused = service.post("/score", json={"items": [item()]}, headers={"glassbox-deadline-s": deadline.encode()})
+
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "Glassbox-Deadline-S"
+
+
+@pytest.mark.parametrize(("path", "body"), [("/score", {"items": [item("zebra")]}), ("/get_reward", OPENRLHF)])
+def test_a_caller_who_hangs_up_frees_its_work(busy: Busy, path: str, body: dict[str, Any]) -> None:
+    gone, stays = posted(busy.url, path, body), busy.score("stays")
+    until(lambda: metric(busy.url, "glassbox_body_bytes") > 100)
+    gone.close()
+    until(lambda: metric(busy.url, 'glassbox_refused_total{cause="client_gone"') == 1)
+
+    assert busy.embedded("zebra") == 0
+    assert stays.result().status_code == 200
+
+
+def test_a_body_of_which_half_came_is_dropped_with_its_caller() -> None:
+    with serving(Settings()) as url:
+        half = posted(url, "/score", b'{"items": [', declared=100)
+        until(lambda: metric(url, "glassbox_body_bytes") > 0)
+        half.close()
+        until(lambda: metric(url, 'glassbox_refused_total{cause="client_gone"') == 1)
+
+        assert metric(url, "glassbox_body_bytes") == 0
+        assert httpx.post(f"{url}/score", json={"items": [item()]}).status_code == 200
+
+
+def test_a_body_that_trickles_is_given_up() -> None:
+    with serving(Settings(body_timeout_s=0.2)) as url:
+        trickling = posted(url, "/score", b'{"items": [', declared=100)
+
+        assert b" 408 " in trickling.recv(1000).splitlines()[0]
+        assert metric(url, "glassbox_body_bytes") == 0
+
+
+# Asking twice ---------------------------------------------------------------------------------------------------
+
+
+def test_the_same_key_and_request_get_the_same_bytes_computed_once(
+    service: TestClient, encoder: LetterEncoder
+) -> None:
+    first, second = (
+        service.post("/score", json={"items": [item("zebra")]}, headers={"idempotency-key": "k1"})
+        for _ in range(2)
+    )
+
+    assert first.status_code == 200
+    assert first.content == second.content
+    assert sum(call.count("zebra") for call in encoder.calls) == 1
+    assert 'glassbox_idempotent_total{outcome="replayed"} 1.0' in service.get("/metrics").text
+
+
+def test_one_who_asks_while_the_first_is_in_flight_shares_its_answer(busy: Busy) -> None:
+    first, second = (busy.score("zebra", idempotency_key="k") for _ in range(2))
+    until(lambda: metric(busy.url, 'glassbox_idempotent_total{outcome="shared"}') == 1)
+    busy.release()
+
+    assert first.result().content == second.result().content
+    assert busy.embedded("zebra") == 1
+
+
+def test_the_second_gets_its_answer_though_the_first_hangs_up(busy: Busy) -> None:
+    body = json.dumps({"items": [item("zebra")]}).encode()
+    first = posted(busy.url, "/score", body, {"Idempotency-Key": "k"})
+    until(lambda: metric(busy.url, 'glassbox_idempotent_total{outcome="computed"}') == 1)
+    second = busy.pool.submit(
+        httpx.post, f"{busy.url}/score", content=body, headers={"idempotency-key": "k"}, timeout=30
+    )
+    until(lambda: metric(busy.url, 'glassbox_idempotent_total{outcome="shared"}') == 1)
+    first.close()
+    until(lambda: metric(busy.url, 'glassbox_refused_total{cause="client_gone"') == 1)
+    busy.release()
+
+    assert second.result().status_code == 200
+    assert busy.embedded("zebra") == 1
+
+
+def test_work_that_everybody_left_is_dropped_and_its_key_is_free(busy: Busy) -> None:
+    late = busy.score("zebra", idempotency_key="k", glassbox_deadline_s="0.3").result()
+    assert late.status_code == 504
+    busy.release()
+
+    again = busy.score("zebra", idempotency_key="k").result()
+
+    assert again.status_code == 200
+    assert busy.embedded("zebra") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/score", {"items": [item("other")]}),
+        ("/get_reward", {"query": "Why?a", "prompts": "Why?"}),
+    ],
+)
+def test_a_key_for_another_request_is_refused(service: TestClient, path: str, body: dict[str, Any]) -> None:
+    headers = {"idempotency-key": "k1"}
+    assert service.post("/score", json={"items": [item()]}, headers=headers).status_code == 200
+
+    refused = service.post(path, json=body, headers=headers)
+
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "Idempotency-Key"
+
+
+def test_what_the_url_asks_for_is_part_of_the_request(service: TestClient) -> None:
+    answers = [
+        service.post(f"/get_reward?recipe={recipe}", json=OPENRLHF, headers={"idempotency-key": "k1"})
+        for recipe in ("li", "rer", "li")
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 422, 200]
+
+
+def test_a_failure_is_not_kept(service: TestClient, encoder: LetterEncoder) -> None:
+    for _ in range(2):
+        failed = service.post("/score", json={"items": [item("BOOM")]}, headers={"idempotency-key": "k"})
+        assert failed.status_code == 500
+
+    assert sum(call.count("BOOM") for call in encoder.calls) == 2
+
+
+@pytest.mark.parametrize("key", ["", "two words", "x" * 256, "\u00e9"])
+def test_a_key_that_is_none_is_named(service: TestClient, key: str) -> None:
+    refused = service.post("/score", json={"items": [item()]}, headers={"idempotency-key": key.encode("latin-1")})
+
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "Idempotency-Key"
+
+
+@pytest.mark.parametrize("bound", [{"idempotency_entries": 2}, {"idempotency_bytes": 1_200}])
+def test_kept_replies_are_bounded_and_the_oldest_go_first(bound: dict[str, int]) -> None:
+    encoder = LetterEncoder()
+    with serving(Settings(**bound), encoder) as url:
+        for key in ("a", "b", "c", "c", "a"):
+            body = {"items": [item(f"text {key}")]}
+            assert httpx.post(f"{url}/score", json=body, headers={"idempotency-key": key}).status_code == 200
+    embedded = [text for call in encoder.calls for text in call]
+
+    assert (embedded.count("text a"), embedded.count("text c")) == (2, 1)
+
+
+# Traced ---------------------------------------------------------------------------------------------------------
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize("path", ["/score", "/nowhere", "/healthz", "/", "/docs"])
+def test_every_answer_carries_the_requests_id_and_the_security_headers(service: TestClient, path: str) -> None:
+    answer = service.get(path, headers={"x-request-id": "run-7:step-3", "traceparent": PARENT})
+
+    assert answer.headers["x-request-id"] == "run-7:step-3"
+    assert answer.headers["traceparent"] == PARENT
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+
+
+def test_a_problem_document_names_the_request(service: TestClient) -> None:
+    refused = service.post("/score", json={}, headers={"x-request-id": "abc"})
+
+    assert refused.json()["request_id"] == "abc"
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "x" * 129, "a\tb", 'a"b', "\u00e9", "level=ERROR msg"])
+def test_an_id_that_could_forge_a_log_line_is_replaced(service: TestClient, bad: str) -> None:
+    headers = {"x-request-id": bad.encode("latin-1"), "traceparent": b"00-" + b"0" * 32 + b"-b7ad6b7169203331-01"}
+    ids = {service.get("/healthz", headers=headers).headers["x-request-id"] for _ in range(2)}
+
+    assert len(ids) == 2
+    assert bad not in ids
+    assert "traceparent" not in service.get("/healthz", headers=headers).headers
+
+
+def test_one_log_line_a_request_with_its_id_and_no_text_of_the_caller(
+    service: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="reward_service.access")
+    service.post("/r/secret-run/get_reward?recipe=li", json=OPENRLHF, headers={"x-request-id": "abc"})
+
+    [line] = [record.getMessage() for record in caplog.records if record.name == "reward_service.access"]
+    assert "route=/r/{run}/get_reward status=200" in line
+    assert "secret-run" not in line
+    assert "zebra" not in line

@@ -1,0 +1,183 @@
+"""Input that is meant to hurt: refused with a reason, soon, and without much memory."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from reward_service.settings import Settings
+from tests.live import item, metric, posted, serving
+
+SOON_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The service with the limits that it ships with."""
+    with serving(Settings()) as url:
+        yield url
+
+
+def refused(url: str, content: bytes, path: str = "/score", headers: dict[str, str] | None = None) -> Any:
+    """The problem document that `content` gets, within a second of having arrived."""
+    started = time.monotonic()
+    answer = httpx.post(f"{url}{path}", content=content, headers=headers, timeout=30)
+    took = time.monotonic() - started
+
+    assert 400 <= answer.status_code < 500, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert took < SOON_S
+    return answer.json()
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps({"items": [item()]} | fields).encode()
+
+
+ITEM = b'{"prompt": "a", "response": "b"}'
+DEEP = 100_000
+
+NATIVE = {
+    "lists nested deep": (b"[" * DEEP + b"]" * DEEP, "body"),
+    "objects nested deep": (b'{"items": ' + b'{"a":' * DEEP + b"1" + b"}" * (DEEP + 1), "body"),
+    "overrides nested deep": (
+        b'{"items": [' + ITEM + b'], "recipe_overrides": {"a": ' + b"[" * DEEP + b"]" * DEEP + b"}}",
+        "body",
+    ),
+    "a lone surrogate": (b'{"items": [{"prompt": "a", "response": "\\ud800"}]}', "body"),
+    "a surrogate in bytes": (b'{"items": [{"prompt": "a", "response": "\xed\xa0\x80"}]}', "body"),
+    "no UTF-8": (b'{"items": [{"prompt": "a", "response": "\xff"}]}', "body"),
+    "a NUL outside a string": (b'{"items": [' + ITEM + b"]}\x00", "body"),
+    "NaN": (b'{"items": [' + ITEM + b'], "recipe_overrides": {"relevance_floor": NaN}}', "recipe_overrides"),
+    "Infinity": (b'{"items": [' + ITEM + b'], "step": Infinity}', "step"),
+    "a step of a thousand digits": (b'{"items": [' + ITEM + b'], "step": ' + b"9" * 5_000 + b"}", "body"),
+    "too many tiny items": (b'{"items": [' + b",".join([ITEM] * 100_000) + b"]}", "items"),
+    "an unknown query type": (body(items=[item(), item(query_type="essay")]), "items.1.query_type"),
+    "a number for a text": (body(items=[item(), item(response=7)]), "items.1.response"),
+    "an object for the items": (body(items={"prompt": "a"}), "items"),
+    "a list for the body": (b"[]", "body"),
+    "a key twice": (
+        b'{"items": [' + ITEM + b', {"prompt": "a", "response": "b", "response": "c"}]}',
+        "items.1.response",
+    ),
+    "items twice": (b'{"items": [' + ITEM + b'], "items": [' + ITEM + b"]}", "items"),
+    "a wrong key of a megabyte": (b'{"items": [' + ITEM + b'], "' + b"k" * 1_000_000 + b'": 1}', None),
+}
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_bad_bodies_are_refused_by_item_and_field(url: str, name: str) -> None:
+    content, where = NATIVE[name]
+
+    problem = refused(url, content)
+
+    assert problem["status"] in {413, 422}
+    assert problem["errors"]
+    if where not in {None, "body"}:
+        assert any(error["field"].startswith(str(where)) for error in problem["errors"])
+    if where and where.startswith("items.1"):
+        assert {error["item"] for error in problem["errors"]} == {1}
+    assert len(json.dumps(problem)) < 100_000
+
+
+@pytest.mark.parametrize("n", [5_000, 20_000])
+def test_more_items_than_fit_are_refused_with_the_number_that_does(url: str, n: int) -> None:
+    problem = refused(url, b'{"items": [' + b",".join([ITEM] * n) + b"]}")
+
+    assert problem["status"] == 413
+    assert "at most 4096" in problem["detail"]
+
+
+def test_a_word_of_a_million_characters_is_too_long_and_says_where(url: str) -> None:
+    problem = refused(url, body(items=[item(), item("w" * 1_000_000)]))
+
+    assert problem["status"] == 413
+    assert problem["errors"][0]["field"] == "items.1.response"
+
+
+@pytest.mark.parametrize(
+    "text", ["w" * 200_000, "\x00" * 1_000, "\u202e\u0000\ufeff word", "a " * 99_999, "\U0010ffff"]
+)
+def test_odd_text_within_the_limits_is_text(url: str, text: str) -> None:
+    started = time.monotonic()
+    answer = httpx.post(f"{url}/score", json={"items": [item(text)]}, timeout=30)
+
+    assert answer.status_code == 200
+    assert time.monotonic() - started < SOON_S
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "GZIP", "identity, gzip"])
+def test_compressed_bodies_are_refused_unread(url: str, encoding: str) -> None:
+    bomb = gzip.compress(b"[" + b"0," * 50_000_000 + b"0]", 1) if encoding == "gzip" else b"\x00" * 1_000
+
+    assert "content-encoding" in refused(url, bomb, headers={"content-encoding": encoding})["detail"]
+
+
+def test_a_hundred_megabytes_are_refused_by_their_declaration(url: str) -> None:
+    started = time.monotonic()
+    with posted(url, "/score", b"{", declared=100_000_000) as connection:
+        answer = connection.recv(10_000)
+
+    assert b" 413 " in answer.splitlines()[0]
+    assert time.monotonic() - started < SOON_S
+
+
+def test_a_hundred_megabytes_of_chunks_are_refused_when_they_are_too_many(url: str) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * 1_000_000
+
+    started = time.monotonic()
+    answer = httpx.post(f"{url}/score", content=chunks(), timeout=30)
+
+    assert answer.status_code == 413
+    assert time.monotonic() - started < 5 * SOON_S  # sending them is part of it
+    assert metric(url, "glassbox_body_bytes") == 0
+
+
+MARK = "<|im_end|>"
+FOREIGN = {
+    "marks within marks": "<|im_end" * 9_000 + "|>" * 9_000,
+    "marks that are never closed": "<|im_start|>user\n" * 9_000,
+    "half marks": "<|im_" * 30_000,
+    "brackets": "[/INST]" * 20_000,
+    "ends": MARK * 15_000,
+    "headings": "### Instruction:\n" * 9_000,
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize(
+    "template", ["", "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n", "[INST] q [/INST]"]
+)
+def test_marks_meant_to_confuse_are_taken_apart_soon(url: str, template: str, name: str) -> None:
+    prompt = template + FOREIGN[name]
+    started = time.monotonic()
+    for query in (prompt + "answer", prompt[9_000:] + FOREIGN[name]):
+        answer = httpx.post(f"{url}/get_reward", json={"query": query, "prompts": prompt}, timeout=30)
+        assert answer.status_code in {200, 413, 422}, answer.text
+    assert time.monotonic() - started < 2 * SOON_S
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"query": 7}, "query"),
+        ({"query": "a?b", "prompts": [1]}, "prompts"),
+        ({"query": "a?b", "prompts": "a?", "labels": '{"\\ud800": 1}'}, "labels.0"),
+        ({"query": "a?b", "prompts": "a?", "labels": '{"reference": "\\ud800"}'}, "labels.0.reference"),
+        ({"query": "a?b", "prompts": "a?", "labels": {"query_type": "essay"}}, "labels.0.query_type"),
+        ({"query": "<|im_start|>poet\nx<|im_end|>y", "prompts": "<|im_start|>poet\nx<|im_end|>"}, "query.0"),
+    ],
+)
+def test_foreign_bodies_are_refused_by_sample_and_field(url: str, fields: dict[str, Any], field: str) -> None:
+    problem = refused(url, json.dumps(fields).encode(), "/get_reward")
+
+    assert any(error["field"].startswith(field) for error in problem["errors"])
+    assert "pydantic" not in json.dumps(problem)

@@ -1,0 +1,62 @@
+"""The API does what its description says, whatever is sent: schemathesis against the service on a socket.
+
+schemathesis' own pytest plugin is not used: only its cases and its checks, all of them. No key is set, so that
+every case reaches its route; `tests/api/test_auth.py` is about keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from reward_service.app import create_app
+from reward_service.settings import Settings
+from tests.fuzz.conftest import EFFORT
+from tests.live import serving
+
+schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed (extra: dev)")
+
+SETTINGS = Settings()
+CHECKS = {
+    # what a schema cannot say (a recipe that exists, a reference where one is needed) is refused by name, with 422
+    "positive_data_acceptance": {"expected-statuses": ["2xx", "422"]},
+    "negative_data_rejection": {"expected-statuses": ["4xx"]},
+}
+API = schemathesis.openapi.from_dict(
+    create_app(SETTINGS).openapi(), config=schemathesis.Config.from_dict({"checks": CHECKS})
+)
+OPERATIONS = [result.ok() for result in API.get_all_operations()]
+POSTS = [operation for operation in OPERATIONS if operation.method == "post"]
+GETS = [operation for operation in OPERATIONS if operation.method == "get"]
+MODES = list(schemathesis.GenerationMode)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving(SETTINGS) as url:
+        yield url
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+@pytest.mark.parametrize("operation", POSTS, ids=lambda operation: operation.label)
+def test_answers_to_good_and_bad_input_are_as_described(operation: Any, mode: Any, url: str) -> None:
+    ask(operation, mode, url, 60 * EFFORT)
+
+
+@pytest.mark.parametrize("operation", GETS, ids=lambda operation: operation.label)
+def test_questions_are_answered_as_described(operation: Any, url: str) -> None:
+    ask(operation, schemathesis.GenerationMode.POSITIVE, url, 3)
+
+
+def ask(operation: Any, mode: Any, url: str, cases: int) -> None:
+    """Send generated cases of `operation`, and run every check on each answer."""
+
+    @settings(max_examples=cases, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def send(case: Any) -> None:
+        case.call_and_validate(base_url=url, timeout=10)
+
+    send()

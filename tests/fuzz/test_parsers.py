@@ -1,0 +1,143 @@
+"""Whatever arrives, parsers give a value or say what is wrong: no other exception, and no long thought."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from reward_client.wire import ScoreRequest
+from reward_service.api.body import parse
+from reward_service.api.canonical import clean, parse_prompt, split_query
+from reward_service.api.openrlhf import OpenRlhfRequest
+from reward_service.errors import InvalidRequestError
+from reward_service.whitebox.features import length_incentive, repetition_penalty
+from reward_service.whitebox.text import clean_response, words
+from tests.fuzz.conftest import cases
+
+PIECES = [
+    *("<|im_start|>", "<|im_end|>", "<|im_", "end|>", "start|>", "user\n", "assistant\n", "system\n", "poet\n"),
+    *("<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", "<|begin_of_text|>", "<s>", "</s>", "<</s>s>"),
+    *("[INST]", "[/INST]", "[/INST", "<<SYS>>", "<</SYS>>", "### Instruction:\n", "### Response:", "### Input:\n"),
+    *(
+        "Below is an instruction that describes a task",
+        "\n",
+        " ",
+        "\ufffd",
+        "word",
+        "\x00",
+        "\u202e",
+        "\U0001f600",
+    ),
+]
+marked = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=40).map("".join)
+
+
+@cases(400)
+@given(prompt=marked | st.none(), answer=marked)
+@example(prompt="", answer="")
+@example(prompt=None, answer="<|im_start|>assistant\n")
+def test_taking_a_query_apart_gives_text_or_a_reason(prompt: str | None, answer: str) -> None:
+    try:
+        exchange = clean((prompt or "") + answer, prompt)
+    except ValueError:
+        return
+    assert exchange.response in exchange.response.strip() + answer or len(exchange.response) <= len(answer)
+    assert set(exchange.flags) <= {"truncated", "special_tokens_removed", "text_after_end"}
+    assert all(message.content is not None for message in exchange.messages)
+
+
+@cases(400)
+@given(query=marked, prompt=marked)
+def test_a_query_and_a_prompt_that_have_nothing_in_common_are_refused_or_split(query: str, prompt: str) -> None:
+    try:
+        response = split_query(query, prompt)
+    except ValueError:
+        return
+    assert query.endswith(response)
+
+
+@cases(200)
+@given(prompt=marked)
+def test_a_prompt_has_turns_or_a_reason(prompt: str) -> None:
+    reason = None
+    try:
+        parse_prompt(prompt)
+    except ValueError as exc:
+        reason = str(exc)
+    assert "pydantic" not in (reason or "")
+
+
+@cases(400)
+@given(answer=marked)
+def test_removing_marks_is_what_removing_them_until_none_is_left_gives(answer: str) -> None:
+    """The one pass against the plain definition, on ChatML."""
+    prompt = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
+    marks = re.compile(
+        r"<\|(?:im_start|im_end|endoftext|begin_of_text|end_of_text|start_header_id|end_header_id|eot_id|eom_id"
+        r"|finetune_right_pad_id)\|>"
+    )
+    expected = re.split(r"<\|im_end\|>|<\|endoftext\|>", answer)[0]
+    while marks.search(expected):
+        expected = marks.sub("", expected)
+
+    assert clean(prompt + answer, prompt).response == expected
+
+
+values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+item = st.fixed_dictionaries(
+    {"prompt": st.text() | values, "response": st.text() | values},
+    optional={"reference": st.text() | values, "query_type": st.text() | values, "id": st.text() | values},
+)
+near_requests = st.fixed_dictionaries(
+    {"items": st.lists(item, max_size=3) | values},
+    optional={"recipe": values, "recipe_overrides": values, "gold": values, "step": values, "run": values},
+)
+
+
+@cases(400)
+@given(st.binary(max_size=200) | (near_requests | values).map(lambda v: json.dumps(v).encode()))
+def test_a_body_is_a_request_or_is_refused_by_field(content: bytes) -> None:
+    for model in (ScoreRequest, OpenRlhfRequest):
+        refusal = None
+        try:
+            parsed = parse(model, content)
+        except InvalidRequestError as exc:
+            refusal = exc
+        if refusal is None:
+            assert type(parsed).model_validate_json(parsed.model_dump_json()) == parsed
+        else:
+            assert refusal.errors
+            assert all(error.field for error in refusal.errors)
+
+
+@cases(200)
+@given(st.dictionaries(st.text(max_size=5), st.integers(), min_size=1, max_size=4), st.integers(0, 3), st.data())
+def test_a_key_that_stands_twice_is_found_at_any_depth(fields: dict[str, int], depth: int, data: Any) -> None:
+    key = data.draw(st.sampled_from(sorted(fields)))
+    twice = json.dumps(fields)[:-1] + f", {json.dumps(key)}: 0}}"
+    label = '{"a": [' * depth + twice + "]}" * depth
+    body = f'{{"query": "a?b", "labels": {label}}}'.encode()
+
+    with pytest.raises(InvalidRequestError) as refusal:
+        parse(OpenRlhfRequest, body)
+
+    assert [error.field.endswith(key) for error in refusal.value.errors] == [True]
+
+
+@cases(400)
+@given(st.text(alphabet=st.characters(), max_size=400) | marked)
+def test_features_of_any_text_are_finite_and_in_their_ranges(text: str) -> None:
+    counted = words(clean_response(text, ("\n\nHuman:",)))
+
+    assert 0 <= length_incentive(counted) < math.inf
+    assert 0 < repetition_penalty(counted) <= 1

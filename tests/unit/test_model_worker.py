@@ -1,0 +1,241 @@
+"""A model's worker: who shares a batch, who waits, and who is told what when the model fails or hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import pytest
+
+from reward_service.batching import BatchLimits, ModelWorker, Unit
+from reward_service.errors import ConfigurationError, ModelError, NotReadyError, OverloadedError
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(scenario(), timeout=30))
+
+
+class Doubler:
+    """Doubles numbers; refuses 13; can be held busy. Remembers its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.started, self.gate = threading.Event(), threading.Event()
+        self.gate.set()
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        self.started.set()
+        assert self.gate.wait(timeout=20)
+        if 13 in items:
+            raise ValueError("13 is not for doubling")
+        return [2 * item for item in items]
+
+
+Worker = ModelWorker[Doubler, int, int]
+
+
+def worker(model: Doubler, load: Callable[[], Doubler] | None = None, **options: Any) -> Worker:
+    limits = BatchLimits(max_tokens=options.pop("max_batch_tokens", 1000), max_items=100)
+    options.setdefault("max_waiting_items", 100)
+    return ModelWorker("doubler", load or (lambda: model), lambda m, i: m(i), limits=lambda _: limits, **options)
+
+
+def units(numbers: Sequence[int]) -> list[Unit[int]]:
+    return [Unit(number, number, 1) for number in numbers]
+
+
+async def busy(model: Doubler, w: Worker) -> asyncio.Task[Any]:
+    """Start a first batch that stays in the model until the gate opens."""
+    await w.loaded()
+    model.gate.clear()
+    task = asyncio.create_task(w.submit(units([0])))
+    await asyncio.to_thread(model.started.wait, 20)
+    return task
+
+
+async def submit_all(w: Worker, *requests: list[int]) -> list[asyncio.Task[Any]]:
+    """Let each request get as far as the queue."""
+    tasks = [asyncio.create_task(w.submit(units(request))) for request in requests]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def outcomes(task: asyncio.Task[Any]) -> list[Any]:
+    return list((await task).outcomes)
+
+
+def test_requests_that_wait_share_one_batch_and_each_gets_its_own_outcomes() -> None:
+    async def scenario() -> None:
+        model = Doubler()
+        async with worker(model) as w:
+            first = await busy(model, w)
+            others = await submit_all(w, [1, 2], [3], [4])
+            model.gate.set()
+
+            assert [await outcomes(task) for task in (first, *others)] == [[0], [2, 4], [6], [8]]
+        assert model.batches == [[0], [1, 2, 3, 4]]
+
+    run(scenario)
+
+
+def test_an_item_that_fails_is_found_by_halving_and_costs_its_neighbours_nothing() -> None:
+    async def scenario() -> None:
+        model = Doubler()
+        async with worker(model) as w:
+            first = await busy(model, w)
+            mixed, good = await submit_all(w, [1, 13, 2], [3, 4])
+            model.gate.set()
+            await first
+            [one, error, two] = await outcomes(mixed)
+
+            assert (one, two) == (2, 4)
+            assert isinstance(error, ModelError)
+            assert "13 is not for doubling" in str(error)
+            assert await outcomes(good) == [6, 8]
+
+    run(scenario)
+
+
+def test_the_same_item_of_two_requests_is_computed_once() -> None:
+    async def scenario() -> None:
+        model = Doubler()
+        async with worker(model) as w:
+            first = await busy(model, w)
+            one, two = await submit_all(w, [5, 6], [6, 7])
+            model.gate.set()
+            await first
+
+            assert (await outcomes(one), await outcomes(two)) == ([10, 12], [12, 14])
+            assert ((await one).shared, (await two).shared) == (0, 1)
+        assert sorted(n for batch in model.batches for n in batch) == [0, 5, 6, 7]
+
+    run(scenario)
+
+
+def test_a_shared_item_is_computed_for_who_stays_when_who_asked_first_goes() -> None:
+    async def scenario() -> None:
+        model = Doubler()
+        async with worker(model) as w:
+            first = await busy(model, w)
+            gone, stays = await submit_all(w, [5, 6], [6])
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+            model.gate.set()
+            await first
+
+            assert await outcomes(stays) == [12]
+        assert model.batches == [[0], [6]]
+
+    run(scenario)
+
+
+def test_a_request_is_refused_whole_when_too_much_waits_and_says_when_to_come_back() -> None:
+    async def scenario() -> None:
+        model = Doubler()
+        async with worker(model, max_waiting_items=3) as w:
+            first = await busy(model, w)
+            [waiting] = await submit_all(w, [1, 2])
+
+            with pytest.raises(OverloadedError) as caught:
+                await w.submit(units([3, 4]))
+
+            model.gate.set()
+            assert caught.value.retry_after_s > 0
+            assert await outcomes(first) == [0]
+            assert await outcomes(waiting) == [2, 4]
+        assert model.batches == [[0], [1, 2]]
+
+    run(scenario)
+
+
+def test_whoever_waits_when_the_service_stops_is_told() -> None:
+    async def scenario() -> None:
+        model = Doubler()
+        w = worker(model)
+        await w.__aenter__()
+        first = await busy(model, w)
+        [waiting] = await submit_all(w, [1])
+        stopping = asyncio.create_task(w.__aexit__(None, None, None))
+        model.gate.set()
+        await stopping
+
+        for task in (first, waiting):
+            with pytest.raises(NotReadyError, match="stopped"):
+                await task
+        with pytest.raises(NotReadyError, match="stopped"):
+            await w.submit(units([5]))
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("error", [ConfigurationError("weights are missing"), RuntimeError("weights are missing")])
+def test_a_model_that_cannot_be_loaded_is_an_error_with_its_cause_for_every_caller(error: Exception) -> None:
+    def load() -> Doubler:
+        raise error
+
+    async def scenario() -> None:
+        async with worker(Doubler(), load) as w:
+            for _ in range(2):
+                with pytest.raises(NotReadyError, match="weights are missing"):
+                    await w.loaded()
+
+    run(scenario)
+
+
+def test_a_model_that_answers_too_little_is_an_error_not_a_shift() -> None:
+    async def scenario() -> None:
+        model = Doubler()
+        short: Worker = ModelWorker(
+            "short",
+            lambda: model,
+            lambda _, items: list(items)[1:],
+            limits=lambda _: BatchLimits(100, 100),
+            max_waiting_items=9,
+        )
+        async with short as w:
+            await w.loaded()
+            done = await w.submit(units([1, 2]))
+
+        assert [type(outcome) for outcome in done.outcomes] == [ModelError, ModelError]
+        assert "0 results for 1 items" in str(done.outcomes[0])
+
+    run(scenario)
+
+
+def test_a_model_that_hangs_is_loaded_anew_and_only_its_batch_is_lost() -> None:
+    async def scenario() -> None:
+        stuck, fresh = Doubler(), Doubler()
+        models = iter([stuck, fresh])
+        async with worker(stuck, lambda: next(models), batch_timeout_s=0.2) as w:
+            first = await busy(stuck, w)
+            [waiting] = await submit_all(w, [1])
+            [error] = await outcomes(first)
+
+            assert isinstance(error, ModelError)
+            assert "hung" in str(error)
+            assert await outcomes(waiting) == [2]
+            assert fresh.batches == [[1]]
+            stuck.gate.set()
+
+    run(scenario)
+
+
+def test_a_model_that_hangs_again_and_again_ends_the_worker_and_tells_everyone() -> None:
+    async def scenario() -> None:
+        model = Doubler()
+        async with worker(model, batch_timeout_s=0.2, max_restarts=0) as w:
+            first = await busy(model, w)
+            [waiting] = await submit_all(w, [1])
+            await outcomes(first)
+
+            with pytest.raises(NotReadyError, match="stopped"):
+                await waiting
+            with pytest.raises(NotReadyError, match="stopped"):
+                await w.ready()
+            model.gate.set()
+
+    run(scenario)

@@ -1,0 +1,49 @@
+"""python -m reward_service: what a command line may say, and what stops the start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from reward_service.__main__ import parse_arguments
+from reward_service.settings import Settings
+
+
+def test_every_setting_but_the_secret_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(["--help"])
+    shown = capsys.readouterr().out
+
+    for name in Settings.model_fields:
+        assert (f"--{name.replace('_', '-')} " in shown) == (name != "api_key")
+
+
+@pytest.mark.parametrize("spelt", [["--api-key", "sesame"], ["--api-key=sesame"], ["--api-key"]])
+def test_a_key_on_the_command_line_is_refused_and_not_repeated(
+    spelt: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(spelt)
+
+    said = capsys.readouterr().err
+    assert "REWARD_API_KEY" in said
+    assert "sesame" not in said
+
+
+@pytest.mark.parametrize(
+    ("argv", "allowed"), [([], False), (["--allow-anonymous"], True), (["--allow-anonymous", "false"], False)]
+)
+def test_a_switch_may_stand_alone(argv: list[str], allowed: bool) -> None:
+    assert parse_arguments(argv).allow_anonymous is allowed
+
+
+def test_an_open_address_without_a_key_stops_the_start_with_both_ways_out() -> None:
+    command = [sys.executable, "-m", "reward_service", "--host", "0.0.0.0", "--port", "0"]  # noqa: S104
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode != 0
+    assert "REWARD_API_KEY" in done.stderr
+    assert "--allow-anonymous" in done.stderr
+    assert "Traceback" not in done.stderr
