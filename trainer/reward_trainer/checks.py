@@ -148,7 +148,7 @@ def find_recipe(name: str, info: Info) -> RecipeInfo:
 def service_info(url: str, *, wait_s: float = 60.0) -> Info:
     """Return what the service offers once it is ready; raise PreflightError with the cause when it is not."""
     try:
-        with RewardClient(url, timeout_s=30, retry=RetryPolicy(budget_s=wait_s)) as client:
+        with RewardClient(url, read_timeout_s=30, retry=RetryPolicy(budget_s=wait_s)) as client:
             client.ready()
             return client.info()
     except RewardError as exc:
@@ -158,7 +158,7 @@ def service_info(url: str, *, wait_s: float = 60.0) -> Info:
 def why_not_ready(url: str) -> str | None:
     """Ask the service once; return None when it is ready, else the cause."""
     try:
-        with RewardClient(url, timeout_s=10, retry=RetryPolicy(budget_s=0)) as client:
+        with RewardClient(url, read_timeout_s=10, retry=RetryPolicy(budget_s=0)) as client:
             client.ready()
     except RewardError as exc:
         return str(exc)
