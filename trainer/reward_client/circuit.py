@@ -26,7 +26,7 @@ class CircuitPolicy:
     """Failures in a row: one may be a connection that went stale, three are a service that is away."""
     first_hold_s: float = 1.0
     """Seconds that a URL is left alone at first; a service that restarts is found again soon after."""
-    max_hold_s: float = 30.0
+    max_hold_s: float = 10.0
     """The hold doubles with each attempt that fails, up to this."""
     probe_poll_s: float = 0.25
     """Seconds after which a caller looks again whether somebody else's attempt in the half-open state worked."""

@@ -9,7 +9,7 @@ A failure is always one of these, never a number. Those that `score` raises name
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from reward_client.wire import FieldError, Problem, ScoreReply
 
@@ -51,6 +51,10 @@ class RewardRejectedError(RewardError):
     def __init__(self, problem: Problem) -> None:
         super().__init__(_sentence(problem))
         self.problem = problem
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Problem], dict[str, Any]]:
+        """Made of its problem, not of the sentence about it: errors cross process boundaries pickled."""
+        return type(self), (self.problem,), self.__dict__
 
     @property
     def errors(self) -> list[FieldError]:
