@@ -36,7 +36,7 @@ def keyed() -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
-            allowed = self.headers.get_all("authorization") == [wanted] and self.path == "/get_reward?recipe=li%2C"
+            allowed = self.headers.get_all("authorization") == [wanted] and self.path == "/get_reward?recipe=li"
             body = json.dumps({"rewards": [0.5], "scores": [0.5], "extra_logs": {}}).encode()
             self.send_response(200 if allowed else 401)
             self.send_header("content-type", "application/json")
@@ -49,7 +49,7 @@ def keyed() -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/get_reward?recipe=li%2C"
+    yield f"http://127.0.0.1:{server.server_address[1]}/get_reward?recipe=li"
     server.shutdown()
     server.server_close()
 

@@ -101,11 +101,13 @@ class World:
         self.endpoints = Endpoints(addresses(self.urls), POLICY)
         self.terms = Terms(self.retry, clock=lambda: self.now_s, draw=lambda: 0.5)
 
-    def call(self, outcomes: dict[str, list[Outcome]], deadline_s: float | None = None) -> Answer:
+    def call(
+        self, outcomes: dict[str, list[Outcome]], deadline_s: float | None = None, heeds_circuit: bool = True
+    ) -> Answer:
         """Carry a call through; the last outcome of a URL repeats."""
         deadline_at_s = None if deadline_s is None else self.now_s + deadline_s
         conversation = converse(
-            Call("POST", "/score", b"{}", deadline_at_s, deadline_s), self.endpoints, self.terms
+            Call("POST", "/score", b"{}", deadline_at_s, deadline_s, heeds_circuit), self.endpoints, self.terms
         )
         outcome: Outcome = None
         while True:
@@ -270,3 +272,15 @@ def test_what_no_second_attempt_mends_is_not_tried_again() -> None:
         world.call({A: [NoAnswer(httpx.LocalProtocolError("illegal header"))]})
 
     assert world.order == "a"
+
+
+def test_the_question_whether_a_service_is_ready_is_always_asked_and_closes_the_circuit() -> None:
+    """A loop that waits for a service to start must see it at once, however often it asked in vain."""
+    world = World(retry=RetryPolicy(budget_s=0.0))
+    for _ in range(5):
+        with pytest.raises(RewardUnavailableError, match="1 attempt"):
+            world.call({A: [GONE]}, heeds_circuit=False)
+    assert world.endpoints.states(world.now_s) == [State.OPEN]
+
+    assert world.call({A: [GOOD]}, heeds_circuit=False) == GOOD
+    assert world.endpoints.states(world.now_s) == [State.CLOSED]

@@ -74,7 +74,8 @@ class Asking:
 
     def ready(self, deadline_s: float | None) -> Asked[None]:
         """GET /readyz."""
-        yield from self._converse(self._call("GET", "/readyz", deadline_s))
+        call = self._call("GET", "/readyz", deadline_s)
+        yield from self._converse(replace(call, heeds_circuit=False))
 
     def score(self, request: ScoreRequest, deadline_s: float | None) -> Asked[ScoreReply]:
         """POST /score, once or in parts."""

@@ -70,7 +70,7 @@ class Circuit:
         return self.policy.probe_poll_s if self.probing else 0.0
 
     def began(self, now_s: float) -> Circuit:
-        """An attempt is made; call it only when `wait_s` is 0."""
+        """An attempt is made, as a rule only when `wait_s` is 0."""
         return replace(self, probing=self.state(now_s) is State.HALF_OPEN)
 
     def succeeded(self) -> Circuit:

@@ -56,6 +56,8 @@ class Call:
     """On the clock of `Terms`; the call has failed by then."""
     deadline_s: float | None = None
     """The same as the caller gave it, for messages."""
+    heeds_circuit: bool = True
+    """False for the question whether the service is ready: it is asked to find out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class _Talk:
         while True:
             now_s = self._terms.clock()
             self._check_deadline(now_s)
-            index, wait_s = self._endpoints.begin(self._not_before_s, now_s)
+            index, wait_s = self._endpoints.begin(self._not_before_s, now_s, heed_circuit=self._call.heeds_circuit)
             if wait_s > 0:
                 self._check_time_for(wait_s, now_s)
                 yield Wait(wait_s)

@@ -26,19 +26,22 @@ class Endpoints:
         self._circuits = [Circuit(policy) for _ in self.addresses]
         self._lock = threading.Lock()
 
-    def begin(self, not_before_s: Mapping[int, float], now_s: float) -> tuple[int, float]:
+    def begin(
+        self, not_before_s: Mapping[int, float], now_s: float, *, heed_circuit: bool = True
+    ) -> tuple[int, float]:
         """Choose an address and note that an attempt begins there, when the second figure, a wait, is 0.
 
         Args:
             not_before_s: times before which the caller itself leaves addresses alone, by index.
             now_s: the time.
+            heed_circuit: whether an open circuit keeps this caller away.
 
         Returns:
             The index of an address, and the seconds until an attempt there may begin.
         """
         with self._lock:
             waits = [
-                max(circuit.wait_s(now_s), not_before_s.get(index, now_s) - now_s)
+                max(circuit.wait_s(now_s) if heed_circuit else 0.0, not_before_s.get(index, now_s) - now_s)
                 for index, circuit in enumerate(self._circuits)
             ]
             index = min(range(len(waits)), key=waits.__getitem__)
