@@ -161,6 +161,7 @@ def test_a_deadline_bounds_the_call_and_the_service_is_told_what_is_left(
     assert world.now_s - 1000.0 <= deadline_s + 1e-6
     for (at_s, _), send in zip(world.asked, world.sent, strict=True):
         left_s = 1000.0 + deadline_s - at_s
+        assert left_s > 0
         assert float(send.headers["glassbox-deadline-s"]) == pytest.approx(left_s, abs=1e-3)
         assert send.read_timeout_s <= left_s
         assert send.connect_timeout_s <= left_s
