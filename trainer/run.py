@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import time
 from typing import Any
 
+from reward_client import RewardError
+from reward_client.address import API_KEY_VARIABLE, Address, ApiKey, key_from_environment
 from reward_trainer import checks, train
 from reward_trainer.config import ESTIMATORS, PRESETS, Config, make_config
-from reward_trainer.errors import TrainerError
+from reward_trainer.errors import ConfigError, TrainerError
 from reward_trainer.prepare import prepare
 
 DESCRIPTION = """\
@@ -42,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     resume, dry_run, preset = (arguments.pop(name) for name in ("resume", "dry_run", "preset"))
     given = {name: value for name, value in arguments.items() if value is not None and value != []}
     try:
+        _take_key(given)
         config = _config(given, preset, resume=resume)
         return _dry_run(config) if dry_run else _run(config, resume=resume)
     except TrainerError as exc:
@@ -50,6 +54,20 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return EXIT_STOPPED
+
+
+def _take_key(given: dict[str, Any]) -> None:
+    """Move a key from the URL to the environment, before the URL is written down anywhere."""
+    try:
+        if "reward_url" in given:
+            address = Address.parse(given["reward_url"])
+            given["reward_url"] = address.url
+            if address.key is not None:
+                os.environ[API_KEY_VARIABLE] = address.key.secret
+        if secret := key_from_environment():
+            ApiKey(secret)
+    except RewardError as exc:
+        raise ConfigError(f"reward_url: {exc}") from exc
 
 
 def _config(given: dict[str, Any], preset: str, *, resume: bool) -> Config:
@@ -133,7 +151,9 @@ def _what(group: argparse._ArgumentGroup) -> None:
 
 
 def _reward(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--reward-url", metavar="URL", help="where the reward service listens")
+    group.add_argument(
+        "--reward-url", metavar="URL", help="where the reward service listens; its key in GLASSBOX_API_KEY"
+    )
     group.add_argument("--recipe", metavar="NAME", help="which reward; GET /info lists them (default: rer)")
     group.add_argument(
         "--recipe-override",

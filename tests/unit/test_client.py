@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -21,7 +22,7 @@ from reward_client import (
     RewardUnavailableError,
     ScoreReply,
 )
-from reward_client.retry import parse_retry_after, retry_delay
+from reward_client.retry import backoff_s, parse_retry_after
 
 ITEMS = [Item(prompt="p", response="r")]
 QUICK = RetryPolicy(budget_s=5.0, first_delay_s=0.001, max_delay_s=0.002)
@@ -148,30 +149,97 @@ def test_what_is_no_address_is_refused_at_once(url: str) -> None:
         RewardClient(url)
 
 
-def delay(policy: RetryPolicy = RetryPolicy(), **facts: float | None) -> float | None:  # noqa: B008 (frozen)
-    known = {"attempt": 1, "elapsed_s": 0.0, "retry_after_s": None, "jitter": 0.5} | facts
-    return retry_delay(policy, **known)  # type: ignore[arg-type]
+def pause(policy: RetryPolicy = RetryPolicy(), **facts: float | None) -> float:  # noqa: B008 (frozen)
+    known = {"attempt": 1, "retry_after_s": None, "jitter": 0.5} | facts
+    return backoff_s(policy, **known)  # type: ignore[arg-type]
 
 
 def test_a_sane_retry_after_is_obeyed_and_an_absurd_one_is_not() -> None:
-    assert delay(retry_after_s=7.0) == 7.0
-    assert delay(RetryPolicy(budget_s=1e6), retry_after_s=99_999.0) == 0.125
+    assert pause(retry_after_s=7.0, jitter=0.0) == 7.0
+    assert pause(retry_after_s=99_999.0) == 0.125
 
 
-@given(
-    attempt=st.integers(1, 10_000),
-    elapsed_s=st.floats(0, 1000),
-    jitter=st.floats(0, 1, exclude_max=True),
-    retry_after_s=st.none() | st.floats(0, 1e6),
+@given(attempt=st.integers(1, 10_000), jitter=st.floats(0, 1, exclude_max=True))
+def test_waits_of_our_own_choosing_are_bounded(attempt: int, jitter: float) -> None:
+    assert 0 <= pause(attempt=attempt, jitter=jitter) <= RetryPolicy().max_delay_s
+
+
+@given(asked=st.floats(0, 120), jitter=st.floats(0, 1, exclude_max=True))
+def test_nobody_comes_back_before_the_service_asked_them_to(asked: float, jitter: float) -> None:
+    assert asked <= pause(retry_after_s=asked, jitter=jitter) <= asked + RetryPolicy().first_delay_s
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("3", 3.0),
+        ("-1", None),
+        ("nan", None),
+        ("soon", None),
+        ("Thu, 01 Jan 2026 12:00:30 GMT", 30.0),
+        ("Thu, 01 Jan 2026 11:00:00 GMT", 0.0),
+    ],
 )
-def test_all_waits_stay_inside_the_budget(
-    attempt: int, elapsed_s: float, jitter: float, retry_after_s: float | None
-) -> None:
-    wait = delay(attempt=attempt, elapsed_s=elapsed_s, jitter=jitter, retry_after_s=retry_after_s)
-
-    assert wait is None or (wait >= 0 and elapsed_s + wait < RetryPolicy().budget_s)
+def test_retry_after_is_read_in_both_its_forms(value: str | None, seconds: float | None) -> None:
+    assert parse_retry_after(value, NOON) == seconds
 
 
-@pytest.mark.parametrize(("value", "seconds"), [(None, None), ("3", 3.0), ("-1", None), ("Fri, 01 Jan", None)])
-def test_retry_after_is_read_in_seconds(value: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(value) == seconds
+@BOTH
+def test_every_attempt_of_a_post_carries_the_same_key_and_another_call_another(ask: Ask) -> None:
+    handler, seen = answers(problem(503), httpx.Response(200, json=REPLY), httpx.Response(200, json=REPLY))
+
+    ask(handler), ask(handler)
+
+    first, again, other = (request.headers["idempotency-key"] for request in seen)
+    assert first == again != other
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"results": [{"reward": 0.5, "id": "somebody else's"}]},
+        {"results": [{"reward": 0.25}]},
+        {"rewards": [0.5, 0.5]},
+        {"rewards": [None], "results": [{"reward": None}]},
+    ],
+)
+def test_a_reply_that_does_not_fit_the_items_is_an_error(ask: Ask, change: dict[str, object]) -> None:
+    handler, _ = answers(httpx.Response(200, json=REPLY | change))
+
+    with pytest.raises(RewardError):
+        ask(handler)
+
+
+@BOTH
+def test_whatever_goes_wrong_the_unscored_items_are_named(ask: Ask) -> None:
+    for failure in (problem(422), problem(500), httpx.Response(200, text="no json")):
+        handler, _ = answers(failure)
+
+        with pytest.raises(RewardError) as caught:
+            ask(handler)
+
+        assert caught.value.unscored == ((0, None),)
+        assert caught.value.partial is None
+
+
+@BOTH
+def test_an_answer_in_an_encoding_that_cannot_be_read_is_an_error_with_its_cause(ask: Ask) -> None:
+    handler, _ = answers(httpx.Response(200, headers={"content-encoding": "gzip"}, stream=Garbage()))
+
+    with pytest.raises(RewardError, match="DecodingError"):
+        ask(handler)
+
+
+class Garbage(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """What no decoder can read."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"garbage"
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"garbage"

@@ -11,12 +11,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reward_client.address import API_KEY_VARIABLE, key_from_environment
 from reward_client.calibrate import calibrate
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError
 from reward_client.scorefile import FileError, ScoreOptions, score_file
 
 __all__ = ["main"]
+
+_DEFAULT_URL = "http://127.0.0.1:8000"
 
 _SCORE_EPILOG = """\
 Each line of IN is one item of POST /score, as JSON: prompt, response, and reference, query_type, id where known.
@@ -62,7 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--similarity", choices=["cosine", "dot"], default="cosine", help="(default: cosine)")
 
     for command in (score, fit):
-        command.add_argument("--url", default="http://127.0.0.1:8000", help="(default: %(default)s)")
+        command.add_argument(
+            "--url",
+            action="append",
+            help=f"where the service listens (default: {_DEFAULT_URL}); several replicas: give it again. "
+            f"A key is taken from {API_KEY_VARIABLE}",
+        )
     return parser
 
 
@@ -77,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; errors are one line on standard error and exit status 1."""
     arguments = _parser().parse_args(argv)
     try:
-        with RewardClient(arguments.url) as client:
+        with RewardClient(arguments.url or _DEFAULT_URL, api_key=key_from_environment()) as client:
             if arguments.command == "score":
                 _score(client, arguments)
             else:

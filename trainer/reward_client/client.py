@@ -1,182 +1,103 @@
-"""Ask the reward service: a synchronous and an asynchronous client over one conversation.
+"""Ask the reward service: a synchronous and an asynchronous client over the same conversations.
 
-`_converse` is the conversation, free of I/O: it yields what to do next (send, or wait) and is told the outcome.
-The two clients only carry that out, so they cannot differ in what they retry, raise or return.
+    client.py        two shells: they send, receive and wait              the only I/O here
+    calls.py         score, info, ready; large batches in parts ── splitting.py
+    conversation.py  attempts, retries, failover, deadline ─────── retry.py, circuit.py, endpoints.py
+    address.py       URLs and keys            wire.py  what travels       errors.py  what can go wrong
+
+The shells only carry out what a conversation says, so they cannot differ in what they retry, raise or return.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import httpx
-from pydantic import BaseModel, ValidationError
 
-from reward_client.errors import RewardError, RewardRejectedError, RewardUnavailableError
-from reward_client.retry import RETRYABLE, RetryPolicy, parse_retry_after, retry_delay
-from reward_client.wire import Info, Item, OnItemError, Problem, QueryType, ScoreReply, ScoreRequest
+from reward_client.address import addresses
+from reward_client.calls import Asked, Asking, ResultT, score_request
+from reward_client.circuit import CircuitPolicy
+from reward_client.conversation import Answer, NoAnswer, Outcome, Send, Step, Terms, Wait
+from reward_client.endpoints import Endpoints
+from reward_client.retry import RetryPolicy
+from reward_client.wire import Info, Item, ScoreReply
 
 __all__ = ["AsyncRewardClient", "RewardClient"]
 
+MAX_CONNECTIONS = 100
+"""Open connections of one client; further calls stand in line."""
+KEEP_ALIVE_S = 4.0
+"""Seconds that an idle connection is kept: uvicorn closes it after 5 s, and one found dead costs an attempt."""
+MAX_REPLY_BYTES = 256 * 1024 * 1024
+"""Bytes of one answer: what is larger is no answer to what was asked."""
 
-@dataclass(frozen=True, slots=True)
-class _Send:
-    method: str
-    path: str
-    body: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Wait:
-    seconds: float
-
-
-ReplyT = TypeVar("ReplyT", bound=BaseModel)
-_Outcome = httpx.Response | httpx.TransportError | None
-_Conversation = Generator[_Send | _Wait, _Outcome, httpx.Response]
+_LIMITS = httpx.Limits(
+    max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_ALIVE_S
+)
 
 
-def _converse(call: _Send, url: str, policy: RetryPolicy) -> _Conversation:
-    """Send `call` until an answer that a retry cannot better, or until the budget is spent."""
-    started = time.monotonic()
-    attempt = 0
-    while True:
-        attempt += 1
-        outcome = yield call
-        retry_after_s = None
-        if isinstance(outcome, httpx.Response):
-            if outcome.status_code not in RETRYABLE:
-                return _accepted(outcome)
-            retry_after_s = parse_retry_after(outcome.headers.get("retry-after"))
-        elapsed_s = time.monotonic() - started
-        delay = retry_delay(
-            policy, attempt=attempt, elapsed_s=elapsed_s, retry_after_s=retry_after_s, jitter=random.random()
-        )
-        if delay is None:
-            raise _gave_up(outcome, f"{url}{call.path}", attempt, elapsed_s)
-        yield _Wait(delay)
+class _Client:
+    """What both clients are: addresses, bounds, conversations."""
+
+    def __init__(
+        self,
+        urls: str | Sequence[str],
+        api_key: str | None,
+        terms: Terms,
+        circuit: CircuitPolicy | None,
+        deadline_s: float | None,
+    ) -> None:
+        endpoints = Endpoints(addresses(urls, api_key), circuit or CircuitPolicy())
+        self.urls = tuple(address.url for address in endpoints.addresses)
+        """Where the services listen, without keys."""
+        self._deadline_s = deadline_s
+        self._asking = Asking(endpoints, terms)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.urls))})"
+
+    def _deadline(self, deadline_s: float | None) -> float | None:
+        return self._deadline_s if deadline_s is None else deadline_s
 
 
-def _accepted(response: httpx.Response) -> httpx.Response:
-    if response.is_success:
-        return response
-    if response.status_code < 500:
-        raise RewardRejectedError(_problem(response))
-    raise RewardError(f"the reward service failed: {_describe(response)}")
-
-
-def _gave_up(outcome: _Outcome, url: str, attempts: int, elapsed_s: float) -> RewardUnavailableError:
-    cause = _describe(outcome) if isinstance(outcome, httpx.Response) else f"{type(outcome).__name__}: {outcome}"
-    error = RewardUnavailableError(
-        f"no reward from {url} after {attempts} attempt(s) in {elapsed_s:.1f} s; last cause: {cause}. "
-        "Is the service up? Try GET /readyz."
-    )
-    error.__cause__ = outcome if isinstance(outcome, Exception) else None
-    return error
-
-
-def _problem(response: httpx.Response) -> Problem:
-    try:
-        return Problem.model_validate_json(response.content)
-    except ValidationError:
-        return Problem(
-            title=response.reason_phrase or "error", status=response.status_code, detail=response.text[:500]
-        )
-
-
-def _describe(response: httpx.Response) -> str:
-    problem = _problem(response)
-    return f"{problem.status} {problem.title}: {problem.detail}"
-
-
-def _parse(model: type[ReplyT], response: httpx.Response) -> ReplyT:
-    try:
-        return model.model_validate_json(response.content)
-    except ValidationError as exc:
-        raise RewardError(f"{response.url} answered what is no {model.__name__}: {exc}") from exc
-
-
-def score_request(
-    items: Sequence[Item],
-    *,
-    recipe: str | None = None,
-    recipe_overrides: Mapping[str, Any] | None = None,
-    query_type_default: QueryType | None = None,
-    gold: bool = False,
-    on_item_error: OnItemError = "fail",
-    run: str | None = None,
-    step: int | None = None,
-) -> ScoreRequest:
-    """The request that `score` posts; the arguments are the fields of `wire.ScoreRequest`."""
-    return ScoreRequest(
-        items=list(items),
-        recipe=recipe,
-        recipe_overrides=dict(recipe_overrides) if recipe_overrides else None,
-        query_type_default=query_type_default,
-        gold=gold,
-        on_item_error=on_item_error,
-        run=run,
-        step=step,
-    )
-
-
-def _score_call(request: ScoreRequest) -> _Send:
-    return _Send("POST", "/score", request.model_dump_json(exclude_none=True))
-
-
-def _score_reply(request: ScoreRequest, response: httpx.Response) -> ScoreReply:
-    reply = _parse(ScoreReply, response)
-    if len(reply.results) != len(request.items):
-        raise RewardError(f"asked for {len(request.items)} rewards, got {len(reply.results)}")
-    return reply
-
-
-def _address(url: str) -> str:
-    """`url` without a slash at its end. Raises RewardError when it is none."""
-    if not url.startswith(("http://", "https://")):
-        raise RewardError(f"{url!r} is no address of a reward service: it begins with http:// or https://")
-    try:
-        return str(httpx.URL(url)).rstrip("/")
-    except httpx.InvalidURL as exc:
-        raise RewardError(f"{url!r} is no address of a reward service: {exc}") from exc
-
-
-_JSON = {"content-type": "application/json"}
-_INFO = _Send("GET", "/info")
-_READY = _Send("GET", "/readyz")
-
-
-class RewardClient:
-    """Synchronous client.
+class RewardClient(_Client):
+    """Synchronous client; threads may share it.
 
         with RewardClient("http://127.0.0.1:8000") as client:
             reply = client.score([Item(prompt="Why is the sky blue?", response="Because of …")])
 
     Args:
-        url: where the service listens, without a path.
-        timeout_s: seconds for one attempt, reading the answer included.
+        urls: where the service listens, without a path; several replicas in order of preference. A key may stand
+            in it: `http://key:SECRET@host`.
+        api_key: sent as `Authorization: Bearer` to URLs without a key of their own.
+        connect_timeout_s: seconds to reach the service, an attempt.
+        read_timeout_s: seconds for the whole answer, an attempt.
+        deadline_s: seconds for a whole call, with all attempts and all parts of a large batch; the service is
+            told. Each call may give its own. None leaves it to the other bounds.
         retry: bounds on asking again.
+        circuit: when a URL that fails is left alone.
         transport: an httpx transport, for tests and unusual networks.
     """
 
     def __init__(
         self,
-        url: str,
+        urls: str | Sequence[str],
         *,
-        timeout_s: float = 180.0,
+        api_key: str | None = None,
+        connect_timeout_s: float = 10.0,
+        read_timeout_s: float = 180.0,
+        deadline_s: float | None = None,
         retry: RetryPolicy | None = None,
+        circuit: CircuitPolicy | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self.url = _address(url)
-        self._retry = retry or RetryPolicy()
-        self._http = httpx.Client(
-            base_url=self.url, timeout=httpx.Timeout(timeout_s, connect=10.0), transport=transport
-        )
+        terms = Terms(retry or RetryPolicy(), connect_timeout_s, read_timeout_s)
+        super().__init__(urls, api_key, terms, circuit, deadline_s)
+        self._http = httpx.Client(limits=_LIMITS, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -188,54 +109,64 @@ class RewardClient:
         """Close the connections."""
         self._http.close()
 
-    def score(self, items: Sequence[Item], **options: Any) -> ScoreReply:
-        """Score `items`, in order; `options` are those of `score_request`. Raises RewardError."""
-        request = score_request(items, **options)
-        return _score_reply(request, self._call(_score_call(request)))
+    def score(self, items: Sequence[Item], *, deadline_s: float | None = None, **options: Any) -> ScoreReply:
+        """Score `items`, in order; `options` are those of `score_request`. Raises RewardError.
 
-    def info(self) -> Info:
+        A batch beyond the service's limits is sent in parts. An error's `unscored` names the items without reward.
+        """
+        return self._run(self._asking.score(score_request(items, **options), self._deadline(deadline_s)))
+
+    def info(self, *, deadline_s: float | None = None) -> Info:
         """What the service offers: recipes, models, limits, versions. Raises RewardError."""
-        return _parse(Info, self._call(_INFO))
+        return self._run(self._asking.info(self._deadline(deadline_s)))
 
-    def ready(self) -> None:
+    def ready(self, *, deadline_s: float | None = None) -> None:
         """Return when the service can score; raise RewardError with its cause when it cannot."""
-        self._call(_READY)
+        return self._run(self._asking.ready(self._deadline(deadline_s)))
 
-    def _call(self, call: _Send) -> httpx.Response:
-        conversation = _converse(call, self.url, self._retry)
-        step = next(conversation)
+    def _run(self, conversation: Asked[ResultT]) -> ResultT:
+        outcome: Outcome = None
         try:
             while True:
-                step = conversation.send(self._perform(step))
+                outcome = self._perform(conversation.send(outcome))
         except StopIteration as end:
-            return _response(end)
+            result: ResultT = end.value
+            return result
+        finally:
+            conversation.close()
 
-    def _perform(self, step: _Send | _Wait) -> _Outcome:
-        if isinstance(step, _Wait):
+    def _perform(self, step: Step) -> Outcome:
+        if isinstance(step, Wait):
             time.sleep(step.seconds)
             return None
         try:
-            return self._http.request(step.method, step.path, content=step.body, headers=_JSON)
-        except httpx.TransportError as exc:
-            return exc
+            with self._http.stream(**_request(step)) as response:
+                receipt = _Receipt(response, step.read_timeout_s)
+                for chunk in response.iter_bytes():
+                    receipt.add(chunk)
+                return receipt.answer()
+        except httpx.RequestError as exc:
+            return NoAnswer(exc)
 
 
-class AsyncRewardClient:
+class AsyncRewardClient(_Client):
     """Asynchronous client; arguments and behaviour of `RewardClient`."""
 
     def __init__(
         self,
-        url: str,
+        urls: str | Sequence[str],
         *,
-        timeout_s: float = 180.0,
+        api_key: str | None = None,
+        connect_timeout_s: float = 10.0,
+        read_timeout_s: float = 180.0,
+        deadline_s: float | None = None,
         retry: RetryPolicy | None = None,
+        circuit: CircuitPolicy | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self.url = _address(url)
-        self._retry = retry or RetryPolicy()
-        self._http = httpx.AsyncClient(
-            base_url=self.url, timeout=httpx.Timeout(timeout_s, connect=10.0), transport=transport
-        )
+        terms = Terms(retry or RetryPolicy(), connect_timeout_s, read_timeout_s)
+        super().__init__(urls, api_key, terms, circuit, deadline_s)
+        self._http = httpx.AsyncClient(limits=_LIMITS, transport=transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -247,38 +178,76 @@ class AsyncRewardClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def score(self, items: Sequence[Item], **options: Any) -> ScoreReply:
-        """Score `items`, in order; `options` are those of `score_request`. Raises RewardError."""
-        request = score_request(items, **options)
-        return _score_reply(request, await self._call(_score_call(request)))
+    async def score(self, items: Sequence[Item], *, deadline_s: float | None = None, **options: Any) -> ScoreReply:
+        """Score `items`, in order; `options` are those of `score_request`. Raises RewardError.
 
-    async def info(self) -> Info:
+        A batch beyond the service's limits is sent in parts. An error's `unscored` names the items without reward.
+        """
+        return await self._run(self._asking.score(score_request(items, **options), self._deadline(deadline_s)))
+
+    async def info(self, *, deadline_s: float | None = None) -> Info:
         """What the service offers: recipes, models, limits, versions. Raises RewardError."""
-        return _parse(Info, await self._call(_INFO))
+        return await self._run(self._asking.info(self._deadline(deadline_s)))
 
-    async def ready(self) -> None:
+    async def ready(self, *, deadline_s: float | None = None) -> None:
         """Return when the service can score; raise RewardError with its cause when it cannot."""
-        await self._call(_READY)
+        return await self._run(self._asking.ready(self._deadline(deadline_s)))
 
-    async def _call(self, call: _Send) -> httpx.Response:
-        conversation = _converse(call, self.url, self._retry)
-        step = next(conversation)
+    async def _run(self, conversation: Asked[ResultT]) -> ResultT:
+        outcome: Outcome = None
         try:
             while True:
-                step = conversation.send(await self._perform(step))
+                outcome = await self._perform(conversation.send(outcome))
         except StopIteration as end:
-            return _response(end)
+            result: ResultT = end.value
+            return result
+        finally:
+            conversation.close()
 
-    async def _perform(self, step: _Send | _Wait) -> _Outcome:
-        if isinstance(step, _Wait):
+    async def _perform(self, step: Step) -> Outcome:
+        if isinstance(step, Wait):
             await asyncio.sleep(step.seconds)
             return None
         try:
-            return await self._http.request(step.method, step.path, content=step.body, headers=_JSON)
-        except httpx.TransportError as exc:
-            return exc
+            async with self._http.stream(**_request(step)) as response:
+                receipt = _Receipt(response, step.read_timeout_s)
+                async for chunk in response.aiter_bytes():
+                    receipt.add(chunk)
+                return receipt.answer()
+        except httpx.RequestError as exc:
+            return NoAnswer(exc)
 
 
-def _response(end: StopIteration) -> httpx.Response:
-    response: httpx.Response = end.value
-    return response
+def _request(step: Send) -> dict[str, Any]:
+    """`step` as arguments of httpx."""
+    timeout = httpx.Timeout(step.read_timeout_s, connect=step.connect_timeout_s, pool=step.pool_timeout_s)
+    return {
+        "method": step.method,
+        "url": step.url,
+        "content": step.body,
+        "headers": step.headers,
+        "timeout": timeout,
+    }
+
+
+class _Receipt:
+    """An answer while it comes in, held to its bounds in time and size: httpx bounds only the pauses in it."""
+
+    def __init__(self, response: httpx.Response, limit_s: float) -> None:
+        self._response = response
+        self._limit_s = limit_s
+        self._until_s = time.monotonic() + limit_s
+        self._body = bytearray()
+
+    def add(self, chunk: bytes) -> None:
+        self._body += chunk
+        if len(self._body) > MAX_REPLY_BYTES:
+            raise httpx.DecodingError(f"it is larger than {MAX_REPLY_BYTES} bytes")
+        if time.monotonic() > self._until_s:
+            raise httpx.ReadTimeout(f"the answer was not complete after {self._limit_s:g} s")
+
+    def answer(self) -> Answer:
+        response = self._response
+        return Answer(
+            response.status_code, bytes(self._body), response.reason_phrase, response.headers.get("retry-after")
+        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,10 @@ import httpx
 from pydantic import ValidationError
 
 from reward_client import RewardClient, RewardError
+from reward_client.address import API_KEY_VARIABLE, key_from_environment
 from reward_client.retry import RetryPolicy
 from reward_client.wire import Info, Problem, RecipeInfo
+from reward_trainer import reward_key
 from reward_trainer.config import Config
 from reward_trainer.errors import PreflightError
 from reward_trainer.openrlhf import Hardware
@@ -106,7 +108,17 @@ def problems(config: Config, info: Info, room: Room, hardware: Hardware) -> list
         )
     if config.wandb_project is not None and importlib.util.find_spec("wandb") is None:
         found.append("--wandb needs the package wandb: pip install wandb")
-    return found
+    return found + _key_and_cluster(os.environ)
+
+
+def _key_and_cluster(environ: Mapping[str, str]) -> list[str]:
+    """Only processes that this launch starts get its environment."""
+    if key_from_environment(environ) is None or environ.get("RAY_ADDRESS", "local") == "local":
+        return []
+    return [
+        f"{API_KEY_VARIABLE} is set, and so is RAY_ADDRESS: the workers of a cluster that runs already cannot be "
+        "given the key. Unset RAY_ADDRESS to train on this machine, or let a proxy beside the workers add the key"
+    ]
 
 
 def _split(config: Config, hardware: Hardware) -> list[str]:
@@ -145,10 +157,15 @@ def find_recipe(name: str, info: Info) -> RecipeInfo:
     raise PreflightError(f"the service knows no recipe {name!r}; it knows {known}")
 
 
+def _client(url: str, *, read_timeout_s: float, retry_budget_s: float) -> RewardClient:
+    retry = RetryPolicy(budget_s=retry_budget_s)
+    return RewardClient(url, api_key=key_from_environment(), read_timeout_s=read_timeout_s, retry=retry)
+
+
 def service_info(url: str, *, wait_s: float = 60.0) -> Info:
     """Return what the service offers once it is ready; raise PreflightError with the cause when it is not."""
     try:
-        with RewardClient(url, timeout_s=30, retry=RetryPolicy(budget_s=wait_s)) as client:
+        with _client(url, read_timeout_s=30, retry_budget_s=wait_s) as client:
             client.ready()
             return client.info()
     except RewardError as exc:
@@ -158,7 +175,7 @@ def service_info(url: str, *, wait_s: float = 60.0) -> Info:
 def why_not_ready(url: str) -> str | None:
     """Ask the service once; return None when it is ready, else the cause."""
     try:
-        with RewardClient(url, timeout_s=10, retry=RetryPolicy(budget_s=0)) as client:
+        with _client(url, read_timeout_s=10, retry_budget_s=0) as client:
             client.ready()
     except RewardError as exc:
         return str(exc)
@@ -179,7 +196,7 @@ def trial_reward(
     for prompt, label in zip(rendered_prompts, labels, strict=True):
         body = {"query": [prompt + _TRIAL_RESPONSE], "prompts": [prompt], "labels": [label]}
         try:
-            response = httpx.post(endpoint, json=body, timeout=timeout_s)
+            response = httpx.post(endpoint, json=body, timeout=timeout_s, auth=reward_key.basic_auth())
         except httpx.TransportError as exc:
             return f"{type(exc).__name__}: {exc}"
         if cause := _refusal(response):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from reward_client.address import API_KEY_VARIABLE
 from reward_trainer.errors import ConfigError
 from reward_trainer.policy import EMBEDDED_POLICY
 
@@ -89,13 +90,20 @@ def _allowed(flags: tuple[str, ...]) -> tuple[str, ...]:
     return flags
 
 
+def _keyless(url: str) -> str:
+    """Settings are written down and shown, so no key may be among them."""
+    if "@" in url:
+        raise ValueError(f"holds a user or a key; the key's place is {API_KEY_VARIABLE} in the environment")
+    return url
+
+
 class Config(BaseModel):
     """Every setting of a run; `config.json` in the run directory holds it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    reward_url: str = Field(pattern=r"^https?://[^,\s]+$")
-    """Where the reward service listens, without a path. OpenRLHF splits URLs at commas, so it has none."""
+    reward_url: Annotated[str, AfterValidator(_keyless)] = Field(pattern=r"^https?://[^,\s]+$")
+    """Where the reward service listens, without path and key. OpenRLHF splits URLs at commas, so it has none."""
     run_dir: str
     policy: str = EMBEDDED_POLICY
     """`smollm2-135m-instruct`, a folder, or a Hugging Face id."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reward_client import RewardClient, RewardError
+from reward_client.address import key_from_environment
 from reward_trainer.errors import TrainerError
 from reward_trainer.evidence.draws import DrawSettings, Responder
 from reward_trainer.evidence.evaluation import Evaluation
@@ -49,7 +50,7 @@ def evaluate(options: argparse.Namespace, say: Callable[[str], None]) -> Evaluat
     url = options.reward_url or folder.config.reward_url
     if url is None:
         raise EvaluationError("config.json names no reward_url: give one with --reward-url")
-    with RewardClient(url) as client:
+    with RewardClient(url, api_key=key_from_environment()) as client:
         client.ready()
         info = client.info()
         session = Session(
@@ -126,7 +127,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="prompts answered at once, at most (default: 128)",
     )
-    add("--reward-url", metavar="URL", help="where the reward service listens (default: the run's)")
+    add(
+        "--reward-url",
+        metavar="URL",
+        help="where the reward service listens (default: the run's); its key in GLASSBOX_API_KEY",
+    )
     add(
         "--gold",
         action=argparse.BooleanOptionalAction,

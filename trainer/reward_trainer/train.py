@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from reward_trainer import checkpoints, checks, data, provenance
+from reward_trainer import checkpoints, checks, data, provenance, reward_key
 from reward_trainer.config import Config
 from reward_trainer.cpu import environment as cpu_environment
 from reward_trainer.errors import ConfigError, PreflightError, RewardLostError, RunFailedError
@@ -137,7 +137,7 @@ class _Launch:
     def run(self) -> None:
         plan = self._plan
         arguments = plan.command(resume=self._resume)
-        environment = child_environment(os.environ)
+        environment = reward_key.environment(child_environment(os.environ))
         if not plan.hardware.has_gpu:
             environment = cpu_environment(
                 environment,

@@ -1,7 +1,6 @@
 """What lets the unmodified OpenRLHF train on a machine without a GPU.
 
-    launch ─ environment() ─▶ OpenRLHF's processes, Ray's workers too ─ PYTHONPATH ─▶ hook/sitecustomize.py
-        └─ activate()
+    launch ─ environment() ─▶ OpenRLHF's processes, Ray's workers too ─ inside.py ─▶ activate()
            ├─ imports.py        serves stand-in modules, runs patches at import
            ├─ torch_cuda.py     `torch.cuda` names a CPU
            ├─ deepspeed_cpu.py  DeepSpeed and the parser in fp32, nothing to compile
@@ -16,9 +15,9 @@ Not covered: vLLM itself, CUDA IPC and NCCL, flash attention, packing, sleep mod
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
+
+from reward_trainer import inside
 
 __all__ = ["ROLLOUT_BATCH_VARIABLE", "ROLLOUT_ENGINE", "activate", "environment"]
 
@@ -27,9 +26,6 @@ ROLLOUT_ENGINE = "rollout engine: transformers (CPU), not vLLM"
 
 ROLLOUT_BATCH_VARIABLE = "GLASSBOX_ROLLOUT_BATCH"
 """Tells the rollout engine how many responses a step asks of it."""
-
-_HOOK = Path(__file__).parent / "hook"
-_PACKAGES = Path(__file__).parents[2]
 
 
 def environment(
@@ -43,11 +39,9 @@ def environment(
         n_threads: torch threads per process; Ray would give one.
         rollouts_per_batch: responses that a rollout engine is asked for at a time.
     """
-    path = [str(_HOOK), str(_PACKAGES), *filter(None, base.get("PYTHONPATH", "").split(os.pathsep))]
     kept = {name: value for name, value in base.items() if name != "CUDA_VISIBLE_DEVICES"}  # Ray would count them
     return {
-        **kept,
-        "PYTHONPATH": os.pathsep.join(path),
+        **inside.with_hook(kept, inside.CPU),
         "DS_ACCELERATOR": "cpu",
         "OMP_NUM_THREADS": str(n_threads),
         "OMP_WAIT_POLICY": base.get("OMP_WAIT_POLICY", "passive"),  # spinning threads starve service and workers

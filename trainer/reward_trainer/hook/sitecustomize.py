@@ -1,4 +1,4 @@
-"""Python imports this at start-up wherever its folder leads PYTHONPATH; it makes room for OpenRLHF without a GPU.
+"""Python imports this at start-up wherever its folder leads PYTHONPATH; it prepares OpenRLHF's processes.
 
 A `sitecustomize` that this one hides (the user's, the distribution's) is run as well.
 """
@@ -8,7 +8,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from reward_trainer.cpu import activate
+from reward_trainer.inside import activate
 
 _HERE = str(Path(__file__).parent)
 

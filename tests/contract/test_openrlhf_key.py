@@ -1,0 +1,77 @@
+"""OpenRLHF's own reward client gets rewards from a service that wants a key, and shows the key to nobody."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reward_trainer import reward_key
+
+pytest.importorskip("openrlhf.utils.agent", reason="OpenRLHF is not installed (extra: train)")
+
+ROOT = Path(__file__).parents[2]
+SECRET = "s3cret/with:@%signs"  # noqa: S105 (opens nothing)
+EXECUTE = """
+import json, os, sys
+from tests.contract.test_openrlhf_reward_client import execute
+print(json.dumps({"reward": execute([sys.argv[1]])["reward"], "vllm": "vllm" in sys.modules}))
+"""
+
+
+@pytest.fixture
+def keyed() -> Iterator[str]:
+    """A service that wants SECRET as the password of HTTP Basic; its URL."""
+    wanted = "Basic " + base64.b64encode(f"key:{SECRET}".encode()).decode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            allowed = self.headers.get_all("authorization") == [wanted] and self.path == "/get_reward?recipe=li"
+            body = json.dumps({"rewards": [0.5], "scores": [0.5], "extra_logs": {}}).encode()
+            self.send_response(200 if allowed else 401)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/get_reward?recipe=li"
+    server.shutdown()
+    server.server_close()
+
+
+def execute(url: str, key: str) -> subprocess.CompletedProcess[str]:
+    """One rollout in a process with the environment that the launcher gives to OpenRLHF on GPUs."""
+    env = reward_key.environment({**os.environ, "GLASSBOX_API_KEY": key})
+    command = [sys.executable, "-c", EXECUTE, url]
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_key_reaches_the_service_though_the_url_has_none(keyed: str) -> None:
+    done = execute(keyed, SECRET)
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == {"reward": [0.5], "vllm": False}
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_a_wrong_key_is_no_reward_and_openrlhfs_log_says_why_without_showing_it(keyed: str) -> None:
+    done = execute(keyed, "s3cret-but-wrong")
+
+    assert json.loads(done.stdout.splitlines()[-1])["reward"] is None
+    assert "401" in done.stdout + done.stderr
+    assert "s3cret" not in done.stdout + done.stderr

@@ -1,0 +1,141 @@
+"""The API key: it reaches the service, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import traceback
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reward_client import RetryPolicy, RewardClient, RewardError, RewardRejectedError, Unscored
+from reward_client.address import Address, ApiKey, addresses, key_from_environment
+from reward_client.cli import main
+from reward_client.wire import Problem
+
+SECRET = "s3cret/with:@#?%signs"  # noqa: S105 (opens nothing)
+QUOTED = "s3cret%2Fwith%3A%40%23%3F%25signs"
+
+
+@pytest.mark.parametrize(
+    ("url", "api_key"),
+    [("http://host:1", SECRET), (f"http://key:{QUOTED}@host:1/", None), (f"http://key:{QUOTED}@host:1", "other")],
+)
+def test_the_key_is_sent_as_a_bearer_token_and_the_url_goes_without(url: str, api_key: str | None) -> None:
+    seen: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={})
+
+    with RewardClient(url, api_key=api_key, transport=httpx.MockTransport(handle)) as client:
+        client.ready()
+        assert client.urls == ("http://host:1",)
+
+    assert seen[0].headers.get_list("authorization") == [f"Bearer {SECRET}"]
+    assert str(seen[0].url) == "http://host:1/readyz"
+
+
+def test_without_a_key_none_is_sent() -> None:
+    def handle(request: httpx.Request) -> httpx.Response:
+        assert "authorization" not in request.headers
+        return httpx.Response(200, json={})
+
+    with RewardClient("http://host", transport=httpx.MockTransport(handle)) as client:
+        client.ready()
+
+
+def test_each_replica_gets_its_own_key() -> None:
+    first, second = addresses(["http://key:one@a", "http://b"], "two")
+
+    assert (first.headers(), second.headers()) == (
+        {"authorization": "Bearer one"},
+        {"authorization": "Bearer two"},
+    )
+
+
+@given(secret=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
+def test_a_key_survives_the_url_that_clients_like_openrlhfs_need(secret: str) -> None:
+    address = Address("http://host:1/r/x/get_reward?recipe=rer", ApiKey(secret))
+
+    read = Address.parse(address.with_key())
+
+    assert read == address
+
+
+@pytest.mark.parametrize("failure", [httpx.ConnectError("refused"), 401, 404, 500, 503])
+def test_nothing_that_is_shown_shows_the_key(failure: int | Exception, caplog: pytest.LogCaptureFixture) -> None:
+    def handle(request: httpx.Request) -> httpx.Response:
+        if isinstance(failure, Exception):
+            raise failure
+        return httpx.Response(failure)
+
+    caplog.set_level(logging.DEBUG)
+    client = RewardClient(
+        f"http://key:{QUOTED}@host:1", retry=RetryPolicy(budget_s=0.0), transport=httpx.MockTransport(handle)
+    )
+    for _ in range(4):
+        with pytest.raises(RewardError) as caught:
+            client.ready()
+        shown = [repr(client), *traceback.format_exception(caught.value), repr(caught.value), caplog.text]
+        assert not any("s3cret" in text for text in shown)
+    assert "s3cret" not in repr(addresses("http://host", SECRET))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "key:s3cret@host:1",
+        "ftp://key:s3cret@host",
+        "http://key:s3cret@host:port",
+        "http://s3cret@host",
+        "http://key:s3cret%20x@host",
+        "http://key:s3cr%E9t@host",
+    ],
+)
+def test_an_address_that_is_refused_is_shown_without_its_key(url: str) -> None:
+    with pytest.raises(RewardError) as caught:
+        RewardClient(url)
+
+    assert not any("s3cr" in text for text in traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("key", ["", "two words", "line\nbreak", "schlüssel"])
+def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str) -> None:
+    with pytest.raises(RewardError, match="API key") as caught:
+        RewardClient("http://host", api_key=key)
+
+    assert not key or key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "key"), [({}, None), ({"GLASSBOX_API_KEY": "  "}, None), ({"GLASSBOX_API_KEY": "k\n"}, "k")]
+)
+def test_the_environment_may_hold_the_key(environ: dict[str, str], key: str | None) -> None:
+    assert key_from_environment(environ) == key
+
+
+def test_the_command_line_takes_the_key_from_the_environment_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLASSBOX_API_KEY", "s3cret two words")
+
+    with pytest.raises(SystemExit, match="API key") as caught:
+        main(["score", "in.jsonl", "out.jsonl"])
+
+    assert "s3cret" not in str(caught.value) + str(capsys.readouterr())
+
+
+def test_errors_can_cross_a_process_boundary() -> None:
+    """A pool of workers hands exceptions over pickled."""
+    with pytest.raises(RewardError) as caught:
+        RewardClient("nowhere")
+
+    refused = RewardRejectedError(Problem(title="t", status=422, detail="d"))
+    refused.unscored = (Unscored(3, "x"),)
+    for error in (caught.value, refused):
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+        assert (type(copy), str(copy), copy.unscored) == (type(error), str(error), error.unscored)

@@ -1,0 +1,237 @@
+"""The client on real sockets: servers that hang, break off, drip, and count who connects."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from reward_client import AsyncRewardClient, Item, RetryPolicy, RewardClient, RewardUnavailableError, ScoreReply
+from reward_client.client import MAX_CONNECTIONS
+
+ITEMS = [Item(prompt="p", response="r")]
+NEVER = RetryPolicy(budget_s=0.0)
+QUICK = RetryPolicy(budget_s=30.0, first_delay_s=0.01, max_delay_s=0.02)
+BODY = json.dumps(
+    {
+        "rewards": [0.5],
+        "results": [{"reward": 0.5}],
+        "recipe": {"name": "rer", "hash": "x"},
+        "models": {"relevance": "m", "gold": None},
+        "timing_ms": {"queue": 0.0, "encode": 0.0, "gold": None, "total": 0.0},
+    }
+).encode()
+WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
+
+
+@dataclass
+class Served:
+    """A server, and what it saw."""
+
+    url: str
+    connections: int = 0
+    keys: list[str] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+    """Set when the test is done: whatever hangs may end."""
+
+
+Behaviour = Callable[[Served, BaseHTTPRequestHandler, int], None]
+"""Answers a request; the number counts requests from 1."""
+
+
+@contextmanager
+def serving(behave: Behaviour) -> Iterator[Served]:
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            with lock:
+                served.connections += 1
+            super().setup()
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            with lock:
+                served.keys.append(self.headers["idempotency-key"])
+                number = len(served.keys)
+            behave(served, self, number)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+        def handle_error(self, *_: Any) -> None:
+            """Callers that leave are what is tested."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    served = Served(f"http://127.0.0.1:{server.server_address[1]}")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield served
+    finally:
+        served.over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def answer(_: Served, handler: BaseHTTPRequestHandler, __: int) -> None:
+    handler.wfile.write(WHOLE)
+
+
+def hang(served: Served, _: BaseHTTPRequestHandler, __: int) -> None:
+    served.over.wait(30)
+
+
+def drip(served: Served, handler: BaseHTTPRequestHandler, _: int) -> None:
+    """A byte now and then: no pause is long, the whole never ends."""
+    handler.wfile.write(WHOLE[: WHOLE.index(b"{")])
+    for byte in BODY * 100:
+        if served.over.wait(0.02):
+            return
+        handler.wfile.write(bytes([byte]))
+
+
+def half_then_whole(_: Served, handler: BaseHTTPRequestHandler, number: int) -> None:
+    handler.wfile.write(WHOLE if number == 3 else WHOLE[: -len(BODY) // 2])
+    handler.close_connection = True
+
+
+def score(urls: str | list[str], **how: Any) -> ScoreReply:
+    with RewardClient(urls, **how) as client:
+        return client.score(ITEMS)
+
+
+def score_async(urls: str | list[str], **how: Any) -> ScoreReply:
+    async def ask() -> ScoreReply:
+        async with AsyncRewardClient(urls, **how) as client:
+            return await client.score(ITEMS)
+
+    return asyncio.run(ask())
+
+
+BOTH = pytest.mark.parametrize("ask", [score, score_async])
+Ask = Callable[..., ScoreReply]
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    started_s = time.monotonic()
+    yield
+    assert time.monotonic() - started_s < seconds
+
+
+def test_connections_are_used_again() -> None:
+    with serving(answer) as served, RewardClient(served.url) as client:
+        for _ in range(20):
+            client.score(ITEMS)
+
+    assert (served.connections, len(served.keys)) == (1, 20)
+
+
+def test_many_calls_at_once_share_a_bounded_number_of_connections() -> None:
+    async def ask(url: str) -> list[ScoreReply]:
+        async with AsyncRewardClient(url, retry=NEVER) as client:
+            return await asyncio.gather(*(client.score(ITEMS) for _ in range(3 * MAX_CONNECTIONS)))
+
+    with serving(answer) as served:
+        replies = asyncio.run(ask(served.url))
+
+    assert [reply.rewards for reply in replies] == [[0.5]] * (3 * MAX_CONNECTIONS)
+    assert served.connections <= MAX_CONNECTIONS
+
+
+def test_threads_may_share_a_client() -> None:
+    rewards: list[float | None] = []
+    with serving(answer) as served, RewardClient(served.url) as client:
+        threads = [threading.Thread(target=lambda: rewards.extend(client.score(ITEMS).rewards)) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert rewards == [0.5] * 16
+    assert len(set(served.keys)) == 16
+
+
+@BOTH
+def test_a_server_that_hangs_is_given_up_at_the_read_timeout(ask: Ask) -> None:
+    with (
+        serving(hang) as served,
+        within(5.0),
+        pytest.raises(RewardUnavailableError, match="ReadTimeout"),
+    ):
+        ask(served.url, read_timeout_s=0.2, retry=NEVER)
+
+
+@BOTH
+def test_a_deadline_ends_a_call_whatever_the_other_bounds_allow(ask: Ask) -> None:
+    with serving(hang) as served, within(5.0), pytest.raises(RewardUnavailableError, match=r"deadline of 0\.3 s"):
+        ask(served.url, deadline_s=0.3)
+
+
+@BOTH
+def test_an_answer_that_drips_is_held_to_the_same_time(ask: Ask) -> None:
+    with serving(drip) as served, within(5.0), pytest.raises(RewardUnavailableError, match="not complete after"):
+        ask(served.url, read_timeout_s=0.3, retry=NEVER)
+
+
+@BOTH
+def test_a_half_sent_answer_is_asked_for_again_with_the_same_key(ask: Ask) -> None:
+    with serving(half_then_whole) as served:
+        assert ask(served.url, retry=QUICK).rewards == [0.5]
+
+    assert len(served.keys) == 3
+    assert len(set(served.keys)) == 1
+
+
+@BOTH
+def test_a_half_sent_answer_is_never_a_reward(ask: Ask) -> None:
+    with serving(half_then_whole) as served, pytest.raises(RewardUnavailableError, match="peer closed connection"):
+        ask(served.url, retry=NEVER)
+
+
+@BOTH
+def test_a_replica_that_hangs_costs_its_timeout_and_no_reward(ask: Ask) -> None:
+    with serving(hang) as hanging, serving(answer) as well, within(5.0):
+        assert ask([hanging.url, well.url], read_timeout_s=0.2).rewards == [0.5]
+
+    assert hanging.keys == well.keys
+
+
+@BOTH
+def test_a_port_that_nobody_listens_on_is_an_error_with_its_address(ask: Ask) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+
+    with pytest.raises(RewardUnavailableError, match=rf"127\.0\.0\.1:{port}/score.*refused|attempts failed"):
+        ask(f"http://127.0.0.1:{port}", retry=NEVER)
+
+
+def test_a_cancelled_call_leaves_its_client_usable() -> None:
+    def first_hangs(served: Served, handler: BaseHTTPRequestHandler, number: int) -> None:
+        (hang if number == 1 else answer)(served, handler, number)
+
+    async def ask(url: str) -> ScoreReply:
+        async with AsyncRewardClient(url) as client:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.score(ITEMS), 0.2)
+            return await client.score(ITEMS)
+
+    with serving(first_hangs) as served:
+        assert asyncio.run(ask(served.url)).rewards == [0.5]
