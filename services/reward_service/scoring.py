@@ -187,7 +187,8 @@ def _refuse_failed_items(job: Job, results: Sequence[ItemResult]) -> None:
         if r.error is not None
     ]
     if errors:
-        raise ModelError(f"{len(errors)} of {len(results)} items have no finite reward", errors)
+        first = f"{errors[0].field}: {errors[0].message}"
+        raise ModelError(f"{len(errors)} of {len(results)} items have no reward; the first: {first}", errors)
 
 
 def _prepare_all(job: Job, models: _Models) -> _Prepared:

@@ -67,7 +67,7 @@ def free_port() -> int:
 @contextmanager
 def service(port: int, gold: str = "none") -> Iterator[str]:
     """Run the reward service as a user would; yield its URL once it is ready."""
-    command = [sys.executable, "-m", "reward_service", "--port", str(port), "--gold", gold, "--torch-threads", "1"]
+    command = [sys.executable, "-m", "reward_service", "--port", str(port), "--gold", gold, "--threads", "1"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}"
         try:

@@ -12,6 +12,7 @@ from reward_client.wire import ChatMessage
 from reward_service.models.base import Exchange
 from reward_service.models.load_gold import load_gold
 from tests.gold_models import save_bert, save_chat_model
+from tests.judging import scores
 
 pytestmark = [
     pytest.mark.gpu,
@@ -40,20 +41,20 @@ def test_a_chat_models_score_is_plain_transformers_on_cuda(tmp_path: Path) -> No
     gold = load_gold(str(folder))
 
     assert gold.device.startswith("cuda")
-    assert [gold.score([e])[0] for e in EXCHANGES] == pytest.approx(expected, abs=1e-6)
+    assert [scores(gold, [e])[0] for e in EXCHANGES] == pytest.approx(expected, abs=1e-6)
     # bfloat16 keeps 8 bits: sums over differently padded rows differ in the last of them
-    assert gold.score(EXCHANGES) == pytest.approx(expected, rel=0.05, abs=0.05)
+    assert scores(gold, EXCHANGES) == pytest.approx(expected, rel=0.05, abs=0.05)
 
 
 def test_a_pair_models_score_on_cuda_is_the_one_on_a_cpu(tmp_path: Path) -> None:
     folder = save_bert(tmp_path, head=True, words=WORDS, text_pair=True)
 
-    on_cpu = load_gold(str(folder), "cpu").score(EXCHANGES)
+    on_cpu = scores(load_gold(str(folder), "cpu"), EXCHANGES)
 
-    assert load_gold(str(folder), "cuda").score(EXCHANGES) == pytest.approx(on_cpu, rel=0.05, abs=0.05)
+    assert scores(load_gold(str(folder), "cuda"), EXCHANGES) == pytest.approx(on_cpu, rel=0.05, abs=0.05)
 
 
 def test_demo_gold_is_float32_on_cuda_too() -> None:
-    on_cpu = load_gold("demo-gold", "cpu").score(EXCHANGES)
+    on_cpu = scores(load_gold("demo-gold", "cpu"), EXCHANGES)
 
-    assert load_gold("demo-gold", "cuda").score(EXCHANGES) == pytest.approx(on_cpu, abs=1e-3)
+    assert scores(load_gold("demo-gold", "cuda"), EXCHANGES) == pytest.approx(on_cpu, abs=1e-3)

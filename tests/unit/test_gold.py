@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,14 +14,12 @@ from reward_client.wire import ChatMessage
 from reward_service.models.base import Exchange
 from reward_service.models.gold import (
     HfGoldModel,
-    NonFiniteScoreError,
-    UnreadableExchangeError,
-    length_batches,
     shared_base_notice,
 )
 from reward_service.models.gold_text import ChatText, PairLengths, PairText, pair_prompt
 from reward_service.models.load_gold import load_gold
 from tests.gold_models import PAIR_LENGTHS, save_bert, save_chat_model
+from tests.judging import scores
 
 WORDS = "why is the sky blue because of air it scatters light more than red"
 
@@ -76,8 +75,8 @@ def test_a_chat_models_score_is_plain_transformers_alone_and_batched(
 
     expected = [plain_chat_score(folder, e) for e in EXCHANGES]
     assert len({round(score, 3) for score in expected}) == len(expected)
-    assert gold.score(EXCHANGES) == pytest.approx(expected, abs=1e-5)
-    assert [gold.score([e])[0] for e in EXCHANGES] == pytest.approx(expected, abs=1e-5)
+    assert scores(gold, EXCHANGES) == pytest.approx(expected, abs=1e-5)
+    assert [scores(gold, [e])[0] for e in EXCHANGES] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_pair_models_score_is_plain_transformers_when_nothing_is_cut(pair_folder: Path) -> None:
@@ -90,13 +89,13 @@ def test_a_pair_models_score_is_plain_transformers_when_nothing_is_cut(pair_fold
             for e in short
         ]
 
-    assert load_gold(str(pair_folder), "cpu").score(short) == pytest.approx(expected, abs=1e-5)
+    assert scores(load_gold(str(pair_folder), "cpu"), short) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_long_conversation_loses_its_start_and_keeps_the_responses_end(chat_folder: Path) -> None:
     long = exchange("why " * 50, "because of air")
 
-    score = load_gold(str(chat_folder), "cpu", max_tokens=40).score([long])
+    score = scores(load_gold(str(chat_folder), "cpu", max_tokens=40), [long])
 
     assert score == pytest.approx([plain_chat_score(chat_folder, long, max_tokens=40)], abs=1e-5)
 
@@ -132,26 +131,23 @@ def test_a_single_user_turn_is_its_own_text_whatever_the_system_prompt() -> None
     assert pair_prompt(Exchange(turns(("system", "Be kind."), ("user", "Hi")), "x")) == "Hi"
 
 
-def test_every_conversation_that_the_template_refuses_is_named(chat_folder: Path) -> None:
+def test_a_conversation_that_the_template_refuses_is_refused_with_its_reason(chat_folder: Path) -> None:
     tool = Exchange(turns(("user", "Hi"), ("tool", "42")), "ok")
 
-    with pytest.raises(UnreadableExchangeError, match="no tools here") as raised:
-        load_gold(str(chat_folder), "cpu").score([EXCHANGES[0], tool, EXCHANGES[1], tool])
-
-    assert sorted(raised.value.reasons) == [1, 3]
+    with pytest.raises(ValueError, match="no tools here"):
+        load_gold(str(chat_folder), "cpu").read(tool)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_score_that_is_no_number_is_an_error_that_names_its_exchange(
+def test_a_score_that_is_no_number_is_not_made_one(
     pair_folder: Path, bad: float, spoil: Callable[[HfGoldModel, str, float], None]
 ) -> None:
     gold = load_gold(str(pair_folder), "cpu")
     spoil(gold, "is", bad)
 
-    with pytest.raises(NonFiniteScoreError) as raised:
-        gold.score(EXCHANGES)
+    finite = [math.isfinite(score) for score in scores(gold, EXCHANGES)]
 
-    assert list(raised.value.reasons) == [0, 2, 3]
+    assert [i for i, good in enumerate(finite) if not good] == [0, 2, 3]
 
 
 @pytest.fixture
@@ -164,16 +160,6 @@ def spoil() -> Callable[[HfGoldModel, str, float], None]:
             gold._model.bert.embeddings.word_embeddings.weight[row] = value
 
     return spoil_word
-
-
-def test_nothing_to_score_is_no_scores(pair_folder: Path) -> None:
-    assert load_gold(str(pair_folder), "cpu").score([]) == []
-
-
-def test_a_batch_is_within_its_padded_tokens_unless_one_row_is_not() -> None:
-    batches = list(length_batches([3, 10, 4, 25, 4], 12))
-
-    assert batches == [[3], [1], [2, 4, 0]]
 
 
 def test_a_gold_model_on_the_encoders_own_base_says_so(pair_folder: Path) -> None:

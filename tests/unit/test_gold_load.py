@@ -14,6 +14,7 @@ from reward_service.errors import ConfigurationError
 from reward_service.models.base import Exchange
 from reward_service.models.load_gold import GoldLoadError, load_gold
 from tests.gold_models import edit_json, save_bert, save_chat_model
+from tests.judging import scores
 
 DEMO = Path(__file__).parents[2] / "services/reward_service/models/demo_gold"
 ASKED = Exchange(
@@ -36,9 +37,9 @@ def test_demo_gold_scores_a_batch_as_it_scores_alone() -> None:
     longer = Exchange(ASKED.messages, ASKED.response * 30)
     empty = Exchange(ASKED.messages, "")
 
-    alone = [gold.score([e])[0] for e in (ASKED, longer, empty)]
+    alone = [scores(gold, [e])[0] for e in (ASKED, longer, empty)]
 
-    assert gold.score([ASKED, longer, empty]) == pytest.approx(alone, abs=1e-4)
+    assert scores(gold, [ASKED, longer, empty]) == pytest.approx(alone, abs=1e-4)
     assert len(set(alone)) == 3
 
 

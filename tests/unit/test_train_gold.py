@@ -21,6 +21,7 @@ from reward_trainer.goldfit.quality import quality
 from reward_trainer.goldfit.text import PairLengths, encode_pairs, to_tensors
 from reward_trainer.train_gold import main
 from tests.gold_models import save_bert
+from tests.judging import scores
 
 TOPICS = "sky sea tree stone bird fish cloud river hill road"
 WORDS = f"tell me about {TOPICS} kind rude word"
@@ -67,7 +68,7 @@ def test_fitting_separates_the_chosen_from_the_rejected(fitted: Path) -> None:
     pairs = synthetic_pairs(40, 3)
 
     chosen, rejected = (
-        gold.score([Exchange((ChatMessage(role="user", content=p.prompt),), getattr(p, side)) for p in pairs])
+        scores(gold, [Exchange((ChatMessage(role="user", content=p.prompt),), getattr(p, side)) for p in pairs])
         for side in ("chosen", "rejected")
     )
 
@@ -87,8 +88,13 @@ def test_the_service_gives_the_scores_that_the_trainer_has(base: Path, tmp_path:
     rows = [row for pair in encode_pairs(loaded.tokenizer, pairs, lengths) for row in pair]
 
     gold = load_gold(str(tmp_path), "cpu")
-    served = gold.score(
-        [Exchange((ChatMessage(role="user", content=p.prompt),), r) for p in pairs for r in (p.chosen, p.rejected)]
+    served = scores(
+        gold,
+        [
+            Exchange((ChatMessage(role="user", content=p.prompt),), r)
+            for p in pairs
+            for r in (p.chosen, p.rejected)
+        ],
     )
 
     assert served == pytest.approx(net.score(to_tensors(rows, torch.device("cpu"))).tolist(), abs=1e-5)

@@ -1,0 +1,14 @@
+"""Gold scores of exchanges, as the service comes by them: read, then judged in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reward_service.models.base import Exchange, GoldModel
+
+__all__ = ["scores"]
+
+
+def scores(gold: GoldModel, exchanges: Sequence[Exchange]) -> list[float]:
+    """One forward pass over `exchanges`."""
+    return gold.judge([gold.read(exchange) for exchange in exchanges])
