@@ -231,10 +231,11 @@ def test_what_the_url_asks_for_is_part_of_the_request(service: TestClient) -> No
 
 def test_a_failure_is_not_kept(service: TestClient, encoder: LetterEncoder) -> None:
     for _ in range(2):
+        encoder.calls.clear()
         failed = service.post("/score", json={"items": [item("BOOM")]}, headers={"idempotency-key": "k"})
-        assert failed.status_code == 500
 
-    assert sum(call.count("BOOM") for call in encoder.calls) == 2
+        assert failed.status_code == 500
+        assert any("BOOM" in call for call in encoder.calls)
 
 
 @pytest.mark.parametrize("key", ["", "two words", "x" * 256, "\u00e9"])
@@ -245,10 +246,10 @@ def test_a_key_that_is_none_is_named(service: TestClient, key: str) -> None:
     assert refused.json()["errors"][0]["field"] == "Idempotency-Key"
 
 
-@pytest.mark.parametrize("bound", [{"idempotency_entries": 2}, {"idempotency_bytes": 1_200}])
+@pytest.mark.parametrize("bound", [{"idempotency_entries": 2}, {"idempotency_bytes": 1_400}])
 def test_kept_replies_are_bounded_and_the_oldest_go_first(bound: dict[str, int]) -> None:
     encoder = LetterEncoder()
-    with serving(Settings(**bound), encoder) as url:
+    with serving(Settings(cache_bytes=0, **bound), encoder) as url:
         for key in ("a", "b", "c", "c", "a"):
             body = {"items": [item(f"text {key}")]}
             assert httpx.post(f"{url}/score", json=body, headers={"idempotency-key": key}).status_code == 200

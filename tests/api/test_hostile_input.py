@@ -14,7 +14,7 @@ import pytest
 from reward_service.settings import Settings
 from tests.live import item, metric, posted, serving
 
-SOON_S = 1.0
+SOON_S = 3.0
 
 
 @pytest.fixture(scope="module")

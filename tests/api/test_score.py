@@ -230,7 +230,7 @@ def test_report_gives_bad_items_null_and_a_reason_and_the_others_their_rewards(s
     assert [reward is None for reward in reply["rewards"]] == [False, True, True, False]
     assert reply["results"][1]["id"] == "no type"
     assert reply["results"][1]["error"]["field"] == "query_type"
-    assert "score nan" in reply["results"][2]["error"]["message"]
+    assert "no score" in reply["results"][2]["error"]["message"]
     assert reply["rewards"][0] == reply["rewards"][3]
 
 
@@ -240,8 +240,8 @@ def test_gold_that_fails_on_some_items_in_several_ways_costs_the_others_nothing(
     reply = post(service, *items, recipe="gold", on_item_error="report")
 
     assert reply["rewards"] == [None, 0.1, None, 0.1, None]
-    assert "score nan" in reply["results"][0]["error"]["message"]
-    assert "cannot be read" in reply["results"][4]["error"]["message"]
+    assert "no score" in reply["results"][0]["error"]["message"]
+    assert "cannot read" in reply["results"][4]["error"]["message"]
 
 
 def test_a_blank_reference_is_none(service: TestClient) -> None:
