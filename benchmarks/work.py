@@ -1,40 +1,68 @@
-"""The work that benchmarks do: prompts of our own, responses of real lengths, built the same way every time."""
+"""The work that benchmarks do, the same every time: real prompts and responses of real lengths.
+
+Texts come from a folder of public data where the checkout has one beside it (see `DATA`), else from the prompts
+and references that ship with the trainer.
+"""
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 from reward_client import Item
 from reward_client.wire import ChatMessage
-from reward_service.whitebox.text import (  # the texts that the encoder is given
-    DEFAULT_STOP_STRINGS,
-    clean_response,
-    prompt_text,
-)
+from reward_service.whitebox.text import prompt_text
 from reward_trainer.prompts import load_embedded
 
-N_PROMPTS, N_RESPONSES = 32, 8
-LENGTHS = (12, 25, 40, 60, 80, 110, 150, 220)
-"""Words of the eight responses to each prompt: about what a policy at 16 to 300 new tokens writes."""
+__all__ = ["SOURCE", "groups", "of_tokens", "pairs", "unique_texts"]
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "alpacafarm_val.json"
+"""2,000 prompts with answers of 1 to 400 words."""
+
+SOURCE = "alpacafarm_val.json" if DATA.is_file() else "prompts and references of the trainer"
 
 
-def make_items(seed: int = 7) -> list[Item]:
-    """32 prompts × 8 responses; responses are made of sentences of the references, shuffled."""
+def _texts() -> tuple[list[str], list[str]]:
+    """Prompts and responses."""
+    if DATA.is_file():
+        rows = json.loads(DATA.read_text(encoding="utf-8"))
+        return [row["input"] for row in rows], [row["output"] for row in rows if row["output"].strip()]
+    embedded = load_embedded("train")
+    return [row.prompt for row in embedded], [row.reference for row in embedded if row.reference]
+
+
+def groups(n_prompts: int, n_responses: int, seed: int = 7) -> list[Item]:
+    """`n_prompts` × `n_responses` items, as a policy that samples several answers to a prompt sends them.
+
+    The responses to one prompt are answers to other prompts: what they cost does not depend on what they say.
+    """
     draw = random.Random(seed)
-    rows = load_embedded("train")
-    words = " ".join(row.reference for row in rows if row.reference).split()
+    prompts, responses = _texts()
+    chosen = draw.sample(prompts, n_prompts) if n_prompts <= len(prompts) else draw.choices(prompts, k=n_prompts)
+    fresh = iter(draw.sample(responses, len(responses)) * (1 + n_prompts * n_responses // len(responses)))
+    return [
+        Item(prompt=prompt, response=f"{next(fresh)} ({seed})") for prompt in chosen for _ in range(n_responses)
+    ]
+
+
+def of_tokens(n_items: int, n_tokens: int) -> list[Item]:
+    """Items whose responses have about `n_tokens` tokens, all different."""
+    draw = random.Random(n_tokens)
+    words = " ".join(_texts()[1]).split()
+    n_words = max(1, n_tokens * 3 // 4)
     items = []
-    for row in rows[:N_PROMPTS]:
-        for length in LENGTHS:
-            start = draw.randrange(len(words) - length)
-            items.append(Item(prompt=row.prompt, response=" ".join(words[start : start + length])))
+    for i in range(n_items):
+        start = draw.randrange(len(words) - n_words)
+        items.append(Item(prompt=f"Question {i}?", response=" ".join(words[start : start + n_words])))
     return items
 
 
+def pairs(items: list[Item]) -> list[tuple[str, str]]:
+    """What the encoder reads for each item, in the recipe `rer-reference`: prompt text and whole response."""
+    return [(prompt_text([ChatMessage(role="user", content=str(i.prompt))]), i.response) for i in items]
+
+
 def unique_texts(items: list[Item]) -> list[str]:
-    """What the encoder reads for `items`, each text once."""
-    texts = {prompt_text([ChatMessage(role="user", content=str(item.prompt))]) for item in items}
-    return [*texts, *{clean_response(item.response, DEFAULT_STOP_STRINGS) for item in items}]
-
-
-ITEMS = make_items()
+    """The same, each text once."""
+    return list(dict.fromkeys(text for pair in pairs(items) for text in pair))

@@ -1,0 +1,66 @@
+"""What the service is compared with, each computing the same numbers in somebody else's way, in this process.
+
+reference_way  the published code of the paper: batches of 4 in the caller's order, every prompt encoded again for
+               each of its responses, all dot products of a batch for the sake of its diagonal
+bare_encoder   sentence-transformers' own `encode`, unique texts, its sorting by length, its best batch size here
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+from benchmarks.work import pairs, unique_texts
+from reward_client import Item
+
+__all__ = ["BareEncoder", "ReferenceWay"]
+
+REFERENCE_BATCH = 4
+BARE_BATCH_SIZES = (8, 16, 32, 64)
+
+
+def _pipeline(path: str) -> tuple[Transformer, SentenceTransformer]:
+    body = Transformer(path, max_seq_length=512, processor_kwargs={"truncation_side": "left"})
+    pooling = Pooling(body.get_embedding_dimension(), pooling_mode="mean")
+    return body, SentenceTransformer(modules=[body, pooling], device="cpu").eval()
+
+
+class ReferenceWay:
+    """Dot products of (prompt, response) pairs, computed as the paper's code does."""
+
+    def __init__(self, path: str) -> None:
+        self._body, self._model = _pipeline(path)
+
+    @torch.inference_mode()
+    def __call__(self, items: list[Item]) -> NDArray[np.float64]:
+        """One dot product for each item."""
+        todo, relevance = pairs(items), []
+        for start in range(0, len(todo), REFERENCE_BATCH):
+            batch = todo[start : start + REFERENCE_BATCH]
+            prompts, responses = (self._embed([pair[side] for pair in batch]) for side in (0, 1))
+            relevance += torch.diagonal(prompts @ responses.T).tolist()
+        return np.array(relevance)
+
+    def _embed(self, texts: list[str]) -> torch.Tensor:
+        inputs = self._body.tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
+        features = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
+        for module in self._model:
+            features = module(features)
+        return features["sentence_embedding"]
+
+
+class BareEncoder:
+    """sentence-transformers on the unique texts, nothing else."""
+
+    def __init__(self, path: str) -> None:
+        _, self._model = _pipeline(path)
+        self.batch_size = BARE_BATCH_SIZES[0]
+
+    def __call__(self, items: list[Item]) -> object:
+        """Vectors of the unique texts of `items`."""
+        return self._model.encode(
+            unique_texts(items), batch_size=self.batch_size, normalize_embeddings=False, show_progress_bar=False
+        )
