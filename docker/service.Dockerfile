@@ -16,9 +16,12 @@ ARG TORCH_INDEX_URL=
 WORKDIR /build
 COPY --from=lock /lock/torch.txt /lock/service.txt /lock/constraints.txt ./
 # torch by itself and first: resolved together with the rest, pip may prefer another build of several gigabytes.
+# Its headers, its own tests and protoc, 190 MB, are for building and testing it.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /opt/glassbox \
-    && pip --python /opt/glassbox/bin/python install -r torch.txt ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"}
+    && pip --python /opt/glassbox/bin/python install -r torch.txt ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} \
+    && rm -rf /opt/glassbox/lib/python3.*/site-packages/torch/test /opt/glassbox/lib/python3.*/site-packages/torch/include \
+    && find /opt/glassbox/lib/python3.*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/glassbox/bin/python install -r service.txt -c constraints.txt
 COPY pyproject.toml LICENSE NOTICE README.md ./
