@@ -167,12 +167,12 @@ def _query(stack: Stack, expression: str, at_least: float, timeout_s: float = 60
 
 def restarts(stack: Stack) -> str:
     """A restart under load: nobody loses a reward."""
-    return _under_load(stack, lambda: stack.compose("restart", "service", timeout=UP_S))
+    return _under_load(stack, lambda _: stack.compose("restart", "service", timeout=UP_S))
 
 
 def killed(stack: Stack) -> str:
     """The only replica dies under load: nobody loses a reward."""
-    return _under_load(stack, lambda: kill(stack.containers("service")[0]))
+    return _under_load(stack, kill)
 
 
 def kill(container: str) -> None:
@@ -186,11 +186,31 @@ def kill(container: str) -> None:
     run("docker", "exec", container, "python", "-c", code)
 
 
-def _under_load(stack: Stack, disturb: Callable[[], object]) -> str:
+def _state(container: str) -> tuple[str, str]:
+    """When it was started, and its health."""
+    started, health = run(
+        "docker", "inspect", "-f", "{{.State.StartedAt}} {{.State.Health.Status}}", container
+    ).split()
+    return started, health
+
+
+def _wait_until_back(container: str, before: str) -> None:
+    deadline = time.monotonic() + UP_S
+    while True:
+        started, health = _state(container)
+        if started != before and health == "healthy":
+            return
+        require(time.monotonic() < deadline, f"{container[:12]} is not back after {UP_S} s: {health}")
+        time.sleep(0.5)
+
+
+def _under_load(stack: Stack, disturb: Callable[[str], object]) -> str:
+    container = stack.containers("service")[0]
     with Load(stack.url, stack.key) as load:
         load.wait_for(20)
-        disturb()
-        up(stack)
+        before = _state(container)[0]
+        disturb(container)
+        _wait_until_back(container, before)
         load.wait_for(40)
     require(not load.lost, f"{load.summary()}; the first: {load.lost[:3]}")
     return load.summary()
@@ -224,7 +244,7 @@ def _scored_by_replica(stack: Stack) -> dict[str, float]:
 
 def one_of_two_killed(stack: Stack) -> str:
     """One of two replicas dies under load: the other takes over."""
-    return _under_load(stack, lambda: kill(stack.containers("service")[0]))
+    return _under_load(stack, kill)
 
 
 CHECKS: Sequence[Callable[[Stack], str]] = (

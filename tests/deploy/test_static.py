@@ -101,7 +101,7 @@ def test_every_example_in_the_env_file_is_the_default_that_compose_has(tmp_path:
     """So that a person who takes a # away changes nothing before changing the value."""
     examples = all_examples(ROOT / ".env.example")
     switched_on = tmp_path / "all"
-    own = {name: value for name, value in examples.items() if not name.startswith(("REWARD_", "TRAINER_"))}
+    own = {name: value for name, value in examples.items() if not name.startswith("REWARD_")}
     switched_on.write_text("".join(f"{name}={value}\n" for name, value in own.items()))
 
     assert compose_config((), PROFILES, switched_on) == compose_config((), PROFILES, nothing_set)
@@ -156,6 +156,19 @@ def test_every_container_is_closed_and_limited(files: tuple[str, ...], nothing_s
         assert service["mem_limit"], name
         assert service["pids_limit"] > 0, name
         assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", [])), name
+
+
+def test_the_trainer_gets_as_many_gpus_as_are_asked_for(tmp_path: Path) -> None:
+    chosen = tmp_path / "env"
+    chosen.write_text("TRAINER_GPUS=4\nSERVICE_GPU=7\n")
+    services = compose_config(("docker-compose.gpu.yml",), PROFILES, chosen)["services"]
+
+    devices = {
+        name: services[name]["deploy"]["resources"]["reservations"]["devices"][0]
+        for name in ("service", "trainer")
+    }
+    assert int(devices["trainer"]["count"]) == 4
+    assert devices["service"]["device_ids"] == ["7"]
 
 
 def test_without_an_override_service_and_trainer_have_no_way_out(nothing_set: Path) -> None:
