@@ -26,13 +26,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt scripts/setup.py
 demo: setup  ## service up, a real RL run against it, checkpoints judged, a report with plots
 	@$(BIN)/python scripts/demo.py
 
-# Ray Serve in an environment of its own: in the main one, Ray would start its dashboard with every training run.
+# Ray Serve in an environment of its own on top of the main one: there, Ray would start its dashboard with every training
+# run, and Serve needs an older protobuf.
 SERVE := .venv-serve
-$(SERVE)/.ready: $(VENV)/.ready
-	@$(BIN)/python -m venv $(SERVE)
-	@$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
-	  > "$$($(SERVE)/bin/python -c 'import site; print(site.getsitepackages()[0])')/base.pth"
-	@$(SERVE)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt "$$(sed -n 's/^ray = \["\(.*\)"\]$$/\1/p' pyproject.toml)"
+$(SERVE)/.ready: $(VENV)/.ready scripts/setup.py
+	@$(PYTHON) scripts/setup.py --serve $(VENV) $(SERVE)
 	@touch $@
 
 test: setup $(SERVE)/.ready  ## every test, the end-to-end run through the real OpenRLHF included

@@ -31,13 +31,6 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/glassbox/bin/python install --no-deps .
 
 FROM ${BASE_IMAGE} AS runtime
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="glassbox-service" \
-      org.opencontainers.image.description="Reward service: a white-box reward, and a gold reward model beside it" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
 # Nothing is installed in a running container. /cache takes models of the hub; any user may write there, because
 # compose and Kubernetes choose the user.
 RUN pip uninstall --yes --quiet --root-user-action=ignore pip setuptools \
@@ -57,6 +50,14 @@ ENV PATH=/opt/glassbox/bin:$PATH \
     REWARD_HOST=0.0.0.0 \
     REWARD_PORT=8000 \
     TOKENIZERS_PARALLELISM=false
+# Last, because a new revision would otherwise build everything after it again.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="glassbox-service" \
+      org.opencontainers.image.description="Reward service: a white-box reward, and a gold reward model beside it" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 WORKDIR /tmp
 USER 1000:1000
 EXPOSE 8000

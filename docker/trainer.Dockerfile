@@ -37,13 +37,6 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/glassbox/bin/python install --no-deps .
 
 FROM ${BASE_IMAGE} AS cpu
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="glassbox-trainer" \
-      org.opencontainers.image.description="OpenRLHF against the reward service, evaluation and report; for CPUs" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
 RUN pip uninstall --yes --quiet --root-user-action=ignore pip setuptools \
     && groupadd --gid 1000 glassbox \
     && useradd --uid 1000 --gid 1000 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin glassbox \
@@ -63,6 +56,14 @@ ENV PATH=/opt/glassbox/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     TOKENIZERS_PARALLELISM=false
+# Last, because a new revision would otherwise build everything after it again.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="glassbox-trainer" \
+      org.opencontainers.image.description="OpenRLHF against the reward service, evaluation and report; for CPUs" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 WORKDIR /work
 USER 1000:1000
 STOPSIGNAL SIGTERM

@@ -82,6 +82,6 @@ class GlassboxReplica:
 
 def build(arguments: RayArguments) -> serve.Application:
     """The application for `serve run` and `serve deploy`."""
-    options = deployment_options(arguments, Settings())
-    application: serve.Application = GlassboxReplica.options(**options).bind()
+    deployment: serve.Deployment = GlassboxReplica
+    application: serve.Application = deployment.options(**deployment_options(arguments, Settings())).bind()
     return application
