@@ -96,6 +96,7 @@ class Stack:
         self.key = secrets.token_urlsafe(24)
         self.port, self.prometheus_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.url_with_key = f"http://key:{self.key}@127.0.0.1:{self.port}"
         self.runs = ROOT / "runs" / "compose-test"
         keys = folder / "api_keys.txt"
         keys.write_text(f"{self.key}\n", encoding="utf-8")
@@ -142,8 +143,8 @@ class Stack:
         return self.compose("ps", "-aq", service).split()
 
     def client(self, budget_s: float = 30.0) -> RewardClient:
-        """Our client on the published port; its key comes from GLASSBOX_API_KEY."""
-        return RewardClient(self.url, retry=RetryPolicy(budget_s=budget_s))
+        """Our client on the published port."""
+        return RewardClient(self.url_with_key, retry=RetryPolicy(budget_s=budget_s))
 
     def down(self) -> None:
         """Remove containers, networks and volumes."""

@@ -206,7 +206,7 @@ def _wait_until_back(container: str, before: str) -> None:
 
 def _under_load(stack: Stack, disturb: Callable[[str], object]) -> str:
     container = stack.containers("service")[0]
-    with Load(stack.url, stack.key) as load:
+    with Load(stack.url_with_key) as load:
         load.wait_for(20)
         before = _state(container)[0]
         disturb(container)
@@ -223,7 +223,7 @@ def scaled(stack: Stack) -> str:
     require(len(stack.containers("service")) == 2, "there are not two replicas")
     _query(stack, 'sum(haproxy_backend_active_servers{proxy="replicas"})', at_least=2)
     before = _scored_by_replica(stack)
-    with Load(stack.url, stack.key) as load:
+    with Load(stack.url_with_key) as load:
         load.wait_for(200)
     require(not load.lost, load.summary())
     deadline, shares = time.monotonic() + 30, [0.0]
@@ -296,7 +296,6 @@ def main() -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, engine():
         stack = Stack(Path(folder), TRAINING)
-        os.environ["GLASSBOX_API_KEY"] = stack.key
         try:
             stack.down()
             check_all(stack)

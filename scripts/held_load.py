@@ -1,6 +1,6 @@
 """Clients that must not notice when the service is restarted: what they ask again, and whether they lost anything.
 
-    Load(url, key) ── threads as OpenRLHF posts: one rollout, a connection of its own, 5 tries 1 s apart, 180 s
+    Load(url)      ── threads as OpenRLHF posts: one rollout, a connection of its own, 5 tries 1 s apart, 180 s
                    └─ threads with our RewardClient: batches, its own retry policy
     every answer is compared with the reward that the same text had before
 
@@ -54,7 +54,7 @@ class Load:
     """Requests until the `with` block ends; `answers` then has the end of each."""
 
     url: str
-    key: str
+    """With the key as its password."""
     rollouts: int = 12
     """Threads that post as OpenRLHF does."""
     batches: int = 2
@@ -113,10 +113,8 @@ class Load:
         prompt, response = _EXCHANGES[index]
         rendered = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
         body = {"query": [f"{rendered}{response}<|im_end|>"], "prompts": [rendered], "labels": [None]}
-        address = httpx.URL(self.url).copy_with(
-            username="openrlhf", password=self.key, path=f"/r/load-{number}/get_reward"
-        )
-        address = address.copy_with(params={"recipe": "rer", "max_response_tokens": 128})
+        parameters = {"recipe": "rer", "max_response_tokens": 128}
+        address = httpx.URL(self.url).copy_with(path=f"/r/load-{number}/get_reward", params=parameters)
         while not self._stop.is_set():
             self.answers.append(self._rollout(str(address), body, self._expected[index]))
 
