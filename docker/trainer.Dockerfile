@@ -70,4 +70,4 @@ STOPSIGNAL SIGTERM
 # A run ends by itself and is watched by its launcher; there is nothing to ask it meanwhile.
 HEALTHCHECK NONE
 ENTRYPOINT ["/opt/glassbox/trainer-entrypoint"]
-CMD ["--preset", "tiny"]
+CMD ["--preset", "demo", "--steps", "4"]

@@ -31,13 +31,16 @@ from scripts.compose_stack import COMMAND_S, PROJECT, ROOT, CheckError, Stack, e
 from scripts.harden_check import EXCEPTIONS, check_project
 from scripts.held_load import Load
 
-RUN = "tiny"
+RUN = "two-steps"
 LIMIT_S = 25 * 60
 """All of it, cold, must fit; then it is stopped."""
 BUILD_S, UP_S, TRAIN_S = 15 * 60, 240, 10 * 60
 IMAGES = ("service", "proxy", "trainer", "prometheus")
-TRAINING = "--preset tiny --max-new-tokens 48 --prompts-per-step 4 --gold --run-dir runs/" + RUN
-"""Two steps of the embedded policy: short, and real."""
+TRAINING = (
+    "--preset demo --steps 2 --save-every 1 --samples-per-prompt 2 --micro-batch-size 2 --max-new-tokens 48 "
+    f"--gold --run-dir runs/{RUN}"
+)
+"""Two steps of the embedded policy, 16 rollouts: too short to learn much, and real."""
 
 
 # The checks, in order ----------------------------------------------------------------------------------------
