@@ -1,4 +1,4 @@
-# make setup | demo | test | check | bench | serve | help
+# make setup | demo | test | compose-test | check | bench | serve | help
 
 PYTHON ?= python3
 VENV   := .venv
@@ -7,12 +7,15 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 # waiting threads must not spin: service, trainer and evaluation share the cores
 export OMP_WAIT_POLICY := passive
+# where torch comes from, here and in images; empty: the package index. make TORCH_INDEX_URL=…
+TORCH_INDEX_URL ?=
+export TORCH_INDEX_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench serve format
+.PHONY: help setup demo test compose-test check bench serve format
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/.ready  ## the environment in .venv: client, service, trainer with OpenRLHF, tools
 
@@ -23,8 +26,19 @@ $(VENV)/.ready: pyproject.toml constraints.txt scripts/setup.py
 demo: setup  ## service up, a real RL run against it, checkpoints judged, a report with plots
 	@$(BIN)/python scripts/demo.py
 
-test: setup  ## every test, the end-to-end run through the real OpenRLHF included
+# Ray Serve in an environment of its own on top of the main one: there, Ray would start its dashboard with every training
+# run, and Serve needs an older protobuf.
+SERVE := .venv-serve
+$(SERVE)/.ready: $(VENV)/.ready scripts/setup.py
+	@$(PYTHON) scripts/setup.py --serve $(VENV) $(SERVE)
+	@touch $@
+
+test: setup $(SERVE)/.ready  ## every test, the end-to-end run through the real OpenRLHF included
 	@$(BIN)/python -m pytest
+	@$(SERVE)/bin/python -m pytest -q tests/serve
+
+compose-test: setup  ## images built, docker compose up, a run in the trainer's container, restarts; needs Docker
+	@$(BIN)/python -m scripts.compose_test
 
 check: setup  ## ruff, mypy strict, import directions
 	@$(BIN)/ruff check .

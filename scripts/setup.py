@@ -3,6 +3,7 @@
 Looks first whether this machine can hold it, in plain words; then installs, in an order that keeps a machine
 without a GPU from downloading gigabytes of CUDA: torch alone, then what has ordinary dependencies, then OpenRLHF
 and DeepSpeed without theirs (they ask for CUDA packages that a CPU cannot build). Versions: constraints.txt.
+`setup.py --serve .venv .venv-serve` puts Ray Serve's environment on top of that one.
 
 Variables: TORCH_INDEX_URL, where torch comes from; an index of CPU builds saves gigabytes where there is no GPU.
 """
@@ -78,8 +79,27 @@ def install(python: Path) -> None:
         sys.stdout.write(f"{time.monotonic() - started:.0f} s\n")
 
 
+def install_serve(base: Path, folder: Path) -> None:
+    """An environment that sees all of `base`, with the extra `ray`, and the protobuf that it needs, in front."""
+    import tomllib  # missing from the Pythons that are too old, which `problems` has to name first
+
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extra = tomllib.load(file)["project"]["optional-dependencies"]["ray"]
+    venv.create(folder, with_pip=True, clear=True)
+    versions = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    packages = (base / versions).absolute()
+    (folder / versions / "base.pth").write_text(f"import site; site.addsitedir({str(packages)!r})\n")
+    pins = (ROOT / "constraints.txt").read_text().splitlines(keepends=True)
+    constraints = folder / "constraints.txt"
+    constraints.write_text("".join(pin for pin in pins if not pin.startswith("protobuf==")))
+    pip(folder / "bin" / "python", *extra, "-c", str(constraints))
+
+
 def main() -> None:
     """Check the machine, then build the environment named on the command line."""
+    if sys.argv[1:2] == ["--serve"]:
+        install_serve(Path(sys.argv[2]), Path(sys.argv[3]))
+        return
     found = problems()
     if found:
         raise SystemExit("this machine cannot hold Glassbox yet:\n" + "\n".join(f"  - {line}" for line in found))

@@ -1,0 +1,31 @@
+"""What an image installs, from the project's own files: python requirements.py torch | service | train
+
+    pyproject.toml ──▶ the base dependencies and an extra's, a line each
+    constraints.txt ─▶ one pinned package, `torch==…`, when the name is that of a package
+
+Versions come with `pip install -c constraints.txt`. An image installs this list before the code is copied, so that
+a change of code leaves that layer alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+
+def requirements(project: str, constraints: str, name: str) -> list[str]:
+    """Return the requirements of the extra `name`, or the pin of the package `name`; raise SystemExit without."""
+    tables = tomllib.loads(project)["project"]
+    if name in tables["optional-dependencies"]:
+        return [*tables["dependencies"], *tables["optional-dependencies"][name]]
+    pins = [line.strip() for line in constraints.splitlines() if line.lower().startswith(f"{name.lower()}==")]
+    if not pins:
+        raise SystemExit(f"{name} is neither an extra in pyproject.toml nor pinned in constraints.txt")
+    return pins
+
+
+if __name__ == "__main__":
+    folder = Path(__file__).parent
+    texts = [(folder / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "constraints.txt")]
+    sys.stdout.write("\n".join(line for name in sys.argv[1:] for line in requirements(*texts, name)) + "\n")

