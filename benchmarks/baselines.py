@@ -7,12 +7,15 @@ bare_encoder   sentence-transformers' own `encode`, unique texts, its sorting by
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
+from benchmarks.measure import Figure
 from benchmarks.work import pairs, unique_texts
 from reward_client import Item
 
@@ -44,8 +47,22 @@ class ReferenceWay:
             relevance += torch.diagonal(prompts @ responses.T).tolist()
         return np.array(relevance)
 
+    def padded_ratio(self, items: list[Item]) -> Figure:
+        """What there is to gain by the same encoder at the same speed: tokens that this way encodes, padding
+        included, over those of the unique texts."""
+        todo = pairs(items)
+        batches = [todo[i : i + REFERENCE_BATCH] for i in range(0, len(todo), REFERENCE_BATCH)]
+        sides = [[pair[side] for pair in batch] for batch in batches for side in (0, 1)]
+        padded = sum(self._tokens(texts)["input_ids"].numel() for texts in sides)
+        unique = sum(self._tokens([text])["input_ids"].numel() for text in unique_texts(items))
+        note = f"{padded} against {unique} tokens: the limit of the same encoder at the same speed"
+        return Figure("tokens, reference's way ÷ unique texts", [padded / unique], note=note)
+
+    def _tokens(self, texts: list[str]) -> Any:
+        return self._body.tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
+
     def _embed(self, texts: list[str]) -> torch.Tensor:
-        inputs = self._body.tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
+        inputs = self._tokens(texts)
         features = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
         for module in self._model:
             features = module(features)

@@ -28,7 +28,7 @@ from scripts.demo import service
 
 from benchmarks.baselines import BARE_BATCH_SIZES, BareEncoder, ReferenceWay
 from benchmarks.measure import ROUNDS, Figure, in_turn, seconds
-from benchmarks.work import SOURCE, groups, of_tokens, unique_texts
+from benchmarks.work import SOURCE, groups, many, of_tokens, unique_texts
 from reward_client import Item
 from reward_service.batching import BatchQueue, Unit
 from reward_service.models.base import TextEncoder, Tokens
@@ -37,7 +37,7 @@ from reward_service.settings import EMBEDDED_ENCODER
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 ROWS = groups(32, 8)
-MANY_ROWS = groups(250, 8, seed=11)
+MANY_ROWS = many()
 RECIPE = "rer-reference"
 COLD = ("--cache-bytes", "0")
 
@@ -102,6 +102,7 @@ def against_baselines(torch_url: str, url: str) -> Iterator[Figure]:
     )
     yield timings.ratio("HTTP, torch fp32 ÷ the reference's way", "http_torch", "reference", "≥ 3, aim 5")
     yield timings.ratio("HTTP, default back end ÷ the reference's way", "http", "reference", "≥ 6")
+    yield reference.padded_ratio(ROWS)
     yield timings.ratio("HTTP, torch fp32 ÷ bare encoder, torch fp32", "http_torch", "bare", "≥ 0.9")
     yield timings.ratio("HTTP, default ÷ its own forward passes", "http", "forward", "≥ 0.9")
     yield timings.ratio("default back end ÷ bare encoder, torch fp32", "forward", "bare", "≥ 1.5")

@@ -6,8 +6,10 @@ and references that ship with the trainer.
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
+from functools import cache
 from pathlib import Path
 
 from reward_client import Item
@@ -15,21 +17,34 @@ from reward_client.wire import ChatMessage
 from reward_service.whitebox.text import prompt_text
 from reward_trainer.prompts import load_embedded
 
-__all__ = ["SOURCE", "groups", "of_tokens", "pairs", "unique_texts"]
+__all__ = ["SOURCE", "groups", "many", "of_tokens", "pairs", "unique_texts"]
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "alpacafarm_val.json"
-"""2,000 prompts with answers of 1 to 400 words."""
+_SHARED = Path(__file__).parents[2] / "shared" / "data"
+PREFERENCES = _SHARED / "preferences" / "test.jsonl.gz"
+"""3,513 prompts of people, many of several turns, each with two responses."""
+ALPACAFARM = _SHARED / "alpacafarm_val.json"
+"""2,000 short prompts, each with an answer."""
 
-SOURCE = "alpacafarm_val.json" if DATA.is_file() else "prompts and references of the trainer"
+SOURCE = "preference data, alpacafarm_val" if PREFERENCES.is_file() else "the trainer's own prompts and references"
 
 
+@cache
 def _texts() -> tuple[list[str], list[str]]:
     """Prompts and responses."""
-    if DATA.is_file():
-        rows = json.loads(DATA.read_text(encoding="utf-8"))
-        return [row["input"] for row in rows], [row["output"] for row in rows if row["output"].strip()]
+    if PREFERENCES.is_file():
+        with gzip.open(PREFERENCES, "rt", encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in lines]
+        return [row["prompt"] for row in rows], [row[side] for row in rows for side in ("chosen", "rejected")]
     embedded = load_embedded("train")
     return [row.prompt for row in embedded], [row.reference for row in embedded if row.reference]
+
+
+def many() -> list[Item]:
+    """The second set: 2,000 prompts with one answer each."""
+    if not ALPACAFARM.is_file():
+        return groups(2000, 1, seed=11)
+    rows = json.loads(ALPACAFARM.read_text(encoding="utf-8"))
+    return [Item(prompt=row["input"], response=row["output"]) for row in rows]
 
 
 def groups(n_prompts: int, n_responses: int, seed: int = 7) -> list[Item]:

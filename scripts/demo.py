@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reward_client import RetryPolicy, RewardClient, RewardError
+import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S = 180
@@ -61,16 +61,17 @@ def service(log: Path, *options: str) -> Iterator[str]:
 def wait_until_ready(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
     """Return when the service can score; exit with its own words when it cannot."""
     deadline = time.monotonic() + START_S
-    with RewardClient(url, retry=RetryPolicy(budget_s=0.0)) as client:
-        while True:
-            try:
-                client.ready()
-            except RewardError as exc:
-                if child.poll() is not None or time.monotonic() > deadline:
-                    sys.exit(f"the reward service did not start: {exc}\n{log.read_text()[-2000:]}")
-                time.sleep(0.5)
-            else:
+    while True:
+        try:
+            answer = httpx.get(f"{url}/readyz", timeout=15.0)
+            if answer.is_success:
                 return
+            cause = answer.text
+        except httpx.TransportError as exc:
+            cause = str(exc)
+        if child.poll() is not None or time.monotonic() > deadline:
+            sys.exit(f"the reward service did not start: {cause}\n{log.read_text()[-2000:]}")
+        time.sleep(0.5)
 
 
 def wait_for(child: subprocess.Popen[bytes]) -> int:

@@ -38,7 +38,7 @@ class RayArguments(BaseModel):
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 1024
     """Requests given to one replica; further ones wait in Serve's proxy, as OpenRLHF's client needs it."""
     cpus: Annotated[float, Field(ge=0)] = 1
-    """CPUs of a replica, for Ray's bookkeeping; torch's own threads are `REWARD_TORCH_THREADS`."""
+    """CPUs of a replica, for Ray's bookkeeping; its models' own are `REWARD_THREADS`."""
     encoder_gpus: Annotated[float, Field(ge=0)] = 0
     """Share of a GPU that the encoder of a replica takes; Ray reserves it, memory is not enforced."""
     gold_gpus: Annotated[float, Field(ge=0)] = 0
