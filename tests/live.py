@@ -109,6 +109,10 @@ class Busy:
         done, _ = wait(self.waiting, timeout=20, return_when=FIRST_COMPLETED)
         assert {answer.result().status_code for answer in done} == {429}
 
+    def waiting_texts(self) -> float:
+        """Texts in the encoder's queue, whoever wants them; the one in the model is none of them."""
+        return metric(self.url, 'glassbox_waiting_items{model="encoder"}')
+
     def release(self) -> None:
         assert self.encoder.gate is not None
         self.encoder.gate.set()

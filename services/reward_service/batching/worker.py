@@ -194,6 +194,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._check_room(len(units))
         ticket = self._queue.admit(units)
         caller = self._callers[ticket] = _Caller(asyncio.get_running_loop().create_future(), time.monotonic())
+        self._report_waiting()
         self._arrived.set()
         try:
             await caller.future
@@ -233,9 +234,8 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             await self._arrived.wait()
             self._arrived.clear()
             while batch := self._queue.take(limits):
+                self._report_waiting()
                 await self._run_batch(model, batch)
-                if self._observer is not None:
-                    self._observer.waiting(self.name, self._queue.waiting_items, self._queue.waiting_tokens)
 
     async def _run_batch(self, model: ModelT, batch: list[Entry[InT, OutT]]) -> None:
         """Run `batch` in one call; when that fails, each half on its own."""
@@ -310,6 +310,10 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         if self._observer is not None:
             facts = BatchFacts(len(batch), sum(lengths), max(lengths) * len(batch), requests, seconds)
             self._observer.batch_done(self.name, facts)
+
+    def _report_waiting(self) -> None:
+        if self._observer is not None:
+            self._observer.waiting(self.name, self._queue.waiting_items, self._queue.waiting_tokens)
 
     # Start, restart, end ----------------------------------------------------------------------------------------
 

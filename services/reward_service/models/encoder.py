@@ -88,6 +88,8 @@ def load_encoder(
         ConfigurationError: the model cannot be had, is no encoder, or does not run as asked.
     """
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if backend == "openvino" and place.type != "cpu":
+        raise ConfigurationError("OpenVINO runs on a CPU here; set device=cpu, or backend=torch")
     body, model = _load_model(spec, place)
     forward = _forward(model, place, backend, precision, threads)
     logger.info("encoder %s runs on %s by %s", spec, place, forward.name)
@@ -118,8 +120,6 @@ def _forward(
     model: SentenceTransformer, device: torch.device, backend: Backend, precision: Precision, threads: int | None
 ) -> Forward:
     if backend == "torch" or device.type != "cpu":
-        if backend == "openvino":
-            raise ConfigurationError("OpenVINO runs on a CPU here; set device=cpu, or backend=torch")
         return TorchForward(model, device, precision)
     try:
         return openvino_forward(model, precision, threads)

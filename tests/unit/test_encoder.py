@@ -1,0 +1,81 @@
+"""The relevance encoder by each back end: the same vectors, whatever the shape of the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from reward_service.errors import ConfigurationError
+from reward_service.models.base import Embeddings
+from reward_service.models.encoder import SentenceEncoder, load_encoder
+from reward_service.settings import EMBEDDED_ENCODER
+from reward_trainer.prompts import load_embedded
+
+TEXTS = ["", "a", "Why is the sky blue?", "Air scatters blue light most. " * 20, "word " * 2000]
+
+
+def embed(encoder: SentenceEncoder, texts: list[str]) -> Embeddings:
+    return encoder.embed(encoder.tokenize(texts))
+
+
+@pytest.fixture(scope="module")
+def plain() -> SentenceEncoder:
+    return load_encoder(EMBEDDED_ENCODER, "cpu", backend="torch")
+
+
+@pytest.fixture(scope="module")
+def fast() -> SentenceEncoder:
+    return load_encoder(EMBEDDED_ENCODER, "cpu")
+
+
+def test_openvino_is_the_default_on_a_cpu_and_has_torchs_vectors(
+    plain: SentenceEncoder, fast: SentenceEncoder
+) -> None:
+    assert (fast.backend, plain.backend) == ("openvino fp32", "torch fp32")
+    assert fast.revision == plain.revision
+    np.testing.assert_allclose(embed(fast, TEXTS), embed(plain, TEXTS), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["plain", "fast"])
+def test_a_text_has_the_same_vector_alone_and_beside_longer_ones(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    encoder: SentenceEncoder = request.getfixturevalue(name)
+    alone = np.concatenate([embed(encoder, [text]) for text in TEXTS])
+
+    np.testing.assert_allclose(embed(encoder, TEXTS), alone, atol=1e-5)
+
+
+def test_a_long_text_keeps_its_end(plain: SentenceEncoder) -> None:
+    [long, end] = plain.tokenize(["start " * 3000 + "the very end", "the very end"])
+
+    assert len(long) == 512
+    assert long.input_ids[-4:] == end.input_ids[-4:]
+    assert long.input_ids[0] == end.input_ids[0]
+
+
+def test_bf16_ranks_as_fp32_does(fast: SentenceEncoder) -> None:
+    """The gate that a faster number format must pass: rank correlation 0.999 of relevances."""
+    narrow = load_encoder(EMBEDDED_ENCODER, "cpu", precision="bf16")
+    rows = [row for row in load_embedded("train") if row.reference][:80]
+
+    def relevances(encoder: SentenceEncoder) -> list[float]:
+        prompts, answers = (embed(encoder, [getattr(r, f) for r in rows]) for f in ("prompt", "reference"))
+        shifted = np.concatenate([answers, np.roll(answers, 1, axis=0)])
+        return [float(a @ b) for a, b in zip(np.concatenate([prompts, prompts]), shifted, strict=True)]
+
+    assert spearmanr(relevances(fast), relevances(narrow)).statistic >= 0.999
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"device": "cuda", "backend": "openvino"}, "backend=torch"),
+        ({"precision": "fp16", "backend": "openvino"}, "fp16"),
+    ],
+    ids=["not on a GPU", "not in fp16"],
+)
+def test_a_back_end_that_cannot_do_what_was_asked_says_what_to_do(options: dict[str, str], reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason):
+        load_encoder(EMBEDDED_ENCODER, **({"device": "cpu", "backend": "openvino"} | options))  # type: ignore[arg-type]
