@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import platform
 import statistics
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -40,20 +42,22 @@ ROWS = groups(32, 8)
 MANY_ROWS = many()
 RECIPE = "rer-reference"
 COLD = ("--cache-bytes", "0")
+HTTP = httpx.Client(timeout=600)
+"""One for all: a new one costs tens of milliseconds."""
 
 
 # Two ways to ask -------------------------------------------------------------------------------------------------
 
 
-def body(items: list[Item]) -> bytes:
+def body(items: list[Item], recipe: str = RECIPE) -> bytes:
     """A request as it goes over the wire."""
     rows = ",".join(item.model_dump_json(exclude_none=True) for item in items)
-    return f'{{"items":[{rows}],"recipe":"{RECIPE}","query_type_default":"open_ended"}}'.encode()
+    return f'{{"items":[{rows}],"recipe":"{recipe}","query_type_default":"open_ended"}}'.encode()
 
 
 def post(url: str, content: bytes) -> list[float]:
     """All items in one request; their rewards."""
-    reply = httpx.post(f"{url}/score", content=content, headers={"content-type": "application/json"}, timeout=600)
+    reply = HTTP.post(f"{url}/score", content=content)
     reply.raise_for_status()
     rewards: list[float] = reply.json()["rewards"]
     return rewards
@@ -142,10 +146,19 @@ def idle_overhead(url: str, encoder: TextEncoder) -> Figure:
     return Figure("one-item request − its forward pass, p50", rounds, "≤ 5 ms", " ms")
 
 
-def batching(url: str) -> Figure:
-    """Many small requests against one large one."""
-    bodies, content = [body([item]) for item in ROWS], body(ROWS)
-    timings = in_turn(singles=lambda: asyncio.run(singles(url, bodies)), one=lambda: post(url, content))
+def batching() -> Figure:
+    """Many small requests against one large one, by a service with its cache, of texts that it has not seen."""
+    fresh = itertools.count()
+
+    def rows() -> list[Item]:
+        tag = f" [{next(fresh)}]"
+        return [Item(prompt=f"{item.prompt}{tag}", response=f"{item.response}{tag}") for item in ROWS]
+
+    with running() as url:
+        timings = in_turn(
+            singles=lambda: asyncio.run(singles(url, [body([item]) for item in rows()])),
+            one=lambda: post(url, body(rows())),
+        )
     return timings.ratio("256 one-item requests at once ÷ one of 256", "singles", "one", "≥ 0.9")
 
 
@@ -166,6 +179,30 @@ def caching() -> Figure:
     return Figure(
         "8 per prompt: prompts known ÷ prompts new", ratios, "reported", note="different responses of one kind"
     )
+
+
+def around_the_model(url: str) -> Figure:
+    """Everything of a 1,000-item request that is no forward pass: JSON, validation, text features, event loop.
+
+    The recipe `li` reads the same items and needs no model.
+    """
+    items = MANY_ROWS[:1000]
+    timings = in_turn(
+        warm_up=False, li=lambda: post(url, body(items, "li")), whole=lambda: post(url, body(items))
+    ).seconds
+    shares = [100 * li / whole for li, whole in zip(timings["li"], timings["whole"], strict=True)]
+    note = f"{statistics.median(timings['li']):.2f} s of {statistics.median(timings['whole']):.2f} s"
+    return Figure("1,000 items: share of all that is no model", shares, "< 10 %", " %", note)
+
+
+def replicas(url: str) -> Figure:
+    """Two services with one thread each, half of the rows each, against one with a thread a core."""
+    half = len(ROWS) // 2
+    halves, whole = (body(ROWS[:half]), body(ROWS[half:])), body(ROWS)
+    one_thread = (*COLD, "--threads", "1")
+    with running(*one_thread) as one, running(*one_thread) as other, ThreadPoolExecutor(2) as pool:
+        timings = in_turn(two=lambda: list(pool.map(post, (one, other), halves)), one=lambda: post(url, whole))
+    return timings.ratio("two replicas of 1 thread ÷ one of 2", "two", "one")
 
 
 def sizes(url: str, pid: int) -> list[str]:
@@ -248,16 +285,15 @@ def cpu_name() -> str:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_RAW)
-    parser.add_argument("--short", action="store_true", help="leave out the second set and the sweep")
+    parser.add_argument("--short", action="store_true", help="leave out the second set (4 minutes)")
     arguments = parser.parse_args()
     with running(*COLD, "--backend", "torch") as torch_url, running(*COLD) as url:
-        figures = [*against_baselines(torch_url, url), batching(url)]
-    figures.append(caching())
-    sweep: list[str] = []
-    if not arguments.short:
-        with running(*COLD) as url:
+        figures = [*against_baselines(torch_url, url), around_the_model(url), replicas(url)]
+    figures += [batching(), caching()]
+    with running(*COLD) as url:
+        if not arguments.short:
             figures.append(many_rows(url))
-            sweep = sizes(url, pid_of(url))
+        sweep = sizes(url, pid_of(url))
     text = report(figures, sweep)
     RESULTS.write_text(text, encoding="utf-8")
     sys.stdout.write(text)

@@ -50,7 +50,8 @@ class Context:
         return reply
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:
+    """Not a plain function: FastAPI would send that to a thread, for every request."""
     return cast(Context, request.app.state.context)
 
 
