@@ -8,6 +8,7 @@ Its own converter reports to its makers, so its frontend is called directly, whi
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Protocol
 
 import numpy as np
@@ -99,8 +100,10 @@ def openvino_forward(pipeline: Any, precision: str, threads: int | None) -> Forw
     mask = torch.ones_like(ids)
     mask[1, 10:] = 0
     frontend = FrontEndManager().load_by_framework("pytorch")
-    with torch.inference_mode():
-        decoder = TorchScriptPythonDecoder(_Pooled(pipeline).eval(), example_input=(ids, mask))
+    module = _Pooled(torch.nn.Sequential(*pipeline)).eval()
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns of every branch; `_check` looks at what came of it
+        decoder = TorchScriptPythonDecoder(module, example_input=(ids, mask))
     graph = frontend.convert(frontend.load(decoder))
     for tensor, name in zip(graph.inputs, ("input_ids", "attention_mask"), strict=True):
         tensor.get_tensor().set_names({name})
@@ -115,7 +118,7 @@ def openvino_forward(pipeline: Any, precision: str, threads: int | None) -> Forw
         options["INFERENCE_NUM_THREADS"] = threads
     compiled = openvino.Core().compile_model(graph, "CPU", options)
     forward = _OpenVinoForward(compiled, precision)
-    _check(forward, _Pooled(pipeline).eval(), precision)
+    _check(forward, module, precision)
     return forward
 
 
