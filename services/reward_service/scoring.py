@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from reward_client.wire import (
     Features,
@@ -39,6 +40,8 @@ from reward_service.whitebox.text import clean_response, prompt_text, words
 
 __all__ = ["GoldWorker", "Job", "Scorer"]
 
+FirstT = TypeVar("FirstT")
+SecondT = TypeVar("SecondT")
 GoldWorker = ModelWorker[GoldModel, Tokens, float]
 
 
@@ -120,7 +123,7 @@ class Scorer:
             gold=await gold.ready() if gold else None,
         )
         prepared = await asyncio.to_thread(_prepare_all, job, models)
-        embedded, judged = await asyncio.gather(_embed(embedder, prepared.texts), _judge(gold, prepared.exchanges))
+        embedded, judged = await _both(_embed(embedder, prepared.texts), _judge(gold, prepared.exchanges))
         results = [
             _result(item, job.recipe, embedded.vectors, judged.scores.get(i))
             for i, item in enumerate(prepared.items)
@@ -230,6 +233,18 @@ def _read(gold: GoldModel, candidate: Candidate) -> Unit[Tokens] | ItemError:
     except ValueError as exc:
         return ItemError(field="response", message=f"the gold model cannot read this exchange: {exc}")
     return Unit(exchange, tokens, len(tokens))
+
+
+async def _both(
+    first: Coroutine[Any, Any, FirstT], second: Coroutine[Any, Any, SecondT]
+) -> tuple[FirstT, SecondT]:
+    """The results of two at a time; when one fails, the other's work is given up too."""
+    tasks = asyncio.create_task(first), asyncio.create_task(second)
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _embed(embedder: Embedder | None, texts: LookUp) -> Embedded:

@@ -224,6 +224,34 @@ def test_a_model_that_hangs_is_loaded_anew_and_only_its_batch_is_lost() -> None:
     run(scenario)
 
 
+def test_nobody_is_forgotten_when_half_of_a_failed_batch_hangs() -> None:
+    async def scenario() -> None:
+        model, fresh, release = Doubler(), Doubler(), threading.Event()
+
+        def fails_then_hangs(m: Doubler, items: Sequence[int]) -> list[int]:
+            if m is model and items == [1]:
+                release.wait(timeout=20)
+            return m(items)
+
+        models = iter([model, fresh])
+        w: Worker = ModelWorker(
+            "doubler",
+            lambda: next(models),
+            fails_then_hangs,
+            limits=lambda _: BatchLimits(100, 100),
+            max_waiting_items=9,
+            batch_timeout_s=0.2,
+        )
+        async with w:
+            await w.loaded()
+            done = await w.submit(units([1, 13]))
+            release.set()
+
+            assert ["hung" in str(outcome) for outcome in done.outcomes] == [True, True]
+
+    run(scenario)
+
+
 def test_a_model_that_hangs_again_and_again_ends_the_worker_and_tells_everyone() -> None:
     async def scenario() -> None:
         model = Doubler()

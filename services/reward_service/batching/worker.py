@@ -277,7 +277,11 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             self._observer.batch_failed(self.name, type(exc).__name__)
         if len(batch) > 1:
             middle = len(batch) // 2
-            await self._run_batch(model, batch[:middle])
+            try:
+                await self._run_batch(model, batch[:middle])
+            except _HungError as hung:
+                self._hand_out(batch[middle:], [hung] * (len(batch) - middle))
+                raise
             await self._run_batch(model, batch[middle:])
             return
         logger.warning(
