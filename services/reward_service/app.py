@@ -67,8 +67,9 @@ def create_app(
             embedder: Embedder | None = None
             gold: GoldWorker | None = None
             if settings.encoder != NO_MODEL:
-                encoder = await stack.enter_async_context(_encoder_worker(settings, encoder_loader, metrics))
-                embedder = Embedder(encoder, VectorCache(settings.cache_bytes))
+                cache = VectorCache(settings.cache_bytes)
+                worker = _encoder_worker(settings, encoder_loader, metrics, cache)
+                embedder = Embedder(await stack.enter_async_context(worker), cache)
             if settings.gold != NO_MODEL:
                 gold = await stack.enter_async_context(_gold_worker(settings, gold_loader, metrics))
             edge = Edge(settings, edge_metrics)
@@ -93,7 +94,9 @@ def create_app(
     return app
 
 
-def _encoder_worker(settings: Settings, loader: EncoderLoader, metrics: Metrics) -> EncoderWorker:
+def _encoder_worker(
+    settings: Settings, loader: EncoderLoader, metrics: Metrics, cache: VectorCache
+) -> EncoderWorker:
     return ModelWorker(
         "encoder",
         lambda: loader(settings),
@@ -102,6 +105,7 @@ def _encoder_worker(settings: Settings, loader: EncoderLoader, metrics: Metrics)
         max_waiting_items=settings.max_waiting_items,
         batch_timeout_s=settings.batch_timeout_s,
         max_restarts=settings.max_model_restarts,
+        keep=cache.put,
         observer=metrics,
     )
 

@@ -46,8 +46,8 @@ class VectorCache:
             return self._vectors.get(key)
 
     def put(self, key: Hashable, vector: Vector) -> None:
-        """Keep a copy of `vector`, at the cost of whichever was used longest ago."""
-        if vector.nbytes + _ENTRY_BYTES <= self._max_bytes:
+        """Keep a copy of `vector`, if it is finite, at the cost of whichever was used longest ago."""
+        if vector.nbytes + _ENTRY_BYTES <= self._max_bytes and bool(np.isfinite(vector).all()):
             with self._lock:
                 self._vectors[key] = np.array(vector)
 
@@ -76,7 +76,7 @@ class Embedded:
 
 
 class Embedder:
-    """An encoder's worker with a cache in front of it."""
+    """An encoder's worker with a cache in front of it, which that worker fills (`ModelWorker.keep`)."""
 
     def __init__(self, worker: EncoderWorker, cache: VectorCache) -> None:
         self.worker = worker
@@ -93,12 +93,9 @@ class Embedder:
         return LookUp(known, units)
 
     async def fetch(self, look_up: LookUp) -> Embedded:
-        """Embed what is missing, and remember it. Raises NotReadyError or OverloadedError."""
+        """Embed what is missing; the worker puts it into the cache. Raises NotReadyError or OverloadedError."""
         done = await self.worker.submit(list(look_up.missing.values()))
         fresh = dict(zip(look_up.missing, done.outcomes, strict=True))
-        for text, outcome in fresh.items():
-            if not isinstance(outcome, Exception) and bool(np.isfinite(outcome).all()):
-                self.cache.put(look_up.missing[text].key, outcome)
         counts = TextCounts(cached=len(look_up.known), shared=done.shared, encoded=len(fresh) - done.shared)
         return Embedded({**look_up.known, **fresh}, counts, done.queue_s, done.model_s)
 

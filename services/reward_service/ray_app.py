@@ -70,8 +70,13 @@ def deployment_options(arguments: RayArguments, settings: Settings) -> dict[str,
 
 
 def _app() -> FastAPI:
-    """The application, made in the replica: models and settings are the replica's own."""
-    return create_app(Settings())
+    """The application, made in the replica: models and settings are the replica's own.
+
+    Serve's proxy listens where `settings` cannot see, so that a key is needed as on any address that others reach.
+    """
+    settings = Settings()
+    shared = settings if "host" in settings.model_fields_set else settings.model_copy(update={"host": "0.0.0.0"})  # noqa: S104
+    return create_app(shared)
 
 
 @serve.deployment(name="Glassbox")

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ NEVER_PASSED = {"api_key"}  # a key in a container's environment is shown by doc
 
 def tool(name: str) -> str:
     """Path of a program; a test that lacks it is skipped, in CI it fails."""
-    path = shutil.which(name)
+    path = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if path is None:
         message = f"{name} is not installed"
         if os.environ.get("CI"):

@@ -33,7 +33,12 @@ BODY = {"items": [{"prompt": "Why is the sky blue?", "response": "Air scatters b
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Two replicas with the real encoder behind Serve's proxy."""
-    variables = {"REWARD_GOLD": "none", "REWARD_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    variables = {
+        "REWARD_GOLD": "none",
+        "REWARD_THREADS": "1",
+        "REWARD_ALLOW_ANONYMOUS": "true",
+        "HF_HUB_OFFLINE": "1",
+    }
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

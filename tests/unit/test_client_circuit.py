@@ -182,6 +182,15 @@ def test_a_url_that_fails_hands_over_to_the_next_at_once() -> None:
     assert world.asked == [(1000.0, A), (1000.1, B)]
 
 
+def test_two_services_that_swallow_every_attempt_end_the_call_with_the_budget() -> None:
+    """Each attempt outlasts the other's pause, so that no wait ever looks at the budget."""
+    world = World(urls=(A, B), retry=RetryPolicy(budget_s=60.0), answer_s=10.0)
+    with pytest.raises(RewardUnavailableError, match="budget"):
+        world.call({A: [GONE], B: [GONE] * 50 + [GOOD]})
+
+    assert world.now_s <= 1000.0 + 60.0 + 10.0
+
+
 def test_another_url_is_tried_even_when_the_first_used_up_the_budget() -> None:
     world = World(urls=(A, B), retry=RetryPolicy(budget_s=0.0))
 

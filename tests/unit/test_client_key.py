@@ -139,3 +139,15 @@ def test_errors_can_cross_a_process_boundary() -> None:
     for error in (caught.value, refused):
         copy = pickle.loads(pickle.dumps(error))  # noqa: S301
         assert (type(copy), str(copy), copy.unscored) == (type(error), str(error), error.unscored)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://key:se/cret@host:8000", "http://key:12/34cret@host", "http://k:a?cret@host"]
+)
+def test_a_key_with_an_unescaped_slash_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(RewardError) as caught:
+        Address.parse(url)
+
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "cret" not in shown.replace(url, "")
+    assert "cret" not in str(caught.value)

@@ -133,6 +133,22 @@ def test_a_shared_item_is_computed_for_who_stays_when_who_asked_first_goes() -> 
     run(scenario)
 
 
+def test_what_was_computed_is_kept_also_for_a_caller_that_has_gone() -> None:
+    async def scenario() -> None:
+        model = Doubler()
+        kept: dict[Any, int] = {}
+        async with worker(model, keep=kept.__setitem__) as w:
+            first = await busy(model, w)
+            [next_one] = await submit_all(w, [13, 4])
+            first.cancel()
+            model.gate.set()
+            await next_one
+
+        assert kept == {0: 0, 4: 8}
+
+    run(scenario)
+
+
 def test_a_request_is_refused_whole_when_too_much_waits_and_says_when_to_come_back() -> None:
     async def scenario() -> None:
         model = Doubler()

@@ -63,6 +63,8 @@ class Address:
             # What the parser says may quote the key, so it is neither shown nor chained.
             said = "" if shown != text else f": {exc}"
             raise RewardError(f"{shown!r} is no address of a reward service{said}") from None
+        if "@" in str(url.copy_with(username=None, password=None)):
+            raise RewardError(f"{shown!r} is no address: characters like / ? # in a key are written %2F %3F %23")
         if url.username and not url.password:
             raise RewardError(f"a key in a URL is its password, as in http://key:SECRET@host ({shown})")
         found = ApiKey(url.password) if url.password else key
@@ -95,5 +97,5 @@ def key_from_environment(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def _without_userinfo(text: str) -> str:
-    """Also of what is no URL: everything up to the last @ before path, query and fragment."""
-    return re.sub(r"^((?:\w+://)?)[^/?#]*@", r"\1", text)
+    """Also of what is no URL: everything up to the last @, because a key may hold an unescaped slash."""
+    return re.sub(r"^((?:\w+://)?).*@", r"\1", text, flags=re.DOTALL)

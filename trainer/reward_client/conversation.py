@@ -132,10 +132,21 @@ class _Talk:
                 self._check_time_for(wait_s, now_s)
                 yield Wait(wait_s)
                 continue
+            self._check_repeat(index, now_s)
             outcome = yield from self._attempt(index, now_s)
             if isinstance(outcome, Answer) and outcome.status not in RETRYABLE:
                 return _accepted(outcome)
             self._note_failure(index, outcome)
+
+    def _check_repeat(self, index: int, now_s: float) -> None:
+        """Another URL's attempt may have outlasted this one's pause: then no Wait has seen the budget."""
+        if not self._attempts[index]:
+            return  # every URL is asked once
+        try:
+            self._check_time_for(0.0, now_s)
+        except RewardUnavailableError:
+            self._endpoints.abandoned(index)
+            raise
 
     def _attempt(self, index: int, now_s: float) -> Generator[Step, Outcome, Answer | NoAnswer]:
         self._attempts[index] += 1
@@ -188,7 +199,7 @@ class _Talk:
             retry_after_s=retry_after_s,
             jitter=self._terms.draw(),
         )
-        # Never 0, so that a retry is always a Wait and `_check_time_for` sees it.
+        # Never 0, so that another URL has its turn first.
         self._not_before_s[index] = self._terms.clock() + max(pause_s, 1e-6)
 
     def _check_deadline(self, now_s: float) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from reward_client.errors import RewardError
-from reward_client.wire import FieldError, LimitsInfo, Problem, ScoreReply, TimingMs
+from reward_client.wire import FieldError, LimitsInfo, Problem, ScoreReply, TextCounts, TimingMs
 
 __all__ = ["check_same_reward", "cut", "join", "moved"]
 
@@ -62,6 +62,11 @@ def join(replies: Sequence[ScoreReply]) -> ScoreReply:
                 encode=sum(reply.timing_ms.encode for reply in replies),
                 gold=sum(golds) if golds else None,
                 total=sum(reply.timing_ms.total for reply in replies),
+            ),
+            "texts": TextCounts(
+                cached=sum(reply.texts.cached for reply in replies),
+                shared=sum(reply.texts.shared for reply in replies),
+                encoded=sum(reply.texts.encoded for reply in replies),
             ),
             "notices": list(dict.fromkeys(notice for reply in replies for notice in reply.notices)),
         }

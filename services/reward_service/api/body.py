@@ -36,8 +36,8 @@ class Bodies:
         self._metrics = metrics
         self._bytes = 0
 
-    async def admit(self, request: Request) -> None:
-        """Check what a request says of its body, before any of it is read.
+    async def admit(self, request: Request) -> int:
+        """Reserve what a request says of its body, before any of it is read; the bytes, for `reading`.
 
         Raises:
             InvalidRequestError: it is compressed.
@@ -47,24 +47,28 @@ class Bodies:
         if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise InvalidRequestError("compressed bodies are not read; send it without content-encoding")
         declared = request.headers.get("content-length", "0")
-        self._check(0, int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else 0)
+        size = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else 0
+        self._check(0, size)
+        self._count(size)
+        return size
 
     @asynccontextmanager
-    async def reading(self, request: Request) -> AsyncIterator[bytes]:
-        """The whole body; its bytes count until the block ends. Raises as `admit`, or SlowBodyError."""
-        body = bytearray()
+    async def reading(self, request: Request, reserved: int) -> AsyncIterator[bytes]:
+        """The whole body, whose bytes count until the block ends. Raises as `admit`, or SlowBodyError."""
+        body, counted = bytearray(), reserved
         try:
             try:
                 async with asyncio.timeout(self._settings.body_timeout_s):
                     async for chunk in request.stream():
-                        self._check(len(body), len(body) + len(chunk))
-                        self._count(len(chunk))
+                        self._check(counted, max(counted, len(body) + len(chunk)))
                         body += chunk
+                        self._count(max(0, len(body) - counted))
+                        counted = max(counted, len(body))
             except TimeoutError as exc:
                 raise SlowBodyError(f"the body did not arrive within {self._settings.body_timeout_s:g} s") from exc
             yield bytes(body)
         finally:
-            self._count(-len(body))
+            self._count(-counted)
 
     def _check(self, own: int, size: int) -> None:
         """Raise when a body of `size` has no room; `own` bytes of it are counted already. A lone one fits."""

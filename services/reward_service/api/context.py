@@ -46,7 +46,7 @@ class Context:
 
         reply = await self.edge.holder.admit(protocol, lambda: self.scorer.score(job), loaded)
         self.metrics.scored(protocol, reply)
-        logger.debug("scored %d items: protocol=%s run=%s step=%s", len(reply.rewards), protocol, run, step)
+        logger.debug("scored %d items: protocol=%s run=%r step=%s", len(reply.rewards), protocol, run, step)
         return reply
 
 

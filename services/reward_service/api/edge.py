@@ -80,8 +80,8 @@ class Edge:
 
     async def _reply(self, request: Request, protocol: Protocol, work: Work) -> bytes:
         key = idempotency_key(request)
-        await self.holder.admit(protocol, lambda: self._bodies.admit(request))
-        async with self._bodies.reading(request) as body:
+        reserved = await self.holder.admit(protocol, lambda: self._bodies.admit(request))
+        async with self._bodies.reading(request, reserved) as body:
             if key is None:
                 doing = work(body)
             else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
@@ -97,6 +97,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         max_waiting_items: items that may wait before new submissions are refused.
         batch_timeout_s: seconds after which a forward pass counts as hung.
         max_restarts: times that a hung model is loaded anew; after that the worker ends.
+        keep: is given each key with its result as soon as its batch ends, whether or not its caller still waits.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         max_waiting_items: int,
         batch_timeout_s: float = 600.0,
         max_restarts: int = 3,
+        keep: Callable[[Hashable, OutT], None] | None = None,
         observer: BatchObserver | None = None,
     ) -> None:
         self.name = name
@@ -118,13 +120,15 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._max_waiting_items = max_waiting_items
         self._batch_timeout_s = batch_timeout_s
         self._restarts_left = max_restarts
+        self._keep = keep
         self._observer = observer
         self._queue: BatchQueue[InT, OutT] = BatchQueue()
         self._callers: dict[Ticket[InT, OutT], _Caller[OutT]] = {}
         self._arrived = asyncio.Event()
         self._tokens_per_s = 1000.0  # a guess until the first batch
         self._busy_since: float | None = None
-        self._idle = asyncio.Event()
+        self._pass_ended = asyncio.Event()
+        self._last_failed = False
 
     async def __aenter__(self) -> Self:
         self._start_loading()
@@ -178,8 +182,10 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         return model
 
     async def progress(self) -> None:
-        """Return when the forward pass that runs now has ended."""
-        await self._idle.wait()
+        """Return when the forward pass that runs now has ended. Raises ModelError when the last one failed."""
+        await self._pass_ended.wait()
+        if self._last_failed:
+            raise ModelError(f"the last forward pass of the {self.name} model failed")
 
     async def submit(self, units: Sequence[Unit[InT]]) -> Done[OutT]:
         """Outcomes for `units`, in order; a caller that is cancelled takes its units out of the queue.
@@ -201,6 +207,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         finally:
             self._queue.close(ticket)
             del self._callers[ticket]
+            self._report_waiting()
         started = caller.started or caller.submitted
         return Done(
             [o for o in ticket.outcomes if o is not None],
@@ -244,11 +251,15 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         try:
             results = await self._call_model(model, [entry.unit.value for entry in batch])
         except _HungError as exc:
+            self._last_failed = True
+            if self._observer is not None:
+                self._observer.batch_failed(self.name, "hung")
             self._hand_out(batch, [exc] * len(batch))
             raise
         except Exception as exc:  # noqa: BLE001 - whatever a model raises is told to whoever waits for it
             await self._isolate(model, batch, exc)
         else:
+            self._last_failed = False
             seconds = time.monotonic() - started
             for caller in callers:
                 caller.model_s += seconds
@@ -257,22 +268,25 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
     async def _call_model(self, model: ModelT, items: list[InT]) -> Sequence[OutT]:
         self._busy_since = time.monotonic()
-        self._idle.clear()
+        self._pass_ended.clear()
         try:
-            async with asyncio.timeout(self._batch_timeout_s):
+            async with asyncio.timeout(self._batch_timeout_s) as limit:
                 results = await self._thread.call(self._run, model, items)
         except TimeoutError as exc:
-            if time.monotonic() - self._busy_since < self._batch_timeout_s:
+            if not limit.expired():
                 raise  # the model's own
             raise _HungError(f"the {self.name} model hung: no answer in {self._batch_timeout_s:g} s") from exc
         finally:
             self._busy_since = None
-            self._idle.set()
-        if len(results) != len(items):
-            raise ModelError(f"the {self.name} model gave {len(results)} results for {len(items)} items")
+            self._pass_ended.set()
+        if len(results) != len(items) or any(result is None for result in results):
+            raise ModelError(
+                f"the {self.name} model gave {len(results)} results for {len(items)} items, or gave none"
+            )
         return results
 
     async def _isolate(self, model: ModelT, batch: list[Entry[InT, OutT]], exc: Exception) -> None:
+        self._last_failed = True
         if self._observer is not None:
             self._observer.batch_failed(self.name, type(exc).__name__)
         if len(batch) > 1:
@@ -303,6 +317,8 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
     def _hand_out(self, batch: list[Entry[InT, OutT]], outcomes: Sequence[OutT | Exception]) -> None:
         for entry, outcome in zip(batch, outcomes, strict=True):
+            if self._keep is not None and not isinstance(outcome, Exception):
+                self._keep(entry.unit.key, outcome)
             for ticket in self._queue.complete(entry, outcome):
                 caller = self._callers.get(ticket)
                 if caller is not None and not caller.future.done():

@@ -58,8 +58,8 @@ class SentenceEncoder:
         self._forward = forward
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokens of each text, its last 512."""
-        return [Tokens(encoding.ids) for encoding in self._words.encode_batch(list(texts))]
+        """Tokens of each text, its last 512. One at a time: a long text takes much memory before it is cut."""
+        return [Tokens(self._words.encode_batch_fast([text])[0].ids) for text in texts]
 
     def embed(self, batch: Sequence[Tokens]) -> Embeddings:
         """One forward pass over right-padded rows (B, T); (B, D)."""
