@@ -1,7 +1,8 @@
 """make bench: how fast the service is, each figure a ratio within one run, written to benchmarks/RESULTS.md.
 
 The sides of a ratio do the same work in turn, on the same threads, several times; the table has median and range.
-`rows` are items scored by the recipe `rer-reference`. Services run with no cache (cold) unless a row says warm.
+`rows` are items scored by the recipe `rer-reference`. Services run with no cache, but for the
+one-item requests and the known prompts, whose texts are new to it in every round.
 """
 
 from __future__ import annotations
@@ -182,9 +183,9 @@ def caching() -> Figure:
 
 
 def around_the_model(url: str) -> Figure:
-    """Everything of a 1,000-item request that is no forward pass: JSON, validation, text features, event loop.
+    """JSON, validation, text features and event loop of a 1,000-item request, as a share of all its time.
 
-    The recipe `li` reads the same items and needs no model.
+    The recipe `li` reads the same items and needs no model; what it leaves out is tokenizing and queueing.
     """
     items = MANY_ROWS[:1000]
     timings = in_turn(
@@ -192,7 +193,7 @@ def around_the_model(url: str) -> Figure:
     ).seconds
     shares = [100 * li / whole for li, whole in zip(timings["li"], timings["whole"], strict=True)]
     note = f"{statistics.median(timings['li']):.2f} s of {statistics.median(timings['whole']):.2f} s"
-    return Figure("1,000 items: share of all that is no model", shares, "< 10 %", " %", note)
+    return Figure("1,000 items: HTTP, JSON, validation, text features", shares, "< 10 %", " %", note)
 
 
 def replicas(url: str) -> Figure:
