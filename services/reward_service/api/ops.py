@@ -73,7 +73,7 @@ def _probes(context: Context) -> list[Awaitable[object]]:
 
 async def _probe(worker: ModelWorker[ModelT, Tokens, OutT], read: Callable[[ModelT], Tokens]) -> None:
     model = await worker.ready()
-    if worker.busy_s:
+    if worker.busy:
         await worker.progress()
         return
     tokens = await asyncio.to_thread(read, model)

@@ -79,7 +79,7 @@ class Done(Generic[OutT]):
 
 
 @dataclass(slots=True, eq=False)
-class _Caller(Generic[OutT]):
+class _Caller:
     future: asyncio.Future[None]
     submitted: float
     started: float | None = None
@@ -123,11 +123,11 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._keep = keep
         self._observer = observer
         self._queue: BatchQueue[InT, OutT] = BatchQueue()
-        self._callers: dict[Ticket[InT, OutT], _Caller[OutT]] = {}
+        self._callers: dict[Ticket[InT, OutT], _Caller] = {}
         self._arrived = asyncio.Event()
         self._tokens_per_s = 1000.0  # a guess until the first batch
-        self._busy_since: float | None = None
-        self._pass_ended = asyncio.Event()
+        self._pass_ended = asyncio.Event()  # set while no forward pass runs
+        self._pass_ended.set()
         self._last_failed = False
 
     async def __aenter__(self) -> Self:
@@ -155,9 +155,9 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         return None if self.loading or self._loading_failed else self._loaded.result()
 
     @property
-    def busy_s(self) -> float:
-        """Seconds since the forward pass that runs now began; 0 when none does."""
-        return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
+    def busy(self) -> bool:
+        """Whether a forward pass runs now."""
+        return not self._pass_ended.is_set()
 
     async def loaded(self) -> ModelT:
         """The model, once it is loaded. Raises NotReadyError, with the cause, when it cannot be."""
@@ -251,9 +251,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         try:
             results = await self._call_model(model, [entry.unit.value for entry in batch])
         except _HungError as exc:
-            self._last_failed = True
-            if self._observer is not None:
-                self._observer.batch_failed(self.name, "hung")
+            self._note_failure("hung")
             self._hand_out(batch, [exc] * len(batch))
             raise
         except Exception as exc:  # noqa: BLE001 - whatever a model raises is told to whoever waits for it
@@ -267,7 +265,6 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             self._hand_out(batch, results)
 
     async def _call_model(self, model: ModelT, items: list[InT]) -> Sequence[OutT]:
-        self._busy_since = time.monotonic()
         self._pass_ended.clear()
         try:
             async with asyncio.timeout(self._batch_timeout_s) as limit:
@@ -277,7 +274,6 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
                 raise  # the model's own
             raise _HungError(f"the {self.name} model hung: no answer in {self._batch_timeout_s:g} s") from exc
         finally:
-            self._busy_since = None
             self._pass_ended.set()
         if len(results) != len(items) or any(result is None for result in results):
             raise ModelError(
@@ -286,9 +282,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         return results
 
     async def _isolate(self, model: ModelT, batch: list[Entry[InT, OutT]], exc: Exception) -> None:
-        self._last_failed = True
-        if self._observer is not None:
-            self._observer.batch_failed(self.name, type(exc).__name__)
+        self._note_failure(type(exc).__name__)
         if len(batch) > 1:
             middle = len(batch) // 2
             try:
@@ -305,7 +299,12 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         error.__cause__ = None if error is exc else exc
         self._hand_out(batch, [error])
 
-    def _start_callers(self, batch: list[Entry[InT, OutT]], now: float) -> list[_Caller[OutT]]:
+    def _note_failure(self, cause: str) -> None:
+        self._last_failed = True
+        if self._observer is not None:
+            self._observer.batch_failed(self.name, cause)
+
+    def _start_callers(self, batch: list[Entry[InT, OutT]], now: float) -> list[_Caller]:
         tickets = {ticket for entry in batch for ticket, _ in entry.wanted_by}
         callers = [self._callers[ticket] for ticket in tickets if ticket in self._callers]
         for caller in callers:
