@@ -1,20 +1,21 @@
-"""python -m reward_service: settings from the environment and the command line, then uvicorn."""
+"""python -m reward_service: settings from the environment and the command line, then the process that serves.
+
+python -m reward_service ──▶ supervisor (holds the socket) ──▶ python -m reward_service --listener-fd … ──▶ server
+                         └─ --supervise false ────────────────────────────────────────────────────────▶ server
+"""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
-from types import FrameType
-
-import uvicorn
-from fastapi import FastAPI
 
 from reward_service.api.trace import LOG_FORMAT, RequestIdFilter
-from reward_service.app import create_app
 from reward_service.errors import GlassboxError
 from reward_service.settings import Settings
+from reward_service.supervisor import Lines, Supervisor, listen
 
 _EPILOG = """\
 Every option is also an environment variable: --max-items is REWARD_MAX_ITEMS.
@@ -32,8 +33,8 @@ examples:
 _SECRET = "api_key"  # noqa: S105 (the setting's name; it is no option, because everybody can read a command line)
 
 
-def parse_arguments(argv: Sequence[str]) -> Settings:
-    """Settings from the environment, overridden by `argv`."""
+def parse_arguments(argv: Sequence[str]) -> tuple[Settings, Lines | None]:
+    """Settings from the environment, overridden by `argv`; and the lines to the supervisor, in a child of it."""
     parser = argparse.ArgumentParser(
         prog="python -m reward_service",
         description="Serve the white-box reward, and a gold reward model beside it, over HTTP.",
@@ -50,40 +51,34 @@ def parse_arguments(argv: Sequence[str]) -> Settings:
         nargs = "?" if field.annotation is bool else None  # a switch may stand alone
         const = "true" if nargs else None
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="X", help=described, nargs=nargs, const=const)
+    Lines.add_arguments(parser)
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     if _SECRET in given:
         parser.error("a key on a command line can be read by everybody on the machine: set REWARD_API_KEY instead")
-    return Settings(**given)
+    lines = Lines.taken_from(given)
+    return Settings(**given), lines
 
 
 def main() -> None:
     """Serve until told to stop."""
     try:
-        settings = parse_arguments(sys.argv[1:])
-        app = create_app(settings)
-    except (GlassboxError, ValueError) as exc:
+        settings, lines = parse_arguments(sys.argv[1:])
+        _log(settings)
+        if settings.supervise and lines is None and os.name != "nt":
+            sys.exit(_supervise(settings))
+        from reward_service.server import serve  # torch and all: the supervisor does without
+
+        sys.exit(serve(settings, lines))
+    except (GlassboxError, ValueError, OSError) as exc:
         sys.exit(f"reward_service: {exc}")
-    _log(settings)
-    server = server_for(app, settings)
-    server.run()
-    if not server.started:
-        sys.exit(3)
 
 
-def server_for(app: FastAPI, settings: Settings) -> DrainingServer:
-    """uvicorn, as the settings want it."""
-    return DrainingServer(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            log_level=settings.log_level,
-            log_config=None,
-            access_log=False,  # ours has the request's id, and no query, where somebody may have put a key
-            server_header=False,
-            timeout_graceful_shutdown=settings.stop_timeout_s,
-        )
-    )
+def _supervise(settings: Settings) -> int:
+    listener = listen(settings)
+    host, port = listener.getsockname()[:2]
+    logging.getLogger(__name__).info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    command = [sys.executable, "-m", "reward_service", *sys.argv[1:]]
+    return Supervisor(command, listener, settings.stop_timeout_s).run()
 
 
 def _log(settings: Settings) -> None:
@@ -92,16 +87,6 @@ def _log(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, handlers=[handler])
     for noisy in ("httpx", "sentence_transformers", "transformers"):  # what matters of theirs is an error of ours
         logging.getLogger(noisy).setLevel(logging.ERROR)
-
-
-class DrainingServer(uvicorn.Server):
-    """Tells the application of a signal at once, before the listener closes."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        drain = getattr(self.config.app.state, "drain", None)  # type: ignore[union-attr]
-        if drain is not None:
-            drain.begin()
-        super().handle_exit(sig, frame)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     """Bytes of those replies together."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """Seconds within which the forward pass behind `GET /readyz` must be done."""
+    supervise: bool = True
+    """A parent process holds the socket and starts the service anew when it dies, so that nobody is refused."""
     stop_timeout_s: Annotated[int, Field(ge=0)] = 20
     """Seconds that requests in flight have to finish when the service is told to stop."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -44,7 +44,7 @@ def process() -> Iterator[tuple[subprocess.Popen[str], str]]:
 def test_sigterm_under_load_loses_and_falsifies_nothing(process: tuple[subprocess.Popen[str], str]) -> None:
     running, url = process
     body = {"items": [item("word " * n) for n in range(1, 400)]}
-    right = httpx.post(f"{url}/score", json=body).json()["rewards"]
+    right = httpx.post(f"{url}/score", json=body, timeout=60).json()["rewards"]
     answered: list[httpx.Response] = []
     stop = threading.Event()
 

@@ -36,7 +36,7 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(
     ("argv", "allowed"), [([], False), (["--allow-anonymous"], True), (["--allow-anonymous", "false"], False)]
 )
 def test_a_switch_may_stand_alone(argv: list[str], allowed: bool) -> None:
-    assert parse_arguments(argv).allow_anonymous is allowed
+    assert parse_arguments(argv)[0].allow_anonymous is allowed
 
 
 def test_an_open_address_without_a_key_stops_the_start_with_both_ways_out() -> None:

@@ -34,6 +34,12 @@ class Context:
     metrics: Metrics
     edge: Edge
 
+    @property
+    def broken(self) -> bool:
+        """Whether a model is gone for good, so that only another process can help."""
+        workers = (self.embedder.worker if self.embedder else None, self.gold)
+        return any(worker.gone for worker in workers if worker is not None)
+
     async def score(self, job: Job, *, protocol: Protocol, run: str | None, step: int | None = None) -> ScoreReply:
         """Score `job`, held for as long as its caller can wait. Raises what `Scorer.score` raises."""
 

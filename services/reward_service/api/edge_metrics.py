@@ -49,6 +49,16 @@ class EdgeMetrics:
             "glassbox_draining", "1 once the service was told to stop.", registry=self._registry
         )
 
+        self._restarts = Gauge(
+            "glassbox_process_restarts",
+            "Serving processes that were replaced behind the same socket, before this one.",
+            registry=self._registry,
+        )
+
+    def restarts(self, n: int) -> None:
+        """So many processes served here before this one."""
+        self._restarts.set(n)
+
     def refused(self, route: str, cause: str) -> None:
         """A request got no success, because of `cause`."""
         self._refused.labels(route, cause).inc()

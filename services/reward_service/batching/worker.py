@@ -159,6 +159,11 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         """Whether a forward pass runs now."""
         return not self._pass_ended.is_set()
 
+    @property
+    def gone(self) -> bool:
+        """Whether a model that was loaded will not work again in this process."""
+        return self._task.done() and not self._loading_failed
+
     async def loaded(self) -> ModelT:
         """The model, once it is loaded. Raises NotReadyError, with the cause, when it cannot be."""
         try:

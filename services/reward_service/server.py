@@ -1,0 +1,106 @@
+"""The process that serves: uvicorn over the application. It drains before it stops, and gives signs of life.
+
+signal ──▶ drain ──▶ uvicorn closes its listener, finishes what is in flight, ends
+a model that is gone for good ──▶ the same, with the status that asks for another process
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from reward_service.app import create_app
+from reward_service.settings import Settings
+from reward_service.supervisor import BROKEN, Lines
+
+__all__ = ["BACKLOG", "RewardServer", "serve", "server_for"]
+
+BACKLOG = 4096
+"""Connections that the kernel holds until they are accepted: clients open one for every sample, all at once."""
+_TICKS_A_BEAT = 10
+"""uvicorn ticks ten times a second."""
+
+logger = logging.getLogger(__name__)
+
+
+class RewardServer(uvicorn.Server):
+    """Tells the application of a signal at once, and its supervisor that the event loop turns."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, beats: int | None = None) -> None:
+        super().__init__(config)
+        self.broken = False
+        """Whether it stopped because a model is gone for good."""
+        self._app = app
+        self._beats = beats
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._drain()
+        super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_A_BEAT == 0 and self._beats is not None:
+            self._beat(self._beats)
+        context = getattr(self._app.state, "context", None)
+        if context is not None and context.broken and not self.should_exit:
+            logger.error("a model is gone for good: this process ends")
+            self.broken = self.should_exit = True
+            self._drain()
+        return await super().on_tick(counter)
+
+    def _drain(self) -> None:
+        drain = getattr(self._app.state, "drain", None)
+        if drain is not None:
+            drain.begin()
+
+    def _beat(self, beats: int) -> None:
+        try:
+            os.write(beats, b".")
+        except BlockingIOError:
+            return  # nobody has read for an hour; there is a beat to be read
+        except OSError:
+            if not self.should_exit:
+                logger.warning("the supervisor is gone: this process ends")
+                self._drain()
+                self.should_exit = True
+
+
+def server_for(app: FastAPI, settings: Settings, beats: int | None = None) -> RewardServer:
+    """uvicorn, as the settings want it."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        log_config=None,
+        access_log=False,  # ours has the request's id, and no query, where somebody may have put a key
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=settings.stop_timeout_s,
+    )
+    return RewardServer(config, app, beats)
+
+
+def serve(settings: Settings, lines: Lines | None = None) -> int:
+    """Serve until told to stop; the exit status. With `lines`, on the supervisor's socket.
+
+    Raises:
+        GlassboxError, ValueError: the settings are ones that it cannot start with.
+    """
+    app = create_app(settings)
+    sockets = beats = None
+    if lines is not None:
+        app.state.edge_metrics.restarts(lines.restarts)
+        sockets, beats = [socket.socket(fileno=lines.listener)], lines.beats
+        os.set_blocking(beats, False)
+    server = server_for(app, settings, beats)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets)
+    if server.broken:
+        return BROKEN
+    return 0 if server.started else 3
