@@ -1,8 +1,8 @@
 """Texts to vectors, each text once: known ones from the cache, the rest through the encoder's queue.
 
-    texts ──look_up──▶ cached vectors + tokens of the others ──fetch──▶ a vector, or an error, for each text
+    texts ──look_up──▶ cached vectors, tokens of the others ──admit──▶ queued ──done──▶ a vector or an error each
 
-`look_up` tokenizes, so it belongs in a thread; `fetch` waits, so it belongs on the event loop.
+`look_up` tokenizes, so it belongs in a thread; the rest belongs on the event loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from reward_client.wire import TextCounts
-from reward_service.batching import ModelWorker, Unit
+from reward_service.batching import ModelWorker, Submission, Unit
 from reward_service.models.base import TextEncoder, Tokens
 
 __all__ = ["Embedded", "Embedder", "EncoderWorker", "LookUp", "Vector", "VectorCache"]
@@ -75,6 +75,26 @@ class Embedded:
     model_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """Texts whose missing vectors were queued; to be closed like its submission."""
+
+    look_up: LookUp
+    submission: Submission[Vector]
+
+    async def done(self) -> Embedded:
+        """All vectors. Raises NotReadyError when the encoder stops for good before they are known."""
+        done = await self.submission.done()
+        known, missing = self.look_up.known, self.look_up.missing
+        counts = TextCounts(cached=len(known), shared=done.shared, encoded=len(missing) - done.shared)
+        vectors = {**known, **dict(zip(missing, done.outcomes, strict=True))}
+        return Embedded(vectors, counts, done.queue_s, done.model_s)
+
+    def close(self) -> None:
+        """Give up what is not encoded yet."""
+        self.submission.close()
+
+
 class Embedder:
     """An encoder's worker with a cache in front of it, which that worker fills (`ModelWorker.keep`)."""
 
@@ -92,12 +112,9 @@ class Embedder:
         units = {t: Unit(keys[t], row, len(row)) for t, row in zip(unknown, tokens, strict=True)}
         return LookUp(known, units)
 
-    async def fetch(self, look_up: LookUp) -> Embedded:
-        """Embed what is missing; the worker puts it into the cache. Raises NotReadyError or OverloadedError."""
-        done = await self.worker.submit(list(look_up.missing.values()))
-        fresh = dict(zip(look_up.missing, done.outcomes, strict=True))
-        counts = TextCounts(cached=len(look_up.known), shared=done.shared, encoded=len(fresh) - done.shared)
-        return Embedded({**look_up.known, **fresh}, counts, done.queue_s, done.model_s)
+    def admit(self, look_up: LookUp) -> Embedding:
+        """Queue what is missing; the worker puts it into the cache. Raises NotReadyError or OverloadedError."""
+        return Embedding(look_up, self.worker.admit(list(look_up.missing.values())))
 
 
 def _key(encoder: TextEncoder, text: str) -> bytes:

@@ -1,10 +1,10 @@
-"""The pipeline on one page: prepare → embed → gold → combine.
+"""The pipeline on one page: prepare → admit → embed and judge → combine.
 
-    job.entries ──▶ prepare (features and tokens, in a thread) ──▶ embed (unique texts) ─┐
-                                                              └──▶ gold (exchanges)     ─┴▶ combine ──▶ ScoreReply
+    job.entries ──▶ prepare (features and tokens, in a thread) ──▶ admit ─┬▶ embed (unique texts) ─┐
+                                                                          └▶ gold (exchanges)     ─┴▶ combine
 
-The encoder and the gold model work at the same time. Nothing here knows HTTP, and nothing here invents a
-number: an item that a model failed on, or whose arithmetic is not finite, gets an error.
+Both models admit a job in one step, or neither does. They work at the same time. Nothing here knows HTTP, and
+nothing here invents a number: an item that a model failed on, or whose arithmetic is not finite, gets an error.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 from reward_client.wire import (
     Features,
@@ -28,20 +28,18 @@ from reward_client.wire import (
     TextCounts,
     TimingMs,
 )
-from reward_service.batching import ModelWorker, Unit
+from reward_service.batching import ModelWorker, Submission, Unit
 from reward_service.candidates import Candidate, Rejected
-from reward_service.embedding import Embedded, Embedder, LookUp, Vector
-from reward_service.errors import InvalidRequestError, ModelError
+from reward_service.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp, Vector
+from reward_service.errors import InvalidRequestError, ModelError, UnavailableError
 from reward_service.models.base import Exchange, GoldModel, TextEncoder, Tokens
 from reward_service.models.gold import shared_base_notice
 from reward_service.whitebox.features import length_incentive, repetition_penalty, similarity
 from reward_service.whitebox.recipe import Factor, Recipe
 from reward_service.whitebox.text import clean_response, prompt_text, words
 
-__all__ = ["GoldWorker", "Job", "Scorer"]
+__all__ = ["GoldWorker", "Job", "Scorer", "Scoring"]
 
-FirstT = TypeVar("FirstT")
-SecondT = TypeVar("SecondT")
 GoldWorker = ModelWorker[GoldModel, Tokens, float]
 
 
@@ -68,15 +66,6 @@ class Job:
         return self.gold or self.recipe.needs_gold
 
 
-@dataclass(frozen=True, slots=True)
-class _Models:
-    """What a job is scored with; None where it needs none."""
-
-    embedder: Embedder | None
-    encoder: TextEncoder | None
-    gold: GoldModel | None
-
-
 @dataclass(slots=True)
 class _Item:
     """A candidate and what is known of it before any model has seen it."""
@@ -96,6 +85,12 @@ class _Prepared:
     texts: LookUp
     exchanges: dict[int, Unit[Tokens] | ItemError]
     """What the gold model reads of each item, or why it cannot; by the item's index."""
+    models: ModelNames
+
+    @property
+    def units(self) -> list[Unit[Tokens]]:
+        """What the gold model reads, in the order of `exchanges`."""
+        return [unit for unit in self.exchanges.values() if isinstance(unit, Unit)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,40 +107,17 @@ class Scorer:
         self._embedder = embedder
         self._gold = gold
 
-    async def score(self, job: Job) -> ScoreReply:
-        """Score a job. Raises InvalidRequestError, ModelError, NotReadyError or OverloadedError."""
-        started = time.monotonic()
+    def start(self, job: Job) -> Scoring:
+        """`job`, on its way. Raises InvalidRequestError for entries, or models, that it cannot be scored with."""
         _refuse_bad_entries(job)
         embedder, gold = self.models_for(job)
-        models = _Models(
-            embedder,
-            encoder=await embedder.worker.ready() if embedder else None,
-            gold=await gold.ready() if gold else None,
-        )
-        prepared = await asyncio.to_thread(_prepare_all, job, models)
-        embedded, judged = await _both(_embed(embedder, prepared.texts), _judge(gold, prepared.exchanges))
-        results = [
-            _result(item, job.recipe, embedded.vectors, judged.scores.get(i))
-            for i, item in enumerate(prepared.items)
-        ]
-        _refuse_failed_items(job, results)
-        return ScoreReply(
-            rewards=[result.reward for result in results],
-            results=results,
-            recipe=RecipeName(name=job.recipe.name, hash=job.recipe.hash),
-            models=ModelNames(
-                relevance=models.encoder.id if models.encoder else None,
-                gold=models.gold.id if models.gold else None,
-            ),
-            timing_ms=TimingMs(
-                queue=1e3 * max(embedded.queue_s, judged.queue_s),
-                encode=1e3 * embedded.model_s,
-                gold=1e3 * judged.model_s if job.wants_gold else None,
-                total=1e3 * (time.monotonic() - started),
-            ),
-            texts=embedded.counts,
-            notices=self.notices() if job.wants_gold else [],
-        )
+        return Scoring(job, embedder, gold, self.notices)
+
+    async def score(self, job: Job) -> ScoreReply:
+        """Score a job. Raises InvalidRequestError, ModelError, NotReadyError or OverloadedError."""
+        with closing(self.start(job)) as scoring:
+            await scoring.admit()
+            return await scoring.finish()
 
     def notices(self) -> list[str]:
         """What readers of this service's gold scores must know."""
@@ -174,6 +146,81 @@ class Scorer:
         return self._embedder if recipe.needs_encoder else None, self._gold if job.wants_gold else None
 
 
+class Scoring:
+    """A job on its way: admitted, by another try after a refusal if need be; finished; closed in any case."""
+
+    def __init__(
+        self, job: Job, embedder: Embedder | None, gold: GoldWorker | None, notices: Callable[[], list[str]]
+    ) -> None:
+        self._job = job
+        self._embedder = embedder
+        self._gold = gold
+        self._notices = notices
+        self._started = time.monotonic()
+        self._prepared: _Prepared | None = None
+        self._embedding: Embedding | None = None
+        self._judging: Submission[float] | None = None
+
+    async def loaded(self) -> None:
+        """Return once the models are loaded. Raises NotReadyError when one cannot be."""
+        for worker in self._workers():
+            await worker.loaded()
+
+    async def admit(self) -> None:
+        """Put the work into the models' queues, all of it or none. Raises NotReadyError or OverloadedError."""
+        for worker in self._workers():
+            worker.check()  # before the work of preparing
+        if self._prepared is None:
+            encoder = self._embedder.worker.model if self._embedder else None
+            gold = self._gold.model if self._gold else None
+            self._prepared = await asyncio.to_thread(_prepare_all, self._job, self._embedder, encoder, gold)
+        prepared = self._prepared
+        try:
+            if self._embedder is not None:
+                self._embedding = self._embedder.admit(prepared.texts)
+            if self._gold is not None:
+                self._judging = self._gold.admit(prepared.units)
+        except UnavailableError:
+            self.close()
+            raise
+
+    async def finish(self) -> ScoreReply:
+        """The reply, once the models have seen what was admitted. Raises ModelError, or NotReadyError."""
+        job, prepared = self._job, self._prepared
+        assert prepared is not None, "admit comes first"  # noqa: S101
+        embedded = await _embedded(self._embedding)
+        judged = await _judged(self._judging, prepared)  # which has gone on in the meantime
+        results = [
+            _result(item, job.recipe, embedded.vectors, judged.scores.get(i))
+            for i, item in enumerate(prepared.items)
+        ]
+        _refuse_failed_items(job, results)
+        return ScoreReply(
+            rewards=[result.reward for result in results],
+            results=results,
+            recipe=RecipeName(name=job.recipe.name, hash=job.recipe.hash),
+            models=prepared.models,
+            timing_ms=TimingMs(
+                queue=1e3 * max(embedded.queue_s, judged.queue_s),
+                encode=1e3 * embedded.model_s,
+                gold=1e3 * judged.model_s if job.wants_gold else None,
+                total=1e3 * (time.monotonic() - self._started),
+            ),
+            texts=embedded.counts,
+            notices=self._notices() if job.wants_gold else [],
+        )
+
+    def close(self) -> None:
+        """Give up what the models have not done yet."""
+        for work in (self._embedding, self._judging):
+            if work is not None:
+                work.close()
+
+    def _workers(self) -> list[EncoderWorker | GoldWorker]:
+        encoder = self._embedder.worker if self._embedder else None
+        return [worker for worker in (encoder, self._gold) if worker is not None]
+
+
 def _refuse_bad_entries(job: Job) -> None:
     bad = [(i, entry) for i, entry in enumerate(job.entries) if isinstance(entry, Rejected)]
     if bad and job.on_item_error == "fail":
@@ -194,17 +241,17 @@ def _refuse_failed_items(job: Job, results: Sequence[ItemResult]) -> None:
         raise ModelError(f"{len(errors)} of {len(results)} items have no reward; the first: {first}", errors)
 
 
-def _prepare_all(job: Job, models: _Models) -> _Prepared:
+def _prepare_all(
+    job: Job, embedder: Embedder | None, encoder: TextEncoder | None, gold: GoldModel | None
+) -> _Prepared:
     """Everything that comes before the queues. For a thread."""
     items = [e if isinstance(e, Rejected) else _prepare(e, job.recipe) for e in job.entries]
     good = {i: item for i, item in enumerate(items) if isinstance(item, _Item)}
     texts = dict.fromkeys(text for item in good.values() for pair in item.pairs.values() for text in pair)
-    look_up = LookUp({}, {})
-    if models.embedder is not None and models.encoder is not None:
-        look_up = models.embedder.look_up(models.encoder, list(texts))
-    gold = models.gold
-    exchanges = {i: _read(gold, item.candidate) for i, item in good.items()} if gold is not None else {}
-    return _Prepared(items, look_up, exchanges)
+    look_up = embedder.look_up(encoder, list(texts)) if embedder and encoder else LookUp({}, {})
+    exchanges = {i: _read(gold, item.candidate) for i, item in good.items()} if gold else {}
+    models = ModelNames(relevance=encoder.id if encoder else None, gold=gold.id if gold else None)
+    return _Prepared(items, look_up, exchanges, models)
 
 
 def _prepare(candidate: Candidate, recipe: Recipe) -> _Item:
@@ -235,32 +282,20 @@ def _read(gold: GoldModel, candidate: Candidate) -> Unit[Tokens] | ItemError:
     return Unit(exchange, tokens, len(tokens))
 
 
-async def _both(
-    first: Coroutine[Any, Any, FirstT], second: Coroutine[Any, Any, SecondT]
-) -> tuple[FirstT, SecondT]:
-    """The results of two at a time; when one fails, the other's work is given up too."""
-    tasks = asyncio.create_task(first), asyncio.create_task(second)
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+async def _embedded(embedding: Embedding | None) -> Embedded:
+    return await embedding.done() if embedding is not None else Embedded({}, TextCounts())
 
 
-async def _embed(embedder: Embedder | None, texts: LookUp) -> Embedded:
-    if embedder is None:
-        return Embedded({}, TextCounts())
-    return await embedder.fetch(texts)
-
-
-async def _judge(gold: GoldWorker | None, exchanges: Mapping[int, Unit[Tokens] | ItemError]) -> _Judged:
-    """Score every exchange that can be read; one that cannot costs the others nothing."""
-    if gold is None:
+async def _judged(judging: Submission[float] | None, prepared: _Prepared) -> _Judged:
+    """A score for every exchange that can be read; one that cannot costs the others nothing."""
+    if judging is None:
         return _Judged({})
-    units = {i: unit for i, unit in exchanges.items() if isinstance(unit, Unit)}
-    done = await gold.submit(list(units.values()))
-    scores: dict[int, float | ItemError] = {i: e for i, e in exchanges.items() if isinstance(e, ItemError)}
-    for i, outcome in zip(units, done.outcomes, strict=True):
+    done = await judging.done()
+    scores: dict[int, float | ItemError] = {
+        i: exchange for i, exchange in prepared.exchanges.items() if isinstance(exchange, ItemError)
+    }
+    read = [i for i in prepared.exchanges if i not in scores]
+    for i, outcome in zip(read, done.outcomes, strict=True):
         scores[i] = _gold_score(outcome)
     return _Judged(scores, done.queue_s, done.model_s)
 

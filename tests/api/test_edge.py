@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,10 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from reward_service.api.patience import PATIENCE, next_try_s
+from reward_service.api.drain import Drain
+from reward_service.api.edge_metrics import EdgeMetrics
+from reward_service.api.patience import PATIENCE, Holder
+from reward_service.errors import OverloadedError
 from reward_service.settings import Settings
 from tests.doubles import LetterEncoder
 from tests.live import Busy, busy_service, item, metric, posted, serving, until
@@ -85,10 +89,45 @@ def test_every_protocol_is_answered_before_its_client_hangs_up() -> None:
         assert patience.hold_s < patience.answer_s < hangs_up.get(name, float("inf")) or name == "score"
 
 
-def test_the_held_share_their_pace_and_never_try_faster_than_a_pause() -> None:
-    assert next_try_s(0.0, 1, 0.0) >= 0.02
-    assert next_try_s(60.0, 1, 0.99) <= 1.5
-    assert next_try_s(1.0, 5_000, 0.0) == 2.5
+def test_the_held_are_admitted_in_the_order_in_which_they_came_and_nobody_before_them(full: Busy) -> None:
+    words = ["walnut", "almond", "peanut", "cashew"]
+    held = []
+    for n, word in enumerate(words, start=1):
+        held.append(full.post("/get_reward", {"query": f"Why?{word}", "prompts": "Why?"}))
+        until(lambda n=n: metric(full.url, "glassbox_held_requests") == n)
+
+    full.release()
+
+    assert {answer.result().status_code for answer in held} == {200}
+    seen = [text for call in full.encoder.calls for text in call]
+    assert sorted(words, key=seen.index) == words
+
+
+def test_a_native_caller_is_told_to_come_back_while_others_are_held() -> None:
+    async def scenario() -> list[str]:
+        metrics = EdgeMetrics()
+        holder = Holder(60, Drain(metrics), metrics)
+        room, in_line, tries = asyncio.Event(), asyncio.Event(), iter(range(100))
+        admitted: list[str] = []
+
+        async def attempt(name: str) -> None:
+            if name == "held" and not room.is_set():
+                if next(tries):  # the second one is made in the line
+                    in_line.set()
+                raise OverloadedError("full", 1.0)
+            admitted.append(name)
+
+        held = asyncio.create_task(holder.admit("openrlhf", "gold", lambda: attempt("held")))
+        await in_line.wait()
+        with pytest.raises(OverloadedError):
+            await holder.admit("score", "gold", lambda: attempt("native"))
+        await holder.admit("score", "white-box", lambda: attempt("elsewhere"))
+        room.set()
+        await held
+        await holder.admit("score", "gold", lambda: attempt("native"))
+        return admitted
+
+    assert asyncio.run(scenario()) == ["elsewhere", "held", "native"]
 
 
 # Deadlines ----------------------------------------------------------------------------------------------------

@@ -26,16 +26,16 @@ def test_who_is_admitted_has_room_and_who_is_not_is_told_before_sending_anything
     async def scenario() -> None:
         bodies = Bodies(Settings(max_waiting_bytes=1000), EdgeMetrics())
         first, second = request(b"a" * 600), request(b"b" * 600)
-        reserved = await bodies.admit(first)
-        with pytest.raises(NoRoomError):
-            await bodies.admit(second)
-
-        async with bodies.reading(first, reserved) as body:
-            assert len(body) == 600
+        with bodies.place(first) as place, bodies.place(second) as other:
+            await place.reserve()
             with pytest.raises(NoRoomError):
-                await bodies.admit(second)
+                await other.reserve()
+            assert len(await place.read()) == 600
+            with pytest.raises(NoRoomError):
+                await other.reserve()
 
-        async with bodies.reading(second, await bodies.admit(second)) as body:
-            assert len(body) == 600
+        with bodies.place(second) as place:
+            await place.reserve()
+            assert len(await place.read()) == 600
 
     asyncio.run(scenario())

@@ -114,7 +114,7 @@ def test_a_long_pair_loses_the_middle_of_each_text(pair_folder: Path) -> None:
     assert " ".join(tokenizer.convert_ids_to_tokens(tokens.input_ids)) == (
         "[CLS] why is because of air [SEP] it scatters light more is blue [SEP]"
     )
-    assert tokens.token_type_ids == [0] * 7 + [1] * 7
+    assert list(tokens.token_type_ids or ()) == [0] * 7 + [1] * 7
 
 
 def test_a_conversation_becomes_one_text_as_preference_data_writes_it() -> None:

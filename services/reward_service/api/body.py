@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -17,7 +17,7 @@ from reward_service.api.edge_metrics import EdgeMetrics
 from reward_service.errors import InvalidRequestError, NoRoomError, SlowBodyError, TooLargeError
 from reward_service.settings import Settings
 
-__all__ = ["Bodies", "parse"]
+__all__ = ["Bodies", "Place", "parse"]
 
 _MAX_PATH = 300
 """Characters of a field's path; a caller's key, which is part of it, may be megabytes."""
@@ -32,47 +32,22 @@ class Bodies:
     """Reads bodies, and knows how many bytes of them are in memory."""
 
     def __init__(self, settings: Settings, metrics: EdgeMetrics) -> None:
-        self._settings = settings
+        self.settings = settings
         self._metrics = metrics
         self._bytes = 0
 
-    async def admit(self, request: Request) -> int:
-        """Reserve what a request says of its body, before any of it is read; the bytes, for `reading`.
-
-        Raises:
-            InvalidRequestError: it is compressed.
-            TooLargeError: it is over `max_body_bytes`.
-            NoRoomError: it does not fit beside the bodies that are there.
-        """
-        if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise InvalidRequestError("compressed bodies are not read; send it without content-encoding")
-        declared = request.headers.get("content-length", "0")
-        size = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else 0
-        self._check(0, size)
-        self._count(size)
-        return size
-
-    @asynccontextmanager
-    async def reading(self, request: Request, reserved: int) -> AsyncIterator[bytes]:
-        """The whole body, whose bytes count until the block ends. Raises as `admit`, or SlowBodyError."""
-        body, counted = bytearray(), reserved
+    @contextmanager
+    def place(self, request: Request) -> Iterator[Place]:
+        """A place for the body of `request`, given back when the block ends."""
+        place = Place(self, request)
         try:
-            try:
-                async with asyncio.timeout(self._settings.body_timeout_s):
-                    async for chunk in request.stream():
-                        self._check(counted, max(counted, len(body) + len(chunk)))
-                        body += chunk
-                        self._count(max(0, len(body) - counted))
-                        counted = max(counted, len(body))
-            except TimeoutError as exc:
-                raise SlowBodyError(f"the body did not arrive within {self._settings.body_timeout_s:g} s") from exc
-            yield bytes(body)
+            yield place
         finally:
-            self._count(-counted)
+            self.count(-place.bytes)
 
-    def _check(self, own: int, size: int) -> None:
+    def check(self, own: int, size: int) -> None:
         """Raise when a body of `size` has no room; `own` bytes of it are counted already. A lone one fits."""
-        settings = self._settings
+        settings = self.settings
         if size > settings.max_body_bytes:
             raise TooLargeError(
                 f"the body has more than {settings.max_body_bytes} bytes; send the items in several requests"
@@ -81,9 +56,54 @@ class Bodies:
         if others and others + size > settings.max_waiting_bytes:
             raise NoRoomError(f"{others} bytes of bodies wait, at most {settings.max_waiting_bytes} are held", 1.0)
 
-    def _count(self, change: int) -> None:
+    def count(self, change: int) -> None:
+        """So many bytes more are in memory."""
         self._bytes += change
         self._metrics.body_bytes(self._bytes)
+
+
+class Place:
+    """Room for one body: reserved before any of it is read, then filled."""
+
+    def __init__(self, bodies: Bodies, request: Request) -> None:
+        self.bytes = 0
+        """What is counted for it."""
+        self._bodies = bodies
+        self._request = request
+
+    async def reserve(self) -> None:
+        """Reserve what the request says of its body.
+
+        Raises:
+            InvalidRequestError: it is compressed.
+            TooLargeError: it is over `max_body_bytes`.
+            NoRoomError: it does not fit beside the bodies that are there.
+        """
+        headers = self._request.headers
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            raise InvalidRequestError("compressed bodies are not read; send it without content-encoding")
+        declared = headers.get("content-length", "0")
+        self._grow(int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else 0)
+
+    async def read(self) -> bytes:
+        """The whole body. Raises as `reserve`, or SlowBodyError."""
+        limit_s = self._bodies.settings.body_timeout_s
+        body = bytearray()
+        try:
+            async with asyncio.timeout(limit_s):
+                async for chunk in self._request.stream():
+                    self._grow(len(body) + len(chunk))
+                    body += chunk
+        except TimeoutError as exc:
+            raise SlowBodyError(f"the body did not arrive within {limit_s:g} s") from exc
+        return bytes(body)
+
+    def _grow(self, size: int) -> None:
+        """Count `size` bytes for it, if that is more than before."""
+        size = max(size, self.bytes)
+        self._bodies.check(self.bytes, size)
+        self._bodies.count(size - self.bytes)
+        self.bytes = size
 
 
 def parse(model: type[ModelT], body: bytes) -> ModelT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -10,7 +11,7 @@ from fastapi import Depends, Request
 
 from reward_client.wire import ScoreReply
 from reward_service.api.edge import Edge
-from reward_service.api.patience import Protocol
+from reward_service.api.patience import Line, Protocol
 from reward_service.embedding import Embedder
 from reward_service.metrics import Metrics
 from reward_service.recipebook import RecipeBook
@@ -42,15 +43,10 @@ class Context:
 
     async def score(self, job: Job, *, protocol: Protocol, run: str | None, step: int | None = None) -> ScoreReply:
         """Score `job`, held for as long as its caller can wait. Raises what `Scorer.score` raises."""
-
-        async def loaded() -> None:
-            embedder, gold = self.scorer.models_for(job)
-            if embedder is not None:
-                await embedder.worker.loaded()
-            if gold is not None:
-                await gold.loaded()
-
-        reply = await self.edge.holder.admit(protocol, lambda: self.scorer.score(job), loaded)
+        line: Line = "gold" if job.wants_gold else "white-box"
+        with closing(self.scorer.start(job)) as scoring:
+            await self.edge.holder.admit(protocol, line, scoring.admit, scoring.loaded)
+            reply = await scoring.finish()
         self.metrics.scored(protocol, reply)
         logger.debug("scored %d items: protocol=%s run=%r step=%s", len(reply.rewards), protocol, run, step)
         return reply

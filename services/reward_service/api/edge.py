@@ -80,8 +80,9 @@ class Edge:
 
     async def _reply(self, request: Request, protocol: Protocol, work: Work) -> bytes:
         key = idempotency_key(request)
-        reserved = await self.holder.admit(protocol, lambda: self._bodies.admit(request))
-        async with self._bodies.reading(request, reserved) as body:
+        with self._bodies.place(request) as place:
+            await self.holder.admit(protocol, "body", place.reserve)
+            body = await place.read()
             if key is None:
                 doing = work(body)
             else:

@@ -1,27 +1,29 @@
 """How long whom may be kept waiting: the one table, and the one place that holds.
 
 A client that does not survive a refusal is held while models load, while their queues are full and while the
-memory for bodies is taken; a client that knows what to do with a refusal gets it at once, with a Retry-After. What
-is held tries again by itself, at a pace that all who are held share; nothing is computed for it in the meantime.
+memory for bodies is taken; a client that knows what to do with a refusal gets it at once, with a Retry-After.
+
+    arrives ─▶ a line? ─no─▶ admitted, or refused ─▶ held, at the line's end ─▶ its head tries until it is admitted
+                   └─yes──────────────────────────▶ held, or refused as its head was
+
+First come, first served: nobody is admitted past those who wait for the same thing. Nothing is computed for them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, get_args
 
 from reward_service.api.drain import Drain
 from reward_service.api.edge_metrics import EdgeMetrics
 from reward_service.api.race import OvertakenError, unless
 from reward_service.errors import NoRoomError, NotReadyError, OverloadedError, UnavailableError
 
-__all__ = ["PATIENCE", "Holder", "Patience", "Protocol", "next_try_s"]
+__all__ = ["PATIENCE", "Holder", "Line", "Patience", "Protocol"]
 
-T = TypeVar("T")
 Protocol = Literal["score", "openrlhf", "slime", "areal"]
 
 
@@ -42,20 +44,30 @@ PATIENCE: dict[Protocol, Patience] = {
     "areal": Patience(hold_s=12, answer_s=14),  # hangs up after 15 s, and then trains on 0
 }
 
+Line = Literal["body", "white-box", "gold"]
+"""What one can wait for: memory for a body, the models of a job without a gold score, and those of one with it."""
+
 _HEALS = (NotReadyError, OverloadedError, NoRoomError)
-_MIN_S, _MAX_S = 0.05, 1.0
-_TRIES_PER_S = 1000.0
+_PAUSE_S = 0.05
+"""Seconds between two tries of the head of a line; a try costs nearly nothing."""
 
 
-def next_try_s(retry_after_s: float, held: int, jitter: float) -> float:
-    """Seconds until the next try of one of `held` requests: soon, never in step, about 1000 a second together.
+class _Line:
+    """Who waits for the same thing: a lock whose holder is the head, and whose waiters are served in order."""
 
-    Args:
-        retry_after_s: what the refusal asked for.
-        held: how many requests wait like this one.
-        jitter: in [0, 1).
-    """
-    return max(min(max(retry_after_s, _MIN_S), _MAX_S), held / _TRIES_PER_S) * (0.5 + jitter)
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.refusal: UnavailableError | None = None
+        """Why the head, or whoever tried last, was not admitted."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.turn.locked()
+
+    def refuse(self) -> UnavailableError:
+        """The last refusal, for another caller."""
+        assert self.refusal is not None, "a line begins with a refusal"  # noqa: S101
+        return type(self.refusal)(str(self.refusal), self.refusal.retry_after_s)
 
 
 class Holder:
@@ -65,71 +77,66 @@ class Holder:
         self._max_hold_s = max_hold_s
         self._drain = drain
         self._metrics = metrics
-        self._held = 0
+        self._lines: dict[Line, _Line] = {name: _Line() for name in get_args(Line)}
 
     async def admit(
         self,
         protocol: Protocol,
-        attempt: Callable[[], Awaitable[T]],
+        line: Line,
+        attempt: Callable[[], Awaitable[None]],
         ready: Callable[[], Awaitable[object]] | None = None,
-    ) -> T:
-        """What `attempt` returns, at the first time that it is not refused.
+    ) -> None:
+        """Return when `attempt` was not refused.
 
         Args:
             protocol: whose patience applies.
-            attempt: raises one of `_HEALS` when it is refused; each call is a new try.
+            line: what is waited for.
+            attempt: raises one of `_HEALS` when it is refused; each call is a new try. When this method raises,
+                the last try may have succeeded: the caller gives back what it took in any case.
             ready: returns when what `attempt` needs is loaded; raises NotReadyError when it cannot be.
 
         Raises:
             DrainingError: the service was told to stop while this was held.
             NotReadyError, OverloadedError, NoRoomError: the refusal, when patience is over.
         """
-        until = time.monotonic() + min(PATIENCE[protocol].hold_s, self._max_hold_s)
-        held_s = 0.0
-        while True:
-            began = time.monotonic()
-            try:
-                result = await attempt()
-            except _HEALS as refusal:
-                if began >= until:
-                    self._report(protocol, "refused", held_s)
-                    raise
-                await self._wait(protocol, refusal, until - began, ready)
-                held_s += time.monotonic() - began
-            else:
-                self._report(protocol, "admitted", held_s)
-                return result
-
-    async def _wait(
-        self,
-        protocol: Protocol,
-        refusal: UnavailableError,
-        left_s: float,
-        ready: Callable[[], Awaitable[object]] | None,
-    ) -> None:
-        """Return when another try makes sense, after `left_s` at the latest."""
-        self._change(protocol, 1)
+        waiting = self._lines[line]
+        if waiting.is_empty and await _admitted(waiting, attempt):
+            return
+        hold_s = min(PATIENCE[protocol].hold_s, self._max_hold_s)
+        if not hold_s:
+            raise waiting.refuse()
+        began, outcome = time.monotonic(), "cancelled"
+        self._metrics.holding(protocol, 1)
         try:
-            async with asyncio.timeout(left_s):
-                if isinstance(refusal, NotReadyError) and ready is not None:
-                    await unless(self._drain.begun(), _call(ready))
-                pause_s = next_try_s(refusal.retry_after_s, self._held, random.random())
-                await unless(self._drain.begun(), asyncio.sleep(pause_s))
-        except TimeoutError:
-            return  # one last try
+            async with asyncio.timeout(hold_s):
+                await unless(self._drain.begun(), _in_turn(waiting, attempt, ready))
+            outcome = "admitted"
         except OvertakenError:
             self._drain.check()
+        except TimeoutError:
+            outcome = "refused"
+            raise waiting.refuse() from None
         finally:
-            self._change(protocol, -1)
-
-    def _change(self, protocol: Protocol, by: int) -> None:
-        self._held += by
-        self._metrics.holding(protocol, by)
-
-    def _report(self, protocol: Protocol, outcome: str, held_s: float) -> None:
-        if held_s:
-            self._metrics.held(protocol, outcome, held_s)
+            self._metrics.holding(protocol, -1)
+            self._metrics.held(protocol, outcome, time.monotonic() - began)
 
 
-async def _call(ready: Callable[[], Awaitable[object]]) -> None:
-    await ready()
+async def _in_turn(
+    line: _Line, attempt: Callable[[], Awaitable[None]], ready: Callable[[], Awaitable[object]] | None
+) -> None:
+    """Wait for the head of the line, then try until admitted."""
+    async with line.turn:
+        while not await _admitted(line, attempt):
+            if isinstance(line.refusal, NotReadyError) and ready is not None:
+                await ready()
+            await asyncio.sleep(_PAUSE_S)
+
+
+async def _admitted(line: _Line, attempt: Callable[[], Awaitable[None]]) -> bool:
+    """Whether this try was not refused; if it was, the line knows why."""
+    try:
+        await attempt()
+    except _HEALS as refusal:
+        line.refusal = refusal
+        return False
+    return True

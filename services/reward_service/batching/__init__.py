@@ -1,10 +1,12 @@
 """Batches across requests: `queue` decides, `worker` acts, `thread` is where a model lives.
 
-submit(units) ──▶ queue ──▶ batch ──▶ the model's thread ──▶ outcomes ──▶ each caller
+admit(units) ──▶ queue ──▶ batch ──▶ the model's thread ──▶ outcomes ──▶ each submission
 """
 
+from reward_service.batching.observer import BatchFacts, BatchObserver
 from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Ticket, Unit
-from reward_service.batching.worker import BatchFacts, BatchObserver, Done, ModelWorker
+from reward_service.batching.submission import Done, Submission
+from reward_service.batching.worker import ModelWorker
 
 __all__ = [
     "BatchFacts",
@@ -14,6 +16,7 @@ __all__ = [
     "Done",
     "Entry",
     "ModelWorker",
+    "Submission",
     "Ticket",
     "Unit",
 ]

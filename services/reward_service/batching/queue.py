@@ -21,6 +21,9 @@ from typing import Generic, TypeVar
 
 __all__ = ["BatchLimits", "BatchQueue", "Entry", "Ticket", "Unit"]
 
+_MANY = 32
+"""Places from which on it is cheaper to go through the whole list once than to shift it for each."""
+
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
 
@@ -100,24 +103,30 @@ class BatchQueue(Generic[InT, OutT]):
     def admit(self, units: Sequence[Unit[InT]]) -> Ticket[InT, OutT]:
         """Take in all of a caller's units."""
         ticket: Ticket[InT, OutT] = Ticket([None] * len(units), left=len(units))
+        new = []
         for position, unit in enumerate(units):
             entry = self._by_key.get(unit.key)
             if entry is None:
-                entry = self._add(unit)
+                entry = self._new_entry(unit)
+                new.append(entry.place)
             else:
                 ticket.shared += 1
             entry.wanted_by.append((ticket, position))
             ticket.entries.append(entry)
+        self._insert(sorted(new))
         self._turns.append(ticket)
         return ticket
 
     def close(self, ticket: Ticket[InT, OutT]) -> None:
         """The caller has gone: forget what nobody else waits for."""
         ticket.open = False
-        for entry in ticket.entries:
-            if entry.waiting and not entry.wanted:
-                self._unqueue(entry)
-                del self._by_key[entry.unit.key]
+        unwanted = [entry for entry in dict.fromkeys(ticket.entries) if entry.waiting and not entry.wanted]
+        for entry in unwanted:
+            entry.waiting = False
+            self.waiting_tokens -= entry.unit.n_tokens
+            del self._at[entry.place]
+            del self._by_key[entry.unit.key]
+        self._remove([entry.place for entry in unwanted])
         ticket.entries.clear()
 
     def take(self, limits: BatchLimits) -> list[Entry[InT, OutT]]:
@@ -141,20 +150,30 @@ class BatchQueue(Generic[InT, OutT]):
                 finished.append(ticket)
         return finished
 
-    def _add(self, unit: Unit[InT]) -> Entry[InT, OutT]:
+    def _new_entry(self, unit: Unit[InT]) -> Entry[InT, OutT]:
         self._count += 1
         entry: Entry[InT, OutT] = Entry(unit, self._count)
         self._by_key[unit.key] = entry
-        insort(self._places, entry.place)
         self._at[entry.place] = entry
         self.waiting_tokens += unit.n_tokens
         return entry
 
-    def _unqueue(self, entry: Entry[InT, OutT]) -> None:
-        entry.waiting = False
-        del self._places[bisect_left(self._places, entry.place)]
-        del self._at[entry.place]
-        self.waiting_tokens -= entry.unit.n_tokens
+    def _insert(self, places: list[tuple[int, int]]) -> None:
+        """Put `places` in order among the waiting; many at once cost one merge, not a shift each."""
+        if len(places) < _MANY:
+            for place in places:
+                insort(self._places, place)
+        else:
+            self._places += places
+            self._places.sort()  # two runs, which sort merges
+
+    def _remove(self, places: list[tuple[int, int]]) -> None:
+        if len(places) < _MANY:
+            for place in places:
+                del self._places[bisect_left(self._places, place)]
+        else:
+            gone = set(places)
+            self._places = [place for place in self._places if place not in gone]
 
     def _around(self, anchor: Entry[InT, OutT], limits: BatchLimits) -> list[Entry[InT, OutT]]:
         start, end = _span(self._places, bisect_left(self._places, anchor.place), limits)

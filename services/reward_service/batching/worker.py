@@ -11,79 +11,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
+from reward_service.batching.observer import BatchFacts, BatchObserver
 from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Ticket, Unit
+from reward_service.batching.submission import Done, Submission
 from reward_service.batching.thread import ModelThread
 from reward_service.errors import GlassboxError, ModelError, NotReadyError, OverloadedError
 
-__all__ = ["BatchFacts", "BatchObserver", "Done", "ModelWorker"]
+__all__ = ["ModelWorker"]
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
 ModelT = TypeVar("ModelT")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchFacts:
-    """What one forward pass was."""
-
-    items: int
-    tokens: int
-    padded_tokens: int
-    """Longest item × items."""
-    requests: int
-    seconds: float
-
-
-class BatchObserver(Protocol):
-    """Is told what a worker does, for metrics."""
-
-    def batch_done(self, worker: str, batch: BatchFacts) -> None:
-        """A forward pass succeeded."""
-        ...
-
-    def batch_failed(self, worker: str, cause: str) -> None:
-        """A forward pass raised, or never came back."""
-        ...
-
-    def waiting(self, worker: str, items: int, tokens: int) -> None:
-        """So much waits now."""
-        ...
-
-    def waited(self, worker: str, seconds: float) -> None:
-        """A request waited so long for its first batch."""
-        ...
-
-    def restarted(self, worker: str) -> None:
-        """A model that hung is loaded anew."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Done(Generic[OutT]):
-    """Outcomes of one submission, in order, and what it cost."""
-
-    outcomes: list[OutT | Exception]
-    """A result for each unit, or why there is none."""
-    shared: int
-    """Units that another request was waiting for already."""
-    queue_s: float
-    """Seconds from submission to the start of the first batch."""
-    model_s: float
-    """Seconds of the forward passes that it took part in."""
-
-
-@dataclass(slots=True, eq=False)
-class _Caller:
-    future: asyncio.Future[None]
-    submitted: float
-    started: float | None = None
-    model_s: float = 0.0
 
 
 class ModelWorker(Generic[ModelT, InT, OutT]):
@@ -123,7 +66,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._keep = keep
         self._observer = observer
         self._queue: BatchQueue[InT, OutT] = BatchQueue()
-        self._callers: dict[Ticket[InT, OutT], _Caller] = {}
+        self._open: dict[Ticket[InT, OutT], Submission[OutT]] = {}
         self._arrived = asyncio.Event()
         self._tokens_per_s = 1000.0  # a guess until the first batch
         self._pass_ended = asyncio.Event()  # set while no forward pass runs
@@ -169,22 +112,32 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         try:
             return await asyncio.shield(self._loaded)
         except Exception as exc:
-            raise NotReadyError(f"the {self.name} model could not be loaded: {exc}", retry_after_s=30.0) from exc
+            raise self._not_loaded() from exc
 
     async def ready(self) -> ModelT:
-        """The model, when it would take work now.
+        """The model, when it would take work now. Raises what `check` raises."""
+        self.check()
+        return await self.loaded()
+
+    def check(self, n: int = 1) -> None:
+        """Return when `n` items would be admitted now.
 
         Raises:
-            NotReadyError: it is loading, could not be loaded, or was stopped.
-            OverloadedError: as many items wait as may.
+            NotReadyError: the model is loading, could not be loaded, or was stopped.
+            OverloadedError: too many items wait already.
         """
-        self._check_room(1)
+        waiting = self._queue.waiting_items
+        if waiting and waiting + n > self._max_waiting_items:
+            raise OverloadedError(
+                f"{waiting} items wait for the {self.name} model, more than {self._max_waiting_items} are refused",
+                retry_after_s=max(1.0, self._queue.waiting_tokens / self._tokens_per_s),
+            )
         if self.loading:
             raise NotReadyError(f"the {self.name} model is loading", retry_after_s=2.0)
-        model = await self.loaded()
+        if self._loading_failed:
+            raise self._not_loaded()
         if self._task.done():
             raise self._stopped()
-        return model
 
     async def progress(self) -> None:
         """Return when the forward pass that runs now has ended. Raises ModelError when the last one failed."""
@@ -192,43 +145,30 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         if self._last_failed:
             raise ModelError(f"the last forward pass of the {self.name} model failed")
 
-    async def submit(self, units: Sequence[Unit[InT]]) -> Done[OutT]:
-        """Outcomes for `units`, in order; a caller that is cancelled takes its units out of the queue.
-
-        Raises:
-            NotReadyError: the model is loading, could not be loaded, or was stopped.
-            OverloadedError: too many items wait already; nothing of this request was queued.
-        """
-        await self.ready()
+    def admit(self, units: Sequence[Unit[InT]]) -> Submission[OutT]:
+        """Queue all of `units`, or none of them: then it raises what `check` raises."""
+        if units:
+            self.check(len(units))
+        submission = Submission(self._queue.admit(units), self._forget)
         if not units:
-            return Done([], 0, 0.0, 0.0)
-        self._check_room(len(units))
-        ticket = self._queue.admit(units)
-        caller = self._callers[ticket] = _Caller(asyncio.get_running_loop().create_future(), time.monotonic())
+            submission.finish()
+        self._open[submission.ticket] = submission
         self._report_waiting()
         self._arrived.set()
-        try:
-            await caller.future
-        finally:
-            self._queue.close(ticket)
-            del self._callers[ticket]
-            self._report_waiting()
-        started = caller.started or caller.submitted
-        return Done(
-            [o for o in ticket.outcomes if o is not None],
-            ticket.shared,
-            started - caller.submitted,
-            caller.model_s,
-        )
+        return submission
 
-    def _check_room(self, n: int) -> None:
-        """Raises OverloadedError when `n` more items would be too many."""
-        waiting = self._queue.waiting_items
-        if waiting and waiting + n > self._max_waiting_items:
-            raise OverloadedError(
-                f"{waiting} items wait for the {self.name} model, more than {self._max_waiting_items} are refused",
-                retry_after_s=max(1.0, self._queue.waiting_tokens / self._tokens_per_s),
-            )
+    async def submit(self, units: Sequence[Unit[InT]]) -> Done[OutT]:
+        """Outcomes for `units`, in order, once the model has seen them. Raises what `check` raises."""
+        submission = self.admit(units)
+        try:
+            return await submission.done()
+        finally:
+            submission.close()
+
+    def _forget(self, ticket: Ticket[InT, OutT]) -> None:
+        if self._open.pop(ticket, None) is not None:
+            self._queue.close(ticket)
+            self._report_waiting()
 
     # Batches ----------------------------------------------------------------------------------------------------
 
@@ -252,7 +192,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     async def _run_batch(self, model: ModelT, batch: list[Entry[InT, OutT]]) -> None:
         """Run `batch` in one call; when that fails, each half on its own."""
         started = time.monotonic()
-        callers = self._start_callers(batch, started)
+        waiting = self._begin(batch, started)
         try:
             results = await self._call_model(model, [entry.unit.value for entry in batch])
         except _HungError as exc:
@@ -264,9 +204,9 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         else:
             self._last_failed = False
             seconds = time.monotonic() - started
-            for caller in callers:
-                caller.model_s += seconds
-            self._observe(batch, len(callers), seconds)
+            for submission in waiting:
+                submission.model_s += seconds
+            self._observe(batch, len(waiting), seconds)
             self._hand_out(batch, results)
 
     async def _call_model(self, model: ModelT, items: list[InT]) -> Sequence[OutT]:
@@ -309,24 +249,24 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         if self._observer is not None:
             self._observer.batch_failed(self.name, cause)
 
-    def _start_callers(self, batch: list[Entry[InT, OutT]], now: float) -> list[_Caller]:
+    def _begin(self, batch: list[Entry[InT, OutT]], now: float) -> list[Submission[OutT]]:
+        """Note who gets something of `batch`, and for whom it is the first."""
         tickets = {ticket for entry in batch for ticket, _ in entry.wanted_by}
-        callers = [self._callers[ticket] for ticket in tickets if ticket in self._callers]
-        for caller in callers:
-            if caller.started is None:
-                caller.started = now
+        waiting = [self._open[ticket] for ticket in tickets if ticket in self._open]
+        for submission in waiting:
+            if submission.started is None:
+                submission.started = now
                 if self._observer is not None:
-                    self._observer.waited(self.name, now - caller.submitted)
-        return callers
+                    self._observer.waited(self.name, now - submission.submitted)
+        return waiting
 
     def _hand_out(self, batch: list[Entry[InT, OutT]], outcomes: Sequence[OutT | Exception]) -> None:
         for entry, outcome in zip(batch, outcomes, strict=True):
             if self._keep is not None and not isinstance(outcome, Exception):
                 self._keep(entry.unit.key, outcome)
             for ticket in self._queue.complete(entry, outcome):
-                caller = self._callers.get(ticket)
-                if caller is not None and not caller.future.done():
-                    caller.future.set_result(None)
+                if ticket in self._open:
+                    self._open[ticket].finish()
 
     def _observe(self, batch: list[Entry[InT, OutT]], requests: int, seconds: float) -> None:
         lengths = [entry.unit.n_tokens for entry in batch]
@@ -361,6 +301,10 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     def _loading_failed(self) -> bool:
         return self._loaded.done() and (self._loaded.cancelled() or self._loaded.exception() is not None)
 
+    def _not_loaded(self) -> NotReadyError:
+        cause = None if self._loaded.cancelled() else self._loaded.exception()
+        return NotReadyError(f"the {self.name} model could not be loaded: {cause}", retry_after_s=30.0)
+
     def _stopped(self) -> NotReadyError:
         return NotReadyError(f"the {self.name} model was stopped", retry_after_s=2.0)
 
@@ -368,9 +312,8 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         """Nobody waits for a worker that has ended."""
         if not task.cancelled() and (exc := task.exception()) is not None and not self._loading_failed:
             logger.error("the worker of the %s model ended", self.name, exc_info=exc)
-        for caller in self._callers.values():
-            if not caller.future.done():
-                caller.future.set_exception(self._stopped())
+        for submission in self._open.values():
+            submission.finish(self._stopped())
 
     def _log_loading(self, loaded: asyncio.Future[ModelT]) -> None:
         if loaded.cancelled():

@@ -7,6 +7,7 @@ thread only (see `batching/`), with one batch at a time.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,11 +26,16 @@ Embeddings = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One text or exchange as a model reads it, without padding."""
+    """One text or exchange as a model reads it, without padding; 4 bytes a number, because many may wait."""
 
-    input_ids: list[int]
-    token_type_ids: list[int] | None = None
+    input_ids: Sequence[int]
+    token_type_ids: Sequence[int] | None = None
     """0 for the prompt's part and 1 for the response's, for models that tell a pair's two texts apart."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_ids", array("i", self.input_ids))
+        if self.token_type_ids is not None:
+            object.__setattr__(self, "token_type_ids", array("i", self.token_type_ids))
 
     def __len__(self) -> int:
         return len(self.input_ids)
