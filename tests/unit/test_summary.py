@@ -134,6 +134,24 @@ def test_a_demo_gold_model_on_the_encoder_s_base_is_called_no_independent_eviden
     assert text.headline == "The demo gold reward rose"
 
 
+@pytest.mark.parametrize(
+    ("gold", "proxy", "words"),
+    [(1.0, -1.0, "rose while the reward that was trained on fell"), (-1.0, 1.0, "fell while"), (1.0, 1.0, "rose")],
+)
+def test_a_gold_reward_that_goes_against_the_proxy_is_said_in_the_headline(
+    gold: float, proxy: float, words: str
+) -> None:
+    before = [response(f"p{i}", i + 0.1 * (-1) ** i, proxy_reward=float(i)) for i in range(10)]
+    after = [
+        response(f"p{i}", i + gold - 0.1 * (-1) ** i, proxy_reward=i + proxy + 0.1 * (-1) ** i) for i in range(10)
+    ]
+
+    headline = verdict(figures(before, after)).headline
+
+    assert words in headline
+    assert ("while" in headline) == (gold != proxy)
+
+
 def test_a_real_gold_model_is_not_called_a_demo() -> None:
     text = verdict(figures(rows(0.0), rows(1.0)))
     assert "demo" not in text.sentence

@@ -55,6 +55,9 @@ class Circumstances:
         return any("independent evidence" in notice.lower() for notice in self.notices)
 
 
+_DIRECTION = {Verdict.ROSE: "rose", Verdict.FELL: "fell"}
+
+
 def describe(
     checkpoints: Sequence[CheckpointFigures],
     overall: Trend,
@@ -66,24 +69,27 @@ def describe(
     change = overall.gold_change
     return VerdictText(
         outcome=change.verdict if change else None,
-        headline=_headline(change, circumstances, len(checkpoints)),
+        headline=_headline(change, overall.proxy_change, circumstances, len(checkpoints)),
         sentence=_primary(change, first, last, circumstances),
         findings=_findings(first, last, overall, by_type, circumstances),
         caveats=_caveats(last, overall, by_type, circumstances),
     )
 
 
-def _headline(change: Change | None, circumstances: Circumstances, n_checkpoints: int) -> str:
+def _headline(
+    change: Change | None, proxy: Change | None, circumstances: Circumstances, n_checkpoints: int
+) -> str:
     if n_checkpoints < 2:
         return "One checkpoint: nothing to compare yet"
     if change is None:
         return "Gold was not measured"
     gold = "The demo gold reward" if circumstances.gold_is_demo else "The gold reward"
-    return {
-        Verdict.ROSE: f"{gold} rose",
-        Verdict.FELL: f"{gold} fell",
-        Verdict.UNDECIDED: f"{gold}: undecided",
-    }[change.verdict]
+    if change.verdict is Verdict.UNDECIDED:
+        return f"{gold}: undecided"
+    headline = f"{gold} {_DIRECTION[change.verdict]}"
+    if proxy is not None and {proxy.verdict, change.verdict} == {Verdict.ROSE, Verdict.FELL}:
+        return f"{headline} while the reward that was trained on {_DIRECTION[proxy.verdict]}"
+    return headline
 
 
 def _primary(
