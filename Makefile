@@ -1,4 +1,4 @@
-# make setup | demo | test | compose-test | check | bench | serve | help
+# make setup | demo | test | compose-test | check | bench | soak | audit | serve | help
 
 PYTHON ?= python3
 VENV   := .venv
@@ -12,7 +12,7 @@ TORCH_INDEX_URL ?=
 export TORCH_INDEX_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compose-test check bench serve format
+.PHONY: help setup demo test compose-test check bench soak audit serve format
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,12 @@ check: setup  ## ruff, mypy strict, import directions
 
 bench: setup  ## ratios against something measured in the same run
 	@$(BIN)/python -m benchmarks.run
+
+soak: setup  ## kills, overload, thousands of posts, half an hour of mixed load; about an hour
+	@$(BIN)/python -m soak.run
+
+audit: setup  ## known vulnerabilities in what is installed, secrets in what is committed
+	@$(BIN)/python -m scripts.audit
 
 serve: setup  ## the service on http://127.0.0.1:8000
 	@$(BIN)/python -m reward_service

