@@ -15,6 +15,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from reward_service.api.strangers import BoundedProtocol
 from reward_service.app import create_app
 from reward_service.settings import Settings
 from reward_service.supervisor import BROKEN, Lines
@@ -80,6 +81,7 @@ def server_for(app: FastAPI, settings: Settings, beats: int | None = None) -> Re
         log_config=None,
         access_log=False,  # ours has the request's id, and no query, where somebody may have put a key
         server_header=False,
+        http=BoundedProtocol,
         backlog=BACKLOG,
         timeout_graceful_shutdown=settings.stop_timeout_s,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -13,7 +15,7 @@ from reward_service.app import create_app
 from reward_service.errors import ConfigurationError
 from reward_service.models.base import TextEncoder
 from reward_service.settings import Settings
-from tests.doubles import LengthGold, LetterEncoder
+from tests.doubles import LengthGold, LetterEncoder, letters
 
 
 def test_ready_means_that_a_forward_pass_ran(
@@ -41,6 +43,71 @@ def test_not_ready_while_a_model_loads_but_alive(gold: LengthGold) -> None:
         loaded.set()
         held = client.post("/get_reward", json={"query": "a?b", "prompts": "a?"})
         assert held.status_code == 200
+
+
+def test_all_who_ask_together_share_one_forward_pass(encoder: LetterEncoder, gold: LengthGold) -> None:
+    app = create_app(Settings(), encoder_loader=lambda _: encoder, gold_loader=lambda _: gold)
+
+    async def ask() -> list[int]:
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client,
+        ):
+            await client.post("http://x/get_reward", json={"query": "a?b", "prompts": "a?"})
+            encoder.calls.clear()
+            gold.seen.clear()
+            answers = await asyncio.gather(*(client.get("http://x/readyz") for _ in range(20)))
+            return [answer.status_code for answer in answers]
+
+    assert asyncio.run(ask()) == [200] * 20
+    assert encoder.calls == [["ready?"]]
+    assert gold.seen == ["Yes."]
+
+
+def test_one_look_is_not_kept_for_who_asks_later(service: TestClient, encoder: LetterEncoder) -> None:
+    for _ in range(3):
+        assert service.get("/readyz").status_code == 200
+
+    assert len(encoder.calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "headers", "told"),
+    [
+        (None, {}, True),
+        ("sesame", {"x-api-key": "sesame"}, True),
+        ("sesame", {}, False),
+        ("sesame", {"x-api-key": "barley"}, False),
+    ],
+    ids=["no keys", "the key", "no key", "a wrong key"],
+)
+def test_why_a_model_is_not_ready_is_told_to_callers_and_not_to_strangers(
+    gold: LengthGold, caplog: pytest.LogCaptureFixture, key: str | None, headers: dict[str, str], *, told: bool
+) -> None:
+    def load(_: Settings) -> TextEncoder:
+        raise ConfigurationError("no such folder /models/mine")
+
+    settings = Settings(api_key=key)  # type: ignore[arg-type]
+    with TestClient(create_app(settings, encoder_loader=load, gold_loader=lambda _: gold)) as client:
+        client.post("/get_reward", json={"query": "a?b", "prompts": "a?"}, headers={"x-api-key": key or ""})
+        refused = client.get("/readyz", headers=headers)
+
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) >= 1
+    assert "encoder" in refused.json()["detail"]
+    assert "gold" not in refused.json()["detail"]
+    assert ("/models/mine" in refused.text) == told
+    assert told or "log" in refused.json()["detail"]
+    assert any("not ready" in record.message and "/models/mine" in record.message for record in caplog.records)
+
+
+def test_a_failed_pass_is_a_cause_too(service: TestClient, encoder: LetterEncoder) -> None:
+    encoder.tokenize = lambda _: [letters("BOOM")]  # type: ignore[method-assign]
+
+    refused = service.get("/readyz")
+
+    assert refused.status_code == 503
+    assert "encoder exploded" in refused.json()["detail"]
 
 
 def test_a_model_that_cannot_load_is_told_to_whoever_asks(gold: LengthGold) -> None:

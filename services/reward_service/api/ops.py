@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import TypeVar
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 
-from reward_client.wire import ChatMessage, Info, LimitsInfo, ModelInfo, RecipeInfo
+from reward_client.wire import Info, LimitsInfo, ModelInfo, RecipeInfo
+from reward_service.api.auth import Guard, presented_keys
 from reward_service.api.context import Context, ContextDep
 from reward_service.api.describe import ANSWERS
-from reward_service.batching import ModelWorker, Unit
-from reward_service.errors import GlassboxError, NotReadyError
-from reward_service.models.base import Exchange, GoldModel, TextEncoder, Tokens
+from reward_service.api.readiness import Readiness, UnreadyError
+from reward_service.models.base import GoldModel, TextEncoder
 from reward_service.whitebox.recipe import Recipe
 
 __all__ = ["router", "service_version"]
-
-ModelT = TypeVar("ModelT")
-OutT = TypeVar("OutT")
 
 router = APIRouter(tags=["operations"])
 
@@ -44,42 +38,30 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", responses={503: ANSWERS[503]})
-async def readyz(context: ContextDep) -> dict[str, str]:
+async def readyz(request: Request, context: ContextDep) -> dict[str, str]:
     """Every model is loaded, answers a real forward pass right now, and the service is to stay."""
     context.edge.drain.check()
     try:
-        async with asyncio.timeout(context.settings.ready_timeout_s):
-            await asyncio.gather(*_probes(context))
-    except TimeoutError as exc:
-        seconds = context.settings.ready_timeout_s
-        raise NotReadyError(f"no forward pass within {seconds:g} s", retry_after_s=5.0) from exc
-    except NotReadyError:
+        await _readiness(request.app, context).look()
+    except UnreadyError as exc:
+        if _is_stranger(request):
+            raise exc.for_strangers() from None
         raise
-    except GlassboxError as exc:
-        raise NotReadyError(f"a forward pass failed: {exc}", retry_after_s=5.0) from exc
     return {"status": "ready"}
 
 
-def _probes(context: Context) -> list[Awaitable[object]]:
-    """One forward pass through each model; one that is at work needs none, as long as it is not stuck."""
-    probes: list[Awaitable[object]] = []
-    if context.embedder is not None:
-        probes.append(_probe(context.embedder.worker, lambda encoder: encoder.tokenize(["ready?"])[0]))
-    if context.gold is not None:
-        exchange = Exchange((ChatMessage(role="user", content="Ready?"),), "Yes.")
-        probes.append(_probe(context.gold, lambda gold: gold.read(exchange)))
-    return probes
+def _readiness(app: FastAPI, context: Context) -> Readiness:
+    """The one of `app`, as long as its context is this one."""
+    known: Readiness | None = getattr(app.state, "readiness", None)
+    if known is None or known.context is not context:
+        known = app.state.readiness = Readiness(context)
+    return known
 
 
-async def _probe(worker: ModelWorker[ModelT, Tokens, OutT], read: Callable[[ModelT], Tokens]) -> None:
-    model = await worker.ready()
-    if worker.busy:
-        await worker.progress()
-        return
-    tokens = await asyncio.to_thread(read, model)
-    done = await worker.submit([Unit(object(), tokens, len(tokens))])
-    if isinstance(done.outcomes[0], Exception):
-        raise done.outcomes[0]
+def _is_stranger(request: Request) -> bool:
+    """Whether there are keys, and the caller has shown none: to this path the guard lets in everybody."""
+    keys = next(guard.kwargs["keys"] for guard in request.app.user_middleware if guard.cls is Guard)
+    return keys is not None and not keys.accepts(presented_keys(request.scope["headers"]))
 
 
 @router.get("/metrics", response_class=Response)
