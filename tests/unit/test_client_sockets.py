@@ -8,11 +8,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import pytest
 
 from reward_client import AsyncRewardClient, Item, RetryPolicy, RewardClient, RewardUnavailableError, ScoreReply
@@ -112,15 +113,20 @@ def half_then_whole(_: Served, handler: BaseHTTPRequestHandler, number: int) -> 
     handler.close_connection = True
 
 
-def score(urls: str | list[str], **how: Any) -> ScoreReply:
-    with RewardClient(urls, **how) as client:
-        return client.score(ITEMS)
+NARROW = [(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)]
+"""So that a large request waits for its server, and not in the kernel."""
 
 
-def score_async(urls: str | list[str], **how: Any) -> ScoreReply:
+def score(urls: str | list[str], items: list[Item] = ITEMS, **how: Any) -> ScoreReply:
+    with RewardClient(urls, transport=httpx.HTTPTransport(socket_options=NARROW), **how) as client:
+        return client.score(items)
+
+
+def score_async(urls: str | list[str], items: list[Item] = ITEMS, **how: Any) -> ScoreReply:
     async def ask() -> ScoreReply:
-        async with AsyncRewardClient(urls, **how) as client:
-            return await client.score(ITEMS)
+        transport = httpx.AsyncHTTPTransport(socket_options=NARROW)
+        async with AsyncRewardClient(urls, transport=transport, **how) as client:
+            return await client.score(items)
 
     return asyncio.run(ask())
 
@@ -189,6 +195,116 @@ def test_a_deadline_ends_a_call_whatever_the_other_bounds_allow(ask: Ask) -> Non
 def test_an_answer_that_drips_is_held_to_the_same_time(ask: Ask) -> None:
     with serving(drip) as served, within(5.0), pytest.raises(RewardUnavailableError, match="not complete after"):
         ask(served.url, read_timeout_s=0.3, retry=NEVER)
+
+
+@contextmanager
+def listening(meet: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]:
+    """A server that knows no HTTP: `meet` has each connection to itself until the test is over. Yields its URL."""
+    over, threads = threading.Event(), []
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def accept() -> None:
+            with suppress(OSError):
+                while not over.is_set():
+                    connection = listener.accept()[0]
+                    threads.append(threading.Thread(target=meeting, args=(connection,), daemon=True))
+                    threads[-1].start()
+
+        def meeting(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                meet(connection, over)
+
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        over.set()
+        listener.shutdown(socket.SHUT_RDWR)
+    for thread in (accepting, *threads):
+        thread.join(10)
+
+
+def drip_headers(connection: socket.socket, over: threading.Event) -> None:
+    """A header's byte every 50 ms, without end."""
+    while b"]" not in connection.recv(65_536)[-100:] and not over.is_set():
+        pass
+    connection.sendall(b"HTTP/1.1 200 OK\r\nx-filler: ")
+    while not over.wait(0.05):
+        connection.sendall(b"a")
+
+
+def never_read(_: socket.socket, over: threading.Event) -> None:
+    over.wait(30)
+
+
+def read_by_drops(connection: socket.socket, over: threading.Event) -> None:
+    """Room for some more of the request now and then: no pause is long, the whole never ends."""
+    while not over.wait(0.02):
+        connection.recv(4_000)
+
+
+LARGE = [Item(prompt="p", response="r" * 200_000)] * 5
+"""As much as is sent without asking for limits first."""
+
+
+@BOTH
+@pytest.mark.parametrize("bound", ["deadline_s", "read_timeout_s"])
+def test_headers_that_drip_are_held_to_the_same_time(ask: Ask, bound: str) -> None:
+    with listening(drip_headers) as url, within(3.0), pytest.raises(RewardUnavailableError) as caught:
+        ask(url, retry=NEVER, **{bound: 0.4})
+
+    assert "ReadTimeout: the answer was not complete after 0." in str(caught.value)
+
+
+@BOTH
+@pytest.mark.parametrize("meet", [never_read, read_by_drops])
+@pytest.mark.parametrize("bound", ["deadline_s", "read_timeout_s"])
+def test_a_request_that_nobody_takes_in_is_held_to_it_too(
+    ask: Ask, meet: Callable[[socket.socket, threading.Event], None], bound: str
+) -> None:
+    with listening(meet) as url, within(3.0), pytest.raises(RewardUnavailableError) as caught:
+        ask(url, retry=NEVER, items=LARGE, **{bound: 0.4})
+
+    assert "WriteTimeout: the request was not sent after 0." in str(caught.value)
+
+
+@BOTH
+def test_phases_share_a_deadline_and_do_not_add_up(ask: Ask) -> None:
+    def slowly(connection: socket.socket, over: threading.Event) -> None:
+        """Takes more than half of the deadline to take the request in, and then drips its answer."""
+        taken = 0
+        while taken < 900_000 and not over.is_set():
+            taken += len(connection.recv(65_536))
+        over.wait(0.6)
+        drip_headers(connection, over)
+
+    with (
+        listening(slowly) as url,
+        within(1.4),
+        pytest.raises(RewardUnavailableError, match=r"ReadTimeout: .* after \d"),
+    ):
+        ask(url, retry=NEVER, items=LARGE, deadline_s=1.0)
+
+
+@BOTH
+def test_an_attempt_that_drips_is_tried_again_within_the_deadline(ask: Ask) -> None:
+    met = []
+
+    def at_first(connection: socket.socket, over: threading.Event) -> None:
+        met.append(connection)
+        if len(met) == 1:
+            drip_headers(connection, over)
+        else:
+            connection.recv(65_536)
+            connection.sendall(WHOLE)
+            over.wait(30)
+
+    with listening(at_first) as url, within(5.0):
+        assert ask(url, retry=QUICK, read_timeout_s=0.3, deadline_s=20.0).rewards == [0.5]
+
+    assert len(met) == 2
 
 
 @BOTH

@@ -1,6 +1,7 @@
 """Ask the reward service: a synchronous and an asynchronous client over the same conversations.
 
     client.py        two shells: they send, receive and wait              the only I/O here
+    bounds.py        the time that one attempt takes, phase by phase
     calls.py         score, info, ready; large batches in parts ── splitting.py
     conversation.py  attempts, retries, failover, deadline ─────── retry.py, circuit.py, endpoints.py
     address.py       URLs and keys            wire.py  what travels       errors.py  what can go wrong
@@ -19,6 +20,7 @@ from typing import Any, Self
 import httpx
 
 from reward_client.address import addresses
+from reward_client.bounds import held_to, hold, hurry
 from reward_client.calls import Asked, Asking, ResultT, score_request
 from reward_client.circuit import CircuitPolicy
 from reward_client.conversation import Answer, NoAnswer, Outcome, Send, Step, Terms, Wait
@@ -75,12 +77,14 @@ class RewardClient(_Client):
             in it: `http://key:SECRET@host`.
         api_key: sent as `Authorization: Bearer` to URLs without a key of their own.
         connect_timeout_s: seconds to reach the service, an attempt.
-        read_timeout_s: seconds for the whole answer, an attempt.
+        read_timeout_s: seconds to send a request, and as many again for the whole answer, an attempt.
         deadline_s: seconds for a whole call, with all attempts and all parts of a large batch; the service is
-            told. Each call may give its own. None leaves it to the other bounds.
+            told. Each call may give its own. None leaves it to the other bounds. Looking up a host's name is the
+            one thing that may outlast it.
         retry: bounds on asking again.
         circuit: when a URL that fails is left alone.
-        transport: an httpx transport, for tests and unusual networks.
+        transport: an httpx transport, for tests and unusual networks; one that is not of httpx's own making must
+            bound its phases itself.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class RewardClient(_Client):
         terms = Terms(retry or RetryPolicy(), connect_timeout_s, read_timeout_s)
         super().__init__(urls, api_key, terms, circuit, deadline_s)
         self._http = httpx.Client(limits=_LIMITS, transport=transport)
+        hold(self._http)
 
     def __enter__(self) -> Self:
         return self
@@ -140,8 +145,8 @@ class RewardClient(_Client):
             time.sleep(step.seconds)
             return None
         try:
-            with self._http.stream(**_request(step)) as response:
-                receipt = _Receipt(response, step.read_timeout_s)
+            with held_to(step), self._http.stream(**_request(step)) as response:
+                receipt = _Receipt(response)
                 for chunk in response.iter_bytes():
                     receipt.add(chunk)
                 return receipt.answer()
@@ -209,8 +214,8 @@ class AsyncRewardClient(_Client):
             await asyncio.sleep(step.seconds)
             return None
         try:
-            async with self._http.stream(**_request(step)) as response:
-                receipt = _Receipt(response, step.read_timeout_s)
+            async with hurry(step) as trace, self._http.stream(**_request(step, trace=trace)) as response:
+                receipt = _Receipt(response)
                 async for chunk in response.aiter_bytes():
                     receipt.add(chunk)
                 return receipt.answer()
@@ -218,33 +223,30 @@ class AsyncRewardClient(_Client):
             return NoAnswer(exc)
 
 
-def _request(step: Send) -> dict[str, Any]:
+def _request(step: Send, **extensions: Any) -> dict[str, Any]:
     """`step` as arguments of httpx."""
-    timeout = httpx.Timeout(step.read_timeout_s, connect=step.connect_timeout_s, pool=step.pool_timeout_s)
+    timeout = httpx.Timeout(step.read_timeout_s, connect=step.connect_timeout_s, pool=step.left_s)
     return {
         "method": step.method,
         "url": step.url,
         "content": step.body,
         "headers": step.headers,
         "timeout": timeout,
+        "extensions": extensions,
     }
 
 
 class _Receipt:
-    """An answer while it comes in, held to its bounds in time and size: httpx bounds only the pauses in it."""
+    """An answer while it comes in, bounded in size; `bounds` sees to its time."""
 
-    def __init__(self, response: httpx.Response, limit_s: float) -> None:
+    def __init__(self, response: httpx.Response) -> None:
         self._response = response
-        self._limit_s = limit_s
-        self._until_s = time.monotonic() + limit_s
         self._body = bytearray()
 
     def add(self, chunk: bytes) -> None:
         self._body += chunk
         if len(self._body) > MAX_REPLY_BYTES:
             raise httpx.DecodingError(f"it is larger than {MAX_REPLY_BYTES} bytes")
-        if time.monotonic() > self._until_s:
-            raise httpx.ReadTimeout(f"the answer was not complete after {self._limit_s:g} s")
 
     def answer(self) -> Answer:
         response = self._response

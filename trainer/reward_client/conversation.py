@@ -70,9 +70,10 @@ class Send:
     body: bytes | None = field(repr=False)
     connect_timeout_s: float
     read_timeout_s: float
-    """Seconds for the whole answer, from its beginning to its last byte."""
-    pool_timeout_s: float | None
-    """Seconds to wait for a free connection; without a deadline, standing in line is no failure."""
+    """Seconds for the whole answer, from its beginning to its last byte; and for sending what is asked."""
+    left_s: float | None
+    """Seconds for all of it, waiting for a free connection included; without a deadline, standing in line is no
+    failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class _Talk:
             body=call.body,
             connect_timeout_s=min(terms.connect_timeout_s, cap_s),
             read_timeout_s=min(terms.read_timeout_s, cap_s),
-            pool_timeout_s=left_s,
+            left_s=left_s,
         )
 
     def _note_failure(self, index: int, outcome: Answer | NoAnswer) -> None:
