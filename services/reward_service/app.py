@@ -15,6 +15,7 @@ from reward_service.api.context import Context
 from reward_service.api.edge import Edge
 from reward_service.api.edge_metrics import EdgeMetrics
 from reward_service.api.middleware import MeasureRequests
+from reward_service.api.readiness import Readiness
 from reward_service.api.trace import Trace
 from reward_service.batching import BatchLimits, ModelWorker
 from reward_service.embedding import Embedder, EncoderWorker, VectorCache
@@ -75,7 +76,8 @@ def create_app(
             edge = Edge(settings, edge_metrics)
             app.state.drain = edge.drain
             scorer = Scorer(embedder, gold)
-            app.state.context = Context(settings, recipes, embedder, gold, scorer, metrics, edge)
+            readiness = Readiness(embedder, gold, settings.ready_timeout_s)
+            app.state.context = Context(settings, recipes, embedder, gold, scorer, metrics, edge, readiness, keys)
             yield
 
     app: FastAPI = FastAPIOffline(

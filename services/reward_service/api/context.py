@@ -10,8 +10,10 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from reward_client.wire import ScoreReply
+from reward_service.api.auth import Keyring
 from reward_service.api.edge import Edge
 from reward_service.api.patience import Line, Protocol
+from reward_service.api.readiness import Readiness
 from reward_service.embedding import Embedder
 from reward_service.metrics import Metrics
 from reward_service.recipebook import RecipeBook
@@ -34,6 +36,9 @@ class Context:
     scorer: Scorer
     metrics: Metrics
     edge: Edge
+    readiness: Readiness
+    keys: Keyring | None
+    """None lets everybody in."""
 
     @property
     def broken(self) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from reward_client.wire import Info, LimitsInfo, ModelInfo, RecipeInfo
-from reward_service.api.auth import Guard, presented_keys
-from reward_service.api.context import Context, ContextDep
+from reward_service.api.auth import presented_keys
+from reward_service.api.context import ContextDep
 from reward_service.api.describe import ANSWERS
-from reward_service.api.readiness import Readiness, UnreadyError
+from reward_service.api.readiness import UnreadyError
 from reward_service.models.base import GoldModel, TextEncoder
 from reward_service.whitebox.recipe import Recipe
 
@@ -42,26 +42,12 @@ async def readyz(request: Request, context: ContextDep) -> dict[str, str]:
     """Every model is loaded, answers a real forward pass right now, and the service is to stay."""
     context.edge.drain.check()
     try:
-        await _readiness(request.app, context).look()
+        await context.readiness.look()
     except UnreadyError as exc:
-        if _is_stranger(request):
+        if context.keys is not None and not context.keys.accepts(presented_keys(request.scope["headers"])):
             raise exc.for_strangers() from None
         raise
     return {"status": "ready"}
-
-
-def _readiness(app: FastAPI, context: Context) -> Readiness:
-    """The one of `app`, as long as its context is this one."""
-    known: Readiness | None = getattr(app.state, "readiness", None)
-    if known is None or known.context is not context:
-        known = app.state.readiness = Readiness(context)
-    return known
-
-
-def _is_stranger(request: Request) -> bool:
-    """Whether there are keys, and the caller has shown none: to this path the guard lets in everybody."""
-    keys = next(guard.kwargs["keys"] for guard in request.app.user_middleware if guard.cls is Guard)
-    return keys is not None and not keys.accepts(presented_keys(request.scope["headers"]))
 
 
 @router.get("/metrics", response_class=Response)

@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from reward_client.wire import ChatMessage
-from reward_service.api.context import Context
 from reward_service.batching import ModelWorker, Unit
+from reward_service.embedding import Embedder
 from reward_service.errors import GlassboxError, NotReadyError, UnavailableError
 from reward_service.models.base import Exchange, Tokens
+from reward_service.scoring import GoldWorker
 
 __all__ = ["Readiness", "UnreadyError"]
 
@@ -46,10 +47,12 @@ class UnreadyError(NotReadyError):
 
 
 class Readiness:
-    """Looks at the models of one service."""
+    """Looks at the models of one service; None stands for a model that the operator switched off."""
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
+    def __init__(self, embedder: Embedder | None, gold: GoldWorker | None, timeout_s: float) -> None:
+        self._embedder = embedder
+        self._gold = gold
+        self._timeout_s = timeout_s
         self._looking: asyncio.Task[None] | None = None
 
     async def look(self) -> None:
@@ -67,18 +70,15 @@ class Readiness:
             raise error
 
     def _probes(self) -> Sequence[Awaitable[tuple[str, UnavailableError | None]]]:
-        context, seconds = self.context, self.context.settings.ready_timeout_s
         probes = []
-        if context.embedder is not None:
-            worker = context.embedder.worker
-            probes.append(
-                _judged(worker.name, _probe(worker, lambda model: model.tokenize(["ready?"])[0]), seconds)
-            )
-        if context.gold is not None:
+        if self._embedder is not None:
+            worker = self._embedder.worker
+            probe = _probe(worker, lambda model: model.tokenize(["ready?"])[0])
+            probes.append(_judged(worker.name, probe, self._timeout_s))
+        if self._gold is not None:
             exchange = Exchange((ChatMessage(role="user", content="Ready?"),), "Yes.")
-            probes.append(
-                _judged(context.gold.name, _probe(context.gold, lambda model: model.read(exchange)), seconds)
-            )
+            probe = _probe(self._gold, lambda model: model.read(exchange))
+            probes.append(_judged(self._gold.name, probe, self._timeout_s))
         return probes
 
 
