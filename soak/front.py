@@ -89,7 +89,7 @@ def front(program: str, folder: Path, service_port: int) -> Iterator[str]:
     path.write_text(localised(shipped, port, operations_port, service_port), encoding="utf-8")
     with (folder / "haproxy.log").open("wb") as log:
         command = [program, "-W", "-db", "-f", str(path)]  # as its image starts it
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603 (our own command)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait_until_up(process, f"http://127.0.0.1:{operations_port}/healthz", folder / "haproxy.log")
             yield f"http://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""The service is killed, over and over, under load: nobody's reward is lost, doubled, wrong or zero.
+"""The service is killed, over and over, under load: no reward is lost, wrong, zero, or twice in a reply.
 
     worker: the process that serves ── SIGKILL, SIGTERM ── its supervisor starts another on the same socket
     service behind the front: SIGKILL to all its processes, SIGTERM to the first, as `docker stop` does
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import httpx
+import psutil
 from scripts.demo import say
 from scripts.held_load import Answer, Ask, Crowd, difference
 
@@ -45,12 +46,14 @@ _CLEAR = 0.01
 """A reward above it cannot be taken for zero."""
 _ANSWERS_BETWEEN = 60
 """Answers after a service is back and before it is killed again."""
+_HEED_S = 60.0
+"""Seconds in which a process that got a signal must have ended."""
 _SPREAD_S = 1.0
 """A kill comes up to so much later, so that kills meet requests in all their states."""
 _OPTIONS = ("--gold", "none", "--cache-bytes", "0")
 
-Disturb = Callable[[Service, signal.Signals], float]
-"""Kills, and returns the seconds until the service was ready again."""
+Disturb = Callable[[Service, signal.Signals], tuple[float, bool]]
+"""Kills; the seconds until the service was ready again, and whether it ended when it was told to."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,12 @@ class _Kill:
 
     signal: signal.Signals
     ready_s: float
+    cut_off: int
+    """Requests that clients asked again from the kill until the next answers."""
+    answered: frozenset[str]
+    """Kinds of clients that got an answer after it."""
+    ended: bool
+    """Whether a SIGTERM was heeded: all processes ended by themselves within a minute."""
 
 
 class BatchAsk:
@@ -80,7 +89,7 @@ class BatchAsk:
         self._turn += 1
         requests, started = self._transport.requests, time.monotonic()
         try:
-            reply = self._client.score([exchange.item for exchange, _ in batch])
+            reply = self._client.score([exchange.item for exchange, _ in batch], deadline_s=_BUDGET_S)
             problem = difference([expected for _, expected in batch], reply.rewards)
         except RewardError as exc:
             problem = f"{type(exc).__name__}: {exc}"
@@ -128,22 +137,27 @@ def _behind_the_front(plan: Plan) -> Findings:
         return _killed("service behind the front", plan, service, url, _kill_service)
 
 
-def _kill_worker(service: Service, number: signal.Signals) -> float:
+def _kill_worker(service: Service, number: signal.Signals) -> tuple[float, bool]:
     began, worker = time.monotonic(), service.worker()
     worker.send_signal(number)
+    try:
+        worker.wait(_HEED_S)
+        ended = True
+    except psutil.TimeoutExpired:
+        ended = False
     service.wait_until_ready(other_than=worker)
-    return time.monotonic() - began
+    return time.monotonic() - began, ended
 
 
-def _kill_service(service: Service, number: signal.Signals) -> float:
-    began = time.monotonic()
+def _kill_service(service: Service, number: signal.Signals) -> tuple[float, bool]:
+    began, ended = time.monotonic(), True
     if number is signal.SIGKILL:
         service.kill_all()
     else:
-        service.stop()
+        ended = service.stop()
     service.start()
     service.wait_until_ready()
-    return time.monotonic() - began
+    return time.monotonic() - began, ended
 
 
 def _killed(target: str, plan: Plan, service: Service, url: str, disturb: Disturb) -> Findings:
@@ -156,10 +170,13 @@ def _killed(target: str, plan: Plan, service: Service, url: str, disturb: Distur
             for count in range(plan.n_kills):
                 time.sleep(draw.uniform(0.0, _SPREAD_S))
                 before = len(crowd.answers), crowd.n_repeats
-                kills.append(_Kill(number, disturb(service, number)))
+                ready_s, ended = disturb(service, number)
                 crowd.wait_for(_ANSWERS_BETWEEN)
+                answered = frozenset(answer.kind for answer in crowd.answers[before[0] :])
+                kills.append(_Kill(number, ready_s, crowd.n_repeats - before[1], answered, ended))
                 _say_kill(target, count + 1, plan.n_kills, kills[-1], crowd, before)
-    return Findings(f"kills: {target}", _done(target, plan), _checks(crowd), _figures(crowd, kills))
+    checks = [*_checks(crowd), *_checks_of(kills, behind_a_front=url != service.url)]
+    return Findings(f"kills: {target}", _done(target, plan), checks, _figures(crowd, kills))
 
 
 def _say_kill(target: str, count: int, n: int, kill: _Kill, crowd: Crowd, before: tuple[int, int]) -> None:
@@ -225,6 +242,26 @@ def _checks(crowd: Crowd) -> list[Check]:
         checks.append(Check(rule, counted, bool(ends[kind]) and not lost[kind]))
     counted = f"{len(others)} did not" + (f"; the first: {others[0]}" if others else "")
     checks.append(Check("every client asks to the end, and none hangs", counted, not others))
+    return checks
+
+
+def _checks_of(kills: list[_Kill], behind_a_front: bool) -> list[Check]:
+    """Whether the kills disturbed anybody, and everybody was answered after each."""
+    both = frozenset({"OpenRLHF", "RewardClient"})
+    answered = sum(kill.answered >= both for kill in kills)
+    heeded = [kill.ended for kill in kills if kill.signal is signal.SIGTERM]
+    checks = [
+        Check(
+            "clients of both kinds are answered after each kill",
+            f"{answered} of {len(kills)}",
+            answered == len(kills),
+        ),
+        Check("SIGTERM ends what got it", f"{sum(heeded)} of {len(heeded)}", all(heeded)),
+    ]
+    if not behind_a_front:  # which may ask again by itself
+        hit = sum(kill.cut_off > 0 for kill in kills if kill.signal is signal.SIGKILL)
+        n = sum(kill.signal is signal.SIGKILL for kill in kills)
+        checks.append(Check("each SIGKILL cut off requests, which were asked again", f"{hit} of {n}", hit == n))
     return checks
 
 

@@ -35,6 +35,9 @@ _MEASURES = 3
 _MAX_OUTSTANDING = 512
 _MAX_SKIPPED = 0.01
 _MAX_GROWTH = 0.05
+_MIN_PACE = 0.9
+_MIN_FILLED = 1.0
+"""Times the cache; what an entry costs besides its vector comes on top."""
 _MAX_DESCRIPTORS = 5
 _IDLE_S = 15.0
 """Within which idle connections are closed: uvicorn waits 5 s."""
@@ -58,7 +61,7 @@ def run(plan: Plan) -> list[Findings]:
         f"had just before: {', '.join(f'{share} % {kind}' for kind, share in SHARES.items())}; "
         f"--cache-bytes {_CACHE_BYTES}. /metrics and /readyz every {_POLL_S:.0f} s."
     )
-    return [Findings("mixed", done, _checks(ran), _figures(ran, encoded))]
+    return [Findings("mixed", done, _checks(ran, encoded), _figures(ran))]
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def _ends(mixture: Mixture) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(mixture.ends.items()))
 
 
-def _checks(ran: _Ran) -> list[Check]:
+def _checks(ran: _Ran, encoded: float) -> list[Check]:
     mixture, growth, offered = ran.mixture, ran.growth, ran.offered
     more = ran.idle_after.descriptors - ran.idle_before.descriptors
     skipped = offered.skipped / max(1, offered.sent + offered.skipped)
@@ -160,8 +163,14 @@ def _checks(ran: _Ran) -> list[Check]:
     rise = f"{growth.share:+.1%} ({fit})"
     descriptors = f"{ran.idle_before.descriptors} before, {ran.idle_after.descriptors} after"
     wrong = f"{mixture.n_unexpected}" + (f"; the first: {mixture.unexpected[0]}" if mixture.unexpected else "")
+    times = encoded * _VECTOR_BYTES / _CACHE_BYTES
+    cached = f"{encoded:.0f} texts of {_VECTOR_BYTES} bytes and more (glassbox_texts_total), {times:.1f} times"
+    pace = offered.sent / offered.seconds / (_SHARE * ran.speed)
     known = f"{mixture.known_wrong} of {mixture.n_known} wrong"
     return [
+        Check("the texts fill the vector cache, so that memory can be judged", cached, times >= _MIN_FILLED),
+        Check(f"≥ {_MIN_PACE:.0%} of the pace that was meant", f"{pace:.0%}", pace >= _MIN_PACE),
+        Check("callers hang up before their answer", f"{mixture.n_hung_up} did", mixture.n_hung_up > 0),
         Check(
             f"resident memory grows < {_MAX_GROWTH:.0%} after the first third", rise, growth.share < _MAX_GROWTH
         ),
@@ -180,9 +189,7 @@ def _checks(ran: _Ran) -> list[Check]:
     ]
 
 
-def _figures(ran: _Ran, encoded: float) -> list[Figure]:
-    times = encoded * _VECTOR_BYTES / _CACHE_BYTES
-    cached = f"{encoded:.0f} texts of {_VECTOR_BYTES} bytes and more, {times:.1f} times the cache"
+def _figures(ran: _Ran) -> list[Figure]:
     return [
         Figure("acts/s: closed loop, offered", f"{ran.speed:.1f}, {ran.offered.sent / ran.offered.seconds:.1f}"),
         Figure("ends", _ends(ran.mixture)),
@@ -193,5 +200,4 @@ def _figures(ran: _Ran, encoded: float) -> list[Figure]:
             f"{ran.idle_before.rss_mib:.0f} MiB, {ran.idle_after.rss_mib:.0f} MiB",
         ),
         Figure("open descriptors, at most", f"{ran.watch.max_descriptors}"),
-        Figure("texts encoded, in vectors (glassbox_texts_total)", cached),
     ]

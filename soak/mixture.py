@@ -61,6 +61,8 @@ class Mixture:
         """By kind and end."""
         self.unexpected: list[str] = []
         """What should not have happened; the first few in words."""
+        self.n_hung_up = 0
+        """Callers who had gone before their answer came."""
         self.n_unexpected = 0
         self.known_wrong = 0
         self.seconds: list[float] = []
@@ -142,6 +144,7 @@ class Mixture:
                     async with session.post(f"{self._url}/score", data=body) as reply:
                         return None if reply.status == 200 else f"status {reply.status}"
             except TimeoutError:
+                self.n_hung_up += 1
                 return None
 
     async def _repeat(self) -> str | None:
@@ -158,7 +161,7 @@ class Mixture:
         index = self._n_known % _KNOWN
         self._n_known += 1
         exchange, right = self._known_items[index], self._rewards[index]
-        if self._n_known % 2:
+        if self._n_known // _KNOWN % 2:
             rewards = (await post_as_openrlhf(f"{self._url}/get_reward", exchange)).rewards
         else:
             status, content = await self._score(score_body([exchange]))

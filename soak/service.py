@@ -11,6 +11,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -85,18 +86,18 @@ class Service:
         """Start it, on the same port each time."""
         command = [sys.executable, "-m", "reward_service", "--port", str(self.port), "--log-level", "warning"]
         with self._log.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 (our own command line)
+            self._process = subprocess.Popen(
                 [*command, *self._options], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
 
-    def stop(self) -> None:
-        """Tell it to stop, as an operator does; kill what is left of it after a minute."""
-        process = self._started()
+    def stop(self) -> bool:
+        """Tell it to stop, as an operator does; whether all of it did within a minute. What is left is killed."""
+        process, tree = self._started(), self._tree()
         if process.poll() is None:
             process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_S)
+        _, left = psutil.wait_procs(tree, _STOP_S)
         self.kill_all()
+        return not left
 
     def kill_all(self) -> None:
         """SIGKILL to every process of it."""
@@ -105,6 +106,20 @@ class Service:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(_STOP_S)
         psutil.wait_procs(tree, _STOP_S)  # each holds the port
+        self._wait_until_free()
+
+    def _wait_until_free(self) -> None:
+        """Return when nobody listens on its port: a child whose parent died ends a moment later."""
+        deadline = time.monotonic() + _STOP_S
+        while True:
+            try:
+                socket.create_server(("127.0.0.1", self.port)).close()
+            except OSError as exc:
+                if time.monotonic() > deadline:
+                    raise SoakError(f"port {self.port} is still taken after {_STOP_S:.0f} s") from exc
+                time.sleep(0.05)
+            else:
+                return
 
     def worker(self) -> psutil.Process:
         """The process that serves. Raises SoakError when there is not exactly one."""

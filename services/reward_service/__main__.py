@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from reward_service.api.trace import LOG_FORMAT, RequestIdFilter
 from reward_service.errors import GlassboxError
 from reward_service.settings import Settings
-from reward_service.supervisor import Lines, Supervisor, listen
+from reward_service.supervisor import OPTION, Lines, Supervisor, listen
 
 _EPILOG = """\
 Every option is also an environment variable: --max-items is REWARD_MAX_ITEMS.
@@ -51,11 +51,11 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Settings, Lines | None]:
         nargs = "?" if field.annotation is bool else None  # a switch may stand alone
         const = "true" if nargs else None
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="X", help=described, nargs=nargs, const=const)
-    Lines.add_arguments(parser)
+    parser.add_argument(OPTION, dest="lines", type=Lines.parse, help=argparse.SUPPRESS)
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     if _SECRET in given:
         parser.error("a key on a command line can be read by everybody on the machine: set REWARD_API_KEY instead")
-    lines = Lines.taken_from(given)
+    lines = given.pop("lines", None)
     return Settings(**given), lines
 
 

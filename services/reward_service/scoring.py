@@ -31,7 +31,7 @@ from reward_client.wire import (
 from reward_service.batching import ModelWorker, Submission, Unit
 from reward_service.candidates import Candidate, Rejected
 from reward_service.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp, Vector
-from reward_service.errors import InvalidRequestError, ModelError, UnavailableError
+from reward_service.errors import InvalidRequestError, ModelError
 from reward_service.models.base import Exchange, GoldModel, TextEncoder, Tokens
 from reward_service.models.gold import shared_base_notice
 from reward_service.whitebox.features import length_incentive, repetition_penalty, similarity
@@ -174,15 +174,16 @@ class Scoring:
             encoder = self._embedder.worker.model if self._embedder else None
             gold = self._gold.model if self._gold else None
             self._prepared = await asyncio.to_thread(_prepare_all, self._job, self._embedder, encoder, gold)
-        prepared = self._prepared
-        try:
-            if self._embedder is not None:
-                self._embedding = self._embedder.admit(prepared.texts)
-            if self._gold is not None:
-                self._judging = self._gold.admit(prepared.units)
-        except UnavailableError:
-            self.close()
-            raise
+        texts, units = self._prepared.texts, self._prepared.units
+        if self._embedder is not None and texts.missing:
+            self._embedder.worker.check(len(texts.missing))
+        if self._gold is not None and units:
+            self._gold.check(len(units))
+        # From here on nothing is awaited, so that what was found free is free.
+        if self._embedder is not None:
+            self._embedding = self._embedder.admit(texts)
+        if self._gold is not None:
+            self._judging = self._gold.admit(units)
 
     async def finish(self) -> ScoreReply:
         """The reply, once the models have seen what was admitted. Raises ModelError, or NotReadyError."""

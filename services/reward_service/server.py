@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 from types import FrameType
 
@@ -18,12 +19,10 @@ from fastapi import FastAPI
 from reward_service.api.strangers import BoundedProtocol
 from reward_service.app import create_app
 from reward_service.settings import Settings
-from reward_service.supervisor import BROKEN, Lines
+from reward_service.supervisor import BACKLOG, BROKEN, Lines
 
-__all__ = ["BACKLOG", "RewardServer", "serve", "server_for"]
+__all__ = ["RewardServer", "serve", "server_for"]
 
-BACKLOG = 4096
-"""Connections that the kernel holds until they are accepted: clients open one for every sample, all at once."""
 _TICKS_A_BEAT = 10
 """uvicorn ticks ten times a second."""
 
@@ -82,6 +81,7 @@ def server_for(app: FastAPI, settings: Settings, beats: int | None = None) -> Re
         access_log=False,  # ours has the request's id, and no query, where somebody may have put a key
         server_header=False,
         http=BoundedProtocol,
+        ws="none",
         backlog=BACKLOG,
         timeout_graceful_shutdown=settings.stop_timeout_s,
     )
@@ -101,6 +101,9 @@ def serve(settings: Settings, lines: Lines | None = None) -> int:
         app.state.edge_metrics.restarts(lines.restarts)
         sockets, beats = [socket.socket(fileno=lines.listener)], lines.beats
         os.set_blocking(beats, False)
+        for descriptor in (lines.listener, beats):
+            os.set_inheritable(descriptor, False)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor's to heed
     server = server_for(app, settings, beats)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets)

@@ -229,3 +229,11 @@ def test_an_answer_that_nobody_takes_is_dropped(path: str) -> None:
         until(lambda: served.connections == 0)
 
         assert len(rest(connection)) < len(ANSWER)
+
+
+def test_another_request_buys_an_answer_that_nobody_takes_no_time() -> None:
+    with serving(Impatient) as served, served.connect() as connection:
+        connection.sendall(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        until(lambda: served.app.heads == 1)
+        connection.sendall(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        until(lambda: served.connections == 0)

@@ -99,6 +99,24 @@ def test_a_hangup_replaces_the_process_after_its_drain(service: Running) -> None
     assert service.child().pid != before.pid
 
 
+def test_a_service_that_was_started_to_outlive_its_terminal_does() -> None:
+    command = [
+        "-c",
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+        f"os.execv(sys.executable, [sys.executable, *{WITHOUT_MODELS!r}])",
+    ]
+    with started(command) as running:
+        until(lambda: "listening on" in running.log, 60)
+        assert httpx.get(f"{running.url}/readyz", timeout=60).is_success
+        child = running.child()
+        for process in (running.process, child):
+            process.send_signal(signal.SIGHUP)
+        running.process.send_signal(signal.SIGCHLD)  # whatever else wakes it
+
+        assert httpx.get(f"{running.url}/readyz", timeout=60).is_success
+        assert running.child() == child
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_both_end_and_the_address_is_free(service: Running, number: int) -> None:
     child = service.child()
@@ -138,8 +156,7 @@ def test_an_address_that_is_taken_is_named() -> None:
 
 HANGS = """
 import os, sys, time
-option = [a for a in sys.argv if a.startswith("--supervisor-beats=")][0]
-os.write(int(option.partition("=")[2]), b".")
+os.write(int(sys.argv[-1].split(",")[1]), b".")
 print("child", os.getpid(), file=sys.stderr, flush=True)
 time.sleep(600)
 """
@@ -184,11 +201,15 @@ def test_a_model_that_is_gone_for_good_ends_the_process_that_serves() -> None:
 
 def test_a_crash_is_followed_by_another_start_but_not_at_once() -> None:
     for status in (-signal.SIGKILL, -signal.SIGSEGV, 0, 1, BROKEN):
-        assert pause_s(Life(seconds=60, served=True, status=status), restarts=0) == 0
-        assert pause_s(Life(seconds=1, served=True, status=status), restarts=0) == MIN_LIFE_S - 1
+        assert pause_s(Life(seconds=60, served=True, status=status), 0, ever_served=True) == 0
+        assert pause_s(Life(seconds=1, served=True, status=status), 0, ever_served=True) == MIN_LIFE_S - 1
 
 
 def test_what_could_not_start_or_dies_again_and_again_is_given_up() -> None:
-    assert pause_s(Life(seconds=60, served=False, status=1), restarts=0) is None
-    assert pause_s(Life(seconds=LONG_LIFE_S, served=True, status=-9), MAX_RESTARTS) is None
-    assert pause_s(Life(seconds=1, served=False, status=-signal.SIGKILL), restarts=0) is not None
+    assert pause_s(Life(seconds=60, served=False, status=1), 0, ever_served=False) is None
+    assert pause_s(Life(seconds=LONG_LIFE_S, served=True, status=-9), MAX_RESTARTS, ever_served=True) is None
+    assert pause_s(Life(seconds=1, served=False, status=-signal.SIGKILL), 0, ever_served=False) is not None
+
+
+def test_what_keeps_a_service_from_starting_that_ran_before_may_pass() -> None:
+    assert pause_s(Life(seconds=2, served=False, status=1), 0, ever_served=True) == MIN_LIFE_S - 2

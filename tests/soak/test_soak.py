@@ -1,7 +1,5 @@
 """The soak harness itself: a loss counts, the tested proxy is the shipped one, what was not run has not passed."""
 
-# ruff: noqa: S101 (asserts are what tests are made of)
-
 from __future__ import annotations
 
 import itertools

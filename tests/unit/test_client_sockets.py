@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ import pytest
 
 from reward_client import AsyncRewardClient, Item, RetryPolicy, RewardClient, RewardUnavailableError, ScoreReply
 from reward_client.client import MAX_CONNECTIONS
+from tests.live import until
 
 ITEMS = [Item(prompt="p", response="r")]
 NEVER = RetryPolicy(budget_s=0.0)
@@ -351,3 +353,65 @@ def test_a_cancelled_call_leaves_its_client_usable() -> None:
 
     with serving(first_hangs) as served:
         assert asyncio.run(ask(served.url)).rewards == [0.5]
+
+
+def test_waiting_for_a_free_connection_is_no_failure_of_the_service() -> None:
+    async def scenario(url: str) -> None:
+        transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
+        async with AsyncRewardClient(url, transport=transport, retry=NEVER) as client:
+            holding = asyncio.create_task(client.score(ITEMS))
+            await asyncio.to_thread(until, lambda: served.keys)
+            for _ in range(4):
+                with pytest.raises(RewardUnavailableError, match="PoolTimeout: no connection was free"):
+                    await client.score(ITEMS, deadline_s=0.2)
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
+
+    with serving(hang) as served:
+        asyncio.run(scenario(served.url))
+
+
+def test_an_answer_that_drips_through_a_transport_of_the_users_own_is_held_to_its_time() -> None:
+    class Wrapped(httpx.BaseTransport):
+        def __init__(self) -> None:
+            self._inner = httpx.HTTPTransport()
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            return self._inner.handle_request(request)
+
+    with (
+        serving(drip) as served,
+        RewardClient(served.url, transport=Wrapped(), retry=NEVER) as client,
+        pytest.raises(RewardUnavailableError, match=r"not complete after 0\.5 s"),
+    ):
+        client.score(ITEMS, deadline_s=0.5)
+
+
+def test_a_service_behind_a_unix_socket_is_reached(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(WHOLE)
+
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        transport = httpx.HTTPTransport(uds=path)
+        with RewardClient("http://localhost", transport=transport, retry=NEVER) as client:
+            assert client.score(ITEMS).rewards == [0.5]
+        server.join()
+
+
+def test_clients_may_share_a_transport() -> None:
+    transport = httpx.HTTPTransport()
+    with serving(answer) as served:
+        for _ in range(1100):
+            client = RewardClient(served.url, transport=transport)
+
+        assert client.score(ITEMS).rewards == [0.5]
+        client.close()

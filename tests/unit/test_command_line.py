@@ -94,6 +94,75 @@ def test_a_bad_line_is_named_before_anything_is_scored(
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.parametrize("n_before", [3, 10], ids=["part of the file", "all of it"])
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [(ScoreOptions(recipe="li"), "recipe li "), (ScoreOptions(gold=True), "letters and length-gold")],
+    ids=["recipe", "gold"],
+)
+def test_rewards_of_two_kinds_are_never_in_one_file(
+    client: RewardClient, tmp_path: Path, other: ScoreOptions, named: str, n_before: int
+) -> None:
+    source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
+    list(score_file(client, source, target, ScoreOptions(recipe="rer")))
+    target.write_bytes(b"".join(target.read_bytes().splitlines(keepends=True)[:n_before]))
+    before = target.read_bytes()
+
+    with pytest.raises(FileError, match="holds rewards by recipe rer ") as refused:
+        list(score_file(client, source, target, other))
+
+    assert named in str(refused.value)
+    assert target.read_bytes() == before
+
+
+def test_a_service_that_changes_its_recipe_half_way_is_noticed(service, tmp_path: Path) -> None:  # noqa: F811
+    """The default recipe's name stays, its content does not: as after a restart with another one."""
+    asked = []
+
+    def hand_over(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        body = json.loads(request.content) | (
+            {"recipe_overrides": {"relevance_floor": 0.5}} if len(asked) > 2 else {}
+        )
+        answer = service.request(request.method, request.url.path, json=body)
+        return httpx.Response(answer.status_code, content=answer.content)
+
+    source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
+    with (
+        RewardClient("http://in-process", transport=httpx.MockTransport(hand_over)) as changing,
+        pytest.raises(FileError, match=r"recipe rer .* this would add rewards by recipe rer "),
+    ):
+        list(score_file(changing, source, target, ScoreOptions(batch=3)))
+
+    assert [row["note"] for row in read(target)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_file_that_mixes_rewards_already_is_not_gone_on_with(client: RewardClient, tmp_path: Path) -> None:
+    source, mixed = write(tmp_path / "in.jsonl", ROWS), tmp_path / "mixed.jsonl"
+    for recipe, lines in (("li", slice(0, 2)), ("rer", slice(2, 4))):
+        whole = tmp_path / f"{recipe}.jsonl"
+        list(score_file(client, source, whole, ScoreOptions(recipe=recipe)))
+        with mixed.open("ab") as out:
+            out.writelines(whole.read_bytes().splitlines(keepends=True)[lines])
+
+    with pytest.raises(FileError, match=r"recipe li .* recipe rer "):
+        list(score_file(client, source, mixed, ScoreOptions(recipe="li")))
+
+
+def test_a_full_disk_is_one_clear_error(client: RewardClient, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", ROWS)
+
+    with pytest.raises(FileError, match=r"/dev/full cannot be written on: No space left on device"):
+        list(score_file(client, source, Path("/dev/full"), ScoreOptions()))
+
+
+def test_a_place_that_cannot_be_written_is_named(client: RewardClient, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", ROWS)
+
+    with pytest.raises(FileError, match=r"nowhere/out.jsonl cannot be written: No such file or directory"):
+        list(score_file(client, source, tmp_path / "nowhere" / "out.jsonl", ScoreOptions()))
+
+
 def test_the_input_is_never_written_over(client: RewardClient, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", ROWS)
 

@@ -283,3 +283,26 @@ def test_a_model_that_hangs_again_and_again_ends_the_worker_and_tells_everyone()
             model.gate.set()
 
     run(scenario)
+
+
+def test_a_model_that_hung_and_cannot_be_loaded_again_is_gone_one_that_never_was_there_is_not() -> None:
+    def fail() -> Doubler:
+        raise RuntimeError("out of memory")
+
+    async def scenario() -> None:
+        stuck = Doubler()
+        loads = iter([lambda: stuck, fail])
+        async with worker(stuck, lambda: next(loads)(), batch_timeout_s=0.2) as w:
+            await outcomes(await busy(stuck, w))
+            with pytest.raises(NotReadyError, match="out of memory"):
+                await w.loaded()
+            await asyncio.sleep(0)  # the worker hears of it too
+            assert w.gone
+            stuck.gate.set()
+        async with worker(stuck, fail) as w:
+            with pytest.raises(NotReadyError, match="out of memory"):
+                await w.loaded()
+            await asyncio.sleep(0)
+            assert not w.gone
+
+    run(scenario)

@@ -1,7 +1,7 @@
 """How long one attempt may take, phase by phase: httpx bounds the pauses in a phase, this bounds the phase.
 
-    connect ── write ── read (the answer's head and body)     each as long as `Send` allows it, at most,
-    └───── together: what is left of the deadline ──────┘     however often a byte comes or goes
+    pool ── connect ── write ── read (the answer's head and body)     each as long as `Send` allows it, at most,
+    └───────── together: what is left of the deadline ──────────┘     however often a byte comes or goes
 
 Synchronous calls are held to it at their sockets (`hold`, `held_to`), asynchronous ones by a timer (`hurry`).
 """
@@ -9,6 +9,7 @@ Synchronous calls are held to it at their sockets (`hold`, `held_to`), asynchron
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -23,23 +24,29 @@ from reward_client.conversation import Send
 
 __all__ = ["Allowance", "held_to", "hold", "hurry"]
 
-Phase = Literal["connect", "write", "read"]
+Phase = Literal["pool", "connect", "write", "read"]
+"""`pool`: waiting for a free connection, which says nothing of the service."""
+
+_logger = logging.getLogger("reward_client")
 
 _PIECE_BYTES = 16 * 1024
 """Bytes written before the clock is looked at again: socket buffers take so few at once."""
 
 _ERRORS: dict[Phase, tuple[type[httpcore.TimeoutException], type[httpx.TimeoutException]]] = {
+    "pool": (httpcore.PoolTimeout, httpx.PoolTimeout),
     "connect": (httpcore.ConnectTimeout, httpx.ConnectTimeout),
     "write": (httpcore.WriteTimeout, httpx.WriteTimeout),
     "read": (httpcore.ReadTimeout, httpx.ReadTimeout),
 }
 _SAID: dict[Phase, str] = {
+    "pool": "no connection was free",
     "connect": "no connection",
     "write": "the request was not sent",
     "read": "the answer was not complete",
 }
 _BEGINS: dict[str, Phase] = {
     "connect_tcp.started": "connect",
+    "connect_unix_socket.started": "connect",
     "send_request_headers.started": "write",
     "receive_response_headers.started": "read",
 }
@@ -50,25 +57,33 @@ class Allowance:
     """What an attempt may still take, on the clock of time.monotonic."""
 
     def __init__(self, step: Send) -> None:
-        self.phase: Phase = "connect"
+        self.phase: Phase = "pool"
         """The one that was begun last."""
         self._total_s = float("inf") if step.left_s is None else step.left_s
         self._end_s = time.monotonic() + self._total_s
         self._limits_s: dict[Phase, float] = {
+            "pool": float("inf"),
             "connect": step.connect_timeout_s,
             "write": step.read_timeout_s,
             "read": step.read_timeout_s,
         }
-        self._ends_s: dict[Phase, float] = {}
+        self._phase_end_s = float("inf")
 
     def left_s(self, phase: Phase) -> float:
-        """Seconds left for `phase`, whose time starts when this is first asked; 0 or less when it is over."""
-        self.phase, now_s = phase, time.monotonic()
-        return min(self._end_s, self._ends_s.setdefault(phase, now_s + self._limits_s[phase])) - now_s
+        """Seconds left for `phase`, whose time starts when it follows another one; 0 or less when it is over."""
+        now_s = time.monotonic()
+        if phase != self.phase:  # a proxy is connected to, written to and read from before the service is
+            self.phase, self._phase_end_s = phase, now_s + self._limits_s[phase]
+        return min(self._end_s, self._phase_end_s) - now_s
+
+    def check(self) -> None:
+        """Raise httpx.ReadTimeout when the time to read is over: the look that any transport's answer gets."""
+        if self.left_s("read") <= 0:
+            raise httpx.ReadTimeout(self.sentence())
 
     def sentence(self) -> str:
         """What it means that the time of the present phase is over."""
-        by_deadline = self._end_s <= self._ends_s.get(self.phase, self._end_s)
+        by_deadline = self._end_s <= self._phase_end_s
         return f"{_SAID[self.phase]} after {self._total_s if by_deadline else self._limits_s[self.phase]:.3g} s"
 
 
@@ -103,11 +118,12 @@ _allowance: ContextVar[Allowance | None] = ContextVar("allowance", default=None)
 
 
 @contextmanager
-def held_to(step: Send) -> Iterator[None]:
+def held_to(step: Send) -> Iterator[Allowance]:
     """An attempt of a client that was given to `hold`."""
-    token = _allowance.set(Allowance(step))
+    allowance = Allowance(step)
+    token = _allowance.set(allowance)
     try:
-        yield
+        yield allowance
     finally:
         _allowance.reset(token)
 
@@ -115,11 +131,18 @@ def held_to(step: Send) -> Iterator[None]:
 def hold(client: httpx.Client) -> None:
     """Put clocks on the sockets of `client`; transports other than httpx's own keep their own bounds."""
     # httpx has no argument for the network backend of its pools, and a transport of ours would lose the proxies
-    # that it takes from the environment.
-    for transport in (client._transport, *client._mounts.values()):
-        if isinstance(transport, httpx.HTTPTransport):
-            pool = transport._pool
-            pool._network_backend = _Backend(pool._network_backend)
+    # that it takes from the environment. An httpx that has changed inside is left with its bounds on pauses.
+    try:
+        for transport in (client._transport, *client._mounts.values()):
+            if isinstance(transport, httpx.HTTPTransport):
+                _hold_pool(transport._pool)
+    except AttributeError as exc:
+        _logger.warning("this httpx bounds the pauses in connecting and writing, not the whole (%s)", exc)
+
+
+def _hold_pool(pool: Any) -> None:
+    if not isinstance(pool._network_backend, _Backend):  # another client may share it
+        pool._network_backend = _Backend(pool._network_backend)
 
 
 @contextmanager
@@ -153,8 +176,15 @@ class _Backend(httpcore.NetworkBackend):
         with _bounded("connect", timeout) as seconds:
             return _Stream(self._inner.connect_tcp(host, port, seconds, local_address, socket_options))
 
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.NetworkStream:
+        with _bounded("connect", timeout) as seconds:
+            return _Stream(self._inner.connect_unix_socket(path, seconds, socket_options))
+
     def sleep(self, seconds: float) -> None:
-        self._inner.sleep(seconds)
+        with _bounded("connect", seconds) as left_s:
+            self._inner.sleep(seconds if left_s is None else left_s)
 
 
 class _Stream(httpcore.NetworkStream):

@@ -79,12 +79,12 @@ class RewardClient(_Client):
         connect_timeout_s: seconds to reach the service, an attempt.
         read_timeout_s: seconds to send a request, and as many again for the whole answer, an attempt.
         deadline_s: seconds for a whole call, with all attempts and all parts of a large batch; the service is
-            told. Each call may give its own. None leaves it to the other bounds. Looking up a host's name is the
-            one thing that may outlast it.
+            told. Each call may give its own. None leaves it to the other bounds. Looking up a host's name may
+            outlast it, and so may a name that stands for several addresses nobody answers at.
         retry: bounds on asking again.
         circuit: when a URL that fails is left alone.
-        transport: an httpx transport, for tests and unusual networks; one that is not of httpx's own making must
-            bound its phases itself.
+        transport: an httpx transport, for tests and unusual networks; one that is not of httpx's own making
+            bounds connecting and writing itself.
     """
 
     def __init__(
@@ -145,9 +145,10 @@ class RewardClient(_Client):
             time.sleep(step.seconds)
             return None
         try:
-            with held_to(step), self._http.stream(**_request(step)) as response:
+            with held_to(step) as allowance, self._http.stream(**_request(step)) as response:
                 receipt = _Receipt(response)
                 for chunk in response.iter_bytes():
+                    allowance.check()
                     receipt.add(chunk)
                 return receipt.answer()
         except httpx.RequestError as exc:

@@ -1,7 +1,8 @@
 """Score a JSONL file through the service, a batch at a time, resumable.
 
 Each line is written only once its reward is known, in the order of the input; a run that was stopped counts the
-whole lines already there and goes on behind them.
+whole lines already there and goes on behind them, as long as the service would still score them the same way. A
+disk that fills costs no line that was there.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from reward_client.client import RewardClient
-from reward_client.wire import Item, OnItemError, QueryType
+from reward_client.wire import Item, OnItemError, QueryType, ScoreReply
 
 __all__ = ["FileError", "Progress", "ScoreOptions", "read_rows", "score_file"]
 
@@ -77,36 +79,101 @@ def score_file(client: RewardClient, source: Path, target: Path, options: ScoreO
         raise FileError(f"{target} is the input; give another file for the output")
     rows = read_rows(source)
     items = [_item(row, f"{source}, line {number}") for number, row in enumerate(rows, 1)]
-    done = 0 if options.overwrite else _finished(target, rows)
-    started, first = time.monotonic(), done
-    with target.open("r+b" if done else "wb") as out:
-        out.seek(0, 2)
-        pairs = islice(zip(rows, items, strict=True), done, None)
-        while chunk := list(islice(pairs, options.batch)):
-            out.write(_scored(client, chunk, options).encode())
-            out.flush()
-            done += len(chunk)
+    finished = [] if options.overwrite else _finished(target, rows)
+    way = _way_of(target, finished)
+    if way is not None:
+        _check_way(target, way, _way(_ask(client, items[:1], options)))
+    done = first = len(finished)
+    started = time.monotonic()
+    with _opened(target, "r+b" if done else "wb") as out:
+        if done:
+            out.seek(0, 2)
+        while done < len(rows):
+            chunk = slice(done, done + options.batch)
+            reply = _ask(client, items[chunk], options)
+            way = way or _way(reply)
+            _check_way(target, way, _way(reply))
+            _append(out, _lines(rows[chunk], reply), target)
+            done += len(reply.results)
             yield Progress(done, len(rows), (done - first) / max(time.monotonic() - started, 1e-9))
 
 
-def _scored(client: RewardClient, chunk: Sequence[tuple[dict[str, Any], Item]], options: ScoreOptions) -> str:
-    reply = client.score(
-        [item for _, item in chunk],
+def _ask(client: RewardClient, items: Sequence[Item], options: ScoreOptions) -> ScoreReply:
+    return client.score(
+        items,
         recipe=options.recipe,
         gold=options.gold,
         query_type_default=options.query_type_default,
         on_item_error=options.on_item_error,
     )
-    scored_by = {
-        "recipe": reply.recipe.model_dump(mode="json"),
-        "models": reply.models.model_dump(mode="json"),
-        "notices": reply.notices,
-    }
+
+
+def _lines(rows: Sequence[dict[str, Any]], reply: ScoreReply) -> bytes:
+    scored_by = _way(reply) | {"notices": reply.notices}
     lines = (
         json.dumps(row | {"result": result.model_dump(mode="json"), "scored_by": scored_by}, ensure_ascii=False)
-        for (row, _), result in zip(chunk, reply.results, strict=True)
+        for row, result in zip(rows, reply.results, strict=True)
     )
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+# One way of scoring in a file -----------------------------------------------------------------------------------
+
+
+def _way(scored_by: ScoreReply) -> dict[str, Any]:
+    """What two rewards must share to be compared."""
+    return {
+        "recipe": scored_by.recipe.model_dump(mode="json"),
+        "models": scored_by.models.model_dump(mode="json"),
+    }
+
+
+def _way_of(target: Path, lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """How `lines` were scored; None when there are none. Raises FileError when they differ."""
+    ways = [{key: line["scored_by"].get(key) for key in ("recipe", "models")} for line in lines]
+    for way in ways:
+        _check_way(target, ways[0], way)
+    return ways[0] if ways else None
+
+
+def _check_way(target: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    if before != now:
+        raise FileError(
+            f"{target} holds rewards by {_named(before)}, and this would add rewards by {_named(now)}. "
+            "Ask as before, or give another file, or --overwrite."
+        )
+
+
+def _named(way: dict[str, Any]) -> str:
+    recipe, models = way["recipe"] or {}, way["models"] or {}
+    used = " and ".join(str(model) for model in models.values() if model) or "no model"
+    return f"recipe {recipe.get('name')} ({recipe.get('hash')}) with {used}"
+
+
+# The file -------------------------------------------------------------------------------------------------------
+
+
+def _opened(target: Path, mode: str) -> FileIO:
+    """Unbuffered, so that what is written is written, and what is not is known."""
+    try:
+        return FileIO(target, mode)
+    except OSError as exc:
+        raise FileError(f"{target} cannot be written: {exc.strerror}") from exc
+
+
+def _append(out: FileIO, content: bytes, target: Path) -> None:
+    """Write all of `content`, or leave the file as it was. Raises FileError."""
+    before, left = out.tell() if out.seekable() else 0, memoryview(content)
+    try:
+        while left:
+            left = left[out.write(left) :]
+    except OSError as exc:
+        with suppress(OSError):  # a device, which has no length
+            out.truncate(before)
+        raise FileError(
+            f"{target} cannot be written on: {exc.strerror}; the lines before are whole, and the same command "
+            "goes on behind them"
+        ) from exc
 
 
 def _item(row: dict[str, Any], where: str) -> Item:
@@ -117,13 +184,13 @@ def _item(row: dict[str, Any], where: str) -> Item:
         raise FileError(f"{where}: {'.'.join(map(str, error['loc']))}: {error['msg']}") from exc
 
 
-def _finished(target: Path, rows: Sequence[dict[str, Any]]) -> int:
-    """Whole lines of these rows already in `target`; a torn last line is cut off. Raises FileError."""
-    if not target.exists():
-        return 0
+def _finished(target: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The whole lines of these rows already in `target`; a torn last line is cut off. Raises FileError."""
+    if not target.is_file():  # nothing yet, or a device
+        return []
     content = target.read_bytes()
     whole = content.rfind(b"\n") + 1
-    lines = content[:whole].split(b"\n")[:-1]
+    lines = [_parsed(line) for line in content[:whole].split(b"\n")[:-1]]
     for number, line in enumerate(lines, 1):
         if number > len(rows) or not _belongs(line, rows[number - 1]):
             raise FileError(
@@ -135,16 +202,17 @@ def _finished(target: Path, rows: Sequence[dict[str, Any]]) -> int:
             raise FileError(f"{target} holds something else. Give another file, or --overwrite.")
         with target.open("r+b") as out:
             out.truncate(whole)
-    return len(lines)
+    return lines
 
 
-def _belongs(line: bytes, row: dict[str, Any]) -> bool:
+def _parsed(line: bytes) -> dict[str, Any]:
     try:
         scored = json.loads(line)
     except ValueError:
-        return False
-    return (
-        isinstance(scored, dict)
-        and "result" in scored
-        and all(scored.get(key) == value for key, value in row.items())
-    )
+        return {}
+    return scored if isinstance(scored, dict) else {}
+
+
+def _belongs(scored: dict[str, Any], row: dict[str, Any]) -> bool:
+    ours = "result" in scored and isinstance(scored.get("scored_by"), dict)
+    return ours and all(scored.get(key) == value for key, value in row.items())

@@ -68,7 +68,7 @@ class EdgeMetrics:
         self._held.labels(protocol).inc(change)
 
     def held(self, protocol: str, outcome: str, seconds: float) -> None:
-        """A request was held for `seconds`, and then `admitted`, `refused` or `cancelled`."""
+        """A request was held for `seconds`, and then `admitted`, `refused`, or `ended` for another reason."""
         self._held_seconds.labels(protocol, outcome).observe(seconds)
 
     def body_bytes(self, n: int) -> None:

@@ -6,7 +6,8 @@ memory for bodies is taken; a client that knows what to do with a refusal gets i
     arrives ─▶ a line? ─no─▶ admitted, or refused ─▶ held, at the line's end ─▶ its head tries until it is admitted
                    └─yes──────────────────────────▶ held, or refused as its head was
 
-First come, first served: nobody is admitted past those who wait for the same thing. Nothing is computed for them.
+First come, first served: nobody is admitted past those who wait in the same line, and one line does not wait for
+another. Nothing is computed for who waits.
 """
 
 from __future__ import annotations
@@ -57,12 +58,9 @@ class _Line:
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
+        self.length = 0
         self.refusal: UnavailableError | None = None
         """Why the head, or whoever tried last, was not admitted."""
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.turn.locked()
 
     def refuse(self) -> UnavailableError:
         """The last refusal, for another caller."""
@@ -100,12 +98,13 @@ class Holder:
             NotReadyError, OverloadedError, NoRoomError: the refusal, when patience is over.
         """
         waiting = self._lines[line]
-        if waiting.is_empty and await _admitted(waiting, attempt):
+        if not waiting.length and await _admitted(waiting, attempt):
             return
         hold_s = min(PATIENCE[protocol].hold_s, self._max_hold_s)
         if not hold_s:
             raise waiting.refuse()
-        began, outcome = time.monotonic(), "cancelled"
+        began, outcome = time.monotonic(), "ended"
+        waiting.length += 1
         self._metrics.holding(protocol, 1)
         try:
             async with asyncio.timeout(hold_s):
@@ -117,6 +116,7 @@ class Holder:
             outcome = "refused"
             raise waiting.refuse() from None
         finally:
+            waiting.length -= 1
             self._metrics.holding(protocol, -1)
             self._metrics.held(protocol, outcome, time.monotonic() - began)
 

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 ModelT = TypeVar("ModelT")
 OutT = TypeVar("OutT")
 
+_KEY = b"readiness"
+"""One key for all looks, so that the cache keeps one vector of them; no text has it."""
 _RETRY_S = 5.0
 """After a forward pass that failed or did not end; what loads or waits says itself when to come back."""
 
@@ -91,7 +93,7 @@ async def _judged(name: str, probe: Awaitable[None], seconds: float) -> tuple[st
         return name, NotReadyError(f"no forward pass of the {name} model within {seconds:g} s", _RETRY_S)
     except UnavailableError as exc:
         return name, exc
-    except GlassboxError as exc:
+    except (GlassboxError, ValueError) as exc:
         return name, NotReadyError(f"a forward pass failed: {exc}", _RETRY_S)
     return name, None
 
@@ -103,6 +105,6 @@ async def _probe(worker: ModelWorker[ModelT, Tokens, OutT], read: Callable[[Mode
         await worker.progress()
         return
     tokens = await asyncio.to_thread(read, model)
-    done = await worker.submit([Unit(object(), tokens, len(tokens))])
+    done = await worker.submit([Unit(_KEY, tokens, len(tokens))])
     if isinstance(done.outcomes[0], Exception):
         raise done.outcomes[0]

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.events import TimerHandle
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -30,6 +29,10 @@ MAX_STALL_S = 180.0
 """Seconds that a caller may leave an answer lying, which keeps it in memory."""
 
 
+Awaited = Literal["head", "taking", None]
+"""A request's head, or that the caller takes an answer; nothing while an answer is owed and flows."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol; what is no body is counted and timed."""
 
@@ -41,7 +44,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread = 0
         """Bytes since the parser last came to the end of a head, or to a piece of a body."""
         self._clock: TimerHandle | None = None
-        """Runs while a head is awaited, or while an answer lies there; never for both."""
+        self._awaited: Awaited = None
+        """What the clock runs for."""
 
     # Bytes ------------------------------------------------------------------------------------------------------
 
@@ -56,10 +60,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._unread = 0
-        self._stop_clock()
         if len(self.pipeline) >= MAX_PIPELINED:
             raise _TooManyError  # to the parser, which gives up: send_400_response
         super().on_headers_complete()
+        self._set_clock()
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
@@ -88,45 +92,48 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_head()
+        self._set_clock()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self._owes_an_answer:  # else the next request was there already
-            self._await_head()
+        self._set_clock()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._start_clock(self.max_stall_s, self.transport.abort)
+        self._set_clock()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._owes_an_answer:
-            self._stop_clock()
-        else:
-            self._await_head()
+        self._set_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._stop_clock()
-
-    def _await_head(self) -> None:
-        self._start_clock(self.max_head_s, self._head_is_late)
-
-    def _head_is_late(self) -> None:
-        if self.transport.get_write_buffer_size():  # the last answer is still being taken
-            self._start_clock(self.max_stall_s, self.transport.abort)
-        else:
-            self.transport.abort()
-
-    def _start_clock(self, seconds: float, then: Callable[[], None]) -> None:
-        self._stop_clock()
-        self._clock = self.loop.call_later(seconds, then)
-
-    def _stop_clock(self) -> None:
         if self._clock is not None:
             self._clock.cancel()
-            self._clock = None
+
+    def _set_clock(self) -> None:
+        """Time what is awaited now; a clock that runs for it already goes on."""
+        awaited: Awaited = "head"
+        if self.flow.write_paused:
+            awaited = "taking"
+        elif self._owes_an_answer:
+            awaited = None
+        if awaited == self._awaited:
+            return
+        if self._clock is not None:
+            self._clock.cancel()
+        self._awaited = awaited
+        limits: dict[Awaited, float] = {"head": self.max_head_s, "taking": self.max_stall_s}
+        self._clock = self.loop.call_later(limits[awaited], self._is_late) if awaited is not None else None
+
+    def _is_late(self) -> None:
+        if (
+            self._awaited == "head" and self.transport.get_write_buffer_size()
+        ):  # the last answer is still being taken
+            self._awaited = "taking"
+            self._clock = self.loop.call_later(self.max_stall_s, self._is_late)
+        else:
+            self.transport.abort()
 
 
 class _TooManyError(Exception):

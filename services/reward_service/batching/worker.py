@@ -72,6 +72,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._pass_ended = asyncio.Event()  # set while no forward pass runs
         self._pass_ended.set()
         self._last_failed = False
+        self._was_loaded = False
 
     async def __aenter__(self) -> Self:
         self._start_loading()
@@ -105,7 +106,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     @property
     def gone(self) -> bool:
         """Whether a model that was loaded will not work again in this process."""
-        return self._task.done() and not self._loading_failed
+        return self._task.done() and self._was_loaded
 
     async def loaded(self) -> ModelT:
         """The model, once it is loaded. Raises NotReadyError, with the cause, when it cannot be."""
@@ -175,6 +176,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     async def _serve(self) -> None:
         while True:
             model = await asyncio.shield(self._loaded)
+            self._was_loaded = True
             try:
                 await self._feed(model)
             except _HungError:

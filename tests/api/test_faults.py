@@ -1,0 +1,262 @@
+"""Faults at the seams: the right error for the right caller, neighbours unharmed, ready again afterwards."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from reward_service.models.base import Embeddings, Tokens
+from reward_service.settings import Settings
+from tests.doubles import LetterEncoder, text_of
+from tests.live import Busy, item, metric, posted, serving, until
+
+
+@dataclass
+class Faulty(LetterEncoder):
+    """Runs out of memory over "HUGE", and does not come back from "HANG" until the test is over."""
+
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def embed(self, batch: Sequence[Tokens]) -> Embeddings:
+        vectors = super().embed(batch)
+        texts = " ".join(map(text_of, batch))
+        if "HUGE" in texts:
+            raise MemoryError("tried to allocate 40.00 GiB")
+        if "HANG" in texts:
+            self.over.wait(60)
+        return vectors
+
+
+@contextmanager
+def busy(**settings: Any) -> Iterator[Busy]:
+    """A service that works on one request: what is sent now goes into the same batch, at `release`."""
+    gate = threading.Event()
+    gate.set()
+    encoder = Faulty(gate=gate)
+    with serving(Settings(**settings), encoder) as url, ThreadPoolExecutor(20) as pool:
+        service = Busy(url, encoder, pool)
+        encoder.calls.clear()
+        gate.clear()
+        first = service.score("the first one")
+        until(lambda: encoder.calls)
+        try:
+            yield service
+        finally:
+            service.release()
+            first.result()
+
+
+def alone(url: str, response: str) -> float:
+    """The reward of `response` in a request of its own."""
+    return float(score(url, item(response)).json()["rewards"][0])
+
+
+def score(url: str, *items: Any, **fields: Any) -> httpx.Response:
+    return httpx.post(f"{url}/score", json={"items": items} | fields, timeout=30)
+
+
+def ready(url: str) -> bool:
+    return httpx.get(f"{url}/readyz", timeout=30).status_code == 200
+
+
+# A model that fails ---------------------------------------------------------------------------------------------
+
+FAULTS = {"BOOM": "encoder exploded", "NAN": "", "HUGE": "tried to allocate 40.00 GiB"}
+
+
+@pytest.mark.parametrize(("fault", "cause"), FAULTS.items(), ids=["raises", "NaN", "out of memory"])
+def test_one_bad_item_costs_its_own_request_and_none_beside_it(fault: str, cause: str) -> None:
+    with busy() as service:
+        bad = service.score(fault)
+        good = [service.score(f"neighbour b {n}") for n in range(5)]
+        until(lambda: service.waiting_texts() == 6)
+        service.release()
+
+        assert bad.result().status_code == 500
+        assert cause in bad.result().json()["detail"]
+        assert "rewards" not in bad.result().json()
+        rewards = [answer.result().json()["rewards"][0] for answer in good]
+        assert rewards == [alone(service.url, f"neighbour b {n}") for n in range(5)]
+        assert ready(service.url)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_within_one_request_the_bad_item_is_named_and_the_others_have_their_rewards(fault: str) -> None:
+    with serving(Settings(), Faulty()) as url:
+        reported = score(url, item("a"), item(fault, id="bad"), item("b"), on_item_error="report").json()
+
+        assert [reward is None for reward in reported["rewards"]] == [False, True, False]
+        assert reported["results"][1]["id"] == "bad"
+        assert reported["results"][1]["error"]
+        assert reported["rewards"][2] == alone(url, "b")
+        assert ready(url)
+
+
+def test_a_model_that_hangs_is_told_to_its_batch_and_the_next_is_served_by_a_fresh_one() -> None:
+    encoder = Faulty()
+    try:
+        with serving(Settings(batch_timeout_s=0.3), encoder) as url:
+            hung = score(url, item("HANG"))
+            after = score(url, item("a b"))
+
+            assert hung.status_code == 500
+            assert "hung" in hung.json()["detail"]
+            assert "rewards" not in hung.json()
+            assert after.status_code in {200, 503}, "503 while it loads"
+            until(lambda: ready(url))
+            assert score(url, item("a b")).status_code == 200
+            assert metric(url, "glassbox_model_restarts_total") == 1
+    finally:
+        encoder.over.set()
+
+
+# Callers that do not behave ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with serving(Settings()) as url:
+        yield url
+
+
+@contextmanager
+def unread(url: str, n: int) -> Iterator[list[socket.socket]]:
+    """Callers that asked for more than a socket's buffers hold, and read nothing of it."""
+    body = {"items": [item("a b c " * 10, id=f"{i}" + "x" * 2_000) for i in range(4096)]}
+    callers = [posted(url, "/score", body) for _ in range(n)]
+    try:
+        yield callers
+    finally:
+        for caller in callers:
+            caller.close()
+
+
+def test_who_never_reads_an_answer_keeps_nobody_from_theirs(url: str) -> None:
+    with unread(url, 2):
+        until(lambda: metric(url, 'glassbox_requests_total{route="/score",status="200"}') == 2)
+
+        assert score(url, item()).status_code == 200
+        assert ready(url)
+        assert metric(url, "glassbox_body_bytes") == 0
+
+
+def test_who_reads_an_answer_slowly_gets_it_whole_while_others_are_served(url: str) -> None:
+    with unread(url, 1) as [slow]:
+        until(lambda: metric(url, 'glassbox_requests_total{route="/score",status="200"}') == 1)
+        read = b""
+        while not read.endswith(b"}"):
+            read += slow.recv(65_536)
+            if len(read) < 1_000_000:
+                assert score(url, item()).status_code == 200
+
+        assert len(json.loads(read.partition(b"\r\n\r\n")[2])["rewards"]) == 4096
+
+
+def test_half_a_body_keeps_nobody_waiting(url: str) -> None:
+    halves = [posted(url, "/score", b'{"items": [', declared=1_000) for _ in range(10)]
+    until(lambda: metric(url, "glassbox_body_bytes") == 10_000)
+
+    assert score(url, item()).status_code == 200
+    assert ready(url)
+    for half in halves:
+        half.close()
+    until(lambda: metric(url, "glassbox_body_bytes") == 0)
+    assert score(url, item()).status_code == 200
+
+
+def test_who_hangs_up_mid_flight_costs_neither_neighbours_nor_memory() -> None:
+    with busy() as service:
+        gone = [posted(service.url, "/score", {"items": [item(f"gone {n}")]}) for n in range(5)]
+        stays = service.score("stays b")
+        until(lambda: service.waiting_texts() == 6)
+        for caller in gone:
+            caller.close()
+        until(lambda: service.waiting_texts() == 1)
+
+        assert service.embedded("gone 0") == 0
+        assert stays.result().json()["rewards"] == [alone(service.url, "stays b")]
+        assert metric(service.url, "glassbox_body_bytes") == 0
+        assert ready(service.url)
+
+
+# A disk that is full --------------------------------------------------------------------------------------------
+
+
+GLASSBOX = "from reward_client.cli import main; main()"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_a_log_that_cannot_be_written_stops_no_request() -> None:
+    port = free_port()
+    service = [sys.executable, "-m", "reward_service", "--port", str(port), "--log-level", "debug"]
+    models = ["--encoder", "none", "--gold", "none", "--default-recipe", "li-rp"]
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        try:
+            return ready(url)
+        except httpx.TransportError:
+            return False
+
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen([*service, *models], stderr=full, stdout=full) as process,
+    ):
+        try:
+            until(lambda: answers() or process.poll() is not None, 60)
+
+            assert score(url, item()).status_code == 200
+            assert score(url).status_code == 422
+            assert ready(url)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def test_scoring_a_file_onto_a_full_disk_leaves_one_that_can_be_gone_on_with(url: str, tmp_path: Path) -> None:
+    source, target, whole = (tmp_path / name for name in ("in.jsonl", "out.jsonl", "whole.jsonl"))
+    source.write_text("".join(json.dumps(item("b " * n)) + "\n" for n in range(1, 41)))
+
+    def glassbox(out: Path, max_bytes: int) -> subprocess.CompletedProcess[str]:
+        """`glassbox score` where a file may have so many bytes: to the program, a disk that fills."""
+        command = [sys.executable, "-c", GLASSBOX, "score", str(source), str(out), "--url", url]
+        limit = (max_bytes, resource.RLIM_INFINITY)
+        return subprocess.run(
+            [*command, "--batch", "4"],
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    first = glassbox(whole, resource.RLIM_INFINITY)
+    assert first.returncode == 0, first.stderr
+    size = whole.stat().st_size
+    for share in (0.02, 0.5):
+        stopped = glassbox(target, int(size * share))
+
+        assert stopped.returncode == 1
+        assert "cannot be written on" in stopped.stderr
+        assert "Traceback" not in stopped.stderr
+        assert target.read_bytes() == b"" or target.read_bytes().endswith(b"\n")
+    assert glassbox(target, resource.RLIM_INFINITY).returncode == 0
+    rewards = [[json.loads(line)["result"] for line in path.read_text().splitlines()] for path in (target, whole)]
+    assert rewards[0] == rewards[1]
+    assert len(rewards[0]) == 40
