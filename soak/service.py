@@ -26,11 +26,13 @@ import httpx
 import psutil
 from scripts.demo import free_port
 
+from reward_service.supervisor import OPTION
+
 __all__ = ["MIB", "Service", "SoakError", "Usage", "Watch", "raise_descriptor_limit"]
 
 _START_S = 180.0
 _STOP_S = 60.0
-_CHILD = "--supervisor-"
+_CHILD = f"{OPTION}="
 """What stands in the command line of a process that a supervisor has started."""
 MIB = 2**20
 

@@ -56,6 +56,7 @@ class Readiness:
         self._gold = gold
         self._timeout_s = timeout_s
         self._looking: asyncio.Task[None] | None = None
+        self._said: str | None = None
 
     async def look(self) -> None:
         """Return when every model has done a forward pass. Raises UnreadyError."""
@@ -68,8 +69,15 @@ class Readiness:
         causes = {name: cause for name, cause in found if cause is not None}
         if causes:
             error = UnreadyError(causes)
-            logger.warning("not ready: %s", error)
+            self._say(str(error))
             raise error
+        self._said = None
+
+    def _say(self, causes: str) -> None:
+        """Into the log, once: who waits for a service asks again and again."""
+        if causes != self._said:
+            logger.warning("not ready: %s", causes)
+            self._said = causes
 
     def _probes(self) -> Sequence[Awaitable[tuple[str, UnavailableError | None]]]:
         probes = []

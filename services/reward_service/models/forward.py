@@ -113,6 +113,7 @@ def openvino_forward(pipeline: Any, precision: str, threads: int | None) -> Forw
     options: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision],
         "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # else all services of a machine compute on the same cores
     }
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
