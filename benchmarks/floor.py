@@ -1,4 +1,4 @@
-"""The least that this encoder can cost in fp32 on this processor: its matrix products and nothing else.
+"""What the encoder cannot do without, in fp32, by torch: its matrix products and nothing else.
 
 Each of the encoder's linear layers multiplies (tokens, in) by (in, out), on the unique texts without any padding,
 in the pieces that were fastest here. Attention, norms, activations, tokenizing and HTTP cost nothing at all.

@@ -103,7 +103,9 @@ def against_baselines(torch_url: str, url: str, bf16_url: str) -> Iterator[Figur
     )
     yield timings.ratio("HTTP, torch fp32 ÷ the reference's way", "http_torch", "reference", "≥ 3, aim 5")
     yield timings.ratio("HTTP, default back end (fp32) ÷ the reference's way", "http", "reference", "≥ 6")
-    floor = timings.ratio("limit: fp32 matrix products alone ÷ the reference's way", "floor", "reference")
+    floor = timings.ratio(
+        "for scale: torch's fp32 matrix products alone ÷ the reference's way", "floor", "reference"
+    )
     yield replace(floor, note=f"{floor.note}; {what}")
     yield reference.padded_ratio(ROWS)
     yield timings.ratio("HTTP, bf16 (an option) ÷ the reference's way", "http_bf16", "reference")

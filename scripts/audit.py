@@ -15,7 +15,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,9 +104,17 @@ def tool(name: str) -> Path:
     """A program of the tools' environment, which is made when it is not there."""
     program = TOOLS / "bin" / name
     if not program.exists():
-        venv.create(TOOLS, with_pip=True)
+        run([sys.executable, "-m", "venv", TOOLS])
         run([TOOLS / "bin" / "python", "-m", "pip", "install", "-q", *PACKAGES])
     return program
+
+
+def parsed(report: str, program: str) -> Any:
+    """A tool's JSON. Raises NotRunError for anything else: it ended before it had looked."""
+    try:
+        return json.loads(report)
+    except ValueError as exc:
+        raise NotRunError(f"{program} gave no report") from exc
 
 
 # Vulnerabilities ------------------------------------------------------------------------------------------------
@@ -130,7 +137,7 @@ def vulnerabilities() -> list[str]:
 def pip_audit(*what: str) -> tuple[list[str], list[str]]:
     """Findings, and the packages that the database does not know."""
     report = run([tool("pip-audit"), "--progress-spinner", "off", "--format", "json", *what], good=(0, 1))
-    packages: list[dict[str, Any]] = json.loads(report)["dependencies"]
+    packages: list[dict[str, Any]] = parsed(report, "pip-audit")["dependencies"]
     found = [
         f"{package['name']} {package['version']}: {flaw['id']}, mended in {flaw['fix_versions'] or 'no version'}"
         for package in packages
@@ -145,7 +152,10 @@ def pip_audit(*what: str) -> tuple[list[str], list[str]]:
 def secrets_in_files() -> list[str]:
     """PATH:LINE and kind of whatever looks like a secret in a tracked file."""
     scan_planted()
-    return [f"{path}:{line}: {kind}" for path, line, kind in scan(ROOT)]
+    tracked = [path for path in run(["git", "ls-files", "-z"]).split("\0") if path]
+    if not tracked:
+        raise NotRunError("git names no file here")
+    return [f"{path}:{line}: {kind}" for path, line, kind in scan(ROOT, "--all-files", *tracked)]
 
 
 def secrets_in_history() -> list[str]:
@@ -183,7 +193,7 @@ def scan_planted() -> None:
 
 def scan(folder: Path, *what: str) -> list[tuple[str, int, str]]:
     """(path, line, kind) of what detect-secrets finds, stand-ins left out; never the secret itself."""
-    report = json.loads(run([tool("detect-secrets"), "scan", "--no-verify", *what], folder=folder))
+    report = parsed(run([tool("detect-secrets"), "scan", "--no-verify", *what], folder=folder), "detect-secrets")
     return [
         (path, finding["line_number"], finding["type"])
         for path, findings in report["results"].items()

@@ -171,8 +171,9 @@ def _killed(target: str, plan: Plan, service: Service, url: str, disturb: Distur
                 time.sleep(draw.uniform(0.0, _SPREAD_S))
                 before = len(crowd.answers), crowd.n_repeats
                 ready_s, ended = disturb(service, number)
+                after = len(crowd.answers)
                 crowd.wait_for(_ANSWERS_BETWEEN)
-                answered = frozenset(answer.kind for answer in crowd.answers[before[0] :])
+                answered = frozenset(answer.kind for answer in crowd.answers[after:] if answer.problem is None)
                 kills.append(_Kill(number, ready_s, crowd.n_repeats - before[1], answered, ended))
                 _say_kill(target, count + 1, plan.n_kills, kills[-1], crowd, before)
     checks = [*_checks(crowd), *_checks_of(kills, behind_a_front=url != service.url)]

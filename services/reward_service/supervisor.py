@@ -106,7 +106,7 @@ def listen(settings: Settings) -> socket.socket:
         found = socket.getaddrinfo(
             settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        family, _, _, _, address = found[0]
+        family, _, _, _, address = min(found, key=lambda answer: answer[0] != socket.AF_INET)  # for localhost
         return socket.create_server((str(address[0]), settings.port), family=family, backlog=BACKLOG)
     except OSError as exc:
         where = f"{settings.host}:{settings.port}"

@@ -268,6 +268,15 @@ def test_a_service_that_restarts_is_found_again_soon_and_without_an_error(outage
     assert world.now_s - 1000.0 <= 2 * outage_s + POLICY.first_hold_s
 
 
+def test_a_service_that_says_when_to_come_back_is_asked_then_however_often_it_said_so() -> None:
+    world = World(retry=RetryPolicy(budget_s=120.0))
+
+    assert world.call({A: [*[busy(503, "2")] * 12, GOOD]}) == GOOD
+
+    pauses = [then - before for (before, _), (then, _) in zip(world.asked, world.asked[1:], strict=False)]
+    assert max(pauses) < 2.5
+
+
 def test_standing_in_line_for_a_connection_says_nothing_of_the_service() -> None:
     world = World(retry=RetryPolicy(budget_s=2.0))
     with pytest.raises(RewardUnavailableError, match="PoolTimeout"):

@@ -13,6 +13,7 @@ import yaml
 from reward_client import RetryPolicy, RewardClient, RewardError
 from reward_client.calibrate import Similarities, calibrate
 from reward_client.scorefile import FileError, ScoreOptions, score_file
+from reward_client.wire import QueryType
 from tests.api.conftest import encoder, gold, service  # noqa: F401 (fixtures)
 
 
@@ -113,6 +114,18 @@ def test_rewards_of_two_kinds_are_never_in_one_file(
 
     assert named in str(refused.value)
     assert target.read_bytes() == before
+
+
+def test_another_default_query_type_is_noticed_though_recipe_and_models_stay(
+    client: RewardClient, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "a b c", "response": "a b", "reference": "c"} for _ in range(4)]
+    source, target = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    list(score_file(client, source, target, ScoreOptions(query_type_default=QueryType.OPEN_ENDED)))
+    target.write_bytes(b"".join(target.read_bytes().splitlines(keepends=True)[:2]))
+
+    with pytest.raises(FileError, match=r"as open_ended, and now gets .* as closed_ended"):
+        list(score_file(client, source, target, ScoreOptions(query_type_default=QueryType.CLOSED_ENDED)))
 
 
 def test_a_service_that_changes_its_recipe_half_way_is_noticed(service, tmp_path: Path) -> None:  # noqa: F811

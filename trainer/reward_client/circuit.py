@@ -77,18 +77,20 @@ class Circuit:
         """The service answered."""
         return Circuit(self.policy)
 
-    def failed(self, now_s: float, cause: str) -> Circuit:
-        """Nobody answered, or only to say that it cannot."""
+    def failed(self, now_s: float, cause: str, asked_s: float | None = None) -> Circuit:
+        """Nobody answered, or only to say that it cannot and, it may be, in how many seconds to ask again."""
         failures = self.failures + 1
         known = replace(self, failures=failures, cause=cause)
         if self.open_until_s is None:
-            return known._opened(now_s) if failures >= self.policy.failures_to_open else known
-        return known._opened(now_s) if self.probing else self
+            return known._opened(now_s, asked_s) if failures >= self.policy.failures_to_open else known
+        return known._opened(now_s, asked_s) if self.probing else self
 
     def abandoned(self) -> Circuit:
         """The caller left before its attempt had an outcome."""
         return replace(self, probing=False)
 
-    def _opened(self, now_s: float) -> Circuit:
+    def _opened(self, now_s: float, asked_s: float | None) -> Circuit:
         hold_s = min(self.policy.max_hold_s, max(self.policy.first_hold_s, 2 * self.hold_s))
+        if asked_s is not None:  # it is there, and knows better: a service that starts is up soon
+            hold_s = min(hold_s, asked_s)
         return replace(self, hold_s=hold_s, open_until_s=now_s + hold_s, probing=False)

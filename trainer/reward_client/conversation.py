@@ -159,8 +159,11 @@ class _Talk:
         assert outcome is not None  # noqa: S101 - the shell answers a Send with an outcome
         if isinstance(outcome, NoAnswer) and isinstance(outcome.cause, httpx.PoolTimeout):
             self._endpoints.abandoned(index)  # the line here was too long; nothing is known of the service
-        elif isinstance(outcome, NoAnswer) or outcome.status in _CANNOT_SERVE:
+        elif isinstance(outcome, NoAnswer):
             self._endpoints.failed(index, self._terms.clock(), _describe(outcome))
+        elif outcome.status in _CANNOT_SERVE:
+            asked_s = parse_retry_after(outcome.retry_after)
+            self._endpoints.failed(index, self._terms.clock(), _describe(outcome), asked_s)
         else:
             self._endpoints.succeeded(index, self._terms.clock())
         return outcome

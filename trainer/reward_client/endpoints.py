@@ -56,11 +56,11 @@ class Endpoints:
         if before.state(now_s) is not State.CLOSED:
             _logger.info("circuit of %s closed: it answers again", self.addresses[index].url)
 
-    def failed(self, index: int, now_s: float, cause: str) -> None:
-        """The service at `index` gave no answer, or could not serve anybody."""
+    def failed(self, index: int, now_s: float, cause: str, asked_s: float | None = None) -> None:
+        """The service at `index` gave no answer, or could not serve anybody until `asked_s` seconds from now."""
         with self._lock:
             before = self._circuits[index]
-            after = self._circuits[index] = before.failed(now_s, cause)
+            after = self._circuits[index] = before.failed(now_s, cause, asked_s)
         if after.open_until_s is not None and after.open_until_s != before.open_until_s:
             _logger.warning("%s", self._open_sentence(index, now_s))
 

@@ -8,6 +8,7 @@ disk that fills costs no line that was there.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,9 +20,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from reward_client.client import RewardClient
-from reward_client.wire import Item, OnItemError, QueryType, ScoreReply
+from reward_client.wire import Item, ItemResult, OnItemError, QueryType, ScoreReply
 
 __all__ = ["FileError", "Progress", "ScoreOptions", "read_rows", "score_file"]
+
+
+_SAME = 1e-3
+"""Rewards of one item that are nearer, relatively or absolutely, were computed in the same way."""
 
 
 class FileError(Exception):
@@ -82,7 +87,9 @@ def score_file(client: RewardClient, source: Path, target: Path, options: ScoreO
     finished = [] if options.overwrite else _finished(target, rows)
     way = _way_of(target, finished)
     if way is not None:
-        _check_way(target, way, _way(_ask(client, items[:1], options)))
+        again = _ask(client, items[:1], options)
+        _check_way(target, way, _way(again))
+        _check_first(target, finished[0]["result"], again.results[0])
     done = first = len(finished)
     started = time.monotonic()
     with _opened(target, "r+b" if done else "wb") as out:
@@ -144,6 +151,18 @@ def _check_way(target: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
         )
 
 
+def _check_first(target: Path, before: dict[str, Any], now: ItemResult) -> None:
+    """What recipe and names of models do not tell shows in a reward: a default query type, precision, weights."""
+    query_type, reward = before.get("query_type"), before.get("reward")
+    if reward is None or now.reward is None:
+        return
+    if query_type != now.query_type or not math.isclose(reward, now.reward, rel_tol=_SAME, abs_tol=_SAME):
+        raise FileError(
+            f"the first item of {target} has the reward {reward} as {query_type}, and now gets {now.reward} as "
+            f"{now.query_type}. Ask as before, or give another file, or --overwrite."
+        )
+
+
 def _named(way: dict[str, Any]) -> str:
     recipe, models = way["recipe"] or {}, way["models"] or {}
     used = " and ".join(str(model) for model in models.values() if model) or "no model"
@@ -172,7 +191,7 @@ def _append(out: FileIO, content: bytes, target: Path) -> None:
             out.truncate(before)
         raise FileError(
             f"{target} cannot be written on: {exc.strerror}; the lines before are whole, and the same command "
-            "goes on behind them"
+            "(without --overwrite) goes on behind them"
         ) from exc
 
 

@@ -71,7 +71,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         if self._owes_an_answer:  # a second one would stand in the middle of it
-            self.transport.close()
+            self.transport.abort()
         else:
             super().send_400_response(msg)
 
@@ -79,8 +79,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.logger.warning("a request's head has more than %d bytes: its connection is closed", MAX_HEAD_BYTES)
-        if not self._owes_an_answer:
-            self.transport.write(STATUS_LINE[431] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        if self._owes_an_answer:
+            self.transport.abort()
+            return
+        self.transport.write(STATUS_LINE[431] + b"content-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()
 
     @property
