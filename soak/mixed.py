@@ -40,7 +40,7 @@ _MIN_FILLED = 1.0
 """Times the cache; what an entry costs besides its vector comes on top."""
 _MAX_DESCRIPTORS = 5
 _IDLE_S = 15.0
-"""Within which idle connections are closed: uvicorn waits 5 s."""
+"""Within which connections are closed that their callers have left."""
 _IDLE_SAMPLES = 5
 _SAMPLE_S = 5.0
 _POLL_S = 5.0

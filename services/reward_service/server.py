@@ -23,6 +23,9 @@ from reward_service.supervisor import BACKLOG, BROKEN, Lines
 
 __all__ = ["RewardServer", "serve", "server_for"]
 
+KEEP_ALIVE_S = 25
+"""Seconds that an idle connection stays open: longer than clients keep theirs (aiohttp 15), so that none of them
+sends into one that is being closed here; less than a head may take, whose clock closes less politely."""
 _TICKS_A_BEAT = 10
 """uvicorn ticks ten times a second."""
 
@@ -83,6 +86,7 @@ def server_for(app: FastAPI, settings: Settings, beats: int | None = None) -> Re
         http=BoundedProtocol,
         ws="none",
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.stop_timeout_s,
     )
     return RewardServer(config, app, beats)

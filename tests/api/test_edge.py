@@ -11,10 +11,14 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from reward_client.client import KEEP_ALIVE_S
 from reward_service.api.drain import Drain
 from reward_service.api.edge_metrics import EdgeMetrics
 from reward_service.api.patience import PATIENCE, Holder
+from reward_service.api.strangers import MAX_HEAD_S
+from reward_service.app import create_app
 from reward_service.errors import OverloadedError
+from reward_service.server import server_for
 from reward_service.settings import Settings
 from tests.doubles import LetterEncoder
 from tests.live import Busy, busy_service, item, metric, posted, serving, until
@@ -128,6 +132,13 @@ def test_a_native_caller_is_told_to_come_back_while_others_are_held() -> None:
         return admitted
 
     assert asyncio.run(scenario()) == ["elsewhere", "held", "native"]
+
+
+def test_an_idle_connection_outlives_the_patience_of_the_clients_that_share_them() -> None:
+    settings = Settings()
+    idle_s = server_for(create_app(settings), settings).config.timeout_keep_alive
+
+    assert KEEP_ALIVE_S < 15 < idle_s < MAX_HEAD_S  # ours, aiohttp's, the service's, and what it cuts off
 
 
 # Deadlines ----------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ __all__ = ["AsyncRewardClient", "RewardClient"]
 MAX_CONNECTIONS = 100
 """Open connections of one client; further calls stand in line."""
 KEEP_ALIVE_S = 4.0
-"""Seconds that an idle connection is kept: uvicorn closes it after 5 s, and one found dead costs an attempt."""
+"""Seconds that an idle connection is kept: a server may close it after 5 s; one found dead costs an attempt."""
 MAX_REPLY_BYTES = 256 * 1024 * 1024
 """Bytes of one answer: what is larger is no answer to what was asked."""
 
