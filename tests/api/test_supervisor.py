@@ -52,9 +52,15 @@ class Running:
         return child
 
 
+def _heed_hangups() -> None:
+    """Whatever the tests were started by: under nohup they would be ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @contextmanager
 def started(arguments: Sequence[str]) -> Iterator[Running]:
-    with subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_hangups) as process:
         running = Running(process)
         reader = threading.Thread(target=lambda: running.lines.extend(iter(process.stderr.readline, "")))  # type: ignore[union-attr]
         reader.start()
