@@ -125,10 +125,10 @@ class Busy:
 
 
 @contextmanager
-def busy_service(**settings: Any) -> Iterator[Busy]:
+def busy_service(kind: type[LetterEncoder] = LetterEncoder, **settings: Any) -> Iterator[Busy]:
     gate = threading.Event()
     gate.set()
-    encoder = LetterEncoder(gate=gate)
+    encoder = kind(gate=gate)
     with serving(Settings(**settings), encoder) as url, ThreadPoolExecutor(20) as pool:
         busy = Busy(url, encoder, pool)
         encoder.calls.clear()

@@ -117,7 +117,7 @@ class Supervisor:
     """Runs children on one socket, one at a time.
 
     Args:
-        command: starts a child; `Lines.arguments` are added.
+        command: starts a child; `OPTION` with its `Lines` is added.
         listener: the socket that all of them serve on; closed when the parent is told to stop.
         stop_timeout_s: seconds that a child gives to what is in flight.
         silence_s: seconds without a sign of life after which a child is killed.

@@ -9,8 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import pytest
 from reward_service.models.base import Embeddings, Tokens
 from reward_service.settings import Settings
 from tests.doubles import LetterEncoder, text_of
-from tests.live import Busy, item, metric, posted, serving, until
+from tests.live import Busy, busy_service, item, metric, posted, serving, until
 
 
 @dataclass
@@ -40,23 +39,9 @@ class Faulty(LetterEncoder):
         return vectors
 
 
-@contextmanager
-def busy(**settings: Any) -> Iterator[Busy]:
+def busy(**settings: Any) -> AbstractContextManager[Busy]:
     """A service that works on one request: what is sent now goes into the same batch, at `release`."""
-    gate = threading.Event()
-    gate.set()
-    encoder = Faulty(gate=gate)
-    with serving(Settings(**settings), encoder) as url, ThreadPoolExecutor(20) as pool:
-        service = Busy(url, encoder, pool)
-        encoder.calls.clear()
-        gate.clear()
-        first = service.score("the first one")
-        until(lambda: encoder.calls)
-        try:
-            yield service
-        finally:
-            service.release()
-            first.result()
+    return busy_service(Faulty, **settings)
 
 
 def alone(url: str, response: str) -> float:
