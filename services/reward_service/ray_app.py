@@ -17,7 +17,9 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 
+from reward_service.api.context import Context
 from reward_service.app import create_app
+from reward_service.errors import ModelError
 from reward_service.settings import NO_MODEL, Settings
 
 __all__ = ["RayArguments", "build", "deployment_options"]
@@ -83,6 +85,22 @@ def _app() -> FastAPI:
 @serve.ingress(_app)
 class GlassboxReplica:
     """One replica; routes, models and limits are those of the app."""
+
+    app: FastAPI  # put there by `serve.ingress`
+    _was_loaded = False
+
+    async def check_health(self) -> None:
+        """What Serve asks before it sends the first request, and then every ten seconds.
+
+        Raises, so that Serve starts another replica: NotReadyError, when a model cannot be loaded; ModelError, when
+        one is gone for good. A model that is loaded anew after it hung is no reason.
+        """
+        context: Context = self.app.state.context
+        if not self._was_loaded:
+            await context.loaded()
+            self._was_loaded = True
+        if context.broken:
+            raise ModelError("a model of this replica is gone; only another replica can help")
 
 
 def build(arguments: RayArguments) -> serve.Application:

@@ -26,7 +26,7 @@ from reward_service.ray_app import RayArguments, build, deployment_options  # no
 from reward_service.settings import Settings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 180
+ASK_S = 60
 BODY = {"items": [{"prompt": "Why is the sky blue?", "response": "Air scatters blue light most."}]}
 
 
@@ -47,25 +47,12 @@ def url() -> Iterator[str]:
     )
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": 200})
+        # Returns when both are healthy: a replica is when its models are loaded.
         serve.run(build(RayArguments(min_replicas=2, max_replicas=2, cpus=1)), name="glassbox", blocking=False)
-        address = f"http://127.0.0.1:{port}"
-        wait_until_both_are_ready(address)
-        yield address
+        yield f"http://127.0.0.1:{port}"
     finally:
         serve.shutdown()
         ray.shutdown()
-
-
-def wait_until_both_are_ready(address: str) -> None:
-    deadline, in_a_row = time.monotonic() + START_S, 0
-    while in_a_row < 10:  # each asks one replica, drawn by Serve
-        assert time.monotonic() < deadline, "the replicas did not become ready"
-        try:
-            in_a_row = in_a_row + 1 if httpx.get(f"{address}/readyz", timeout=30).is_success else 0
-        except httpx.TransportError:
-            in_a_row = 0
-        if not in_a_row:
-            time.sleep(1)
 
 
 def scored_by(address: str) -> float:
@@ -73,6 +60,25 @@ def scored_by(address: str) -> float:
     text = httpx.get(f"{address}/metrics", timeout=30).text
     found = re.search(r'^glassbox_requests_total\{route="/score",status="200"\} (\S+)$', text, re.MULTILINE)
     return float(found[1]) if found else 0.0
+
+
+def counts_of_both(address: str) -> set[float]:
+    """What `scored_by` answers; Serve draws the replica, so ask, eight at a time, until both have answered."""
+    counts: set[float] = set()
+    deadline = time.monotonic() + ASK_S
+    with ThreadPoolExecutor(8) as pool:
+        while len(counts) < 2 and time.monotonic() < deadline:
+            counts.update(pool.map(scored_by, [address] * 16))
+    return counts
+
+
+@pytest.mark.slow
+def test_no_request_reaches_a_replica_before_its_models_are_loaded(url: str) -> None:
+    """This one runs first: it asks as soon as Serve says that the replicas run."""
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: httpx.get(f"{url}/readyz", timeout=30), range(40)))
+
+    assert {answer.status_code for answer in answers} == {200}, {answer.text for answer in answers}
 
 
 @pytest.mark.slow
@@ -86,7 +92,7 @@ def test_two_replicas_share_the_requests_and_agree_on_the_reward(url: str) -> No
 
     with ThreadPoolExecutor(8) as pool:
         rewards = list(pool.map(reward, range(n)))
-    counts = {scored_by(url) for _ in range(60)}
+    counts = counts_of_both(url)
 
     states = serve.status().applications["glassbox"].deployments["Glassbox"].replica_states
     assert {str(getattr(state, "value", state)): count for state, count in states.items()} == {"RUNNING": 2}
