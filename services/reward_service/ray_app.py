@@ -92,7 +92,7 @@ class GlassboxReplica:
     async def check_health(self) -> None:
         """What Serve asks before it sends the first request, and then every ten seconds.
 
-        Raises, so that Serve starts another replica: NotReadyError, when a model cannot be loaded; ModelError, when
+        Raises, so that Serve starts another: NotReadyError, when a model cannot be loaded; ModelError, when
         one is gone for good. A model that is loaded anew after it hung is no reason.
         """
         context: Context = self.app.state.context
