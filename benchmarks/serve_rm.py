@@ -8,7 +8,8 @@ The head is random: what a forward pass costs does not depend on what it says, a
 Both compute in fp32 with torch's fused attention on all cores. The command line of `serve_rm` has no fp32; the
 trainer's hook for CPUs adds it, and stands in for the GPU packages that OpenRLHF imports. The file runs as it is.
 
-What batching can gain is measured beside it: the same forward passes one by one, and in the service's batches.
+What can be gained at all is measured beside it: the model's matrix products alone, with the tokens of a prompt
+counted once for all its responses; and the same forward passes one by one, and in the service's batches.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from typing import Any
 
 import torch
 from scripts.demo import free_port, service
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
+from benchmarks.floor import matrix_products
 from benchmarks.measure import Figure, Timings, in_turn
 from benchmarks.others import NotMeasured, Unavailable, child
 from benchmarks.work import groups
@@ -52,6 +54,7 @@ BARE_EVERY = 8
 
 NAME = "64 one-sample posts, gold model ÷ OpenRLHF's serve_rm, same model, fp32"
 TARGET = "≥ 3"
+FLOOR = "for scale: the gold model's fp32 matrix products alone, each prompt once ÷ serve_rm"
 
 
 def figures() -> Iterator[Figure | NotMeasured]:
@@ -60,13 +63,14 @@ def figures() -> Iterator[Figure | NotMeasured]:
         folder = _reward_model(Path(scratch) / "model")
         rollouts = _rollouts(AutoTokenizer.from_pretrained(folder))
         try:
-            yield _against_serve_rm(folder, rollouts, Path(scratch))
+            yield from _against_serve_rm(folder, rollouts, Path(scratch))
         except Unavailable as exc:
             yield NotMeasured(NAME, TARGET, str(exc))
         yield _batching_alone(load_gold(str(folder), "cpu"), rollouts[::BARE_EVERY])
 
 
-def _against_serve_rm(folder: Path, rollouts: list[_Rollout], scratch: Path) -> Figure:
+def _against_serve_rm(folder: Path, rollouts: list[_Rollout], scratch: Path) -> Iterator[Figure]:
+    floor, products = matrix_products(AutoModel.from_pretrained(folder), _tokens_at_least(rollouts))
     options = ("--encoder", "none", "--gold", str(folder), "--device", "cpu")
     with _serve_rm(folder, scratch / "serve_rm.log") as theirs, service(scratch / "service.log", *options) as ours:
         urls = {"serve_rm": f"{theirs}/get_reward", "service": f"{ours}/get_reward?recipe=gold"}
@@ -81,11 +85,20 @@ def _against_serve_rm(folder: Path, rollouts: list[_Rollout], scratch: Path) -> 
             warm_up=False,
             serve_rm=lambda: ask("serve_rm", rollouts),
             service=lambda: ask("service", rollouts),
+            floor=floor,
         )
     apart = max(abs(a - b) for a, b in zip(told["serve_rm"], told["service"], strict=True))
     if apart > TOLERANCE:
         raise AssertionError(f"the sides differ by {apart:.1e}: they do not read the same tokens")
-    return _with_note(timings.ratio(NAME, "service", "serve_rm", TARGET), f"largest difference {apart:.0e}")
+    yield _with_note(timings.ratio(NAME, "service", "serve_rm", TARGET), f"largest difference {apart:.0e}")
+    yield _with_note(timings.ratio(FLOOR, "floor", "serve_rm"), products)
+
+
+def _tokens_at_least(rollouts: list[_Rollout]) -> int:
+    """What no way of computing avoids: the tokens of a prompt once, and those of every answer."""
+    prompts = {rollout.prompt: rollout for rollout in rollouts}.values()
+    of_prompts = sum(len(r.tokenizer(r.prompt, add_special_tokens=False)["input_ids"]) for r in prompts)
+    return of_prompts + sum(len(rollout.answer_ids) for rollout in rollouts)
 
 
 def _with_note(figure: Figure, note: str) -> Figure:
