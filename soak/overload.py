@@ -5,9 +5,13 @@
     then, idle: one item ──▶ at once
     closed loop again ──▶ as fast as before, or the machine was busy with something else and the ratios say nothing
 
+Twice: with the service's defaults, and with a tenth of the work that may wait, for those who would rather be
+refused than wait.
+
 The bound: requests take turns, so those under way progress in step, and half of their texts wait on average.
 The texts that may wait then belong to twice as many requests as they would fill, and by Little's law each takes
-2 × `--max-waiting-items` ÷ texts a second; the margin is what the slowest of a hundred took in the closed loop.
+2 × `--max-waiting-s`; the margin is what the slowest of a hundred took in the closed loop. The service measures
+its speed in tokens, and its line is bounded by that; so the bound allows for a fifth more.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import aiohttp
 import httpx
 from scripts.demo import say
 
+from reward_service.settings import Settings
 from soak.pace import Paced, closed, paced, quantile, spread
 from soak.plan import Plan
 from soak.report import Check, Figure, Findings
@@ -31,13 +36,16 @@ from soak.work import fresh, score_body
 
 __all__ = ["run"]
 
-_MAX_WAITING_TEXTS = 512
+_WAITING_S = (Settings().max_waiting_s, Settings().max_waiting_s / 10)
+"""Seconds of work that may wait: as the service is shipped, and for those who would rather be refused."""
+_MARGIN = 1.2
+"""Of the bound, for the speed in tokens."""
 _ITEMS = 8
 """Of one request."""
 _TEXTS = 2 * _ITEMS
 """Of one request: prompts and responses, all new to the service."""
 _CALLERS = 16
-"""In the closed loop: half of the texts that may wait."""
+"""In the closed loop: enough for full batches."""
 _FACTOR = 10
 _LEAST_FACTOR = 9
 _MAX_OUTSTANDING = 2000
@@ -95,11 +103,12 @@ class _Outcome:
     """For one item, when nobody else asks any more."""
     wrong: Counter[str]
     """What should not have happened, in any of the loops."""
+    max_waiting_s: float
+    """Seconds of work that might wait."""
 
     @property
     def bound_s(self) -> float:
-        texts_per_s = self.items_per_s * _TEXTS / _ITEMS
-        return 2 * _MAX_WAITING_TEXTS / texts_per_s + quantile(self.unloaded.admitted_s, 0.99)
+        return 2 * _MARGIN * self.max_waiting_s + quantile(self.unloaded.admitted_s, 0.99)
 
     @property
     def drift(self) -> float:
@@ -117,18 +126,24 @@ class _Outcome:
 def run(plan: Plan) -> list[Findings]:
     """Measure, overload, and ask once more."""
     raise_descriptor_limit()
-    options = ("--gold", "none", "--max-waiting-items", str(_MAX_WAITING_TEXTS))
-    with Service(plan.folder / "overload.log", *options) as service:
-        outcome, watch = asyncio.run(_overload(service, plan))
+    waits = _WAITING_S[-1:] if plan.short else _WAITING_S  # a short load does not fill the default
+    return [_one(plan, waiting_s) for waiting_s in waits]
+
+
+def _one(plan: Plan, waiting_s: float) -> Findings:
+    options = ("--gold", "none", "--max-waiting-s", str(waiting_s))
+    with Service(plan.folder / f"overload-{waiting_s:g}.log", *options) as service:
+        outcome, watch = asyncio.run(_overload(service, plan, waiting_s))
     done = (
         f"For {plan.overload_s:.0f} s, POST /score with {_ITEMS} new items each, arriving at {_FACTOR} times "
-        f"the speed measured just before; --max-waiting-items is {_MAX_WAITING_TEXTS} (texts)."
+        f"the speed measured just before; --max-waiting-s is {waiting_s:g}."
     )
-    return [Findings("overload", done, _checks(outcome, watch), _figures(outcome, watch))]
+    title = f"overload: {waiting_s:g} s of work may wait"
+    return Findings(title, done, _checks(outcome, watch), _figures(outcome, watch))
 
 
-async def _overload(service: Service, plan: Plan) -> tuple[_Outcome, Watch]:
-    bodies = _bodies("overload")
+async def _overload(service: Service, plan: Plan, waiting_s: float) -> tuple[_Outcome, Watch]:
+    bodies = _bodies(f"overload-{waiting_s:g}")
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
         warm, unloaded, loaded, after = (_Tally() for _ in range(4))
@@ -149,7 +164,7 @@ async def _overload(service: Service, plan: Plan) -> tuple[_Outcome, Watch]:
         per_s_after = await closed(lambda: after.ask(session, service.url, next(bodies)), _CALLERS, plan.measure_s)
     speeds = per_s * _ITEMS, per_s_after * _ITEMS
     wrong = warm.wrong + unloaded.wrong + loaded.wrong + after.wrong
-    return _Outcome(unloaded, *speeds, loaded, offered, took_s, own_cpu, idle_s, wrong), watch
+    return _Outcome(unloaded, *speeds, loaded, offered, took_s, own_cpu, idle_s, wrong, waiting_s), watch
 
 
 def _bodies(kind: str) -> Iterator[bytes]:
@@ -177,7 +192,7 @@ def _checks(outcome: _Outcome, watch: Watch) -> list[Check]:
     offered = f"{factor:.1f} times, {outcome.offered.skipped} arrivals not sent"
     refused = f"{n_refused} such refusals; {wrong.total()} other ends {dict(wrong.most_common(2)) or ''}"
     admitted = f"{outcome.admitted_per_s:.1f} of {outcome.items_per_s:.1f}, {share:.2f}"
-    bound = f"p99 of admitted requests ≤ 2 × {_MAX_WAITING_TEXTS} texts ÷ speed + unloaded p99"
+    bound = f"p99 of admitted requests ≤ {2 * _MARGIN:g} × {outcome.max_waiting_s:g} s + unloaded p99"
     drifted = f"{outcome.items_per_s:.1f} before, {outcome.items_per_s_after:.1f} after"
     return [
         Check(f"the machine is quiet: unloaded items/s ± {_MAX_DRIFT:.0%}", drifted, outcome.drift <= _MAX_DRIFT),
@@ -199,6 +214,7 @@ def _figures(outcome: _Outcome, watch: Watch) -> list[Figure]:
     return [
         Figure("admitted requests: p50, p99, longest", spread(outcome.loaded.admitted_s)),
         Figure("unloaded requests: p50, p99, longest", spread(outcome.unloaded.admitted_s)),
+        Figure("from the last arrival to the last answer", f"{outcome.took_s - outcome.offered.seconds:.2f} s"),
         Figure("requests sent, admitted", f"{outcome.offered.sent}, {len(outcome.loaded.admitted_s)}"),
         Figure("the callers themselves: latest arrival, share of a core", lateness),
         Figure("open descriptors: before, at most", f"{watch.samples[0].descriptors}, {watch.max_descriptors}"),

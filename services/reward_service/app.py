@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import numpy as np
 import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -105,9 +107,11 @@ def _encoder_worker(
         lambda model, batch: list(model.embed(batch)),
         limits=lambda model: _limits(settings, model.limits),
         max_waiting_items=settings.max_waiting_items,
+        max_waiting_s=settings.max_waiting_s,
         batch_timeout_s=settings.batch_timeout_s,
         max_restarts=settings.max_model_restarts,
         keep=cache.put,
+        finite=lambda vector: bool(np.isfinite(vector).all()),
         observer=metrics,
     )
 
@@ -119,8 +123,10 @@ def _gold_worker(settings: Settings, loader: GoldLoader, metrics: Metrics) -> Go
         lambda model, batch: model.judge(batch),
         limits=lambda model: _limits(settings, model.limits),
         max_waiting_items=settings.max_waiting_items,
+        max_waiting_s=settings.max_waiting_s,
         batch_timeout_s=settings.batch_timeout_s,
         max_restarts=settings.max_model_restarts,
+        finite=math.isfinite,
         observer=metrics,
     )
 

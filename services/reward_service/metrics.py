@@ -78,6 +78,12 @@ class Metrics:
             ["model", "cause"],
             registry=self._registry,
         )
+        self._not_finite = Counter(
+            "glassbox_not_finite_total",
+            "Results of models that were NaN or infinite.",
+            ["model"],
+            registry=self._registry,
+        )
         self._restarts = Counter(
             "glassbox_model_restarts_total",
             "Models loaded anew after they hung.",
@@ -117,6 +123,10 @@ class Metrics:
     def batch_failed(self, worker: str, cause: str) -> None:
         """A model call raised, or never came back."""
         self._batch_failures.labels(worker, cause).inc()
+
+    def not_finite(self, worker: str) -> None:
+        """A result was NaN or infinite."""
+        self._not_finite.labels(worker).inc()
 
     def waiting(self, worker: str, items: int, tokens: int) -> None:
         """So much waits for a model now."""

@@ -16,10 +16,12 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
+from reward_service.app import create_app
 from reward_service.models.base import Embeddings, Tokens
 from reward_service.settings import Settings
-from tests.doubles import LetterEncoder, text_of
+from tests.doubles import LengthGold, LetterEncoder, text_of
 from tests.live import Busy, busy_service, item, metric, posted, serving, until
 
 
@@ -87,7 +89,22 @@ def test_within_one_request_the_bad_item_is_named_and_the_others_have_their_rewa
         assert reported["results"][1]["id"] == "bad"
         assert reported["results"][1]["error"]
         assert reported["rewards"][2] == alone(url, "b")
+        assert metric(url, "glassbox_not_finite_total") == (fault == "NAN")
         assert ready(url)
+
+
+def test_a_gold_model_that_cannot_be_loaded_fails_those_who_ask_for_it_and_nobody_else() -> None:
+    def load(_: Settings) -> LengthGold:
+        raise OSError("no such weights")
+
+    app = create_app(Settings(), encoder_loader=lambda _: LetterEncoder(), gold_loader=load)
+    with TestClient(app) as client:
+        until(lambda: client.post("/score", json={"items": [item()]}).status_code == 200)
+        asked = client.post("/score", json={"items": [item()], "gold": True})
+
+        assert asked.status_code == 503
+        assert "no such weights" in asked.json()["detail"]
+        assert client.get("/readyz").status_code == 503
 
 
 def test_a_model_that_hangs_is_told_to_its_batch_and_the_next_is_served_by_a_fresh_one() -> None:

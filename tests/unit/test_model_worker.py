@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -159,6 +160,7 @@ def test_a_request_is_refused_whole_when_too_much_waits_and_says_when_to_come_ba
             with pytest.raises(OverloadedError) as caught:
                 await w.submit(units([3, 4]))
 
+            assert await w.ready() is model, "too much work is no fault of the model"
             model.gate.set()
             assert caught.value.retry_after_s > 0
             assert await outcomes(first) == [0]
@@ -166,6 +168,53 @@ def test_a_request_is_refused_whole_when_too_much_waits_and_says_when_to_come_ba
         assert model.batches == [[0], [1, 2]]
 
     run(scenario)
+
+
+def test_a_request_is_refused_when_what_waits_takes_too_long_at_the_speed_that_was_measured() -> None:
+    async def scenario() -> None:
+        model = Doubler()
+        async with worker(model, max_waiting_s=1e-9, max_batch_tokens=1) as w:
+            first = await busy(model, w)
+            [waiting] = await submit_all(w, [1, 2])  # admitted: no speed is known yet
+            model.gate.set()
+            await asyncio.gather(first, waiting)  # 2 waited while 1 was computed, which tells the speed
+            second = await busy(model, w)
+            [more] = await submit_all(w, [3])  # nothing waits, so that there is room for anything
+
+            with pytest.raises(OverloadedError) as caught:
+                await w.submit(units([4]))
+
+            model.gate.set()
+            await asyncio.gather(second, more)
+            assert caught.value.retry_after_s >= 1
+
+    run(scenario)
+
+
+def test_what_a_failed_batch_had_allocated_is_free_when_its_halves_are_tried() -> None:
+    class Activations:
+        """Stands for the memory that the model ran out of."""
+
+    allocated: list[weakref.ref[Activations]] = []
+    free: list[bool] = []
+
+    def call(_: Doubler, items: Sequence[int]) -> list[int]:
+        free.append(all(ref() is None for ref in allocated))
+        activations = Activations()
+        allocated.append(weakref.ref(activations))
+        if len(items) > 1:
+            raise MemoryError("too many at once")
+        return [2 * item for item in items]
+
+    async def scenario() -> None:
+        limits = BatchLimits(max_tokens=100, max_items=100)
+        async with ModelWorker("m", Doubler, call, limits=lambda _: limits, max_waiting_items=9) as w:
+            await w.loaded()
+            done = await w.submit(units([1, 2, 3, 4]))
+            assert done.outcomes == [2, 4, 6, 8]
+
+    run(scenario)
+    assert free == [True] * 7
 
 
 def test_whoever_waits_when_the_service_stops_is_told() -> None:

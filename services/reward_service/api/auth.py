@@ -70,6 +70,7 @@ class Keyring:
         self._own = _digests([single], "REWARD_API_KEY") if single else []
         self._file = file
         self._stamp = _stamp(file)
+        self._said = ""
         self._digests = self._own + self._read()
 
     def __repr__(self) -> str:
@@ -90,12 +91,14 @@ class Keyring:
         stamp = _stamp(self._file)
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         try:
             self._digests = self._own + self._read()
-        except ConfigurationError as exc:
-            logger.error("the API keys of before stay in force: %s", exc)  # noqa: TRY400 (a trace says no more)
+        except ConfigurationError as exc:  # the next request tries again: what stood in the way may be gone
+            if str(exc) != self._said:
+                logger.error("the API keys of before stay in force: %s", exc)  # noqa: TRY400 (a trace says no more)
+            self._said = str(exc)
         else:
+            self._stamp, self._said = stamp, ""
             logger.info("API keys were read again: %d in force", len(self._digests))
 
     def _read(self) -> list[bytes]:

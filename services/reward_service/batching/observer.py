@@ -31,6 +31,10 @@ class BatchObserver(Protocol):
         """A forward pass raised, or never came back."""
         ...
 
+    def not_finite(self, worker: str) -> None:
+        """A result was NaN or infinite."""
+        ...
+
     def waiting(self, worker: str, items: int, tokens: int) -> None:
         """So much waits now."""
         ...

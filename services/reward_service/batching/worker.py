@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
+import traceback
 from collections.abc import Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -38,8 +40,10 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         run: maps the model and a batch to its results, in order; called in the worker's thread only.
         limits: what one batch of a loaded model may hold.
         max_waiting_items: items that may wait before new submissions are refused.
+        max_waiting_s: seconds of work, at the measured speed, that may wait before that.
         batch_timeout_s: seconds after which a forward pass counts as hung.
         max_restarts: times that a hung model is loaded anew; after that the worker ends.
+        finite: whether a result is made of finite numbers; others are counted, and left to whoever asked.
         keep: is given each key with its result as soon as its batch ends, whether or not its caller still waits.
     """
 
@@ -51,9 +55,11 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         *,
         limits: Callable[[ModelT], BatchLimits],
         max_waiting_items: int,
+        max_waiting_s: float = math.inf,
         batch_timeout_s: float = 600.0,
         max_restarts: int = 3,
         keep: Callable[[Hashable, OutT], None] | None = None,
+        finite: Callable[[OutT], bool] = lambda _: True,
         observer: BatchObserver | None = None,
     ) -> None:
         self.name = name
@@ -61,14 +67,17 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._run = run
         self._limits = limits
         self._max_waiting_items = max_waiting_items
+        self._max_waiting_s = max_waiting_s
         self._batch_timeout_s = batch_timeout_s
         self._restarts_left = max_restarts
         self._keep = keep
+        self._finite = finite
         self._observer = observer
         self._queue: BatchQueue[InT, OutT] = BatchQueue()
         self._open: dict[Ticket[InT, OutT], Submission[OutT]] = {}
         self._arrived = asyncio.Event()
-        self._tokens_per_s = 1000.0  # a guess until the first batch
+        self._tokens_per_s: float | None = None  # not known before the first batch behind which others wait
+        self._others_wait = False
         self._pass_ended = asyncio.Event()  # set while no forward pass runs
         self._pass_ended.set()
         self._last_failed = False
@@ -100,8 +109,8 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
     @property
     def busy(self) -> bool:
-        """Whether a forward pass runs now."""
-        return not self._pass_ended.is_set()
+        """Whether a forward pass runs now, or something waits for one."""
+        return not self._pass_ended.is_set() or self._queue.waiting_items > 0
 
     @property
     def gone(self) -> bool:
@@ -116,8 +125,8 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             raise self._not_loaded() from exc
 
     async def ready(self) -> ModelT:
-        """The model, when it would take work now. Raises what `check` raises."""
-        self.check()
+        """The model, when it works, however much waits for it. Raises NotReadyError."""
+        self._check_it_works()
         return await self.loaded()
 
     def check(self, n: int = 1) -> None:
@@ -127,12 +136,21 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             NotReadyError: the model is loading, could not be loaded, or was stopped.
             OverloadedError: too many items wait already.
         """
+        self._check_room(n)
+        self._check_it_works()
+
+    def _check_room(self, n: int) -> None:
+        """What waits may be too many items for the memory, or too much work to be done in time."""
         waiting = self._queue.waiting_items
-        if waiting and waiting + n > self._max_waiting_items:
+        wait_s = self._queue.waiting_tokens / self._tokens_per_s if self._tokens_per_s else 0.0
+        if waiting and (waiting + n > self._max_waiting_items or wait_s > self._max_waiting_s):
             raise OverloadedError(
-                f"{waiting} items wait for the {self.name} model, more than {self._max_waiting_items} are refused",
-                retry_after_s=max(1.0, self._queue.waiting_tokens / self._tokens_per_s),
+                f"{waiting} items wait for the {self.name} model, about {wait_s:.0f} s of work; at most "
+                f"{self._max_waiting_items} items and {self._max_waiting_s:g} s may",
+                retry_after_s=max(1.0, wait_s / 2),  # then half of them are done
             )
+
+    def _check_it_works(self) -> None:
         if self.loading:
             raise NotReadyError(f"the {self.name} model is loading", retry_after_s=2.0)
         if self._loading_failed:
@@ -189,6 +207,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             self._arrived.clear()
             while batch := self._queue.take(limits):
                 self._report_waiting()
+                self._others_wait = self._queue.waiting_items > 0
                 await self._run_batch(model, batch)
 
     async def _run_batch(self, model: ModelT, batch: list[Entry[InT, OutT]]) -> None:
@@ -230,6 +249,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
     async def _isolate(self, model: ModelT, batch: list[Entry[InT, OutT]], exc: Exception) -> None:
         self._note_failure(type(exc).__name__)
+        traceback.clear_frames(exc.__traceback__)  # what the model had allocated is needed for the halves
         if len(batch) > 1:
             middle = len(batch) // 2
             try:
@@ -264,15 +284,23 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
     def _hand_out(self, batch: list[Entry[InT, OutT]], outcomes: Sequence[OutT | Exception]) -> None:
         for entry, outcome in zip(batch, outcomes, strict=True):
-            if self._keep is not None and not isinstance(outcome, Exception):
-                self._keep(entry.unit.key, outcome)
+            if not isinstance(outcome, Exception):
+                self._look_at(entry.unit.key, outcome)
             for ticket in self._queue.complete(entry, outcome):
                 if ticket in self._open:
                     self._open[ticket].finish()
 
+    def _look_at(self, key: Hashable, outcome: OutT) -> None:
+        if self._keep is not None:
+            self._keep(key, outcome)
+        if self._observer is not None and not self._finite(outcome):
+            self._observer.not_finite(self.name)
+
     def _observe(self, batch: list[Entry[InT, OutT]], requests: int, seconds: float) -> None:
         lengths = [entry.unit.n_tokens for entry in batch]
-        self._tokens_per_s = 0.8 * self._tokens_per_s + 0.2 * sum(lengths) / max(seconds, 1e-6)
+        if self._others_wait:  # a batch that has all there is says little of what a full one would take
+            now = sum(lengths) / max(seconds, 1e-6)
+            self._tokens_per_s = 0.8 * self._tokens_per_s + 0.2 * now if self._tokens_per_s else now
         if self._observer is not None:
             facts = BatchFacts(len(batch), sum(lengths), max(lengths) * len(batch), requests, seconds)
             self._observer.batch_done(self.name, facts)
