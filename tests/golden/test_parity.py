@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from scipy.stats import spearmanr
 
 OWN = Path(__file__).parent / "own_vectors.jsonl"
 RECIPES = {
@@ -64,6 +65,14 @@ def test_rewards_equal_the_reference_on_our_own_vectors(real_service: TestClient
     assert len(rows) >= 60
 
     assert_parity(real_service, rows, recipe)
+
+
+def test_bf16_ranks_the_shared_vectors_as_the_reference_does(narrow_service: TestClient, shared_dir: Path) -> None:
+    """The gate of a number format that does not keep parity: a rank correlation of 0.999."""
+    scored = list(score(narrow_service, vectors(shared_dir / "golden/reference_vectors.jsonl"), "rer-reference"))
+    expected = [vector["expected"]["reward"][RECIPES["rer-reference"]] for vector, _ in scored]
+
+    assert spearmanr(expected, [result["reward"] for _, result in scored]).statistic >= 0.999
 
 
 def test_relevance_is_the_references_for_closed_and_the_prompts_for_open_ended_items(
