@@ -251,7 +251,12 @@ def _prepare_all(
     texts = dict.fromkeys(text for item in good.values() for pair in item.pairs.values() for text in pair)
     look_up = embedder.look_up(encoder, list(texts)) if embedder and encoder else LookUp({}, {})
     exchanges = {i: _read(gold, item.candidate) for i, item in good.items()} if gold else {}
-    models = ModelNames(relevance=encoder.id if encoder else None, gold=gold.id if gold else None)
+    models = ModelNames(
+        relevance=encoder.id if encoder else None,
+        gold=gold.id if gold else None,
+        relevance_revision=encoder.revision if encoder else None,
+        gold_revision=gold.revision if gold else None,
+    )
     return _Prepared(items, look_up, exchanges, models)
 
 

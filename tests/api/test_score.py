@@ -77,7 +77,12 @@ def test_gold_comes_with_its_notices_and_only_when_asked_for(service: TestClient
     assert without["models"]["gold"] is None
     assert without["notices"] == []
     assert with_gold["results"][0]["gold_reward"] == 0.5
-    assert with_gold["models"]["gold"] == "length-gold"
+    assert with_gold["models"] == {
+        "relevance": "letters",
+        "gold": "length-gold",
+        "relevance_revision": "0",
+        "gold_revision": "0",
+    }
     assert with_gold["notices"] == ["a stand-in of the tests"]
     assert with_gold["rewards"] == without["rewards"]
 

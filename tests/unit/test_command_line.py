@@ -98,7 +98,7 @@ def test_a_bad_line_is_named_before_anything_is_scored(
 @pytest.mark.parametrize("n_before", [3, 10], ids=["part of the file", "all of it"])
 @pytest.mark.parametrize(
     ("other", "named"),
-    [(ScoreOptions(recipe="li"), "recipe li "), (ScoreOptions(gold=True), "letters and length-gold")],
+    [(ScoreOptions(recipe="li"), "recipe li "), (ScoreOptions(gold=True), "and length-gold (weights ")],
     ids=["recipe", "gold"],
 )
 def test_rewards_of_two_kinds_are_never_in_one_file(

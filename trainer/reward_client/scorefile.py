@@ -165,8 +165,12 @@ def _check_first(target: Path, before: dict[str, Any], now: ItemResult) -> None:
 
 def _named(way: dict[str, Any]) -> str:
     recipe, models = way["recipe"] or {}, way["models"] or {}
-    used = " and ".join(str(model) for model in models.values() if model) or "no model"
-    return f"recipe {recipe.get('name')} ({recipe.get('hash')}) with {used}"
+    used = [_with_weights(models, kind) for kind in ("relevance", "gold") if models.get(kind)]
+    return f"recipe {recipe.get('name')} ({recipe.get('hash')}) with {' and '.join(used) or 'no model'}"
+
+
+def _with_weights(models: dict[str, Any], kind: str) -> str:
+    return f"{models[kind]} (weights {str(models.get(f'{kind}_revision'))[:12]})"
 
 
 # The file -------------------------------------------------------------------------------------------------------

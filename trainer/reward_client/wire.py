@@ -166,10 +166,12 @@ class RecipeName(_Wire):
 
 
 class ModelNames(_Wire):
-    """Which models took part; null when one was not asked."""
+    """Which models took part, and a hash of their weights; null when one was not asked."""
 
     relevance: str | None
     gold: str | None
+    relevance_revision: str | None = None
+    gold_revision: str | None = None
 
 
 class TimingMs(_Wire):
