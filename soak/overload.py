@@ -5,8 +5,9 @@
     then, idle: one item ──▶ at once
     closed loop again ──▶ as fast as before, or the machine was busy with something else and the ratios say nothing
 
-Twice: with the service's defaults, and with a tenth of the work that may wait, for those who would rather be
-refused than wait.
+Twice: with the service's defaults, and with a fifth of the work that may wait, for those who would rather be
+refused than wait. The load lasts at least four times as long as what may wait, so that nobody's place in line is
+spared the end of it.
 
 The bound: requests take turns, so those under way progress in step, and half of their texts wait on average.
 The texts that may wait then belong to twice as many requests as they would fill, and by Little's law each takes
@@ -36,7 +37,7 @@ from soak.work import fresh, score_body
 
 __all__ = ["run"]
 
-_WAITING_S = (Settings().max_waiting_s, Settings().max_waiting_s / 10)
+_WAITING_S = (Settings().max_waiting_s, Settings().max_waiting_s / 5)
 """Seconds of work that may wait: as the service is shipped, and for those who would rather be refused."""
 _MARGIN = 1.2
 """Of the bound, for the speed in tokens."""
@@ -135,8 +136,8 @@ def _one(plan: Plan, waiting_s: float) -> Findings:
     with Service(plan.folder / f"overload-{waiting_s:g}.log", *options) as service:
         outcome, watch = asyncio.run(_overload(service, plan, waiting_s))
     done = (
-        f"For {plan.overload_s:.0f} s, POST /score with {_ITEMS} new items each, arriving at {_FACTOR} times "
-        f"the speed measured just before; --max-waiting-s is {waiting_s:g}."
+        f"For {_load_s(plan, waiting_s):.0f} s, POST /score with {_ITEMS} new items each, arriving at {_FACTOR} "
+        f"times the speed measured just before; --max-waiting-s is {waiting_s:g}."
     )
     title = f"overload: {waiting_s:g} s of work may wait"
     return Findings(title, done, _checks(outcome, watch), _figures(outcome, watch))
@@ -150,21 +151,27 @@ async def _overload(service: Service, plan: Plan, waiting_s: float) -> tuple[_Ou
         await closed(lambda: warm.ask(session, service.url, next(bodies)), _CALLERS, plan.measure_s / 4)
         per_s = await closed(lambda: unloaded.ask(session, service.url, next(bodies)), _CALLERS, plan.measure_s)
         rate = _FACTOR * per_s
-        n_arrivals = int(rate * plan.overload_s)
+        load_s = _load_s(plan, waiting_s)
+        n_arrivals = int(rate * load_s)
         prepared = iter(list(islice(bodies, n_arrivals)))  # made now, not while it is overloaded
         say(f"overload: {per_s * _ITEMS:.0f} items/s unloaded; {rate:.0f} requests/s offered")
         with Watch(service) as watch:
             started, cpu = time.monotonic(), time.process_time()
             offered = await paced(
-                lambda: loaded.ask(session, service.url, next(prepared)), rate, plan.overload_s, _MAX_OUTSTANDING
+                lambda: loaded.ask(session, service.url, next(prepared)), rate, load_s, _MAX_OUTSTANDING
             )
             took_s = time.monotonic() - started
             own_cpu = (time.process_time() - cpu) / took_s
         idle_s = await asyncio.to_thread(_idle, service.url)
         per_s_after = await closed(lambda: after.ask(session, service.url, next(bodies)), _CALLERS, plan.measure_s)
     speeds = per_s * _ITEMS, per_s_after * _ITEMS
-    wrong = warm.wrong + unloaded.wrong + loaded.wrong + after.wrong
+    unasked = Counter({"refused in a closed loop": warm.n_refused + unloaded.n_refused + after.n_refused})
+    wrong = warm.wrong + unloaded.wrong + loaded.wrong + after.wrong + unasked
     return _Outcome(unloaded, *speeds, loaded, offered, took_s, own_cpu, idle_s, wrong, waiting_s), watch
+
+
+def _load_s(plan: Plan, waiting_s: float) -> float:
+    return max(plan.overload_s, 4 * waiting_s)
 
 
 def _bodies(kind: str) -> Iterator[bytes]:

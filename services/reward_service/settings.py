@@ -63,9 +63,9 @@ class Settings(BaseSettings):
     """Characters of one text: the encoder reads its last 512 tokens, but words are counted in all of it."""
     max_waiting_items: Annotated[int, Field(ge=1)] = 65_536
     """Texts waiting for one model, beyond which new requests are told to come back: bounds their memory."""
-    max_waiting_s: Annotated[float, Field(gt=0)] = 60.0
+    max_waiting_s: Annotated[float, Field(gt=0)] = 30.0
     """Seconds of work waiting for one model, beyond which new requests are told to come back: requests take turns,
-    so one may take twice as long, and all must be done within `request_timeout_s`."""
+    so one of ordinary size takes up to twice as long, a large one longer, and `request_timeout_s` is for all."""
     max_batch_tokens: Annotated[int, Field(ge=1)] | None = None
     """Padded tokens (longest × count) of one forward pass; each model's own measured choice when unset."""
     max_batch_items: Annotated[int, Field(ge=1)] | None = None

@@ -20,7 +20,7 @@ RETRYABLE = frozenset({408, 425, 429, 502, 503, 504})
 class RetryPolicy:
     """Bounds on asking again."""
 
-    budget_s: float = 60.0
+    budget_s: float = 120.0
     """Seconds from the first attempt after which no URL is asked a second time. 0 never retries."""
     first_delay_s: float = 0.25
     """Upper end of the first jittered wait; it doubles with each attempt."""

@@ -152,7 +152,7 @@ def _check_way(target: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
 
 
 def _check_first(target: Path, before: dict[str, Any], now: ItemResult) -> None:
-    """What recipe and names of models do not tell shows in a reward: a default query type, precision, weights."""
+    """What recipe and models do not tell shows in a reward: a default query type, or the precision."""
     query_type, reward = before.get("query_type"), before.get("reward")
     if reward is None or now.reward is None:
         return

@@ -90,6 +90,7 @@ class Keyring:
         """Read the file again when it has changed. The keys of before stay when it cannot be used."""
         stamp = _stamp(self._file)
         if stamp == self._stamp:
+            self._said = ""
             return
         try:
             self._digests = self._own + self._read()

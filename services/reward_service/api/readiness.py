@@ -109,10 +109,10 @@ async def _judged(name: str, probe: Awaitable[None], seconds: float) -> tuple[st
 async def _probe(worker: ModelWorker[ModelT, Tokens, OutT], read: Callable[[ModelT], Tokens]) -> None:
     """A forward pass; a model that is at work needs none, as long as it is not stuck."""
     model = await worker.ready()
+    tokens = await asyncio.to_thread(read, model)
     if worker.busy:
         await worker.progress()
         return
-    tokens = await asyncio.to_thread(read, model)
     done = await worker.submit([Unit(_KEY, tokens, len(tokens))])
     if isinstance(done.outcomes[0], Exception):
         raise done.outcomes[0]

@@ -30,6 +30,9 @@ ModelT = TypeVar("ModelT")
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_RETRY_AFTER_S = 30.0
+"""A caller who stays away for longer finds a model without work."""
+
 
 class ModelWorker(Generic[ModelT, InT, OutT]):
     """Loads a model in a thread of its own, and runs it there on batches of what many requests submit.
@@ -134,7 +137,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
         Raises:
             NotReadyError: the model is loading, could not be loaded, or was stopped.
-            OverloadedError: too many items wait already.
+            OverloadedError: too many items wait already, or too many seconds of work.
         """
         self._check_room(n)
         self._check_it_works()
@@ -147,7 +150,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             raise OverloadedError(
                 f"{waiting} items wait for the {self.name} model, about {wait_s:.0f} s of work; at most "
                 f"{self._max_waiting_items} items and {self._max_waiting_s:g} s may",
-                retry_after_s=max(1.0, wait_s / 2),  # then half of them are done
+                retry_after_s=min(max(1.0, wait_s / 2), _LONGEST_RETRY_AFTER_S),  # half of it done makes room
             )
 
     def _check_it_works(self) -> None:
