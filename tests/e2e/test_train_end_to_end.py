@@ -76,6 +76,19 @@ def service(port: int, gold: str = "none") -> Iterator[str]:
             yield url
         finally:
             process.kill()
+            wait_until_nobody_listens(port)
+
+
+def wait_until_nobody_listens(port: int) -> None:
+    """The killed parent's child notices within a second, and would answer for the next service until then."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"somebody still listens on port {port}")
 
 
 class Workplace:
