@@ -95,7 +95,7 @@ def _against_serve_rm(folder: Path, rollouts: list[_Rollout], scratch: Path) -> 
 
 
 def _tokens_at_least(rollouts: list[_Rollout]) -> int:
-    """What no way of computing avoids: the tokens of a prompt once, and those of every answer."""
+    """The tokens of a prompt once, and those of every answer; only the last layer could do with fewer."""
     prompts = {rollout.prompt: rollout for rollout in rollouts}.values()
     of_prompts = sum(len(r.tokenizer(r.prompt, add_special_tokens=False)["input_ids"]) for r in prompts)
     return of_prompts + sum(len(rollout.answer_ids) for rollout in rollouts)

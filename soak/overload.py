@@ -37,14 +37,13 @@ from soak.work import fresh, score_body
 
 __all__ = ["run"]
 
-_WAITING_S = (Settings().max_waiting_s, Settings().max_waiting_s / 5)
+_SHIPPED_S = float(Settings.model_fields["max_waiting_s"].default)
+_WAITING_S = (_SHIPPED_S, _SHIPPED_S / 5)
 """Seconds of work that may wait: as the service is shipped, and for those who would rather be refused."""
 _MARGIN = 1.2
 """Of the bound, for the speed in tokens."""
 _ITEMS = 8
-"""Of one request."""
-_TEXTS = 2 * _ITEMS
-"""Of one request: prompts and responses, all new to the service."""
+"""Of one request; their prompts and responses are all new to the service."""
 _CALLERS = 16
 """In the closed loop: enough for full batches."""
 _FACTOR = 10

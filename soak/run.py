@@ -3,7 +3,7 @@
     python -m soak.run [posts] [overload] [kills] [mixed] [--minutes 30] [--short]
 
     posts     thousands of one-sample posts at once                       about 3 minutes
-    overload  ten times what the service can do                           about 2 minutes
+    overload  ten times what the service can do                           about 6 minutes
     kills     SIGKILL and SIGTERM under load, bare and behind HAProxy     about 30 minutes
     mixed     a run's day in small: everything at once, memory watched    --minutes
 
@@ -105,7 +105,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; all of them")
     parser.add_argument("--minutes", type=float, default=30.0, help="of mixed load (default: 30)")
-    parser.add_argument("--short", action="store_true", help="200 posts, 6 s of overload, 2 kills, 1 minute mixed")
+    parser.add_argument(
+        "--short", action="store_true", help="200 posts, 24 s of overload, 2 kills, 1 minute mixed"
+    )
     parser.add_argument(
         "--results", type=Path, help="Markdown file to write to (default: soak/RESULTS.md, if not short)"
     )

@@ -46,8 +46,8 @@ class VectorCache:
             return self._vectors.get(key)
 
     def put(self, key: Hashable, vector: Vector) -> None:
-        """Keep a copy of `vector`, if it is finite, at the cost of whichever was used longest ago."""
-        if vector.nbytes + _ENTRY_BYTES <= self._max_bytes and bool(np.isfinite(vector).all()):
+        """Keep a copy of `vector`, at the cost of whichever was used longest ago."""
+        if vector.nbytes + _ENTRY_BYTES <= self._max_bytes:
             with self._lock:
                 self._vectors[key] = np.array(vector)
 

@@ -113,6 +113,11 @@ class Scorer:
         embedder, gold = self.models_for(job)
         return Scoring(job, embedder, gold, self.notices)
 
+    @property
+    def workers(self) -> list[EncoderWorker | GoldWorker]:
+        """Those of all models that there are."""
+        return _workers(self._embedder, self._gold)
+
     async def score(self, job: Job) -> ScoreReply:
         """Score a job. Raises InvalidRequestError, ModelError, NotReadyError or OverloadedError."""
         with closing(self.start(job)) as scoring:
@@ -163,12 +168,12 @@ class Scoring:
 
     async def loaded(self) -> None:
         """Return once the models are loaded. Raises NotReadyError when one cannot be."""
-        for worker in self._workers():
+        for worker in _workers(self._embedder, self._gold):
             await worker.loaded()
 
     async def admit(self) -> None:
         """Put the work into the models' queues, all of it or none. Raises NotReadyError or OverloadedError."""
-        for worker in self._workers():
+        for worker in _workers(self._embedder, self._gold):
             worker.check()  # before the work of preparing
         if self._prepared is None:
             encoder = self._embedder.worker.model if self._embedder else None
@@ -217,9 +222,10 @@ class Scoring:
             if work is not None:
                 work.close()
 
-    def _workers(self) -> list[EncoderWorker | GoldWorker]:
-        encoder = self._embedder.worker if self._embedder else None
-        return [worker for worker in (encoder, self._gold) if worker is not None]
+
+def _workers(embedder: Embedder | None, gold: GoldWorker | None) -> list[EncoderWorker | GoldWorker]:
+    encoder = embedder.worker if embedder else None
+    return [worker for worker in (encoder, gold) if worker is not None]
 
 
 def _refuse_bad_entries(job: Job) -> None:

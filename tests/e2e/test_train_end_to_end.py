@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from reward_client import Item, RetryPolicy, RewardClient
+from tests.live import until
 from tests.tiny_llama import save_tiny_llama, save_tiny_reward_model
 
 pytestmark = pytest.mark.slow
@@ -76,19 +77,12 @@ def service(port: int, gold: str = "none") -> Iterator[str]:
             yield url
         finally:
             process.kill()
-            wait_until_nobody_listens(port)
+            until(lambda: not listening(port))  # its child notices within a second, and answers until then
 
 
-def wait_until_nobody_listens(port: int) -> None:
-    """The killed parent's child notices within a second, and would answer for the next service until then."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"somebody still listens on port {port}")
+def listening(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Workplace:

@@ -43,15 +43,12 @@ class Context:
     @property
     def broken(self) -> bool:
         """Whether a model is gone for good, so that only another process can help."""
-        encoder_gone = self.embedder is not None and self.embedder.worker.gone
-        return encoder_gone or (self.gold is not None and self.gold.gone)
+        return any(worker.gone for worker in self.scorer.workers)
 
     async def loaded(self) -> None:
         """Return when every model is loaded. Raises NotReadyError, with the cause, when one cannot be."""
-        if self.embedder is not None:
-            await self.embedder.worker.loaded()
-        if self.gold is not None:
-            await self.gold.loaded()
+        for worker in self.scorer.workers:
+            await worker.loaded()
 
     async def score(self, job: Job, *, protocol: Protocol, run: str | None, step: int | None = None) -> ScoreReply:
         """Score `job`, held for as long as its caller can wait. Raises what `Scorer.score` raises."""

@@ -47,7 +47,8 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         batch_timeout_s: seconds after which a forward pass counts as hung.
         max_restarts: times that a hung model is loaded anew; after that the worker ends.
         finite: whether a result is made of finite numbers; others are counted, and left to whoever asked.
-        keep: is given each key with its result as soon as its batch ends, whether or not its caller still waits.
+        keep: is given each key with its finite result as soon as its batch ends, whether or not its caller still
+            waits.
     """
 
     def __init__(
@@ -294,10 +295,11 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
                     self._open[ticket].finish()
 
     def _look_at(self, key: Hashable, outcome: OutT) -> None:
-        if self._keep is not None:
+        if not self._finite(outcome):
+            if self._observer is not None:
+                self._observer.not_finite(self.name)
+        elif self._keep is not None:
             self._keep(key, outcome)
-        if self._observer is not None and not self._finite(outcome):
-            self._observer.not_finite(self.name)
 
     def _observe(self, batch: list[Entry[InT, OutT]], requests: int, seconds: float) -> None:
         lengths = [entry.unit.n_tokens for entry in batch]
