@@ -18,14 +18,16 @@ its speed in tokens, and its line is bounded by that; so the bound allows for a 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from itertools import islice
 
-import aiohttp
 import httpx
+import uvloop
 from scripts.demo import say
 
 from reward_service.settings import Settings
@@ -33,6 +35,7 @@ from soak.pace import Paced, closed, paced, quantile, spread
 from soak.plan import Plan
 from soak.report import Check, Figure, Findings
 from soak.service import Service, Watch, raise_descriptor_limit
+from soak.wire import Wire
 from soak.work import fresh, score_body
 
 __all__ = ["run"]
@@ -55,7 +58,6 @@ _MAX_DRIFT = 0.2
 """Of the unloaded speed, between before and after."""
 _IDLE_S = 2.0
 _REFUSALS = (429, 503)
-_TIMEOUT = aiohttp.ClientTimeout(total=180)
 
 
 @dataclass
@@ -68,21 +70,21 @@ class _Tally:
     wrong: Counter[str] = field(default_factory=Counter)
     """What should not have happened, and how often."""
 
-    async def ask(self, session: aiohttp.ClientSession, url: str, body: bytes) -> None:
+    async def ask(self, wire: Wire, body: bytes) -> None:
         """Ask once, without asking again, so that refusals are seen."""
         started = time.monotonic()
         try:
-            async with session.post(f"{url}/score", data=body) as reply:
-                content = await reply.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError) as exc:
+            reply = await wire.post(body)
+        except (OSError, TimeoutError) as exc:
             self.wrong[f"{type(exc).__name__}: {exc}"] += 1
             return
-        if reply.status == 200 and len(content["rewards"]) == _ITEMS:
+        retry_after = reply.header("retry-after")
+        if reply.status == HTTPStatus.OK and len(json.loads(reply.body)["rewards"]) == _ITEMS:
             self.admitted_s.append(time.monotonic() - started)
-        elif reply.status in _REFUSALS and _at_least_1(reply.headers.get("retry-after", "")):
+        elif reply.status in _REFUSALS and _at_least_1(retry_after):
             self.n_refused += 1
         else:
-            self.wrong[f"status {reply.status}, Retry-After {reply.headers.get('retry-after')}"] += 1
+            self.wrong[f"status {reply.status}, Retry-After {retry_after!r}"] += 1
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,11 @@ class _Outcome:
         return abs(self.items_per_s_after / self.items_per_s - 1)
 
     @property
+    def unloaded_per_s(self) -> float:
+        """Items a second, the mean of before and after: the machine's own drift tells nothing of the load."""
+        return (self.items_per_s + self.items_per_s_after) / 2
+
+    @property
     def admitted_per_s(self) -> float:
         return len(self.loaded.admitted_s) * _ITEMS / self.took_s
 
@@ -133,7 +140,7 @@ def run(plan: Plan) -> list[Findings]:
 def _one(plan: Plan, waiting_s: float) -> Findings:
     options = ("--gold", "none", "--max-waiting-s", str(waiting_s))
     with Service(plan.folder / f"overload-{waiting_s:g}.log", *options) as service:
-        outcome, watch = asyncio.run(_overload(service, plan, waiting_s))
+        outcome, watch = uvloop.run(_overload(service, plan, waiting_s))
     done = (
         f"For {_load_s(plan, waiting_s):.0f} s, POST /score with {_ITEMS} new items each, arriving at {_FACTOR} "
         f"times the speed measured just before; --max-waiting-s is {waiting_s:g}."
@@ -144,11 +151,10 @@ def _one(plan: Plan, waiting_s: float) -> Findings:
 
 async def _overload(service: Service, plan: Plan, waiting_s: float) -> tuple[_Outcome, Watch]:
     bodies = _bodies(f"overload-{waiting_s:g}")
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
+    async with Wire("127.0.0.1", service.port, "/score") as wire:
         warm, unloaded, loaded, after = (_Tally() for _ in range(4))
-        await closed(lambda: warm.ask(session, service.url, next(bodies)), _CALLERS, plan.measure_s / 4)
-        per_s = await closed(lambda: unloaded.ask(session, service.url, next(bodies)), _CALLERS, plan.measure_s)
+        await closed(lambda: warm.ask(wire, next(bodies)), _CALLERS, plan.measure_s / 4)
+        per_s = await closed(lambda: unloaded.ask(wire, next(bodies)), _CALLERS, plan.measure_s)
         rate = _FACTOR * per_s
         load_s = _load_s(plan, waiting_s)
         n_arrivals = int(rate * load_s)
@@ -156,13 +162,11 @@ async def _overload(service: Service, plan: Plan, waiting_s: float) -> tuple[_Ou
         say(f"overload: {per_s * _ITEMS:.0f} items/s unloaded; {rate:.0f} requests/s offered")
         with Watch(service) as watch:
             started, cpu = time.monotonic(), time.process_time()
-            offered = await paced(
-                lambda: loaded.ask(session, service.url, next(prepared)), rate, load_s, _MAX_OUTSTANDING
-            )
+            offered = await paced(lambda: loaded.ask(wire, next(prepared)), rate, load_s, _MAX_OUTSTANDING)
             took_s = time.monotonic() - started
             own_cpu = (time.process_time() - cpu) / took_s
         idle_s = await asyncio.to_thread(_idle, service.url)
-        per_s_after = await closed(lambda: after.ask(session, service.url, next(bodies)), _CALLERS, plan.measure_s)
+        per_s_after = await closed(lambda: after.ask(wire, next(bodies)), _CALLERS, plan.measure_s)
     speeds = per_s * _ITEMS, per_s_after * _ITEMS
     unasked = Counter({"refused in a closed loop": warm.n_refused + unloaded.n_refused + after.n_refused})
     wrong = warm.wrong + unloaded.wrong + loaded.wrong + after.wrong + unasked
@@ -193,11 +197,11 @@ def _at_least_1(retry_after: str) -> bool:
 
 def _checks(outcome: _Outcome, watch: Watch) -> list[Check]:
     factor, growth = outcome.factor, watch.growth
-    p99_s, share = quantile(outcome.loaded.admitted_s, 0.99), outcome.admitted_per_s / outcome.items_per_s
+    p99_s, share = quantile(outcome.loaded.admitted_s, 0.99), outcome.admitted_per_s / outcome.unloaded_per_s
     wrong, n_refused, idle_s = outcome.wrong, outcome.loaded.n_refused, outcome.idle_s
     offered = f"{factor:.1f} times, {outcome.offered.skipped} arrivals not sent"
     refused = f"{n_refused} such refusals; {wrong.total()} other ends {dict(wrong.most_common(2)) or ''}"
-    admitted = f"{outcome.admitted_per_s:.1f} of {outcome.items_per_s:.1f}, {share:.2f}"
+    admitted = f"{outcome.admitted_per_s:.1f} of {outcome.unloaded_per_s:.1f}, {share:.2f}"
     bound = f"p99 of admitted requests ≤ {2 * _MARGIN:g} × {outcome.max_waiting_s:g} s + unloaded p99"
     drifted = f"{outcome.items_per_s:.1f} before, {outcome.items_per_s_after:.1f} after"
     return [
@@ -207,7 +211,11 @@ def _checks(outcome: _Outcome, watch: Watch) -> list[Check]:
         Check(
             "refusals are 429 or 503 with Retry-After ≥ 1; no other errors", refused, not wrong and n_refused > 0
         ),
-        Check(f"admitted items/s ≥ {_LEAST_SHARE} of the unloaded speed", admitted, share >= _LEAST_SHARE),
+        Check(
+            f"admitted items/s ≥ {_LEAST_SHARE} of the unloaded speed, mean of before and after",
+            admitted,
+            share >= _LEAST_SHARE,
+        ),
         Check(
             f"resident memory ÷ before ≤ {_MAX_GROWTH}", f"{growth:.2f} ({watch.memory})", growth <= _MAX_GROWTH
         ),

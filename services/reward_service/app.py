@@ -19,6 +19,7 @@ from reward_service.api.edge_metrics import EdgeMetrics
 from reward_service.api.middleware import MeasureRequests
 from reward_service.api.readiness import Readiness
 from reward_service.api.trace import Trace
+from reward_service.api.turnstile import Turnstile
 from reward_service.batching import BatchLimits, ModelWorker
 from reward_service.embedding import Embedder, EncoderWorker, VectorCache
 from reward_service.metrics import Metrics
@@ -91,6 +92,7 @@ def create_app(
     problems.install(app, edge_metrics)
     for router in (score.router, openrlhf.router, ops.router, page.router):
         app.include_router(router)
+    app.add_middleware(Turnstile, route=score.router.routes[0], path=score.PATH)
     app.add_middleware(auth.Guard, keys=keys, metrics=edge_metrics)
     app.add_middleware(MeasureRequests, metrics=metrics)
     app.add_middleware(Trace)  # the outermost

@@ -58,6 +58,39 @@ def test_over_the_bound_openrlhf_is_held_and_the_native_caller_told(full: Busy) 
     assert metric(full.url, 'glassbox_refused_total{cause="overloaded",route="/score"}') >= 1
 
 
+def test_a_refusal_is_counted_under_its_route_and_has_the_requests_id(full: Busy) -> None:
+    before = metric(full.url, 'glassbox_requests_total{route="/score",status="429"}')
+    told = full.score("x", x_request_id="mine").result()
+
+    assert told.headers["x-request-id"] == told.json()["request_id"] == "mine"
+    assert told.headers["content-type"] == "application/problem+json"
+    assert metric(full.url, 'glassbox_requests_total{route="/score",status="429"}') == before + 1
+
+
+@pytest.mark.parametrize("recipe", ["recipe", r"recip\u0065"])
+def test_a_recipe_without_a_model_is_scored_though_the_queue_is_full(full: Busy, recipe: str) -> None:
+    body = f'{{"items": [{json.dumps(item())}], "{recipe}": "li"}}'
+
+    assert httpx.post(f"{full.url}/score", content=body).status_code == 200
+
+
+def test_a_body_of_many_pieces_is_told_as_well(full: Busy) -> None:
+    assert full.post("/score", {"items": [item("word " * 400)] * 100}).result().status_code == 429
+
+
+def test_a_repeated_request_shares_its_answer_though_the_queue_is_full() -> None:
+    with busy_service(max_waiting_items=1) as full:
+        first = full.score("zebra", idempotency_key="k")
+        until(full.waiting_texts)
+        assert full.score("x", idempotency_key="other").result().status_code == 429
+        again = full.score("zebra", idempotency_key="k")
+        until(lambda: metric(full.url, 'glassbox_idempotent_total{outcome="shared"}') == 1)
+        full.release()
+
+        assert first.result().status_code == again.result().status_code == 200
+        assert first.result().content == again.result().content
+
+
 def test_patience_that_ends_ends_in_an_honest_refusal() -> None:
     with busy_service(max_waiting_items=1, max_hold_s=0.2) as full:
         full.fill()

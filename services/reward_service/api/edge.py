@@ -59,6 +59,10 @@ class Edge:
         self._bodies = Bodies(settings, metrics)
         self._replies = Replies(settings, metrics)
 
+    def knows(self, key: str) -> bool:
+        """Whether a request with this Idempotency-Key has a reply, or is being answered."""
+        return self._replies.know(key)
+
     async def answer(self, request: Request, protocol: Protocol, work: Work) -> Response:
         """The reply that `work` makes of the body, as JSON.
 

@@ -75,6 +75,10 @@ class Replies:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = 0
 
+    def know(self, key: str) -> bool:
+        """Whether there is a reply under `key`, or somebody computes one."""
+        return key in self._kept or key in self._in_flight
+
     async def once(self, key: str, request: bytes, compute: Compute) -> bytes:
         """The reply under `key`; `compute` runs when there is none and nobody computes it.
 

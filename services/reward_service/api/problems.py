@@ -30,7 +30,7 @@ from reward_service.errors import (
     UnavailableError,
 )
 
-__all__ = ["CLIENT_GONE", "STATUS", "bug_response", "install", "problem_response", "request_id"]
+__all__ = ["CLIENT_GONE", "STATUS", "answer_to", "bug_response", "install", "problem_response", "request_id"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +86,17 @@ def bug_response(exc: Exception) -> Response:
     )
 
 
-async def _glassbox_error(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, GlassboxError)  # noqa: S101 (tells mypy what the registration says)
+def answer_to(exc: GlassboxError) -> Response:
+    """The problem document that tells a caller of `exc`."""
     status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
     headers = {"retry-after": str(math.ceil(exc.retry_after_s))} if isinstance(exc, UnavailableError) else None
-    _count(request, exc.cause)
     return problem_response(status, str(exc), getattr(exc, "errors", None), headers)
+
+
+async def _glassbox_error(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, GlassboxError)  # noqa: S101 (tells mypy what the registration says)
+    _count(request, exc.cause)
+    return answer_to(exc)
 
 
 async def _http_exception(request: Request, exc: Exception) -> Response:

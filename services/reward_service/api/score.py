@@ -13,13 +13,15 @@ from reward_service.errors import TooLargeError
 from reward_service.scoring import Job
 from reward_service.settings import Settings
 
-__all__ = ["router"]
+__all__ = ["PATH", "router"]
+
+PATH = "/score"
 
 router = APIRouter(tags=["score"])
 
 
 @router.post(
-    "/score",
+    PATH,
     response_model=ScoreReply,
     responses=ANSWERS,
     summary="Score a batch of (prompt, response)",

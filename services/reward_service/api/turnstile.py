@@ -1,0 +1,96 @@
+"""Says no cheaply: a service that is full spends its processor on its models, not on refusals.
+
+    POST /score ─▶ default recipe's encoder full? ─no─▶ the routes
+                   └─▶ body here, and silent about recipes? ─no─▶ the routes
+                       └─▶ 429, Retry-After
+
+It stands before routing and parsing and refuses only what the route would refuse too. Whoever may need no model
+(another recipe), may have an answer already (a known Idempotency-Key), or is held rather than refused (other
+protocols) goes on to the routes. A full service does not say what else is wrong with a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from reward_service.api import idempotency
+from reward_service.api.context import Context
+from reward_service.api.problems import answer_to
+from reward_service.errors import OverloadedError, UnavailableError
+
+__all__ = ["Turnstile"]
+
+_PATIENCE_S = 0.05
+"""Seconds for a body that is not here yet; small ones come with their heads, others are read by the route."""
+
+
+class Turnstile:
+    """Refuses for `route`, at its `path`, while the models are full; pure ASGI."""
+
+    def __init__(self, app: ASGIApp, route: BaseRoute, path: str) -> None:
+        self._app = app
+        self._route = route
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        context: Context = scope["app"].state.context
+        refusal = _refusal(context, Headers(scope=scope).get(idempotency.HEADER))
+        if refusal is None or (first := await _first(receive)) is None:
+            await self._app(scope, receive, send)
+        elif not _is_plain(first):
+            await self._app(scope, _with(first, receive), send)
+        else:
+            scope["route"] = self._route
+            context.edge.metrics.refused(self._path, refusal.cause)
+            await answer_to(refusal)(scope, receive, send)
+
+
+def _refusal(context: Context, key: str | None) -> UnavailableError | None:
+    """Why a request for the default recipe would not be admitted now: its encoder is full."""
+    embedder = context.embedder
+    if embedder is None or not context.recipes.get(context.settings.default_recipe).needs_encoder:
+        return None
+    if key is not None and context.edge.knows(key):
+        return None
+    try:
+        context.edge.drain.check()
+        embedder.worker.check()
+    except OverloadedError as full:
+        return full
+    except UnavailableError:  # it stops, or loads: the route knows what to say
+        return None
+    return None
+
+
+async def _first(receive: Receive) -> Message | None:
+    """The first message of the body; None when it is not here."""
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            return await receive()
+    except TimeoutError:
+        return None
+
+
+def _is_plain(message: Message) -> bool:
+    """Whether it is a whole body in which no recipe can be named, not even with a key that has escapes."""
+    if message["type"] != "http.request" or message.get("more_body"):
+        return False
+    body = message.get("body", b"")
+    return b'"recipe' not in body and b"\\u" not in body
+
+
+def _with(first: Message, receive: Receive) -> Receive:
+    """`receive`, with the message that was taken from it."""
+    waiting = [first]
+
+    async def again() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return again
