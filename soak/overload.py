@@ -225,7 +225,10 @@ def _checks(outcome: _Outcome, watch: Watch) -> list[Check]:
 
 def _figures(outcome: _Outcome, watch: Watch) -> list[Figure]:
     lateness = f"{outcome.offered.max_lag_s:.2f} s late, {outcome.own_cpu:.2f}"
+    per_s = outcome.admitted_per_s
+    shares = f"{per_s / outcome.items_per_s:.2f}, {per_s / outcome.items_per_s_after:.2f}"
     return [
+        Figure("admitted items/s ÷ unloaded before, ÷ after", shares),
         Figure("admitted requests: p50, p99, longest", spread(outcome.loaded.admitted_s)),
         Figure("unloaded requests: p50, p99, longest", spread(outcome.unloaded.admitted_s)),
         Figure("from the last arrival to the last answer", f"{outcome.took_s - outcome.offered.seconds:.2f} s"),

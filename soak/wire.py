@@ -8,6 +8,7 @@ httptools, which parses for uvicorn, does the reading; aiohttp's client took twi
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, cast
@@ -15,6 +16,9 @@ from typing import Self, cast
 import httptools
 
 __all__ = ["Reply", "Wire"]
+
+_MAX_IDLE_S = 15.0
+"""Less than the service's own, so that nothing is sent into a connection that is being closed there."""
 
 
 @dataclass
@@ -53,15 +57,21 @@ class Wire:
         """The reply to `body`. Raises OSError when the connection fails, TimeoutError after `timeout_s`."""
         async with asyncio.timeout(timeout_s):
             connection = self._unused() or await self._open()
-            reply = await connection.ask(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+            try:
+                reply = await connection.ask(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+            except BaseException:
+                connection.close()  # nobody waits for its answer any more
+                raise
+        connection.idle_since = time.monotonic()
         self._idle.append(connection)
         return reply
 
     def _unused(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            if not connection.closed:  # a server closes what was idle for long
+            if not connection.closed and time.monotonic() - connection.idle_since < _MAX_IDLE_S:
                 return connection
+            connection.close()
         return None
 
     async def _open(self) -> _Connection:
@@ -75,6 +85,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.closed = False
+        self.idle_since = 0.0
         self._answer: asyncio.Future[Reply] | None = None
 
     def ask(self, request: bytes) -> asyncio.Future[Reply]:

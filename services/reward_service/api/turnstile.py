@@ -1,7 +1,7 @@
 """Says no cheaply: a service that is full spends its processor on its models, not on refusals.
 
-    POST /score ─▶ default recipe's encoder full? ─no─▶ the routes
-                   └─▶ body here, and silent about recipes? ─no─▶ the routes
+    POST /score ─▶ small, and the default recipe's encoder full? ─no─▶ the routes
+                   └─▶ body here, silent about recipes, encoder still full? ─no─▶ the routes
                        └─▶ 429, Retry-After
 
 It stands before routing and parsing and refuses only what the route would refuse too. Whoever may need no model
@@ -24,8 +24,10 @@ from reward_service.errors import OverloadedError, UnavailableError
 
 __all__ = ["Turnstile"]
 
+_MAX_BYTES = 32 * 1024
+"""Of a body: one message of the server's. To refuse a larger one costs little beside what it cost to send."""
 _PATIENCE_S = 0.05
-"""Seconds for a body that is not here yet; small ones come with their heads, others are read by the route."""
+"""Seconds for a body that is not here yet; most come with their heads, others are read by the route."""
 
 
 class Turnstile:
@@ -37,36 +39,41 @@ class Turnstile:
         self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != "POST":
+        if not self._is_for_it(scope) or _refusal(scope) is None or (first := await _first(receive)) is None:
             await self._app(scope, receive, send)
-            return
-        context: Context = scope["app"].state.context
-        refusal = _refusal(context, Headers(scope=scope).get(idempotency.HEADER))
-        if refusal is None or (first := await _first(receive)) is None:
-            await self._app(scope, receive, send)
-        elif not _is_plain(first):
+        elif not _is_plain(first) or (refusal := _refusal(scope)) is None:  # room may have come with the body
             await self._app(scope, _with(first, receive), send)
         else:
             scope["route"] = self._route
-            context.edge.metrics.refused(self._path, refusal.cause)
+            scope["app"].state.edge_metrics.refused(self._path, refusal.cause)
             await answer_to(refusal)(scope, receive, send)
 
+    def _is_for_it(self, scope: Scope) -> bool:
+        return scope["type"] == "http" and (scope["path"], scope["method"]) == (self._path, "POST")
 
-def _refusal(context: Context, key: str | None) -> UnavailableError | None:
+
+def _refusal(scope: Scope) -> OverloadedError | None:
     """Why a request for the default recipe would not be admitted now: its encoder is full."""
+    context: Context = scope["app"].state.context
     embedder = context.embedder
     if embedder is None or not context.recipes.get(context.settings.default_recipe).needs_encoder:
-        return None
-    if key is not None and context.edge.knows(key):
         return None
     try:
         context.edge.drain.check()
         embedder.worker.check()
     except OverloadedError as full:
-        return full
+        return full if _may_be_refused_unread(Headers(scope=scope), context) else None
     except UnavailableError:  # it stops, or loads: the route knows what to say
         return None
     return None
+
+
+def _may_be_refused_unread(headers: Headers, context: Context) -> bool:
+    """A small body that is sent without being asked for, under no key that is known."""
+    key = headers.get(idempotency.HEADER)
+    length = headers.get("content-length", "")
+    small = length.isascii() and length.isdigit() and len(length) < 10 and int(length) <= _MAX_BYTES
+    return small and "expect" not in headers and (key is None or not context.edge.knows(key))
 
 
 async def _first(receive: Receive) -> Message | None:
