@@ -1,6 +1,7 @@
 """Ten times what the service can do: it does as much as before, quickly, and refuses the rest politely.
 
     closed loop, unloaded ──▶ items a second
+    the same, while the posts of the next step go to somebody who refuses for nothing ──▶ what the callers take
     open loop at 10 × that, of POST /score ──▶ admitted: answered within a bound; refused: 429 or 503, Retry-After
     then, idle: one item ──▶ at once
     closed loop again ──▶ as fast as before, or the machine was busy with something else and the ratios say nothing
@@ -34,8 +35,8 @@ from reward_service.settings import Settings
 from soak.pace import Paced, closed, paced, quantile, spread
 from soak.plan import Plan
 from soak.report import Check, Figure, Findings
-from soak.service import Service, Watch, raise_descriptor_limit
-from soak.wire import Wire
+from soak.service import Service, SoakError, Watch, raise_descriptor_limit
+from soak.wire import Wire, refusing
 from soak.work import fresh, score_body
 
 __all__ = ["run"]
@@ -95,6 +96,10 @@ class _Outcome:
     items_per_s: float
     """Unloaded, before."""
     items_per_s_after: float
+    items_per_s_beside: float
+    """Unloaded, while as many posts as overload it later went to somebody who refuses for nothing."""
+    beside_cpu: float
+    """Share of one core that the callers, and that somebody, took then."""
     loaded: _Tally
     offered: Paced
     took_s: float
@@ -156,6 +161,7 @@ async def _overload(service: Service, plan: Plan, waiting_s: float) -> tuple[_Ou
         await closed(lambda: warm.ask(wire, next(bodies)), _CALLERS, plan.measure_s / 4)
         per_s = await closed(lambda: unloaded.ask(wire, next(bodies)), _CALLERS, plan.measure_s)
         rate = _FACTOR * per_s
+        per_s_beside, beside_cpu = await _beside_callers(wire, bodies, rate, plan.measure_s)
         load_s = _load_s(plan, waiting_s)
         n_arrivals = int(rate * load_s)
         prepared = iter(list(islice(bodies, n_arrivals)))  # made now, not while it is overloaded
@@ -167,10 +173,29 @@ async def _overload(service: Service, plan: Plan, waiting_s: float) -> tuple[_Ou
             own_cpu = (time.process_time() - cpu) / took_s
         idle_s = await asyncio.to_thread(_idle, service.url)
         per_s_after = await closed(lambda: after.ask(wire, next(bodies)), _CALLERS, plan.measure_s)
-    speeds = per_s * _ITEMS, per_s_after * _ITEMS
+    speeds = per_s * _ITEMS, per_s_after * _ITEMS, per_s_beside * _ITEMS, beside_cpu
     unasked = Counter({"refused in a closed loop": warm.n_refused + unloaded.n_refused + after.n_refused})
     wrong = warm.wrong + unloaded.wrong + loaded.wrong + after.wrong + unasked
     return _Outcome(unloaded, *speeds, loaded, offered, took_s, own_cpu, idle_s, wrong, waiting_s), watch
+
+
+async def _beside_callers(wire: Wire, bodies: Iterator[bytes], rate: float, seconds: float) -> tuple[float, float]:
+    """Requests a second in a closed loop, beside callers whom the service never sees; our share of a core.
+
+    They share the service's cores, here, and take from it whatever it answers.
+    """
+    prepared = iter(list(islice(bodies, int(rate * seconds))))
+    scored, elsewhere = _Tally(), _Tally()
+    async with refusing() as port, Wire("127.0.0.1", port, "/score") as other:
+        started, cpu = time.monotonic(), time.process_time()
+        per_s, _ = await asyncio.gather(
+            closed(lambda: scored.ask(wire, next(bodies)), _CALLERS, seconds),
+            paced(lambda: elsewhere.ask(other, next(prepared)), rate, seconds, _MAX_OUTSTANDING),
+        )
+        own_cpu = (time.process_time() - cpu) / (time.monotonic() - started)
+    if scored.wrong or elsewhere.wrong:
+        raise SoakError(f"the control went wrong: {scored.wrong + elsewhere.wrong}")
+    return per_s, own_cpu
 
 
 def _load_s(plan: Plan, waiting_s: float) -> float:
@@ -227,8 +252,11 @@ def _figures(outcome: _Outcome, watch: Watch) -> list[Figure]:
     lateness = f"{outcome.offered.max_lag_s:.2f} s late, {outcome.own_cpu:.2f}"
     per_s = outcome.admitted_per_s
     shares = f"{per_s / outcome.items_per_s:.2f}, {per_s / outcome.items_per_s_after:.2f}"
+    beside = f"{outcome.items_per_s_beside:.1f}; {per_s / outcome.items_per_s_beside:.2f}"
     return [
         Figure("admitted items/s ÷ unloaded before, ÷ after", shares),
+        Figure("unloaded items/s while the same posts go elsewhere; admitted ÷ that", beside),
+        Figure("the callers' share of a core then", f"{outcome.beside_cpu:.2f}"),
         Figure("admitted requests: p50, p99, longest", spread(outcome.loaded.admitted_s)),
         Figure("unloaded requests: p50, p99, longest", spread(outcome.unloaded.admitted_s)),
         Figure("from the last arrival to the last answer", f"{outcome.took_s - outcome.offered.seconds:.2f} s"),

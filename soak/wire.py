@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, cast
 
 import httptools
 
-__all__ = ["Reply", "Wire"]
+__all__ = ["Reply", "Wire", "refusing"]
 
 _MAX_IDLE_S = 15.0
 """Less than the service's own, so that nothing is sent into a connection that is being closed there."""
@@ -130,3 +132,23 @@ class _Connection(asyncio.Protocol):
     def _fail(self, exc: Exception) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(exc)
+
+
+@asynccontextmanager
+async def refusing() -> AsyncIterator[int]:
+    """A server that says 429 to everything, at once; its port."""
+    server = await asyncio.get_running_loop().create_server(_Refuser, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+class _Refuser(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._parser = httptools.HttpRequestParser(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        self._transport.write(b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n")
