@@ -24,7 +24,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from itertools import islice
 
 import httpx
@@ -80,7 +79,7 @@ class _Tally:
             self.wrong[f"{type(exc).__name__}: {exc}"] += 1
             return
         retry_after = reply.header("retry-after")
-        if reply.status == HTTPStatus.OK and len(json.loads(reply.body)["rewards"]) == _ITEMS:
+        if reply.status == 200 and len(json.loads(reply.body)["rewards"]) == _ITEMS:
             self.admitted_s.append(time.monotonic() - started)
         elif reply.status in _REFUSALS and _at_least_1(retry_after):
             self.n_refused += 1

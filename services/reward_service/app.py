@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import cast
 
 import numpy as np
 import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.routing import Route
 
 from reward_client.wire import ScoreRequest
 from reward_service.api import auth, describe, openrlhf, ops, page, problems, score
@@ -92,7 +94,7 @@ def create_app(
     problems.install(app, edge_metrics)
     for router in (score.router, openrlhf.router, ops.router, page.router):
         app.include_router(router)
-    app.add_middleware(Turnstile, route=score.router.routes[0], path=score.PATH)
+    app.add_middleware(Turnstile, route=cast(Route, score.router.routes[0]))
     app.add_middleware(auth.Guard, keys=keys, metrics=edge_metrics)
     app.add_middleware(MeasureRequests, metrics=metrics)
     app.add_middleware(Trace)  # the outermost

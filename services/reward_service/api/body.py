@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.datastructures import Headers
 
 from reward_client.wire import FieldError
 from reward_service.api.edge_metrics import EdgeMetrics
 from reward_service.errors import InvalidRequestError, NoRoomError, SlowBodyError, TooLargeError
 from reward_service.settings import Settings
 
-__all__ = ["Bodies", "Place", "parse"]
+__all__ = ["Bodies", "Place", "declared_bytes", "parse"]
 
 _MAX_PATH = 300
 """Characters of a field's path; a caller's key, which is part of it, may be megabytes."""
@@ -26,6 +27,12 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _MAX_REPORTED = 100
 """Wrong fields named in one answer; a batch of thousands may be wrong in the same way throughout."""
+
+
+def declared_bytes(headers: Headers) -> int | None:
+    """Bytes that the body is said to have; None when nothing is said, or no number."""
+    declared = headers.get("content-length", "")
+    return int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else None
 
 
 class Bodies:
@@ -82,8 +89,7 @@ class Place:
         headers = self._request.headers
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise InvalidRequestError("compressed bodies are not read; send it without content-encoding")
-        declared = headers.get("content-length", "0")
-        self._grow(int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else 0)
+        self._grow(declared_bytes(headers) or 0)
 
     async def read(self) -> bytes:
         """The whole body. Raises as `reserve`, or SlowBodyError."""

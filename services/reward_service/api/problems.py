@@ -86,17 +86,17 @@ def bug_response(exc: Exception) -> Response:
     )
 
 
-def answer_to(exc: GlassboxError) -> Response:
-    """The problem document that tells a caller of `exc`."""
+def answer_to(request: Request, exc: GlassboxError) -> Response:
+    """The problem document that tells `request`'s caller of `exc`, which is counted by its cause."""
     status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
     headers = {"retry-after": str(math.ceil(exc.retry_after_s))} if isinstance(exc, UnavailableError) else None
+    _count(request, exc.cause)
     return problem_response(status, str(exc), getattr(exc, "errors", None), headers)
 
 
 async def _glassbox_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, GlassboxError)  # noqa: S101 (tells mypy what the registration says)
-    _count(request, exc.cause)
-    return answer_to(exc)
+    return answer_to(request, exc)
 
 
 async def _http_exception(request: Request, exc: Exception) -> Response:

@@ -13,15 +13,13 @@ from reward_service.errors import TooLargeError
 from reward_service.scoring import Job
 from reward_service.settings import Settings
 
-__all__ = ["PATH", "router"]
-
-PATH = "/score"
+__all__ = ["router"]
 
 router = APIRouter(tags=["score"])
 
 
 @router.post(
-    PATH,
+    "/score",
     response_model=ScoreReply,
     responses=ANSWERS,
     summary="Score a batch of (prompt, response)",

@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 
 from starlette.datastructures import Headers
-from starlette.routing import BaseRoute
+from starlette.requests import Request
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reward_service.api import idempotency
+from reward_service.api.body import declared_bytes
 from reward_service.api.context import Context
 from reward_service.api.problems import answer_to
 from reward_service.errors import OverloadedError, UnavailableError
@@ -26,17 +28,16 @@ __all__ = ["Turnstile"]
 
 _MAX_BYTES = 32 * 1024
 """Of a body: one message of the server's. To refuse a larger one costs little beside what it cost to send."""
-_PATIENCE_S = 0.05
+_BODY_WAIT_S = 0.05
 """Seconds for a body that is not here yet; most come with their heads, others are read by the route."""
 
 
 class Turnstile:
-    """Refuses for `route`, at its `path`, while the models are full; pure ASGI."""
+    """Refuses for `route` while the default recipe's encoder is full; pure ASGI."""
 
-    def __init__(self, app: ASGIApp, route: BaseRoute, path: str) -> None:
+    def __init__(self, app: ASGIApp, route: Route) -> None:
         self._app = app
         self._route = route
-        self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._is_for_it(scope) or _refusal(scope) is None or (first := await _first(receive)) is None:
@@ -45,11 +46,10 @@ class Turnstile:
             await self._app(scope, _with(first, receive), send)
         else:
             scope["route"] = self._route
-            scope["app"].state.edge_metrics.refused(self._path, refusal.cause)
-            await answer_to(refusal)(scope, receive, send)
+            await answer_to(Request(scope), refusal)(scope, receive, send)
 
     def _is_for_it(self, scope: Scope) -> bool:
-        return scope["type"] == "http" and (scope["path"], scope["method"]) == (self._path, "POST")
+        return scope["type"] == "http" and (scope["path"], scope["method"]) == (self._route.path, "POST")
 
 
 def _refusal(scope: Scope) -> OverloadedError | None:
@@ -71,15 +71,15 @@ def _refusal(scope: Scope) -> OverloadedError | None:
 def _may_be_refused_unread(headers: Headers, context: Context) -> bool:
     """A small body that is sent without being asked for, under no key that is known."""
     key = headers.get(idempotency.HEADER)
-    length = headers.get("content-length", "")
-    small = length.isascii() and length.isdigit() and len(length) < 10 and int(length) <= _MAX_BYTES
+    n_bytes = declared_bytes(headers)
+    small = n_bytes is not None and n_bytes <= _MAX_BYTES
     return small and "expect" not in headers and (key is None or not context.edge.knows(key))
 
 
 async def _first(receive: Receive) -> Message | None:
     """The first message of the body; None when it is not here."""
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_BODY_WAIT_S):
             return await receive()
     except TimeoutError:
         return None
