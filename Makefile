@@ -49,7 +49,7 @@ check: setup  ## ruff, mypy strict, import directions
 bench: setup  ## ratios against something measured in the same run
 	@$(BIN)/python -m benchmarks.run
 
-soak: setup  ## kills, overload, thousands of posts, half an hour of mixed load; about an hour
+soak: setup  ## generated cases, kills, overload, thousands of posts, half an hour of mixed load; about an hour
 	@$(BIN)/python -m soak.run
 
 audit: setup  ## known vulnerabilities in what is installed, secrets in what is committed

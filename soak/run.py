@@ -1,7 +1,8 @@
 """make soak: load, overload and kills for an hour and more, against the real service on the loopback.
 
-    python -m soak.run [posts] [overload] [kills] [mixed] [--minutes 30] [--short]
+    python -m soak.run [fuzz] [posts] [overload] [kills] [mixed] [--minutes 30] [--short]
 
+    fuzz      more than 20,000 generated cases                            about 5 minutes
     posts     thousands of one-sample posts at once                       about 3 minutes
     overload  ten times what the service can do                           about 6 minutes
     kills     SIGKILL and SIGTERM under load, bare and behind HAProxy     about 30 minutes
@@ -34,8 +35,8 @@ from soak.report import Check, Findings, Results, exit_status
 from soak.service import SoakError
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-SCENARIOS = ("posts", "overload", "kills", "mixed")
-_LIMITS_S = {"posts": 20 * 60, "overload": 15 * 60, "kills": 90 * 60}
+SCENARIOS = ("fuzz", "posts", "overload", "kills", "mixed")
+_LIMITS_S = {"fuzz": 30 * 60, "posts": 20 * 60, "overload": 15 * 60, "kills": 90 * 60}
 _MARGIN_S = 15 * 60
 """Of the mixed load, beyond the minutes asked for."""
 _LIBRARIES = ("torch", "transformers", "openvino", "uvicorn", "aiohttp", "httpx", "openrlhf")
@@ -106,7 +107,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; all of them")
     parser.add_argument("--minutes", type=float, default=30.0, help="of mixed load (default: 30)")
     parser.add_argument(
-        "--short", action="store_true", help="200 posts, 24 s of overload, 2 kills, 1 minute mixed"
+        "--short",
+        action="store_true",
+        help="a twentieth of the cases, 200 posts, 24 s of overload, 2 kills, 1 minute mixed",
     )
     parser.add_argument(
         "--results", type=Path, help="Markdown file to write to (default: soak/RESULTS.md, if not short)"

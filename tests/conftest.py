@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import tests.effort  # noqa: F401 (how many generated cases, before any test asks)
+
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: waiting threads must not spin
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -38,6 +38,9 @@ __all__ = [
     "UnavailableError",
 ]
 
+_LONGEST_RETRY_AFTER_S = 30.0
+"""A caller who stays away for longer finds a model without work."""
+
 
 class GlassboxError(Exception):
     """Base of all errors that the service explains to its caller."""
@@ -73,13 +76,13 @@ class SlowBodyError(RequestError):
 
 
 class UnavailableError(GlassboxError):
-    """Not now; the same request may succeed after `retry_after_s` seconds."""
+    """Not now; the same request may succeed after `retry_after_s` seconds: given as 0 to ∞, kept as 1 to 30."""
 
     cause = "unavailable"
 
     def __init__(self, detail: str, retry_after_s: float) -> None:
         super().__init__(detail)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = min(max(1.0, retry_after_s), _LONGEST_RETRY_AFTER_S)
 
 
 class NotReadyError(UnavailableError):

@@ -67,6 +67,11 @@ NATIVE = {
         "items.1.response",
     ),
     "items twice": (b'{"items": [' + ITEM + b'], "items": [' + ITEM + b"]}", "items"),
+    "a key twice that begins as a type does": (
+        b'{"items": [' + ITEM + b'], "recipe_overrides": {"strict": 1, "strict": 2}}',
+        "recipe_overrides.strict",
+    ),
+    "an unknown field named as a type": (body(items=[item(), item(str=1)]), "items.1.str"),
     "a wrong key of a megabyte": (b'{"items": [' + ITEM + b'], "' + b"k" * 1_000_000 + b'": 1}', None),
 }
 

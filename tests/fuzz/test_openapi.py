@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reward_service.app import create_app
 from reward_service.settings import Settings
-from tests.fuzz.conftest import EFFORT
+from tests.effort import cases
 from tests.live import serving
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed (extra: dev)")
@@ -42,21 +43,20 @@ def url() -> Iterator[str]:
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 @pytest.mark.parametrize("operation", POSTS, ids=lambda operation: operation.label)
-def test_answers_to_good_and_bad_input_are_as_described(operation: Any, mode: Any, url: str) -> None:
-    ask(operation, mode, url, 60 * EFFORT)
+@cases(60, anything_goes=True)
+@given(data=st.data())
+def test_answers_to_good_and_bad_input_are_as_described(operation: Any, mode: Any, url: str, data: Any) -> None:
+    ask(operation, mode, url, data)
 
 
 @pytest.mark.parametrize("operation", GETS, ids=lambda operation: operation.label)
-def test_questions_are_answered_as_described(operation: Any, url: str) -> None:
-    ask(operation, schemathesis.GenerationMode.POSITIVE, url, 3)
+@cases(3, anything_goes=True)
+@given(data=st.data())
+def test_questions_are_answered_as_described(operation: Any, url: str, data: Any) -> None:
+    ask(operation, schemathesis.GenerationMode.POSITIVE, url, data)
 
 
-def ask(operation: Any, mode: Any, url: str, cases: int) -> None:
-    """Send generated cases of `operation`, and run every check on each answer."""
-
-    @settings(max_examples=cases, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-    @given(case=operation.as_strategy(generation_mode=mode))
-    def send(case: Any) -> None:
-        case.call_and_validate(base_url=url, timeout=10)
-
-    send()
+def ask(operation: Any, mode: Any, url: str, data: Any) -> None:
+    """Send one generated case of `operation`, and run every check on the answer."""
+    case = data.draw(operation.as_strategy(generation_mode=mode))
+    case.call_and_validate(base_url=url, timeout=10)

@@ -8,17 +8,17 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from reward_client.wire import ScoreRequest
-from reward_service.api.body import parse
+from reward_client.wire import Item, ScoreRequest
 from reward_service.api.canonical import clean, parse_prompt, split_query
 from reward_service.api.openrlhf import OpenRlhfRequest
+from reward_service.api.parsing import parse
 from reward_service.errors import InvalidRequestError
 from reward_service.whitebox.features import length_incentive, repetition_penalty
 from reward_service.whitebox.text import clean_response, words
-from tests.fuzz.conftest import cases
+from tests.effort import cases
 
 PIECES = [
     *("<|im_start|>", "<|im_end|>", "<|im_", "end|>", "start|>", "user\n", "assistant\n", "system\n", "poet\n"),
@@ -132,6 +132,18 @@ def test_a_key_that_stands_twice_is_found_at_any_depth(fields: dict[str, int], d
         parse(OpenRlhfRequest, body)
 
     assert [error.field.endswith(key) for error in refusal.value.errors] == [True]
+
+
+@cases(200)
+@given(st.text(max_size=20) | st.sampled_from(["str", "strict", "list[int]", "function-x"]))
+def test_a_field_that_nobody_knows_is_named_whatever_its_name(key: str) -> None:
+    assume(key not in Item.model_fields)
+    body = json.dumps({"items": [{"prompt": "a", "response": "b"} | {key: 1}]}).encode()
+
+    with pytest.raises(InvalidRequestError) as refusal:
+        parse(ScoreRequest, body)
+
+    assert [error.field for error in refusal.value.errors] == [f"items.0.{key}"]
 
 
 @cases(400)

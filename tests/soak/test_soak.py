@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 from scripts.held_load import Answer, Crowd, difference
 
+from soak import fuzz
 from soak.front import SHIPPED, localised
 from soak.growth import fitted
 from soak.report import Check, Findings, Results, exit_status
@@ -139,3 +142,16 @@ def test_a_run_replaces_its_own_sections_and_leaves_the_others(tmp_path: Path) -
     ]
     assert "of posts" in text
     assert "not at its end" not in text
+
+
+def test_generated_cases_are_counted_by_file() -> None:
+    file = "tests/unit/test_client_key.py"
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-show-statistics", file],
+        cwd=Path(fuzz.__file__).parent.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+
+    assert fuzz.count(ended.stdout) == {file: 100}

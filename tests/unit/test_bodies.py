@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 from starlette.requests import Request
@@ -39,3 +40,36 @@ def test_who_is_admitted_has_room_and_who_is_not_is_told_before_sending_anything
             assert len(await place.read()) == 600
 
     asyncio.run(scenario())
+
+
+def test_who_has_no_room_is_told_when_there_will_be_by_how_fast_bodies_leave() -> None:
+    now_s = 0.0
+
+    async def refusal(bodies: Bodies) -> float:
+        with bodies.place(request(b"x" * 400)) as place, pytest.raises(NoRoomError) as refused:
+            await place.reserve()
+        return refused.value.retry_after_s
+
+    async def scenario() -> list[float]:
+        nonlocal now_s
+        bodies = Bodies(Settings(max_waiting_bytes=1000), EdgeMetrics(), clock=lambda: now_s)
+        waits = []
+        with ExitStack() as staying:
+            for _ in range(4):
+                leaving = ExitStack()
+                for stack in (staying, leaving):
+                    place = stack.enter_context(bodies.place(request(b"y" * 100)))
+                    await place.reserve()
+                now_s += 10  # ten bytes a second leave
+                leaving.close()
+            await staying.enter_context(bodies.place(request(b"z" * 400))).reserve()
+            waits.append(await refusal(bodies))  # 200 bytes too many
+            now_s += 10
+            waits.append(await refusal(bodies))
+        with bodies.place(request(b"z" * 1000)) as place:  # a later crowd: nothing is known of it
+            await place.reserve()
+            now_s += 3
+            waits.append(await refusal(bodies))
+        return waits
+
+    assert asyncio.run(scenario()) == [20.0, 25.0, 1.0]

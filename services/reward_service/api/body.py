@@ -1,32 +1,24 @@
-"""Request bodies: bounded before they are read, bounded together, and parsed once, into one type."""
+"""Request bodies: bounded before they are read, and bounded together."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 
-from reward_client.wire import FieldError
 from reward_service.api.edge_metrics import EdgeMetrics
 from reward_service.errors import InvalidRequestError, NoRoomError, SlowBodyError, TooLargeError
 from reward_service.settings import Settings
 
-__all__ = ["Bodies", "Place", "declared_bytes", "parse"]
+__all__ = ["Bodies", "Place", "declared_bytes"]
 
-_MAX_PATH = 300
-"""Characters of a field's path; a caller's key, which is part of it, may be megabytes."""
-
-ModelT = TypeVar("ModelT", bound=BaseModel)
-
-_MAX_REPORTED = 100
-"""Wrong fields named in one answer; a batch of thousands may be wrong in the same way throughout."""
+_LAST = 64
+"""Bodies whose leaving says how fast they leave."""
 
 
 def declared_bytes(headers: Headers) -> int | None:
@@ -38,10 +30,13 @@ def declared_bytes(headers: Headers) -> int | None:
 class Bodies:
     """Reads bodies, and knows how many bytes of them are in memory."""
 
-    def __init__(self, settings: Settings, metrics: EdgeMetrics) -> None:
+    def __init__(
+        self, settings: Settings, metrics: EdgeMetrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.settings = settings
         self._metrics = metrics
         self._bytes = 0
+        self._outflow = _Outflow(clock)
 
     @contextmanager
     def place(self, request: Request) -> Iterator[Place]:
@@ -60,12 +55,19 @@ class Bodies:
                 f"the body has more than {settings.max_body_bytes} bytes; send the items in several requests"
             )
         others = self._bytes - own
-        if others and others + size > settings.max_waiting_bytes:
-            raise NoRoomError(f"{others} bytes of bodies wait, at most {settings.max_waiting_bytes} are held", 1.0)
+        excess = others + size - settings.max_waiting_bytes
+        if others and excess > 0:
+            raise NoRoomError(
+                f"{others} bytes of bodies wait, at most {settings.max_waiting_bytes} are held",
+                retry_after_s=self._outflow.seconds_for(min(excess, others)),
+            )
 
     def count(self, change: int) -> None:
         """So many bytes more are in memory."""
+        if not self._bytes:
+            self._outflow.begins()
         self._bytes += change
+        self._outflow.left(-change)
         self._metrics.body_bytes(self._bytes)
 
 
@@ -112,58 +114,24 @@ class Place:
         self.bytes = size
 
 
-def parse(model: type[ModelT], body: bytes) -> ModelT:
-    """`body` as a `model`. Raises InvalidRequestError that names each wrong item and field."""
-    try:
-        parsed = model.model_validate_json(body)
-    except ValidationError as exc:
-        problems = exc.errors(include_url=False, include_context=False, include_input=False)  # bounded by MAX_LIST
-        errors = [_field_error(error["loc"], error["msg"]) for error in problems[:_MAX_REPORTED]]
-        raise InvalidRequestError(f"{len(problems)} field(s) of the body are wrong", errors) from exc
-    _refuse_repeated_keys(body)
-    return parsed
+class _Outflow:
+    """How fast bodies leave memory, since it was last empty, by those that left last."""
 
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._left: deque[tuple[float, int]] = deque(maxlen=_LAST)
 
-def _field_error(location: tuple[int | str, ...], message: str) -> FieldError:
-    """The first number in a location is the item's index; branches of a union are no part of the path."""
-    item = next((part for part in location if isinstance(part, int)), None)
-    path = ".".join(str(part) for part in location if not str(part).startswith(("list[", "str", "function-")))
-    return FieldError(item=item, field=path[:_MAX_PATH] or "body", message=message)
+    def begins(self) -> None:
+        """Memory was empty until now."""
+        self._left.clear()
+        self._left.append((self._clock(), 0))
 
+    def left(self, n_bytes: int) -> None:
+        """So many bytes were given back; none, when it is not above 0."""
+        if n_bytes > 0:
+            self._left.append((self._clock(), n_bytes))
 
-# A key that stands twice ---------------------------------------------------------------------------------------
-
-
-class _RepeatedKeyError(Exception):
-    pass
-
-
-def _refuse_repeated_keys(body: bytes) -> None:
-    """Two values for one field: one of them would be dropped unseen. `body` is good JSON otherwise."""
-    try:
-        json.loads(body, object_pairs_hook=_plain)
-    except ValueError:  # an integer longer than Python reads: no field of ours has room for it
-        return
-    except _RepeatedKeyError:
-        document = json.loads(body, object_pairs_hook=_Pairs)
-        errors = [_field_error(where, "stands twice in its object") for where in _repeated(document, ())]
-        raise InvalidRequestError("a key stands twice in an object of the body", errors[:_MAX_REPORTED]) from None
-
-
-def _plain(pairs: list[tuple[str, Any]]) -> None:
-    if len(pairs) != len({key for key, _ in pairs}):
-        raise _RepeatedKeyError
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """An object of JSON with all of its keys."""
-
-
-def _repeated(value: Any, path: tuple[int | str, ...]) -> Iterator[tuple[int | str, ...]]:
-    if isinstance(value, _Pairs):
-        yield from ((*path, key) for key, times in Counter(key for key, _ in value).items() if times > 1)
-        for key, child in value:
-            yield from _repeated(child, (*path, key))
-    elif isinstance(value, list):
-        for index, child in enumerate(value):
-            yield from _repeated(child, (*path, index))
+    def seconds_for(self, n_bytes: int) -> float:
+        """Until about so many more will have left; 0 while it is not known. It grows when none leave."""
+        (began, _), *later = self._left
+        return n_bytes * (self._clock() - began) / sum(n for _, n in later) if later else 0.0

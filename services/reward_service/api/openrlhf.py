@@ -20,10 +20,10 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from reward_client.wire import MAX_LIST, AnyQueryType, FieldError, Item, ItemResult, QueryType, ScoreReply, Text
-from reward_service.api.body import parse
 from reward_service.api.canonical import CleanExchange, clean
 from reward_service.api.context import Context, ContextDep
 from reward_service.api.describe import ANSWERS, body_of
+from reward_service.api.parsing import parse
 from reward_service.candidates import Candidate, Rejected, candidate, check_lengths
 from reward_service.errors import InvalidRequestError, TooLargeError
 from reward_service.scoring import Job

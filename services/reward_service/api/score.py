@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from reward_client.wire import Item, ScoreReply, ScoreRequest
-from reward_service.api.body import parse
 from reward_service.api.context import Context, ContextDep
 from reward_service.api.describe import ANSWERS, body_of
+from reward_service.api.parsing import parse
 from reward_service.candidates import candidate, check_lengths
 from reward_service.errors import TooLargeError
 from reward_service.scoring import Job

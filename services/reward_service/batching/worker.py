@@ -30,9 +30,6 @@ ModelT = TypeVar("ModelT")
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_RETRY_AFTER_S = 30.0
-"""A caller who stays away for longer finds a model without work."""
-
 
 class ModelWorker(Generic[ModelT, InT, OutT]):
     """Loads a model in a thread of its own, and runs it there on batches of what many requests submit.
@@ -151,7 +148,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             raise OverloadedError(
                 f"{waiting} items wait for the {self.name} model, about {wait_s:.0f} s of work; at most "
                 f"{self._max_waiting_items} items and {self._max_waiting_s:g} s may",
-                retry_after_s=min(max(1.0, wait_s / 2), _LONGEST_RETRY_AFTER_S),  # half of it done makes room
+                retry_after_s=wait_s / 2,  # half of it done makes room
             )
 
     def _check_it_works(self) -> None:
