@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from reward_client.wire import ScoreReply
@@ -97,10 +99,13 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._answers = cache(self._requests.labels)  # asked for with every request, and slow to look up
+        self._latencies = cache(self._latency.labels)
+
     def answered(self, route: str, status: int, seconds: float) -> None:
         """A request got its answer."""
-        self._requests.labels(route, str(status)).inc()
-        self._latency.labels(route).observe(seconds)
+        self._answers(route, status).inc()
+        self._latencies(route).observe(seconds)
 
     def scored(self, protocol: str, reply: ScoreReply) -> None:
         """A request was scored."""

@@ -1,4 +1,4 @@
-"""The cheap caller of the soak: its answers are those of its own questions, and a broken connection is an error."""
+"""The cheap caller of the soak: an answer is that of its own question, a broken connection an error."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def test_a_connection_that_is_to_be_closed_is_not_used_again() -> None:
     ask(echo, scenario)
 
 
-@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhalf", b"no HTTP at all\r\n\r\n"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhalf", b"no HTTP at all\r\n\r\n"]
+)
 def test_no_whole_answer_is_an_error(sent: bytes) -> None:
     async def broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await question(reader)

@@ -231,6 +231,8 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[FieldError] = []
+    request_id: str | None = None
+    """What its log lines have, and the answer's X-Request-ID."""
 
 
 class RecipeInfo(_Wire):

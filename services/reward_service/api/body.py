@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fastapi import Request
-from starlette.datastructures import Headers
 
 from reward_service.api.edge_metrics import EdgeMetrics
 from reward_service.errors import InvalidRequestError, NoRoomError, SlowBodyError, TooLargeError
@@ -21,10 +20,9 @@ _LAST = 64
 """Bodies whose leaving says how fast they leave."""
 
 
-def declared_bytes(headers: Headers) -> int | None:
+def declared_bytes(content_length: bytes) -> int | None:
     """Bytes that the body is said to have; None when nothing is said, or no number."""
-    declared = headers.get("content-length", "")
-    return int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else None
+    return int(content_length) if content_length.isdigit() and len(content_length) < 20 else None
 
 
 class Bodies:
@@ -91,7 +89,7 @@ class Place:
         headers = self._request.headers
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise InvalidRequestError("compressed bodies are not read; send it without content-encoding")
-        self._grow(declared_bytes(headers) or 0)
+        self._grow(declared_bytes(headers.get("content-length", "").encode()) or 0)
 
     async def read(self) -> bytes:
         """The whole body. Raises as `reserve`, or SlowBodyError."""

@@ -5,6 +5,8 @@ A registry of its own; `GET /metrics` writes it after that of `reward_service.me
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 __all__ = ["EdgeMetrics"]
@@ -55,13 +57,15 @@ class EdgeMetrics:
             registry=self._registry,
         )
 
+        self._refusals = cache(self._refused.labels)  # asked for most when there is least time
+
     def restarts(self, n: int) -> None:
         """So many processes served here before this one."""
         self._restarts.set(n)
 
     def refused(self, route: str, cause: str) -> None:
         """A request got no success, because of `cause`."""
-        self._refused.labels(route, cause).inc()
+        self._refusals(route, cause).inc()
 
     def holding(self, protocol: str, change: int) -> None:
         """One request more (1) or less (-1) is held."""

@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -69,13 +69,15 @@ def problem_response(
     status: int, detail: str, errors: list[FieldError] | None = None, headers: dict[str, str] | None = None
 ) -> Response:
     """A problem document as a response."""
-    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors or [])
-    document = problem.model_dump(mode="json", exclude_none=True) | {"request_id": request_id.get()}
-    return _ProblemResponse(document, status, headers)
-
-
-class _ProblemResponse(JSONResponse):
-    media_type = "application/problem+json"
+    problem = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        errors=errors or [],
+        request_id=request_id.get(),
+    )
+    content = problem.model_dump_json(exclude_none=True)
+    return Response(content, status, headers, media_type="application/problem+json")
 
 
 def bug_response(exc: Exception) -> Response:

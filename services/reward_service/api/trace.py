@@ -17,7 +17,6 @@ import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reward_service.api.problems import bug_response, request_id
@@ -32,11 +31,12 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 """What may stand in a log line and a header without quoting; longer than any id in use."""
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
-_CLOSED = "default-src 'none'; frame-ancestors 'none'"
+_ALWAYS = (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")
+_CLOSED = b"default-src 'none'; frame-ancestors 'none'"
 _DOCS = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src blob:; base-uri 'none'; "
-    "frame-ancestors 'none'"
+    b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    b"img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src blob:; base-uri 'none'; "
+    b"frame-ancestors 'none'"
 )
 _POLICIES = {"/docs": _DOCS, "/redoc": _DOCS}
 """Pages that are not ours bring scripts of their own; they load nothing from elsewhere."""
@@ -60,9 +60,10 @@ def traced() -> Traced:
     return _current.get() or Traced("-", None)
 
 
-def _begin(headers: Headers) -> Traced:
-    given = headers.get("x-request-id", "")
-    parent = headers.get("traceparent", "")
+def _begin(scope: Scope) -> Traced:
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    parent = headers.get(b"traceparent", b"").decode("latin-1")
     return Traced(
         id=given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex,
         traceparent=parent if _TRACEPARENT.fullmatch(parent) else None,
@@ -87,7 +88,7 @@ class Trace:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        this = _begin(Headers(scope=scope))
+        this = _begin(scope)
         current, named = _current.set(this), request_id.set(this.id)
         status: int | None = None
 
@@ -115,13 +116,15 @@ class Trace:
 
 
 def _dress(message: Message, this: Traced, path: str) -> None:
-    headers = MutableHeaders(scope=message)
-    headers["x-request-id"] = this.id
+    """Name the answer; what it says of its own security stands."""
+    headers: list[tuple[bytes, bytes]] = list(message["headers"])
+    present = dict(headers)
+    headers.append((b"x-request-id", this.id.encode()))
     if this.traceparent:
-        headers["traceparent"] = this.traceparent
-    headers.setdefault("x-content-type-options", "nosniff")
-    headers.setdefault("referrer-policy", "no-referrer")
-    headers.setdefault("content-security-policy", _POLICIES.get(path, _CLOSED))
+        headers.append((b"traceparent", this.traceparent.encode()))
+    policy = b"content-security-policy", _POLICIES.get(path, _CLOSED)
+    headers += (header for header in (*_ALWAYS, policy) if header[0] not in present)
+    message["headers"] = headers
 
 
 def _line(scope: Scope, this: Traced, status: int | None) -> str:

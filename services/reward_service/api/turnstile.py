@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,6 +29,7 @@ _MAX_BYTES = 32 * 1024
 """Of a body: one message of the server's. To refuse a larger one costs little beside what it cost to send."""
 _BODY_WAIT_S = 0.05
 """Seconds for a body that is not here yet; most come with their heads, others are read by the route."""
+_KEY = idempotency.HEADER.lower().encode()
 
 
 class Turnstile:
@@ -40,7 +40,7 @@ class Turnstile:
         self._route = route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._is_for_it(scope) or _refusal(scope) is None or (first := await _first(receive)) is None:
+        if not self._may_refuse(scope) or (first := await _first(receive)) is None:
             await self._app(scope, receive, send)
         elif not _is_plain(first) or (refusal := _refusal(scope)) is None:  # room may have come with the body
             await self._app(scope, _with(first, receive), send)
@@ -48,8 +48,10 @@ class Turnstile:
             scope["route"] = self._route
             await answer_to(Request(scope), refusal)(scope, receive, send)
 
-    def _is_for_it(self, scope: Scope) -> bool:
-        return scope["type"] == "http" and (scope["path"], scope["method"]) == (self._route.path, "POST")
+    def _may_refuse(self, scope: Scope) -> bool:
+        """Whether it is for `route`, there is no room, and nothing in the head says that the route must see it."""
+        ours = scope["type"] == "http" and scope["path"] == self._route.path and scope["method"] == "POST"
+        return ours and _refusal(scope) is not None and _may_be_refused_unread(scope)
 
 
 def _refusal(scope: Scope) -> OverloadedError | None:
@@ -62,18 +64,20 @@ def _refusal(scope: Scope) -> OverloadedError | None:
         context.edge.drain.check()
         embedder.worker.check()
     except OverloadedError as full:
-        return full if _may_be_refused_unread(Headers(scope=scope), context) else None
+        return full
     except UnavailableError:  # it stops, or loads: the route knows what to say
         return None
     return None
 
 
-def _may_be_refused_unread(headers: Headers, context: Context) -> bool:
+def _may_be_refused_unread(scope: Scope) -> bool:
     """A small body that is sent without being asked for, under no key that is known."""
-    key = headers.get(idempotency.HEADER)
-    n_bytes = declared_bytes(headers)
+    context: Context = scope["app"].state.context
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    n_bytes = declared_bytes(headers.get(b"content-length", b""))
+    key = headers.get(_KEY)
     small = n_bytes is not None and n_bytes <= _MAX_BYTES
-    return small and "expect" not in headers and (key is None or not context.edge.knows(key))
+    return small and b"expect" not in headers and (key is None or not context.edge.knows(key.decode("latin-1")))
 
 
 async def _first(receive: Receive) -> Message | None:

@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -110,7 +111,7 @@ class Recipe(BaseModel):
         """Whether either branch needs one of `factors`."""
         return any(factor in self.open_ended + self.closed_ended for factor in factors)
 
-    @property
+    @cached_property
     def needs_encoder(self) -> bool:
         """Whether relevance is part of either branch."""
         return self.uses(Factor.QUERY_RELEVANCE, Factor.REFERENCE_RELEVANCE)
