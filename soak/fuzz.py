@@ -22,7 +22,9 @@ __all__ = ["count", "run"]
 _ROOT = Path(__file__).parent.parent
 _EFFORT = 20
 _LEAST = 20_000
-_LINE = re.compile(r"(?P<file>tests/[\w/]+\.py)::|.* (?P<passing>\d+) passing\b")
+_LINE = re.compile(
+    r"(?P<file>tests/[\w/]+\.py)::|  - during (?P<phase>\w+) phase|    - (?P<passing>\d+) passing\b"
+)
 
 
 def run(plan: Plan) -> list[Findings]:
@@ -52,12 +54,10 @@ def run(plan: Plan) -> list[Findings]:
 def count(output: str) -> Counter[str]:
     """Cases that passed, by the file of their test, in what pytest printed with hypothesis' statistics."""
     cases: Counter[str] = Counter()
-    file = ""
-    for line in output.splitlines():
-        match = _LINE.match(line)
-        if match and match["file"]:
-            file = match["file"]
-        elif match:
+    file = phase = ""
+    for match in filter(None, map(_LINE.match, output.splitlines())):
+        file, phase = match["file"] or file, match["phase"] or phase
+        if match["passing"] and phase == "generate":  # the others repeat known cases
             cases[file] += int(match["passing"])
     return cases
 

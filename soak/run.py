@@ -2,7 +2,7 @@
 
     python -m soak.run [fuzz] [posts] [overload] [kills] [mixed] [--minutes 30] [--short]
 
-    fuzz      more than 20,000 generated cases                            about 5 minutes
+    fuzz      more than 20,000 generated cases                            about 7 minutes
     posts     thousands of one-sample posts at once                       about 3 minutes
     overload  ten times what the service can do                           about 6 minutes
     kills     SIGKILL and SIGTERM under load, bare and behind HAProxy     about 30 minutes

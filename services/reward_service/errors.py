@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _LONGEST_RETRY_AFTER_S = 30.0
-"""A caller who stays away for longer finds a model without work."""
+"""Whoever stays away for longer finds a service without work."""
 
 
 class GlassboxError(Exception):

@@ -6,7 +6,6 @@ a model that is gone for good ──▶ the same, with the status that asks for 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import logging
@@ -18,10 +17,9 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from reward_service.api.context import Context
 from reward_service.api.strangers import BoundedProtocol
 from reward_service.app import create_app
-from reward_service.errors import NotReadyError
+from reward_service.cores import wait_for_a_core
 from reward_service.settings import Settings
 from reward_service.supervisor import BACKLOG, BROKEN, Lines
 
@@ -45,12 +43,6 @@ class RewardServer(uvicorn.Server):
         """Whether it stopped because a model is gone for good."""
         self._app = app
         self._beats = beats
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        context = getattr(self._app.state, "context", None)
-        if context is not None:
-            self._settling = asyncio.create_task(_settle(context))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._drain()
@@ -83,14 +75,6 @@ class RewardServer(uvicorn.Server):
                 self.should_exit = True
 
 
-async def _settle(context: Context) -> None:
-    """What is there once the models are loaded stays: looking through it for garbage takes a third of a second."""
-    with contextlib.suppress(NotReadyError):
-        await context.loaded()
-        gc.collect()
-        gc.freeze()
-
-
 def server_for(app: FastAPI, settings: Settings, beats: int | None = None) -> RewardServer:
     """uvicorn, as the settings want it."""
     config = uvicorn.Config(
@@ -117,8 +101,10 @@ def serve(settings: Settings, lines: Lines | None = None) -> int:
         GlassboxError, ValueError: the settings are ones that it cannot start with.
     """
     _allow_many_connections()
-    _let_models_finish()
+    wait_for_a_core()  # models take theirs
     app = create_app(settings)
+    gc.collect()
+    gc.freeze()  # half a million objects of libraries, which stay: to look through them took a third of a second
     sockets = beats = None
     if lines is not None:
         app.state.edge_metrics.restarts(lines.restarts)
@@ -142,12 +128,3 @@ def _allow_many_connections() -> None:
 
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _let_models_finish() -> None:
-    """Have this thread, which answers, wait for a core: not take it from a model in the middle of a layer.
-
-    The threads of a model go through it together, so that stopping one of them stops all.
-    """
-    with contextlib.suppress(AttributeError, OSError):  # Linux only
-        os.sched_setscheduler(0, os.SCHED_BATCH | os.SCHED_RESET_ON_FORK, os.sched_param(0))

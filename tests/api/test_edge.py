@@ -95,12 +95,27 @@ def test_a_body_that_waits_to_be_asked_for_is_refused_unread(full: Busy) -> None
         assert connection.recv(100).startswith(b"HTTP/1.1 422")
 
 
+@pytest.mark.parametrize("name", [b"x-request-id", b"traceparent"])
+def test_of_a_header_that_stands_twice_the_first_counts(full: Busy, name: bytes) -> None:
+    """Refused early or not, a request means the same."""
+    twice = [(name, PARENT.encode()), (name, PARENT.replace("0af7", "ffff").encode())]
+
+    refused = httpx.post(f"{full.url}/score", json={"items": [item()]}, headers=twice)
+    scored = httpx.post(f"{full.url}/score", json={"items": [item()], "recipe": "li"}, headers=twice)
+
+    assert (refused.status_code, scored.status_code) == (429, 200)
+    assert refused.headers[name.decode()] == scored.headers[name.decode()] == PARENT
+
+
 def test_a_repeated_request_shares_its_answer_though_the_queue_is_full() -> None:
     with busy_service(max_waiting_items=1) as full:
         first = full.score("zebra", idempotency_key="k")
         until(full.waiting_texts)
         assert full.score("x", idempotency_key="other").result().status_code == 429
-        again = full.score("zebra", idempotency_key="k")
+        keys = [("Idempotency-Key", "k"), ("Idempotency-Key", "never seen")]
+        again = full.pool.submit(
+            httpx.post, f"{full.url}/score", json={"items": [item("zebra")]}, headers=keys, timeout=30
+        )
         until(lambda: metric(full.url, 'glassbox_idempotent_total{outcome="shared"}') == 1)
         full.release()
 

@@ -144,14 +144,27 @@ def test_a_run_replaces_its_own_sections_and_leaves_the_others(tmp_path: Path) -
     assert "not at its end" not in text
 
 
-def test_generated_cases_are_counted_by_file() -> None:
-    file = "tests/unit/test_client_key.py"
+GENERATED = """
+from hypothesis import given, settings, strategies
+
+@settings(max_examples={n})
+@given(strategies.integers())
+def test_{name}(value):
+    pass
+"""
+
+
+def test_generated_cases_are_counted_by_file(tmp_path: Path) -> None:
+    folder = tmp_path / "tests"
+    folder.mkdir()
+    (folder / "test_a.py").write_text(GENERATED.format(n=7, name="one") + GENERATED.format(n=20, name="other"))
+    (folder / "test_b.py").write_text(GENERATED.format(n=3, name="third"))
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-show-statistics", file],
-        cwd=Path(fuzz.__file__).parent.parent,
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-show-statistics"],
+        cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
 
-    assert fuzz.count(ended.stdout) == {file: 100}
+    assert fuzz.count(ended.stdout) == {"tests/test_a.py": 27, "tests/test_b.py": 3}

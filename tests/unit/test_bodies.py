@@ -73,3 +73,29 @@ def test_who_has_no_room_is_told_when_there_will_be_by_how_fast_bodies_leave() -
         return waits
 
     assert asyncio.run(scenario()) == [20.0, 25.0, 1.0]
+
+
+def test_bodies_that_leave_with_one_batch_say_how_fast_batches_are() -> None:
+    now_s = 0.0
+
+    async def scenario() -> list[float]:
+        nonlocal now_s
+        bodies = Bodies(Settings(max_waiting_bytes=1000), EdgeMetrics(), clock=lambda: now_s)
+        with bodies.place(request(b"stays" * 20)) as staying:
+            await staying.reserve()
+            for _ in range(3):
+                with ExitStack() as batch:
+                    for _ in range(90):
+                        await batch.enter_context(bodies.place(request(b"z" * 10))).reserve()
+                    now_s += 10
+            with bodies.place(request(b"z" * 900)) as place:
+                await place.reserve()
+                waits = []
+                for _ in range(2):
+                    with bodies.place(request(b"x" * 900)) as other, pytest.raises(NoRoomError) as refused:
+                        await other.reserve()
+                    waits.append(refused.value.retry_after_s)
+                    now_s += 10
+        return waits
+
+    assert asyncio.run(scenario()) == [10.0, pytest.approx(40 / 3)]

@@ -231,8 +231,6 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[FieldError] = []
-    request_id: str | None = None
-    """What its log lines have, and the answer's X-Request-ID."""
 
 
 class RecipeInfo(_Wire):

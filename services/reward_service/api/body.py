@@ -16,8 +16,8 @@ from reward_service.settings import Settings
 
 __all__ = ["Bodies", "Place", "declared_bytes"]
 
-_LAST = 64
-"""Bodies whose leaving says how fast they leave."""
+_SECONDS = 64
+"""In which bodies left, whose bytes say how fast they leave."""
 
 
 def declared_bytes(content_length: bytes) -> int | None:
@@ -113,11 +113,12 @@ class Place:
 
 
 class _Outflow:
-    """How fast bodies leave memory, since it was last empty, by those that left last."""
+    """How fast bodies leave memory, since it was last empty or for a minute; those of a second count as one."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._left: deque[tuple[float, int]] = deque(maxlen=_LAST)
+        self._left: deque[tuple[float, int]] = deque(maxlen=_SECONDS)
+        """When the first of a second left, and how many bytes did."""
 
     def begins(self) -> None:
         """Memory was empty until now."""
@@ -126,7 +127,12 @@ class _Outflow:
 
     def left(self, n_bytes: int) -> None:
         """So many bytes were given back; none, when it is not above 0."""
-        if n_bytes > 0:
+        if n_bytes <= 0:
+            return
+        at_s, so_far = self._left[-1]
+        if self._clock() - at_s < 1:
+            self._left[-1] = at_s, so_far + n_bytes
+        else:
             self._left.append((self._clock(), n_bytes))
 
     def seconds_for(self, n_bytes: int) -> float:

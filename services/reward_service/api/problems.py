@@ -69,13 +69,8 @@ def problem_response(
     status: int, detail: str, errors: list[FieldError] | None = None, headers: dict[str, str] | None = None
 ) -> Response:
     """A problem document as a response."""
-    problem = Problem(
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=detail,
-        errors=errors or [],
-        request_id=request_id.get(),
-    )
+    members = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail, "errors": errors or []}
+    problem = Problem.model_validate(members | {"request_id": request_id.get()})
     content = problem.model_dump_json(exclude_none=True)
     return Response(content, status, headers, media_type="application/problem+json")
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reward_service.api.heads import headers_of
 from reward_service.api.problems import bug_response, request_id
 
 __all__ = ["LOG_FORMAT", "RequestIdFilter", "Trace", "Traced", "traced"]
@@ -61,7 +62,7 @@ def traced() -> Traced:
 
 
 def _begin(scope: Scope) -> Traced:
-    headers: dict[bytes, bytes] = dict(scope["headers"])
+    headers = headers_of(scope)
     given = headers.get(b"x-request-id", b"").decode("latin-1")
     parent = headers.get(b"traceparent", b"").decode("latin-1")
     return Traced(
@@ -116,7 +117,7 @@ class Trace:
 
 
 def _dress(message: Message, this: Traced, path: str) -> None:
-    """Name the answer; what it says of its own security stands."""
+    """Give the answer its names, which nobody else does; what it says of its own security stands."""
     headers: list[tuple[bytes, bytes]] = list(message["headers"])
     present = dict(headers)
     headers.append((b"x-request-id", this.id.encode()))

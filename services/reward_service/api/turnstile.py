@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reward_service.api import idempotency
 from reward_service.api.body import declared_bytes
 from reward_service.api.context import Context
+from reward_service.api.heads import headers_of
 from reward_service.api.problems import answer_to
 from reward_service.errors import OverloadedError, UnavailableError
 
@@ -49,13 +50,15 @@ class Turnstile:
             await answer_to(Request(scope), refusal)(scope, receive, send)
 
     def _may_refuse(self, scope: Scope) -> bool:
-        """Whether it is for `route`, there is no room, and nothing in the head says that the route must see it."""
         ours = scope["type"] == "http" and scope["path"] == self._route.path and scope["method"] == "POST"
-        return ours and _refusal(scope) is not None and _may_be_refused_unread(scope)
+        return ours and _refusal(scope) is not None
 
 
 def _refusal(scope: Scope) -> OverloadedError | None:
-    """Why a request for the default recipe would not be admitted now: its encoder is full."""
+    """Why a request for the default recipe would not be admitted now: its encoder is full.
+
+    None too when something in the head says that the route must see it.
+    """
     context: Context = scope["app"].state.context
     embedder = context.embedder
     if embedder is None or not context.recipes.get(context.settings.default_recipe).needs_encoder:
@@ -64,7 +67,7 @@ def _refusal(scope: Scope) -> OverloadedError | None:
         context.edge.drain.check()
         embedder.worker.check()
     except OverloadedError as full:
-        return full
+        return full if _may_be_refused_unread(scope) else None
     except UnavailableError:  # it stops, or loads: the route knows what to say
         return None
     return None
@@ -73,7 +76,7 @@ def _refusal(scope: Scope) -> OverloadedError | None:
 def _may_be_refused_unread(scope: Scope) -> bool:
     """A small body that is sent without being asked for, under no key that is known."""
     context: Context = scope["app"].state.context
-    headers: dict[bytes, bytes] = dict(scope["headers"])
+    headers = headers_of(scope)
     n_bytes = declared_bytes(headers.get(b"content-length", b""))
     key = headers.get(_KEY)
     small = n_bytes is not None and n_bytes <= _MAX_BYTES

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TypeVar
 
+from reward_service.cores import take_as_usual
+
 __all__ = ["ModelThread"]
 
 ResultT = TypeVar("ResultT")
@@ -50,6 +52,7 @@ class ModelThread:
         self._thread.join(timeout_s)
 
     def _work(self) -> None:
+        take_as_usual()
         while (work := self._calls.get()) is not None:
             work()
 

@@ -1,0 +1,31 @@
+"""A model's threads take cores as usual, though those who answer wait for theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+
+import pytest
+
+from reward_service.batching.thread import ModelThread
+from reward_service.cores import wait_for_a_core
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="scheduling policies are Linux's")
+def test_who_answers_waits_for_a_core_and_a_model_does_not() -> None:
+    policies: dict[str, int] = {}
+
+    async def serve() -> None:
+        wait_for_a_core()
+        model = ModelThread("model")
+        policies["answers"] = os.sched_getscheduler(0)
+        policies["model"] = await model.call(os.sched_getscheduler, 0)
+        model.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))  # pytest's own keeps its policy
+    thread.start()
+    thread.join()
+
+    assert policies == {"answers": os.SCHED_BATCH, "model": os.SCHED_OTHER}
