@@ -30,6 +30,7 @@ import httpx
 import uvloop
 from scripts.demo import say
 
+from reward_service.cores import take_as_usual, wait_for_a_core
 from reward_service.settings import Settings
 from soak.pace import Paced, closed, paced, quantile, spread
 from soak.plan import Plan
@@ -144,7 +145,11 @@ def run(plan: Plan) -> list[Findings]:
 def _one(plan: Plan, waiting_s: float) -> Findings:
     options = ("--gold", "none", "--max-waiting-s", str(waiting_s))
     with Service(plan.folder / f"overload-{waiting_s:g}.log", *options) as service:
-        outcome, watch = uvloop.run(_overload(service, plan, waiting_s))
+        wait_for_a_core()  # callers of a real service have cores of their own
+        try:
+            outcome, watch = uvloop.run(_overload(service, plan, waiting_s))
+        finally:
+            take_as_usual()
     done = (
         f"For {_load_s(plan, waiting_s):.0f} s, POST /score with {_ITEMS} new items each, arriving at {_FACTOR} "
         f"times the speed measured just before; --max-waiting-s is {waiting_s:g}."
