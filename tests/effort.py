@@ -12,24 +12,19 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-__all__ = ["cases"]
+__all__ = ["EFFORT", "cases"]
 
 _GIVEN = os.environ.get("GLASSBOX_FUZZ")
-_EFFORT = max(1, int(_GIVEN or "1"))
-_HANG_MS = 5_000
-"""A case that takes longer fails: it hangs, even on a busy machine."""
+EFFORT = max(1, int(_GIVEN or "1"))
 
-settings.register_profile(
-    "glassbox", max_examples=100 * _EFFORT, derandomize=not _GIVEN, deadline=_HANG_MS, print_blob=True
-)
+settings.register_profile("glassbox", max_examples=100 * EFFORT, derandomize=not _GIVEN, print_blob=True)
 settings.load_profile("glassbox")
 
 
-def cases(n: int, *, anything_goes: bool = False) -> settings:
-    """Settings for about `n` cases at effort 1. `anything_goes`: however slowly or rarely they can be made."""
-    usual = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+def cases(n: int) -> settings:
+    """Settings for about `n` cases at effort 1; a case that takes longer than a second fails."""
     return settings(
-        max_examples=n * _EFFORT,
-        deadline=None if anything_goes else _HANG_MS,
-        suppress_health_check=list(HealthCheck) if anything_goes else usual,
+        max_examples=n * EFFORT,
+        deadline=1_000,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )

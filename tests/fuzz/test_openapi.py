@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reward_service.app import create_app
 from reward_service.settings import Settings
-from tests.effort import cases
+from tests.effort import EFFORT
 from tests.live import serving
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed (extra: dev)")
@@ -41,16 +41,21 @@ def url() -> Iterator[str]:
         yield url
 
 
+def asked(n: int) -> settings:
+    """Settings for `n` cases at effort 1, however slowly or rarely they can be made."""
+    return settings(max_examples=n * EFFORT, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+
+
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 @pytest.mark.parametrize("operation", POSTS, ids=lambda operation: operation.label)
-@cases(60, anything_goes=True)
+@asked(60)
 @given(data=st.data())
 def test_answers_to_good_and_bad_input_are_as_described(operation: Any, mode: Any, url: str, data: Any) -> None:
     ask(operation, mode, url, data)
 
 
 @pytest.mark.parametrize("operation", GETS, ids=lambda operation: operation.label)
-@cases(3, anything_goes=True)
+@asked(3)
 @given(data=st.data())
 def test_questions_are_answered_as_described(operation: Any, url: str, data: Any) -> None:
     ask(operation, schemathesis.GenerationMode.POSITIVE, url, data)

@@ -66,7 +66,7 @@ class Circuit:
         if self.open_until_s is None:
             return 0.0
         if now_s < self.open_until_s:
-            return self.open_until_s - now_s
+            return min(self.hold_s, self.open_until_s - now_s)  # never longer by the rounding of a clock
         return self.policy.probe_poll_s if self.probing else 0.0
 
     def began(self, now_s: float) -> Circuit:

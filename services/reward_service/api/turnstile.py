@@ -67,16 +67,14 @@ def _refusal(scope: Scope) -> OverloadedError | None:
         context.edge.drain.check()
         embedder.worker.check()
     except OverloadedError as full:
-        return full if _may_be_refused_unread(scope) else None
+        return full if _may_be_refused_unread(headers_of(scope), context) else None
     except UnavailableError:  # it stops, or loads: the route knows what to say
         return None
     return None
 
 
-def _may_be_refused_unread(scope: Scope) -> bool:
+def _may_be_refused_unread(headers: dict[bytes, bytes], context: Context) -> bool:
     """A small body that is sent without being asked for, under no key that is known."""
-    context: Context = scope["app"].state.context
-    headers = headers_of(scope)
     n_bytes = declared_bytes(headers.get(b"content-length", b""))
     key = headers.get(_KEY)
     small = n_bytes is not None and n_bytes <= _MAX_BYTES
