@@ -19,18 +19,18 @@ help:  ## this list
 
 setup: $(VENV)/.ready  ## the environment in .venv: client, service, trainer with OpenRLHF, tools
 
-$(VENV)/.ready: pyproject.toml constraints.txt scripts/setup.py
-	@$(PYTHON) scripts/setup.py $(VENV)
+$(VENV)/.ready: pyproject.toml constraints.txt tools/setup.py
+	@$(PYTHON) tools/setup.py $(VENV)
 	@touch $@
 
 demo: setup  ## service up, a real RL run against it, checkpoints judged, a report with plots
-	@$(BIN)/python scripts/demo.py
+	@$(BIN)/python tools/demo.py
 
 # Ray Serve in an environment of its own on top of the main one: there, Ray would start its dashboard with every training
 # run, and Serve needs an older protobuf.
 SERVE := .venv-serve
-$(SERVE)/.ready: $(VENV)/.ready scripts/setup.py
-	@$(PYTHON) scripts/setup.py --serve $(VENV) $(SERVE)
+$(SERVE)/.ready: $(VENV)/.ready tools/setup.py
+	@$(PYTHON) tools/setup.py --serve $(VENV) $(SERVE)
 	@touch $@
 
 test: setup $(SERVE)/.ready  ## every test, the end-to-end run through the real OpenRLHF included
@@ -38,7 +38,7 @@ test: setup $(SERVE)/.ready  ## every test, the end-to-end run through the real 
 	@$(SERVE)/bin/python -m pytest -q tests/serve
 
 compose-test: setup  ## images built, docker compose up, a run in the trainer's container, restarts; needs Docker
-	@$(BIN)/python -m scripts.compose_test
+	@$(BIN)/python -m tools.compose_test
 
 check: setup  ## ruff, mypy strict, import directions
 	@$(BIN)/ruff check .
@@ -50,10 +50,10 @@ bench: setup  ## ratios against something measured in the same run
 	@$(BIN)/python -m benchmarks.run
 
 soak: setup  ## generated cases, kills, overload, thousands of posts, half an hour of mixed load; about an hour
-	@$(BIN)/python -m soak.run
+	@$(BIN)/python -m load.run
 
 audit: setup  ## known vulnerabilities in what is installed, secrets in what is committed
-	@$(BIN)/python -m scripts.audit
+	@$(BIN)/python -m tools.audit
 
 serve: setup  ## the service on http://127.0.0.1:8000
 	@$(BIN)/python -m reward_service

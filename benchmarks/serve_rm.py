@@ -26,7 +26,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from scripts.demo import free_port, service
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from benchmarks.floor import matrix_products
@@ -35,11 +34,12 @@ from benchmarks.others import NotMeasured, Unavailable, child
 from benchmarks.work import groups
 from reward_client.wire import ChatMessage
 from reward_service.batching import BatchQueue, Unit
-from reward_service.models.base import Exchange, Tokens
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.load_gold import load_gold
-from reward_trainer.inside import CPU, with_hook
+from reward_service.models.protocols import Exchange, Tokens
+from reward_trainer.openrlhf.bootstrap import CPU, with_hook
 from reward_trainer.policy import EMBEDDED_POLICY, resolve_policy
+from tools.demo import free_port, service
 
 __all__ = ["figures"]
 

@@ -25,6 +25,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/glassbox/bin/python install -r service.txt -c constraints.txt
 COPY pyproject.toml LICENSE NOTICE README.md ./
+COPY client client
 COPY services services
 COPY trainer trainer
 RUN --mount=type=cache,target=/root/.cache/pip \

@@ -24,6 +24,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && /opt/glassbox/bin/pip install --no-build-isolation flash-attn==2.8.3 deepspeed==0.19.6 \
     && /opt/glassbox/bin/pip install openrlhf==0.11.2
 COPY pyproject.toml LICENSE NOTICE README.md ./
+COPY client client
 COPY services services
 COPY trainer trainer
 RUN --mount=type=cache,target=/root/.cache/pip \

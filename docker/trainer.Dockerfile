@@ -31,6 +31,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/glassbox/bin/python install --no-deps -r openrlhf.txt \
     && DS_BUILD_OPS=0 pip --python /opt/glassbox/bin/python install --no-deps --no-build-isolation -r deepspeed.txt
 COPY pyproject.toml LICENSE NOTICE README.md ./
+COPY client client
 COPY services services
 COPY trainer trainer
 RUN --mount=type=cache,target=/root/.cache/pip \

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from reward_service.batching import BatchLimits
-from reward_service.models.base import Embeddings, Exchange, Tokens
+from reward_service.models.protocols import Embeddings, Exchange, Tokens
 
 LIMITS = BatchLimits(max_tokens=100_000, max_items=64)
 

@@ -1,7 +1,7 @@
 """How hard to look with generated cases: the same few in every `make test`, many new ones where that is asked for.
 
 GLASSBOX_FUZZ unset   the same cases for the same code: a run tells what a change broke, and nothing by chance
-GLASSBOX_FUZZ=20      new cases, twenty times as many; `python -m soak.run fuzz` does that
+GLASSBOX_FUZZ=20      new cases, twenty times as many; `python -m load.run fuzz` does that
 
 A case that failed is printed as `@reproduce_failure(…)`, which brings it back in any selection of tests.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reward_service.models.base import Exchange, GoldModel
+from reward_service.models.protocols import Exchange, GoldModel
 
 __all__ = ["scores"]
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from reward_service.app import create_app
-from reward_service.server import server_for
+from reward_service.process.server import server_for
 from reward_service.settings import Settings
 from tests.doubles import LengthGold, LetterEncoder
 

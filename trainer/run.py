@@ -11,11 +11,11 @@ import time
 from typing import Any
 
 from reward_client import RewardError
-from reward_client.address import API_KEY_VARIABLE, Address, ApiKey, key_from_environment
-from reward_trainer import checks, train
+from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_environment
+from reward_runs.errors import ConfigError, TrainerError
+from reward_trainer import preflight, train
 from reward_trainer.config import ESTIMATORS, PRESETS, Config, make_config
-from reward_trainer.errors import ConfigError, TrainerError
-from reward_trainer.prepare import prepare
+from reward_trainer.plan import prepare
 
 DESCRIPTION = """\
 Train a policy with the real OpenRLHF; every rollout gets its reward from the reward service.
@@ -82,7 +82,7 @@ def _config(given: dict[str, Any], preset: str, *, resume: bool) -> Config:
 
 
 def _run(config: Config, *, resume: bool) -> int:
-    plan = prepare(config, checks.service_info(config.reward_url), checks.hardware())
+    plan = prepare(config, preflight.service_info(config.reward_url), preflight.hardware())
     for note in plan.notes:
         _say(f"note: {note}")
     _say(f"run directory: {plan.run.path}")
@@ -97,7 +97,7 @@ def _run(config: Config, *, resume: bool) -> int:
 
 
 def _dry_run(config: Config) -> int:
-    plan = prepare(config, checks.service_info(config.reward_url), checks.hardware())
+    plan = prepare(config, preflight.service_info(config.reward_url), preflight.hardware())
     print(shlex.join(["python", "-m", "openrlhf.cli.train_ppo_ray", *plan.command()]))
     print(f"# {plan.rollout_engine}", file=sys.stderr)
     return 0

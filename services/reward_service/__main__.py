@@ -12,10 +12,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from reward_service.api.trace import LOG_FORMAT, RequestIdFilter
 from reward_service.errors import GlassboxError
+from reward_service.http.request_context import LOG_FORMAT, RequestIdFilter
+from reward_service.process.supervisor import OPTION, Lines, Supervisor, listen
 from reward_service.settings import Settings
-from reward_service.supervisor import OPTION, Lines, Supervisor, listen
 
 _EPILOG = """\
 Every option is also an environment variable: --max-items is REWARD_MAX_ITEMS.
@@ -66,7 +66,7 @@ def main() -> None:
         _log(settings)
         if settings.supervise and lines is None and os.name != "nt":
             sys.exit(_supervise(settings))
-        from reward_service.server import serve  # torch and all: the supervisor does without
+        from reward_service.process.server import serve  # torch and all: the supervisor does without
 
         sys.exit(serve(settings, lines))
     except (GlassboxError, ValueError, OSError) as exc:

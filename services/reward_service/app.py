@@ -14,23 +14,24 @@ from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
 
 from reward_client.wire import ScoreRequest
-from reward_service.api import auth, describe, openrlhf, ops, page, problems, score
-from reward_service.api.context import Context
-from reward_service.api.edge import Edge
-from reward_service.api.edge_metrics import EdgeMetrics
-from reward_service.api.middleware import MeasureRequests
-from reward_service.api.readiness import Readiness
-from reward_service.api.trace import Trace
-from reward_service.api.turnstile import Turnstile
+from reward_service.admission.pipeline import RequestPipeline
+from reward_service.admission.turnstile import Turnstile
 from reward_service.batching import BatchLimits, ModelWorker
-from reward_service.embedding import Embedder, EncoderWorker, VectorCache
-from reward_service.metrics import Metrics
-from reward_service.models.base import GoldModel, TextEncoder
+from reward_service.features.recipe_registry import RecipeRegistry
+from reward_service.http import auth, openapi, operations, page, problems
+from reward_service.http.app_state import AppState
+from reward_service.http.readiness import Readiness
+from reward_service.http.request_context import RequestContextMiddleware
+from reward_service.http.request_metrics import RequestMetricsMiddleware
 from reward_service.models.encoder import load_encoder
 from reward_service.models.load_gold import load_gold
-from reward_service.recipebook import RecipeBook
-from reward_service.scoring import GoldWorker, Scorer
+from reward_service.models.protocols import GoldModel, TextEncoder
+from reward_service.protocols import openrlhf, score
+from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache
+from reward_service.scoring.pipeline import GoldWorker, Scorer
 from reward_service.settings import NO_MODEL, Settings
+from reward_service.telemetry.admission_metrics import AdmissionMetrics
+from reward_service.telemetry.metrics import Metrics
 
 __all__ = ["create_app"]
 
@@ -59,11 +60,11 @@ def create_app(
     gold_loader: GoldLoader = _load_gold,
 ) -> FastAPI:
     """The service as an ASGI application. The loaders are the seam where tests put models of their own."""
-    recipes = RecipeBook.load(settings.recipes_dir)
+    recipes = RecipeRegistry.load(settings.recipes_dir)
     recipes.get(settings.default_recipe)
     keys = auth.keyring(settings)
     metrics = Metrics()
-    edge_metrics = EdgeMetrics()
+    admission_metrics = AdmissionMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -78,27 +79,29 @@ def create_app(
                 embedder = Embedder(await stack.enter_async_context(worker), cache)
             if settings.gold != NO_MODEL:
                 gold = await stack.enter_async_context(_gold_worker(settings, gold_loader, metrics))
-            edge = Edge(settings, edge_metrics)
-            app.state.drain = edge.drain
+            pipeline = RequestPipeline(settings, admission_metrics)
+            app.state.drain = pipeline.drain
             scorer = Scorer(embedder, gold)
             readiness = Readiness(embedder, gold, settings.ready_timeout_s)
-            app.state.context = Context(settings, recipes, embedder, gold, scorer, metrics, edge, readiness, keys)
+            app.state.glassbox = AppState(
+                settings, recipes, embedder, gold, scorer, metrics, pipeline, readiness, keys
+            )
             yield
 
     app: FastAPI = FastAPIOffline(
         title="Glassbox",
         summary="A reward you can see through.",
-        version=ops.service_version(),
+        version=operations.service_version(),
         lifespan=lifespan,
     )
-    problems.install(app, edge_metrics)
-    for router in (score.router, openrlhf.router, ops.router, page.router):
+    problems.install(app, admission_metrics)
+    for router in (score.router, openrlhf.router, operations.router, page.router):
         app.include_router(router)
     app.add_middleware(Turnstile, route=cast(Route, score.router.routes[0]))
-    app.add_middleware(auth.Guard, keys=keys, metrics=edge_metrics)
-    app.add_middleware(MeasureRequests, metrics=metrics)
-    app.add_middleware(Trace)  # the outermost
-    describe.install(app, [ScoreRequest, openrlhf.OpenRlhfRequest], with_keys=keys is not None)
+    app.add_middleware(auth.Guard, keys=keys, metrics=admission_metrics)
+    app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
+    app.add_middleware(RequestContextMiddleware)  # the outermost
+    openapi.install(app, [ScoreRequest, openrlhf.OpenRlhfRequest], with_keys=keys is not None)
     return app
 
 

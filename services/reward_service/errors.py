@@ -98,7 +98,7 @@ class OverloadedError(UnavailableError):
 
 
 class NoRoomError(UnavailableError):
-    """Bodies that are being read or answered fill `max_waiting_bytes`."""
+    """BodyBudget that are being read or answered fill `max_waiting_bytes`."""
 
     cause = "no_room"
 

@@ -17,9 +17,9 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 
-from reward_service.api.context import Context
 from reward_service.app import create_app
 from reward_service.errors import ModelError
+from reward_service.http.app_state import AppState
 from reward_service.settings import NO_MODEL, Settings
 
 __all__ = ["RayArguments", "build", "deployment_options"]
@@ -95,11 +95,11 @@ class GlassboxReplica:
         Raises, so that Serve starts another: NotReadyError, when a model cannot be loaded; ModelError, when
         one is gone for good. A model that is loaded anew after it hung is no reason.
         """
-        context: Context = self.app.state.context
+        state: AppState = self.app.state.glassbox
         if not self._was_loaded:
-            await context.loaded()
+            await state.loaded()
             self._was_loaded = True
-        if context.broken:
+        if state.broken:
             raise ModelError("a model of this replica is gone; only another replica can help")
 
 

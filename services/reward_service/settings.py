@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     idempotency_ttl_s: Annotated[float, Field(gt=0)] = 600.0
     """Seconds that the reply to an Idempotency-Key is kept: longer than clients try again."""
     idempotency_entries: Annotated[int, Field(ge=1)] = 10_000
-    """Replies kept under an Idempotency-Key; the oldest go first."""
+    """IdempotencyCache kept under an Idempotency-Key; the oldest go first."""
     idempotency_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
     """Bytes of those replies together."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 10.0

@@ -12,14 +12,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from reward_client.client import KEEP_ALIVE_S
-from reward_service.api.drain import Drain
-from reward_service.api.edge_metrics import EdgeMetrics
-from reward_service.api.patience import PATIENCE, Holder
-from reward_service.api.strangers import MAX_HEAD_S
+from reward_service.admission.drain import Drain
+from reward_service.admission.hold import HOLD_POLICIES, AdmissionHold
 from reward_service.app import create_app
 from reward_service.errors import OverloadedError
-from reward_service.server import server_for
+from reward_service.process.connection_limits import MAX_HEAD_S
+from reward_service.process.server import server_for
 from reward_service.settings import Settings
+from reward_service.telemetry.admission_metrics import AdmissionMetrics
 from tests.doubles import LetterEncoder
 from tests.live import Busy, busy_service, item, metric, posted, serving, until
 
@@ -154,8 +154,8 @@ def test_bodies_that_fill_their_memory_make_native_callers_come_back_and_hold_op
 def test_every_protocol_is_answered_before_its_client_hangs_up() -> None:
     hangs_up = {"openrlhf": 180, "slime": 120, "areal": 15}
 
-    assert PATIENCE["score"].hold_s == 0
-    for name, patience in PATIENCE.items():
+    assert HOLD_POLICIES["score"].hold_s == 0
+    for name, patience in HOLD_POLICIES.items():
         assert patience.hold_s < patience.answer_s < hangs_up.get(name, float("inf")) or name == "score"
 
 
@@ -175,8 +175,8 @@ def test_the_held_are_admitted_in_the_order_in_which_they_came_and_nobody_before
 
 def test_a_native_caller_is_told_to_come_back_while_others_are_held() -> None:
     async def scenario() -> list[str]:
-        metrics = EdgeMetrics()
-        holder = Holder(60, Drain(metrics), metrics)
+        metrics = AdmissionMetrics()
+        holder = AdmissionHold(60, Drain(metrics), metrics)
         room, in_line, tries = asyncio.Event(), asyncio.Event(), iter(range(100))
         admitted: list[str] = []
 
@@ -374,7 +374,7 @@ def test_kept_replies_are_bounded_and_the_oldest_go_first(bound: dict[str, int])
     assert (embedded.count("text a"), embedded.count("text c")) == (2, 1)
 
 
-# Traced ---------------------------------------------------------------------------------------------------------
+# Request context ---------------------------------------------------------------------------------
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

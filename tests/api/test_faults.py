@@ -20,7 +20,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from reward_service.app import create_app
-from reward_service.models.base import Embeddings, Tokens
+from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.settings import Settings
 from tests.doubles import LengthGold, LetterEncoder, text_of
 from tests.live import Busy, busy_service, item, metric, posted, serving, until

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reward_service.api.auth import Keyring
+from reward_service.http.auth import Keyring
 
 KEYS = [f"key-{number:02}-of-the-house" for number in range(8)]
 

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from reward_client.wire import Info
 from reward_service.app import create_app
 from reward_service.errors import ConfigurationError
-from reward_service.models.base import TextEncoder
+from reward_service.models.protocols import TextEncoder
 from reward_service.settings import Settings
 from tests.doubles import LengthGold, LetterEncoder, letters
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import uvicorn
 
-from reward_service.api.strangers import MAX_HEAD_BYTES, MAX_PIPELINED, BoundedProtocol
+from reward_service.process.connection_limits import MAX_HEAD_BYTES, MAX_PIPELINED, LimitedHttpProtocol
 from tests.live import until
 
 ANSWER = b"a" * 20_000_000
@@ -25,7 +25,7 @@ CHUNKED = START + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
 PIPELINED = b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
-class Impatient(BoundedProtocol):
+class Impatient(LimitedHttpProtocol):
     """The service's protocol with clocks that a test can wait for."""
 
     max_head_s = 0.3
@@ -56,7 +56,7 @@ class App:
 class Served:
     """A server with the protocol under test."""
 
-    def __init__(self, protocol: type[BoundedProtocol]) -> None:
+    def __init__(self, protocol: type[LimitedHttpProtocol]) -> None:
         self.app = App()
         config = uvicorn.Config(self.app, port=0, http=protocol, ws="none", log_config=None, lifespan="off")
         self.server = uvicorn.Server(config)
@@ -75,7 +75,7 @@ class Served:
 
 
 @contextmanager
-def serving(protocol: type[BoundedProtocol] = BoundedProtocol) -> Iterator[Served]:
+def serving(protocol: type[LimitedHttpProtocol] = LimitedHttpProtocol) -> Iterator[Served]:
     served = Served(protocol)
     thread = threading.Thread(target=served.server.run, daemon=True)
     thread.start()

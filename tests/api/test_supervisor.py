@@ -19,9 +19,9 @@ import psutil
 import pytest
 
 from reward_service.app import create_app
-from reward_service.server import server_for
+from reward_service.process.server import server_for
+from reward_service.process.supervisor import BROKEN, LONG_LIFE_S, MAX_RESTARTS, MIN_LIFE_S, Life, pause_s
 from reward_service.settings import Settings
-from reward_service.supervisor import BROKEN, LONG_LIFE_S, MAX_RESTARTS, MIN_LIFE_S, Life, pause_s
 from tests.doubles import LetterEncoder
 from tests.live import item, metric, until
 
@@ -168,7 +168,7 @@ time.sleep(600)
 """
 PARENT = f"""
 import socket, sys
-from reward_service.supervisor import Supervisor
+from reward_service.process.supervisor import Supervisor
 listener = socket.create_server(("127.0.0.1", 0))
 sys.exit(Supervisor([sys.executable, "-c", {HANGS!r}], listener, 0, silence_s=0.2).run())
 """

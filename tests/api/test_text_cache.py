@@ -8,7 +8,7 @@ import numpy as np
 from fastapi.testclient import TestClient
 
 from reward_service.app import create_app
-from reward_service.embedding import VectorCache
+from reward_service.scoring.embedding import VectorCache
 from reward_service.settings import Settings
 from tests.api.conftest import wait_until_loaded
 from tests.doubles import LetterEncoder

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from reward_trainer import reward_key
+from reward_trainer.openrlhf import api_key
 
 pytest.importorskip("openrlhf.utils.agent", reason="OpenRLHF is not installed (extra: train)")
 
@@ -56,7 +56,7 @@ def keyed() -> Iterator[str]:
 
 def execute(url: str, key: str) -> subprocess.CompletedProcess[str]:
     """One rollout in a process with the environment that the launcher gives to OpenRLHF on GPUs."""
-    env = reward_key.environment({**os.environ, "GLASSBOX_API_KEY": key})
+    env = api_key.environment({**os.environ, "GLASSBOX_API_KEY": key})
     command = [sys.executable, "-c", EXECUTE, url]
     return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
 

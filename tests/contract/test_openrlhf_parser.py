@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from reward_runs.layout import RunDir
 from reward_trainer.config import ESTIMATORS, PRESETS, make_config
-from reward_trainer.cpu import environment
-from reward_trainer.openrlhf import Facts, Hardware, build_command
-from reward_trainer.rundir import RunDir
+from reward_trainer.openrlhf.command import Hardware, LaunchInputs, build_command
+from reward_trainer.openrlhf.cpu import environment
 
 PARSE = """
 import argparse, json, runpy, sys
@@ -54,7 +54,7 @@ print(json.dumps({"parsed": results, "options": sorted(options)}, default=str))
 
 def command(preset: str, *, n_gpus: int = 0, resume: bool = False, **given: Any) -> list[str]:
     config = make_config(preset, {"reward_url": "http://127.0.0.1:8000", "run_dir": "/runs/x", **given})
-    facts = Facts(
+    facts = LaunchInputs(
         hardware=Hardware(n_gpus=n_gpus, n_threads=2),
         policy="/models/policy",
         has_chat_template=True,

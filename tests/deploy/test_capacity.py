@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from scripts.capacity import replicas, rollout
+
+from tools.capacity import replicas, rollout
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import copy
 from typing import Any
 
 import pytest
-from scripts.harden_check import container_problems, image_problems
+
+from tools.harden_check import container_problems, image_problems
 
 CLOSED: dict[str, Any] = {
     "HostConfig": {

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from reward_service.metrics import Metrics
 from reward_service.settings import Settings
+from reward_service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILES = sorted([*ROOT.glob("docker/*.Dockerfile"), *ROOT.glob("docker/*/Dockerfile")])

@@ -12,12 +12,12 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from reward_client.wire import Item, ScoreRequest
-from reward_service.api.canonical import clean, parse_prompt, split_query
-from reward_service.api.openrlhf import OpenRlhfRequest
-from reward_service.api.parsing import parse
 from reward_service.errors import InvalidRequestError
-from reward_service.whitebox.features import length_incentive, repetition_penalty
-from reward_service.whitebox.text import clean_response, words
+from reward_service.features.builtin import length_incentive, repetition_penalty
+from reward_service.features.text import clean_response, words
+from reward_service.http.json_body import parse
+from reward_service.protocols.chat_templates import clean, parse_prompt, split_query
+from reward_service.protocols.openrlhf import OpenRlhfRequest
 from tests.effort import cases
 
 PIECES = [

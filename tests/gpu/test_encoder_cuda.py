@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from reward_service.models.base import Embeddings
+from reward_runs.embedded_prompts import load_embedded
 from reward_service.models.encoder import SentenceEncoder, load_encoder
+from reward_service.models.protocols import Embeddings
 from reward_service.settings import EMBEDDED_ENCODER
-from reward_trainer.prompts import load_embedded
 
 pytestmark = [
     pytest.mark.gpu,

@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from reward_client.wire import ChatMessage
-from reward_service.models.base import Exchange
 from reward_service.models.load_gold import load_gold
+from reward_service.models.protocols import Exchange
 from tests.gold_models import save_bert, save_chat_model
 from tests.judging import scores
 

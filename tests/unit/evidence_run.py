@@ -26,11 +26,11 @@ from reward_client.wire import (
     ScoreReply,
     TimingMs,
 )
-from reward_trainer.data import Columns, Prompt, load_prompts
-from reward_trainer.evidence.draws import Divergence, Draw, DrawSettings, batch_seed
-from reward_trainer.evidence.evaluation import Evaluation
-from reward_trainer.evidence.run_folder import Checkpoint, RunFolder
-from reward_trainer.evidence.session import Session
+from reward_evidence.evaluation.evaluation import Evaluation
+from reward_evidence.evaluation.evaluation_run import EvaluationRun
+from reward_evidence.sampling.samples import Divergence, Sample, SamplingSettings, batch_seed
+from reward_runs.prompts import Columns, Prompt, load_prompts
+from reward_runs.run_reader import Checkpoint, RunReader
 
 DEMO_NOTICE = "demo model, not a judge of quality"
 SHARED_NOTICE = (
@@ -125,7 +125,7 @@ class Service:
 class Scripted:
     """A responder without a model: answers grow with the step."""
 
-    settings: DrawSettings
+    settings: SamplingSettings
     text: Callable[[Prompt, int], str] | None = None
     answered: list[int] = field(default_factory=list)
     """Steps that were asked to answer."""
@@ -134,7 +134,7 @@ class Scripted:
 
     def respond(
         self, checkpoint: Checkpoint, prompts: Sequence[Prompt], progress: Callable[[int, int], None]
-    ) -> list[Draw]:
+    ) -> list[Sample]:
         if checkpoint.step == self.fail_at:
             raise KeyboardInterrupt
         self.answered.append(checkpoint.step)
@@ -144,12 +144,12 @@ class Scripted:
         progress(len(draws), len(draws))
         return draws
 
-    def _draw(self, prompt: Prompt, sample: int, step: int) -> Draw:
+    def _draw(self, prompt: Prompt, sample: int, step: int) -> Sample:
         words = max(4, round(26 + 3.5 * step + 12 * unit_noise(prompt.id, step, sample)))
         response = self.text(prompt, step) if self.text else _prose(prompt.id, words)
         n_tokens = min(128, round(1.3 * words))
         kl = 0.0 if step == 0 else max(0.1, 0.35 * step**1.3 + 0.4 * unit_noise(prompt.id, "kl", step))
-        return Draw(
+        return Sample(
             prompt=prompt,
             sample=sample,
             seed=batch_seed(self.settings.seed, sample, 0),
@@ -166,8 +166,8 @@ def _prose(key: str, n_words: int) -> str:
     return " ".join(words[:n_words])
 
 
-def draw_settings(**changes: Any) -> DrawSettings:
-    return DrawSettings(
+def draw_settings(**changes: Any) -> SamplingSettings:
+    return SamplingSettings(
         **{
             "samples": 1,
             "temperature": 0.7,
@@ -230,10 +230,10 @@ def make_checkpoint(path: Path, step: int) -> None:
     save_file({"weight": torch.tensor([float(step)])}, path / "model.safetensors")
 
 
-def make_session(run: Path, *, said: list[str] | None = None, **draw_changes: Any) -> Session:
-    folder = RunFolder.open(run)
+def make_session(run: Path, *, said: list[str] | None = None, **draw_changes: Any) -> EvaluationRun:
+    folder = RunReader.open(run)
     details = info()
-    return Session(
+    return EvaluationRun(
         folder=folder,
         checkpoints=folder.checkpoints,
         start=folder.checkpoints[0],

@@ -1,4 +1,4 @@
-"""Room for bodies is taken when a request is admitted, not when its bytes arrive."""
+"""DiskBudget for bodies is taken when a request is admitted, not when its bytes arrive."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from reward_service.api.body import Bodies
-from reward_service.api.edge_metrics import EdgeMetrics
+from reward_service.admission.body_limits import BodyBudget
 from reward_service.errors import NoRoomError
 from reward_service.settings import Settings
+from reward_service.telemetry.admission_metrics import AdmissionMetrics
 
 
 def request(content: bytes) -> Request:
@@ -25,7 +25,7 @@ def request(content: bytes) -> Request:
 
 def test_who_is_admitted_has_room_and_who_is_not_is_told_before_sending_anything() -> None:
     async def scenario() -> None:
-        bodies = Bodies(Settings(max_waiting_bytes=1000), EdgeMetrics())
+        bodies = BodyBudget(Settings(max_waiting_bytes=1000), AdmissionMetrics())
         first, second = request(b"a" * 600), request(b"b" * 600)
         with bodies.place(first) as place, bodies.place(second) as other:
             await place.reserve()
@@ -45,14 +45,14 @@ def test_who_is_admitted_has_room_and_who_is_not_is_told_before_sending_anything
 def test_who_has_no_room_is_told_when_there_will_be_by_how_fast_bodies_leave() -> None:
     now_s = 0.0
 
-    async def refusal(bodies: Bodies) -> float:
+    async def refusal(bodies: BodyBudget) -> float:
         with bodies.place(request(b"x" * 400)) as place, pytest.raises(NoRoomError) as refused:
             await place.reserve()
         return refused.value.retry_after_s
 
     async def scenario() -> list[float]:
         nonlocal now_s
-        bodies = Bodies(Settings(max_waiting_bytes=1000), EdgeMetrics(), clock=lambda: now_s)
+        bodies = BodyBudget(Settings(max_waiting_bytes=1000), AdmissionMetrics(), clock=lambda: now_s)
         waits = []
         with ExitStack() as staying:
             for _ in range(4):
@@ -80,7 +80,7 @@ def test_bodies_that_leave_with_one_batch_say_how_fast_batches_are() -> None:
 
     async def scenario() -> list[float]:
         nonlocal now_s
-        bodies = Bodies(Settings(max_waiting_bytes=1000), EdgeMetrics(), clock=lambda: now_s)
+        bodies = BodyBudget(Settings(max_waiting_bytes=1000), AdmissionMetrics(), clock=lambda: now_s)
         with bodies.place(request(b"stays" * 20)) as staying:
             await staying.reserve()
             for _ in range(3):

@@ -11,21 +11,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from reward_client.address import addresses
 from reward_client.circuit import Circuit, CircuitPolicy, State
-from reward_client.conversation import Answer, Call, NoAnswer, Outcome, Send, Terms, Wait, converse
 from reward_client.endpoints import Endpoints
 from reward_client.errors import RewardError, RewardUnavailableError
+from reward_client.flow import (
+    Call,
+    ClientConfig,
+    Outcome,
+    RawResponse,
+    SendRequest,
+    Sleep,
+    TransportFailure,
+    request_flow,
+)
 from reward_client.retry import RETRYABLE, RetryPolicy
+from reward_client.urls import addresses
 
 POLICY = CircuitPolicy(failures_to_open=3, first_hold_s=1.0, max_hold_s=8.0)
 A, B = "http://a", "http://b"
-GOOD = Answer(200, b"{}")
-GONE = NoAnswer(httpx.ConnectError("connection refused"))
+GOOD = RawResponse(200, b"{}")
+GONE = TransportFailure(httpx.ConnectError("connection refused"))
 
 
-def busy(status: int, retry_after: str | None = None) -> Answer:
-    return Answer(status, b"", "later", retry_after)
+def busy(status: int, retry_after: str | None = None) -> RawResponse:
+    return RawResponse(status, b"", "later", retry_after)
 
 
 class CircuitMachine(RuleBasedStateMachine):
@@ -105,18 +114,18 @@ class World:
     """Seconds that an attempt takes."""
     now_s: float = 1000.0
     asked: list[tuple[float, str]] = field(default_factory=list)
-    sent: list[Send] = field(default_factory=list)
+    sent: list[SendRequest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.endpoints = Endpoints(addresses(self.urls), POLICY)
-        self.terms = Terms(self.retry, clock=lambda: self.now_s, draw=lambda: 0.5)
+        self.terms = ClientConfig(self.retry, clock=lambda: self.now_s, draw=lambda: 0.5)
 
     def call(
         self, outcomes: dict[str, list[Outcome]], deadline_s: float | None = None, heeds_circuit: bool = True
-    ) -> Answer:
+    ) -> RawResponse:
         """Carry a call through; the last outcome of a URL repeats."""
         deadline_at_s = None if deadline_s is None else self.now_s + deadline_s
-        conversation = converse(
+        conversation = request_flow(
             Call("POST", "/score", b"{}", deadline_at_s, deadline_s, heeds_circuit), self.endpoints, self.terms
         )
         outcome: Outcome = None
@@ -124,9 +133,9 @@ class World:
             try:
                 step = conversation.send(outcome)
             except StopIteration as end:
-                answer: Answer = end.value
+                answer: RawResponse = end.value
                 return answer
-            if isinstance(step, Wait):
+            if isinstance(step, Sleep):
                 self.now_s += step.seconds
                 outcome = None
                 continue
@@ -228,7 +237,7 @@ def test_in_the_half_open_state_one_call_tries_and_the_others_go_elsewhere() -> 
         world.call({A: [GONE], B: [GOOD]})
     world.now_s += POLICY.first_hold_s
 
-    trying = converse(Call("GET", "/info"), world.endpoints, world.terms)
+    trying = request_flow(Call("GET", "/info"), world.endpoints, world.terms)
     assert next(trying).url == "http://a/info"  # type: ignore[union-attr]
     world.asked.clear()
     world.call({A: [GOOD], B: [GOOD]})
@@ -290,7 +299,7 @@ def test_a_service_that_says_when_to_come_back_is_asked_then_however_often_it_sa
 def test_standing_in_line_for_a_connection_says_nothing_of_the_service() -> None:
     world = World(retry=RetryPolicy(budget_s=2.0))
     with pytest.raises(RewardUnavailableError, match="PoolTimeout"):
-        world.call({A: [NoAnswer(httpx.PoolTimeout("no free connection"))]}, deadline_s=30.0)
+        world.call({A: [TransportFailure(httpx.PoolTimeout("no free connection"))]}, deadline_s=30.0)
 
     assert world.endpoints.states(world.now_s) == [State.CLOSED]
 
@@ -298,7 +307,7 @@ def test_standing_in_line_for_a_connection_says_nothing_of_the_service() -> None
 def test_what_no_second_attempt_mends_is_not_tried_again() -> None:
     world = World()
     with pytest.raises(RewardError, match="LocalProtocolError"):
-        world.call({A: [NoAnswer(httpx.LocalProtocolError("illegal header"))]})
+        world.call({A: [TransportFailure(httpx.LocalProtocolError("illegal header"))]})
 
     assert world.order == "a"
 

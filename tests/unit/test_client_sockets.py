@@ -242,7 +242,7 @@ def never_read(_: socket.socket, over: threading.Event) -> None:
 
 
 def read_by_drops(connection: socket.socket, over: threading.Event) -> None:
-    """Room for some more of the request now and then: no pause is long, the whole never ends."""
+    """DiskBudget for some more of the request now and then: no pause is long, the whole never ends."""
     while not over.wait(0.02):
         connection.recv(4_000)
 

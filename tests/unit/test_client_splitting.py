@@ -22,8 +22,8 @@ from reward_client import (
     RewardRejectedError,
     ScoreReply,
 )
-from reward_client.calls import SMALL_ITEMS
-from reward_client.splitting import cut
+from reward_client.operations import SMALL_ITEMS
+from reward_client.splitting import split
 from reward_client.wire import MAX_LIST, LimitsInfo
 
 NEVER = RetryPolicy(budget_s=0.0)
@@ -149,7 +149,7 @@ def test_a_cut_covers_everything_once_and_only_a_single_item_may_exceed_a_limit(
 ) -> None:
     limits = LimitsInfo(max_body_bytes=max_bytes, max_items=max_items, max_text_chars=1)
 
-    parts = cut(sizes, envelope, limits)
+    parts = split(sizes, envelope, limits)
 
     assert [index for part in parts for index in part] == list(range(len(sizes)))
     for part in parts:

@@ -12,7 +12,7 @@ import yaml
 
 from reward_client import RetryPolicy, RewardClient, RewardError
 from reward_client.calibrate import Similarities, calibrate
-from reward_client.scorefile import FileError, ScoreOptions, score_file
+from reward_client.score_file import FileError, ScoreOptions, score_file
 from reward_client.wire import QueryType
 from tests.api.conftest import encoder, gold, service  # noqa: F401 (fixtures)
 
@@ -206,7 +206,7 @@ def test_a_service_that_is_down_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_calibration_writes_a_recipe_that_the_service_can_load(client: RewardClient, tmp_path: Path) -> None:
-    from reward_service.recipebook import RecipeBook
+    from reward_service.features.recipe_registry import RecipeRegistry
 
     letters = "abcdefghijklmnopqrstuvwxyz"
     pairs = [{"prompt": c * 3, "response": f"{c} {c} {letters[(i + 9) % 26]}"} for i, c in enumerate(letters)]
@@ -215,7 +215,7 @@ def test_calibration_writes_a_recipe_that_the_service_can_load(client: RewardCli
 
     said = calibrate(client, write(tmp_path / "pairs.jsonl", pairs), recipes / "rer-letters.yaml", "cosine")
 
-    recipe = RecipeBook.load(recipes).get("rer-letters")
+    recipe = RecipeRegistry.load(recipes).get("rer-letters")
     assert recipe.calibrated_for == "letters"
     low, high = recipe.query_relevance_range
     assert low == pytest.approx(0.0)

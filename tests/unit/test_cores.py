@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from reward_service.batching.thread import ModelThread
-from reward_service.cores import wait_for_a_core
+from reward_service.batching.executor import ModelThread
+from reward_service.process.cpu_scheduling import set_batch
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="scheduling policies are Linux's")
@@ -22,7 +22,7 @@ def test_who_answers_waits_for_a_core_and_a_model_does_not() -> None:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         except OSError:  # a sandbox
             return
-        wait_for_a_core()
+        set_batch()
         model = ModelThread("model")
         policies["answers"] = os.sched_getscheduler(0)
         policies["model"] = await model.call(os.sched_getscheduler, 0)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from reward_runs.embedded_prompts import load_embedded
 from reward_service.errors import ConfigurationError
-from reward_service.models.base import Embeddings
 from reward_service.models.encoder import SentenceEncoder, load_encoder
+from reward_service.models.protocols import Embeddings
 from reward_service.settings import EMBEDDED_ENCODER
-from reward_trainer.prompts import load_embedded
 
 TEXTS = ["", "a", "Why is the sky blue?", "Air scatters blue light most. " * 20, "word " * 2000]
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from reward_client.wire import ScoreRequest
-from reward_trainer.evaluate import main
-from reward_trainer.evidence.records import EvaluationError
-from reward_trainer.evidence.run_folder import RunFolder
-from reward_trainer.evidence.session import Session, find_recipe, wants_gold
+from reward_evidence.evaluate import main
+from reward_evidence.evaluation.evaluation_run import EvaluationRun, find_recipe, wants_gold
+from reward_evidence.evaluation.store import EvaluationError
+from reward_runs.run_reader import RunReader
 from tests.unit.evidence_run import (
     DEMO_NOTICE,
     Scripted,
@@ -31,7 +31,7 @@ from tests.unit.evidence_run import (
 from tests.unit.tiny_policy import make_tiny_run
 
 
-def evaluate(session: Session, service: Service | None = None, *, fail_at: int | None = None) -> Scripted:
+def evaluate(session: EvaluationRun, service: Service | None = None, *, fail_at: int | None = None) -> Scripted:
     responder = Scripted(session.draw_settings, fail_at=fail_at)
     session.run(lambda: responder, service or Service())
     return responder
@@ -151,20 +151,20 @@ def test_progress_says_how_long_it_still_takes(run: Path) -> None:
 
 def test_a_missing_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="there is no run directory"):
-        RunFolder.open(tmp_path / "nothing")
+        RunReader.open(tmp_path / "nothing")
 
 
 def test_a_run_without_checkpoints_is_named(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", steps=(0,))
     (run / "checkpoints").rename(run / "elsewhere")
     with pytest.raises(EvaluationError, match="no complete checkpoint"):
-        RunFolder.open(run)
+        RunReader.open(run)
 
 
 def test_missing_held_out_prompts_are_named(run: Path) -> None:
     (run / "data" / "heldout.jsonl").unlink()
     with pytest.raises(EvaluationError, match=r"heldout\.jsonl are missing"):
-        RunFolder.open(run)
+        RunReader.open(run)
 
 
 def test_a_setting_that_config_lacks_is_named(run: Path) -> None:
@@ -172,12 +172,12 @@ def test_a_setting_that_config_lacks_is_named(run: Path) -> None:
     del settings["max_new_tokens"]
     (run / "config.json").write_text(json.dumps(settings))
     with pytest.raises(EvaluationError, match=r"config\.json: max_new_tokens"):
-        RunFolder.open(run)
+        RunReader.open(run)
 
 
 def test_a_step_without_a_checkpoint_is_refused_with_those_there_are(run: Path) -> None:
     with pytest.raises(EvaluationError, match="no checkpoint of step 3; there are 0, 2, 4"):
-        RunFolder.open(run).select([0, 3])
+        RunReader.open(run).select([0, 3])
 
 
 def test_gold_is_used_when_the_service_has_it_and_refused_when_asked_for_in_vain() -> None:
@@ -263,5 +263,5 @@ def test_wrong_arguments_are_refused_before_anything_is_read(
 
 def test_help_and_errors_do_not_wait_for_torch() -> None:
     """Loading torch takes seconds; a wrong argument should not."""
-    program = "import sys, reward_trainer.evaluate; sys.exit('torch' in sys.modules)"
+    program = "import sys, reward_evidence.evaluate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

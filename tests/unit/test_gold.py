@@ -11,13 +11,13 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from reward_client.wire import ChatMessage
-from reward_service.models.base import Exchange
 from reward_service.models.gold import (
     HfGoldModel,
     shared_base_notice,
 )
 from reward_service.models.gold_text import ChatText, PairLengths, PairText, pair_prompt
 from reward_service.models.load_gold import load_gold
+from reward_service.models.protocols import Exchange
 from tests.gold_models import PAIR_LENGTHS, save_bert, save_chat_model
 from tests.judging import scores
 

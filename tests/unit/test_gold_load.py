@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification
 
 from reward_client.wire import ChatMessage
 from reward_service.errors import ConfigurationError
-from reward_service.models.base import Exchange
 from reward_service.models.load_gold import GoldLoadError, load_gold
+from reward_service.models.protocols import Exchange
 from tests.gold_models import edit_json, save_bert, save_chat_model
 from tests.judging import scores
 

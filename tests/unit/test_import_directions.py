@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
     "reward_service": ROOT / "services/reward_service",
-    "reward_client": ROOT / "trainer/reward_client",
+    "reward_client": ROOT / "client/reward_client",
     "reward_trainer": ROOT / "trainer/reward_trainer",
 }
 
@@ -54,7 +54,7 @@ def test_the_trainer_meets_the_service_on_the_wire_only() -> None:
 @pytest.mark.parametrize("room", ["whitebox", "errors.py", "scoring.py", "batching.py", "candidates.py", "models"])
 def test_http_stays_in_the_api(room: str) -> None:
     place = PACKAGES["reward_service"] / room
-    http = ("fastapi", "starlette", "uvicorn", "httpx", "reward_service.api", "reward_service.app")
+    http = ("fastapi", "starlette", "uvicorn", "httpx", "reward_service.http", "reward_service.app")
     folder = place if place.is_dir() else place.parent
     found = [line for line in offending(folder, http) if place.is_dir() or line.split()[0].endswith(f"/{room}")]
     assert found == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reward_trainer.monotonicity import (
+from reward_evidence.statistics.monotonicity import (
     Verdict,
     average_by_prompt,
     count_falls,

@@ -11,7 +11,7 @@ from itertools import combinations
 import pytest
 
 from reward_client.wire import QueryType
-from reward_trainer.prompts import Part, PromptRow, embedded_file, load_embedded
+from reward_runs.embedded_prompts import Part, PromptRow, embedded_file, load_embedded
 
 PARTS: tuple[Part, ...] = ("train", "heldout")
 MAX_SIMILARITY = 0.45

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from reward_trainer.evidence.evaluation import read_evaluation
-from reward_trainer.evidence.panels import panels
-from reward_trainer.evidence.records import find_finished
-from reward_trainer.report import main, render, write_report
+from reward_evidence.evaluation.evaluation import read_evaluation
+from reward_evidence.evaluation.store import find_finished
+from reward_evidence.report.charts import panels
+from reward_evidence.report.write import main, render, write_report
 from tests.unit.evidence_run import (
     DEMO_NOTICE,
     SHARED_NOTICE,
@@ -169,7 +169,7 @@ def test_the_report_of_a_run_that_was_not_evaluated_is_refused(
 ) -> None:
     run = make_run(tmp_path / "run", steps=(0,))
     assert main(["--run-dir", str(run)]) == 1
-    assert "reward_trainer.evaluate --run-dir" in capsys.readouterr().err
+    assert "reward_evidence.evaluate --run-dir" in capsys.readouterr().err
 
 
 def test_changed_responses_are_not_reported_under_old_figures(tmp_path: Path) -> None:

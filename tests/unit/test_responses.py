@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from reward_trainer.evidence.divergence import TokenSequence, divergences
-from reward_trainer.evidence.draws import Draw, batch_seed, even_batches
-from reward_trainer.evidence.responses import PolicyResponder
-from reward_trainer.evidence.run_folder import RunFolder
+from reward_evidence.sampling.policy_sampler import PolicySampler
+from reward_evidence.sampling.samples import Sample, batch_seed, even_batches
+from reward_evidence.statistics.kl import TokenSequence, divergences
+from reward_runs.run_reader import RunReader
 from tests.unit.evidence_run import draw_settings
 from tests.unit.tiny_policy import MAX_NEW_TOKENS, make_tiny_run
 
@@ -33,41 +33,41 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def answers(run: Path) -> dict[int, list[Draw]]:
+def answers(run: Path) -> dict[int, list[Sample]]:
     """Two samples of each prompt by steps 0, 1 and 2, in batches of 2, 3 and 3."""
     return {step: respond(run, step, samples=2, batch_size=3) for step in (0, 1, 2)}
 
 
-def respond(run: Path, step: int, **changes: Any) -> list[Draw]:
-    folder = RunFolder.open(run)
+def respond(run: Path, step: int, **changes: Any) -> list[Sample]:
+    folder = RunReader.open(run)
     settings = draw_settings(max_new_tokens=MAX_NEW_TOKENS, **changes)
     checkpoint = next(c for c in folder.checkpoints if c.step == step)
-    responder = PolicyResponder(settings, folder.checkpoints[0], "cpu")
+    responder = PolicySampler(settings, folder.checkpoints[0], "cpu")
     return responder.respond(checkpoint, folder.prompts, lambda n, of: None)
 
 
-def texts(draws: list[Draw]) -> list[str]:
+def texts(draws: list[Sample]) -> list[str]:
     return [draw.response for draw in draws]
 
 
-def test_a_checkpoint_answers_alike_whenever_it_is_asked(run: Path, answers: dict[int, list[Draw]]) -> None:
+def test_a_checkpoint_answers_alike_whenever_it_is_asked(run: Path, answers: dict[int, list[Sample]]) -> None:
     assert respond(run, 1, samples=2, batch_size=3) == answers[1]
 
 
-def test_equal_weights_answer_alike_at_every_step(answers: dict[int, list[Draw]]) -> None:
+def test_equal_weights_answer_alike_at_every_step(answers: dict[int, list[Sample]]) -> None:
     """The seeds depend on sample and batch, not on the checkpoint: a run with learning rate 0 shows no change."""
     assert texts(answers[0]) == texts(answers[2])
     assert texts(answers[0]) != texts(answers[1])
 
 
-def test_samples_of_a_prompt_differ(answers: dict[int, list[Draw]]) -> None:
+def test_samples_of_a_prompt_differ(answers: dict[int, list[Sample]]) -> None:
     first, second = answers[0][:8], answers[0][8:]
     assert [draw.prompt.id for draw in first] == [draw.prompt.id for draw in second]
     assert [{draw.sample for draw in half} for half in (first, second)] == [{0}, {1}]
     assert texts(first) != texts(second)
 
 
-def test_truncated_responses_have_all_tokens_and_others_an_end(answers: dict[int, list[Draw]]) -> None:
+def test_truncated_responses_have_all_tokens_and_others_an_end(answers: dict[int, list[Sample]]) -> None:
     draws = answers[0] + answers[1]
     assert {draw.truncated for draw in draws} == {True, False}
     assert all(draw.n_tokens == MAX_NEW_TOKENS for draw in draws if draw.truncated)
@@ -84,12 +84,12 @@ def test_batches_are_few_and_even(n: int, limit: int, sizes: list[int]) -> None:
     assert [len(range(n)[batch]) for batch in even_batches(n, limit)] == sizes
 
 
-def exact_and_k1(draws: list[Draw]) -> tuple[torch.Tensor, torch.Tensor]:
+def exact_and_k1(draws: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
     found = [draw.divergence for draw in draws if draw.divergence]
     return torch.tensor([d.exact for d in found]), torch.tensor([d.k1 for d in found])
 
 
-def test_divergence_of_equal_weights_is_zero_and_of_others_positive(answers: dict[int, list[Draw]]) -> None:
+def test_divergence_of_equal_weights_is_zero_and_of_others_positive(answers: dict[int, list[Sample]]) -> None:
     assert torch.allclose(exact_and_k1(answers[2])[0], torch.zeros(16), atol=1e-5)
     assert (exact_and_k1(answers[1])[0] > 0).all()
 

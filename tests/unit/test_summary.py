@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from reward_evidence.evaluation.store import EvaluatedResponse
+from reward_evidence.report.examples import choose_excerpts
+from reward_evidence.report.formatting import decimals_for, interval, plain, signed
+from reward_evidence.statistics.monotonicity import Verdict
+from reward_evidence.statistics.summary import CheckpointResponses, RunFigures, count_words, summarise
+from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
 from reward_service.models.gold import shared_base_notice
-from reward_trainer.evidence.excerpts import choose_excerpts
-from reward_trainer.evidence.numbers import decimals_for, interval, plain, signed
-from reward_trainer.evidence.records import EvaluatedResponse
-from reward_trainer.evidence.summary import CheckpointResponses, RunFigures, count_words, summarise
-from reward_trainer.evidence.verdict import Circumstances, VerdictText, describe
-from reward_trainer.goldfit.folder import NOTICES
-from reward_trainer.monotonicity import Verdict
+from reward_trainer.gold.folder import NOTICES
 from tests.unit.evidence_run import SHARED_NOTICE, Service, evaluated, make_run
 
 
@@ -47,7 +47,7 @@ def figures(*checkpoints: list[EvaluatedResponse]) -> RunFigures:
 
 def verdict(found: RunFigures, *notices: str, recipe: str = "rer") -> VerdictText:
     circumstances = Circumstances(recipe, samples=1, temperature=0.7, max_new_tokens=128, notices=notices)
-    return describe(found.checkpoints, found.trend, found.query_types, circumstances)
+    return write_verdict(found.checkpoints, found.trend, found.query_types, circumstances)
 
 
 def rows(offset: float, spread: float = 0.1, **changes: Any) -> list[EvaluatedResponse]:

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from reward_client.wire import ChatMessage
-from reward_service.models.base import Exchange
+from reward_runs.errors import DataError
 from reward_service.models.load_gold import load_gold
-from reward_trainer.errors import DataError
-from reward_trainer.goldfit.folder import Snapshot, write_model
-from reward_trainer.goldfit.model import GoldNet, load_base
-from reward_trainer.goldfit.preferences import Pair, balance_lengths, n_words, read_pairs
-from reward_trainer.goldfit.quality import quality
-from reward_trainer.goldfit.text import PairLengths, encode_pairs, to_tensors
-from reward_trainer.train_gold import main
+from reward_service.models.protocols import Exchange
+from reward_trainer.fit_gold import main
+from reward_trainer.gold.folder import Snapshot, write_model
+from reward_trainer.gold.model import GoldNet, load_base
+from reward_trainer.gold.preferences import Pair, balance_lengths, n_words, read_pairs
+from reward_trainer.gold.quality import quality
+from reward_trainer.gold.text import PairLengths, encode_pairs, to_tensors
 from tests.gold_models import save_bert
 from tests.judging import scores
 
@@ -137,7 +137,7 @@ def test_the_card_states_figures_attribution_and_command(fitted: Path) -> None:
     assert "longer wins" in card
     assert "| controlled |" in card
     assert "| made_up | 200 | 200 | not recorded |" in card
-    assert "python -m reward_trainer.train_gold --preferences" in card
+    assert "python -m reward_trainer.fit_gold --preferences" in card
     assert "some_gpt4" not in card
 
 

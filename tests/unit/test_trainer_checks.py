@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from reward_client.wire import Info, LimitsInfo, ModelInfo, RecipeInfo
-from reward_trainer import checks
-from reward_trainer.checks import Room, problems, trial_reward, why_not_ready
+from reward_runs.errors import ConfigError, PreflightError
+from reward_runs.layout import RunDir
+from reward_trainer import preflight
 from reward_trainer.config import Config, make_config
-from reward_trainer.errors import ConfigError, PreflightError
-from reward_trainer.openrlhf import Hardware
-from reward_trainer.rundir import RunDir
+from reward_trainer.openrlhf.command import Hardware
+from reward_trainer.preflight import DiskBudget, problems, trial_reward, why_not_ready
 from reward_trainer.train import resumed_config
 
 CPU = Hardware(n_gpus=0, n_threads=2)
-ROOM = Room(disk_needed=1, disk_free=2, shared_memory_free=2)
+ROOM = DiskBudget(disk_needed=1, disk_free=2, shared_memory_free=2)
 
 
 def config(**given: Any) -> Config:
@@ -75,13 +75,13 @@ def test_a_recipe_for_another_encoder_is_refused_unless_the_person_sets_the_clip
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_a_problem() -> None:
-    (problem,) = problems(config(), info(recipe()), Room(int(7e9), int(5e9), 1), CPU)
+    (problem,) = problems(config(), info(recipe()), DiskBudget(int(7e9), int(5e9), 1), CPU)
 
     assert "about 7.0 GB, 5.0 GB are free" in problem
 
 
 def test_the_room_covers_every_checkpoint_and_two_states(tmp_path: Path) -> None:
-    room = checks.room_for(
+    room = preflight.room_for(
         config(steps=8, save_every=1), 100, RunDir.at(tmp_path / "not" / "yet"), bytes_per_weight=4
     )
 

@@ -7,19 +7,19 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from reward_client.wire import RecipeInfo
+from reward_runs.layout import RunDir
 from reward_trainer.config import Config, make_config
-from reward_trainer.openrlhf import (
-    Facts,
+from reward_trainer.openrlhf.command import (
     Hardware,
+    LaunchInputs,
     build_command,
     clip_range,
     recipe_overrides,
     reward_endpoint,
 )
-from reward_trainer.rundir import RunDir
 
 RUN = RunDir.at("/runs/my run")
-FACTS = Facts(
+FACTS = LaunchInputs(
     hardware=Hardware(n_gpus=0, n_threads=2),
     policy="/models/policy",
     has_chat_template=True,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reward_trainer.cpu import ROLLOUT_ENGINE, environment
+from reward_trainer.openrlhf.cpu import ROLLOUT_ENGINE, environment
 from tests.tiny_llama import save_tiny_llama
 
 
@@ -76,7 +76,7 @@ def test_every_report_can_say_which_engine_it_was() -> None:
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     import torch
 
-    from reward_trainer.cpu.engine import TransformersEngine
+    from reward_trainer.openrlhf.cpu.engine import TransformersEngine
 
     torch.set_num_threads(1)
     monkeypatch.setenv("GLASSBOX_ROLLOUT_BATCH", "3")

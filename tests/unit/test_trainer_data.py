@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from reward_client.wire import QueryType
-from reward_trainer.data import (
+from reward_runs.errors import DataError
+from reward_runs.prompts import (
     Columns,
     Prompt,
     check_overlap,
@@ -17,7 +18,6 @@ from reward_trainer.data import (
     training_order,
     training_row,
 )
-from reward_trainer.errors import DataError
 
 OPEN = {"id": "a", "prompt": "Why?", "query_type": "open_ended"}
 CLOSED = {"id": "b", "prompt": "Who wrote Emma?", "query_type": "closed_ended", "reference": "Jane Austen."}

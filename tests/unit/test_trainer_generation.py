@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from reward_trainer.generation import Sampling, generate
+from reward_evidence.sampling.generation import Sampling, generate
 from tests.tiny_llama import save_tiny_llama
 
 PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [5, 6, 7], [200]]

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from reward_trainer import checks, reward_key
+from reward_runs.errors import ConfigError
+from reward_trainer import preflight
 from reward_trainer.config import make_config
-from reward_trainer.cpu import environment as cpu_environment
-from reward_trainer.errors import ConfigError
+from reward_trainer.openrlhf import api_key
+from reward_trainer.openrlhf.cpu import environment as cpu_environment
 from tests.unit.test_trainer_checks import CPU, ROOM, config, info, recipe
 
 RUN = Path(__file__).parents[2] / "trainer" / "run.py"
@@ -80,7 +81,7 @@ def test_the_trial_reward_is_asked_for_with_the_key_as_openrlhf_sends_it(
     address, sent = service
     monkeypatch.setenv("GLASSBOX_API_KEY", "s3cret")
 
-    assert checks.trial_reward(f"http://{address}/get_reward", ["p"], ["{}"]) is None
+    assert preflight.trial_reward(f"http://{address}/get_reward", ["p"], ["{}"]) is None
 
     assert sent == ["Basic " + base64.b64encode(b"key:s3cret").decode()]
 
@@ -94,21 +95,22 @@ def test_no_setting_of_a_run_can_hold_a_key() -> None:
 
 
 def test_without_a_key_openrlhf_runs_in_the_environment_it_was_given() -> None:
-    assert reward_key.environment({"PATH": "/bin"}) == {"PATH": "/bin"}
+    assert api_key.environment({"PATH": "/bin"}) == {"PATH": "/bin"}
 
 
 def test_a_run_on_a_cpu_has_both_preparations() -> None:
     both = cpu_environment(
-        reward_key.environment({"GLASSBOX_API_KEY": "k", "PYTHONPATH": "/mine"}),
+        api_key.environment({"GLASSBOX_API_KEY": "k", "PYTHONPATH": "/mine"}),
         n_devices=1,
         n_threads=1,
         rollouts_per_batch=1,
     )
 
-    hook, packages, *others = both["PYTHONPATH"].split(os.pathsep)
+    hook, *packages = both["PYTHONPATH"].split(os.pathsep)
     assert Path(hook, "sitecustomize.py").is_file()
-    assert Path(packages, "reward_trainer").is_dir()
-    assert others == ["/mine"]
+    assert packages[-1] == "/mine"
+    for package in ("reward_trainer", "reward_client"):
+        assert any(Path(folder, package).is_dir() for folder in packages)
     assert set(both["GLASSBOX_INSIDE"].split()) == {"cpu", "reward-key"}
 
 
@@ -116,10 +118,10 @@ def test_workers_that_cannot_be_given_the_key_are_found_out_before_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert checks.problems(config(), info(recipe()), ROOM, CPU) == []
+    assert preflight.problems(config(), info(recipe()), ROOM, CPU) == []
 
     monkeypatch.setenv("GLASSBOX_API_KEY", "s3cret")
-    (problem,) = checks.problems(config(), info(recipe()), ROOM, CPU)
+    (problem,) = preflight.problems(config(), info(recipe()), ROOM, CPU)
 
     assert "RAY_ADDRESS" in problem
     assert "s3cret" not in problem

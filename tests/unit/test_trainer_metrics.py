@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reward_trainer.metrics import Metrics, parse_step, read_metrics
+from reward_runs.step_metrics import Metrics, parse_step, read_metrics
 from reward_trainer.progress import duration, step_line
 
 LINE = (

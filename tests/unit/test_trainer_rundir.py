@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reward_trainer import checkpoints
-from reward_trainer.errors import PreflightError
-from reward_trainer.rundir import RunDir, replace_text
+from reward_runs import checkpoints
+from reward_runs.errors import PreflightError
+from reward_runs.layout import RunDir, replace_text
 from tests.tiny_llama import save_tiny_llama
 
 
@@ -30,7 +30,7 @@ def saved(run: RunDir, policy: Path, step: int) -> Path:
 
 def test_a_directory_in_use_is_refused_with_the_process_that_holds_it(tmp_path: Path) -> None:
     code = (
-        "import sys; from reward_trainer.rundir import RunDir\n"
+        "import sys; from reward_runs.layout import RunDir\n"
         "with RunDir.at(sys.argv[1]).locked(): print('held', flush=True); input()"
     )
     with subprocess.Popen(
@@ -68,7 +68,7 @@ def test_step_zero_is_the_starting_policy_and_loads(tmp_path: Path, policy: Path
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     run = RunDir.at(tmp_path)
-    checkpoints.keep_start(str(policy), run)
+    checkpoints.save_initial(str(policy), run)
 
     assert AutoModelForCausalLM.from_pretrained(run.checkpoint(0)).config.hidden_size == 32
     assert AutoTokenizer.from_pretrained(run.checkpoint(0)).eos_token_id == 0
@@ -76,7 +76,7 @@ def test_step_zero_is_the_starting_policy_and_loads(tmp_path: Path, policy: Path
 
 def test_a_saved_policy_moves_into_place_once_a_later_step_is_done(tmp_path: Path, policy: Path) -> None:
     run = RunDir.at(tmp_path)
-    checkpoints.keep_start(str(policy), run)
+    checkpoints.save_initial(str(policy), run)
     for step in (2, 4):
         saved(run, policy, step)
 
@@ -91,7 +91,7 @@ def test_a_policy_that_was_not_written_to_its_end_is_no_checkpoint(
     tmp_path: Path, policy: Path, file: str, damage: str
 ) -> None:
     run = RunDir.at(tmp_path)
-    checkpoints.keep_start(str(policy), run)
+    checkpoints.save_initial(str(policy), run)
     victim = saved(run, policy, 2) / file
     if damage == "missing":
         victim.unlink()
@@ -111,7 +111,7 @@ def test_the_number_of_weights_is_read_from_the_files_headers(policy: Path) -> N
 
 def test_the_final_policy_becomes_the_last_checkpoint_unless_it_is_there(tmp_path: Path, policy: Path) -> None:
     run = RunDir.at(tmp_path)
-    checkpoints.keep_start(str(policy), run)
+    checkpoints.save_initial(str(policy), run)
     saved(run, policy, 2).rename(run.final)
 
     checkpoints.collect_final(run, 3)

@@ -1,12 +1,12 @@
 """A run whose rewards fail is stopped, with the cause that stands in OpenRLHF's log or the service gives."""
 
-from reward_trainer.watch import GIVE_UP_S, Watch, last_error, phase_of
+from reward_trainer.failure_detector import GIVE_UP_S, FailureDetector, last_error, phase_of
 
 PREFIX = "(RolloutRayActor pid=7) INFO 11-23 19:40:23 agent.py:355] "
 
 
 def test_a_reward_that_failed_for_good_stops_the_run_with_the_cause_of_the_attempts() -> None:
-    watch = Watch()
+    watch = FailureDetector()
 
     assert watch.line(PREFIX + "Request error, please check: Cannot connect to host 127.0.0.1:8000") is None
     stop = watch.line(
@@ -16,14 +16,14 @@ def test_a_reward_that_failed_for_good_stops_the_run_with_the_cause_of_the_attem
 
 
 def test_attempts_that_succeed_in_the_end_do_not_stop_the_run() -> None:
-    watch = Watch()
+    watch = FailureDetector()
 
     assert [watch.line(PREFIX + "Request error, please check: 503") for _ in range(4)] == [None] * 4
     assert watch.line("(PPOTrainer pid=8) Global step 1: {}") is None
 
 
 def test_a_service_that_stays_away_stops_the_run_within_a_minute() -> None:
-    watch = Watch()
+    watch = FailureDetector()
 
     assert watch.service("connection refused", now_s=100) is None
     assert watch.service("connection refused", now_s=100 + GIVE_UP_S - 1) is None
@@ -34,7 +34,7 @@ def test_a_service_that_stays_away_stops_the_run_within_a_minute() -> None:
 
 
 def test_a_service_that_comes_back_in_time_is_forgiven() -> None:
-    watch = Watch()
+    watch = FailureDetector()
     watch.service("connection refused", now_s=0)
     watch.service(None, now_s=30)
 

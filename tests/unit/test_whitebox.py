@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from reward_client.wire import ChatMessage, QueryType
 from reward_service.errors import ConfigurationError, InvalidRequestError
-from reward_service.recipebook import RecipeBook
-from reward_service.whitebox.features import Similarity, length_incentive, repetition_penalty, similarity
-from reward_service.whitebox.recipe import Factor, Recipe
-from reward_service.whitebox.text import DEFAULT_STOP_STRINGS, clean_response, prompt_text, words
+from reward_service.features.builtin import Similarity, length_incentive, repetition_penalty, similarity
+from reward_service.features.recipe import Factor, Recipe
+from reward_service.features.recipe_registry import RecipeRegistry
+from reward_service.features.text import DEFAULT_STOP_STRINGS, clean_response, prompt_text, words
 
 LI, RP, QR, RAR = (
     Factor.LENGTH_INCENTIVE,
@@ -26,8 +26,8 @@ LI, RP, QR, RAR = (
 
 
 @pytest.fixture(scope="module")
-def book() -> RecipeBook:
-    return RecipeBook.load()
+def book() -> RecipeRegistry:
+    return RecipeRegistry.load()
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_cosine_is_bounded_and_dot_is_not() -> None:
     assert similarity(a, 0 * a, Similarity.COSINE) == 0.0
 
 
-def test_rer_multiplies_length_relevance_and_repetition_for_open_ended_prompts(book: RecipeBook) -> None:
+def test_rer_multiplies_length_relevance_and_repetition_for_open_ended_prompts(book: RecipeRegistry) -> None:
     reward = book.get("rer").combine(QueryType.OPEN_ENDED, {LI: 0.62, RP: 0.95, QR: 0.70})
 
     assert reward == pytest.approx(0.62 * 0.95 * 0.70)
 
 
-def test_rer_scales_consistency_to_the_longest_answer_for_closed_ended_prompts(book: RecipeBook) -> None:
+def test_rer_scales_consistency_to_the_longest_answer_for_closed_ended_prompts(book: RecipeRegistry) -> None:
     recipe = book.get("rer", {"max_response_tokens": 128})
 
     assert recipe.combine(QueryType.CLOSED_ENDED, {LI: 9.0, RP: 0.5, RAR: 0.75}) == pytest.approx(
@@ -110,11 +110,11 @@ def test_rer_scales_consistency_to_the_longest_answer_for_closed_ended_prompts(b
     )
 
 
-def test_rer_gives_an_irrelevant_response_nothing_rather_than_a_negative_reward(book: RecipeBook) -> None:
+def test_rer_gives_an_irrelevant_response_nothing_rather_than_a_negative_reward(book: RecipeRegistry) -> None:
     assert book.get("rer").combine(QueryType.OPEN_ENDED, {LI: 5.0, RP: 1.0, QR: -0.3}) == 0.0
 
 
-def test_rer_reference_rescales_without_clipping(book: RecipeBook) -> None:
+def test_rer_reference_rescales_without_clipping(book: RecipeRegistry) -> None:
     reward = book.get("rer-reference").combine(QueryType.CLOSED_ENDED, {LI: 0.1, RP: 1.0, RAR: 7.0})
 
     assert reward == pytest.approx(10.24)
@@ -126,20 +126,20 @@ def test_rer_reference_rescales_without_clipping(book: RecipeBook) -> None:
 def test_bounds_hold_for_every_response_within_the_token_limit(
     li: float, rp: float, relevance: float, query_type: QueryType
 ) -> None:
-    recipe = RecipeBook.load().get("rer", {"max_response_tokens": 128})
+    recipe = RecipeRegistry.load().get("rer", {"max_response_tokens": 128})
     low, high = recipe.bounds()
 
     assert low <= recipe.combine(query_type, {LI: li, RP: rp, QR: relevance, RAR: relevance}) <= high + 1e-12
 
 
-def test_the_hash_covers_overrides_and_nothing_but_content(book: RecipeBook) -> None:
+def test_the_hash_covers_overrides_and_nothing_but_content(book: RecipeRegistry) -> None:
     rer = book.get("rer")
 
     assert book.get("rer", {"max_response_tokens": 128}).hash != rer.hash
     assert rer.model_copy(update={"name": "other", "description": "x"}).hash == rer.hash
 
 
-def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(book: RecipeBook) -> None:
+def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(book: RecipeRegistry) -> None:
     with pytest.raises(InvalidRequestError, match=r"rer-reference") as caught:
         book.get("../../etc/passwd")
 
@@ -156,7 +156,7 @@ def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(book: RecipeBoo
         ({"stop_strings": [""]}, "recipe_overrides.stop_strings.0"),
     ],
 )
-def test_a_wrong_override_is_named(book: RecipeBook, overrides: dict[str, object], field: str) -> None:
+def test_a_wrong_override_is_named(book: RecipeRegistry, overrides: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         book.get("rer", overrides)
 
@@ -170,8 +170,8 @@ def test_ranges_must_ascend() -> None:
 
 def test_an_operators_recipe_is_found_by_its_file_name_and_a_broken_one_stops_the_start(tmp_path) -> None:
     (tmp_path / "mine.yaml").write_text("open_ended: [length_incentive]\nclosed_ended: [length_incentive]\n")
-    assert RecipeBook.load(tmp_path).get("mine").open_ended == (LI,)
+    assert RecipeRegistry.load(tmp_path).get("mine").open_ended == (LI,)
 
     (tmp_path / "bad.yaml").write_text("open_ended: [no_such_factor]\n")
     with pytest.raises(ConfigurationError, match=r"bad\.yaml"):
-        RecipeBook.load(tmp_path)
+        RecipeRegistry.load(tmp_path)

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from reward_client.address import API_KEY_VARIABLE
-from reward_trainer.errors import ConfigError
+from reward_client.urls import API_KEY_VARIABLE
+from reward_runs.errors import ConfigError
 from reward_trainer.policy import EMBEDDED_POLICY
 
 __all__ = ["ESTIMATORS", "GROUP_ESTIMATORS", "PRESETS", "Config", "make_config"]

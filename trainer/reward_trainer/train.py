@@ -19,16 +19,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from reward_trainer import checkpoints, checks, data, provenance, reward_key
+from reward_runs import checkpoints, prompts, provenance
+from reward_runs.errors import ConfigError, PreflightError, RewardLostError, RunFailedError
+from reward_runs.layout import RunDir, replace_text
+from reward_runs.step_metrics import Metrics, parse_step
+from reward_trainer import preflight
 from reward_trainer.config import Config
-from reward_trainer.cpu import environment as cpu_environment
-from reward_trainer.errors import ConfigError, PreflightError, RewardLostError, RunFailedError
-from reward_trainer.launch import OpenRLHFProcess, child_environment
-from reward_trainer.metrics import Metrics, parse_step
-from reward_trainer.prepare import Plan, run_record
+from reward_trainer.failure_detector import FailureDetector, last_error, phase_of
+from reward_trainer.openrlhf import api_key
+from reward_trainer.openrlhf.cpu import environment as cpu_environment
+from reward_trainer.openrlhf.process import OpenRLHFProcess, child_environment
+from reward_trainer.plan import Plan, run_record
 from reward_trainer.progress import step_line
-from reward_trainer.rundir import RunDir, replace_text
-from reward_trainer.watch import Watch, last_error, phase_of
 
 __all__ = ["Stopped", "evaluate", "resumed_config", "train"]
 
@@ -73,7 +75,7 @@ def train(plan: Plan, say: Say, *, resume: bool = False) -> None:
         _check_rewards(plan)
         can_continue = resume and (run.state / "_actor" / "latest").is_file()
         _write_inputs(plan, fresh=not resume)
-        checkpoints.keep_start(plan.facts.policy, run)
+        checkpoints.save_initial(plan.facts.policy, run)
         say(plan.rollout_engine)
         say(f"OpenRLHF starts; its output goes to {run.log}")
         _Launch(plan, say, lock_fd, resume=can_continue).run()
@@ -82,7 +84,7 @@ def train(plan: Plan, say: Say, *, resume: bool = False) -> None:
 
 
 def _check_rewards(plan: Plan) -> None:
-    cause = checks.trial_reward(plan.facts.endpoint, plan.trial_prompts, plan.trial_labels)
+    cause = preflight.trial_reward(plan.facts.endpoint, plan.trial_prompts, plan.trial_labels)
     if cause is not None:
         raise PreflightError(f"the reward service refused a trial reward at {plan.facts.endpoint}: {cause}")
 
@@ -104,9 +106,9 @@ def _write_inputs(plan: Plan, *, fresh: bool) -> None:
     run, config = plan.run, plan.config
     run.train_data.parent.mkdir(parents=True, exist_ok=True)
     if fresh:  # a resumed run reads the same rows in the same order
-        ordered = data.training_order(plan.training, config.steps * config.prompts_per_step, config.seed)
+        ordered = prompts.training_order(plan.training, config.steps * config.prompts_per_step, config.seed)
         rows = [
-            data.training_row(prompt, config.system_prompt, chat=plan.facts.has_chat_template)
+            prompts.training_row(prompt, config.system_prompt, chat=plan.facts.has_chat_template)
             for prompt in ordered
         ]
         replace_text(run.train_data, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -127,7 +129,7 @@ class _Launch:
         self._metrics = Metrics(plan.run.metrics)
         if not resume:
             self._metrics.clear()
-        self._watch = Watch()
+        self._watch = FailureDetector()
         self._recent: list[str] = []
         self._phase: str | None = None
         known = self._metrics.steps
@@ -137,7 +139,7 @@ class _Launch:
     def run(self) -> None:
         plan = self._plan
         arguments = plan.command(resume=self._resume)
-        environment = reward_key.environment(child_environment(os.environ))
+        environment = api_key.environment(child_environment(os.environ))
         if not plan.hardware.has_gpu:
             environment = cpu_environment(
                 environment,
@@ -195,14 +197,14 @@ class _Launch:
         if now_s < self._next_probe_s:
             return
         self._next_probe_s = now_s + _PROBE_EVERY_S
-        cause = checks.why_not_ready(self._plan.config.reward_url)
+        cause = preflight.why_not_ready(self._plan.config.reward_url)
         if stop := self._watch.service(cause, now_s):
             raise self._reward_lost(stop)
 
     def _reward_lost(self, cause: str) -> RewardLostError:
         """Ask the service itself: OpenRLHF's log has the status of a refusal, not its reason."""
         plan = self._plan
-        reason = checks.trial_reward(
+        reason = preflight.trial_reward(
             plan.facts.endpoint, plan.trial_prompts, plan.trial_labels, timeout_s=_ASK_AGAIN_S
         )
         now = f"; asked again, it says: {reason}" if reason else "; asked again, it answers: was it restarted?"
@@ -231,6 +233,6 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
 
 def evaluate(plan: Plan) -> int:
     """Have the checkpoints judged, in a process of its own; return its exit status."""
-    command = [sys.executable, "-m", "reward_trainer.evaluate", "--run-dir", str(plan.run.path)]
+    command = [sys.executable, "-m", "reward_evidence.evaluate", "--run-dir", str(plan.run.path)]
     command += ["--reward-url", plan.config.reward_url]
     return subprocess.run(command, check=False).returncode  # noqa: S603 - our own module

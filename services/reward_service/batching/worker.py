@@ -16,10 +16,10 @@ from collections.abc import Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from reward_service.batching.observer import BatchFacts, BatchObserver
+from reward_service.batching.executor import ModelThread
+from reward_service.batching.metrics_hook import BatchStats, MetricsHook
 from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Ticket, Unit
 from reward_service.batching.submission import Done, Submission
-from reward_service.batching.thread import ModelThread
 from reward_service.errors import GlassboxError, ModelError, NotReadyError, OverloadedError
 
 __all__ = ["ModelWorker"]
@@ -61,7 +61,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         max_restarts: int = 3,
         keep: Callable[[Hashable, OutT], None] | None = None,
         finite: Callable[[OutT], bool] = lambda _: True,
-        observer: BatchObserver | None = None,
+        observer: MetricsHook | None = None,
     ) -> None:
         self.name = name
         self._load = load
@@ -304,7 +304,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             now = sum(lengths) / max(seconds, 1e-6)
             self._tokens_per_s = 0.8 * self._tokens_per_s + 0.2 * now if self._tokens_per_s else now
         if self._observer is not None:
-            facts = BatchFacts(len(batch), sum(lengths), max(lengths) * len(batch), requests, seconds)
+            facts = BatchStats(len(batch), sum(lengths), max(lengths) * len(batch), requests, seconds)
             self._observer.batch_done(self.name, facts)
 
     def _report_waiting(self) -> None:

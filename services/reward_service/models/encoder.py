@@ -20,9 +20,9 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 
 from reward_service.batching import BatchLimits
 from reward_service.errors import ConfigurationError
-from reward_service.models.base import Embeddings, Tokens
-from reward_service.models.forward import Forward, TorchForward, openvino_forward
+from reward_service.models.encoder_backends import Forward, TorchForward, openvino_forward
 from reward_service.models.padding import pad_right
+from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.settings import EMBEDDED_ENCODER
 
 __all__ = ["Backend", "Precision", "SentenceEncoder", "load_encoder"]

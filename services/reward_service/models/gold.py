@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from reward_service.batching import BatchLimits
-from reward_service.models.base import Exchange, GoldModel, Tokens
 from reward_service.models.gold_text import GoldText
 from reward_service.models.padding import pad_right
+from reward_service.models.protocols import Exchange, GoldModel, Tokens
 
 __all__ = ["HfGoldModel", "shared_base_notice"]
 

@@ -3,7 +3,7 @@
     delta.safetensors   trained − base for the `changed` parameters, and `whole` ones that the base lacks
     config.json         format, base, base_revision, changed, whole, text_pair, notices, and where it came from
 
-`reward_trainer.train_gold` writes such folders; this module is the one that reads them. The base is the embedded
+`reward_trainer.fit_gold` writes such folders; this module is the one that reads them. The base is the embedded
 encoder, or a folder (relative to the delta's). Its weights must be the very ones that the delta was taken from.
 """
 
@@ -50,7 +50,7 @@ class DeltaConfig(BaseModel):
         if found != self.base_revision:
             raise ValueError(
                 f"it was fitted on {self.base} with the weights {self.base_revision[:12]}, and those in {base} "
-                f"are {found[:12]}: install that version, or fit it again (python -m reward_trainer.train_gold)"
+                f"are {found[:12]}: install that version, or fit it again (python -m reward_trainer.fit_gold)"
             )
         return base
 

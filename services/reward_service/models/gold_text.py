@@ -15,7 +15,7 @@ from typing import Annotated, Any, Protocol
 from jinja2 import TemplateError
 from pydantic import BaseModel, ConfigDict, Field
 
-from reward_service.models.base import Exchange, Tokens
+from reward_service.models.protocols import Exchange, Tokens
 
 __all__ = ["ChatText", "GoldText", "PairLengths", "PairText", "pair_prompt"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_service.models.base import Tokens
+from reward_service.models.protocols import Tokens
 
 __all__ = ["pad_right"]
 

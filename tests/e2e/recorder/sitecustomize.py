@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from reward_trainer.cpu import imports
+from reward_trainer.openrlhf.cpu import imports
 
 
 def _record(experience_maker: Any) -> None:

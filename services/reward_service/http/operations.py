@@ -1,0 +1,109 @@
+"""GET /healthz, /readyz, /metrics, /info: what operators and trainers ask before and while they rely on us."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import APIRouter, Request, Response
+
+from reward_client.wire import Info, LimitsInfo, ModelInfo, RecipeInfo
+from reward_service.features.recipe import Recipe
+from reward_service.http.app_state import AppStateDep
+from reward_service.http.auth import presented_keys
+from reward_service.http.openapi import ERROR_RESPONSES
+from reward_service.http.readiness import UnreadyError
+from reward_service.models.protocols import GoldModel, TextEncoder
+
+__all__ = ["router", "service_version"]
+
+router = APIRouter(tags=["operations"])
+
+_LIBRARIES = (
+    "glassbox-reward",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "openvino",
+    "numpy",
+    "regex",
+    "fastapi",
+)
+_FIXED = {"name", "description"}
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process is alive and its event loop turns."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", responses={503: ERROR_RESPONSES[503]})
+async def readyz(request: Request, state: AppStateDep) -> dict[str, str]:
+    """Every model is loaded, answers a real forward pass right now, and the service is to stay."""
+    state.pipeline.drain.check()
+    try:
+        await state.readiness.probe()
+    except UnreadyError as exc:
+        if state.keys is not None and not state.keys.accepts(presented_keys(request.scope["headers"])):
+            raise exc.redacted() from None
+        raise
+    return {"status": "ready"}
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(state: AppStateDep) -> Response:
+    """Prometheus' text format."""
+    exposition = state.metrics.exposition() + state.pipeline.metrics.exposition()
+    return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/info")
+async def info(state: AppStateDep) -> Info:
+    """Recipes, models, limits, versions."""
+    settings = state.settings
+    encoder = state.embedder.worker.model if state.embedder else None
+    gold = state.gold.model if state.gold else None
+    return Info(
+        version=service_version(),
+        default_recipe=settings.default_recipe,
+        recipes=[_recipe_info(recipe) for recipe in state.recipes],
+        relevance=_model_info(encoder, []) if encoder else None,
+        gold=_model_info(gold, state.scorer.notices()) if gold else None,
+        limits=LimitsInfo(
+            max_body_bytes=settings.max_body_bytes,
+            max_items=settings.max_items,
+            max_text_chars=settings.max_text_chars,
+        ),
+        versions={library: _version(library) for library in _LIBRARIES},
+    )
+
+
+def _recipe_info(recipe: Recipe) -> RecipeInfo:
+    return RecipeInfo(
+        name=recipe.name,
+        hash=recipe.hash,
+        description=recipe.description.strip(),
+        reward_range=recipe.bounds(),
+        calibrated_for=recipe.calibrated_for,
+        needs_encoder=recipe.needs_encoder,
+        needs_gold=recipe.needs_gold,
+        parameters=recipe.model_dump(mode="json", exclude=_FIXED),
+    )
+
+
+def _model_info(model: TextEncoder | GoldModel, notices: list[str]) -> ModelInfo:
+    return ModelInfo(
+        id=model.id, revision=model.revision, device=model.device, backend=model.backend, notices=notices
+    )
+
+
+def service_version() -> str:
+    """The version of this distribution."""
+    return _version("glassbox-reward")
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"

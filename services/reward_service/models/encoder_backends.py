@@ -1,0 +1,136 @@
+"""The encoder's forward pass, by the back ends that we know: the same weights, the same numbers to 1e-5 in fp32.
+
+    (ids, mask) each (B, T) ──▶ vectors (B, D)
+
+OpenVINO runs the traced torch module on a CPU, with its layers fused; measured ratios are in docs/performance.md.
+Its own converter reports to its makers, so its frontend is called directly, which does not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reward_service.models.protocols import Embeddings
+
+__all__ = ["Forward", "TorchForward", "openvino_forward"]
+
+Ids = NDArray[np.int64]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+_PINNED_FROM = 4096
+"""Elements above which a copy to the GPU from pinned memory pays."""
+
+
+class Forward(Protocol):
+    """One forward pass over a padded batch."""
+
+    name: str
+    """Back end and number format."""
+
+    def __call__(self, ids: Ids, mask: Ids) -> Embeddings:
+        """Vectors (B, D) of the rows."""
+        ...
+
+
+class _Pooled(torch.nn.Module):
+    """A sentence-transformers pipeline as a plain function of two tensors, which can be traced."""
+
+    def __init__(self, pipeline: Any) -> None:
+        super().__init__()
+        self.pipeline = pipeline
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        features = self.pipeline({"input_ids": input_ids, "attention_mask": attention_mask})
+        vectors: torch.Tensor = features["sentence_embedding"]
+        return vectors
+
+
+class TorchForward:
+    """Torch, with its own fused attention; autocast for the narrow number formats."""
+
+    def __init__(self, pipeline: Any, device: torch.device, precision: str) -> None:
+        self.name = f"torch {precision}"
+        self._module = _Pooled(pipeline).eval()
+        self._device = device
+        self._dtype = _DTYPES[precision]
+
+    @torch.inference_mode()
+    def __call__(self, ids: Ids, mask: Ids) -> Embeddings:
+        """Vectors (B, D) of the rows."""
+        narrow = self._dtype is not torch.float32
+        with torch.autocast(self._device.type, dtype=self._dtype if narrow else None, enabled=narrow):
+            vectors = self._module(self._on_device(ids), self._on_device(mask))
+        rows: Embeddings = vectors.float().cpu().numpy()
+        return rows
+
+    def _on_device(self, rows: Ids) -> torch.Tensor:
+        tensor = torch.from_numpy(rows)
+        if self._device.type != "cuda":
+            return tensor
+        if tensor.numel() >= _PINNED_FROM:
+            tensor = tensor.pin_memory()
+        return tensor.to(self._device, non_blocking=True)
+
+
+class _OpenVinoForward:
+    def __init__(self, compiled: Any, precision: str) -> None:
+        self.name = f"openvino {precision}"
+        self._request = compiled.create_infer_request()
+
+    def __call__(self, ids: Ids, mask: Ids) -> Embeddings:
+        rows: Embeddings = self._request.infer([ids, mask])[0].astype(np.float32, copy=True)
+        return rows
+
+
+def openvino_forward(pipeline: Any, precision: str, threads: int | None) -> Forward:
+    """Trace `pipeline` and compile it for this CPU, which takes about 3 s. Raises whatever stands in the way."""
+    import openvino
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    if precision not in _OPENVINO_PRECISIONS:
+        raise ValueError(f"OpenVINO on a CPU has no {precision}")
+    ids = torch.randint(5, 100, (3, 17))
+    mask = torch.ones_like(ids)
+    mask[1, 10:] = 0
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    module = _Pooled(torch.nn.Sequential(*pipeline)).eval()
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns of every branch; `_check` looks at what came of it
+        decoder = TorchScriptPythonDecoder(module, example_input=(ids, mask))
+    graph = frontend.convert(frontend.load(decoder))
+    for tensor, name in zip(graph.inputs, ("input_ids", "attention_mask"), strict=True):
+        tensor.get_tensor().set_names({name})
+        tensor.node.set_partial_shape(openvino.PartialShape([-1, -1]))
+        tensor.node.set_element_type(openvino.Type.i64)
+    graph.validate_nodes_and_infer_types()
+    options: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # else all services of a machine compute on the same cores
+    }
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    compiled = openvino.Core().compile_model(graph, "CPU", options)
+    forward = _OpenVinoForward(compiled, precision)
+    _check(forward, module, precision)
+    return forward
+
+
+def _check(forward: Forward, module: torch.nn.Module, precision: str) -> None:
+    """A traced module may have frozen what depends on the input; another shape shows it."""
+    ids = torch.randint(5, 100, (2, 40))
+    mask = torch.ones_like(ids)
+    mask[0, 31:] = 0
+    with torch.inference_mode():
+        expected = module(ids, mask).float().numpy()
+    tolerance = (1e-4 if precision == "fp32" else 5e-2) * float(np.abs(expected).max())
+    difference = float(np.abs(forward(ids.numpy(), mask.numpy()) - expected).max())
+    if not difference <= tolerance:
+        raise ValueError(f"its vectors differ from torch's by {difference:.2g}")

@@ -1,0 +1,192 @@
+"""Whether our containers are as closed as docs/deploy.md says: python -m tools.harden_check --project glassbox
+
+    docker inspect ──▶ container_problems() ──┐
+    docker image inspect, history ──▶ image_problems() ──▶ sentences       pure
+
+What is left open on purpose stands in EXCEPTIONS, with its reason. The items are those of sections 4 and 5 of the
+CIS Docker Benchmark that apply to containers of compose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["EXCEPTIONS", "Facts", "check_project", "container_problems", "image_problems"]
+
+Facts = Mapping[str, Any]
+"""What `docker inspect` says of a container, or of an image."""
+
+EXCEPTIONS = {
+    ("trainer", "health check"): "a run ends by itself, and its launcher watches it; there is nothing to ask it",
+    ("trainer", "restart policy"): "a run that failed is resumed by a person, who first reads why",
+    (
+        "*",
+        "restart at most five times",
+    ): "replicas must come back however often; alerts tell when they do not stay",
+    (
+        "*",
+        "apt in the image",
+    ): "the base has it; without root, capabilities and a writable root it installs nothing",
+    ("*", "setuid programs in the base"): "no-new-privileges makes them ordinary programs",
+}
+"""What is not done, and why: (container, item) → reason."""
+
+TOOLS = ("gcc", "g++", "cc", "clang", "make", "cmake", "ld", "nvcc", "git", "curl", "wget", "pip", "pip3")
+"""Programs that build or fetch, which no image of ours has."""
+
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSW(OR)?D|CREDENTIAL)", re.IGNORECASE)
+_NO_SECRET = re.compile(r"(_FILE|_PATH|TOKENIZERS_PARALLELISM|GPG_KEY)$")
+_TIMEOUT_S = 120
+
+
+def container_problems(service: str, facts: Facts) -> list[str]:
+    """Return what is open in a container of `service`, a sentence each."""
+    host, config = facts["HostConfig"], facts["Config"]
+    found = [
+        *_if(not host["ReadonlyRootfs"], "its root file system can be written"),
+        *_if(host["Privileged"], "it is privileged"),
+        *_if(host["CapDrop"] != ["ALL"], "capabilities are not dropped"),
+        *_if(bool(host["CapAdd"]), f"capabilities are added: {host['CapAdd']}"),
+        *_if(not _no_new_privileges(host["SecurityOpt"] or []), "it may gain privileges"),
+        *_if(not host["Memory"], "it has no memory limit"),
+        *_if(not host["PidsLimit"] or host["PidsLimit"] < 0, "it has no limit of processes"),
+        *_if("max-size" not in host["LogConfig"]["Config"], "its log has no limit"),
+        *_namespaces(host),
+        *_mounts(facts),
+        *_ports(host),
+        *_user(config["User"]),
+        *_secrets(config["Env"] or []),
+    ]
+    if (service, "health check") not in EXCEPTIONS:
+        found += _if(not _has_health_check(config), "it has no health check")
+    if (service, "restart policy") not in EXCEPTIONS:
+        found += _if(host["RestartPolicy"]["Name"] == "no", "nothing starts it again")
+    return [f"{service}: {problem}" for problem in found]
+
+
+def image_problems(name: str, facts: Facts, history: str, programs: Sequence[str]) -> list[str]:
+    """Return what an image should not have; `programs` are those of TOOLS that were found in it."""
+    config = facts["Config"]
+    labels = config["Labels"] or {}
+    missing = [
+        label for label in ("title", "description", "licenses", "version", "revision") if _oci(label) not in labels
+    ]
+    found = [
+        *_user(config["User"]),
+        *_secrets(config["Env"] or []),
+        *_if(bool(programs), f"it has {', '.join(programs)}"),
+        *_if(bool(missing), f"it lacks the OCI labels {', '.join(missing)}"),
+        *_if(bool(re.search(r"\bADD\s+http", history)), "a layer was fetched with ADD"),
+    ]
+    return [f"image {name}: {problem}" for problem in found]
+
+
+def _if(condition: bool, problem: str) -> list[str]:
+    return [problem] if condition else []
+
+
+def _oci(label: str) -> str:
+    return f"org.opencontainers.image.{label}"
+
+
+def _no_new_privileges(options: Sequence[str]) -> bool:
+    return any(option in {"no-new-privileges", "no-new-privileges:true"} for option in options)
+
+
+def _namespaces(host: Facts) -> list[str]:
+    modes = ("NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode")
+    return [f"it shares the host's {mode}" for mode in modes if host.get(mode) == "host"]
+
+
+def _mounts(facts: Facts) -> list[str]:
+    sources = [str(mount.get("Source", "")) for mount in facts["Mounts"]]
+    return [f"it mounts {source}" for source in sources if source.endswith("docker.sock") or source == "/"]
+
+
+def _ports(host: Facts) -> list[str]:
+    bindings = [binding for bound in (host["PortBindings"] or {}).values() for binding in bound or []]
+    everywhere = {"", "0.0.0.0", "::"}  # noqa: S104 - what is looked for
+    return [f"port {b['HostPort']} is published on all addresses" for b in bindings if b["HostIp"] in everywhere]
+
+
+def _user(user: str) -> list[str]:
+    return _if(user.split(":")[0] in {"", "0", "root"}, f"its user is {user or 'root'}")
+
+
+def _secrets(environment: Sequence[str]) -> list[str]:
+    pairs = (line.partition("=") for line in environment)
+    return [
+        f"its environment has {name}"
+        for name, _, value in pairs
+        if value and _SECRET_NAME.search(name) and not _NO_SECRET.search(name)
+    ]
+
+
+def _has_health_check(config: Facts) -> bool:
+    test = (config.get("Healthcheck") or {}).get("Test") or []
+    return bool(test) and test != ["NONE"]
+
+
+# Asking the engine -------------------------------------------------------------------------------------------
+
+
+def _docker(*arguments: str) -> str:
+    done = subprocess.run(  # noqa: S603 - fixed arguments and names that the engine gave
+        ["docker", *arguments],  # noqa: S607 - docker is looked up on PATH
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_TIMEOUT_S,
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"docker {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _found_programs(image: str) -> list[str]:
+    script = f"for name in {' '.join(TOOLS)}; do command -v $name > /dev/null && echo $name; done; true"
+    closed = ("--rm", "--network", "none", "--read-only", "--cap-drop", "ALL", "--entrypoint", "sh")
+    return _docker("run", *closed, image, "-c", script).split()
+
+
+def check_project(project: str, secret: str | None = None) -> tuple[list[str], list[str]]:
+    """Return the services that were looked at, and each problem; `secret` must stand nowhere in it."""
+    ids = _docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={project}").split()
+    if not ids:
+        raise SystemExit(f"no container of the compose project {project}: docker compose up first")
+    text = _docker("inspect", *ids)
+    problems, services, images = [], [], {}
+    for facts in json.loads(text):
+        service = facts["Config"]["Labels"]["com.docker.compose.service"]
+        services.append(service)
+        problems += container_problems(service, facts)
+        images[facts["Config"]["Image"]] = facts["Image"]
+    for name, image in sorted(images.items()):
+        described = _docker("image", "inspect", image)
+        history = _docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image)
+        problems += image_problems(name, json.loads(described)[0], history, _found_programs(image))
+        text += described + history
+    if secret and secret in text:
+        problems.append("a key stands in what docker inspect or docker history show")
+    return sorted(services), problems
+
+
+def main() -> int:
+    """Print each problem; exit with 1 when there is one."""
+    parser = argparse.ArgumentParser(description="Check the containers of a compose project.")
+    parser.add_argument("--project", default="glassbox", metavar="NAME", help="default: glassbox")
+    services, problems = check_project(parser.parse_args().project)
+    sys.stdout.write(f"looked at {', '.join(services)}\n" + "".join(f"open: {problem}\n" for problem in problems))
+    for (service, item), reason in EXCEPTIONS.items():
+        sys.stdout.write(f"exception ({service}, {item}): {reason}\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Draws → evaluated responses: the reward service scores them, in requests it admits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from reward_client.wire import ChatMessage, Item, ItemResult, ModelNames, RecipeName, ScoreReply
+from reward_evidence.evaluation.store import EvaluatedResponse, EvaluationError
+from reward_evidence.sampling.samples import Sample
+from reward_runs.prompts import messages
+
+__all__ = ["Scored", "Scorer", "score_samples", "unique"]
+
+
+class Scorer(Protocol):
+    """What is asked of a reward client."""
+
+    def score(self, items: Sequence[Item], **options: Any) -> ScoreReply:
+        """Score `items`, in order, or raise `RewardError`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Responses with their rewards, and what the service said about them."""
+
+    responses: list[EvaluatedResponse]
+    recipe: RecipeName
+    models: ModelNames
+    notices: list[str] = field(default_factory=list)
+
+
+def score_samples(
+    scorer: Scorer,
+    samples: Sequence[Sample],
+    *,
+    system_prompt: str | None,
+    max_items: int,
+    options: dict[str, Any],
+) -> Scored:
+    """Score `samples` in requests of up to `max_items`; `options` are those of `RewardClient.score`.
+
+    Raises `RewardError` when the service fails, and `EvaluationError` when its recipe changes meanwhile.
+    """
+    replies: list[ScoreReply] = []
+    for begin in range(0, len(samples), max_items):
+        items = [_item(sample, system_prompt) for sample in samples[begin : begin + max_items]]
+        replies.append(scorer.score(items, **options))
+    first = replies[0]
+    if any(reply.recipe != first.recipe or reply.models != first.models for reply in replies):
+        raise EvaluationError(
+            "the reward service changed its recipe or models during one checkpoint: run it again"
+        )
+    results = [result for reply in replies for result in reply.results]
+    responses = [_evaluated(sample, result) for sample, result in zip(samples, results, strict=True)]
+    return Scored(responses, first.recipe, first.models, unique(n for reply in replies for n in reply.notices))
+
+
+def unique(texts: Iterable[str]) -> list[str]:
+    """Drop repetitions, keep the order."""
+    return list(dict.fromkeys(texts))
+
+
+def _item(sample: Sample, system_prompt: str | None) -> Item:
+    return Item(
+        prompt=[ChatMessage.model_validate(message) for message in messages(sample.prompt, system_prompt)],
+        response=sample.response,
+        reference=sample.prompt.reference,
+        query_type=sample.prompt.query_type,
+        id=f"{sample.prompt.id}#{sample.sample}",
+    )
+
+
+def _evaluated(sample: Sample, result: ItemResult) -> EvaluatedResponse:
+    if result.reward is None:  # cannot be with on_item_error="fail", which the evaluation asks for
+        raise EvaluationError(f"the service gave no reward for {result.id}: {result.error}")
+    return EvaluatedResponse(
+        prompt_id=sample.prompt.id,
+        sample=sample.sample,
+        seed=sample.seed,
+        query_type=sample.prompt.query_type,
+        prompt=sample.prompt.prompt,
+        reference=sample.prompt.reference,
+        response=sample.response,
+        n_tokens=sample.n_tokens,
+        truncated=sample.truncated,
+        proxy_reward=result.reward,
+        gold_reward=result.gold_reward,
+        features=result.features.model_dump(),
+        flags=list(result.flags),
+        kl=sample.divergence.exact if sample.divergence else None,
+        kl_k1=sample.divergence.k1 if sample.divergence else None,
+    )

@@ -1,0 +1,251 @@
+"""What the report samples: one small panel a question. Pure; `plots` samples them.
+
+A panel never has two y axes: proxy and gold have scales of their own, so each has a panel of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from reward_client.wire import QueryType
+from reward_evidence.evaluation.evaluation import Evaluation
+from reward_evidence.statistics.monotonicity import Change, Estimate
+from reward_evidence.statistics.summary import CheckpointFigures, GroupFigures
+
+__all__ = ["Line", "Panel", "Role", "panels"]
+
+Role = Literal["proxy", "gold", "open_ended", "closed_ended", "neutral"]
+"""What a line is, which decides its colour and marker."""
+
+PROXY_AXIS = "proxy reward"
+GOLD_AXIS = "gold reward (own scale)"
+STEP_AXIS = "optimizer step"
+KL_AXIS = "KL from the start (nats a response)"
+
+_TRAINING = {
+    "reward": ("Proxy reward of the rollouts", "proxy reward", "proxy"),
+    "gold_reward": ("Gold reward of the rollouts", GOLD_AXIS, "gold"),
+    "response_length": ("Length of the rollouts", "tokens a response", "neutral"),
+    "truncated": ("Rollouts cut at the token limit", "share of responses", "neutral"),
+    "kl": ("KL penalty while training", "nats, as OpenRLHF logs it", "neutral"),
+}
+"""Figures of metrics.jsonl: title, unit, role."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Values in order of the checkpoints."""
+
+    label: str
+    role: Role
+    x: Sequence[float]
+    y: Sequence[float]
+    y_interval: Sequence[tuple[float, float]] | None = None
+    x_interval: Sequence[tuple[float, float]] | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One axis system."""
+
+    name: str
+    """Stem of the PNG file."""
+    title: str
+    x_label: str
+    y_label: str
+    lines: list[Line]
+    note: str = ""
+    """Below the title: what the bands or bars are."""
+    point_labels: Sequence[str] = field(default_factory=list)
+    """Of the points of the only line, which is then a path with bars instead of a line with a band."""
+    limit: tuple[float, str] | None = None
+    """A horizontal line and its name."""
+    from_zero: bool = False
+    """Whether the y axis begins at 0."""
+    is_share: bool = False
+    """Whether the y axis runs from 0 to 1."""
+
+    @property
+    def alt(self) -> str:
+        """The panel for those who do not see it."""
+        ends = "; ".join(f"{line.label}: {line.y[0]:.3g} first, {line.y[-1]:.3g} last" for line in self.lines)
+        return f"{self.title}. {self.y_label} against {self.x_label}. {ends}."
+
+
+def panels(evaluation: Evaluation, metrics: Sequence[dict[str, Any]]) -> dict[str, list[Panel]]:
+    """Return the panels of each section: `rewards`, `query_types`, `features`, `length`, `training`."""
+    checkpoints = evaluation.checkpoints
+    return {
+        "rewards": [*_changes(evaluation), *_rewards(checkpoints)],
+        "query_types": _query_types(checkpoints),
+        "features": _features(checkpoints),
+        "length": _length(checkpoints, evaluation.settings["max_new_tokens"]),
+        "training": _training(metrics),
+    }
+
+
+def _changes(evaluation: Evaluation) -> list[Panel]:
+    """The primary figure and how it came about."""
+    gold, proxy = evaluation.trend.gold_since_first, evaluation.trend.proxy_since_first
+    found = []
+    if proxy:
+        found.append(_since_first("proxy_change", "Proxy", PROXY_AXIS, "proxy", evaluation, proxy))
+    if gold:
+        found.append(_since_first("gold_change", "Gold", GOLD_AXIS, "gold", evaluation, gold))
+    return found
+
+
+def _since_first(
+    name: str, subject: str, axis: str, role: Role, evaluation: Evaluation, changes: Sequence[Change]
+) -> Panel:
+    steps = [checkpoint.step for checkpoint in evaluation.checkpoints]
+    bounds = _intervals(changes)
+    line = Line(
+        "change", role, steps, [0.0, *(c.mean for c in changes)], [(0.0, 0.0), *bounds] if bounds else None
+    )
+    return Panel(
+        name,
+        f"{subject}: change since step {steps[0]}",
+        STEP_AXIS,
+        f"change of {axis}",
+        [line],
+        note=f"paired over {evaluation.trend.n_prompts} prompts; band: 95 % intervals",
+        limit=(0.0, "no change"),
+    )
+
+
+def _rewards(checkpoints: Sequence[CheckpointFigures]) -> list[Panel]:
+    proxy = [checkpoint.proxy_reward for checkpoint in checkpoints]
+    gold = [checkpoint.gold_reward for checkpoint in checkpoints if checkpoint.gold_reward]
+    kl = [checkpoint.kl for checkpoint in checkpoints if checkpoint.kl]
+    found = [_by_step("proxy_by_step", "Proxy reward by step", PROXY_AXIS, "proxy", checkpoints, proxy)]
+    if gold:
+        found.append(_by_step("gold_by_step", "Gold reward by step", GOLD_AXIS, "gold", checkpoints, gold))
+    if kl:
+        found.append(_path("proxy_by_kl", "Proxy reward by KL", (KL_AXIS, kl), (PROXY_AXIS, proxy), checkpoints))
+    if gold and kl:
+        found.append(_path("gold_by_kl", "Gold reward by KL", (KL_AXIS, kl), (GOLD_AXIS, gold), checkpoints))
+    if gold:
+        title = "Does gold rise with the proxy?"
+        found.append(_path("gold_by_proxy", title, (PROXY_AXIS, proxy), (GOLD_AXIS, gold), checkpoints))
+    return found
+
+
+def _query_types(checkpoints: Sequence[CheckpointFigures]) -> list[Panel]:
+    def gold(group: GroupFigures) -> Estimate | None:
+        return group.gold_reward
+
+    def proxy(group: GroupFigures) -> Estimate | None:
+        return group.proxy_reward
+
+    found = [
+        _by_type("proxy_by_type", "Proxy reward by query type", PROXY_AXIS, checkpoints, proxy),
+        _by_type("gold_by_type", "Gold reward by query type", GOLD_AXIS, checkpoints, gold),
+    ]
+    return [panel for panel in found if panel.lines]
+
+
+def _features(checkpoints: Sequence[CheckpointFigures]) -> list[Panel]:
+    names = [name for name in checkpoints[0].features if all(name in c.features for c in checkpoints)]
+    return [
+        _by_step(
+            f"feature_{name}",
+            name.replace("_", " ").capitalize(),
+            _FEATURE_AXES.get(name, name.replace("_", " ")),
+            "neutral",
+            checkpoints,
+            [checkpoint.features[name] for checkpoint in checkpoints],
+        )
+        for name in names
+    ]
+
+
+_FEATURE_AXES = {
+    "length_incentive": "words / 100",
+    "repetition_penalty": "distinct / all word trigrams",
+    "query_relevance": "similarity to the prompt",
+    "reference_relevance": "similarity to the reference",
+}
+
+
+def _length(checkpoints: Sequence[CheckpointFigures], max_new_tokens: int) -> list[Panel]:
+    tokens = [checkpoint.n_tokens for checkpoint in checkpoints]
+    length = _by_step("length", "Response length", "tokens a response", "neutral", checkpoints, tokens)
+    steps = [checkpoint.step for checkpoint in checkpoints]
+    cut = Line("cut at the limit", "neutral", steps, [checkpoint.truncated for checkpoint in checkpoints])
+    return [
+        Panel(**{**vars(length), "limit": (max_new_tokens, f"limit: {max_new_tokens}"), "from_zero": True}),
+        Panel(
+            "truncated", "Responses cut at the token limit", STEP_AXIS, "share of responses", [cut], is_share=True
+        ),
+    ]
+
+
+def _training(metrics: Sequence[dict[str, Any]]) -> list[Panel]:
+    found = []
+    for key, (title, y_label, role) in _TRAINING.items():
+        points = [(row["step"], row[key]) for row in metrics if isinstance(row.get(key), int | float)]
+        if points:
+            x, y = zip(*points, strict=True)
+            line = Line("a step's rollouts", role, x, y)  # type: ignore[arg-type]
+            panel = Panel(f"training_{key}", title, STEP_AXIS, y_label, [line], is_share=key == "truncated")
+            found.append(panel)
+    return found
+
+
+def _by_step(
+    name: str,
+    title: str,
+    y_label: str,
+    role: Role,
+    checkpoints: Sequence[CheckpointFigures],
+    values: Sequence[Estimate],
+) -> Panel:
+    line = _line("mean", role, [checkpoint.step for checkpoint in checkpoints], values)
+    note = f"mean over {values[0].n} prompts; band: 95 % interval" if line.y_interval else ""
+    return Panel(name, title, STEP_AXIS, y_label, [line], note=note)
+
+
+def _by_type(
+    name: str,
+    title: str,
+    y_label: str,
+    checkpoints: Sequence[CheckpointFigures],
+    measure: Callable[[GroupFigures], Estimate | None],
+) -> Panel:
+    steps = [checkpoint.step for checkpoint in checkpoints]
+    lines = []
+    for query_type in checkpoints[0].query_types:
+        values = [measure(checkpoint.query_types[query_type]) for checkpoint in checkpoints]
+        present = [value for value in values if value]
+        if present:
+            lines.append(_line(_type_label(query_type, present[0].n), query_type.value, steps, present))
+    return Panel(name, title, STEP_AXIS, y_label, lines, note="mean over prompts; bands: 95 % intervals")
+
+
+def _type_label(query_type: QueryType, n: int) -> str:
+    return f"{query_type.value.replace('_', '-')} ({n})"
+
+
+def _path(
+    name: str,
+    title: str,
+    x: tuple[str, Sequence[Estimate]],
+    y: tuple[str, Sequence[Estimate]],
+    checkpoints: Sequence[CheckpointFigures],
+) -> Panel:
+    role: Role = "gold" if y[0] == GOLD_AXIS else "proxy"
+    line = Line("mean", role, [v.mean for v in x[1]], [v.mean for v in y[1]], _intervals(y[1]), _intervals(x[1]))
+    steps = [str(checkpoint.step) for checkpoint in checkpoints]
+    return Panel(name, title, x[0], y[0], [line], note="numbers: steps; bars: 95 % intervals", point_labels=steps)
+
+
+def _line(label: str, role: Role, x: Sequence[float], values: Sequence[Estimate]) -> Line:
+    return Line(label, role, x, [value.mean for value in values], _intervals(values))
+
+
+def _intervals(values: Sequence[Estimate | Change]) -> list[tuple[float, float]] | None:
+    found = [(value.low, value.high) for value in values if value.low is not None and value.high is not None]
+    return found if len(found) == len(values) else None

@@ -1,0 +1,190 @@
+"""Sample panels with matplotlib, without a screen: SVG for the report, PNG for everything else.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; lines differ in marker too, so the figures
+survive a black-and-white printer. Text in the SVG stays text, in the reader's own font.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from reward_evidence.report.charts import Line, Panel, Role
+
+__all__ = ["Drawing", "render"]
+
+_COLOURS: dict[Role, str] = {
+    "proxy": "#0072B2",
+    "gold": "#B85000",
+    "open_ended": "#007A5A",
+    "closed_ended": "#A8487F",
+    "neutral": "#3A4652",
+}
+_MARKERS: dict[Role, str] = {"proxy": "o", "gold": "D", "open_ended": "^", "closed_ended": "s", "neutral": "o"}
+_INK, _FAINT, _GRID = "#1F2933", "#5F6B76", "#E3E7EB"
+_SIZE = (4.5, 3.0)
+"""Inches. Small on purpose: a panel fills the width of a phone, so its text stays readable."""
+_FONTS = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', 'DejaVu Sans', sans-serif"
+_STYLE = {
+    "figure.dpi": 72,  # places are measured in points
+    "font.size": 9.5,
+    "axes.edgecolor": "#9AA5B1",
+    "axes.linewidth": 0.8,
+    "axes.labelcolor": _FAINT,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "glassbox",  # the same figure gives the same file
+}
+_LABEL_GAP = 0.075
+"""Fraction of the axes that two labels keep between them."""
+_LABEL_SHIFTS = ((9, 9), (-9, 9), (9, -9), (-9, -9))
+"""Points from a point to the middle of its label, on four sides; the first is preferred."""
+_LABEL_ROOM = 9
+"""Points that a label keeps from points and other labels."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A panel, drawn."""
+
+    panel: Panel
+    svg: str
+    png: bytes
+
+
+def render(panel: Panel) -> Drawing:
+    """Sample `panel` once, and save it in both formats."""
+    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+        figure = _draw(panel)
+        svg, png = io.StringIO(), io.BytesIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
+    return Drawing(panel, svg.getvalue().replace("'DejaVu Sans'", _FONTS), png.getvalue())
+
+
+def _draw(panel: Panel) -> Figure:
+    """Sample `panel` on a figure of its own, laid out once."""
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _dress(axes, panel)
+    for line in panel.lines:
+        _draw_path(axes, line) if panel.point_labels else _draw_line(axes, line)
+    _fit(axes, panel)
+    figure.draw_without_rendering()  # labels are placed where the axes have ended up
+    if panel.point_labels:
+        _label_points(axes, panel.lines[0], panel.point_labels)
+    elif len(panel.lines) > 1:
+        _label_ends(axes, panel.lines)
+        figure.draw_without_rendering()  # make room for the labels
+    figure.set_layout_engine("none")
+    return figure
+
+
+def _dress(axes: Axes, panel: Panel) -> None:
+    title = {"loc": "left", "color": _INK, "fontsize": 11, "fontweight": "bold"}
+    axes.set_title(panel.title, pad=20 if panel.note else 8, **title)  # type: ignore[arg-type]
+    if panel.note:
+        axes.annotate(
+            panel.note,
+            (0, 1),
+            (0, 6),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=_FAINT,
+            fontsize=8.5,
+        )
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+
+
+def _draw_line(axes: Axes, line: Line) -> None:
+    colour = _COLOURS[line.role]
+    if line.y_interval:
+        low, high = zip(*line.y_interval, strict=True)
+        axes.fill_between(line.x, low, high, color=colour, alpha=0.16, linewidth=0)
+    axes.plot(line.x, line.y, color=colour, marker=_MARKERS[line.role], markersize=4.5, linewidth=1.8)
+
+
+def _draw_path(axes: Axes, line: Line) -> None:
+    colour = _COLOURS[line.role]
+    y_reach, x_reach = _reach(line.y, line.y_interval), _reach(line.x, line.x_interval)
+    axes.errorbar(line.x, line.y, y_reach, x_reach, fmt="none", ecolor=colour, alpha=0.3, elinewidth=1.2)
+    axes.plot(line.x, line.y, color=colour, marker=_MARKERS[line.role], markersize=5, linewidth=1.2)
+
+
+def _reach(values: Sequence[float], bounds: Sequence[tuple[float, float]] | None) -> Any:
+    """Distances from a value to its bounds, as matplotlib wants them: (2, T)."""
+    if bounds is None:
+        return None
+    pairs = list(zip(values, bounds, strict=True))
+    return [[v - low for v, (low, _) in pairs], [high - v for v, (_, high) in pairs]]
+
+
+def _fit(axes: Axes, panel: Panel) -> None:
+    if "step" in panel.x_label:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.margins(x=0.1 if panel.point_labels else 0.06, y=0.12)
+    if panel.is_share:
+        axes.set_ylim(-0.03, 1.03)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if panel.limit:
+        value, name = panel.limit
+        axes.axhline(value, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)))
+        axes.annotate(name, (0, value), (4, -11), xycoords=("axes fraction", "data"), textcoords="offset points",
+                      color=_FAINT, fontsize=8.5)  # fmt: skip
+    if panel.from_zero:
+        axes.set_ylim(bottom=0)
+
+
+def _label_ends(axes: Axes, lines: Sequence[Line]) -> None:
+    """Name each line at its right end, apart from each other."""
+    ends = sorted(((_in_axes(axes, line.x[-1], line.y[-1])[1], line) for line in lines), key=lambda end: end[0])
+    heights = [height for height, _ in ends]
+    for i, j in itertools.pairwise(range(len(heights))):
+        heights[j] = max(heights[j], heights[i] + _LABEL_GAP)
+    for height, (_, line) in zip(heights, ends, strict=True):
+        axes.annotate(line.label, (1.0, height), (2, 0), xycoords="axes fraction", textcoords="offset points",
+                      va="center", color=_COLOURS[line.role], fontsize=9, fontweight="bold")  # fmt: skip
+
+
+def _label_points(axes: Axes, line: Line, labels: Sequence[str]) -> None:
+    """Name the last point, the first, and those between that have room, each on its emptiest side."""
+    points = [axes.transData.transform(place) for place in zip(line.x, line.y, strict=True)]
+    last = len(points) - 1
+    path = [a + (b - a) * part for a, b in itertools.pairwise(points) for part in (0.25, 0.5, 0.75)]
+    obstacles = list(points)
+    for index in dict.fromkeys([last, 0, *range(1, last)]):
+        shift = max(_LABEL_SHIFTS, key=lambda shift: _room(points[index] + shift, [*obstacles, *path]))
+        if _room(points[index] + shift, obstacles) < _LABEL_ROOM:
+            continue
+        obstacles.append(points[index] + shift)
+        weight = "bold" if index in (0, last) else "normal"
+        axes.annotate(labels[index], (line.x[index], line.y[index]), shift, textcoords="offset points",
+                      ha="center", va="center", color=_INK, fontsize=8.5, fontweight=weight)  # fmt: skip
+
+
+def _room(place: Any, obstacles: Sequence[Any]) -> float:
+    """Distance from `place` to the nearest obstacle."""
+    return min(math.dist(place, obstacle) for obstacle in obstacles)
+
+
+def _in_axes(axes: Axes, x: float, y: float) -> tuple[float, float]:
+    place = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+    return float(place[0]), float(place[1])

@@ -1,0 +1,174 @@
+"""Sample responses from a causal language model: one padded batch, rows dropped as they end.
+
+Used by the CPU rollout engine and by the evaluation of checkpoints, so both sample in the same way: temperature,
+then top-k, then top-p. Randomness is torch's global generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["Rollout", "Sampling", "generate", "stop_token_ids"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample the next token."""
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    """0 takes the most probable token."""
+    top_p: float = 1.0
+    """Smallest set of tokens whose probabilities reach this sum; 1 keeps all."""
+    top_k: int = 0
+    """Number of most probable tokens to choose from; 0 keeps all."""
+    min_new_tokens: int = 0
+    """The end token cannot come before this many tokens."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled response."""
+
+    token_ids: tuple[int, ...]
+    """What was sampled, the end token included when there is one."""
+    text: str
+    """Decoded without special tokens."""
+    finish_reason: Literal["stop", "length"]
+    logprobs: tuple[float, ...] | None = None
+    """Log-probability (nats) of each token under the tempered distribution, before top-k and top-p."""
+
+
+@dataclass
+class _Row:
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Return every token that ends a response, by the model's generation config and the tokenizer."""
+    configured = model.generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    return sorted({token for token in [*ids, tokenizer.eos_token_id] if token is not None})
+
+
+@torch.inference_mode()
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    with_logprobs: bool = False,
+) -> list[Rollout]:
+    """Sample one response to each prompt (token ids), in order."""
+    if not prompts:
+        return []
+    stops = torch.tensor(stop_token_ids(model, tokenizer), device=model.device)
+    rows = [_Row() for _ in prompts]
+    batch = _Batch(model, prompts)
+    for n_sampled in range(1, sampling.max_new_tokens + 1):
+        logits = batch.next_logits()  # (B, V)
+        if n_sampled <= sampling.min_new_tokens:
+            logits[:, stops] = -torch.inf
+        tokens, logprobs = _sample(logits, sampling)  # (B,), (B,)
+        for index, token, logprob in zip(batch.indices, tokens.tolist(), logprobs.tolist(), strict=True):
+            rows[index].token_ids.append(token)
+            rows[index].logprobs.append(logprob)
+        going_on = ~torch.isin(tokens, stops)
+        if not going_on.any():
+            break
+        batch.advance(tokens, going_on)
+    stop_set = set(stops.tolist())
+    return [_rollout(row, tokenizer, stop_set, with_logprobs) for row in rows]
+
+
+def _rollout(row: _Row, tokenizer: Any, stops: set[int], with_logprobs: bool) -> Rollout:
+    ended = bool(row.token_ids) and row.token_ids[-1] in stops
+    return Rollout(
+        token_ids=tuple(row.token_ids),
+        text=tokenizer.decode(row.token_ids, skip_special_tokens=True),
+        finish_reason="stop" if ended else "length",
+        logprobs=tuple(row.logprobs) if with_logprobs else None,
+    )
+
+
+class _Batch:
+    """The rows that still go on, and the model's cache of their keys and values."""
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
+        from transformers import DynamicCache
+
+        width = max(len(prompt) for prompt in prompts)
+        self._model = model
+        self._cache = DynamicCache(config=model.config)
+        self._input = torch.tensor(
+            [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device
+        )  # (B, T)
+        self._mask = torch.tensor(
+            [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device
+        )  # (B, T)
+        self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0)  # (B, T)
+        self.indices = list(range(len(prompts)))
+
+    def next_logits(self) -> Tensor:
+        """Return the logits of the token after each row: (B, V), in fp32."""
+        output = self._model(
+            input_ids=self._input,
+            attention_mask=self._mask,
+            position_ids=self._positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
+
+    def advance(self, tokens: Tensor, going_on: Tensor) -> None:
+        """Append `tokens` (B,) to their rows and drop the rows that do not go on."""
+        if not going_on.all():
+            kept = going_on.nonzero().squeeze(-1)
+            self._cache.batch_select_indices(kept)
+            self._mask, self._positions, tokens = self._mask[kept], self._positions[kept], tokens[kept]
+            self.indices = [self.indices[i] for i in kept.tolist()]
+        self._input = tokens[:, None]
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
+        self._positions = self._positions[:, -1:] + 1
+
+
+def _sample(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """Sample a token from each row of `logits` (B, V); return tokens (B,) and their log-probabilities (B,)."""
+    if sampling.temperature == 0:
+        tokens = logits.argmax(-1)
+        return tokens, logits.log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
+    logprobs = (logits / sampling.temperature).log_softmax(-1)
+    tokens = _draw(_restricted(logprobs.exp(), sampling))
+    return tokens, logprobs.gather(-1, tokens[:, None]).squeeze(-1)
+
+
+def _draw(weights: Tensor) -> Tensor:
+    """Sample an index from each row of `weights` (B, V) by inverting its cumulative sum; return (B,).
+
+    One uniform number a row, where `torch.multinomial` samples V of them: a tenth of a token's time on a CPU.
+    """
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
+    total = cumulative[:, -1:]
+    uniform = torch.rand(total.shape, dtype=torch.float64, device=weights.device)
+    return torch.searchsorted(cumulative, uniform * total, right=True).squeeze(-1)
+
+
+def _restricted(probabilities: Tensor, sampling: Sampling) -> Tensor:
+    """Zero what top-k and top-p leave out; rows of `probabilities` (B, V) need not sum to 1 afterwards."""
+    if sampling.top_k > 0:
+        kth = probabilities.topk(min(sampling.top_k, probabilities.shape[-1]), dim=-1).values[:, -1:]
+        probabilities = probabilities.masked_fill(probabilities < kth, 0.0)
+    if sampling.top_p < 1:
+        ordered, order = (probabilities / probabilities.sum(-1, keepdim=True)).sort(dim=-1, descending=True)
+        beyond = ordered.cumsum(-1) - ordered >= sampling.top_p
+        probabilities = probabilities.masked_fill(beyond.scatter(-1, order, beyond), 0.0)
+    return probabilities

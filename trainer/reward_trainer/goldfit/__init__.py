@@ -1,5 +1,0 @@
-"""Fitting a small gold model on preference pairs; `reward_trainer.train_gold` is its command.
-
-preferences ──▶ text ──▶ fit (Bradley-Terry on the top of a BERT) ──▶ folder (delta + config)
-                                               quality (accuracy, intervals) ──▶ card (MODEL_CARD.md)
-"""

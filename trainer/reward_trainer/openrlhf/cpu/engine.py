@@ -1,0 +1,186 @@
+"""A rollout engine that generates with Transformers, behind the names that OpenRLHF calls on vLLM's.
+
+    generate() ─┐                                  ┌─ one padded batch ─▶ reward_evidence.sampling.generation
+    generate() ─┼─▶ gather a step's rollouts       ┤
+    generate() ─┘                                  └─ each caller gets its own response
+    collective_rpc() ─▶ new weights, never while a batch is being generated
+
+The order of arrival differs from run to run, so a batch is sorted before it is sampled, and each batch has its own
+seed: the same seed and weights give the same responses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Self
+
+import torch
+
+from reward_evidence.sampling.generation import Rollout, Sampling, generate
+from reward_trainer.openrlhf.cpu import ROLLOUT_BATCH_VARIABLE, ROLLOUT_ENGINE
+from reward_trainer.openrlhf.cpu.gloo import GlooGroup
+
+__all__ = ["TransformersEngine"]
+
+QUIET_S = 1.0
+"""Seconds without a new request after which an incomplete batch is generated (OpenRLHF's own evaluation, say)."""
+
+logger = logging.getLogger("openrlhf.rollout_engine")
+
+
+@dataclass(eq=False)
+class _Request:
+    prompt: list[int]
+    params: Any
+    done: asyncio.Future[Rollout] = field(repr=False)
+
+
+_SEEDS_APART = 1_000_003
+"""Batches between two seeds, so that runs with neighbouring seeds share no random numbers."""
+
+
+class TransformersEngine:
+    """What OpenRLHF's RolloutRayActor asks of `vllm.AsyncLLMEngine`."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, seed: int, full_batch: int) -> None:
+        self._model = model
+        self._weights = dict(model.named_parameters())
+        self._tokenizer = tokenizer
+        self._seed = seed
+        self._n_batches = 0
+        self._turn = asyncio.Lock()
+        self._waiting: list[_Request] = []
+        self._arrival = asyncio.Event()
+        self._full_batch = full_batch
+        self._n_unfinished = 0
+        self._group: GlooGroup | None = None
+        self.output_processor = SimpleNamespace(get_num_unfinished_requests=lambda: self._n_unfinished)
+
+    @classmethod
+    def from_engine_args(cls, args: Any) -> Self:
+        """Load the policy in fp32: other types are emulated, and slower, on most CPUs."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        model: Any = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+        logger.info("%s", ROLLOUT_ENGINE)
+        tokenizer = AutoTokenizer.from_pretrained(args.model)
+        return cls(model.eval(), tokenizer, seed=args.seed, full_batch=int(os.environ[ROLLOUT_BATCH_VARIABLE]))
+
+    async def generate(self, prompt: Mapping[str, Any], params: Any, request_id: str) -> AsyncIterator[Any]:
+        """Yield one finished output, shaped like vLLM's RequestOutput."""
+        request = _Request(list(prompt["prompt_token_ids"]), params, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        self._arrival.set()
+        self._n_unfinished += 1
+        try:
+            async with self._turn:
+                if not request.done.done():
+                    await self._generate_waiting()
+            yield _request_output(await request.done)
+        finally:
+            self._n_unfinished -= 1
+
+    async def _generate_waiting(self) -> None:
+        await self._gather()
+        batch, self._waiting = self._waiting, []
+        try:
+            rollouts = await asyncio.to_thread(self._sample, batch)
+        except Exception as exc:  # every caller learns of it, and fails
+            for request in batch:
+                request.done.set_exception(exc)
+            raise
+        for request, rollout in zip(batch, rollouts, strict=True):
+            request.done.set_result(rollout)
+
+    async def _gather(self) -> None:
+        """Return once all rollouts of a step wait, or no more come."""
+        while len(self._waiting) < self._full_batch:
+            self._arrival.clear()
+            try:
+                await asyncio.wait_for(self._arrival.wait(), QUIET_S)
+            except TimeoutError:
+                return
+
+    def _sample(self, batch: Sequence[_Request]) -> list[Rollout]:
+        """Generate for `batch`, one call per distinct sampling, and return rollouts in its order."""
+        started = time.monotonic()
+        rollouts: dict[_Request, Rollout] = {}
+        for sampling, with_logprobs in dict.fromkeys(_how(request.params) for request in batch):
+            group = [request for request in batch if _how(request.params) == (sampling, with_logprobs)]
+            group.sort(key=lambda request: request.prompt)
+            torch.manual_seed(self._seed * _SEEDS_APART + self._n_batches)
+            self._n_batches += 1
+            prompts = [request.prompt for request in group]
+            sampled = generate(self._model, self._tokenizer, prompts, sampling, with_logprobs=with_logprobs)
+            rollouts.update(zip(group, sampled, strict=True))
+        n_tokens = sum(len(rollout.token_ids) for rollout in rollouts.values())
+        logger.info(
+            "generated %d responses, %d tokens in %.1f s", len(batch), n_tokens, time.monotonic() - started
+        )
+        return [rollouts[request] for request in batch]
+
+    async def collective_rpc(self, method: str, args: Sequence[Any] = ()) -> None:
+        """Run a method of vLLM's worker extension between two batches."""
+        async with self._turn:
+            await asyncio.to_thread(getattr(self, method), *args)
+
+    def init_process_group(
+        self, host: str, port: int, rank: int, world_size: int, group_name: str, backend: str, use_ray: bool
+    ) -> None:
+        """Join the trainer's broadcast group; several engines come in as ranks 1, 2, …"""
+        self._group = GlooGroup.create(host, port, rank, world_size)
+
+    def update_weight(self, name: str, dtype: torch.dtype, shape: torch.Size, empty_cache: bool) -> None:
+        """Receive one parameter by broadcast."""
+        if self._group is None:
+            raise RuntimeError("update_weight before init_process_group")
+        weight = torch.empty(shape, dtype=dtype)
+        self._group.broadcast(weight, src=0)
+        self._weights[name].data.copy_(weight)
+
+    def update_weight_cuda_ipc(
+        self, name: str, dtype: torch.dtype, shape: torch.Size, handles: Mapping[str, Any], empty_cache: bool
+    ) -> None:
+        """Receive one parameter from the colocated trainer: on a CPU the handle carries the values."""
+        rebuild, arguments = next(iter(handles.values()))
+        self._weights[name].data.copy_(rebuild(*arguments))
+
+    async def is_sleeping(self) -> bool:
+        """Nothing to put to sleep: weights and trainer share one memory."""
+        return False
+
+    async def _nothing(self, *args: Any, **options: Any) -> None:
+        """Memory and scheduling calls without a meaning here."""
+
+    sleep = wake_up = reset_prefix_cache = pause_generation = resume_generation = _nothing
+
+
+def _how(params: Any) -> tuple[Sampling, bool]:
+    sampling = Sampling(
+        max_new_tokens=params.max_tokens,
+        temperature=params.temperature,
+        top_p=params.top_p,
+        top_k=max(params.top_k, 0),
+        min_new_tokens=params.min_tokens,
+    )
+    return sampling, params.logprobs is not None
+
+
+def _request_output(rollout: Rollout) -> SimpleNamespace:
+    logprobs = None
+    if rollout.logprobs is not None:
+        pairs = zip(rollout.token_ids, rollout.logprobs, strict=True)
+        logprobs = [{token: SimpleNamespace(logprob=logprob)} for token, logprob in pairs]
+    output = SimpleNamespace(
+        token_ids=list(rollout.token_ids),
+        text=rollout.text,
+        finish_reason=rollout.finish_reason,
+        logprobs=logprobs,
+    )
+    return SimpleNamespace(outputs=[output])

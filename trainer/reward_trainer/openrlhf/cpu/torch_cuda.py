@@ -1,0 +1,62 @@
+"""The few names of `torch.cuda` that OpenRLHF calls without asking whether there is a GPU.
+
+They answer for the CPU. Patched when `openrlhf` is imported, so that other programs under the same environment see
+the real torch.
+"""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from reward_trainer.openrlhf.cpu.imports import Patch
+
+__all__ = ["PATCHES"]
+
+
+class _CpuDevice(str):
+    """torch reads it as "cpu"; in f"cuda:{device}", which OpenRLHF builds and never uses, it still parses."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        return "0"
+
+
+def _current_device() -> _CpuDevice:
+    return _CpuDevice("cpu")
+
+
+def _get_device_properties(device: object = None) -> SimpleNamespace:
+    return SimpleNamespace(uuid=f"cpu-{os.getpid()}")
+
+
+def _set_device(device: object) -> None:
+    """There is one CPU."""
+
+
+def _synchronize(device: object = None) -> None:
+    """The CPU is never behind."""
+
+
+def _current_stream(device: object = None) -> None:
+    """The CPU has no streams."""
+
+
+def _patch_torch(_: ModuleType) -> None:
+    import torch
+    import torch.distributed.device_mesh as device_mesh
+
+    cuda: Any = torch.cuda
+    for function in (_current_device, _get_device_properties, _set_device, _synchronize, _current_stream):
+        setattr(cuda, function.__name__.removeprefix("_"), function)
+    real_mesh = device_mesh.init_device_mesh
+
+    def init_device_mesh(device_type: str, *args: Any, **options: Any) -> Any:
+        return real_mesh("cpu", *args, **options)
+
+    device_mesh.init_device_mesh = init_device_mesh
+
+
+PATCHES: dict[str, Patch] = {"openrlhf": _patch_torch}

@@ -1,0 +1,68 @@
+"""The names of `vllm` and `flash_attn` that OpenRLHF imports, on a machine that has neither.
+
+`vllm` is served by our Transformers engine. `flash_attn` is names only: OpenRLHF imports them and uses them for
+packed sequences, which the command for a CPU never asks for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from reward_trainer.openrlhf.cpu.imports import Names
+
+__all__ = ["STAND_INS"]
+
+
+class SamplingParams(SimpleNamespace):
+    """Whatever OpenRLHF sets, as attributes."""
+
+
+class EngineArgs(SimpleNamespace):
+    """Whatever OpenRLHF passes to `vllm.AsyncEngineArgs`, as attributes."""
+
+
+def _vllm() -> Mapping[str, Any]:
+    from reward_trainer.openrlhf.cpu.engine import TransformersEngine
+
+    return {
+        "__version__": "0.33.0",  # OpenRLHF refuses old releases by this number
+        "SamplingParams": SamplingParams,
+        "AsyncEngineArgs": EngineArgs,
+        "AsyncLLMEngine": TransformersEngine,
+    }
+
+
+def _process_group() -> Mapping[str, Any]:
+    from reward_trainer.openrlhf.cpu.gloo import GlooGroup
+
+    return {"StatelessProcessGroup": GlooGroup}
+
+
+def _communicator() -> Mapping[str, Any]:
+    return {"PyNcclCommunicator": lambda group, device: group}
+
+
+def _random_uuid() -> str:
+    return os.urandom(16).hex()
+
+
+def _names(*names: str) -> Names:
+    return lambda: dict.fromkeys(names)
+
+
+STAND_INS: dict[str, Names] = {
+    "vllm": _vllm,
+    "vllm.inputs": lambda: {"TokensPrompt": dict},
+    "vllm.utils": lambda: {"random_uuid": _random_uuid},
+    "vllm.distributed": _names(),
+    "vllm.distributed.utils": _process_group,
+    "vllm.distributed.device_communicators": _names(),
+    "vllm.distributed.device_communicators.pynccl": _communicator,
+    "flash_attn": _names(),
+    "flash_attn.bert_padding": _names("index_first_axis", "pad_input", "rearrange", "unpad_input"),
+    "flash_attn.utils": _names(),
+    "flash_attn.utils.distributed": _names("all_gather"),
+}
