@@ -53,8 +53,9 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
         yield from enumerate(blanked.splitlines(), 1)
         return
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            yield node.lineno, node.value.value
+        value = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            yield node.lineno, value.value
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
@@ -66,8 +67,7 @@ def count(folder: Path, words: re.Pattern[str]) -> tuple[int, list[tuple[Path, i
     for path in sorted(p for p in folder.rglob("*") if p.suffix in {".py", ".md"}):
         for line, text in prose(path):
             total += len(_WORD.findall(text))
-            for match in words.finditer(text):
-                matches.append((path, line + text.count("\n", 0, match.start()), match[0]))
+            matches += [(path, line + text.count("\n", 0, m.start()), m[0]) for m in words.finditer(text)]
     return total, matches
 
 

@@ -28,7 +28,8 @@ from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import GoldModel, TextEncoder
 from reward_service.protocols import openrlhf, score
 from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache
-from reward_service.scoring.pipeline import GoldWorker, Scorer
+from reward_service.scoring.job import GoldWorker
+from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import NO_MODEL, Settings
 from reward_service.telemetry.admission_metrics import AdmissionMetrics
 from reward_service.telemetry.metrics import Metrics

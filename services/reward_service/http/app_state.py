@@ -16,7 +16,8 @@ from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.http.auth import Keyring
 from reward_service.http.readiness import Readiness
 from reward_service.scoring.embedding import Embedder
-from reward_service.scoring.pipeline import GoldWorker, Job, Scorer
+from reward_service.scoring.job import GoldWorker, Job
+from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
 

@@ -20,7 +20,7 @@ from reward_service.batching import ModelWorker, Unit
 from reward_service.errors import GlassboxError, NotReadyError, UnavailableError
 from reward_service.models.protocols import Exchange, Tokens
 from reward_service.scoring.embedding import Embedder
-from reward_service.scoring.pipeline import GoldWorker
+from reward_service.scoring.job import GoldWorker
 
 __all__ = ["Readiness", "UnreadyError"]
 

@@ -9,7 +9,7 @@ from reward_service.errors import TooLargeError
 from reward_service.http.app_state import AppState, AppStateDep
 from reward_service.http.json_body import parse
 from reward_service.http.openapi import ERROR_RESPONSES, request_body
-from reward_service.scoring.pipeline import Job
+from reward_service.scoring.job import Job
 from reward_service.scoring.validation import check_lengths, scorable_item
 from reward_service.settings import Settings
 
