@@ -12,11 +12,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from reward_service.environment import read_environment
 from reward_service.errors import GlassboxError
 from reward_service.http.request_context import LOG_FORMAT, RequestIdFilter
 from reward_service.process.supervisor import OPTION, Lines, Supervisor, listen
-from reward_service.settings import Settings
+from reward_service.settings import Settings, environment_warnings
 
 _EPILOG = """\
 Every option is also an environment variable: --max-items is GLASSBOX_MAX_ITEMS.
@@ -68,7 +67,7 @@ def main() -> None:
         settings, lines = parse_arguments(sys.argv[1:])
         _configure_logging(settings)
         if lines is None:
-            for warning in read_environment(os.environ, Settings.model_fields).warnings:
+            for warning in environment_warnings():
                 logging.getLogger(__name__).warning(warning)
         if settings.supervise and lines is None and os.name != "nt":
             sys.exit(_supervise(settings))

@@ -12,7 +12,6 @@ everywhere; for replicas on other nodes they stand in `runtime_env`. Needs the e
 from __future__ import annotations
 
 import logging
-import os
 from typing import Annotated, Any
 
 from fastapi import FastAPI
@@ -20,10 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 
 from reward_service.app import create_app
-from reward_service.environment import read_environment
 from reward_service.errors import ModelError
 from reward_service.http.app_state import AppState
-from reward_service.settings import NO_MODEL, Settings
+from reward_service.settings import NO_MODEL, Settings, environment_warnings
 
 __all__ = ["RayArguments", "build", "deployment_options"]
 
@@ -110,7 +108,7 @@ class GlassboxReplica:
 
 def build(arguments: RayArguments) -> serve.Application:
     """The application for `serve run` and `serve deploy`."""
-    for warning in read_environment(os.environ, Settings.model_fields).warnings:
+    for warning in environment_warnings():
         logger.warning(warning)
     deployment: serve.Deployment = GlassboxReplica
     application: serve.Application = deployment.options(**deployment_options(arguments, Settings())).bind()

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from reward_service.environment import read_environment
 
-__all__ = ["EMBEDDED_ENCODER", "NO_MODEL", "Settings"]
+__all__ = ["EMBEDDED_ENCODER", "NO_MODEL", "Settings", "environment_warnings"]
 
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
 """The encoder that ships as a Python package, so that no hub is needed."""
@@ -107,3 +107,8 @@ class Settings(BaseModel):
     """Seconds that requests in flight have to finish when the service is told to stop."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged; request bodies never are."""
+
+
+def environment_warnings() -> list[str]:
+    """What to log at start about the environment: variables that are called by their former names."""
+    return read_environment(os.environ, Settings.model_fields).warnings
