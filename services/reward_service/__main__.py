@@ -16,10 +16,10 @@ from reward_client.cli.command import new_parser
 from reward_service.errors import GlassboxError
 from reward_service.http.request_context import LOG_FORMAT, RequestIdFilter
 from reward_service.process.supervisor import OPTION, Lines, Supervisor, listen
-from reward_service.settings import Settings
+from reward_service.settings import Settings, environment_warnings
 
 _EPILOG = """\
-Every option is also an environment variable: --max-items is REWARD_MAX_ITEMS.
+Every option is also an environment variable: --max-items is GLASSBOX_MAX_ITEMS.
 
 examples:
   python -m reward_service                                    the embedded models, on http://127.0.0.1:8000
@@ -28,7 +28,7 @@ examples:
                                                               the paper's own setting (needs the hub, or a folder)
   python -m reward_service --gold Skywork/Skywork-Reward-V2-Qwen3-0.6B
                                                               a real gold reward model
-  REWARD_API_KEY=… python -m reward_service --host 0.0.0.0      reachable from other machines, with a key
+  GLASSBOX_API_KEY=… python -m reward_service --host 0.0.0.0      reachable from other machines, with a key
 """
 
 _SECRET = "api_key"  # noqa: S105 (the setting's name; it is no option, because everybody can read a command line)
@@ -38,7 +38,7 @@ class _RejectKey(argparse.Action):
     """Reports an error for an API key on the command line."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        parser.error("every user of this machine can read a command line: set REWARD_API_KEY instead of --api-key")
+        parser.error("other users of this machine can read a command line: set GLASSBOX_API_KEY instead")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +76,10 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     """Serve until stopped; return the exit status. The supervisor starts its child with `argv` too."""
     try:
         settings, lines = read_settings(arguments)
-        _log(settings)
+        _configure_logging(settings)
+        if lines is None:
+            for warning in environment_warnings():
+                logging.getLogger(__name__).warning(warning)
         if settings.supervise and lines is None and os.name != "nt":
             return _supervise(settings, argv)
         from reward_service.process.server import serve  # imports torch, which the supervisor does not need
@@ -95,7 +98,7 @@ def _supervise(settings: Settings, argv: Sequence[str]) -> int:
     return Supervisor(command, listener, settings.stop_timeout_s).run()
 
 
-def _log(settings: Settings) -> None:
+def _configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.addFilter(RequestIdFilter())
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, handlers=[handler])

@@ -15,8 +15,8 @@ class Command:
     """One subcommand.
 
     A package offers its commands as a tuple under an entry point in the group `glassbox.commands`. The module that
-    defines the tuple is imported by `glassbox --help`, so it must import quickly: everything else is imported inside
-    `configure` and `run`.
+    defines the tuple is imported by `glassbox --help`, so it must import quickly: everything else is imported
+    inside `configure` and `run`.
     """
 
     name: str
