@@ -50,6 +50,7 @@ LAYERS = {
     "run": "trainer",
     "reward_service": "service",
     "reward_service.errors": "errors",
+    "reward_service.environment": "settings",
     "reward_service.settings": "settings",
     "reward_service.telemetry": "telemetry",
     "reward_service.features": "features",
