@@ -130,19 +130,24 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._check_it_works()
         return await self.loaded()
 
-    def check(self, n: int = 1) -> None:
-        """Return when `n` items would be admitted now.
+    def loaded_model(self) -> ModelT:
+        """The model. Raises NotReadyError, with the cause, when it is not loaded."""
+        self._check_it_works()
+        return self._loaded.result()
+
+    def check(self, n: int = 1, reserved: int = 0) -> None:
+        """Return when there is room for `n` items now, beside `reserved` ones that are not in the queue yet.
 
         Raises:
             NotReadyError: the model is loading, could not be loaded, or was stopped.
             OverloadedError: too many items wait already, or too many seconds of work.
         """
-        self._check_room(n)
+        self._check_room(n, reserved)
         self._check_it_works()
 
-    def _check_room(self, n: int) -> None:
+    def _check_room(self, n: int, reserved: int) -> None:
         """What waits may be too many items for the memory, or too much work to be done in time."""
-        waiting = self._queue.waiting_items
+        waiting = self._queue.waiting_items + reserved
         wait_s = self._queue.waiting_tokens / self._tokens_per_s if self._tokens_per_s else 0.0
         if waiting and (waiting + n > self._max_waiting_items or wait_s > self._max_waiting_s):
             raise OverloadedError(
@@ -165,10 +170,10 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         if self._last_failed:
             raise ModelError(f"the last forward pass of the {self.name} model failed")
 
-    def admit(self, units: Sequence[Unit[InT]]) -> Submission[OutT]:
-        """Queue all of `units`, or none of them: then it raises what `check` raises."""
-        if units:
-            self.check(len(units))
+    def enqueue(self, units: Sequence[Unit[InT]]) -> Submission[OutT]:
+        """Queue all of `units`, however many wait. Raises NotReadyError when the model has stopped for good."""
+        if self._task.done():
+            self._check_it_works()
         submission = Submission(self._queue.admit(units), self._forget)
         if not units:
             submission.finish()
@@ -179,7 +184,9 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
     async def submit(self, units: Sequence[Unit[InT]]) -> Done[OutT]:
         """Outcomes for `units`, in order, once the model has seen them. Raises what `check` raises."""
-        submission = self.admit(units)
+        if units:
+            self.check(len(units))
+        submission = self.enqueue(units)
         try:
             return await submission.done()
         finally:

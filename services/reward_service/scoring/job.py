@@ -1,13 +1,11 @@
-"""One request's items with everything that decides how they are scored."""
+"""The items of one request, with everything that decides how they are scored."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reward_client.wire import (
-    OnItemError,
-)
+from reward_client.wire import OnItemError
 from reward_service.batching import ModelWorker
 from reward_service.features.recipe import Recipe
 from reward_service.models.protocols import GoldModel, Tokens
@@ -24,18 +22,22 @@ def _item_path(index: int, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one request wants scored."""
+    """The work of one request."""
 
     entries: Sequence[ScorableItem | InvalidItem]
-    """In the caller's order; what could not become a candidate is its own error."""
+    """In the caller's order."""
     recipe: Recipe
     gold: bool = False
-    """Whether the caller wants gold scores beside the rewards."""
+    """Whether gold scores are requested beside the rewards."""
     on_item_error: OnItemError = "fail"
     path: Callable[[int, str], str] = _item_path
-    """How the caller's protocol calls a field of item i, for errors."""
+    """Path of a field of item i in the caller's protocol, for errors."""
+    run: str | None = None
+    """Training run that the rewards belong to."""
+    step: int | None = None
+    """Optimizer step of that run."""
 
     @property
     def wants_gold(self) -> bool:
-        """Whether the gold model has to score: asked for, or part of the reward."""
+        """Whether the gold model has to score: requested, or part of the reward."""
         return self.gold or self.recipe.needs_gold

@@ -1,17 +1,14 @@
-"""GET /healthz, /readyz, /metrics, /info: what operators and trainers ask before and while they rely on us."""
+"""GET /info: recipes, models, limits and library versions of the service."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 
 from reward_client.wire import Info, LimitsInfo, ModelInfo, RecipeInfo
 from reward_service.features.recipe import Recipe
 from reward_service.http.app_state import AppStateDep
-from reward_service.http.auth import presented_keys
-from reward_service.http.openapi import ERROR_RESPONSES
-from reward_service.http.readiness import UnreadyError
 from reward_service.models.protocols import GoldModel, TextEncoder
 
 __all__ = ["router", "service_version"]
@@ -31,38 +28,12 @@ _LIBRARIES = (
 _FIXED = {"name", "description"}
 
 
-@router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """The process is alive and its event loop turns."""
-    return {"status": "alive"}
-
-
-@router.get("/readyz", responses={503: ERROR_RESPONSES[503]})
-async def readyz(request: Request, state: AppStateDep) -> dict[str, str]:
-    """Every model is loaded, answers a real forward pass right now, and the service is to stay."""
-    state.pipeline.drain.check()
-    try:
-        await state.readiness.probe()
-    except UnreadyError as exc:
-        if state.keys is not None and not state.keys.accepts(presented_keys(request.scope["headers"])):
-            raise exc.redacted() from None
-        raise
-    return {"status": "ready"}
-
-
-@router.get("/metrics", response_class=Response)
-async def metrics(state: AppStateDep) -> Response:
-    """Prometheus' text format."""
-    exposition = state.metrics.exposition() + state.pipeline.metrics.exposition()
-    return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
 @router.get("/info")
 async def info(state: AppStateDep) -> Info:
-    """Recipes, models, limits, versions."""
+    """Recipes, models, limits and library versions."""
     settings = state.settings
-    encoder = state.embedder.worker.model if state.embedder else None
-    gold = state.gold.model if state.gold else None
+    encoder = state.scorer.embedder.worker.model if state.scorer.embedder else None
+    gold = state.scorer.gold.model if state.scorer.gold else None
     return Info(
         version=service_version(),
         default_recipe=settings.default_recipe,
@@ -98,7 +69,7 @@ def _model_info(model: TextEncoder | GoldModel, notices: list[str]) -> ModelInfo
 
 
 def service_version() -> str:
-    """The version of this distribution."""
+    """Version of the installed distribution."""
     return _version("glassbox-reward")
 
 
