@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from reward_service.errors import GlassboxError
 from reward_service.http.request_context import LOG_FORMAT, RequestIdFilter
 from reward_service.process.supervisor import OPTION, Lines, Supervisor, listen
-from reward_service.settings import Settings
+from reward_service.settings import Settings, environment_warnings
 
 _EPILOG = """\
-Every option is also an environment variable: --max-items is REWARD_MAX_ITEMS.
+Every option is also an environment variable: --max-items is GLASSBOX_MAX_ITEMS.
 
 examples:
   python -m reward_service                                    the embedded models, on http://127.0.0.1:8000
@@ -27,7 +27,7 @@ examples:
                                                               the paper's own setting (needs the hub, or a folder)
   python -m reward_service --gold Skywork/Skywork-Reward-V2-Qwen3-0.6B
                                                               a real gold reward model
-  REWARD_API_KEY=… python -m reward_service --host 0.0.0.0      reachable from other machines, with a key
+  GLASSBOX_API_KEY=… python -m reward_service --host 0.0.0.0      reachable from other machines, with a key
 """
 
 _SECRET = "api_key"  # noqa: S105 (the setting's name; it is no option, because everybody can read a command line)
@@ -54,7 +54,9 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Settings, Lines | None]:
     parser.add_argument(OPTION, dest="lines", type=Lines.parse, help=argparse.SUPPRESS)
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     if _SECRET in given:
-        parser.error("a key on a command line can be read by everybody on the machine: set REWARD_API_KEY instead")
+        parser.error(
+            "a key on a command line can be read by everybody on the machine: set GLASSBOX_API_KEY instead"
+        )
     lines = given.pop("lines", None)
     return Settings(**given), lines
 
@@ -63,7 +65,10 @@ def main() -> None:
     """Serve until told to stop."""
     try:
         settings, lines = parse_arguments(sys.argv[1:])
-        _log(settings)
+        _configure_logging(settings)
+        if lines is None:
+            for warning in environment_warnings():
+                logging.getLogger(__name__).warning(warning)
         if settings.supervise and lines is None and os.name != "nt":
             sys.exit(_supervise(settings))
         from reward_service.process.server import serve  # torch and all: the supervisor does without
@@ -81,7 +86,7 @@ def _supervise(settings: Settings) -> int:
     return Supervisor(command, listener, settings.stop_timeout_s).run()
 
 
-def _log(settings: Settings) -> None:
+def _configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.addFilter(RequestIdFilter())
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, handlers=[handler])

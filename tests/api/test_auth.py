@@ -251,7 +251,7 @@ def test_a_bad_file_of_keys_stops_the_start_with_the_reason(tmp_path: Path, cont
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "reward.example", "", "127.0.0.1.example"])  # noqa: S104
 def test_an_address_that_others_reach_needs_a_key_or_a_word(host: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"REWARD_API_KEY.*--allow-anonymous"):
+    with pytest.raises(ConfigurationError, match=r"GLASSBOX_API_KEY.*--allow-anonymous"):
         app_with(host=host)
     with pytest.raises(ConfigurationError, match="--allow-anonymous"):
         app_with(host=host, api_key=" ")

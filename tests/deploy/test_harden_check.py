@@ -29,7 +29,7 @@ CLOSED: dict[str, Any] = {
     },
     "Config": {
         "User": "1000:1000",
-        "Env": ["PATH=/bin", "REWARD_API_KEYS_FILE=/run/secrets/api_keys", "TOKENIZERS_PARALLELISM=false"],
+        "Env": ["PATH=/bin", "GLASSBOX_API_KEYS_FILE=/run/secrets/api_keys", "TOKENIZERS_PARALLELISM=false"],
         "Healthcheck": {"Test": ["CMD", "true"]},
     },
     "Mounts": [{"Source": "/var/lib/docker/volumes/models/_data"}],

@@ -28,7 +28,7 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(
         parse_arguments(spelt)
 
     said = capsys.readouterr().err
-    assert "REWARD_API_KEY" in said
+    assert "GLASSBOX_API_KEY" in said
     assert "sesame" not in said
 
 
@@ -44,6 +44,6 @@ def test_an_open_address_without_a_key_stops_the_start_with_both_ways_out() -> N
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     assert done.returncode != 0
-    assert "REWARD_API_KEY" in done.stderr
+    assert "GLASSBOX_API_KEY" in done.stderr
     assert "--allow-anonymous" in done.stderr
     assert "Traceback" not in done.stderr
