@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from reward_client import __version__
+from reward_client import RetryPolicy, __version__
 from reward_client.cli.options import connect
 from reward_client.errors import RewardError
 
@@ -23,9 +23,9 @@ __all__ = [
     "Status",
     "base_install",
     "disk",
-    "extra",
     "memory",
     "openrlhf",
+    "packages",
     "service",
     "shared_memory",
     "torch_device",
@@ -90,17 +90,17 @@ def memory() -> Check:
     cgroup = Path("/sys/fs/cgroup/memory.max")
     if cgroup.is_file() and (limit := cgroup.read_text().strip()).isdigit():
         limits.append(int(limit))
-    return _amount("memory", min(limits), MEMORY_BYTES, "in total", "use a smaller policy, or train elsewhere")
+    return _amount(
+        "memory", min(limits), MEMORY_BYTES, "in total", "train a smaller policy, or on a larger machine"
+    )
 
 
 def shared_memory(folder: Path = Path("/dev/shm")) -> Check:  # noqa: S108 - the mount itself is checked
     """Size of shared memory, which a container limits to 64 MB by default."""
     if not folder.is_dir():
         return Check("shared memory", Status.NOTE, f"{folder} does not exist")
-    total = shutil.disk_usage(folder).total
-    return _amount(
-        "shared memory", total, SHARED_MEMORY_BYTES, "in total", "start the container with --shm-size 2g"
-    )
+    total, next_step = shutil.disk_usage(folder).total, "start the container with --shm-size 2g"
+    return _amount("shared memory", total, SHARED_MEMORY_BYTES, "in total", next_step)
 
 
 def _amount(subject: str, found: float, wanted: float, what: str, next_step: str) -> Check:
@@ -110,7 +110,7 @@ def _amount(subject: str, found: float, wanted: float, what: str, next_step: str
     return Check(subject, Status.NOTE, f"{text}; {wanted / GB:.0f} GB are recommended for training", next_step)
 
 
-def extra(name: str, requirements: list[str] | None = None, *, needed: bool) -> Check:
+def packages(name: str, requirements: list[str] | None = None, *, needed: bool) -> Check:
     """Whether the packages of an extra are installed.
 
     Args:
@@ -119,12 +119,12 @@ def extra(name: str, requirements: list[str] | None = None, *, needed: bool) -> 
         needed: whether a missing package is an error.
     """
     subject, install = f"extra {name}", f"pip install '{DISTRIBUTION}[{name}]'"
-    packages = _packages(name, _requirements() if requirements is None else requirements)
-    if not packages:
+    required = _packages(name, _requirements() if requirements is None else requirements)
+    if not required:
         return Check(subject, Status.NOTE, f"unknown: {DISTRIBUTION} is not installed", install)
-    missing = [package for package in packages if not _installed(package)]
+    missing = [package for package in required if not _installed(package)]
     if not missing:
-        return Check(subject, Status.OK, f"all {len(packages)} packages are installed")
+        return Check(subject, Status.OK, f"all {len(required)} packages are installed")
     status = Status.MISSING if needed else Status.NOTE
     return Check(subject, status, f"not installed: {', '.join(missing)}", install)
 
@@ -177,9 +177,9 @@ def torch_device(*, needed: bool) -> Check:
 
 
 def service(url: str, deadline_s: float) -> Check:
-    """Whether the service at `url` is ready, and what it serves."""
+    """Whether the service at `url` is ready, asked once, and what it serves."""
     try:
-        with connect([url]) as client:
+        with connect([url], retry=RetryPolicy(budget_s=0.0)) as client:
             client.ready(deadline_s=deadline_s)
             info = client.info(deadline_s=deadline_s)
     except RewardError as exc:

@@ -14,8 +14,8 @@ from reward_client.cli.options import positive_float, url
 __all__ = ["configure", "run", "table"]
 
 _EPILOG = """\
-Each line shows ok, note (it works, or is not needed) or missing (it is needed), and what to do next. The exit status
-is 1 when something is missing.
+Each line shows ok, note (it works, or is not needed) or missing (it is needed), and what to do next. The exit
+status is 1 when something is missing.
 
 examples:
   glassbox doctor                                      the base install and this machine
@@ -55,8 +55,8 @@ def _checks(arguments: argparse.Namespace) -> list[Check]:
         checks.disk(Path.cwd()),
         checks.memory(),
         checks.shared_memory(),
-        checks.extra("service", needed=serve),
-        checks.extra("train", needed=train),
+        checks.packages("service", needed=serve),
+        checks.packages("train", needed=train),
         checks.openrlhf(needed=train),
         checks.torch_device(needed=serve or train),
     ]
