@@ -137,7 +137,7 @@ def test_the_card_states_figures_attribution_and_command(fitted: Path) -> None:
     assert "longer wins" in card
     assert "| controlled |" in card
     assert "| made_up | 200 | 200 | not recorded |" in card
-    assert "python -m reward_trainer.fit_gold --preferences" in card
+    assert "glassbox fit-gold --preferences" in card
     assert "some_gpt4" not in card
 
 
