@@ -83,6 +83,35 @@ def test_requests_that_wait_share_one_batch_and_each_gets_its_own_outcomes() -> 
     run(scenario)
 
 
+def test_the_next_batch_starts_before_the_results_of_the_last_one_are_handed_out() -> None:
+    async def scenario() -> None:
+        model, second = Doubler(), threading.Event()
+        started_before: dict[Any, bool] = {}
+
+        def call(m: Doubler, items: Sequence[int]) -> list[int]:
+            if items == [1]:
+                second.set()
+            return m(items)
+
+        w: Worker = ModelWorker(
+            "doubler",
+            lambda: model,
+            call,
+            limits=lambda _: BatchLimits(100, 100),
+            max_waiting_items=9,
+            keep=lambda key, _: started_before.setdefault(key, second.wait(timeout=5)),
+        )
+        async with w:
+            first = await busy(model, w)
+            [waiting] = await submit_all(w, [1])
+            model.gate.set()
+
+            assert [await outcomes(first), await outcomes(waiting)] == [[0], [2]]
+        assert started_before[0]
+
+    run(scenario)
+
+
 def test_an_item_that_fails_is_found_by_halving_and_costs_its_neighbours_nothing() -> None:
     async def scenario() -> None:
         model = Doubler()
