@@ -3,9 +3,9 @@
     tokens ──▶ pinned table (P, B, T + 1) ──▶ ids, mask, token types ──▶ forward ──▶ pinned values ──▶ numpy
 
 A table's planes are the token ids and, for models that tell two texts apart, the token types, 4 bytes a number;
-its last column has the length of each row, from which the mask is made on the GPU. Rows of unequal length are padded
-to a multiple of 16 tokens: the matrix units want multiples of 8, and few shapes keep the allocator's blocks reusable.
-Rows of equal length are not padded: one text alone is computed as plain Transformers computes it.
+its last column has the length of each row, from which the mask is made on the GPU. Rows of unequal length are
+padded to a multiple of 16 tokens: the matrix units want multiples of 8, and few shapes keep the allocator's blocks
+reusable. Rows of equal length are not padded: one text alone is computed as plain Transformers computes it.
 """
 
 from __future__ import annotations
