@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from reward_service.models.cuda import packed, unpacked
@@ -15,7 +17,9 @@ __all__ = ["run"]
 def run(setting: Setting) -> None:
     """With shapes that may change, then with CUDA graphs for one shape."""
     body = PlainEncoder(setting.device, torch.bfloat16 if setting.device == "cuda" else torch.float32)
-    modes = {"dynamic shapes": {"dynamic": True} | setting.size({}, {"backend": "eager"})}
+    modes: dict[str, dict[str, Any]] = {
+        "dynamic shapes": {"dynamic": True} | setting.size({}, {"backend": "eager"})
+    }
     if setting.device == "cuda":
         modes["one shape, max-autotune off, graphs on"] = {"mode": "reduce-overhead"}
     shapes = setting.size([(1024, 64), (16, 64), (128, 512)], [(4, 16)])

@@ -93,7 +93,7 @@ def _update(
     rollouts: Sequence[Rollout],
     rewards: Tensor,
 ) -> tuple[float, float]:
-    """A step on `rewards` (prompts, responses); how far its log-probabilities are from sampling's, and the loss."""
+    """A step on `rewards` (prompts, responses); how far its log-probabilities are from sampling's; the loss."""
     spread = rewards.std(1, keepdim=True).clamp(min=1e-6)
     advantages = ((rewards - rewards.mean(1, keepdim=True)) / spread).flatten()  # (B,)
     logprobs, mask = _logprobs(policy, prompts, rollouts)  # (B, T) each
