@@ -27,7 +27,10 @@ ITEMS = [
 def posted_by_0_1(service: TestClient, body: dict[str, Any], key: str = "k") -> httpx.Response:
     request = wire_0_1.ScoreRequest.model_validate(body)
     headers = RELEASE_0_1 | {"idempotency-key": key}
-    return service.post("/score", content=request.model_dump_json(exclude_none=True), headers=headers)
+    reply: httpx.Response = service.post(
+        "/score", content=request.model_dump_json(exclude_none=True), headers=headers
+    )
+    return reply
 
 
 @pytest.mark.parametrize("recipe", ["rer", "li", "rer-reference"])
