@@ -34,7 +34,7 @@ PACKAGES = (
     "docs",
 )
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
-_FENCED = re.compile(r"^```.*?^```|^(?: {4}|\t).*$", re.MULTILINE | re.DOTALL)
+_FENCED = re.compile(r"^```.*?^```|^(?: {4}|\t)[^\n]*$", re.MULTILINE | re.DOTALL)
 
 
 def pattern() -> re.Pattern[str]:

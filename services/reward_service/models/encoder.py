@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,12 +20,11 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 
 from reward_service.batching import BatchLimits
 from reward_service.errors import ConfigurationError
-from reward_service.models.encoder_backends import Forward, TorchForward, openvino_forward
-from reward_service.models.padding import pad_right
+from reward_service.models.encoder_backends import CudaForward, Forward, TorchForward, openvino_forward
 from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.settings import EMBEDDED_ENCODER
 
-__all__ = ["Backend", "Precision", "SentenceEncoder", "load_encoder"]
+__all__ = ["Backend", "Precision", "SentenceEncoder", "load_encoder", "text_parts"]
 
 Backend = Literal["auto", "openvino", "torch"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -38,6 +37,11 @@ CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
 
 CUDA_LIMITS = BatchLimits(max_tokens=65_536, max_items=1024)
 """Enough rows to fill a GPU; bounds activation memory."""
+
+PART_TEXTS = 256
+PART_CHARS = 400_000
+"""Texts, and characters, that are tokenized at a time beside a GPU: on all cores at once, since one core tokenizes
+fewer tokens a second than a GPU encodes; bounded, since tokens take much memory before they are cut."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +60,20 @@ class SentenceEncoder:
         self._words.enable_truncation(max_length=MAX_TOKENS, direction="left")
         self._words.no_padding()
         self._forward = forward
+        self._beside_gpu = device.type == "cuda"
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokens of each text, its last 512. One at a time: a long text takes much memory before it is cut."""
-        return [Tokens(self._words.encode_batch_fast([text])[0].ids) for text in texts]
+    def tokenize(self, texts: Sequence[str], *, all_cores: bool | None = None) -> list[Tokens]:
+        """Tokens of each text, its last 512. Few at a time: a long text takes much memory before it is cut.
+
+        `all_cores` is whether several texts are read at once; beside a GPU they are, when None.
+        """
+        at_once = self._beside_gpu if all_cores is None else all_cores
+        parts = text_parts(texts) if at_once else ([text] for text in texts)
+        return [Tokens(words.ids) for part in parts for words in self._words.encode_batch_fast(part)]
 
     def embed(self, batch: Sequence[Tokens]) -> Embeddings:
         """One forward pass over right-padded rows (B, T); (B, D)."""
-        inputs = pad_right(batch, self._pad_id)
-        return self._forward(inputs["input_ids"], inputs["attention_mask"])
+        return self._forward(batch, self._pad_id)
 
 
 def load_encoder(
@@ -91,9 +100,10 @@ def load_encoder(
     if backend == "openvino" and place.type != "cpu":
         raise ConfigurationError("OpenVINO runs on a CPU here; set device=cpu, or backend=torch")
     body, model = _load_model(spec, place)
+    revision = weights_revision(model)  # before they become narrower
     forward = _forward(model, place, backend, precision, threads)
     logger.info("encoder %s runs on %s by %s", spec, place, forward.name)
-    return SentenceEncoder(body.tokenizer, forward, id=spec, revision=weights_revision(model), device=place)
+    return SentenceEncoder(body.tokenizer, forward, id=spec, revision=revision, device=place)
 
 
 def _load_model(spec: str, device: torch.device) -> tuple[Any, SentenceTransformer]:
@@ -119,6 +129,8 @@ def _load_model(spec: str, device: torch.device) -> tuple[Any, SentenceTransform
 def _forward(
     model: SentenceTransformer, device: torch.device, backend: Backend, precision: Precision, threads: int | None
 ) -> Forward:
+    if device.type == "cuda":
+        return CudaForward(model, device, precision)
     if backend == "torch" or device.type != "cpu":
         return TorchForward(model, device, precision)
     try:
@@ -137,6 +149,20 @@ def weights_revision(model: torch.nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
+
+
+def text_parts(texts: Sequence[str]) -> Iterator[list[str]]:
+    """`texts` in order, in parts of few texts and few characters; a long text may stand alone."""
+    part: list[str] = []
+    chars = 0
+    for text in texts:
+        if part and (len(part) == PART_TEXTS or chars + len(text) > PART_CHARS):
+            yield part
+            part, chars = [], 0
+        part.append(text)
+        chars += len(text)
+    if part:
+        yield part
 
 
 def _embedded_path() -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from reward_service.batching import BatchLimits
+from reward_service.models.cuda import Inputs, OnGpu
 from reward_service.models.gold_text import GoldText
 from reward_service.models.padding import pad_right
 from reward_service.models.protocols import Exchange, GoldModel, Tokens
@@ -48,7 +49,10 @@ class HfGoldModel:
         self.encoder_base = encoder_base
         self._model = model
         self._text = text
-        self._has_pad_id = model.config.get_text_config().pad_token_id is not None
+        config = model.config.get_text_config()
+        self._has_pad_id = config.pad_token_id is not None
+        positions = getattr(config, "max_position_embeddings", None)
+        self._on_gpu = OnGpu(model.device, positions) if model.device.type == "cuda" else None
 
     def read(self, exchange: Exchange) -> Tokens:
         """Tokens of `exchange`. Raises ValueError with the reason where the model's text cannot be made of it."""
@@ -57,10 +61,19 @@ class HfGoldModel:
     @torch.inference_mode()
     def judge(self, batch: Sequence[Tokens]) -> list[float]:
         """One forward pass over right-padded rows (B, T); the logits as B floats."""
-        inputs = pad_right(batch, self._pad_id(batch))
+        pad_id = self._pad_id(batch)
+        if self._on_gpu is not None:
+            scores: list[float] = self._on_gpu(batch, pad_id, self.logits).tolist()
+            return scores
+        inputs = pad_right(batch, pad_id)
         tensors = {name: torch.from_numpy(rows).to(self._model.device) for name, rows in inputs.items()}
-        values: list[float] = self._model(**tensors).logits[:, 0].float().cpu().tolist()
+        values: list[float] = self.logits(tensors).float().cpu().tolist()
         return values
+
+    def logits(self, inputs: Inputs) -> torch.Tensor:
+        """The pass itself: logits (B,) of rows (B, T)."""
+        logits: torch.Tensor = self._model(**inputs).logits[:, 0]
+        return logits
 
     def _pad_id(self, batch: Sequence[Tokens]) -> int:
         """The model's own pad token, or for a model without one an id that no row of the batch uses.

@@ -1,0 +1,97 @@
+"""One batch on a GPU: one copy there, the forward pass, one copy back, one synchronisation.
+
+    tokens ──▶ pinned table (P, B, T + 1) ──▶ ids, mask, token types ──▶ forward ──▶ pinned values ──▶ numpy
+
+A table's planes are the token ids and, for models that tell two texts apart, the token types, 4 bytes a number;
+its last column has the length of each row, from which the mask is made on the GPU. Rows of unequal length are
+padded to a multiple of 16 tokens: the matrix units want multiples of 8, and few shapes keep the allocator's blocks
+reusable. Rows of equal length are not padded: one text alone is computed as plain Transformers computes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reward_service.models.protocols import Tokens
+
+__all__ = ["Inputs", "OnGpu", "packed", "unpacked"]
+
+Inputs = dict[str, torch.Tensor]
+"""What a Transformers model takes, each (B, T)."""
+
+STEP = 16
+"""Widths of a batch are multiples of this many tokens."""
+
+
+class OnGpu:
+    """Runs forward passes on one GPU, in a stream of its own: two models there do not wait for each other."""
+
+    def __init__(self, device: torch.device, max_tokens: int | None) -> None:
+        """`max_tokens` is what the model can read of a text, if there is a limit; padding keeps to it too."""
+        self._device = device
+        self._max_tokens = max_tokens
+        torch.cuda.synchronize(device)  # the weights were copied in another stream
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._ran_out = False
+
+    def __call__(
+        self, batch: Sequence[Tokens], pad_id: int, forward: Callable[[Inputs], torch.Tensor]
+    ) -> NDArray[np.float32]:
+        """What `forward` makes of `batch`, in fp32 and on the host."""
+        if self._ran_out:  # by now nothing refers any more to what the failed pass had allocated
+            torch.cuda.empty_cache()
+            self._ran_out = False
+        try:
+            with torch.inference_mode(), torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+                table = packed(batch, pad_id, self._max_tokens, pinned=True)
+                values = forward(unpacked(table.to(self._device, non_blocking=True))).float()
+                host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+                host.copy_(values, non_blocking=True)
+                self._stream.synchronize()
+        except torch.OutOfMemoryError:
+            self._ran_out = True
+            raise
+        return host.numpy().copy()  # callers keep rows for long, and pinned memory is scarce
+
+
+def packed(
+    batch: Sequence[Tokens], pad_id: int, max_tokens: int | None = None, *, pinned: bool = False
+) -> torch.Tensor:
+    """The rows of `batch`, padded on the right, as one int32 table (P, B, T + 1)."""
+    width = _width([len(tokens) for tokens in batch], max_tokens)
+    planes = 2 if any(tokens.token_type_ids is not None for tokens in batch) else 1
+    table = torch.empty((planes, len(batch), width + 1), dtype=torch.int32, pin_memory=pinned)
+    numbers = table.numpy()
+    numbers[0] = pad_id
+    numbers[1:] = 0
+    for row, tokens in enumerate(batch):
+        numbers[0, row, : len(tokens)] = tokens.input_ids
+        if tokens.token_type_ids is not None:
+            numbers[1, row, : len(tokens)] = tokens.token_type_ids
+    numbers[0, :, width] = [len(tokens) for tokens in batch]
+    return table
+
+
+def _width(lengths: Sequence[int], max_tokens: int | None) -> int:
+    longest = max(lengths)
+    if longest == min(lengths):
+        return longest
+    width = -(-longest // STEP) * STEP
+    return width if max_tokens is None else max(longest, min(width, max_tokens))
+
+
+def unpacked(table: torch.Tensor) -> Inputs:
+    """Model inputs, each (B, T) int64, of a table (P, B, T + 1), on its device."""
+    width = table.shape[-1] - 1
+    lengths = table[0, :, width:]  # (B, 1)
+    inputs = {
+        "input_ids": table[0, :, :width].long(),
+        "attention_mask": (torch.arange(width, device=table.device) < lengths).long(),
+    }
+    if len(table) > 1:
+        inputs["token_type_ids"] = table[1, :, :width].long()
+    return inputs
