@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add description, examples and options."""
     parser.description = (
-        "Write report.html, plots/ and alpaca_eval.json of an evaluated run again, from its evaluation.json. "
+        "Write report.html, plots/ and alpaca_eval.json of an evaluated run again, from its evaluation.json.\n"
         "No model is loaded and no request is sent."
     )
     parser.epilog = "example:\n  glassbox report --run-dir runs/demo"
