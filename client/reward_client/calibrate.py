@@ -97,7 +97,7 @@ def _similarities(client: RewardClient, pairs: Sequence[tuple[str, str]], simila
             for text, response in pairs[start : start + _BATCH]
         ]
         reply = client.score(items, recipe="qr", recipe_overrides=overrides)
-        measured = [result.features.query_relevance for result in reply.results]
+        measured = [result.features.get("query_relevance") for result in reply.results]
         values += [value for value in measured if value is not None]
         if len(values) != start + len(items):
             raise FileError("the service measured no relevance; does its recipe qr use query_relevance?")

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from reward_client.endpoints import Endpoints
 from reward_client.errors import RewardError, RewardRejectedError, RewardUnavailableError
 from reward_client.retry import RETRYABLE, RetryPolicy, backoff_s, parse_retry_after
-from reward_client.wire import Problem
+from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, Problem
 
 __all__ = [
     "Call",
@@ -181,7 +181,11 @@ class _RequestFlow:
 
     def _send(self, index: int, now_s: float) -> SendRequest:
         address, terms, call = self._endpoints.addresses[index], self._terms, self._call
-        headers = {"content-type": "application/json", **address.headers()}
+        headers = {
+            "content-type": "application/json",
+            WIRE_VERSION_HEADER.lower(): str(WIRE_VERSION),
+            **address.headers(),
+        }
         if call.method == "POST":
             headers["idempotency-key"] = self._key
         left_s = None if call.deadline_at_s is None else call.deadline_at_s - now_s

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import runpy
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from reward_client.cli.discovery import discover
+from reward_client.cli.discovery import GROUP, discover
 from reward_service.app import create_app
 from reward_service.features.recipe import Recipe
 from reward_service.settings import Settings
@@ -80,7 +82,10 @@ def test_every_metric_is_documented(service: str) -> None:
 
 
 def test_every_command_is_documented() -> None:
-    commands, _ = discover()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    points = project["entry-points"][GROUP].items()
+    commands, problems = discover([EntryPoint(name, value, GROUP) for name, value in points])
+    assert not problems
     page = read("reference/command-line.md")
 
     for name in commands:
