@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -89,7 +90,7 @@ def test_two_plugins_with_one_name_stop_the_start_and_both_are_named(install: In
 def test_an_unknown_factor_names_the_nearest_feature_and_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "typo.yaml").write_text("open_ended: [length_incentiv]\nclosed_ended: [length_incentive]\n")
 
-    with pytest.raises(ConfigurationError, match=r"typo\.yaml.*did you mean 'length_incentive'\?") as caught:
+    with pytest.raises(ConfigurationError, match=r"(?s)typo\.yaml.*did you mean 'length_incentive'\?") as caught:
         RecipeRegistry.load(tmp_path)
 
     assert "open_ended" in str(caught.value)
@@ -152,7 +153,7 @@ def test_a_plugin_may_be_computed_from_the_gold_score() -> None:
         ({"feature_floors": {"query_relevance": 0.0}}, "use query_relevance_range and relevance_floor"),
     ],
 )
-def test_a_wrong_mapping_of_a_feature_is_an_error(field: dict[str, object], cause: str) -> None:
+def test_a_wrong_mapping_of_a_feature_is_an_error(field: dict[str, Any], cause: str) -> None:
     with pytest.raises(ValidationError, match=cause):
         recipe(politeness(), **field)
 
