@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 from tests.live import serving
 
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md")])
 EXAMPLES = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 """Python in fenced blocks is complete and runs as written; fragments are indented instead."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -105,6 +105,12 @@ def service() -> Iterator[str]:
     """URL of a service with test models."""
     with serving(Settings(), None) as url:
         yield url
+
+
+def test_the_feature_of_the_how_to_is_the_example_package() -> None:
+    example = ROOT / "examples/plugin_feature/glassbox_format_score/__init__.py"
+
+    assert EXAMPLES.findall(read("how-to/write-a-feature.md")) == [example.read_text(encoding="utf-8")]
 
 
 def examples() -> Iterator[tuple[str, str]]:
