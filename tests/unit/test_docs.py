@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-import runpy
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
@@ -120,9 +122,14 @@ def examples() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("code"), [pytest.param(code, id=name) for name, code in examples()])
-def test_examples_run(code: str, service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "example.py"
-    script.write_text(code.replace("http://127.0.0.1:8000", service), encoding="utf-8")
-    monkeypatch.setenv("GLASSBOX_URL", service)
+def test_examples_run(code: str, service: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("http://127.0.0.1:8000", service)],
+        env=os.environ | {"GLASSBOX_URL": service},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
-    runpy.run_path(str(script), run_name="__main__")
+    assert done.returncode == 0, done.stderr
