@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
-__all__ = ["duration", "step_line"]
+from reward_client.wire import FeatureInfo
 
-_FEATURES = (
-    ("length_incentive", "length"),
-    ("repetition_penalty", "repetition"),
-    ("relevance", "relevance"),
-    ("gold_reward", "gold"),
-)
+__all__ = ["duration", "feature_labels", "step_line"]
 
 
 def duration(seconds: float) -> str:
@@ -25,11 +20,26 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def step_line(steps: Sequence[dict[str, Any]], n_steps: int) -> str:
-    """Return the line for the last of `steps` of `n_steps`; the time left goes by the recent ones."""
+def feature_labels(features: Sequence[FeatureInfo]) -> dict[str, str]:
+    """Label of each figure that features are logged under; the log key's words where features share one."""
+    keys = [feature.log_key for feature in features]
+    return {
+        f.log_key: f.label.lower() if keys.count(f.log_key) == 1 else f.log_key.replace("_", " ")
+        for f in features
+        if f.log_key is not None
+    }
+
+
+def step_line(steps: Sequence[dict[str, Any]], n_steps: int, labels: Mapping[str, str]) -> str:
+    """The line for the last of `steps` of `n_steps`, with the features that `labels` name.
+
+    The remaining time is estimated from the recent steps.
+    """
     step = steps[-1]
     parts = [f"step {step['step']}/{n_steps}", f"reward {_figure(step, 'reward', '.3f')}"]
-    parts += [f"{words} {_figure(step, name, '.2f')}" for name, words in _FEATURES if step.get(name) is not None]
+    parts += [
+        f"{words} {_figure(step, name, '.2f')}" for name, words in labels.items() if step.get(name) is not None
+    ]
     if step.get("kl") is not None:
         parts.append(f"KL {_figure(step, 'kl', '.4f')}")
     parts.append(f"{_figure(step, 'response_length', '.0f')} tokens")

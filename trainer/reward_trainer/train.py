@@ -30,7 +30,7 @@ from reward_trainer.openrlhf import api_key
 from reward_trainer.openrlhf.cpu import environment as cpu_environment
 from reward_trainer.openrlhf.process import OpenRLHFProcess, child_environment
 from reward_trainer.plan import Plan, run_record
-from reward_trainer.progress import step_line
+from reward_trainer.progress import feature_labels, step_line
 
 __all__ = ["Stopped", "evaluate", "resumed_config", "train"]
 
@@ -185,7 +185,8 @@ class _Launch:
         step = parse_step(line, has_reference_policy=self._plan.config.kl_coefficient > 0)
         if step is not None:
             self._metrics.add({**step, "time_s": round(time.monotonic() - self._started_s, 1)})
-            self._say(step_line(self._metrics.steps, self._plan.config.steps))
+            labels = feature_labels(self._plan.info.features)
+            self._say(step_line(self._metrics.steps, self._plan.config.steps, labels))
             checkpoints.collect(self._plan.run, before=step["step"])
         phase = phase_of(line)
         if phase is not None and phase != self._phase and not self._metrics.steps:

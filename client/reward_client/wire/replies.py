@@ -119,6 +119,8 @@ class RecipeInfo(_Reply):
     needs_gold: bool
     parameters: dict[str, Any]
     """Every parameter that `recipe_overrides` may set, with its value."""
+    constants: dict[str, float] = {}
+    """Values of the factors that are the same for every response, by feature name."""
 
 
 class FeatureInfo(_Reply):

@@ -17,7 +17,7 @@ Versions:
     1   release 0.1. Its client rejected unknown fields in replies and sent no version header. The service
         recognises it (see `reward_service.http.wire_version`) and leaves out everything added since.
     2   release 0.2. Replies are tolerant; `features` of a result may hold any feature name; `GET /info` has
-        `wire_version` and `features`.
+        `wire_version`, `features` and `constants` of recipes.
 """
 
 from __future__ import annotations

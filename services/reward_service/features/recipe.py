@@ -114,7 +114,7 @@ class Recipe(BaseModel):
     def _reward_range_must_be_known(self, info: ValidationInfo) -> Recipe:
         """Trainers clip rewards to it and OpenRLHF's scores depend on it: a wrong range is worse than an error."""
         self._registry = _registry_of(info)
-        bounds = {name: self._registry[name].bounds(self) for name in self._names}
+        bounds = {n: self._registry[n].bounds(self) for n in self._names if n not in self.constants}
         unbounded = [name for name, ends in bounds.items() if not all(map(math.isfinite, ends))]
         if self.reward_range is None and unbounded:
             raise ValueError(f"reward_range is needed, because {unbounded[0]} has no bounds in this recipe")
@@ -171,6 +171,12 @@ class Recipe(BaseModel):
         """Whether a factor of either branch is the gold score."""
         return any(self._registry[name].needs is GoldScore for name in self._names)
 
+    @cached_property
+    def constants(self) -> dict[str, float]:
+        """Values of the factors that depend on nothing but the recipe, by name."""
+        used = [self._registry[name] for name in self._names]
+        return {f.name: f.value(RecipeOnly(self)) for f in used if f.needs is RecipeOnly}
+
     def logs(self, features: Mapping[str, float | None]) -> dict[str, float]:
         """Logged values of one item by log key; every item of a recipe has the same keys.
 
@@ -200,8 +206,8 @@ class Recipe(BaseModel):
         return min(low for low, _ in branches), max(high for _, high in branches)
 
     def _factor(self, feature: Feature[Any], values: Mapping[str, float]) -> float:
-        constant = feature.needs is RecipeOnly
-        return self._mapped(feature.name, feature.value(RecipeOnly(self)) if constant else values[feature.name])
+        name = feature.name
+        return self._mapped(name, self.constants[name] if name in self.constants else values[name])
 
     def _mapped(self, name: str, value: float) -> float:
         if name in self._ranges:

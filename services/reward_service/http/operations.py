@@ -104,6 +104,7 @@ def _recipe_info(recipe: Recipe) -> RecipeInfo:
         needs_encoder=recipe.needs_encoder,
         needs_gold=recipe.needs_gold,
         parameters=recipe.model_dump(mode="json", exclude=_FIXED),
+        constants=recipe.constants,
     )
 
 

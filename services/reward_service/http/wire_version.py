@@ -8,6 +8,8 @@ no header, any other client (curl, a browser)   ─▶ the service's own version
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from fastapi import Request
 
@@ -17,6 +19,11 @@ from reward_service.errors import InvalidRequestError
 __all__ = ["info_json", "requested_version", "score_reply_json"]
 
 _VERSION = re.compile(r"[1-9][0-9]{0,5}")
+_NEW_IN_INFO_2: Mapping[str, Any] = {
+    "wire_version": True,
+    "features": True,
+    "recipes": {"__all__": {"constants"}},
+}
 _FEATURES_OF_VERSION_1 = {"length_incentive", "repetition_penalty", "query_relevance", "reference_relevance"}
 
 
@@ -54,4 +61,4 @@ def score_reply_json(reply: ScoreReply, version: int) -> bytes:
 
 def info_json(info: Info, version: int) -> bytes:
     """Body of an `/info` reply."""
-    return info.model_dump_json(exclude={"wire_version", "features"} if version < 2 else None).encode()
+    return info.model_dump_json(exclude=_NEW_IN_INFO_2 if version < 2 else None).encode()

@@ -1,11 +1,11 @@
-"""One batch on a GPU: one copy there, the forward pass, one copy back, one synchronisation.
+"""One batch on a GPU: copy to the device, forward pass, copy to the host, one synchronisation.
 
     tokens ──▶ pinned table (P, B, T + 1) ──▶ ids, mask, token types ──▶ forward ──▶ pinned values ──▶ numpy
 
-A table's planes are the token ids and, for models that tell two texts apart, the token types, 4 bytes a number;
-its last column has the length of each row, from which the mask is made on the GPU. Rows of unequal length are
-padded to a multiple of 16 tokens: the matrix units want multiples of 8, and few shapes keep the allocator's blocks
-reusable. Rows of equal length are not padded: one text alone is computed as plain Transformers computes it.
+The table has one plane for the token ids and, for models of text pairs, one for the token types, 4 bytes a number.
+Its last column has the length of each row, from which the GPU computes the mask. Rows of unequal length are padded
+to a multiple of 16 tokens: tensor cores need multiples of 8, and with few shapes the allocator reuses its blocks.
+Rows of equal length are not padded, so a single text gives the same result as plain Transformers.
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ from numpy.typing import NDArray
 
 from reward_service.models.protocols import Tokens
 
-__all__ = ["Inputs", "OnGpu", "packed", "unpacked"]
+__all__ = ["CudaRunner", "Inputs", "pack", "unpack"]
 
 Inputs = dict[str, torch.Tensor]
-"""What a Transformers model takes, each (B, T)."""
+"""Inputs of a Transformers model, each (B, T)."""
 
 STEP = 16
 """Widths of a batch are multiples of this many tokens."""
 
 
-class OnGpu:
-    """Runs forward passes on one GPU, in a stream of its own: two models there do not wait for each other."""
+class CudaRunner:
+    """Runs forward passes on one GPU, in a separate stream, so that two models on it do not block each other."""
 
     def __init__(self, device: torch.device, max_tokens: int | None) -> None:
-        """`max_tokens` is what the model can read of a text, if there is a limit; padding keeps to it too."""
+        """`max_tokens` is the model's maximum length, or None; rows are not padded beyond it."""
         self._device = device
         self._max_tokens = max_tokens
         torch.cuda.synchronize(device)  # the weights were copied in another stream
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._ran_out = False
+        self._out_of_memory = False
 
     def __call__(
         self, batch: Sequence[Tokens], pad_id: int, forward: Callable[[Inputs], torch.Tensor]
     ) -> NDArray[np.float32]:
-        """What `forward` makes of `batch`, in fp32 and on the host."""
-        if self._ran_out:  # by now nothing refers any more to what the failed pass had allocated
+        """The result of `forward` for `batch`, in fp32, on the host."""
+        if self._out_of_memory:  # the tensors of the failed pass are unreferenced by now
             torch.cuda.empty_cache()
-            self._ran_out = False
+            self._out_of_memory = False
         try:
             with torch.inference_mode(), torch.cuda.device(self._device), torch.cuda.stream(self._stream):
-                table = packed(batch, pad_id, self._max_tokens, pinned=True)
-                values = forward(unpacked(table.to(self._device, non_blocking=True))).float()
+                table = pack(batch, pad_id, self._max_tokens, pinned=True)
+                values = forward(unpack(table.to(self._device, non_blocking=True))).float()
                 host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
                 host.copy_(values, non_blocking=True)
                 self._stream.synchronize()
         except torch.OutOfMemoryError:
-            self._ran_out = True
+            self._out_of_memory = True
             raise
-        return host.numpy().copy()  # callers keep rows for long, and pinned memory is scarce
+        return host.numpy().copy()  # callers may cache rows, and pinned memory is scarce
 
 
-def packed(
+def pack(
     batch: Sequence[Tokens], pad_id: int, max_tokens: int | None = None, *, pinned: bool = False
 ) -> torch.Tensor:
     """The rows of `batch`, padded on the right, as one int32 table (P, B, T + 1)."""
@@ -84,7 +84,7 @@ def _width(lengths: Sequence[int], max_tokens: int | None) -> int:
     return width if max_tokens is None else max(longest, min(width, max_tokens))
 
 
-def unpacked(table: torch.Tensor) -> Inputs:
+def unpack(table: torch.Tensor) -> Inputs:
     """Model inputs, each (B, T) int64, of a table (P, B, T + 1), on its device."""
     width = table.shape[-1] - 1
     lengths = table[0, :, width:]  # (B, 1)

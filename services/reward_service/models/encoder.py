@@ -2,8 +2,8 @@
 
     texts ──tokenizer──▶ tokens ──padded──▶ forward (OpenVINO on CPUs, torch elsewhere) ──▶ vectors
 
-Built from sentence-transformers' own modules rather than from a model's saved pipeline, because that pipeline
-may normalise, or cut on the right (all-MiniLM-L6-v2's does both, at 256), and the reward is defined without.
+The pipeline is built from modules of sentence-transformers. A model's saved pipeline may normalise or truncate on
+the right (all-MiniLM-L6-v2's does both, at 256 tokens), and the reward is defined without either.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from reward_service.models.encoder_backends import CudaForward, Forward, TorchFo
 from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.settings import EMBEDDED_ENCODER
 
-__all__ = ["Backend", "Precision", "SentenceEncoder", "load_encoder", "text_parts"]
+__all__ = ["Backend", "Precision", "SentenceEncoder", "load_encoder", "text_chunks"]
 
 Backend = Literal["auto", "openvino", "torch"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 MAX_TOKENS = 512
-"""Tokens that the encoder reads, special ones included; of a longer text the last ones, where answers end."""
+"""Maximum tokens of a text, special tokens included. Longer texts lose their start, because answers end late."""
 
 CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
-"""The fastest shape measured on CPUs (docs/performance.md); larger batches leave the caches."""
+"""The fastest shape measured on CPUs (docs/performance.md); larger batches do not fit the CPU's caches."""
 
 CUDA_LIMITS = BatchLimits(max_tokens=65_536, max_items=1024)
-"""Enough rows to fill a GPU; bounds activation memory."""
+"""Enough rows to use a GPU fully; bounds activation memory."""
 
-PART_TEXTS = 256
-PART_CHARS = 400_000
-"""Texts, and characters, that are tokenized at a time beside a GPU: on all cores at once, since one core tokenizes
-fewer tokens a second than a GPU encodes; bounded, since tokens take much memory before they are cut."""
+CHUNK_TEXTS = 256
+CHUNK_CHARS = 400_000
+"""Maximum texts and characters per tokenizer call for a model on a GPU. The call uses all cores, because one core
+tokenizes more slowly than a GPU encodes. It is bounded, because tokens take much memory until truncation."""
 
 logger = logging.getLogger(__name__)
 
 
 class SentenceEncoder:
-    """A `TextEncoder` with a Transformers tokenizer and a forward pass of some back end."""
+    """A `TextEncoder` with a Transformers tokenizer and the forward pass of a back end."""
 
     def __init__(self, tokenizer: Any, forward: Forward, *, id: str, revision: str, device: torch.device) -> None:  # noqa: A002 (the Protocol's name)
         self.id = id
@@ -60,19 +60,19 @@ class SentenceEncoder:
         self._words.enable_truncation(max_length=MAX_TOKENS, direction="left")
         self._words.no_padding()
         self._forward = forward
-        self._beside_gpu = device.type == "cuda"
+        self._on_cuda = device.type == "cuda"
 
     def tokenize(self, texts: Sequence[str], *, all_cores: bool | None = None) -> list[Tokens]:
-        """Tokens of each text, its last 512. Few at a time: a long text takes much memory before it is cut.
+        """The last 512 tokens of each text, a few texts at a time to bound memory.
 
-        `all_cores` is whether several texts are read at once; beside a GPU they are, when None.
+        `all_cores` is whether to tokenize several texts in parallel; when None, only for a model on a GPU.
         """
-        at_once = self._beside_gpu if all_cores is None else all_cores
-        parts = text_parts(texts) if at_once else ([text] for text in texts)
+        at_once = self._on_cuda if all_cores is None else all_cores
+        parts = text_chunks(texts) if at_once else ([text] for text in texts)
         return [Tokens(words.ids) for part in parts for words in self._words.encode_batch_fast(part)]
 
     def embed(self, batch: Sequence[Tokens]) -> Embeddings:
-        """One forward pass over right-padded rows (B, T); (B, D)."""
+        """One forward pass over right-padded rows (B, T); vectors (B, D)."""
         return self._forward(batch, self._pad_id)
 
 
@@ -88,19 +88,19 @@ def load_encoder(
 
     Args:
         spec: `all-MiniLM-L6-v2` for the embedded one, else a folder or an id.
-        device: torch device; CUDA when there is one, else the CPU, when None.
-        backend: `auto` is OpenVINO on a CPU where it can run the model, else torch.
+        device: torch device; when None, CUDA if available, else the CPU.
+        backend: `auto` is OpenVINO on a CPU if it can run the model, else torch.
         precision: number format of the forward pass; only `fp32` keeps parity with the reference to 1e-3.
-        threads: CPU threads; the back end's own choice when None.
+        threads: CPU threads; the back end's default when None.
 
     Raises:
-        ConfigurationError: the model cannot be had, is no encoder, or does not run as asked.
+        ConfigurationError: the model is not available, is not an encoder, or cannot run with these options.
     """
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if backend == "openvino" and place.type != "cpu":
-        raise ConfigurationError("OpenVINO runs on a CPU here; set device=cpu, or backend=torch")
+        raise ConfigurationError("OpenVINO is supported on CPUs only; set device=cpu, or backend=torch")
     body, model = _load_model(spec, place)
-    revision = weights_revision(model)  # before they become narrower
+    revision = weights_revision(model)  # before a conversion to a narrower number format
     forward = _forward(model, place, backend, precision, threads)
     logger.info("encoder %s runs on %s by %s", spec, place, forward.name)
     return SentenceEncoder(body.tokenizer, forward, id=spec, revision=revision, device=place)
@@ -138,12 +138,12 @@ def _forward(
     except Exception as exc:
         if backend == "openvino":
             raise ConfigurationError(f"OpenVINO cannot run this encoder ({exc}); use backend=torch") from exc
-        logger.warning("OpenVINO cannot run this encoder, so torch does, more slowly: %s", exc)
+        logger.warning("OpenVINO cannot run this encoder; using torch, which is slower: %s", exc)
         return TorchForward(model, device, precision)
 
 
 def weights_revision(model: torch.nn.Module) -> str:
-    """Content hash of the weights, 12 hex digits, wherever they were loaded from."""
+    """Content hash of the weights, 12 hex digits, independent of where they were loaded from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -151,12 +151,12 @@ def weights_revision(model: torch.nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
-def text_parts(texts: Sequence[str]) -> Iterator[list[str]]:
-    """`texts` in order, in parts of few texts and few characters; a long text may stand alone."""
+def text_chunks(texts: Sequence[str]) -> Iterator[list[str]]:
+    """`texts` in order, in chunks within the limits; a text above the limit gets its own chunk."""
     part: list[str] = []
     chars = 0
     for text in texts:
-        if part and (len(part) == PART_TEXTS or chars + len(text) > PART_CHARS):
+        if part and (len(part) == CHUNK_TEXTS or chars + len(text) > CHUNK_CHARS):
             yield part
             part, chars = [], 0
         part.append(text)

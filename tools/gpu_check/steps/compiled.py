@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from reward_service.models.cuda import packed, unpacked
+from reward_service.models.cuda import pack, unpack
 from tools.gpu_check.plain import PlainEncoder, random_rows
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.timing import median_s, seconds
@@ -28,7 +28,7 @@ def run(setting: Setting) -> None:
         compiled = torch.compile(body.vectors, **options)
         with torch.inference_mode():
             for rows, width in shapes:
-                inputs = unpacked(packed(random_rows(rows, [width, width - 1]), 0).to(setting.device))
+                inputs = unpack(pack(random_rows(rows, [width, width - 1]), 0).to(setting.device))
                 ids, mask = inputs["input_ids"], inputs["attention_mask"]
                 first = seconds(lambda: compiled(ids, mask), setting.device)  # noqa: B023
                 fast = median_s(lambda: compiled(ids, mask), setting.device)  # noqa: B023

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from reward_service.models.cuda import packed, unpacked
+from reward_service.models.cuda import pack, unpack
 from reward_service.models.encoder import SentenceEncoder, load_encoder
 from reward_service.settings import EMBEDDED_ENCODER
 from tools.gpu_check.peak import copy_bytes_s, products_flops
@@ -59,7 +59,7 @@ def _pass_alone(
     setting: Setting, body: PlainEncoder, precision: str, shape: tuple[int, int], embed_s: float
 ) -> None:
     """The pass with its inputs on the device already: what is left of `embed` is tables, copies and waiting."""
-    inputs = unpacked(packed(random_rows(shape[0], [shape[1]]), 0).to(setting.device))
+    inputs = unpack(pack(random_rows(shape[0], [shape[1]]), 0).to(setting.device))
     with torch.inference_mode():
         alone = median_s(lambda: body.vectors(inputs["input_ids"], inputs["attention_mask"]), setting.device)
     name = f"encoder {precision}, {shape[0]} × {shape[1]}: pass alone ÷ embed, in time"
@@ -89,7 +89,7 @@ def _real_texts(setting: Setting, encoder: SentenceEncoder, precision: str) -> N
 def _products_in_tf32(setting: Setting) -> None:
     """The fp32 encoder when products may use the matrix units' short fp32."""
     body = PlainEncoder("cuda")
-    inputs = unpacked(packed(random_rows(1024, [64]), 0).cuda())
+    inputs = unpack(pack(random_rows(1024, [64]), 0).cuda())
     taken = {}
     for allowed in (False, True):
         torch.backends.cuda.matmul.allow_tf32 = allowed
@@ -104,7 +104,7 @@ def _graphs(setting: Setting) -> None:
     body = PlainEncoder("cuda", torch.bfloat16)
     for rows, width in ((1, 32), (16, 64), (64, 64), (256, 64), (1024, 64)):
         lengths = [width, max(1, width // 2)]
-        inputs = unpacked(packed(random_rows(max(rows, 2), lengths), 0).cuda())
+        inputs = unpack(pack(random_rows(max(rows, 2), lengths), 0).cuda())
         ids, mask = inputs["input_ids"][:rows].clone(), inputs["attention_mask"][:rows].clone()
         with torch.inference_mode():
             eager = median_s(partial(body.vectors, ids, mask), "cuda")

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from reward_client import Item
-from reward_service.models.cuda import packed, unpacked
+from reward_service.models.cuda import pack, unpack
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Tokens
@@ -80,7 +80,7 @@ def _shapes(setting: Setting, name: str, gold: HfGoldModel, model: Any) -> None:
 def _without_mask(
     setting: Setting, name: str, gold: HfGoldModel, batch: Sequence[Tokens], masked_s: float
 ) -> None:
-    inputs = unpacked(packed(batch, 3, gold.limits.max_tokens).to(setting.device))
+    inputs = unpack(pack(batch, 3, gold.limits.max_tokens).to(setting.device))
     masked = gold.judge(batch)
     del inputs["attention_mask"]
     with torch.inference_mode():

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from reward_service.models.cuda import Inputs, packed, unpacked
+from reward_service.models.cuda import Inputs, pack, unpack
 from reward_service.models.encoder import SentenceEncoder, load_encoder
 from reward_service.models.protocols import Tokens
 from reward_service.settings import EMBEDDED_ENCODER
@@ -72,7 +72,7 @@ def _other_ways(setting: Setting, rows: Sequence[Tokens], expected: Vectors) -> 
 
 @torch.inference_mode()
 def _by(vectors: Callable[[Inputs], torch.Tensor], rows: Sequence[Tokens]) -> Vectors:
-    found = [vectors(unpacked(packed(rows[i : i + 64], 0, 512).cuda())).cpu() for i in range(0, len(rows), 64)]
+    found = [vectors(unpack(pack(rows[i : i + 64], 0, 512).cuda())).cpu() for i in range(0, len(rows), 64)]
     return np.concatenate([part.numpy() for part in found])
 
 

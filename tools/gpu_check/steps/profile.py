@@ -15,7 +15,7 @@ from reward_client.wire import ItemResult, ModelNames, RecipeName, ScoreReply, S
 from reward_service.features.builtin.length import length_incentive
 from reward_service.features.builtin.repetition import repetition_penalty
 from reward_service.features.text import words
-from reward_service.models.cuda import packed
+from reward_service.models.cuda import pack
 from reward_service.models.encoder import SentenceEncoder, load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Tokens
@@ -71,7 +71,7 @@ def _stages(setting: Setting) -> None:
         "reply to JSON": lambda: _reply(work).model_dump_json(),
     }
     if setting.device == "cuda":
-        stages["tables in pinned memory"] = lambda: [packed(batch, 0, 512, pinned=True) for batch in formed]
+        stages["tables in pinned memory"] = lambda: [pack(batch, 0, 512, pinned=True) for batch in formed]
     for name, action in stages.items():
         taken = median_s(action, setting.device, rounds=3, warm_up=1)
         setting.note(f"one request of {n} items, bf16: {name}", 1e3 * taken, "ms")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reward_client.wire import QueryType
+from reward_client.wire import FeatureInfo, QueryType
 from reward_evidence.evaluation.store import EvaluationError
 from reward_evidence.statistics.summary import CheckpointFigures, CheckpointResponses, Trend, summarise
 from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
@@ -60,6 +60,8 @@ class Provenance(BaseModel):
     versions: dict[str, str]
     """Of the evaluation's own libraries."""
     hashes: dict[str, str]
+    features: list[FeatureInfo] = []
+    """The service's features, with the labels that charts use."""
     notices: list[str]
     """What a reader must know, word for word as the service says it, and what the evaluation adds."""
     rollout_engine: str

@@ -174,6 +174,7 @@ class EvaluationRun:
                 "held-out prompts": self.folder.prompts_sha256,
                 **{f"weights of step {c.step}": c.weights_sha256 for c in self.checkpoints},
             },
+            features=self.info.features,
             notices=self._notices([notice for record in records for notice in record.notices]),
             rollout_engine=self.folder.config.rollout_engine or _ENGINE_UNKNOWN,
         )

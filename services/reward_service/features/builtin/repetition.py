@@ -20,7 +20,7 @@ REPETITION_PENALTY = Feature(
     needs=ResponseText,
     range=(0.0, 1.0),
     label="Repetition penalty",
-    description="distinct word trigrams / word trigrams; 1 means no repetition",
+    description="distinct / all word trigrams; 1 means no repetition",
     log_key="repetition_penalty",
     compute=lambda inputs: repetition_penalty(inputs.words),
 )
