@@ -2,7 +2,7 @@
 
     httpx.Client ──▶ DeadlineTransport ──▶ httpcore.ConnectionPool ──▶ sockets ── timeouts.current_budget()
 
-httpx gives no access to the sockets of its own transport. This one uses the public interfaces of httpx (a custom
+httpx gives no access to the sockets of its transport. This one uses the public interfaces of httpx (a custom
 transport) and of httpcore (a network backend).
 """
 

@@ -54,9 +54,9 @@ class Status(StrEnum):
 
     OK = "ok"
     NOTE = "note"
-    """Works, or is not needed; worth knowing."""
+    """It works, or is not needed."""
     MISSING = "missing"
-    """Needed and not available."""
+    """It is needed and not available."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def openrlhf(*, needed: bool) -> Check:
 
 
 def torch_device(*, needed: bool) -> Check:
-    """The version of torch and the devices it finds; in a process of its own, because a broken torch may crash."""
+    """The version of torch and the devices it finds; in a separate process, because a broken torch may crash."""
     if find_spec("torch") is None:
         status = Status.MISSING if needed else Status.NOTE
         return Check("torch", status, "not installed", f"pip install '{DISTRIBUTION}[service]'")
@@ -177,7 +177,7 @@ def torch_device(*, needed: bool) -> Check:
 
 
 def service(url: str, deadline_s: float) -> Check:
-    """Whether the service at `url` is ready, asked once, and what it serves."""
+    """Whether the service at `url` is ready, without retries, and what it serves."""
     try:
         with connect([url], retry=RetryPolicy(budget_s=0.0)) as client:
             client.ready(deadline_s=deadline_s)
