@@ -397,7 +397,7 @@ class CoroutineExecutor:
         self._tasks: list[asyncio.Task[Any]] = []
 
     def call(self, function: Callable[..., Any], *args: object) -> asyncio.Future[Any]:
-        task = asyncio.ensure_future(function(*args))
+        task: asyncio.Task[Any] = asyncio.ensure_future(function(*args))
         self._tasks.append(task)
         return task
 
@@ -430,7 +430,7 @@ def test_a_worker_runs_on_an_executor_with_several_requests_in_flight() -> None:
         remote: ModelWorker[Any, int, int] = ModelWorker(
             "remote",
             load,
-            call,  # type: ignore[arg-type]
+            call,
             limits=lambda _: BatchLimits(100, 100),
             max_waiting_items=9,
             executor=CoroutineExecutor,

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 from reward_service.batching.executor import Executor
@@ -39,7 +39,7 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
     def __init__(
         self,
         name: str,
-        run: Callable[[ModelT, Sequence[InT]], Sequence[OutT]],
+        run: Callable[[ModelT, Sequence[InT]], Sequence[OutT] | Awaitable[Sequence[OutT]]],
         *,
         batch_timeout_s: float,
         keep: Callable[[Hashable, OutT], None] | None,

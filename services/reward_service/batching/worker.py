@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -37,7 +37,8 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     Args:
         name: for logs and metrics.
         load: loads the model; called by the executor.
-        run: computes the results of a batch, in order; called by the executor.
+        run: computes the results of a batch, in order; called by the executor. Awaitable if the executor is for
+            coroutines.
         limits: the limits of a batch for the loaded model.
         max_waiting_items: maximum queued items, above which submissions are rejected.
         max_waiting_s: maximum queued work in seconds, at the measured speed.
@@ -53,7 +54,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self,
         name: str,
         load: Callable[[], ModelT],
-        run: Callable[[ModelT, Sequence[InT]], Sequence[OutT]],
+        run: Callable[[ModelT, Sequence[InT]], Sequence[OutT] | Awaitable[Sequence[OutT]]],
         *,
         limits: Callable[[ModelT], BatchLimits],
         max_waiting_items: int,
