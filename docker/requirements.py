@@ -27,5 +27,7 @@ def requirements(project: str, constraints: str, name: str) -> list[str]:
 
 if __name__ == "__main__":
     folder = Path(__file__).parent
-    texts = [(folder / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "constraints.txt")]
-    sys.stdout.write("\n".join(line for name in sys.argv[1:] for line in requirements(*texts, name)) + "\n")
+    project = (folder / "pyproject.toml").read_text(encoding="utf-8")
+    constraints = (folder / "constraints.txt").read_text(encoding="utf-8")
+    for requested in sys.argv[1:]:
+        sys.stdout.writelines(f"{line}\n" for line in requirements(project, constraints, requested))

@@ -48,8 +48,8 @@ ENV PATH=/opt/glassbox/bin:$PATH \
     OMP_WAIT_POLICY=passive \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    REWARD_HOST=0.0.0.0 \
-    REWARD_PORT=8000 \
+    GLASSBOX_HOST=0.0.0.0 \
+    GLASSBOX_PORT=8000 \
     TOKENIZERS_PARALLELISM=false
 # Last, because a new revision would otherwise build everything after it again.
 ARG VERSION=0.1.0
@@ -68,7 +68,7 @@ HEALTHCHECK --interval=5s --timeout=12s --start-period=180s --retries=3 \
 ENTRYPOINT ["python", "-m", "reward_service"]
 
 FROM runtime AS cuda
-ENV REWARD_DEVICE=cuda \
+ENV GLASSBOX_DEVICE=cuda \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 

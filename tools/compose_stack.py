@@ -1,7 +1,7 @@
 """A Docker engine, and one compose project on it with a key, ports and a folder of its own.
 
 engine() ── the engine that is there, or the one that `shared/tools/docker-up` starts, and stops at the end
-Stack    ── `docker compose …` with settings of the test's own: nothing of .env, no REWARD_… of the shell
+Stack    ── `docker compose …` with settings of the test's own: nothing of .env, no GLASSBOX_… of the shell
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Stack:
         environment = {
             name: value
             for name, value in os.environ.items()
-            if name not in self._settings and not name.startswith("REWARD_")
+            if name not in self._settings and not name.startswith(("GLASSBOX_", "REWARD_"))
         }
         return run("docker", "compose", *files, *arguments, timeout=timeout, env=environment)
 

@@ -1,5 +1,7 @@
 """Client of the Glassbox reward service: httpx and pydantic, no torch."""
 
+from importlib.metadata import PackageNotFoundError, version
+
 from reward_client.circuit import CircuitPolicy
 from reward_client.client import AsyncRewardClient, RewardClient
 from reward_client.errors import RewardError, RewardRejectedError, RewardUnavailableError, Unscored
@@ -19,4 +21,10 @@ __all__ = [
     "RewardUnavailableError",
     "ScoreReply",
     "Unscored",
+    "__version__",
 ]
+
+try:
+    __version__ = version("glassbox-reward")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"

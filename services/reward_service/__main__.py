@@ -12,13 +12,14 @@ import os
 import sys
 from collections.abc import Sequence
 
+from reward_client.cli.command import new_parser
 from reward_service.errors import GlassboxError
 from reward_service.http.request_context import LOG_FORMAT, RequestIdFilter
 from reward_service.process.supervisor import OPTION, Lines, Supervisor, listen
-from reward_service.settings import Settings
+from reward_service.settings import Settings, environment_warnings
 
 _EPILOG = """\
-Every option is also an environment variable: --max-items is REWARD_MAX_ITEMS.
+Every option is also an environment variable: --max-items is GLASSBOX_MAX_ITEMS.
 
 examples:
   python -m reward_service                                    the embedded models, on http://127.0.0.1:8000
@@ -27,61 +28,77 @@ examples:
                                                               the paper's own setting (needs the hub, or a folder)
   python -m reward_service --gold Skywork/Skywork-Reward-V2-Qwen3-0.6B
                                                               a real gold reward model
-  REWARD_API_KEY=… python -m reward_service --host 0.0.0.0      reachable from other machines, with a key
+  GLASSBOX_API_KEY=… python -m reward_service --host 0.0.0.0      reachable from other machines, with a key
 """
 
 _SECRET = "api_key"  # noqa: S105 (the setting's name; it is no option, because everybody can read a command line)
 
 
-def parse_arguments(argv: Sequence[str]) -> tuple[Settings, Lines | None]:
-    """Settings from the environment, overridden by `argv`; and the lines to the supervisor, in a child of it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m reward_service",
-        description="Serve the white-box reward, and a gold reward model beside it, over HTTP.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--api-key", nargs="?", const="", help=argparse.SUPPRESS)
+class _RejectKey(argparse.Action):
+    """Reports an error for an API key on the command line."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.error("other users of this machine can read a command line: set GLASSBOX_API_KEY instead")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description, examples and one option for each setting."""
+    parser.description = "Serve the white-box reward and a gold reward model over HTTP."
+    parser.epilog = _EPILOG
+    parser.add_argument("--api-key", nargs="?", action=_RejectKey, help=argparse.SUPPRESS)
     for name, field in Settings.model_fields.items():
         if name == _SECRET:
             continue
         default = "" if field.default is None else f" (default: {field.default})"
         described = f"{field.description}{default}".replace("%", "%%")
-        nargs = "?" if field.annotation is bool else None  # a switch may stand alone
+        nargs = "?" if field.annotation is bool else None  # --supervise alone means --supervise true
         const = "true" if nargs else None
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="X", help=described, nargs=nargs, const=const)
     parser.add_argument(OPTION, dest="lines", type=Lines.parse, help=argparse.SUPPRESS)
-    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
-    if _SECRET in given:
-        parser.error("a key on a command line can be read by everybody on the machine: set REWARD_API_KEY instead")
+
+
+def read_settings(arguments: argparse.Namespace) -> tuple[Settings, Lines | None]:
+    """Settings from the environment, overridden by options; and the connection to the supervisor, in its child."""
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
     lines = given.pop("lines", None)
     return Settings(**given), lines
 
 
-def main() -> None:
-    """Serve until told to stop."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse `argv` and serve; return the exit status."""
+    given = sys.argv[1:] if argv is None else argv
+    parser = new_parser("python -m reward_service")
+    configure(parser)
+    return run(parser.parse_args(given), given)
+
+
+def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Serve until stopped; return the exit status. The supervisor starts its child with `argv` too."""
     try:
-        settings, lines = parse_arguments(sys.argv[1:])
-        _log(settings)
+        settings, lines = read_settings(arguments)
+        _configure_logging(settings)
+        if lines is None:
+            for warning in environment_warnings():
+                logging.getLogger(__name__).warning(warning)
         if settings.supervise and lines is None and os.name != "nt":
-            sys.exit(_supervise(settings))
-        from reward_service.process.server import serve  # torch and all: the supervisor does without
+            return _supervise(settings, argv)
+        from reward_service.process.server import serve  # imports torch, which the supervisor does not need
 
-        sys.exit(serve(settings, lines))
+        return serve(settings, lines)
     except (GlassboxError, ValueError, OSError) as exc:
-        sys.exit(f"reward_service: {exc}")
+        sys.stderr.write(f"reward_service: {exc}\n")
+        return 1
 
 
-def _supervise(settings: Settings) -> int:
+def _supervise(settings: Settings, argv: Sequence[str]) -> int:
     listener = listen(settings)
     host, port = listener.getsockname()[:2]
     logging.getLogger(__name__).info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    command = [sys.executable, "-m", "reward_service", *sys.argv[1:]]
+    command = [sys.executable, "-m", "reward_service", *argv]
     return Supervisor(command, listener, settings.stop_timeout_s).run()
 
 
-def _log(settings: Settings) -> None:
+def _configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.addFilter(RequestIdFilter())
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, handlers=[handler])
@@ -90,4 +107,4 @@ def _log(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

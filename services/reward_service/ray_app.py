@@ -5,12 +5,13 @@
     Serve's HTTP proxy ──▶ replica 1..n, each `create_app(settings)` with models of its own
 
 A replica is a whole service: it batches across its own requests and shares nothing. Each takes the share of a GPU
-that its encoder and its gold model are given, so that several fit one device. Settings come from REWARD_… as
+that its encoder and its gold model are given, so that several fit one device. Settings come from GLASSBOX_… as
 everywhere; for replicas on other nodes they stand in `runtime_env`. Needs the extra `ray`.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 from fastapi import FastAPI
@@ -20,9 +21,11 @@ from ray import serve
 from reward_service.app import create_app
 from reward_service.errors import ModelError
 from reward_service.http.app_state import AppState
-from reward_service.settings import NO_MODEL, Settings
+from reward_service.settings import NO_MODEL, Settings, environment_warnings
 
 __all__ = ["RayArguments", "build", "deployment_options"]
+
+logger = logging.getLogger(__name__)
 
 
 class RayArguments(BaseModel):
@@ -40,7 +43,7 @@ class RayArguments(BaseModel):
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 1024
     """Requests given to one replica; further ones wait in Serve's proxy, as OpenRLHF's client needs it."""
     cpus: Annotated[float, Field(ge=0)] = 1
-    """CPUs of a replica, for Ray's bookkeeping; its models' own are `REWARD_THREADS`."""
+    """CPUs of a replica, for Ray's bookkeeping; its models' own are `GLASSBOX_THREADS`."""
     encoder_gpus: Annotated[float, Field(ge=0)] = 0
     """Share of a GPU that the encoder of a replica takes; Ray reserves it, memory is not enforced."""
     gold_gpus: Annotated[float, Field(ge=0)] = 0
@@ -105,6 +108,8 @@ class GlassboxReplica:
 
 def build(arguments: RayArguments) -> serve.Application:
     """The application for `serve run` and `serve deploy`."""
+    for warning in environment_warnings():
+        logger.warning(warning)
     deployment: serve.Deployment = GlassboxReplica
     application: serve.Application = deployment.options(**deployment_options(arguments, Settings())).bind()
     return application

@@ -1,31 +1,40 @@
-"""Every setting and limit of the service, with its unit and reason; the one place that reads the environment.
+"""Every setting and limit of the service, with its unit and reason, and the reading of the environment.
 
-Each field is also a variable `REWARD_<NAME>` and, where `--help` lists it, an option on the command line.
+A field is also a variable `GLASSBOX_<NAME>` and, where `--help` lists it, an option on the command line.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-__all__ = ["EMBEDDED_ENCODER", "NO_MODEL", "Settings"]
+from reward_service.environment import read_environment
+
+__all__ = ["EMBEDDED_ENCODER", "NO_MODEL", "Settings", "environment_warnings"]
 
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
 """The encoder that ships as a Python package, so that no hub is needed."""
 
 NO_MODEL = "none"
-"""Switches a model off."""
+"""Value of `encoder` or `gold` that switches the model off."""
 
 
-class Settings(BaseSettings):
-    """Settings, in the order a person would ask for them."""
+class Settings(BaseModel):
+    """Settings of one service; `Settings()` reads the environment, arguments take precedence.
 
-    model_config = SettingsConfigDict(
-        env_prefix="REWARD_", extra="ignore", frozen=True, use_attribute_docstrings=True
-    )
+    Raises:
+        ConfigurationError: the environment has a variable with our prefix that no part of the project reads.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_environment(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return read_environment(os.environ, cls.model_fields).values | given
 
     host: str = "127.0.0.1"
     """Address to listen on. Any other than loopback needs an API key, or `allow_anonymous`."""
@@ -98,3 +107,8 @@ class Settings(BaseSettings):
     """Seconds that requests in flight have to finish when the service is told to stop."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged; request bodies never are."""
+
+
+def environment_warnings() -> list[str]:
+    """What to log at start about the environment: variables that are called by their former names."""
+    return read_environment(os.environ, Settings.model_fields).warnings

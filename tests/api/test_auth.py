@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reward_service.app import create_app
 from reward_service.errors import ConfigurationError
@@ -162,6 +162,10 @@ def test_no_header_changes_the_path(guarded_url: str, header: str) -> None:
     assert raw(guarded_url, "GET", "/healthz", {header: "/score"}).status == 200
 
 
+async def call(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)
+
+
 def test_a_stranger_is_refused_before_any_of_the_body_is_read(guarded: TestClient) -> None:
     """The application is asked directly, with a body that nobody may touch."""
     sent: list[Message] = []
@@ -173,7 +177,7 @@ def test_a_stranger_is_refused_before_any_of_the_body_is_read(guarded: TestClien
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/score", "query_string": b"", "headers": []}
-    asyncio.run(guarded.app(scope, receive, send))
+    asyncio.run(call(guarded.app, scope, receive, send))
 
     assert sent[0]["status"] == 401
 
@@ -187,7 +191,8 @@ def test_a_websocket_is_closed(guarded: TestClient) -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(guarded.app({"type": "websocket", "path": "/healthz", "headers": []}, receive, send))
+    scope = {"type": "websocket", "path": "/healthz", "headers": []}
+    asyncio.run(call(guarded.app, scope, receive, send))
 
     assert [message["type"] for message in sent] == ["websocket.close"]
 
@@ -196,7 +201,8 @@ def test_a_websocket_is_closed(guarded: TestClient) -> None:
 
 
 def status(client: TestClient, key: str) -> int:
-    return client.get("/info", headers={"x-api-key": key}).status_code
+    code: int = client.get("/info", headers={"x-api-key": key}).status_code
+    return code
 
 
 def replace(file: Path, text: str) -> None:
@@ -251,7 +257,7 @@ def test_a_bad_file_of_keys_stops_the_start_with_the_reason(tmp_path: Path, cont
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "reward.example", "", "127.0.0.1.example"])  # noqa: S104
 def test_an_address_that_others_reach_needs_a_key_or_a_word(host: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"REWARD_API_KEY.*--allow-anonymous"):
+    with pytest.raises(ConfigurationError, match=r"GLASSBOX_API_KEY.*--allow-anonymous"):
         app_with(host=host)
     with pytest.raises(ConfigurationError, match="--allow-anonymous"):
         app_with(host=host, api_key=" ")

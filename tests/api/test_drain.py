@@ -29,7 +29,7 @@ def process() -> Iterator[tuple[subprocess.Popen[str], str]]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         lines: list[str] = []
-        reader = threading.Thread(target=lambda: lines.extend(iter(running.stderr.readline, "")))
+        reader = threading.Thread(target=lines.extend, args=(running.stderr,))
         reader.start()
         try:
             until(lambda: re.search(r"http://\S+:\d+", "".join(lines)) or running.poll() is not None, 60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -36,6 +36,11 @@ def full() -> Iterator[Busy]:
     with busy_service(max_waiting_items=1) as busy:
         busy.fill()
         yield busy
+
+
+def holding(url: str, n: int) -> Callable[[], bool]:
+    """Whether the service holds `n` requests."""
+    return lambda: metric(url, "glassbox_held_requests") == n
 
 
 OPENRLHF = {"query": ["Why?zebra"], "prompts": ["Why?"], "labels": [None]}
@@ -164,7 +169,7 @@ def test_the_held_are_admitted_in_the_order_in_which_they_came_and_nobody_before
     held = []
     for n, word in enumerate(words, start=1):
         held.append(full.post("/get_reward", {"query": f"Why?{word}", "prompts": "Why?"}))
-        until(lambda n=n: metric(full.url, "glassbox_held_requests") == n)
+        until(holding(full.url, n))
 
     full.release()
 
@@ -365,7 +370,7 @@ def test_a_key_that_is_none_is_named(service: TestClient, key: str) -> None:
 @pytest.mark.parametrize("bound", [{"idempotency_entries": 2}, {"idempotency_bytes": 1_400}])
 def test_kept_replies_are_bounded_and_the_oldest_go_first(bound: dict[str, int]) -> None:
     encoder = LetterEncoder()
-    with serving(Settings(cache_bytes=0, **bound), encoder) as url:
+    with serving(Settings.model_validate({"cache_bytes": 0, **bound}), encoder) as url:
         for key in ("a", "b", "c", "c", "a"):
             body = {"items": [item(f"text {key}")]}
             assert httpx.post(f"{url}/score", json=body, headers={"idempotency-key": key}).status_code == 200

@@ -199,7 +199,7 @@ def test_who_hangs_up_mid_flight_costs_neither_neighbours_nor_memory() -> None:
 # A disk that is full --------------------------------------------------------------------------------------------
 
 
-GLASSBOX = "from reward_client.cli import main; main()"
+GLASSBOX = "import sys; from reward_client.cli.main import main; sys.exit(main())"
 
 
 def free_port() -> int:

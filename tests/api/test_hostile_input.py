@@ -59,7 +59,7 @@ NATIVE = {
     "a step of a thousand digits": (b'{"items": [' + ITEM + b'], "step": ' + b"9" * 5_000 + b"}", "body"),
     "too many tiny items": (b'{"items": [' + b",".join([ITEM] * 100_000) + b"]}", "items"),
     "an unknown query type": (body(items=[item(), item(query_type="essay")]), "items.1.query_type"),
-    "a number for a text": (body(items=[item(), item(response=7)]), "items.1.response"),
+    "a number for a text": (body(items=[item(), item() | {"response": 7}]), "items.1.response"),
     "an object for the items": (body(items={"prompt": "a"}), "items"),
     "a list for the body": (b"[]", "body"),
     "a key twice": (

@@ -87,7 +87,7 @@ def test_why_a_model_is_not_ready_is_told_to_callers_and_not_to_strangers(
     def load(_: Settings) -> TextEncoder:
         raise ConfigurationError("no such folder /models/mine")
 
-    settings = Settings(api_key=key)  # type: ignore[arg-type]
+    settings = Settings(api_key=key)
     with TestClient(create_app(settings, encoder_loader=load, gold_loader=lambda _: gold)) as client:
         client.post("/get_reward", json={"query": "a?b", "prompts": "a?"}, headers={"x-api-key": key or ""})
         refused = client.get("/readyz", headers=headers)
@@ -101,8 +101,10 @@ def test_why_a_model_is_not_ready_is_told_to_callers_and_not_to_strangers(
     assert any("not ready" in record.message and "/models/mine" in record.message for record in caplog.records)
 
 
-def test_a_failed_pass_is_a_cause_too(service: TestClient, encoder: LetterEncoder) -> None:
-    encoder.tokenize = lambda _: [letters("BOOM")]  # type: ignore[method-assign]
+def test_a_failed_pass_is_a_cause_too(
+    service: TestClient, encoder: LetterEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "tokenize", lambda _: [letters("BOOM")])
 
     refused = service.get("/readyz")
 

@@ -189,8 +189,8 @@ def test_a_process_without_a_sign_of_life_is_killed_and_replaced() -> None:
 
 def test_a_model_that_is_gone_for_good_ends_the_process_that_serves() -> None:
     settings = Settings(port=0, gold="none", batch_timeout_s=0.1, max_model_restarts=0)
-    hanging = LetterEncoder(gate=threading.Event())
-    app = create_app(settings, encoder_loader=lambda _: hanging)
+    gate = threading.Event()
+    app = create_app(settings, encoder_loader=lambda _: LetterEncoder(gate=gate))
     server = server_for(app, settings)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -202,7 +202,7 @@ def test_a_model_that_is_gone_for_good_ends_the_process_that_serves() -> None:
     thread.join(30)
     assert refusal.status_code in {500, 503}
     assert server.broken
-    hanging.gate.set()
+    gate.set()
 
 
 def test_a_crash_is_followed_by_another_start_but_not_at_once() -> None:

@@ -66,7 +66,7 @@ def command(preset: str, *, n_gpus: int = 0, resume: bool = False, **given: Any)
     return build_command(config, facts, resume=resume)
 
 
-COMMANDS = {
+COMMANDS: dict[str, list[str]] = {
     "demo": command("demo", resume=True),
     "paper": command("paper"),
     "gpus": command("demo", n_gpus=4),

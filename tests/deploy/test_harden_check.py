@@ -29,7 +29,7 @@ CLOSED: dict[str, Any] = {
     },
     "Config": {
         "User": "1000:1000",
-        "Env": ["PATH=/bin", "REWARD_API_KEYS_FILE=/run/secrets/api_keys", "TOKENIZERS_PARALLELISM=false"],
+        "Env": ["PATH=/bin", "GLASSBOX_API_KEYS_FILE=/run/secrets/api_keys", "TOKENIZERS_PARALLELISM=false"],
         "Healthcheck": {"Test": ["CMD", "true"]},
     },
     "Mounts": [{"Source": "/var/lib/docker/volumes/models/_data"}],
@@ -83,7 +83,7 @@ def test_the_trainer_is_excused_from_what_a_one_shot_does_not_have() -> None:
 
 
 def test_an_image_with_a_compiler_without_labels_and_for_root_has_three_problems() -> None:
-    image = {"Config": {"User": "", "Env": [], "Labels": None}}
+    image: dict[str, Any] = {"Config": {"User": "", "Env": [], "Labels": None}}
 
     problems = image_problems("x", image, "RUN true", ["gcc"])
 

@@ -76,6 +76,13 @@ def nothing_set(tmp_path: Path) -> Path:
     return path
 
 
+def passed_to_service(prefix: str = "GLASSBOX_") -> set[str]:
+    """Variables that docker-compose.yml passes to the service with the value that .env or the shell gives them."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    environment = compose["services"]["service"]["environment"]
+    return {name for name, value in environment.items() if value is None and name.startswith(prefix)}
+
+
 def all_examples(path: Path) -> dict[str, str]:
     """Settings of .env.example, as if every line were switched on."""
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -103,7 +110,7 @@ def test_every_example_in_the_env_file_is_the_default_that_compose_has(tmp_path:
     """So that a person who takes a # away changes nothing before changing the value."""
     examples = all_examples(ROOT / ".env.example")
     switched_on = tmp_path / "all"
-    own = {name: value for name, value in examples.items() if not name.startswith("REWARD_")}
+    own = {name: value for name, value in examples.items() if name not in passed_to_service()}
     switched_on.write_text("".join(f"{name}={value}\n" for name, value in own.items()))
 
     assert compose_config((), PROFILES, switched_on) == compose_config((), PROFILES, nothing_set)
@@ -111,7 +118,7 @@ def test_every_example_in_the_env_file_is_the_default_that_compose_has(tmp_path:
 
 def test_every_variable_of_the_compose_files_is_explained_in_the_env_file() -> None:
     texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("docker-compose.yml", *OVERRIDES)]
-    used = {name for text in texts for name in re.findall(r"\$\{([A-Z][A-Z0-9_]+)", text)}
+    used = {name for text in texts for name in re.findall(r"\$\{(?!REWARD_)([A-Z][A-Z0-9_]+)", text)}
     build_stamps = {"GLASSBOX_VERSION", "GLASSBOX_REVISION"}
 
     assert used - build_stamps - set(all_examples(ROOT / ".env.example")) == set()
@@ -120,23 +127,23 @@ def test_every_variable_of_the_compose_files_is_explained_in_the_env_file() -> N
 def test_every_reward_setting_in_the_env_file_is_one_of_the_service_with_its_default() -> None:
     examples = all_examples(ROOT / ".env.example")
     given = {
-        name.removeprefix("REWARD_").lower(): value
+        name.removeprefix("GLASSBOX_").lower(): value
         for name, value in examples.items()
-        if name.startswith("REWARD_")
+        if name in passed_to_service()
     }
 
     assert set(given) <= set(Settings.model_fields)
     for name, value in given.items():
         default = Settings.model_fields[name].default
-        assert default is None or str(Settings(**{name: value}).__getattribute__(name)) == str(default), name
+        assert default is None or str(getattr(Settings.model_validate({name: value}), name)) == str(default), name
 
 
 def test_compose_passes_on_every_setting_that_it_does_not_fix(nothing_set: Path) -> None:
     """A new setting of the service belongs into docker-compose.yml and .env.example too."""
-    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    passed = {name.lower() for name in re.findall(r"^      REWARD_([A-Z0-9_]+):$", text, re.MULTILINE)}
+    expected = {name.upper() for name in set(Settings.model_fields) - FIXED_BY_COMPOSE - NEVER_PASSED}
 
-    assert passed == set(Settings.model_fields) - FIXED_BY_COMPOSE - NEVER_PASSED
+    assert passed_to_service() == {f"GLASSBOX_{name}" for name in expected}
+    assert passed_to_service("REWARD_") == {f"REWARD_{name}" for name in expected}
 
 
 def test_containers_have_longer_to_stop_than_requests_have_to_finish(nothing_set: Path) -> None:
@@ -284,7 +291,7 @@ def test_the_manifests_select_the_pods_of_the_deployment() -> None:
 def test_the_pods_settings_are_settings_of_the_service_and_leave_time_to_drain() -> None:
     pod = manifest("deployment")["spec"]["template"]["spec"]
     settings = {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]}
-    names = {name.removeprefix("REWARD_").lower() for name in settings}
+    names = {name.removeprefix("GLASSBOX_").lower() for name in settings}
 
     assert names - {"api_keys_file"} <= set(Settings.model_fields)
-    assert pod["terminationGracePeriodSeconds"] > 10 + int(settings["REWARD_STOP_TIMEOUT_S"])
+    assert pod["terminationGracePeriodSeconds"] > 10 + int(settings["GLASSBOX_STOP_TIMEOUT_S"])

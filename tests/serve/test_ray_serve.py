@@ -34,9 +34,9 @@ BODY = {"items": [{"prompt": "Why is the sky blue?", "response": "Air scatters b
 def url() -> Iterator[str]:
     """Two replicas with the real encoder behind Serve's proxy."""
     variables = {
-        "REWARD_GOLD": "none",
-        "REWARD_THREADS": "1",
-        "REWARD_ALLOW_ANONYMOUS": "true",
+        "GLASSBOX_GOLD": "none",
+        "GLASSBOX_THREADS": "1",
+        "GLASSBOX_ALLOW_ANONYMOUS": "true",
         "HF_HUB_OFFLINE": "1",
     }
     with socket.socket() as probe:
@@ -126,4 +126,4 @@ def test_the_file_for_serve_deploy_fits_its_schema_and_names_settings_that_exist
 
     assert application.import_path == "reward_service.ray_app:build"
     assert RayArguments(**application.args).max_replicas == 5
-    assert {name.removeprefix("REWARD_").lower() for name in variables} <= set(Settings.model_fields)
+    assert {name.removeprefix("GLASSBOX_").lower() for name in variables} <= set(Settings.model_fields)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reward_client import RetryPolicy, RewardClient, RewardError, RewardRejectedError, Unscored
-from reward_client.cli import main
+from reward_client.cli.main import main
 from reward_client.urls import Address, ApiKey, addresses, key_from_environment
 from reward_client.wire import Problem
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import yaml
+from fastapi.testclient import TestClient
 
 from reward_client import RetryPolicy, RewardClient, RewardError
 from reward_client.calibrate import Similarities, calibrate
@@ -18,7 +20,7 @@ from tests.api.conftest import encoder, gold, service  # noqa: F401 (fixtures)
 
 
 @pytest.fixture
-def client(service) -> Iterator[RewardClient]:  # noqa: F811
+def client(service: TestClient) -> Iterator[RewardClient]:  # noqa: F811
     """The client, talking to the service in process."""
 
     def hand_over(request: httpx.Request) -> httpx.Response:
@@ -29,12 +31,12 @@ def client(service) -> Iterator[RewardClient]:  # noqa: F811
         yield c
 
 
-def write(path: Path, rows: list[dict[str, object]]) -> Path:
+def write(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-def read(path: Path) -> list[dict[str, object]]:
+def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -128,7 +130,7 @@ def test_another_default_query_type_is_noticed_though_recipe_and_models_stay(
         list(score_file(client, source, target, ScoreOptions(query_type_default=QueryType.CLOSED_ENDED)))
 
 
-def test_a_service_that_changes_its_recipe_half_way_is_noticed(service, tmp_path: Path) -> None:  # noqa: F811
+def test_a_service_that_changes_its_recipe_half_way_is_noticed(service: TestClient, tmp_path: Path) -> None:  # noqa: F811
     """The default recipe's name stays, its content does not: as after a restart with another one."""
     asked = []
 

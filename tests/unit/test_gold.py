@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -151,7 +152,8 @@ def spoil() -> Callable[[HfGoldModel, str, float], None]:
     """Make one word's embedding a number that is none."""
 
     def spoil_word(gold: HfGoldModel, word: str, value: float) -> None:
-        row = gold._text.tokenizer.convert_tokens_to_ids(word)
+        text: Any = gold._text
+        row = text.tokenizer.convert_tokens_to_ids(word)
         with torch.no_grad():
             gold._model.bert.embeddings.word_embeddings.weight[row] = value
 

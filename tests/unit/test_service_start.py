@@ -7,8 +7,15 @@ import sys
 
 import pytest
 
-from reward_service.__main__ import parse_arguments
+from reward_client.cli.command import new_parser
+from reward_service.__main__ import configure, read_settings
 from reward_service.settings import Settings
+
+
+def parse_arguments(argv: list[str]) -> Settings:
+    parser = new_parser("python -m reward_service")
+    configure(parser)
+    return read_settings(parser.parse_args(argv))[0]
 
 
 def test_every_setting_but_the_secret_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,7 +35,7 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(
         parse_arguments(spelt)
 
     said = capsys.readouterr().err
-    assert "REWARD_API_KEY" in said
+    assert "GLASSBOX_API_KEY" in said
     assert "sesame" not in said
 
 
@@ -36,7 +43,7 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(
     ("argv", "allowed"), [([], False), (["--allow-anonymous"], True), (["--allow-anonymous", "false"], False)]
 )
 def test_a_switch_may_stand_alone(argv: list[str], allowed: bool) -> None:
-    assert parse_arguments(argv)[0].allow_anonymous is allowed
+    assert parse_arguments(argv).allow_anonymous is allowed
 
 
 def test_an_open_address_without_a_key_stops_the_start_with_both_ways_out() -> None:
@@ -44,6 +51,6 @@ def test_an_open_address_without_a_key_stops_the_start_with_both_ways_out() -> N
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     assert done.returncode != 0
-    assert "REWARD_API_KEY" in done.stderr
+    assert "GLASSBOX_API_KEY" in done.stderr
     assert "--allow-anonymous" in done.stderr
     assert "Traceback" not in done.stderr

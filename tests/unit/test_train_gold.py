@@ -81,7 +81,7 @@ def test_the_service_gives_the_scores_that_the_trainer_has(base: Path, tmp_path:
     snapshot = Snapshot(loaded, net)
     with torch.no_grad():
         for parameter in net.trained_parameters.values():
-            parameter += torch.randn_like(parameter) / 8
+            parameter.add_(torch.randn_like(parameter) / 8)
     lengths = PairLengths(prompt_head=2, prompt_tail=1, response_head=5, response_tail=3)
     write_model(tmp_path, loaded, snapshot.round_to_delta(), lengths, {})
     pairs = synthetic_pairs(8, 4)
@@ -137,7 +137,7 @@ def test_the_card_states_figures_attribution_and_command(fitted: Path) -> None:
     assert "longer wins" in card
     assert "| controlled |" in card
     assert "| made_up | 200 | 200 | not recorded |" in card
-    assert "python -m reward_trainer.fit_gold --preferences" in card
+    assert "glassbox fit-gold --preferences" in card
     assert "some_gpt4" not in card
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,7 +120,9 @@ def test_an_incomplete_batch_is_generated_too(engine: Any) -> None:
 def test_new_weights_change_what_is_generated(engine: Any) -> None:
     """The colocated trainer sends each parameter by name, with a function that rebuilds it."""
     import torch
-    from torch.multiprocessing.reductions import reduce_tensor
+    from torch.multiprocessing import reductions
+
+    reduce_tensor: Callable[[torch.Tensor], object] = reductions.reduce_tensor
 
     name, weight = next(iter(engine._weights.items()))
     handles = {"cpu-1": reduce_tensor(torch.zeros_like(weight))}
@@ -133,7 +136,9 @@ def test_new_weights_change_what_is_generated(engine: Any) -> None:
 def test_a_failure_reaches_every_waiting_caller(engine: Any) -> None:
     async def all_of_them() -> list[Any]:
         prompts = [[5], [99_999], [6]]
-        return await asyncio.gather(*(responses(engine, [prompt]) for prompt in prompts), return_exceptions=True)
+        calls = (responses(engine, [prompt]) for prompt in prompts)
+        outcomes: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+        return outcomes
 
     outcomes = asyncio.run(all_of_them())
 

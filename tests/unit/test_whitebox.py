@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,7 +169,7 @@ def test_ranges_must_ascend() -> None:
         Recipe(name="x", open_ended=(LI,), closed_ended=(LI,), query_relevance_range=(1.0, 1.0))
 
 
-def test_an_operators_recipe_is_found_by_its_file_name_and_a_broken_one_stops_the_start(tmp_path) -> None:
+def test_an_operators_recipe_is_found_by_its_file_name_and_a_broken_one_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("open_ended: [length_incentive]\nclosed_ended: [length_incentive]\n")
     assert RecipeRegistry.load(tmp_path).get("mine").open_ended == (LI,)
 

@@ -17,3 +17,10 @@
 
 The commands around it are `python -m reward_evidence.evaluate` and `python -m reward_evidence.report`.
 """
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("glassbox-reward")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"

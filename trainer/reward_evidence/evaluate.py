@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reward_client import RewardClient, RewardError
+from reward_client.cli.command import new_parser
 from reward_client.urls import key_from_environment
 from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.evaluation.evaluation_run import EvaluationRun, find_recipe, wants_gold
@@ -100,13 +101,9 @@ def _responder(session: EvaluationRun, device: str | None) -> Sampler:
     return PolicySampler(session.draw_settings, session.start, chosen)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m reward_evidence.evaluate",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description, examples and options."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     add = parser.add_argument
     add("--run-dir", type=Path, required=True, metavar="DIR", help="folder of the training run")
     add("--checkpoints", type=_steps, metavar="STEPS", help="steps to evaluate, as 0,4,12 (default: all)")
@@ -144,7 +141,6 @@ def _parser() -> argparse.ArgumentParser:
         help="measure the KL divergence from step 0, two more forward passes a response (default: yes)",
     )
     add("--device", metavar="NAME", help="torch device (default: cuda when there is one, else cpu)")
-    return parser
 
 
 def _steps(text: str) -> list[int]:
@@ -173,9 +169,15 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Evaluate, report, and return the exit status: 0 done, 1 it could not be done, 130 stopped."""
-    options = _parser().parse_args(arguments)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse `argv` and run the command; return the exit status."""
+    parser = new_parser("python -m reward_evidence.evaluate")
+    configure(parser)
+    return run(parser.parse_args(argv))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Evaluate and write the report; return the exit status: 0 done, 1 failed, 130 stopped."""
     try:
         evaluation = evaluate(options, _say)
         report = write_report(options.run_dir)

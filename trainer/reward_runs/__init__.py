@@ -9,3 +9,10 @@
     prompts         prompt files in any accepted form; `embedded_prompts` ships with the package
     provenance      package versions, commit
 """
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("glassbox-reward")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"

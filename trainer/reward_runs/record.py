@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reward_runs import __version__
 from reward_runs.errors import RunDirectoryError
 from reward_runs.files import replace_text
 from reward_runs.layout import RunDir
@@ -106,8 +106,8 @@ def _migrated(content: dict[str, Any], path: str) -> dict[str, Any]:
         raise RunDirectoryError(f"{path}: schema_version: expected a number from 0, got {version!r}")
     if version > SCHEMA_VERSION:
         raise RunDirectoryError(
-            f"{path} has schema_version {version}, and glassbox-reward {metadata.version('glassbox-reward')} reads "
-            f"versions up to {SCHEMA_VERSION}: upgrade glassbox-reward to the release that wrote the run"
+            f"{path} has schema_version {version}, and glassbox-reward {__version__} reads versions "
+            f"up to {SCHEMA_VERSION}: upgrade glassbox-reward to the release that wrote the run"
         )
     for known in range(version, SCHEMA_VERSION):
         content = _MIGRATIONS[known](content)

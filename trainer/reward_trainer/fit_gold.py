@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from reward_client.cli.command import new_parser
 from reward_runs.errors import TrainerError
 from reward_trainer.gold.card import CardFacts, model_card
 from reward_trainer.gold.fit import FitSettings, fit, score_rows
@@ -38,19 +39,25 @@ A preference file has one JSON object a line, gzipped or not:
   {"prompt": "...", "chosen": "...", "rejected": "...", "source": "my_survey"}
 
 Example (7 000 pairs took 26 minutes on two cores that others used too):
-  python -m reward_trainer.fit_gold --preferences train.jsonl.gz --test test.jsonl.gz --out my_gold
-  python -m reward_service --gold my_gold
+  glassbox fit-gold --preferences train.jsonl.gz --test test.jsonl.gz --out my_gold
+  glassbox serve --gold my_gold
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 when the model is written, 2 when the input cannot be used."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    options = _parser().parse_args(arguments)
+    """Parse `argv` and run the command; return the exit status."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = new_parser("python -m reward_trainer.fit_gold")
+    configure(parser)
+    return run(parser.parse_args(given), given)
+
+
+def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Fit and write the model; return 0 when it is written, 2 when the input cannot be used."""
     try:
-        train_gold(options, shlex.join(["python", "-m", "reward_trainer.fit_gold", *arguments]))
+        train_gold(options, shlex.join(["glassbox", "fit-gold", *argv]))
     except TrainerError as exc:
-        sys.stderr.write(f"train_gold: {exc}\n")
+        sys.stderr.write(f"fit-gold: {exc}\n")
         return 2
     return 0
 
@@ -95,7 +102,7 @@ def train_gold(options: argparse.Namespace, command: str) -> None:
         n_trained=sum(tensor.numel() for tensor in delta.values()),
     )
     write_text(options.out / "MODEL_CARD.md", model_card(facts))
-    _say(f"written: {options.out}; serve it with: python -m reward_service --gold {options.out}")
+    _say(f"written: {options.out}; serve it with: glassbox serve --gold {options.out}")
 
 
 def _measure(
@@ -121,13 +128,10 @@ def _settings(options: argparse.Namespace) -> FitSettings:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m reward_trainer.fit_gold",
-        description="Fit a small gold model on preference pairs and write a folder that the service reads.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description, examples and options."""
+    parser.description = "Fit a small gold model on preference pairs and write a folder that the service can load."
+    parser.epilog = EPILOG
     add = parser.add_argument
     fitting = FitSettings()
     add("--preferences", type=Path, nargs="+", required=True, metavar="FILE", help="preference pairs to fit on")
@@ -146,7 +150,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--precision", choices=("float32", "bfloat16"), default="float32",
         help="while fitting; bfloat16 is faster on processors that have it (default: float32)")  # fmt: skip
     add("--seed", type=int, default=fitting.seed, help="of drawing, order and initial head (default: %(default)s)")
-    return parser
 
 
 def _say(line: str) -> None:

@@ -49,9 +49,9 @@ def keyring(settings: Settings) -> Keyring | None:
         return Keyring(single, settings.api_keys_file)
     if not settings.allow_anonymous and not _is_loopback(settings.host):
         raise ConfigurationError(
-            f"host {settings.host!r} can be reached from other machines: set an API key (REWARD_API_KEY, or a "
-            "file of them in REWARD_API_KEYS_FILE), or let everybody in with --allow-anonymous "
-            "(REWARD_ALLOW_ANONYMOUS=true)"
+            f"host {settings.host!r} can be reached from other machines: set an API key (GLASSBOX_API_KEY, or a "
+            "file of them in GLASSBOX_API_KEYS_FILE), or let everybody in with --allow-anonymous "
+            "(GLASSBOX_ALLOW_ANONYMOUS=true)"
         )
     return None
 
@@ -67,7 +67,7 @@ class Keyring:
     """The keys that open the door, as digests."""
 
     def __init__(self, single: str, file: Path | None) -> None:
-        self._own = _digests([single], "REWARD_API_KEY") if single else []
+        self._own = _digests([single], "GLASSBOX_API_KEY") if single else []
         self._file = file
         self._stamp = _stamp(file)
         self._said = ""

@@ -18,6 +18,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from reward_client.cli.command import new_parser
 from reward_evidence.evaluation.evaluation import Evaluation, read_evaluation
 from reward_evidence.evaluation.store import EvaluatedResponse, EvaluationError, find_finished, step_name
 from reward_evidence.report import formatting
@@ -161,17 +162,25 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     return [(name, text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + " …")]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Sample the report of an evaluated run again."""
-    parser = argparse.ArgumentParser(
-        prog="python -m reward_evidence.report",
-        description="Sample report.html, plots/ and alpaca_eval.json of a run again, from its evaluation.json. "
-        "No model is loaded and no service is asked.",
-        epilog="example:\n  python -m reward_evidence.report --run-dir runs/demo",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse `argv` and run the command; return the exit status."""
+    parser = new_parser("python -m reward_evidence.report")
+    configure(parser)
+    return run(parser.parse_args(argv))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description, examples and options."""
+    parser.description = (
+        "Write report.html, plots/ and alpaca_eval.json of an evaluated run again, from its evaluation.json. "
+        "No model is loaded and no request is sent."
     )
+    parser.epilog = "example:\n  glassbox report --run-dir runs/demo"
     parser.add_argument("--run-dir", type=Path, required=True, help="folder of the training run")
-    options = parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the report; return the exit status: 0 done, 1 failed."""
     try:
         path = write_report(options.run_dir)
     except TrainerError as exc:

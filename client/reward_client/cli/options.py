@@ -1,0 +1,101 @@
+"""Option types and options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from reward_client.client import RewardClient
+from reward_client.errors import RewardError
+from reward_client.score_file import FileError
+from reward_client.urls import API_KEY_VARIABLE, Address, key_from_environment
+
+__all__ = ["KeyValue", "add_url", "connect", "positive_float", "positive_int", "reporting_errors", "url"]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def positive_float(text: str) -> float:
+    """A finite number above 0, for instance of seconds."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return number
+
+
+def url(text: str) -> str:
+    """The URL of a service. An error message never shows a key in it."""
+    try:
+        Address.parse(text)
+    except RewardError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+    return text
+
+
+class KeyValue(argparse.Action):
+    """NAME=VALUE pairs, collected in a dictionary; a value is read as JSON, or else taken as text."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Add `values` to the dictionary."""
+        pairs = dict(getattr(namespace, self.dest) or {})
+        for text in values:
+            key, equals, value = text.partition("=")
+            if not equals or not key:
+                parser.error(f"{option_string} takes NAME=VALUE, got {text!r}")
+            try:
+                pairs[key] = json.loads(value)
+            except ValueError:
+                pairs[key] = value
+        setattr(namespace, self.dest, pairs)
+
+
+def add_url(parser: argparse.ArgumentParser) -> None:
+    """Add `--url`, which may be given once for each replica."""
+    parser.add_argument(
+        "--url",
+        action="append",
+        type=url,
+        help=f"URL of the service (default: {DEFAULT_URL}); repeat it for several replicas. "
+        f"The API key is read from {API_KEY_VARIABLE}",
+    )
+
+
+def connect(urls: Sequence[str] | None) -> RewardClient:
+    """A client for the URLs given with `--url`, with the key in the environment."""
+    return RewardClient(urls or DEFAULT_URL, api_key=key_from_environment())
+
+
+@contextmanager
+def reporting_errors(command: str) -> Iterator[None]:
+    """Turn a failure into one line on standard error and exit status 1."""
+    try:
+        yield
+    except (RewardError, FileError) as exc:
+        sys.exit(f"glassbox {command}: {exc}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; run the same command again to continue")

@@ -1,0 +1,84 @@
+"""Environment variables of the service: current names, former names, and names that are not known."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from reward_service.environment import read_environment
+from reward_service.errors import ConfigurationError
+from reward_service.settings import Settings
+
+
+def test_a_variable_sets_its_setting_and_an_argument_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLASSBOX_MAX_ITEMS", "7")
+
+    assert Settings().max_items == 7
+    assert Settings(max_items=8).max_items == 8
+
+
+def test_a_former_name_is_accepted_with_a_warning_that_names_the_current_one() -> None:
+    found = read_environment({"REWARD_MAX_ITEMS": "7"}, Settings.model_fields)
+
+    assert found.values == {"max_items": "7"}
+    assert found.warnings == ["REWARD_MAX_ITEMS is called GLASSBOX_MAX_ITEMS now; the former name will be removed"]
+
+
+def test_the_current_name_wins_over_the_former_one() -> None:
+    environ = {"REWARD_MAX_ITEMS": "7", "GLASSBOX_MAX_ITEMS": "8"}
+
+    found = read_environment(environ, Settings.model_fields)
+
+    assert found.values == {"max_items": "8"}
+    assert found.warnings == ["REWARD_MAX_ITEMS is ignored, because GLASSBOX_MAX_ITEMS is set"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "named"),
+    [
+        ("REWARD_API_KEYS", "GLASSBOX_API_KEYS_FILE"),
+        ("GLASSBOX_API_KEYS", "GLASSBOX_API_KEYS_FILE"),
+        ("GLASSBOX_MAX_ITEM", "GLASSBOX_MAX_ITEMS"),
+        ("GLASSBOX_ENCODR", "GLASSBOX_ENCODER"),
+        ("REWARD_XYZ", "docs/service.md"),
+    ],
+)
+def test_an_unknown_name_is_an_error_that_names_the_nearest_one(variable: str, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{variable};.*{named}"):
+        read_environment({variable: "x"}, Settings.model_fields)
+
+
+@pytest.mark.parametrize("variable", ["GLASSBOX_URL", "GLASSBOX_CACHE", "GLASSBOX_TAG", "GLASSBOX_SHARED", "PATH"])
+def test_variables_of_other_programs_are_left_alone(variable: str) -> None:
+    assert read_environment({variable: "x"}, Settings.model_fields).values == {}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("GLASSBOX_PORT", "tcp://10.0.0.1:8000"),
+        ("GLASSBOX_SERVICE_HOST", "10.0.0.1"),
+        ("GLASSBOX_SERVICE_PORT_HTTP", "8000"),
+        ("GLASSBOX_PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ("GLASSBOX_PROXY_PORT", "tcp://10.0.0.2:80"),
+    ],
+)
+def test_variables_that_kubernetes_sets_for_a_service_are_left_alone(variable: str, value: str) -> None:
+    assert read_environment({variable: value}, Settings.model_fields).values == {}
+
+
+def test_an_unknown_variable_stops_the_start() -> None:
+    command = [sys.executable, "-m", "reward_service", "--port", "0"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"REWARD_API_KEYS": "a", "PYTHONPATH": ":".join(sys.path)},
+    )
+
+    assert done.returncode != 0
+    assert "GLASSBOX_API_KEYS_FILE" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,54 @@
+"""`glassbox evaluate` and `glassbox report`, described without importing torch or matplotlib."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from reward_client.cli.command import Command
+
+__all__ = ["COMMANDS"]
+
+
+def _configure_evaluate(parser: argparse.ArgumentParser) -> None:
+    from reward_evidence import evaluate
+
+    evaluate.configure(parser)
+
+
+def _evaluate(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    from reward_evidence import evaluate
+
+    return evaluate.run(arguments)
+
+
+def _configure_report(parser: argparse.ArgumentParser) -> None:
+    from reward_evidence.report import write
+
+    write.configure(parser)
+
+
+def _report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    from reward_evidence.report import write
+
+    return write.run(arguments)
+
+
+COMMANDS = (
+    Command(
+        "evaluate",
+        "sample and score responses of a run's checkpoints, and write the report",
+        _configure_evaluate,
+        _evaluate,
+        extra="train",
+        needs=("torch", "transformers", "scipy", "matplotlib", "jinja2"),
+    ),
+    Command(
+        "report",
+        "write the report of an evaluated run again",
+        _configure_report,
+        _report,
+        extra="train",
+        needs=("scipy", "matplotlib", "jinja2"),
+    ),
+)

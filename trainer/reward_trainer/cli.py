@@ -1,0 +1,210 @@
+"""`glassbox train`, also `python trainer/run.py`: train a policy with OpenRLHF and the reward service."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from reward_client import RewardError
+from reward_client.cli.command import new_parser
+from reward_client.cli.options import KeyValue
+from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_environment
+from reward_runs.errors import ConfigError, TrainerError
+from reward_trainer import preflight, train
+from reward_trainer.config import ESTIMATORS, PRESETS, Config, make_config
+from reward_trainer.plan import prepare
+
+DESCRIPTION = """\
+Train a policy with the real OpenRLHF; every rollout gets its reward from the reward service.
+With a GPU OpenRLHF samples with vLLM; without one, with Transformers (small policies only).
+Everything about a run lies in its run directory; at the end the checkpoints are evaluated and reported."""
+
+EPILOG = """\
+examples:
+  glassbox serve --gold demo-gold                                 start the service, in another terminal
+  glassbox train --reward-url http://127.0.0.1:8000               a small run of the embedded policy
+  glassbox train --reward-url URL --preset paper --policy Qwen/Qwen2.5-0.5B-Instruct --prompts my.jsonl
+  glassbox train --reward-url URL --recipe li --seed 7            an ablation: length alone
+  glassbox train --reward-url URL --dry-run                       check everything, print OpenRLHF's command
+  glassbox train --resume --run-dir runs/NAME                     continue a run that was stopped
+  glassbox train --reward-url URL -- --actor.entropy_coef 0.001   options after -- are passed to OpenRLHF
+
+`python trainer/run.py …` is the same command.
+Flags of OpenRLHF must be written in full: it accepts abbreviations, and a cut-off name then means another setting.
+docs/training.md explains the settings and maps those of the paper."""
+
+EXIT_FAILED = 1
+EXIT_STOPPED = 130
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "glassbox train") -> int:
+    """Parse `argv` and run the command; return the exit status."""
+    parser = new_parser(prog)
+    configure(parser)
+    return run(parser.parse_args(argv))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, resume, or check with --dry-run; return the exit status."""
+    options = dict(vars(arguments))
+    resume, dry_run, preset = (options.pop(name) for name in ("resume", "dry_run", "preset"))
+    given = {name: value for name, value in options.items() if value is not None and value != []}
+    try:
+        _take_key(given)
+        config = _config(given, preset, resume=resume)
+        return _dry_run(config) if dry_run else _run(config, resume=resume)
+    except TrainerError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return EXIT_STOPPED
+
+
+def _take_key(given: dict[str, Any]) -> None:
+    """Move a key from the URL to the environment, before the URL is written down anywhere."""
+    try:
+        if "reward_url" in given:
+            address = Address.parse(given["reward_url"])
+            given["reward_url"] = address.url
+            if address.key is not None:
+                os.environ[API_KEY_VARIABLE] = address.key.secret
+        if secret := key_from_environment():
+            ApiKey(secret)
+    except RewardError as exc:
+        raise ConfigError(f"reward_url: {exc}") from exc
+
+
+def _config(given: dict[str, Any], preset: str, *, resume: bool) -> Config:
+    if resume:
+        if "run_dir" not in given:
+            raise TrainerError("--resume needs --run-dir: which run shall go on?")
+        return train.resumed_config(given["run_dir"], given)
+    if "reward_url" not in given:
+        raise TrainerError("--reward-url is missing: where does the reward service listen?")
+    given.setdefault("run_dir", f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{given.get('recipe', 'rer')}")
+    return make_config(preset, given)
+
+
+def _run(config: Config, *, resume: bool) -> int:
+    plan = prepare(config, preflight.service_info(config.reward_url), preflight.hardware())
+    for note in plan.notes:
+        _say(f"note: {note}")
+    _say(f"run directory: {plan.run.path}")
+    _say(f"{len(plan.training)} training prompts, {len(plan.heldout)} held out; recipe {config.recipe}")
+    try:
+        train.train(plan, _say, resume=resume)
+    except train.Stopped:
+        _say(f"stopped; go on with: glassbox train --resume --run-dir {plan.run.path}")
+        return EXIT_STOPPED
+    _say(f"training done; checkpoints of steps {plan.run.saved_steps()} in {plan.run.checkpoints}")
+    return train.evaluate(plan) if config.evaluate else 0
+
+
+def _dry_run(config: Config) -> int:
+    plan = prepare(config, preflight.service_info(config.reward_url), preflight.hardware())
+    print(shlex.join(["python", "-m", "openrlhf.cli.train_ppo_ray", *plan.command()]))
+    print(f"# {plan.rollout_engine}", file=sys.stderr)
+    return 0
+
+
+def _say(line: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {line}", flush=True)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description, examples and options."""
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
+    _what(parser.add_argument_group("what is trained, and on what"))
+    _reward(parser.add_argument_group("the reward"))
+    _how(parser.add_argument_group("how it is trained (defaults come from the preset)"))
+    _where(parser.add_argument_group("the run"))
+    parser.add_argument(
+        "raw_flags", nargs="*", metavar="-- OPENRLHF FLAGS", help="after --: flags for OpenRLHF, as they are"
+    )
+
+
+def _what(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--policy",
+        metavar="MODEL",
+        help="smollm2-135m-instruct (embedded, default), a folder, or a Hugging Face id",
+    )
+    group.add_argument(
+        "--prompts", metavar="SOURCE", help="embedded (default), FILE.jsonl, FILE.json, or a Hugging Face dataset"
+    )
+    group.add_argument(
+        "--heldout", metavar="SOURCE", help="held-out prompts; else a share of --prompts is held out"
+    )
+    group.add_argument("--prompt-column", metavar="NAME", help="field with the prompt (default: prompt)")
+    group.add_argument("--reference-column", metavar="NAME", help="field with the reference (default: reference)")
+    group.add_argument(
+        "--query-type-column", metavar="NAME", help="field with the query type (default: query_type)"
+    )
+    group.add_argument(
+        "--system-prompt", metavar="TEXT", help="put before each prompt (default: the template's own)"
+    )
+    group.add_argument(
+        "--max-prompt-tokens", type=int, metavar="N", help="longer prompts are refused (default: 1024)"
+    )
+
+
+def _reward(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--reward-url", metavar="URL", help="where the reward service listens; its key in GLASSBOX_API_KEY"
+    )
+    group.add_argument("--recipe", metavar="NAME", help="which reward; GET /info lists them (default: rer)")
+    group.add_argument(
+        "--recipe-override",
+        dest="recipe_overrides",
+        action=KeyValue,
+        nargs="+",
+        metavar="K=V",
+        help="parameters of the recipe for this run",
+    )
+    group.add_argument(
+        "--gold",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="also log the gold reward at each step (default: no; the evaluation uses it anyway)",
+    )
+
+
+def _how(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--preset", choices=sorted(PRESETS), default="demo", help="settings to start from (default: demo)"
+    )
+    group.add_argument("--estimator", choices=ESTIMATORS, help="how advantages are estimated")
+    group.add_argument("--steps", type=int, metavar="N", help="batches of rollouts, each followed by training")
+    group.add_argument("--save-every", type=int, metavar="N", help="steps between two checkpoints")
+    group.add_argument("--learning-rate", type=float, metavar="X")
+    group.add_argument("--prompts-per-step", type=int, metavar="N")
+    group.add_argument("--samples-per-prompt", type=int, metavar="N")
+    group.add_argument(
+        "--train-batch-size", type=int, metavar="N", help="rollouts an optimizer step (default: all)"
+    )
+    group.add_argument("--micro-batch-size", type=int, metavar="N", help="rollouts a forward pass")
+    group.add_argument("--max-new-tokens", type=int, metavar="N", help="longest response")
+    group.add_argument("--temperature", type=float, metavar="X")
+    group.add_argument("--kl-coefficient", type=float, metavar="X", help="0 leaves the reference policy out")
+    group.add_argument("--seed", type=int, metavar="N", help="default: 42")
+
+
+def _where(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--run-dir", metavar="DIR", help="default: runs/TIME-RECIPE")
+    group.add_argument("--resume", action="store_true", help="go on with the run in --run-dir, with its settings")
+    group.add_argument("--dry-run", action="store_true", help="check everything, print OpenRLHF's command, stop")
+    group.add_argument(
+        "--no-evaluate", dest="evaluate", action="store_false", default=None, help="only train; evaluate later"
+    )
+    group.add_argument(
+        "--tensorboard", dest="tensorboard_dir", metavar="DIR", help="default: tensorboard in the run directory"
+    )
+    group.add_argument(
+        "--wandb", dest="wandb_project", metavar="PROJECT", help="also log to Weights & Biases (WANDB_API_KEY)"
+    )
