@@ -153,7 +153,7 @@ def _prompt(row: Any, columns: Columns, number: int) -> Prompt:
     query_type = row.get(columns.query_type)
     if query_type is None and reference is not None:
         raise ValueError(
-            f"{columns.query_type} is missing but {columns.reference} is given: set it to open_ended or closed_ended"
+            f"{columns.query_type} is missing but {columns.reference} is given: write open_ended or closed_ended"
         )
     return Prompt.model_validate(
         {

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 __all__ = ["freeze", "git_commit", "versions"]
 
-_PACKAGES = ("glassbox-reward", "openrlhf", "deepspeed", "ray", "torch", "transformers", "vllm", "peft", "datasets")
+_PACKAGES = (
+    "glassbox-reward",
+    "openrlhf",
+    "deepspeed",
+    "ray",
+    "torch",
+    "transformers",
+    "vllm",
+    "peft",
+    "datasets",
+)
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python, the platform and the packages that affect the results of a run."""
+def versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
+    """Return the versions of Python, the platform and those of `packages` that are installed."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in _PACKAGES:
+    for name in packages:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -24,7 +24,7 @@ from reward_runs.layout import RunDir
 __all__ = ["SCHEMA_VERSION", "RunRecord"]
 
 SCHEMA_VERSION = 1
-"""Version that this release writes. Raise it when a field changes its meaning or its name; add a migration then."""
+"""Version that this release writes. Increase it, and add a migration, when a field is renamed or redefined."""
 
 
 class RunRecord(BaseModel):

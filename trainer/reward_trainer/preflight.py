@@ -51,8 +51,8 @@ def _batch_split(config: Config, hardware: Hardware) -> list[str]:
     if batch % (micro * ranks) == 0 and config.rollouts_per_step % (micro * ranks) == 0:
         return []
     return [
-        f"a train batch of {batch} rollouts cannot be divided among {ranks} GPUs in micro batches of {micro}: adjust "
-        "--prompts-per-step, --samples-per-prompt, --train-batch-size and --micro-batch-size, or "
+        f"a train batch of {batch} rollouts cannot be divided among {ranks} GPUs in micro batches of {micro}: "
+        "change --prompts-per-step, --samples-per-prompt, --train-batch-size or --micro-batch-size, or "
         "use fewer GPUs (CUDA_VISIBLE_DEVICES)"
     ]
 
@@ -73,8 +73,8 @@ def _calibration(config: Config, recipe: RecipeInfo, info: Info) -> list[str]:
     if recipe.calibrated_for in (None, encoder) or "--reward.clip_range" in _names(config.raw_flags):
         return []
     return [
-        f"recipe {recipe.name} is calibrated for the encoder {recipe.calibrated_for}, and the service uses {encoder}: "
-        "OpenRLHF would silently clip its rewards. Use recipe rer, calibrate a recipe for this encoder, or set the "
+        f"recipe {recipe.name} is calibrated for encoder {recipe.calibrated_for}, the service uses {encoder}: "
+        "OpenRLHF would silently clip its rewards. Use recipe rer, calibrate one for this encoder, or set the "
         "clip range with `-- --reward.clip_range LOW HIGH`"
     ]
 

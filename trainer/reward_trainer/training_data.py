@@ -1,6 +1,6 @@
 """Training data: hold prompts out, order the rest, write the rows that OpenRLHF reads.
 
-    [Prompt] ──▶ hold_out / check_overlap ──▶ training_order ──▶ training_row ──▶ data/train.jsonl
+[Prompt] ──▶ hold_out / check_overlap ──▶ training_order ──▶ training_row ──▶ data/train.jsonl
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def hold_out(prompts: Sequence[Prompt], n: int, seed: int) -> tuple[list[Prompt]
     n = min(n, len(prompts) // 5)
     if n == 0:
         raise DataError(
-            f"{len(prompts)} prompts are too few to hold some out: provide at least 5, or a held-out file (--heldout)"
+            f"{len(prompts)} prompts are too few to hold some out: provide at least 5, or use --heldout"
         )
     shuffled = random.Random(seed).sample(list(prompts), len(prompts))
     held_texts = {_normalised(prompt.prompt) for prompt in shuffled[:n]}

@@ -3,8 +3,8 @@
     GLASSBOX_API_KEY ─▶ launcher ──────── environment() ─▶ OpenRLHF's processes ─ install_hooks()
     --reward.remote_url http://HOST/… ── argv ───────────▶ SingleTurnAgentExecutor(url) ─▶ http://key:SECRET@HOST/…
 
-OpenRLHF's client takes only a URL, and sends user and password in it as HTTP Basic. The hook adds the key to the URL
-in the memory of the rollout engine, when the executor is created, so OpenRLHF never parses, prints or saves it.
+OpenRLHF's client takes only a URL, and sends user and password in it as HTTP Basic. The hook adds the key to the
+URL in the memory of the rollout engine, when the executor is created: OpenRLHF never parses, prints or saves it.
 CPU and GPUs work the same way. Written for openrlhf 0.11.2.
 """
 

@@ -1,7 +1,7 @@
 """Environment of OpenRLHF's processes: a hook that runs in each of them, Ray's workers included, at start-up.
 
-    launcher: with_hook(environment, NAME) ──▶ PYTHONPATH, GLASSBOX_HOOKS
-    process:  hook/sitecustomize.py ──▶ bootstrap.install_hooks ──▶ cpu/ and api_key, as named in GLASSBOX_HOOKS
+launcher: with_hook(environment, NAME) ──▶ PYTHONPATH, GLASSBOX_HOOKS
+process:  hook/sitecustomize.py ──▶ bootstrap.install_hooks ──▶ cpu/ and api_key, as named in GLASSBOX_HOOKS
 """
 
 from __future__ import annotations

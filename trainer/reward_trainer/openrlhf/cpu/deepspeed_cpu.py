@@ -1,6 +1,6 @@
 """DeepSpeed on a CPU in fp32, with torch's fused AdamW, without compiled extensions.
 
-bf16 is emulated on most CPUs and several times slower than fp32, so the parser accepts `--ds.param_dtype fp32` here.
+bf16 is emulated on most CPUs and several times slower than fp32, so the parser accepts `--ds.param_dtype fp32`.
 `torch_adam` is an option of DeepSpeed's configuration that OpenRLHF's command line does not offer.
 """
 

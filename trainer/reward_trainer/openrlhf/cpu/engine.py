@@ -5,7 +5,7 @@
     generate() ─┘                                  └─ each caller receives the response to its prompt
     collective_rpc() ─▶ new weights, never while a batch is being generated
 
-Requests arrive in a different order in each run, so a batch is sorted before sampling, and each batch has a separate
+Requests arrive in a different order in each run, so a batch is sorted before sampling, and each batch has its
 seed: the same seed and weights give the same responses.
 """
 

@@ -16,7 +16,7 @@ __all__ = ["PATCHES"]
 
 
 class _CpuDevice(str):
-    """A device that torch reads as "cpu", and that keeps f"cuda:{device}" (built but not used by OpenRLHF) valid."""
+    """torch reads it as "cpu"; f"cuda:{device}", which OpenRLHF builds without using it, remains valid."""
 
     __slots__ = ()
 
