@@ -67,7 +67,7 @@ def test_the_embedded_prompts_load_and_do_not_overlap() -> None:
         ({"id": "c", "prompt": "Who?", "query_type": "both"}, "row 2: query_type"),
         (
             {"id": "c", "prompt": "Who?", "reference": "I."},
-            "row 2: query_type is missing while reference is given",
+            "row 2: query_type is missing but reference is given",
         ),
         (["Who?"], "row 2: not a JSON object"),
         ({"id": "a", "prompt": "Who?", "query_type": "open_ended"}, "id 'a' occurs twice"),
