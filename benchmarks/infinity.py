@@ -30,7 +30,10 @@ from benchmarks.measure import Figure, in_turn, seconds
 from benchmarks.others import NotMeasured, Unavailable, child
 from benchmarks.work import groups, pairs, unique_texts
 from reward_client import Item
-from reward_service.features.builtin import Similarity, length_incentive, repetition_penalty, similarity
+from reward_service.features.builtin.length import length_incentive
+from reward_service.features.builtin.relevance import similarity
+from reward_service.features.builtin.repetition import repetition_penalty
+from reward_service.features.feature import Similarity
 from reward_service.features.text import DEFAULT_STOP_STRINGS, clean_response, words
 from tools.demo import free_port, service
 

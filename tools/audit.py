@@ -89,7 +89,7 @@ def say(line: str) -> None:
 def run(command: Sequence[str | Path], good: Sequence[int] = (0,), folder: Path = ROOT) -> str:
     """Standard output of `command`. Raises NotRunError when it cannot run, takes too long or fails otherwise."""
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [str(word) for word in command], cwd=folder, capture_output=True, timeout=LIMIT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as exc:

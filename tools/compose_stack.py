@@ -40,7 +40,7 @@ def say(line: str) -> None:
 def run(*command: str, timeout: float = COMMAND_S, env: dict[str, str] | None = None) -> str:
     """Run `command`; return what it printed, or raise CheckError with it."""
     try:
-        done = subprocess.run(  # noqa: S603 - fixed commands
+        done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=timeout, cwd=ROOT, env=env
         )
     except subprocess.TimeoutExpired as exc:

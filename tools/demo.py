@@ -46,7 +46,7 @@ def service(log: Path, *options: str) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "reward_service", "--port", str(port), "--log-level", "warning", *options]
     with log.open("w") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)  # noqa: S603
+        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             wait_until_ready(f"http://127.0.0.1:{port}", child, log)
             yield f"http://127.0.0.1:{port}"
@@ -101,7 +101,7 @@ def main() -> int:
         say(f"the service is ready at {url}; open it in a browser to see rewards taken apart")
         command = [sys.executable, str(ROOT / "trainer/run.py"), "--reward-url", url, "--preset", "demo"]
         command += ["--run-dir", str(run_dir), *arguments.trainer_options]
-        status = wait_for(subprocess.Popen(command))  # noqa: S603
+        status = wait_for(subprocess.Popen(command))
     minutes = (time.monotonic() - started) / 60
     say(f"done in {minutes:.0f} min; report: {run_dir / 'report.html'}" if status == 0 else f"failed ({status})")
     return status

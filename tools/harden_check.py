@@ -137,7 +137,7 @@ def _has_health_check(config: Facts) -> bool:
 
 
 def _docker(*arguments: str) -> str:
-    done = subprocess.run(  # noqa: S603 - fixed arguments and names that the engine gave
+    done = subprocess.run(
         ["docker", *arguments],  # noqa: S607 - docker is looked up on PATH
         capture_output=True,
         text=True,

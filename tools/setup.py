@@ -56,7 +56,7 @@ def pinned(name: str) -> str:
 def pip(python: Path, *arguments: str, **extra_environment: str) -> None:
     """Run pip quietly; on failure show what it said and stop."""
     command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(command, env=os.environ | extra_environment, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, env=os.environ | extra_environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{done.stdout}{done.stderr}\nfailed: {' '.join(command)}")
 

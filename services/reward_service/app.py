@@ -18,6 +18,7 @@ from reward_service.admission.pipeline import RequestPipeline
 from reward_service.admission.turnstile import Turnstile
 from reward_service.batching import BatchLimits, ModelWorker
 from reward_service.features.recipe_registry import RecipeRegistry
+from reward_service.features.registry import FeatureRegistry
 from reward_service.http import auth, openapi, operations, page, problems
 from reward_service.http.app_state import AppState
 from reward_service.http.readiness import Readiness
@@ -61,7 +62,8 @@ def create_app(
     gold_loader: GoldLoader = _load_gold,
 ) -> FastAPI:
     """The service as an ASGI application. The loaders are the seam where tests put models of their own."""
-    recipes = RecipeRegistry.load(settings.recipes_dir)
+    features = FeatureRegistry.load()
+    recipes = RecipeRegistry.load(settings.recipes_dir, features)
     recipes.get(settings.default_recipe)
     keys = auth.keyring(settings)
     metrics = Metrics()
@@ -85,7 +87,7 @@ def create_app(
             scorer = Scorer(embedder, gold)
             readiness = Readiness(embedder, gold, settings.ready_timeout_s)
             app.state.glassbox = AppState(
-                settings, recipes, embedder, gold, scorer, metrics, pipeline, readiness, keys
+                settings, features, recipes, embedder, gold, scorer, metrics, pipeline, readiness, keys
             )
             yield
 

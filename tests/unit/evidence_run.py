@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import save_file
 
 from reward_client.wire import (
-    Features,
     Info,
     Item,
     ItemResult,
@@ -111,12 +110,12 @@ class Service:
             gold_reward=gold_reward if gold else None,
             query_type=item.query_type,
             query_type_source="given",
-            features=Features(
-                length_incentive=length,
-                repetition_penalty=repetition,
-                query_relevance=relevance if open_ended else None,
-                reference_relevance=None if open_ended else relevance,
-            ),
+            features={
+                "length_incentive": length,
+                "repetition_penalty": repetition,
+                "query_relevance": relevance if open_ended else None,
+                "reference_relevance": None if open_ended else relevance,
+            },
             id=item.id,
         )
 

@@ -81,8 +81,8 @@ def test_what_was_scored_before_a_failure_is_kept(client: RewardClient, tmp_path
     ("content", "message"),
     [
         ("", "is empty"),
-        ("nonsense\n", "line 1: no JSON"),
-        ("[1]\n", "line 1: an object is needed"),
+        ("nonsense\n", "line 1: not valid JSON"),
+        ("[1]\n", "line 1: an object is required"),
         ('{"prompt": "a", "response": "b"}\n{"prompt": "a"}\n', "line 2: response: Field required"),
     ],
 )
@@ -111,7 +111,7 @@ def test_rewards_of_two_kinds_are_never_in_one_file(
     target.write_bytes(b"".join(target.read_bytes().splitlines(keepends=True)[:n_before]))
     before = target.read_bytes()
 
-    with pytest.raises(FileError, match="holds rewards by recipe rer ") as refused:
+    with pytest.raises(FileError, match="has rewards of recipe rer ") as refused:
         list(score_file(client, source, target, other))
 
     assert named in str(refused.value)
@@ -126,7 +126,7 @@ def test_another_default_query_type_is_noticed_though_recipe_and_models_stay(
     list(score_file(client, source, target, ScoreOptions(query_type_default=QueryType.OPEN_ENDED)))
     target.write_bytes(b"".join(target.read_bytes().splitlines(keepends=True)[:2]))
 
-    with pytest.raises(FileError, match=r"as open_ended, and now gets .* as closed_ended"):
+    with pytest.raises(FileError, match=r"as open_ended, and now the reward .* as closed_ended"):
         list(score_file(client, source, target, ScoreOptions(query_type_default=QueryType.CLOSED_ENDED)))
 
 
@@ -145,7 +145,7 @@ def test_a_service_that_changes_its_recipe_half_way_is_noticed(service: TestClie
     source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
     with (
         RewardClient("http://in-process", transport=httpx.MockTransport(hand_over)) as changing,
-        pytest.raises(FileError, match=r"recipe rer .* this would add rewards by recipe rer "),
+        pytest.raises(FileError, match=r"recipe rer .* this run would add rewards of recipe rer "),
     ):
         list(score_file(changing, source, target, ScoreOptions(batch=3)))
 
@@ -167,7 +167,7 @@ def test_a_file_that_mixes_rewards_already_is_not_gone_on_with(client: RewardCli
 def test_a_full_disk_is_one_clear_error(client: RewardClient, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", ROWS)
 
-    with pytest.raises(FileError, match=r"/dev/full cannot be written on: No space left on device"):
+    with pytest.raises(FileError, match=r"/dev/full cannot be extended: No space left on device"):
         list(score_file(client, source, Path("/dev/full"), ScoreOptions()))
 
 
@@ -193,7 +193,7 @@ def test_a_file_that_belongs_to_something_else_is_left_alone(
     target = tmp_path / "out.jsonl"
     target.write_text(content)
 
-    with pytest.raises(FileError, match="something else"):
+    with pytest.raises(FileError, match=r"not a (result of scoring this input|file of scored items)"):
         list(score_file(client, write(tmp_path / "in.jsonl", ROWS), target, ScoreOptions()))
     assert target.read_text() == content
 

@@ -89,7 +89,7 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
 
-    with pytest.raises(GoldLoadError, match="pickled weights are not read"):
+    with pytest.raises(GoldLoadError, match="pickled weights are not supported"):
         load_gold(str(folder), "cpu")
 
 
@@ -113,5 +113,5 @@ def test_a_delta_that_lacks_a_parameter_is_refused(tmp_path: Path) -> None:
     folder = shutil.copytree(DEMO, tmp_path / "delta")
     edit_json(folder / "config.json", changed=[])
 
-    with pytest.raises(GoldLoadError, match="does not hold the parameters"):
+    with pytest.raises(GoldLoadError, match="does not contain the parameters"):
         load_gold(str(folder), "cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any
 
 import pytest
@@ -79,6 +79,38 @@ def test_requests_that_wait_share_one_batch_and_each_gets_its_own_outcomes() -> 
 
             assert [await outcomes(task) for task in (first, *others)] == [[0], [2, 4], [6], [8]]
         assert model.batches == [[0], [1, 2, 3, 4]]
+
+    run(scenario)
+
+
+def test_the_next_batch_starts_before_the_results_of_the_last_one_are_handed_out() -> None:
+    async def scenario() -> None:
+        model, second = Doubler(), threading.Event()
+        started_before: dict[Any, bool] = {}
+
+        def call(m: Doubler, items: Sequence[int]) -> list[int]:
+            if items == [1]:
+                second.set()
+            return m(items)
+
+        def keep(key: Hashable, _: int) -> None:
+            started_before.setdefault(key, second.wait(timeout=5))
+
+        w: Worker = ModelWorker(
+            "doubler",
+            lambda: model,
+            call,
+            limits=lambda _: BatchLimits(100, 100),
+            max_waiting_items=9,
+            keep=keep,
+        )
+        async with w:
+            first = await busy(model, w)
+            [waiting] = await submit_all(w, [1])
+            model.gate.set()
+
+            assert [await outcomes(first), await outcomes(waiting)] == [[0], [2]]
+        assert started_before[0]
 
     run(scenario)
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from reward_client.wire import FeatureInfo
 from reward_runs.step_metrics import StepMetrics, read_metrics
 from reward_trainer.openrlhf.log_parser import parse_step
-from reward_trainer.progress import duration, step_line
+from reward_trainer.progress import duration, feature_labels, step_line
 
 LINE = (
     "(PPOTrainer pid=7) INFO 11-23 19:40:54 ppo_trainer.py:551] ✨ Global step 3: {'kl': 0.25, 'reward': 9.0, "
@@ -57,12 +58,29 @@ def test_the_progress_line_shows_step_metrics_and_remaining_time() -> None:
         {"step": n, "time_s": 60.0 * n, "reward": 0.5, "response_length": 36.5, "truncated": 0.25} for n in (1, 2)
     ]
 
-    line = step_line(steps, n_steps=8)
+    line = step_line(steps, n_steps=8, labels={})
 
     assert "step 2/8" in line
     assert "reward 0.500" in line
     assert "25% truncated" in line
     assert "about 6 min left" in line
+
+
+def test_the_progress_line_has_the_features_that_the_service_logs() -> None:
+    features = [
+        FeatureInfo(name="length_incentive", label="Length incentive", log_key="length_incentive"),
+        FeatureInfo(name="query_relevance", label="Query relevance", log_key="relevance"),
+        FeatureInfo(name="reference_relevance", label="Reference relevance", log_key="relevance"),
+        FeatureInfo(name="mine", label="My feature", log_key="my_feature"),
+        FeatureInfo(name="unused", label="Unused", log_key="unused"),
+        FeatureInfo(name="max_length_incentive", label="A constant"),
+    ]
+    step = {"step": 1, "time_s": 60.0, "length_incentive": 0.5, "relevance": 0.25, "my_feature": 0.75}
+
+    line = step_line([step], 8, feature_labels(features))
+
+    assert "length incentive 0.50  relevance 0.25  my feature 0.75" in line
+    assert "unused" not in line
 
 
 def test_durations_are_readable() -> None:

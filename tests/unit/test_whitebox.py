@@ -13,17 +13,15 @@ from pydantic import ValidationError
 
 from reward_client.wire import ChatMessage, QueryType
 from reward_service.errors import ConfigurationError, InvalidRequestError
-from reward_service.features.builtin import Similarity, length_incentive, repetition_penalty, similarity
-from reward_service.features.recipe import Factor, Recipe
+from reward_service.features.builtin.length import length_incentive
+from reward_service.features.builtin.relevance import similarity
+from reward_service.features.builtin.repetition import repetition_penalty
+from reward_service.features.feature import Similarity
+from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.text import DEFAULT_STOP_STRINGS, clean_response, prompt_text, words
 
-LI, RP, QR, RAR = (
-    Factor.LENGTH_INCENTIVE,
-    Factor.REPETITION_PENALTY,
-    Factor.QUERY_RELEVANCE,
-    Factor.REFERENCE_RELEVANCE,
-)
+LI, RP, QR, RAR = "length_incentive", "repetition_penalty", "query_relevance", "reference_relevance"
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from reward_trainer.openrlhf.cpu.launch import environment as cpu_environment
 from reward_trainer.openrlhf.log_parser import last_error, parse_step, phase_of
 from reward_trainer.openrlhf.process import OpenRLHFProcess, child_environment
 from reward_trainer.plan import Plan
-from reward_trainer.progress import step_line
+from reward_trainer.progress import feature_labels, step_line
 
 __all__ = ["Log", "Monitor", "StoppedByUser"]
 
@@ -51,6 +51,7 @@ class Monitor:
         self._metrics = StepMetrics(plan.run.metrics)
         if not resume:
             self._metrics.clear()
+        self._labels = feature_labels(plan.info.features)
         self._failures = FailureDetector()
         self._recent: list[str] = []
         self._phase: str | None = None
@@ -117,7 +118,7 @@ class Monitor:
         step = parse_step(line, has_reference_policy=self._plan.config.kl_coefficient > 0)
         if step is not None:
             self._metrics.add({**step, "time_s": round(time.monotonic() - self._started_s, 1)})
-            self._log(step_line(self._metrics.steps, self._plan.config.steps))
+            self._log(step_line(self._metrics.steps, self._plan.config.steps, self._labels))
             saved_policies.collect(self._plan.run, before=step["step"])
         phase = phase_of(line)
         if phase is not None and phase != self._phase and not self._metrics.steps:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
-__all__ = ["duration", "step_line"]
+from reward_client.wire import FeatureInfo
 
-_FEATURES = (
-    ("length_incentive", "length"),
-    ("repetition_penalty", "repetition"),
-    ("relevance", "relevance"),
-    ("gold_reward", "gold"),
-)
+__all__ = ["duration", "feature_labels", "step_line"]
 
 
 def duration(seconds: float) -> str:
@@ -25,13 +20,30 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def step_line(steps: Sequence[dict[str, Any]], n_steps: int) -> str:
-    """Return the line for the last of `steps`, of `n_steps`; recent steps give the remaining time."""
+def feature_labels(features: Sequence[FeatureInfo]) -> dict[str, str]:
+    """Return the label of each log key of a feature; the key itself, as words, if several features share it."""
+    keys = [feature.log_key for feature in features]
+    return {
+        feature.log_key: feature.label.lower()
+        if keys.count(feature.log_key) == 1
+        else feature.log_key.replace("_", " ")
+        for feature in features
+        if feature.log_key is not None
+    }
+
+
+def step_line(steps: Sequence[dict[str, Any]], n_steps: int, labels: Mapping[str, str]) -> str:
+    """Return the line for the last of `steps` of `n_steps`, with the features in `labels`.
+
+    Recent steps give the remaining time.
+    """
     step = steps[-1]
     parts = [f"step {step['step']}/{n_steps}", f"reward {_formatted(step, 'reward', '.3f')}"]
     parts += [
-        f"{label} {_formatted(step, name, '.2f')}" for name, label in _FEATURES if step.get(name) is not None
+        f"{label} {_formatted(step, name, '.2f')}" for name, label in labels.items() if step.get(name) is not None
     ]
+    if step.get("gold_reward") is not None:
+        parts.append(f"gold {_formatted(step, 'gold_reward', '.2f')}")
     if step.get("kl") is not None:
         parts.append(f"KL {_formatted(step, 'kl', '.4f')}")
     parts.append(f"{_formatted(step, 'response_length', '.0f')} tokens")

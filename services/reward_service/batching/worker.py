@@ -1,7 +1,8 @@
 """A thin worker that owns one model: it loads it, feeds it batches, and hands out what comes back.
 
-There is no timer: a batch is made of what waits when the model is free. A request is admitted whole or refused
-whole. A batch that fails is halved until the items at fault stand alone, so that their neighbours get their
+There is no timer: a batch is made of what waits when the model is free. It starts before the results of the batch
+before it are handed out, so that the model does not wait for that. A request is admitted whole or refused whole. A
+batch that fails is halved until the items at fault stand alone, so that their neighbours get their
 results. A model that does not come back is left behind with its thread, and loaded anew, a few times.
 """
 
@@ -79,6 +80,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._arrived = asyncio.Event()
         self._tokens_per_s: float | None = None  # not known before the first batch behind which others wait
         self._others_wait = False
+        self._results: tuple[list[Entry[InT, OutT]], Sequence[OutT]] | None = None  # of the last batch
         self._pass_ended = asyncio.Event()  # set while no forward pass runs
         self._pass_ended.set()
         self._last_failed = False
@@ -210,6 +212,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
                 self._report_waiting()
                 self._others_wait = self._queue.waiting_items > 0
                 await self._run_batch(model, batch)
+            self._hand_out_results()
 
     async def _run_batch(self, model: ModelT, batch: list[Entry[InT, OutT]]) -> None:
         """Run `batch` in one call; when that fails, each half on its own."""
@@ -229,13 +232,15 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             for submission in waiting:
                 submission.model_s += seconds
             self._observe(batch, len(waiting), seconds)
-            self._hand_out(batch, results)
+            self._results = batch, results
 
     async def _call_model(self, model: ModelT, items: list[InT]) -> Sequence[OutT]:
         self._pass_ended.clear()
         try:
             async with asyncio.timeout(self._batch_timeout_s) as limit:
-                results = await self._thread.call(self._run, model, items)
+                running = self._thread.call(self._run, model, items)
+                self._hand_out_results()
+                results = await running
         except TimeoutError as exc:
             if not limit.expired():
                 raise  # the model's own
@@ -282,6 +287,13 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
                 if self._observer is not None:
                     self._observer.waited(self.name, now - submission.submitted)
         return waiting
+
+    def _hand_out_results(self) -> None:
+        """Those of the last batch that succeeded, while the model works on the next one, or has nothing to do."""
+        if self._results is not None:
+            batch, results = self._results
+            self._results = None
+            self._hand_out(batch, results)
 
     def _hand_out(self, batch: list[Entry[InT, OutT]], outcomes: Sequence[OutT | Exception]) -> None:
         for entry, outcome in zip(batch, outcomes, strict=True):

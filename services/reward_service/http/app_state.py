@@ -13,6 +13,7 @@ from reward_client.wire import ScoreReply
 from reward_service.admission.hold import Line, Protocol
 from reward_service.admission.pipeline import RequestPipeline
 from reward_service.features.recipe_registry import RecipeRegistry
+from reward_service.features.registry import FeatureRegistry
 from reward_service.http.auth import Keyring
 from reward_service.http.readiness import Readiness
 from reward_service.scoring.embedding import Embedder
@@ -31,6 +32,7 @@ class AppState:
     """Everything that answers requests."""
 
     settings: Settings
+    features: FeatureRegistry
     recipes: RecipeRegistry
     embedder: Embedder | None
     gold: GoldWorker | None

@@ -10,12 +10,12 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from reward_client.wire import Problem
+from reward_client.wire import WIRE_VERSION_HEADER, Problem
 from reward_service.admission.idempotency import HEADER as IDEMPOTENCY_HEADER
 from reward_service.admission.pipeline import DEADLINE_HEADER
 from reward_service.http.auth import OPEN
 
-__all__ = ["ERROR_RESPONSES", "install", "request_body"]
+__all__ = ["ERROR_RESPONSES", "WIRE_VERSION_PARAMETER", "install", "request_body"]
 
 _SECONDS = {"description": "Seconds after which the same request may succeed.", "schema": {"type": "integer"}}
 _CHALLENGE = {"description": "How a key is sent.", "schema": {"type": "string"}}
@@ -63,14 +63,21 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {s: _problem(s) for s in (408
 """How scoring may end, besides with a reply."""
 
 
-def request_body(schema: str) -> dict[str, Any]:
+WIRE_VERSION_PARAMETER = _header(
+    WIRE_VERSION_HEADER,
+    "Wire version of the client; the reply holds nothing newer. The service's own when absent.",
+    pattern="^[1-9][0-9]{0,5}$",
+)
+
+
+def request_body(schema: str, *headers: dict[str, Any]) -> dict[str, Any]:
     """The body and headers of a route that reads them itself."""
     return {
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
         },
-        "parameters": _ASKED,
+        "parameters": [*_ASKED, *headers],
     }
 
 

@@ -8,7 +8,8 @@ from reward_client.wire import Item, ScoreReply, ScoreRequest
 from reward_service.errors import TooLargeError
 from reward_service.http.app_state import AppState, AppStateDep
 from reward_service.http.json_body import parse
-from reward_service.http.openapi import ERROR_RESPONSES, request_body
+from reward_service.http.openapi import ERROR_RESPONSES, WIRE_VERSION_PARAMETER, request_body
+from reward_service.http.wire_version import requested_version, score_reply_json
 from reward_service.scoring.job import Job
 from reward_service.scoring.validation import check_lengths, scorable_item
 from reward_service.settings import Settings
@@ -23,14 +24,15 @@ router = APIRouter(tags=["score"])
     response_model=ScoreReply,
     responses=ERROR_RESPONSES,
     summary="Score a batch of (prompt, response)",
-    openapi_extra=request_body("ScoreRequest"),
+    openapi_extra=request_body("ScoreRequest", WIRE_VERSION_PARAMETER),
 )
 async def score(request: Request, state: AppStateDep) -> Response:
     """One reward per item, in order, each taken apart. The request is scored whole or refused whole."""
-    return await state.pipeline.answer(request, "score", lambda body: _scored(body, state))
+    version = requested_version(request)
+    return await state.pipeline.answer(request, "score", lambda body: _scored(body, state, version))
 
 
-async def _scored(content: bytes, state: AppState) -> bytes:
+async def _scored(content: bytes, state: AppState, version: int) -> bytes:
     body = parse(ScoreRequest, content)
     _check_limits(body, state.settings)
     recipe = state.recipes.get(body.recipe or state.settings.default_recipe, body.recipe_overrides)
@@ -42,7 +44,7 @@ async def _scored(content: bytes, state: AppState) -> bytes:
         on_item_error=body.on_item_error,
     )
     reply = await state.score(job, protocol="score", run=body.run, step=body.step)
-    return reply.model_dump_json().encode()
+    return score_reply_json(reply, version)
 
 
 def _check_limits(body: ScoreRequest, settings: Settings) -> None:

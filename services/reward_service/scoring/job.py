@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reward_client.wire import (
-    OnItemError,
-)
+from reward_client.wire import FieldError, OnItemError
 from reward_service.batching import ModelWorker
+from reward_service.errors import InvalidRequestError
 from reward_service.features.recipe import Recipe
 from reward_service.models.protocols import GoldModel, Tokens
 from reward_service.scoring.validation import InvalidItem, ScorableItem
 
-__all__ = ["GoldWorker", "Job"]
+__all__ = ["GoldWorker", "Job", "reject_invalid_items"]
 
 GoldWorker = ModelWorker[GoldModel, Tokens, float]
 
@@ -24,18 +23,26 @@ def _item_path(index: int, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one request wants scored."""
+    """The items of one request, and how to score them."""
 
     entries: Sequence[ScorableItem | InvalidItem]
-    """In the caller's order; what could not become a candidate is its own error."""
+    """In the caller's order."""
     recipe: Recipe
     gold: bool = False
-    """Whether the caller wants gold scores beside the rewards."""
+    """Whether the caller wants gold scores in addition to the rewards."""
     on_item_error: OnItemError = "fail"
     path: Callable[[int, str], str] = _item_path
-    """How the caller's protocol calls a field of item i, for errors."""
+    """Path of a field of item i in the caller's protocol, for errors."""
 
     @property
     def wants_gold(self) -> bool:
-        """Whether the gold model has to score: asked for, or part of the reward."""
+        """Whether the gold model has to score: requested, or part of the reward."""
         return self.gold or self.recipe.needs_gold
+
+
+def reject_invalid_items(job: Job, entries: Sequence[object]) -> None:
+    """Raise InvalidRequestError for the InvalidItems among `entries`, unless they are to be reported."""
+    bad = [(i, entry) for i, entry in enumerate(entries) if isinstance(entry, InvalidItem)]
+    if bad and job.on_item_error == "fail":
+        errors = [FieldError(item=i, id=e.id, field=job.path(i, e.field), message=e.message) for i, e in bad]
+        raise InvalidRequestError(f"{len(bad)} of {len(entries)} items cannot be scored", errors)

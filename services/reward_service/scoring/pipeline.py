@@ -25,13 +25,12 @@ from reward_service.batching import Submission
 from reward_service.errors import InvalidRequestError
 from reward_service.models.gold import shared_base_notice
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker
-from reward_service.scoring.job import GoldWorker, Job
+from reward_service.scoring.job import GoldWorker, Job, reject_invalid_items
 from reward_service.scoring.preparation import PreparedJob, prepare
 from reward_service.scoring.results import (
     gold_scores,
     item_result,
     reject_failed_items,
-    reject_invalid_items,
 )
 
 __all__ = ["Scorer", "Scoring"]
@@ -46,7 +45,7 @@ class Scorer:
 
     def start(self, job: Job) -> Scoring:
         """`job`, on its way. Raises InvalidRequestError for entries, or models, that it cannot be scored with."""
-        reject_invalid_items(job)
+        reject_invalid_items(job, job.entries)
         embedder, gold = self.models_for(job)
         return Scoring(job, embedder, gold, self.notices)
 

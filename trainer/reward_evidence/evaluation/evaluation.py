@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reward_client.wire import QueryType
+from reward_client.wire import FeatureInfo, QueryType
 from reward_evidence.errors import EvaluationError
 from reward_evidence.statistics.summary import CheckpointFigures, CheckpointResponses, Trend, summarise
 from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
@@ -66,6 +66,8 @@ class Provenance(BaseModel):
     versions: dict[str, str]
     """Versions of the libraries of the evaluation."""
     hashes: dict[str, str]
+    features: list[FeatureInfo] = []
+    """The service's features, with the labels that charts use."""
     notices: list[str]
     """Notices of the service, verbatim, and those of the evaluation."""
     rollout_engine: str

@@ -189,6 +189,7 @@ class EvaluationRun:
                 "held-out prompts" if self.source.kind == "run" else "prompts": self.source.prompts_sha256,
                 **hashes,
             },
+            features=self.info.features,
             notices=self._notices([notice for record in records for notice in record.notices]),
             rollout_engine=self.source.rollout_engine,
         )

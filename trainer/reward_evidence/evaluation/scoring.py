@@ -79,7 +79,7 @@ def _evaluated(sample: Sample, result: ItemResult) -> EvaluatedResponse:
         truncated=sample.truncated,
         proxy_reward=result.reward,
         gold_reward=result.gold_reward,
-        features=result.features.model_dump(),
+        features=dict(result.features),
         flags=list(result.flags),
         kl=sample.divergence.exact if sample.divergence else None,
         kl_k1=sample.divergence.k1 if sample.divergence else None,

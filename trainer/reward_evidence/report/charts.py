@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from reward_client.wire import QueryType
+from reward_client.wire import FeatureInfo, QueryType
 from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.statistics.monotonicity import Change, Estimate
 from reward_evidence.statistics.summary import CheckpointFigures, GroupFigures
@@ -80,7 +80,7 @@ def panels(evaluation: Evaluation, metrics: Sequence[dict[str, Any]]) -> dict[st
     return {
         "rewards": [*_changes(evaluation), *_rewards(checkpoints)],
         "query_types": _query_types(checkpoints),
-        "features": _features(checkpoints),
+        "features": _features(checkpoints, evaluation.features),
         "length": _length(checkpoints, evaluation.settings["max_new_tokens"]),
         "training": _training(metrics),
     }
@@ -147,27 +147,17 @@ def _query_types(checkpoints: Sequence[CheckpointFigures]) -> list[Panel]:
     return [panel for panel in found if panel.lines]
 
 
-def _features(checkpoints: Sequence[CheckpointFigures]) -> list[Panel]:
+def _features(checkpoints: Sequence[CheckpointFigures], known: Sequence[FeatureInfo]) -> list[Panel]:
+    """One panel for each measured feature, labelled as the service labels it."""
     names = [name for name in checkpoints[0].features if all(name in c.features for c in checkpoints)]
-    return [
-        _by_step(
-            f"feature_{name}",
-            name.replace("_", " ").capitalize(),
-            _FEATURE_AXES.get(name, name.replace("_", " ")),
-            "neutral",
-            checkpoints,
-            [checkpoint.features[name] for checkpoint in checkpoints],
-        )
-        for name in names
-    ]
-
-
-_FEATURE_AXES = {
-    "length_incentive": "words / 100",
-    "repetition_penalty": "distinct / all word trigrams",
-    "query_relevance": "similarity to the prompt",
-    "reference_relevance": "similarity to the reference",
-}
+    infos = {feature.name: feature for feature in known}
+    panels = []
+    for name in names:
+        info = infos.get(name) or FeatureInfo(name=name, label=name.replace("_", " ").capitalize())
+        values = [checkpoint.features[name] for checkpoint in checkpoints]
+        axis = info.description or info.label.lower()
+        panels.append(_by_step(f"feature_{name}", info.label, axis, "neutral", checkpoints, values))
+    return panels
 
 
 def _length(checkpoints: Sequence[CheckpointFigures], max_new_tokens: int | None) -> list[Panel]:

@@ -176,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add description, examples and options."""
     parser.description = (
-        "Write report.html, plots/ and alpaca_eval.json of an evaluation again, from its evaluation.json. "
+        "Write report.html, plots/ and alpaca_eval.json of an evaluation again, from its evaluation.json.\n"
         "No model is loaded and no request is sent."
     )
     parser.epilog = "examples:\n  glassbox report --run-dir runs/demo\n  glassbox report --out results"

@@ -1,0 +1,68 @@
+"""The service as a child process on the device, and asking it as trainers do."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import aiohttp
+
+from benchmarks.asking import body
+from reward_client import Item
+from tools.demo import service
+from tools.gpu_check.setting import Setting
+
+__all__ = ["one_post", "posts", "serving", "single_bodies", "started"]
+
+TIMEOUT = aiohttp.ClientTimeout(total=120)
+
+
+@contextmanager
+def serving(setting: Setting, *options: str) -> Iterator[str]:
+    """The service, ready, on the setting's device; its URL. It may keep no vectors: each text costs its pass."""
+    log = setting.scratch / f"service-{uuid.uuid4().hex[:8]}.log"
+    limits = ("--cache-bytes", "0", "--supervise", "false")
+    try:
+        with service(log, "--device", setting.device, *limits, *options) as url:
+            yield url
+    except SystemExit as exc:
+        raise RuntimeError(str(exc)) from None
+
+
+def started(stack: ExitStack, *servers: AbstractContextManager[str]) -> list[str]:
+    """The URLs of `servers`, started at the same time; `stack` stops them."""
+    with ThreadPoolExecutor(len(servers)) as pool:
+        return list(pool.map(stack.enter_context, servers))
+
+
+def single_bodies(of: Sequence[Item], recipe: str) -> list[bytes]:
+    """A request for each item."""
+    return [body([item], recipe) for item in of]
+
+
+def posts(url: str, bodies: Sequence[bytes]) -> list[Any]:
+    """All of `bodies` at once, each on a connection of its own, as rollouts post; the replies, in order."""
+    return asyncio.run(_posts(url, bodies))
+
+
+async def _posts(url: str, bodies: Sequence[bytes]) -> list[Any]:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(timeout=TIMEOUT, connector=connector) as session:
+
+        async def ask(content: bytes) -> Any:
+            headers = {"Content-Type": "application/json"}
+            async with session.post(url, data=content, headers=headers) as reply:
+                reply.raise_for_status()
+                return await reply.json()
+
+        return await asyncio.gather(*map(ask, bodies))
+
+
+def one_post(url: str, of: Sequence[Item], recipe: str) -> Any:
+    """All items in one request; the reply."""
+    [reply] = posts(f"{url}/score", [body(list(of), recipe)])
+    return reply
