@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-import runpy
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
@@ -21,7 +23,7 @@ from tests.conftest import ROOT
 from tests.live import serving
 
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md")])
 EXAMPLES = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 """Python in fenced blocks is complete and runs as written; fragments are indented instead."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -107,6 +109,12 @@ def service() -> Iterator[str]:
         yield url
 
 
+def test_the_feature_of_the_how_to_is_the_example_package() -> None:
+    example = ROOT / "examples/plugin_feature/glassbox_format_score/__init__.py"
+
+    assert EXAMPLES.findall(read("how-to/write-a-feature.md")) == [example.read_text(encoding="utf-8")]
+
+
 def examples() -> Iterator[tuple[str, str]]:
     for page in PAGES:
         for number, code in enumerate(EXAMPLES.findall(page.read_text(encoding="utf-8")), 1):
@@ -114,9 +122,14 @@ def examples() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("code"), [pytest.param(code, id=name) for name, code in examples()])
-def test_examples_run(code: str, service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "example.py"
-    script.write_text(code.replace("http://127.0.0.1:8000", service), encoding="utf-8")
-    monkeypatch.setenv("GLASSBOX_URL", service)
+def test_examples_run(code: str, service: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("http://127.0.0.1:8000", service)],
+        env=os.environ | {"GLASSBOX_URL": service},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
-    runpy.run_path(str(script), run_name="__main__")
+    assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from reward_runs.embedded_prompts import load_embedded
+from reward_runs.prompts import load_embedded
 from reward_service.errors import ConfigurationError
 from reward_service.models.encoder import SentenceEncoder, load_encoder
 from reward_service.models.protocols import Embeddings

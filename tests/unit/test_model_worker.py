@@ -379,12 +379,65 @@ def test_a_model_that_hung_and_cannot_be_loaded_again_is_gone_one_that_never_was
                 await w.loaded()
             for _ in range(20):  # the worker hears of it too, a few turns of the loop later
                 await asyncio.sleep(0)
-            assert w.gone
+            assert w.is_dead
             stuck.gate.set()
         async with worker(stuck, fail) as w:
             with pytest.raises(NotReadyError, match="out of memory"):
                 await w.loaded()
             await asyncio.sleep(0)
-            assert not w.gone
+            assert not w.is_dead
+
+    run(scenario)
+
+
+class CoroutineExecutor:
+    """Runs each call as a coroutine, as an executor for a remote model does."""
+
+    def __init__(self, name: str) -> None:
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def call(self, function: Callable[..., Any], *args: object) -> asyncio.Future[Any]:
+        task: asyncio.Task[Any] = asyncio.ensure_future(function(*args))
+        self._tasks.append(task)
+        return task
+
+    def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def join(self, timeout_s: float) -> None:
+        """Cancelled tasks end with the event loop."""
+
+
+def test_a_worker_runs_on_an_executor_with_several_requests_in_flight() -> None:
+    in_flight, most = 0, 0
+
+    async def remote_double(item: int) -> int:
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
+        await asyncio.sleep(0)
+        in_flight -= 1
+        return 2 * item
+
+    async def load() -> str:
+        return "a connection"
+
+    async def call(_: str, items: Sequence[int]) -> list[int]:
+        return await asyncio.gather(*map(remote_double, items))
+
+    async def scenario() -> None:
+        remote: ModelWorker[Any, int, int] = ModelWorker(
+            "remote",
+            load,
+            call,
+            limits=lambda _: BatchLimits(100, 100),
+            max_waiting_items=9,
+            executor=CoroutineExecutor,
+        )
+        async with remote as w:
+            await w.loaded()
+            assert (await w.submit(units([1, 2, 3]))).outcomes == [2, 4, 6]
+        assert most == 3
 
     run(scenario)

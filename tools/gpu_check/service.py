@@ -11,10 +11,10 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.asking import body
+from benchmarks.requests import body
 from reward_client import Item
-from tools.demo import service
 from tools.gpu_check.setting import Setting
+from tools.processes import reward_service
 
 __all__ = ["one_post", "posts", "serving", "single_bodies", "started"]
 
@@ -26,11 +26,8 @@ def serving(setting: Setting, *options: str) -> Iterator[str]:
     """The service, ready, on the setting's device; its URL. It may keep no vectors: each text costs its pass."""
     log = setting.scratch / f"service-{uuid.uuid4().hex[:8]}.log"
     limits = ("--cache-bytes", "0", "--supervise", "false")
-    try:
-        with service(log, "--device", setting.device, *limits, *options) as url:
-            yield url
-    except SystemExit as exc:
-        raise RuntimeError(str(exc)) from None
+    with reward_service(log, "--device", setting.device, *limits, *options) as url:
+        yield url
 
 
 def started(stack: ExitStack, *servers: AbstractContextManager[str]) -> list[str]:

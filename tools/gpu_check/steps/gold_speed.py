@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,6 @@ from reward_service.models.cuda import pack, unpack
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Tokens
-from tools.demo import free_port, wait_until_ready
 from tools.gpu_check.gold_models import SIZES, built
 from tools.gpu_check.peak import products_flops
 from tools.gpu_check.plain import plain_scores, random_rows
@@ -28,6 +26,7 @@ from tools.gpu_check.service import posts, serving, single_bodies, started
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import batches, exchanges, items
 from tools.gpu_check.timing import median_s, seconds
+from tools.processes import free_port, server
 
 __all__ = ["run"]
 
@@ -134,14 +133,6 @@ def _asked(url: str, bodies: Sequence[bytes]) -> tuple[list[Any], float]:
 def _one_at_a_time(setting: Setting, folder: Path) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "tools.gpu_check.one_at_a_time", str(folder), setting.device, str(port)]
-    log = setting.scratch / "one_at_a_time.log"
-    with log.open("w") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            wait_until_ready(f"http://127.0.0.1:{port}", child, log)
-            yield f"http://127.0.0.1:{port}"
-        except SystemExit as exc:
-            raise RuntimeError(str(exc)) from None
-        finally:
-            child.terminate()
-            child.wait(20)
+    url = f"http://127.0.0.1:{port}"
+    with server(command, f"{url}/readyz", setting.scratch / "one_at_a_time.log"):
+        yield url
