@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reward_client import Item
 from reward_client.wire import ChatMessage
-from reward_runs.embedded_prompts import load_embedded
+from reward_runs.prompts import load_embedded
 from reward_service.features.text import prompt_text
 
 __all__ = ["SOURCE", "groups", "many", "of_tokens", "pairs", "unique_texts"]

@@ -37,7 +37,7 @@ from reward_service.batching import BatchQueue, Unit
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Exchange, Tokens
-from reward_trainer.openrlhf.bootstrap import CPU, with_hook
+from reward_trainer.openrlhf.environment import CPU_HOOK, with_hook
 from reward_trainer.policy import EMBEDDED_POLICY, resolve_policy
 from tools.processes import StartError, free_port, reward_service, server
 
@@ -119,7 +119,7 @@ def _serve_rm(folder: Path, log: Path) -> Iterator[str]:
         "--port": port,
     }
     words = [str(word) for option in options.items() for word in option]
-    environment = with_hook({**os.environ, "HF_HUB_OFFLINE": "1"}, CPU)
+    environment = with_hook({**os.environ, "HF_HUB_OFFLINE": "1"}, CPU_HOOK)
     command = [sys.executable, "-m", "openrlhf.cli.serve_rm", *words]
     with server(command, f"http://127.0.0.1:{port}/openapi.json", log, environment):
         yield f"http://127.0.0.1:{port}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from reward_client import Item
 from reward_client.wire import ChatMessage
-from reward_runs.embedded_prompts import load_embedded
+from reward_runs.prompts import load_embedded
 from reward_service.batching import BatchLimits, BatchQueue, Unit
 from reward_service.models.protocols import Exchange, Tokens
 

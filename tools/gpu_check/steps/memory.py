@@ -112,7 +112,7 @@ async def _too_large(setting: Setting, peak: int) -> None:
         lambda model, batch: list(_embed(setting, model, batch, 4 * fits)),
         limits=lambda _: BatchLimits(32 * small.max_tokens, 32 * small.max_items),
         max_waiting_items=64 * fits,
-        observer=watch,
+        metrics_hook=watch,
     )
     async with worker:
         await worker.loaded()

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reward_client import Item, RewardClient
 from reward_evidence.sampling.generation import Rollout, Sampling, generate
-from reward_runs.embedded_prompts import load_embedded
+from reward_runs.prompts import load_embedded
 from tests.tiny_llama import save_tiny_llama
 from tools.gpu_check.service import serving
 from tools.gpu_check.setting import Setting
