@@ -122,7 +122,7 @@ def _encoder_worker(
         max_restarts=settings.max_model_restarts,
         keep=cache.put,
         finite=lambda vector: bool(np.isfinite(vector).all()),
-        observer=metrics,
+        metrics_hook=metrics,
     )
 
 
@@ -137,7 +137,7 @@ def _gold_worker(settings: Settings, loader: GoldLoader, metrics: Metrics) -> Go
         batch_timeout_s=settings.batch_timeout_s,
         max_restarts=settings.max_model_restarts,
         finite=math.isfinite,
-        observer=metrics,
+        metrics_hook=metrics,
     )
 
 

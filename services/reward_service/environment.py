@@ -26,7 +26,7 @@ OTHER_VARIABLES = frozenset(
     for name in (
         *("BIND", "GID", "RECIPES", "REVISION", "RUNS", "TAG", "UID", "VERSION"),  # docker-compose.yml
         *("REWARD_URL", "URL"),  # client and trainer
-        *("CACHE", "INSIDE", "LAUNCH", "ROLLOUT_BATCH"),  # trainer
+        *("CACHE", "HOOKS", "LAUNCH", "ROLLOUT_BATCH"),  # trainer
         *("FUZZ", "SHARED"),  # tests
     )
 )

@@ -22,7 +22,7 @@ from tests.api.conftest import wait_until_loaded
 from tests.doubles import LengthGold, LetterEncoder
 from tests.fixtures import wire_0_1
 from tests.plugins import install_plugin
-from tests.unit.evidence_run import Scripted, Service, make_run, make_session
+from tests.unit.evidence_run import ScriptedSampler, Service, make_evaluation_run, make_run, sampling_settings
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/plugin_feature"
 TAGGED = "<think>a b c</think> <answer>a b c d</answer>"
@@ -127,10 +127,10 @@ class FormatService(Service):
 
 def test_the_report_has_a_chart_of_a_plugin_under_its_label(tmp_path: Path, replies: dict[str, Any]) -> None:
     run = make_run(tmp_path / "run", steps=(0, 2), n_prompts=10)
-    session = make_session(run)
+    evaluation_run = make_evaluation_run(run)
     features = [FeatureInfo.model_validate(feature) for feature in replies["info"]["features"]]
-    session.info = session.info.model_copy(update={"features": features})
-    session.run(lambda: Scripted(session.draw_settings), FormatService())
+    evaluation_run.info = evaluation_run.info.model_copy(update={"features": features})
+    evaluation_run.run(lambda: ScriptedSampler(sampling_settings()), FormatService())
 
     page = write_report(run).read_text(encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Fitting a gold model: it learns, the service reads what it writes, and its card says what was measured."""
+"""Fitting a gold model: it learns, the service can load it, and its card contains the measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sampling follows the model's distribution, ends where the model ends, and repeats with its seed."""
+"""Sampling follows the model's distribution, stops at its end token, and is reproducible by seed."""
 
 from typing import Any
 

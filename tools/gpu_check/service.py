@@ -1,4 +1,4 @@
-"""The service as a child process on the device, and asking it as trainers do."""
+"""The service as a child process on the device, and requests as trainers send them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.asking import body
+from benchmarks.requests import body
 from reward_client import Item
-from tools.demo import service
 from tools.gpu_check.setting import Setting
+from tools.processes import reward_service
 
 __all__ = ["one_post", "posts", "serving", "single_bodies", "started"]
 
@@ -23,29 +23,26 @@ TIMEOUT = aiohttp.ClientTimeout(total=120)
 
 @contextmanager
 def serving(setting: Setting, *options: str) -> Iterator[str]:
-    """The service, ready, on the setting's device; its URL. It may keep no vectors: each text costs its pass."""
+    """Run the service on the setting's device without a vector cache; its URL."""
     log = setting.scratch / f"service-{uuid.uuid4().hex[:8]}.log"
     limits = ("--cache-bytes", "0", "--supervise", "false")
-    try:
-        with service(log, "--device", setting.device, *limits, *options) as url:
-            yield url
-    except SystemExit as exc:
-        raise RuntimeError(str(exc)) from None
+    with reward_service(log, "--device", setting.device, *limits, *options) as url:
+        yield url
 
 
 def started(stack: ExitStack, *servers: AbstractContextManager[str]) -> list[str]:
-    """The URLs of `servers`, started at the same time; `stack` stops them."""
+    """Start `servers` at the same time; `stack` stops them. Their URLs."""
     with ThreadPoolExecutor(len(servers)) as pool:
         return list(pool.map(stack.enter_context, servers))
 
 
 def single_bodies(of: Sequence[Item], recipe: str) -> list[bytes]:
-    """A request for each item."""
+    """One request body per item."""
     return [body([item], recipe) for item in of]
 
 
 def posts(url: str, bodies: Sequence[bytes]) -> list[Any]:
-    """All of `bodies` at once, each on a connection of its own, as rollouts post; the replies, in order."""
+    """Send all `bodies` at once, each on its own connection, as rollouts do; the replies in order."""
     return asyncio.run(_posts(url, bodies))
 
 
@@ -63,6 +60,6 @@ async def _posts(url: str, bodies: Sequence[bytes]) -> list[Any]:
 
 
 def one_post(url: str, of: Sequence[Item], recipe: str) -> Any:
-    """All items in one request; the reply."""
+    """Send all items in one request; the reply."""
     [reply] = posts(f"{url}/score", [body(list(of), recipe)])
     return reply

@@ -1,4 +1,4 @@
-"""What a person sees of a step, in one line: pure."""
+"""The progress line of a step. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["duration", "feature_labels", "step_line"]
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a person says them: `40 s`, `12 min`, `3 h 20 min`."""
+    """Return a readable duration: `40 s`, `12 min`, `3 h 20 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -21,41 +21,45 @@ def duration(seconds: float) -> str:
 
 
 def feature_labels(features: Sequence[FeatureInfo]) -> dict[str, str]:
-    """Label of each figure that features are logged under; the log key's words where features share one."""
+    """Return the label of each log key of a feature; the key itself, as words, if several features share it."""
     keys = [feature.log_key for feature in features]
     return {
-        f.log_key: f.label.lower() if keys.count(f.log_key) == 1 else f.log_key.replace("_", " ")
-        for f in features
-        if f.log_key is not None
+        feature.log_key: feature.label.lower()
+        if keys.count(feature.log_key) == 1
+        else feature.log_key.replace("_", " ")
+        for feature in features
+        if feature.log_key is not None
     }
 
 
 def step_line(steps: Sequence[dict[str, Any]], n_steps: int, labels: Mapping[str, str]) -> str:
-    """The line for the last of `steps` of `n_steps`, with the features that `labels` name.
+    """Return the line for the last of `steps` of `n_steps`, with the features in `labels`.
 
-    The remaining time is estimated from the recent steps.
+    Recent steps give the remaining time.
     """
     step = steps[-1]
-    parts = [f"step {step['step']}/{n_steps}", f"reward {_figure(step, 'reward', '.3f')}"]
+    parts = [f"step {step['step']}/{n_steps}", f"reward {_formatted(step, 'reward', '.3f')}"]
     parts += [
-        f"{words} {_figure(step, name, '.2f')}" for name, words in labels.items() if step.get(name) is not None
+        f"{label} {_formatted(step, name, '.2f')}" for name, label in labels.items() if step.get(name) is not None
     ]
+    if step.get("gold_reward") is not None:
+        parts.append(f"gold {_formatted(step, 'gold_reward', '.2f')}")
     if step.get("kl") is not None:
-        parts.append(f"KL {_figure(step, 'kl', '.4f')}")
-    parts.append(f"{_figure(step, 'response_length', '.0f')} tokens")
-    parts.append(f"{_figure(step, 'truncated', '.0%')} truncated")
-    left = n_steps - step["step"]
-    if left:
-        parts.append(f"about {duration(left * _pace_s(steps))} left")
+        parts.append(f"KL {_formatted(step, 'kl', '.4f')}")
+    parts.append(f"{_formatted(step, 'response_length', '.0f')} tokens")
+    parts.append(f"{_formatted(step, 'truncated', '.0%')} truncated")
+    remaining = n_steps - step["step"]
+    if remaining:
+        parts.append(f"about {duration(remaining * _step_duration_s(steps))} left")
     return "  ".join(parts)
 
 
-def _figure(step: dict[str, Any], name: str, how: str) -> str:
+def _formatted(step: dict[str, Any], name: str, spec: str) -> str:
     value = step.get(name)
-    return "?" if value is None else format(value, how)
+    return "?" if value is None else format(value, spec)
 
 
-def _pace_s(steps: Sequence[dict[str, Any]]) -> float:
+def _step_duration_s(steps: Sequence[dict[str, Any]]) -> float:
     times = [step["time_s"] for step in steps[-6:]]
     gaps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
     return float(median(gaps)) if gaps else float(steps[-1].get("step_s") or 0.0)

@@ -46,7 +46,7 @@ class AppState:
     @property
     def broken(self) -> bool:
         """Whether a model is gone for good, so that only another process can help."""
-        return any(worker.gone for worker in self.scorer.workers)
+        return any(worker.is_dead for worker in self.scorer.workers)
 
     async def loaded(self) -> None:
         """Return when every model is loaded. Raises NotReadyError, with the cause, when one cannot be."""

@@ -1,9 +1,8 @@
-"""Gold models of two sizes: the service's batches, plain Transformers one by one, and a server without batches."""
+"""Gold models of two sizes: the service's batches, plain Transformers one by one, a server without batching."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,6 @@ from reward_service.models.cuda import pack, unpack
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Tokens
-from tools.demo import free_port, wait_until_ready
 from tools.gpu_check.gold_models import SIZES, built
 from tools.gpu_check.peak import products_flops
 from tools.gpu_check.plain import plain_scores, random_rows
@@ -28,12 +26,13 @@ from tools.gpu_check.service import posts, serving, single_bodies, started
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import batches, exchanges, items
 from tools.gpu_check.timing import median_s, seconds
+from tools.processes import free_port, server
 
 __all__ = ["run"]
 
 
 def run(setting: Setting) -> None:
-    """Bare, then over HTTP, the smaller model first."""
+    """Without a server, then over HTTP, the smaller model first."""
     for name in setting.size(list(SIZES), ["0.1 B"]):
         folder = built(name, setting.scratch, setting.device, small=setting.small)
         work = items(setting.size(128, 4), seed=5, words=setting.size(100, 20))
@@ -42,7 +41,7 @@ def run(setting: Setting) -> None:
 
 
 def _bare(setting: Setting, name: str, folder: Path, work: Sequence[Item]) -> float:
-    """Notes the bare speeds; seconds that plain Transformers needs for `work`, one by one."""
+    """Measure without a server; the seconds that plain Transformers needs for `work`, one by one."""
     gold = load_gold(str(folder), setting.device)
     asked = exchanges(work)
     dtype = torch.bfloat16 if setting.device == "cuda" else torch.float32
@@ -65,7 +64,7 @@ def _bare(setting: Setting, name: str, folder: Path, work: Sequence[Item]) -> fl
 
 
 def _shapes(setting: Setting, name: str, gold: HfGoldModel, model: Any) -> None:
-    """Batch shapes beside the products' peak; and the pass without a mask, which padding on the right allows."""
+    """Batch shapes and the peak of products; and the pass without a mask, which padding on the right allows."""
     weights = sum(p.numel() for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n)
     peak = products_flops("bf16" if setting.device == "cuda" else "fp32", setting.device, setting.size(8192, 128))
     for rows, width in setting.size([(4, 512), (16, 512), (32, 512), (64, 512), (8, 2048)], [(2, 16)]):
@@ -120,7 +119,7 @@ def _turns(exchange: Any) -> list[dict[str, Any]]:
 
 
 def _asked(url: str, bodies: Sequence[bytes]) -> tuple[list[Any], float]:
-    """The replies, and the best time of three; a few posts before that do not count."""
+    """The replies, and the best time of three rounds after a warm-up."""
     posts(url, bodies[:4])
     best, replies = float("inf"), []
     for _ in range(3):
@@ -134,14 +133,6 @@ def _asked(url: str, bodies: Sequence[bytes]) -> tuple[list[Any], float]:
 def _one_at_a_time(setting: Setting, folder: Path) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "tools.gpu_check.one_at_a_time", str(folder), setting.device, str(port)]
-    log = setting.scratch / "one_at_a_time.log"
-    with log.open("w") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            wait_until_ready(f"http://127.0.0.1:{port}", child, log)
-            yield f"http://127.0.0.1:{port}"
-        except SystemExit as exc:
-            raise RuntimeError(str(exc)) from None
-        finally:
-            child.terminate()
-            child.wait(20)
+    url = f"http://127.0.0.1:{port}"
+    with server(command, f"{url}/readyz", setting.scratch / "one_at_a_time.log"):
+        yield url

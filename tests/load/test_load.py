@@ -1,4 +1,4 @@
-"""The soak harness itself: a loss counts, the tested proxy is the shipped one, what was not run has not passed."""
+"""The load tests themselves: losses count, the tested proxy is the shipped one, a scenario not run fails."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from pathlib import Path
 import pytest
 
 from load import fuzz
-from load.growth import fitted
-from load.proxy import SHIPPED, localised
+from load.growth import fit
+from load.proxy import SHIPPED, loopback_config
 from load.report import Check, Findings, Results, exit_status
-from load.service import SoakError
-from tools.held_load import Answer, Crowd, difference
+from load.service import ScenarioError
+from tools.load_clients import CallResult, LoadClients, reward_difference
 
 SHIPPED_TEXT = SHIPPED.read_text(encoding="utf-8")
-HELD = Findings("posts", "done", [Check("rule", "measured", held=True)])
-BROKEN = Findings("posts", "done", [Check("rule", "measured", held=False)])
-NOT_RUN = Findings("kills: service behind the front", "done", not_run="no haproxy")
+MET = Findings("posts", "done", [Check("rule", "measured", met=True)])
+NOT_MET = Findings("posts", "done", [Check("rule", "measured", met=False)])
+NOT_RUN = Findings("kills: service behind the proxy", "done", not_run="no haproxy")
 
 
 def test_a_client_that_ends_with_an_exception_is_a_loss() -> None:
     died = threading.Event()
     threading.excepthook, hook = (lambda _: died.set()), threading.excepthook
     try:
-        with Crowd([lambda: 1 // 0]) as crowd:  # type: ignore[list-item, return-value]
+        with LoadClients([lambda: 1 // 0]) as clients:  # type: ignore[list-item, return-value]
             assert died.wait(20)
     finally:
         threading.excepthook = hook
 
-    assert [answer.problem for answer in crowd.lost] == [
+    assert [result.problem for result in clients.lost] == [
         "a client ended with ZeroDivisionError('integer division or modulo by zero')"
     ]
 
 
-def test_answers_that_do_not_come_in_time_are_a_loss() -> None:
-    with Crowd() as crowd:
-        crowd.wait_for(3, timeout_s=0.0)
+def test_results_that_do_not_arrive_in_time_are_a_loss() -> None:
+    with LoadClients() as clients:
+        clients.wait_for(3, timeout_s=0.0)
 
-    assert [answer.problem for answer in crowd.lost] == ["0 of 3 answers in 0 s"]
+    assert [result.problem for result in clients.lost] == ["0 of 3 results in 0 s"]
 
 
-def test_a_crowd_asks_until_its_block_ends() -> None:
-    with Crowd([lambda: Answer("any", 0.0, 2, None)]) as crowd:
-        crowd.wait_for(5, timeout_s=20.0)
+def test_clients_repeat_their_call_until_the_block_ends() -> None:
+    with LoadClients([lambda: CallResult("any", 0.0, 2, None)]) as clients:
+        clients.wait_for(5, timeout_s=20.0)
 
-    assert not crowd.lost
-    assert crowd.n_repeats == len(crowd.answers) >= 5
+    assert not clients.lost
+    assert clients.n_retries == len(clients.results) >= 5
 
 
 @pytest.mark.parametrize("got", [[0.5, 0.5], [], [None], [0.0], [float("nan")]])
-def test_rewards_that_are_doubled_lost_or_wrong_differ(got: list[float | None]) -> None:
-    assert difference([0.5], got) is not None
-    assert difference([0.5], [0.50001]) is None
+def test_duplicate_missing_and_wrong_rewards_differ(got: list[float | None]) -> None:
+    assert reward_difference([0.5], got) is not None
+    assert reward_difference([0.5], [0.50001]) is None
 
 
-def test_the_tested_proxy_is_the_shipped_one_but_for_its_addresses() -> None:
-    shipped, tested = (lines(text) for text in (SHIPPED_TEXT, localised(SHIPPED_TEXT, 1, 2, 3)))
+def test_the_tested_proxy_differs_from_the_shipped_one_only_in_its_addresses() -> None:
+    shipped, tested = (lines(text) for text in (SHIPPED_TEXT, loopback_config(SHIPPED_TEXT, 1, 2, 3)))
 
     added, removed = (
         [line for line in tested if line not in shipped],
@@ -87,9 +87,9 @@ def test_the_tested_proxy_is_the_shipped_one_but_for_its_addresses() -> None:
         SHIPPED_TEXT.replace("resolvers containers\n    nameserver", "resolvers engine\n    nameserver"),
     ],
 )
-def test_a_proxy_with_addresses_that_are_not_known_here_is_refused(changed: str) -> None:
-    with pytest.raises(SoakError):
-        localised(changed, 1, 2, 3)
+def test_a_proxy_with_unknown_addresses_is_rejected(changed: str) -> None:
+    with pytest.raises(ScenarioError):
+        loopback_config(changed, 1, 2, 3)
 
 
 def lines(text: str) -> list[str]:
@@ -100,48 +100,48 @@ def test_growth_is_the_rise_of_the_line_after_the_first_third() -> None:
     warming_up = [(float(at), 10.0 * at) for at in range(4)]
     then = [(float(at), 100.0 + at) for at in range(4, 13)]
 
-    growth = fitted(warming_up + then)
+    growth = fit(warming_up + then)
 
     assert growth.first == pytest.approx(104.0)
     assert growth.last == pytest.approx(112.0)
     assert growth.share == pytest.approx(8 / 104)
 
 
-def test_too_few_samples_are_no_growth() -> None:
+def test_too_few_samples_are_an_error() -> None:
     with pytest.raises(ValueError, match="too few"):
-        fitted([(0.0, 1.0), (1.0, 1.0), (2.0, 1.0)])
+        fit([(0.0, 1.0), (1.0, 1.0), (2.0, 1.0)])
 
 
-def test_only_what_was_run_and_held_is_a_success() -> None:
-    assert exit_status([HELD]) == 0
-    assert exit_status([HELD, BROKEN, NOT_RUN]) == 1
-    assert exit_status([HELD, NOT_RUN]) == 2
-    assert not Findings("posts", "nothing was looked at").held
+def test_only_a_run_that_meets_all_requirements_succeeds() -> None:
+    assert exit_status([MET]) == 0
+    assert exit_status([MET, NOT_MET, NOT_RUN]) == 1
+    assert exit_status([MET, NOT_RUN]) == 2
+    assert not Findings("posts", "nothing was checked").met
 
 
-def test_what_was_not_run_says_so_in_the_results() -> None:
+def test_the_results_name_a_scenario_that_was_not_run() -> None:
     section = NOT_RUN.markdown("today")
 
     assert "**Not run**: no haproxy." in section
     assert "yes" not in section
 
 
-def test_a_run_replaces_its_own_sections_and_leaves_the_others(tmp_path: Path) -> None:
+def test_a_run_replaces_its_own_sections_and_keeps_the_others(tmp_path: Path) -> None:
     path = tmp_path / "RESULTS.md"
     results = Results(path)
     results.put("posts", {"posts": "of posts"})
-    results.put("kills", {"kills": "not at its end"})
+    results.put("kills", {"kills": "unfinished"})
 
-    results.put("kills", {"kills: worker": "of the worker", "kills: service": "of the service"})
+    results.put("kills", {"kills: serving process": "of the process", "kills: service": "of the service"})
 
     text = path.read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         "## posts",
-        "## kills: worker",
+        "## kills: serving process",
         "## kills: service",
     ]
     assert "of posts" in text
-    assert "not at its end" not in text
+    assert "unfinished" not in text
 
 
 GENERATED = """
@@ -167,4 +167,4 @@ def test_generated_cases_are_counted_by_file(tmp_path: Path) -> None:
         check=True,
     )
 
-    assert fuzz.count(ended.stdout) == {"tests/test_a.py": 27, "tests/test_b.py": 3}
+    assert fuzz.count_cases(ended.stdout) == {"tests/test_a.py": 27, "tests/test_b.py": 3}

@@ -1,11 +1,11 @@
-"""Clients that must not notice when the service is restarted: what they ask again, and whether they lost anything.
+"""Clients that keep sending requests while the service is disturbed, and a record of every call.
 
-    Crowd(asks)    ── a thread for each way to ask, over and over; a thread that ends early is a loss too
-    Load(url)      ── threads as OpenRLHF posts: one rollout, a connection of its own, 5 tries 1 s apart, 180 s
-                   └─ threads with our RewardClient: batches, its own retry policy
-    every answer is compared with the reward that the same text had before
+LoadClients(calls)     a thread per call, repeated until the block ends; a thread that ends early counts as a loss
+ContainerClients(url)  threads that post as OpenRLHF does: one rollout, a new connection, 5 tries 1 s apart, 180 s
+                       and threads with RewardClient: batches, its own retry policy
 
-OpenRLHF's way is that of openrlhf 0.11 (`utils/agent.py`).
+Every reward is compared with the reward of the same text before the disturbance. OpenRLHF's behaviour is that of
+openrlhf 0.11 (`utils/agent.py`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import httpx
 
 from reward_client import Item, RetryPolicy, RewardClient, RewardError
 
-__all__ = ["TOLERANCE", "Answer", "Ask", "Crowd", "Load", "difference"]
+__all__ = ["TOLERANCE", "Call", "CallResult", "ContainerClients", "LoadClients", "reward_difference"]
 
 _TRIES = 5
 _PAUSE_S = 1.0
 _TIMEOUT_S = 180.0
 _JOIN_S = 240.0
 TOLERANCE = 1e-4
-"""Rewards of one text differ by rounding, because texts that share a batch are padded."""
+"""Rewards of one text differ by rounding, because texts in a batch are padded."""
 _OVERRIDES = {"max_response_tokens": 128}
 
 _EXCHANGES = [
@@ -44,26 +44,28 @@ _EXCHANGES = [
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The end of one request."""
+class CallResult:
+    """The outcome of one call, its retries included."""
 
     kind: str
+    """Kind of the client."""
     seconds: float
     tries: int
     problem: str | None
+    """Why the call is a loss; None for the right rewards."""
 
 
-Ask = Callable[[], Answer]
-"""Asks once and says how it ended."""
+Call = Callable[[], CallResult]
+"""Sends one request and reports its outcome."""
 
 
-class Crowd:
-    """Asks, each way in a thread of its own, until the `with` block ends; `answers` then has the end of each."""
+class LoadClients:
+    """Threads that each repeat one call until the `with` block ends; `results` has every outcome."""
 
-    def __init__(self, asks: Sequence[Ask] = ()) -> None:
-        self.answers: list[Answer] = []
+    def __init__(self, calls: Sequence[Call] = ()) -> None:
+        self.results: list[CallResult] = []
         self._stop = threading.Event()
-        self._threads = [self._thread(ask) for ask in asks]
+        self._threads = [self._thread(call) for call in calls]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -79,57 +81,57 @@ class Crowd:
             thread.join(max(0.0, deadline - time.monotonic()))
         hanging = sum(thread.is_alive() for thread in self._threads)
         if hanging:
-            self._lose(_JOIN_S, f"{hanging} clients still wait after {_JOIN_S:.0f} s")
+            self._record_loss(_JOIN_S, f"{hanging} clients still wait after {_JOIN_S:.0f} s")
 
     @property
-    def lost(self) -> list[Answer]:
-        """Requests that got no reward, or another than before; clients that ended early."""
-        return [answer for answer in self.answers if answer.problem is not None]
+    def lost(self) -> list[CallResult]:
+        """Calls without the right rewards, and clients that ended early."""
+        return [result for result in self.results if result.problem is not None]
+
+    @property
+    def n_retries(self) -> int:
+        """Retries of all calls."""
+        return sum(result.tries - 1 for result in self.results)
 
     def wait_for(self, n: int, timeout_s: float = 120.0) -> None:
-        """Return when `n` more requests were answered; that they were not is a loss."""
-        before, deadline = len(self.answers), time.monotonic() + timeout_s
-        while len(self.answers) < before + n:
+        """Return after `n` more results; a timeout is recorded as a loss."""
+        before, deadline = len(self.results), time.monotonic() + timeout_s
+        while len(self.results) < before + n:
             if time.monotonic() > deadline:
-                self._lose(timeout_s, f"{len(self.answers) - before} of {n} answers in {timeout_s:.0f} s")
+                self._record_loss(timeout_s, f"{len(self.results) - before} of {n} results in {timeout_s:.0f} s")
                 return
             self._stop.wait(0.05)
 
     def summary(self) -> str:
-        """What happened, in a line."""
-        longest = max((answer.seconds for answer in self.answers), default=0.0)
+        """Calls, losses, retries and the longest call, in one line."""
+        longest = max((result.seconds for result in self.results), default=0.0)
         return (
-            f"{len(self.answers)} requests, {len(self.lost)} lost, {self.n_repeats} asked again by the client, "
-            f"the longest held {longest:.1f} s"
+            f"{len(self.results)} calls, {len(self.lost)} lost, {self.n_retries} retries, "
+            f"the longest call {longest:.1f} s"
         )
 
-    @property
-    def n_repeats(self) -> int:
-        """How often a client asked again."""
-        return sum(answer.tries - 1 for answer in self.answers)
+    def _thread(self, call: Call) -> threading.Thread:
+        return threading.Thread(target=self._repeat, args=(call,), daemon=True)
 
-    def _thread(self, ask: Ask) -> threading.Thread:
-        return threading.Thread(target=self._repeat, args=(ask,), daemon=True)
-
-    def _repeat(self, ask: Ask) -> None:
+    def _repeat(self, call: Call) -> None:
         try:
             while not self._stop.is_set():
-                self.answers.append(ask())
+                self.results.append(call())
         except BaseException as exc:
-            self._lose(0.0, f"a client ended with {exc!r}")  # nobody else hears of what a thread raises
+            self._record_loss(0.0, f"a client ended with {exc!r}")  # an exception of a thread is not re-raised
             raise
 
-    def _lose(self, seconds: float, problem: str) -> None:
-        self.answers.append(Answer("any", seconds, 1, problem))
+    def _record_loss(self, seconds: float, problem: str) -> None:
+        self.results.append(CallResult("any", seconds, 1, problem))
 
 
-class Load(Crowd):
+class ContainerClients(LoadClients):
     """Clients of a service in a container.
 
     Args:
         url: with the key as its password.
         rollouts: threads that post as OpenRLHF does.
-        batches: threads with our client.
+        batches: threads with RewardClient.
     """
 
     def __init__(self, url: str, rollouts: int = 12, batches: int = 2) -> None:
@@ -143,11 +145,11 @@ class Load(Crowd):
     def __enter__(self) -> Self:
         with RewardClient(self._url) as client:
             self._expected = client.score(self._items, recipe="rer", recipe_overrides=_OVERRIDES).rewards
-        asks = [
+        calls = [
             *(self._rollout(number) for number in range(self._rollouts)),
             *(self._batch(self._client()) for _ in range(self._batches)),
         ]
-        self._threads = [self._thread(ask) for ask in asks]
+        self._threads = [self._thread(call) for call in calls]
         return super().__enter__()
 
     def __exit__(
@@ -159,45 +161,45 @@ class Load(Crowd):
     def _client(self) -> RewardClient:
         return self._clients.enter_context(RewardClient(self._url, retry=RetryPolicy(budget_s=_TIMEOUT_S)))
 
-    def _rollout(self, number: int) -> Ask:
+    def _rollout(self, number: int) -> Call:
         index = number % len(_EXCHANGES)
         prompt, response = _EXCHANGES[index]
         rendered = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
         body = {"query": [f"{rendered}{response}<|im_end|>"], "prompts": [rendered], "labels": [None]}
         parameters = {"recipe": "rer", **_OVERRIDES}
-        address = httpx.URL(self._url).copy_with(path=f"/r/load-{number}/get_reward", params=parameters)
-        return lambda: _post(str(address), body, self._expected[index : index + 1])
+        url = httpx.URL(self._url).copy_with(path=f"/r/load-{number}/get_reward", params=parameters)
+        return lambda: _post(str(url), body, self._expected[index : index + 1])
 
-    def _batch(self, client: RewardClient) -> Ask:
+    def _batch(self, client: RewardClient) -> Call:
         return lambda: _score(client, self._items, self._expected)
 
 
-def _post(address: str, body: dict[str, object], expected: Sequence[float | None]) -> Answer:
+def _post(url: str, body: dict[str, object], expected: Sequence[float | None]) -> CallResult:
     started, problem = time.monotonic(), "never tried"
     for tries in range(1, _TRIES + 1):
         try:
-            response = httpx.post(address, json=body, timeout=_TIMEOUT_S)
+            response = httpx.post(url, json=body, timeout=_TIMEOUT_S)
             response.raise_for_status()
-            wrong = difference(expected, response.json()["rewards"])
-            return Answer("rollout", time.monotonic() - started, tries, wrong)
+            wrong = reward_difference(expected, response.json()["rewards"])
+            return CallResult("rollout", time.monotonic() - started, tries, wrong)
         except httpx.HTTPError as exc:
             problem = f"{type(exc).__name__}: {exc}"
             time.sleep(_PAUSE_S)
-    return Answer("rollout", time.monotonic() - started, _TRIES, problem)
+    return CallResult("rollout", time.monotonic() - started, _TRIES, problem)
 
 
-def _score(client: RewardClient, items: Sequence[Item], expected: Sequence[float | None]) -> Answer:
+def _score(client: RewardClient, items: Sequence[Item], expected: Sequence[float | None]) -> CallResult:
     started = time.monotonic()
     try:
         reply = client.score(items, recipe="rer", recipe_overrides=_OVERRIDES)
-        problem = difference(expected, reply.rewards)
+        problem = reward_difference(expected, reply.rewards)
     except RewardError as exc:
         problem = str(exc)
-    return Answer("batch", time.monotonic() - started, 1, problem)
+    return CallResult("batch", time.monotonic() - started, 1, problem)
 
 
-def difference(expected: Sequence[float | None], got: Sequence[float | None]) -> str | None:
-    """What is wrong with the rewards `got`: one too many or too few, none, or another; None when nothing is."""
+def reward_difference(expected: Sequence[float | None], got: Sequence[float | None]) -> str | None:
+    """Describe how `got` differs from `expected`: in number, a missing reward, a value; None when it does not."""
     if len(expected) != len(got):
         return f"{len(got)} rewards for {len(expected)} items"
     for index, (before, reward) in enumerate(zip(expected, got, strict=True)):

@@ -1,6 +1,6 @@
-"""An import hook: serve stand-in modules, and patch a real module right after its import.
+"""An import hook: provides stand-in modules, and patches a real module directly after its import.
 
-import vllm      ──▶ a stand-in: its names come from a function that runs now, not at start-up
+import vllm      ──▶ a stand-in: a function returns its names at import, not at start-up
 import deepspeed ──▶ the real module, then patches["deepspeed"](module)
 """
 
@@ -18,11 +18,11 @@ __all__ = ["Names", "Patch", "install"]
 
 Patch = Callable[[ModuleType], None]
 Names = Callable[[], Mapping[str, Any]]
-"""Gives a stand-in module its names when it is imported."""
+"""Returns the names of a stand-in module; called when the module is imported."""
 
 
 def install(*, stand_ins: Mapping[str, Names], patches: Mapping[str, Patch]) -> None:
-    """Put the hook first in `sys.meta_path`; patch at once what is imported already."""
+    """Insert the hook first in `sys.meta_path`; patch modules that are already imported immediately."""
     sys.meta_path.insert(0, _Hook(stand_ins, patches))
     for name, patch in patches.items():
         if name in sys.modules:
@@ -40,7 +40,7 @@ class _Hook(MetaPathFinder):
         if fullname in self._stand_ins:
             loader = _StandInLoader(self._stand_ins[fullname])
             return importlib.machinery.ModuleSpec(fullname, loader, is_package=True)
-        patch = self._patches.pop(fullname, None)  # taken out first: the search below comes back here
+        patch = self._patches.pop(fullname, None)  # removed first: the search below calls this method again
         if patch is None:
             return None
         spec = importlib.util.find_spec(fullname)
@@ -58,7 +58,7 @@ class _StandInLoader(Loader):
 
 
 class _PatchingLoader(Loader):
-    """The real loader, and the patch after it."""
+    """The real loader, followed by the patch."""
 
     def __init__(self, real: Loader, patch: Patch) -> None:
         self._real = real
@@ -72,5 +72,5 @@ class _PatchingLoader(Loader):
         self._patch(module)
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else the real loader offers (`get_source`, resource readers) stays available."""
+        """Delegate the other methods of the real loader (`get_source`, resource readers)."""
         return getattr(self._real, name)

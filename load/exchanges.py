@@ -1,4 +1,4 @@
-"""Texts to score: any number of them, no two alike, the same in every run."""
+"""Generate prompts and responses to score: as many as needed, all different, the same in every run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reward_client import Item
 
-__all__ = ["MAX_RESPONSE_TOKENS", "Exchange", "fresh", "score_body"]
+__all__ = ["MAX_RESPONSE_TOKENS", "Exchange", "generate", "score_body"]
 
 MAX_RESPONSE_TOKENS = 64
 """Every response has fewer: a word is one token of the embedded encoder, the number at the end at most nine."""
@@ -39,8 +39,8 @@ class Exchange:
         return f"<|im_start|>user\n{self.prompt}<|im_end|>\n<|im_start|>assistant\n"
 
     @property
-    def post(self) -> dict[str, object]:
-        """The body of OpenRLHF's post."""
+    def openrlhf_body(self) -> dict[str, object]:
+        """The body that OpenRLHF posts for this rollout."""
         return {
             "query": [f"{self.rendered}{self.response}<|im_end|>"],
             "prompts": [self.rendered],
@@ -48,17 +48,17 @@ class Exchange:
         }
 
 
-def fresh(kind: str) -> Iterator[Exchange]:
-    """Exchanges without end; two `kind`s have no text in common."""
-    draw, number = random.Random(kind), 0
+def generate(kind: str) -> Iterator[Exchange]:
+    """Exchanges without end; different values of `kind` have no text in common."""
+    rng, number = random.Random(kind), 0
     while True:
         number += 1
-        words = draw.choices(_WORDS, k=draw.randint(_MIN_WORDS, _MAX_WORDS))
-        topic = " and ".join(draw.choices(_WORDS, k=2))
+        words = rng.choices(_WORDS, k=rng.randint(_MIN_WORDS, _MAX_WORDS))
+        topic = " and ".join(rng.choices(_WORDS, k=2))
         yield Exchange(f"Tell me about {topic} ({kind} {number}).", f"{' '.join(words)} {kind} {number}.")
 
 
 def score_body(exchanges: list[Exchange], gold: bool = False) -> bytes:
-    """The body of `POST /score` for them."""
+    """The body of `POST /score` for `exchanges`."""
     rows = ",".join(exchange.item.model_dump_json(exclude_none=True) for exchange in exchanges)
     return f'{{"items":[{rows}],"gold":{"true" if gold else "false"}}}'.encode()

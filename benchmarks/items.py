@@ -1,7 +1,7 @@
-"""The work that benchmarks do, the same every time: real prompts and responses of real lengths.
+"""Items to score, the same in every run: real prompts, and responses of real lengths.
 
-Texts come from a folder of public data where the checkout has one beside it (see `DATA`), else from the prompts
-and references that ship with the trainer.
+The texts come from public data in a folder beside the checkout (`_SHARED`), or else from the prompts and
+references that ship with the trainer.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from pathlib import Path
 
 from reward_client import Item
 from reward_client.wire import ChatMessage
-from reward_runs.embedded_prompts import load_embedded
+from reward_runs.prompts import load_embedded
 from reward_service.features.text import prompt_text
 
 __all__ = ["SOURCE", "groups", "many", "of_tokens", "pairs", "unique_texts"]
 
 _SHARED = Path(__file__).parents[2] / "shared" / "data"
 PREFERENCES = _SHARED / "preferences" / "test.jsonl.gz"
-"""3,513 prompts of people, many of several turns, each with two responses."""
+"""3,513 human prompts, many with several turns, each with two responses."""
 ALPACAFARM = _SHARED / "alpacafarm_val.json"
-"""2,000 short prompts, each with an answer."""
+"""2,000 short prompts, each with one response."""
 
-SOURCE = "preference data, alpacafarm_val" if PREFERENCES.is_file() else "the trainer's own prompts and references"
+SOURCE = "preference data, alpacafarm_val" if PREFERENCES.is_file() else "prompts and references of the trainer"
 
 
 @cache
@@ -40,7 +40,7 @@ def _texts() -> tuple[list[str], list[str]]:
 
 
 def many() -> list[Item]:
-    """The second set: 2,000 prompts with one answer each."""
+    """The second set: 2,000 prompts with one response each."""
     if not ALPACAFARM.is_file():
         return groups(2000, 1, seed=11)
     rows = json.loads(ALPACAFARM.read_text(encoding="utf-8"))
@@ -48,14 +48,14 @@ def many() -> list[Item]:
 
 
 def groups(n_prompts: int, n_responses: int, seed: int = 7) -> list[Item]:
-    """`n_prompts` × `n_responses` items, as a policy that samples several answers to a prompt sends them.
+    """`n_prompts` × `n_responses` items, as in training with several responses per prompt.
 
-    The responses to one prompt are answers to other prompts: what they cost does not depend on what they say.
+    The responses belong to other prompts; the cost of an item does not depend on its meaning.
     """
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     prompts, responses = _texts()
-    chosen = draw.sample(prompts, n_prompts) if n_prompts <= len(prompts) else draw.choices(prompts, k=n_prompts)
-    fresh = iter(draw.sample(responses, len(responses)) * (1 + n_prompts * n_responses // len(responses)))
+    chosen = rng.sample(prompts, n_prompts) if n_prompts <= len(prompts) else rng.choices(prompts, k=n_prompts)
+    fresh = iter(rng.sample(responses, len(responses)) * (1 + n_prompts * n_responses // len(responses)))
     return [
         Item(prompt=prompt, response=f"{next(fresh)} ({seed})") for prompt in chosen for _ in range(n_responses)
     ]
@@ -63,21 +63,21 @@ def groups(n_prompts: int, n_responses: int, seed: int = 7) -> list[Item]:
 
 def of_tokens(n_items: int, n_tokens: int) -> list[Item]:
     """Items whose responses have about `n_tokens` tokens, all different."""
-    draw = random.Random(n_tokens)
+    rng = random.Random(n_tokens)
     words = " ".join(_texts()[1]).split()
     n_words = max(1, n_tokens * 3 // 4)
     items = []
     for i in range(n_items):
-        start = draw.randrange(len(words) - n_words)
+        start = rng.randrange(len(words) - n_words)
         items.append(Item(prompt=f"Question {i}?", response=" ".join(words[start : start + n_words])))
     return items
 
 
 def pairs(items: list[Item]) -> list[tuple[str, str]]:
-    """What the encoder reads for each item, in the recipe `rer-reference`: prompt text and whole response."""
+    """The texts that the encoder reads in the recipe `rer-reference`: prompt text and response of each item."""
     return [(prompt_text([ChatMessage(role="user", content=str(i.prompt))]), i.response) for i in items]
 
 
 def unique_texts(items: list[Item]) -> list[str]:
-    """The same, each text once."""
+    """The texts of `pairs`, without duplicates."""
     return list(dict.fromkeys(text for pair in pairs(items) for text in pair))
