@@ -58,8 +58,8 @@ def step_of(name: str) -> int | None:
 def find_checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the checkpoints in the sub-folders of `folder`, by step.
 
-    Raises RunDirectoryError for a folder without checkpoints, for a name without a step, and for two checkpoints of
-    the same step.
+    Raises RunDirectoryError for a folder without checkpoints, a name without a step, and two checkpoints of the
+    same step.
     """
     if not folder.is_dir():
         raise RunDirectoryError(f"{folder} does not exist: name a folder with one sub-folder per checkpoint")
