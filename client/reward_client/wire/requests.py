@@ -11,7 +11,7 @@ __all__ = ["MAX_LIST", "AnyQueryType", "ChatMessage", "Item", "OnItemError", "Qu
 
 
 class QueryType(StrEnum):
-    """What kind of answer a prompt asks for; it selects the branch of the reward."""
+    """The kind of answer that a prompt requires; it selects the branch of the reward."""
 
     OPEN_ENDED = "open_ended"
     CLOSED_ENDED = "closed_ended"
@@ -33,11 +33,11 @@ MAX_LIST = 65_536
 
 
 def _is_unicode(text: str) -> str:
-    """Reject lone surrogates, which tokenizers cannot encode."""
+    """Reject unpaired surrogates, which tokenizers cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError as exc:
-        raise ValueError("contains a lone surrogate, which is not valid Unicode text") from exc
+        raise ValueError("contains an unpaired surrogate, which is not valid Unicode text") from exc
     return text
 
 

@@ -10,7 +10,7 @@ Compatibility policy:
   (`query_type`, `on_item_error`) need a new version. The service answers clients of the previous version in that
   version for at least one minor release.
 - Every request of this client carries `Glassbox-Wire-Version`. A service that knows only older versions answers in
-  its newest one; `wire_version` in `GET /info` says which that is.
+  its newest one; `wire_version` in `GET /info` is that version.
 
 Versions:
 

@@ -1,6 +1,6 @@
 """Runs the batches of one model, and distributes their results to the submissions.
 
-A batch consists of entries that are queued when the model becomes free; there is no timer. The next batch starts
+A batch consists of entries that are queued when the model becomes free, without a timer. The next batch starts
 before the results of the last one are distributed, so that the model does not wait for that. A batch that fails is
 run again in halves until the failing items are isolated, so that the other items get their results.
 """

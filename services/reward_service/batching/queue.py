@@ -60,7 +60,7 @@ class Ticket(Generic[InT, OutT]):
     """Whether the caller still waits for the outcomes."""
     entries: list[Entry[InT, OutT]] = field(default_factory=list)
     next_entry: int = 0
-    """Index into `entries`; earlier ones are no longer queued."""
+    """Index into `entries`; all earlier ones have left the queue."""
 
 
 @dataclass(slots=True, eq=False)

@@ -134,14 +134,14 @@ InputsT = TypeVar("InputsT")
 
 @dataclass(frozen=True, slots=True)
 class Feature(Generic[InputsT]):
-    """One feature, everything that the service needs to know about it."""
+    """The complete definition of one feature."""
 
     name: str
     """Factor name in recipes and key in replies: lower-case letters, digits and underscores."""
     needs: type[InputsT]
     """The inputs that it is computed from."""
     range: Range | Callable[[RecipeParameters], Range]
-    """Lowest and highest value, possibly depending on recipe parameters; `UNBOUNDED` when there is none."""
+    """Lowest and highest value, possibly depending on recipe parameters; or `UNBOUNDED`."""
     label: str
     """Short name for people: the reward page, charts, progress."""
     log_key: str | None

@@ -4,8 +4,8 @@
     closed_ended  [max_length_incentive, reference_relevance, repetition_penalty]  (tokens / 100) × RAR × RP
 
 A factor with a range is mapped linearly, range → [0, 1], and then bounded below by its floor. Both relevances
-always have a range (`*_relevance_range`, `relevance_floor`); any other feature has one when `feature_ranges` and
-`feature_floors` say so. Source: Kim & Seo (EMNLP 2024) (reward branching).
+always have a range (`*_relevance_range`, `relevance_floor`); any other feature has one if
+`feature_ranges` and `feature_floors` set it. Source: Kim & Seo (EMNLP 2024) (reward branching).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Recipe(BaseModel):
     relevance_sees_cut_response: bool = True
     """Whether relevance sees it cut too; the reference implementation uses the whole response."""
     empty_is_zero: bool = True
-    """Give an empty response the reward 0, whatever its features."""
+    """Give an empty response the reward 0, regardless of its features."""
     query_type_default: AnyQueryType | None = None
     """Query type of items that have a reference and no query type."""
     reward_range: Range | None = None
@@ -153,7 +153,7 @@ class Recipe(BaseModel):
     def reported(self) -> tuple[Feature[Any], ...]:
         """The features that results list: all built-in ones and the recipe's own.
 
-        Constants are not measured, and the gold score has a field of its own.
+        Constants are not measured, and the gold score has a separate field.
         """
         return tuple(
             feature

@@ -1,4 +1,4 @@
-"""Replies in the wire version of the client that asked; `reward_client.wire.version` has the policy.
+"""Replies in the wire version of the client; `reward_client.wire.version` has the policy.
 
 Glassbox-Wire-Version: 2                        ─▶ that version, or the service's own when it is older
 no header, request has the form of release 0.1  ─▶ version 1: nothing that release 0.1 does not know

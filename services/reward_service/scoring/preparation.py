@@ -23,7 +23,7 @@ class PreparedItem:
 
     scorable: ScorableItem
     values: dict[str, float] | FeatureError
-    """Values of the text features, by name, or why one of them has none."""
+    """Values of the text features, by name, or the error of the first that failed."""
     empty: bool
     pairs: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Texts to embed for each vector feature of the item's branch: the text it compares, and the response."""
