@@ -22,7 +22,7 @@ def feature(name, needs, compute, **options):
 def install_plugin(
     folder: Path, monkeypatch: pytest.MonkeyPatch, package: str, code: str, *, version: str = "1.0"
 ) -> None:
-    """Install a package with one entry point, FEATURE, which `code` defines; for the test of `monkeypatch`."""
+    """Install a package whose entry point is FEATURE, which `code` defines, until the end of the test."""
     (folder / f"{package}.py").write_text(_HEADER + code)
     metadata = folder / f"{package}-{version}.dist-info"
     metadata.mkdir()

@@ -1,4 +1,4 @@
-"""What a batch looks like on its way to a GPU; the table itself needs none."""
+"""The table that a batch becomes before it is copied to a GPU; the tests need no GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAIR = Tokens([1, 2, 3, 4], [0, 0, 1, 1])
 
 
 @pytest.mark.parametrize("batch", [[SHORT], [SHORT, LONG], [PAIR, SHORT]], ids=["one", "two", "pair"])
-def test_a_table_holds_what_padding_makes_and_unequal_rows_are_a_multiple_of_16_wide(batch: list[Tokens]) -> None:
+def test_a_table_equals_padded_rows_with_a_width_that_is_a_multiple_of_16(batch: list[Tokens]) -> None:
     expected = pad_right(batch, 9)
     found = unpack(pack(batch, 9))
 
@@ -37,11 +37,11 @@ def test_rows_of_equal_length_are_not_padded() -> None:
 
 
 @pytest.mark.parametrize(("limit", "width"), [(None, 32), (32, 32), (20, 20), (12, 17)])
-def test_padding_keeps_to_the_positions_that_a_model_has(limit: int | None, width: int) -> None:
+def test_padding_does_not_exceed_the_positions_of_the_model(limit: int | None, width: int) -> None:
     assert unpack(pack([SHORT, LONG], 0, limit))["input_ids"].shape == (2, width)
 
 
-def test_texts_are_tokenized_in_parts_of_bounded_size_and_in_order() -> None:
+def test_texts_are_tokenized_in_chunks_of_bounded_size_and_in_order() -> None:
     texts = ["a" * (CHUNK_CHARS + 1), *[f"text {n}" for n in range(CHUNK_TEXTS + 3)]]
     parts = list(text_chunks(texts))
 
@@ -50,7 +50,7 @@ def test_texts_are_tokenized_in_parts_of_bounded_size_and_in_order() -> None:
     assert list(text_chunks([])) == []
 
 
-def test_tokens_are_the_same_one_by_one_and_in_parts() -> None:
+def test_tokens_are_the_same_one_by_one_and_in_chunks() -> None:
     encoder = load_encoder(EMBEDDED_ENCODER, "cpu", backend="torch")
     texts = ["", "Why is the sky blue?", "start " * 600 + "end", "word"]
     one_by_one = [encoder.tokenize([text])[0] for text in texts]

@@ -121,11 +121,11 @@ def test_a_conversation_becomes_one_text_as_preference_data_writes_it() -> None:
     assert pair_prompt(Exchange(messages, "x")) == "Human: Hi\n\nAssistant: Hello\n\nHuman: Why?"
 
 
-def test_a_single_user_turn_is_its_own_text_whatever_the_system_prompt() -> None:
+def test_a_single_user_turn_is_its_own_text_regardless_of_the_system_prompt() -> None:
     assert pair_prompt(Exchange(turns(("system", "Be kind."), ("user", "Hi")), "x")) == "Hi"
 
 
-def test_a_conversation_that_the_template_refuses_is_refused_with_its_reason(chat_folder: Path) -> None:
+def test_a_conversation_that_the_template_rejects_is_an_error_with_its_reason(chat_folder: Path) -> None:
     tool = Exchange(turns(("user", "Hi"), ("tool", "42")), "ok")
 
     with pytest.raises(ValueError, match="no tools here"):
@@ -150,7 +150,7 @@ def set_embedding(folder: Path, word: str, value: float) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def test_a_gold_model_on_the_encoders_own_base_says_so(pair_folder: Path) -> None:
+def test_a_gold_model_on_the_encoders_base_has_a_notice(pair_folder: Path) -> None:
     gold = load_gold(str(pair_folder), "cpu")
     assert shared_base_notice(gold, "all-MiniLM-L6-v2") is None
 
