@@ -1,4 +1,4 @@
-# make setup | demo | test | compose-test | check | bench | soak | audit | serve | help
+# make setup | demo | test | compose-test | check | bench | gpu-check | load | audit | serve | help
 
 PYTHON ?= python3
 VENV   := .venv
@@ -12,7 +12,7 @@ TORCH_INDEX_URL ?=
 export TORCH_INDEX_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compose-test check bench soak audit serve format
+.PHONY: help setup demo test compose-test check bench gpu-check gpu-wheels load audit serve format
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,13 @@ check: setup  ## ruff, mypy strict, import directions
 
 bench: setup  ## ratios against something measured in the same run
 	@$(BIN)/python -m benchmarks.run
+
+# no setup: the machine may have no network, and brings its own torch
+gpu-check:  ## figures from a GPU in eight minutes; needs no network (docs/performance.md)
+	@TOKENIZERS_PARALLELISM=true $(PYTHON) -m tools.gpu_check $(GPU_CHECK)
+
+gpu-wheels: setup  ## the packages that gpu-check may lack on its machine, into .wheels-gpu
+	@$(BIN)/python -m tools.gpu_check.wheels .wheels-gpu
 
 soak: setup  ## generated cases, kills, overload, thousands of posts, half an hour of mixed load; about an hour
 	@$(BIN)/python -m load.run

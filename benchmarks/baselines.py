@@ -1,8 +1,9 @@
-"""What the service is compared with, each computing the same numbers in somebody else's way, in this process.
+"""Baselines that compute the same numbers in this process.
 
-reference_way  the published code of the paper: batches of 4 in the caller's order, every prompt encoded again for
-               each of its responses, all dot products of a batch for the sake of its diagonal
-bare_encoder   sentence-transformers' own `encode`, unique texts, its sorting by length, its best batch size here
+ReferenceImplementation  the published code of the paper: batches of 4 in the order given, each prompt encoded
+                         again for each of its responses, all dot products of a batch, only the diagonal used
+BareEncoder              sentence-transformers' `encode` on unique texts, sorted by length, at its fastest batch
+size
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
+from benchmarks.items import pairs, unique_texts
 from benchmarks.measure import Figure
-from benchmarks.work import pairs, unique_texts
 from reward_client import Item
 
-__all__ = ["BareEncoder", "ReferenceWay"]
+__all__ = ["BareEncoder", "ReferenceImplementation"]
 
 REFERENCE_BATCH = 4
 BARE_BATCH_SIZES = (8, 16, 32, 64)
@@ -31,7 +32,7 @@ def _pipeline(path: str) -> tuple[Transformer, SentenceTransformer]:
     return body, SentenceTransformer(modules=[body, pooling], device="cpu").eval()
 
 
-class ReferenceWay:
+class ReferenceImplementation:
     """Dot products of (prompt, response) pairs, computed as the paper's code does."""
 
     def __init__(self, path: str) -> None:
@@ -40,23 +41,25 @@ class ReferenceWay:
     @torch.inference_mode()
     def __call__(self, items: list[Item]) -> NDArray[np.float64]:
         """One dot product for each item."""
-        todo, relevance = pairs(items), []
-        for start in range(0, len(todo), REFERENCE_BATCH):
-            batch = todo[start : start + REFERENCE_BATCH]
+        texts, relevance = pairs(items), []
+        for start in range(0, len(texts), REFERENCE_BATCH):
+            batch = texts[start : start + REFERENCE_BATCH]
             prompts, responses = (self._embed([pair[side] for pair in batch]) for side in (0, 1))
             relevance += torch.diagonal(prompts @ responses.T).tolist()
         return np.array(relevance)
 
     def padded_ratio(self, items: list[Item]) -> Figure:
-        """What there is to gain by the same encoder at the same speed: tokens that this way encodes, padding
-        included, over those of the unique texts."""
-        todo = pairs(items)
-        batches = [todo[i : i + REFERENCE_BATCH] for i in range(0, len(todo), REFERENCE_BATCH)]
+        """Tokens that the reference encodes, padding included, divided by those of the unique texts.
+
+        This is the largest speed-up with the same encoder at the same speed.
+        """
+        texts = pairs(items)
+        batches = [texts[i : i + REFERENCE_BATCH] for i in range(0, len(texts), REFERENCE_BATCH)]
         sides = [[pair[side] for pair in batch] for batch in batches for side in (0, 1)]
-        padded = sum(self._tokens(texts)["input_ids"].numel() for texts in sides)
+        padded = sum(self._tokens(side)["input_ids"].numel() for side in sides)
         unique = sum(self._tokens([text])["input_ids"].numel() for text in unique_texts(items))
         note = f"{padded} against {unique} tokens: the limit of the same encoder at the same speed"
-        return Figure("tokens, reference's way ÷ unique texts", [padded / unique], note=note)
+        return Figure("tokens, reference implementation ÷ unique texts", [padded / unique], note=note)
 
     def _tokens(self, texts: list[str]) -> Any:
         return self._body.tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
@@ -71,7 +74,7 @@ class ReferenceWay:
 
 
 class BareEncoder:
-    """sentence-transformers on the unique texts, nothing else."""
+    """sentence-transformers on the unique texts."""
 
     def __init__(self, path: str) -> None:
         _, self._model = _pipeline(path)

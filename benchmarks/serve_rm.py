@@ -1,15 +1,16 @@
-"""The gold reward behind this service, beside OpenRLHF's own `serve_rm`, unmodified, with the same model.
+"""The gold reward of this service compared with OpenRLHF's own `serve_rm`, unmodified, with the same model.
 
     SmolLM2 + one seeded random row ──▶ folder ─┬─▶ reward_service --gold FOLDER     /get_reward?recipe=gold
                                                 └─▶ openrlhf.cli.serve_rm             /get_reward
     64 rollouts ──▶ OpenRLHF's SingleTurnAgentExecutor, a post each, all at once ──▶ one side, then the other
 
-The head is random: what a forward pass costs does not depend on what it says, and both sides must say the same.
+The head is random: the cost of a forward pass does not depend on its result, and both sides must return the same.
 Both compute in fp32 with torch's fused attention on all cores. The command line of `serve_rm` has no fp32; the
-trainer's hook for CPUs adds it, and stands in for the GPU packages that OpenRLHF imports. The file runs as it is.
+trainer's hook for CPUs adds it and replaces the GPU packages that OpenRLHF imports. OpenRLHF's file is not
+modified.
 
-What can be gained at all is measured beside it: the model's matrix products alone, with the tokens of a prompt
-counted once for all its responses; and the same forward passes one by one, and in the service's batches.
+Two bounds are measured as well: the model's matrix products alone, with the tokens of a prompt counted once for
+all its responses; and the same forward passes one by one, and in the service's batches.
 """
 
 from __future__ import annotations
@@ -28,29 +29,28 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from benchmarks.floor import matrix_products
-from benchmarks.measure import Figure, Timings, in_turn
-from benchmarks.others import NotMeasured, Unavailable, child
-from benchmarks.work import groups
+from benchmarks.items import groups
+from benchmarks.lower_bound import matrix_products
+from benchmarks.measure import Figure, NotMeasured, Timings, in_turn, with_note
 from reward_client.wire import ChatMessage
 from reward_service.batching import BatchQueue, Unit
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Exchange, Tokens
-from reward_trainer.openrlhf.bootstrap import CPU, with_hook
+from reward_trainer.openrlhf.environment import CPU_HOOK, with_hook
 from reward_trainer.policy import EMBEDDED_POLICY, resolve_policy
-from tools.demo import free_port, service
+from tools.processes import StartError, free_port, reward_service, server
 
 __all__ = ["figures"]
 
 MAX_TOKENS = 2048
-"""What `serve_rm` reads of a text by default; no rollout here is longer."""
+"""Default limit of `serve_rm`; no rollout here is longer."""
 TOLERANCE = 1e-3
 HEAD_SEED = 7
 WARM_UP = 4
-"""Rollouts before the first round, which else would take as long as any."""
+"""Rollouts sent before the first round; a whole round would take too long."""
 BARE_EVERY = 8
-"""Every eighth rollout goes through the bare forward passes, which else take as long as all the rest."""
+"""Only every eighth rollout is used for the bare forward passes, to keep the run short."""
 
 NAME = "64 one-sample posts, gold model ÷ OpenRLHF's serve_rm, same model, fp32"
 TARGET = "≥ 3"
@@ -58,13 +58,13 @@ FLOOR = "for scale: the gold model's fp32 matrix products alone, each prompt onc
 
 
 def figures() -> Iterator[Figure | NotMeasured]:
-    """The ratio to `serve_rm`, and what batching this model gains here without any server."""
+    """The ratio to `serve_rm`, and the gain of batching this model without a server."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = _reward_model(Path(scratch) / "model")
         rollouts = _rollouts(AutoTokenizer.from_pretrained(folder))
         try:
             yield from _against_serve_rm(folder, rollouts, Path(scratch))
-        except Unavailable as exc:
+        except StartError as exc:
             yield NotMeasured(NAME, TARGET, str(exc))
         yield _batching_alone(load_gold(str(folder), "cpu"), rollouts[::BARE_EVERY])
 
@@ -72,37 +72,36 @@ def figures() -> Iterator[Figure | NotMeasured]:
 def _against_serve_rm(folder: Path, rollouts: list[_Rollout], scratch: Path) -> Iterator[Figure]:
     floor, products = matrix_products(AutoModel.from_pretrained(folder), _tokens_at_least(rollouts))
     options = ("--encoder", "none", "--gold", str(folder), "--device", "cpu")
-    with _serve_rm(folder, scratch / "serve_rm.log") as theirs, service(scratch / "service.log", *options) as ours:
+    with (
+        _serve_rm(folder, scratch / "serve_rm.log") as theirs,
+        reward_service(scratch / "service.log", *options) as ours,
+    ):
         urls = {"serve_rm": f"{theirs}/get_reward", "service": f"{ours}/get_reward?recipe=gold"}
-        told: dict[str, list[float]] = {}
+        rewards: dict[str, list[float]] = {}
 
-        def ask(side: str, some: list[_Rollout]) -> None:
-            told[side] = asyncio.run(_rewards(urls[side], some))
+        def send(side: str, some: list[_Rollout]) -> None:
+            rewards[side] = asyncio.run(_rewards(urls[side], some))
 
         for side in urls:
-            ask(side, rollouts[:WARM_UP])
+            send(side, rollouts[:WARM_UP])
         timings = in_turn(
             warm_up=False,
-            serve_rm=lambda: ask("serve_rm", rollouts),
-            service=lambda: ask("service", rollouts),
+            serve_rm=lambda: send("serve_rm", rollouts),
+            service=lambda: send("service", rollouts),
             floor=floor,
         )
-    apart = max(abs(a - b) for a, b in zip(told["serve_rm"], told["service"], strict=True))
+    apart = max(abs(a - b) for a, b in zip(rewards["serve_rm"], rewards["service"], strict=True))
     if apart > TOLERANCE:
-        raise AssertionError(f"the sides differ by {apart:.1e}: they do not read the same tokens")
-    yield _with_note(timings.ratio(NAME, "service", "serve_rm", TARGET), f"largest difference {apart:.0e}")
-    yield _with_note(timings.ratio(FLOOR, "floor", "serve_rm"), products)
+        raise AssertionError(f"the rewards differ by {apart:.1e}: the two sides do not read the same tokens")
+    yield with_note(timings.ratio(NAME, "service", "serve_rm", TARGET), f"largest difference {apart:.0e}")
+    yield with_note(timings.ratio(FLOOR, "floor", "serve_rm"), products)
 
 
 def _tokens_at_least(rollouts: list[_Rollout]) -> int:
-    """The tokens of a prompt once, and those of every answer; only the last layer could do with fewer."""
+    """The tokens of each prompt once, and those of every response; only the last layer could skip some."""
     prompts = {rollout.prompt: rollout for rollout in rollouts}.values()
     of_prompts = sum(len(r.tokenizer(r.prompt, add_special_tokens=False)["input_ids"]) for r in prompts)
-    return of_prompts + sum(len(rollout.answer_ids) for rollout in rollouts)
-
-
-def _with_note(figure: Figure, note: str) -> Figure:
-    return Figure(figure.name, figure.values, figure.target, figure.unit, f"{figure.note}; {note}")
+    return of_prompts + sum(len(rollout.response_ids) for rollout in rollouts)
 
 
 # The two servers -------------------------------------------------------------------------------------------------
@@ -120,14 +119,14 @@ def _serve_rm(folder: Path, log: Path) -> Iterator[str]:
         "--port": port,
     }
     words = [str(word) for option in options.items() for word in option]
-    environment = with_hook({**os.environ, "HF_HUB_OFFLINE": "1"}, CPU)
+    environment = with_hook({**os.environ, "HF_HUB_OFFLINE": "1"}, CPU_HOOK)
     command = [sys.executable, "-m", "openrlhf.cli.serve_rm", *words]
-    with child(command, f"http://127.0.0.1:{port}/openapi.json", log, environment):
+    with server(command, f"http://127.0.0.1:{port}/openapi.json", log, environment):
         yield f"http://127.0.0.1:{port}"
 
 
 def _reward_model(folder: Path) -> Path:
-    """The embedded SmolLM2 with one label, as safetensors that both sides load."""
+    """The embedded SmolLM2 with one label, saved as safetensors for both sides."""
     base = resolve_policy(EMBEDDED_POLICY)
     model: Any = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
     generator = torch.Generator().manual_seed(HEAD_SEED)
@@ -138,23 +137,23 @@ def _reward_model(folder: Path) -> Path:
     return folder
 
 
-# What a trainer posts --------------------------------------------------------------------------------------------
+# Requests of a trainer ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Rollout:
-    """A prompt and what the policy is going to answer."""
+    """A prompt and the response that the policy will generate."""
 
     exchange: Exchange
     prompt: str
-    """As the trainer renders it, up to where the response begins."""
-    answer_ids: list[int]
-    """The rest of the rendered conversation: both sides then read the very same tokens."""
+    """As the trainer renders it, up to the start of the response."""
+    response_ids: list[int]
+    """The rest of the rendered conversation, so that both sides read the same tokens."""
     tokenizer: Any
 
     async def generate(self, *_: Any, **__: Any) -> Any:
-        """What vLLM's engine returns; the executor decodes it into its post."""
-        output = SimpleNamespace(token_ids=self.answer_ids, finish_reason="stop", logprobs=None)
+        """Return what vLLM's engine would; the executor decodes it for its post."""
+        output = SimpleNamespace(token_ids=self.response_ids, finish_reason="stop", logprobs=None)
         return SimpleNamespace(outputs=[output])
 
 
@@ -167,13 +166,13 @@ def _rollouts(tokenizer: Any) -> list[_Rollout]:
         prompt = tokenizer.apply_chat_template(before, tokenize=False, add_generation_prompt=True)
         after = {"role": "assistant", "content": item.response}
         whole = tokenizer.apply_chat_template([*before, after], tokenize=False)
-        answer = tokenizer(whole.removeprefix(prompt), add_special_tokens=False)["input_ids"]
-        rollouts.append(_Rollout(Exchange((turn,), item.response), prompt, answer, tokenizer))
+        response = tokenizer(whole.removeprefix(prompt), add_special_tokens=False)["input_ids"]
+        rollouts.append(_Rollout(Exchange((turn,), item.response), prompt, response, tokenizer))
     return rollouts
 
 
 async def _rewards(url: str, rollouts: list[_Rollout]) -> list[float]:
-    """Every rollout's reward, asked for as OpenRLHF does: a session and a post each, all at once."""
+    """The rewards of all rollouts, requested as OpenRLHF does: a session and a post each, all at once."""
     from openrlhf.utils.agent import SingleTurnAgentExecutor
 
     executor = SingleTurnAgentExecutor(url)
@@ -199,11 +198,11 @@ def _batching_alone(model: HfGoldModel, rollouts: list[_Rollout]) -> Figure:
     )
     figure = timings.ratio("gold model, bare: in the service's batches ÷ one by one", "batched", "one_by_one")
     sizes = f"{len(tokens)} texts, {sum(map(len, tokens))} tokens, {len(batches)} batches"
-    return _with_note(figure, f"{sizes}: what batching alone can gain on this processor")
+    return with_note(figure, f"{sizes}: the gain of batching alone on this processor")
 
 
 def _batches(model: HfGoldModel, tokens: list[Tokens]) -> list[list[Tokens]]:
-    """As the service's queue would form them if all waited."""
+    """The batches that the service's queue forms when all texts are queued at once."""
     queue: BatchQueue[Tokens, float] = BatchQueue()
     queue.admit([Unit(i, row, len(row)) for i, row in enumerate(tokens)])
     batches = []

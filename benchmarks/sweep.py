@@ -1,4 +1,4 @@
-"""From small to large: request sizes and response lengths, with rows a second and resident memory."""
+"""Throughput and resident memory over request sizes and response lengths."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from functools import partial
 
 import psutil
 
-from benchmarks.asking import body, post
+from benchmarks.items import groups, of_tokens, unique_texts
 from benchmarks.measure import seconds
-from benchmarks.work import groups, of_tokens, unique_texts
+from benchmarks.requests import body, post
 
 __all__ = ["sizes"]
 
 
 def sizes(url: str) -> list[str]:
-    """Rows a second and resident memory over request sizes and response lengths, as table rows."""
+    """Rows per second and resident memory over request sizes and response lengths, as table rows."""
     processes, rows = listeners(url), []
     for n in (1, 16, 64, 256, 1024, 4096):
         items = groups(max(1, n // 8), min(n, 8), seed=n)
@@ -36,13 +36,13 @@ def sizes(url: str) -> list[str]:
 
 
 def post_repeatedly(url: str, content: bytes, n: int) -> None:
-    """The same request `n` times, one after the other."""
+    """Send the same request `n` times in sequence."""
     for _ in range(n):
         post(url, content)
 
 
 def listeners(url: str) -> list[psutil.Process]:
-    """The service's processes: the one that serves, and the one that holds the socket."""
+    """The processes of the service: its supervisor and the serving process."""
     port = int(url.rsplit(":", 1)[1])
     found = {c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port}
     family = {p.pid: p for pid in found if pid for p in (psutil.Process(pid), *psutil.Process(pid).children(True))}

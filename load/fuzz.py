@@ -1,8 +1,8 @@
-"""Generated cases, new in every run: for the parsers, the queue, the client, and the service on a socket.
+"""Run the property-based tests with new cases: parsers, queue, client, and the service on a socket.
 
-    pytest over the tests that generate their cases ──▶ hypothesis' statistics ──▶ how many cases, and of what
+    pytest over the test files that use hypothesis ──▶ hypothesis' statistics ──▶ number of cases by file
 
-`make test` tries a twentieth of them, the same each time.
+`make test` runs a twentieth of them, the same ones each time.
 """
 
 from __future__ import annotations
@@ -17,52 +17,52 @@ from pathlib import Path
 from load.plan import Plan
 from load.report import Check, Figure, Findings
 
-__all__ = ["count", "run"]
+__all__ = ["count_cases", "run"]
 
 _ROOT = Path(__file__).parent.parent
-_EFFORT = 20
-_LEAST = 20_000
+_MULTIPLE = 20
+_MIN_CASES = 20_000
 _LINE = re.compile(
     r"(?P<file>tests/[\w/]+\.py)::|  - during (?P<phase>\w+) phase|    - (?P<passing>\d+) passing\b"
 )
 
 
 def run(plan: Plan) -> list[Findings]:
-    """Look for what breaks."""
-    effort, least = (1, _LEAST // _EFFORT) if plan.short else (_EFFORT, _LEAST)
+    """Run the tests and count their cases."""
+    multiple, minimum = (1, _MIN_CASES // _MULTIPLE) if plan.short else (_MULTIPLE, _MIN_CASES)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-show-statistics"]
     ended = subprocess.run(
-        [*command, *_tests()],
+        [*command, *_test_files()],
         cwd=_ROOT,
-        env=os.environ | {"GLASSBOX_FUZZ": str(effort)},
+        env=os.environ | {"GLASSBOX_FUZZ": str(multiple)},
         stdout=subprocess.PIPE,
         text=True,
         check=False,
     )
     if ended.returncode:
         print(ended.stdout, flush=True)
-    found = count(ended.stdout)
-    verdict = ended.stdout.strip().rpartition("\n")[2].strip("= ")
-    done = f"{effort} times as many generated cases as in `make test`, with a seed of their own."
+    cases = count_cases(ended.stdout)
+    summary = ended.stdout.strip().rpartition("\n")[2].strip("= ")
+    done = f"{multiple} times as many generated cases as in `make test`, with a new seed."
     checks = [
-        Check("no 500, no hang, no invariant broken", verdict, held=ended.returncode == 0),
-        Check(f"≥ {least:,} cases", f"{found.total():,}", held=found.total() >= least),
+        Check("no 500, no hang, no violated invariant", summary, met=ended.returncode == 0),
+        Check(f"≥ {minimum:,} cases", f"{cases.total():,}", met=cases.total() >= minimum),
     ]
-    return [Findings("fuzz", done, checks, [Figure(name, f"{n:,} cases") for name, n in found.most_common()])]
+    return [Findings("fuzz", done, checks, [Figure(name, f"{n:,} cases") for name, n in cases.most_common()])]
 
 
-def count(output: str) -> Counter[str]:
-    """Cases that passed, by the file of their test, in what pytest printed with hypothesis' statistics."""
+def count_cases(output: str) -> Counter[str]:
+    """Passing cases by test file, from pytest's output with hypothesis' statistics."""
     cases: Counter[str] = Counter()
     file = phase = ""
     for match in filter(None, map(_LINE.match, output.splitlines())):
         file, phase = match["file"] or file, match["phase"] or phase
-        if match["passing"] and phase == "generate":  # the others repeat known cases
+        if match["passing"] and phase == "generate":  # the other phases repeat known cases
             cases[file] += int(match["passing"])
     return cases
 
 
-def _tests() -> list[str]:
-    """The files of tests whose cases hypothesis makes."""
+def _test_files() -> list[str]:
+    """The test files that use hypothesis."""
     files = sorted((_ROOT / "tests").rglob("test_*.py"))
     return [str(f.relative_to(_ROOT)) for f in files if "\nfrom hypothesis" in f.read_text(encoding="utf-8")]

@@ -1,4 +1,4 @@
-"""Does something grow? A line through what was measured after the first third, and what it rises until the end."""
+"""Estimate growth over time: a line fitted to the samples after the first third, and its rise until the end."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Growth", "fitted"]
+__all__ = ["Growth", "fit"]
 
 _WARM_UP = 1 / 3
-"""Share of the time that does not count: caches fill, and memory is taken once and for all."""
+"""Share of the time that is left out: caches fill, and memory is allocated once."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """The ends of the fitted line."""
+    """The two ends of the fitted line."""
 
     first: float
-    """After the warm-up."""
+    """Value at the end of the warm-up."""
     last: float
 
     @property
@@ -26,16 +26,16 @@ class Growth:
         return self.last / self.first - 1
 
 
-def fitted(samples: Sequence[tuple[float, float]]) -> Growth:
-    """The line through `samples` (time, value), in order of time; at least three must lie after the warm-up.
+def fit(samples: Sequence[tuple[float, float]]) -> Growth:
+    """Fit a line to `samples` of (time, value), in order of time; at least three must follow the warm-up.
 
     Raises:
-        ValueError: there are too few.
+        ValueError: fewer than three do.
     """
     start, end = samples[0][0], samples[-1][0]
     warm = start + (end - start) * _WARM_UP
-    judged = [(at, value) for at, value in samples if at >= warm]
-    if len(judged) < 3:
-        raise ValueError(f"{len(judged)} samples after the warm-up are too few for a line")
-    slope, intercept = statistics.linear_regression(*zip(*judged, strict=True))
+    used = [(at, value) for at, value in samples if at >= warm]
+    if len(used) < 3:
+        raise ValueError(f"{len(used)} samples after the warm-up are too few for a line")
+    slope, intercept = statistics.linear_regression(*zip(*used, strict=True))
     return Growth(intercept + slope * warm, intercept + slope * end)

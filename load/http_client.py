@@ -1,8 +1,8 @@
-"""HTTP/1.1 posts that cost their sender little: who shares two cores with a service must not slow it by asking.
+"""A minimal HTTP/1.1 client for load generation, which shares two cores with the service that it measures.
 
-    post(body) ─▶ an idle connection, or a new one ─▶ reply ─▶ the connection is idle again
+    post(body) ─▶ an idle connection, or a new one ─▶ response ─▶ the connection is idle again
 
-httptools, which parses for uvicorn, does the reading; aiohttp's client took twice the processor time.
+It parses with httptools, as uvicorn does; aiohttp's client took twice the processor time.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Self, cast
 
 import httptools
 
-__all__ = ["Reply", "Wire", "refusing"]
+__all__ = ["HttpClient", "Response", "refusing_server"]
 
 _MAX_IDLE_S = 15.0
-"""Less than the service's own, so that nothing is sent into a connection that is being closed there."""
+"""Shorter than the service's keep-alive timeout, so that no request meets a closing connection."""
 
 
 @dataclass
-class Reply:
-    """What came back."""
+class Response:
+    """Status, headers and body."""
 
     status: int = 0
     headers: dict[bytes, bytes] = field(default_factory=dict)
@@ -33,12 +33,12 @@ class Reply:
     body: bytes = b""
 
     def header(self, name: str) -> str:
-        """A header, or an empty string."""
+        """The value of a header, or an empty string."""
         return self.headers.get(name.encode(), b"").decode()
 
 
-class Wire:
-    """Connections to one address, as many as there are posts at a time, all to the same path."""
+class HttpClient:
+    """Posts to one path of one server, with as many connections as there are concurrent requests."""
 
     def __init__(self, host: str, port: int, path: str) -> None:
         self._address = host, port
@@ -55,20 +55,20 @@ class Wire:
         for connection in self._all:
             connection.close()
 
-    async def post(self, body: bytes, timeout_s: float = 180.0) -> Reply:
-        """The reply to `body`. Raises OSError when the connection fails, TimeoutError after `timeout_s`."""
+    async def post(self, body: bytes, timeout_s: float = 180.0) -> Response:
+        """Send `body`. Raises OSError when the connection fails, TimeoutError after `timeout_s`."""
         async with asyncio.timeout(timeout_s):
-            connection = self._unused() or await self._open()
+            connection = self._reusable() or await self._open()
             try:
-                reply = await connection.ask(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+                response = await connection.send(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
             except BaseException:
-                connection.close()  # nobody waits for its answer any more
+                connection.close()  # a late response must not reach another request
                 raise
         connection.idle_since = time.monotonic()
         self._idle.append(connection)
-        return reply
+        return response
 
-    def _unused(self) -> _Connection | None:
+    def _reusable(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if not connection.closed and time.monotonic() - connection.idle_since < _MAX_IDLE_S:
@@ -83,60 +83,60 @@ class Wire:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection; one question at a time. Methods named on_… are httptools'."""
+    """One connection, with one request at a time. The methods on_… are callbacks of httptools."""
 
     def __init__(self) -> None:
         self.closed = False
         self.idle_since = 0.0
-        self._answer: asyncio.Future[Reply] | None = None
+        self._pending: asyncio.Future[Response] | None = None
 
-    def ask(self, request: bytes) -> asyncio.Future[Reply]:
-        """Send `request`; its reply."""
-        self._answer = asyncio.get_running_loop().create_future()
+    def send(self, request: bytes) -> asyncio.Future[Response]:
+        """Send `request` and return its response."""
+        self._pending = asyncio.get_running_loop().create_future()
         if self.closed:
-            self._answer.set_exception(ConnectionResetError("closed while it was idle"))
+            self._pending.set_exception(ConnectionResetError("closed while it was idle"))
         else:
-            self._reply, self._parser = Reply(), httptools.HttpResponseParser(self)
+            self._response, self._parser = Response(), httptools.HttpResponseParser(self)
             self._transport.write(request)
-        return self._answer
+        return self._pending
 
     def close(self) -> None:
         self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from it
 
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as exc:
-            self._fail(ConnectionError(f"no HTTP came back: {exc}"))
+            self._fail(ConnectionError(f"the response is not HTTP: {exc}"))
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        self._fail(exc or ConnectionResetError("closed before the answer was whole"))
+        self._fail(exc or ConnectionResetError("closed before the response was complete"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._reply.headers[name.lower()] = value
+        self._response.headers[name.lower()] = value
 
     def on_body(self, part: bytes) -> None:
-        self._reply.body += part
+        self._response.body += part
 
     def on_message_complete(self) -> None:
-        self._reply.status = self._parser.get_status_code()
+        self._response.status = self._parser.get_status_code()
         self.closed |= not self._parser.should_keep_alive()
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(self._reply)
+        if self._pending is not None and not self._pending.done():
+            self._pending.set_result(self._response)
 
     def _fail(self, exc: Exception) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(exc)
+        if self._pending is not None and not self._pending.done():
+            self._pending.set_exception(exc)
 
 
 @asynccontextmanager
-async def refusing() -> AsyncIterator[int]:
-    """A server that says 429 to everything, at once; its port."""
+async def refusing_server() -> AsyncIterator[int]:
+    """Run a server that responds to every request with 429 at once; its port."""
     server = await asyncio.get_running_loop().create_server(_Refuser, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]

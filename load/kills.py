@@ -1,11 +1,11 @@
-"""The service is killed, over and over, under load: no reward is lost, wrong, zero, or twice in a reply.
+"""The service is killed repeatedly under load: no reward is lost, wrong, zero, or duplicated.
 
-    worker: the process that serves ── SIGKILL, SIGTERM ── its supervisor starts another on the same socket
-    service behind the front: SIGKILL to all its processes, SIGTERM to the first, as `docker stop` does
-                              ── started again by us on the same port, behind HAProxy as it ships
+    serving process: SIGKILL and SIGTERM ── its supervisor starts another on the same socket
+    whole service behind the proxy: SIGKILL to all its processes, SIGTERM to the first, as `docker stop` does
+                                  ── started again on the same port, behind HAProxy as it ships
 
-Clients: OpenRLHF's own code, one rollout a time, and our RewardClient, batches; all in closed loops, so that each
-has a request under way at every kill. The service remembers no vectors, so that every answer is computed.
+Clients: OpenRLHF's own code, one rollout at a time, and RewardClient with batches; all in closed loops, so that
+each has a request in flight at every kill. The service caches no vectors, so that every reward is computed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import random
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -23,87 +23,91 @@ from itertools import islice
 import httpx
 import psutil
 
-from load.openrlhf_client import RolloutAsk, count_tries
+from load.exchanges import Exchange, generate
+from load.openrlhf_client import RolloutClient, count_tries
 from load.plan import Plan
-from load.proxy import front, haproxy
+from load.proxy import find_haproxy, running_proxy
 from load.report import Check, Figure, Findings
-from load.service import Service, SoakError
-from load.work import Exchange, fresh
+from load.service import ScenarioError, Service
 from reward_client import RetryPolicy, RewardClient, RewardError
-from tools.demo import say
-from tools.held_load import Answer, Ask, Crowd, difference
+from tools.console import log
+from tools.load_clients import Call, CallResult, LoadClients, reward_difference
 
 __all__ = ["run"]
 
 _BUDGET_S = 180.0
-"""Of one call of our client; of one try of OpenRLHF's."""
+"""Retry budget of RewardClient; timeout of one try of OpenRLHF."""
 _ROLLOUTS, _BATCHES = 8, 4
-"""Clients of either kind."""
+"""Clients of each kind."""
 _BATCH_ITEMS = 16
 _POOL = 256
-"""Different exchanges: their rewards are asked for before anything is killed."""
-_CLEAR = 0.01
-"""A reward above it cannot be taken for zero."""
-_ANSWERS_BETWEEN = 60
-"""Answers after a service is back and before it is killed again."""
-_HEED_S = 60.0
-"""Seconds in which a process that got a signal must have ended."""
+"""Different exchanges, whose rewards are requested before the first kill."""
+_MIN_REWARD = 0.01
+"""Rewards of the pool are larger, so that a wrong zero is noticed."""
+_RESULTS_BETWEEN = 60
+"""Results between a restart and the next kill."""
+_TERMINATE_S = 60.0
+"""Seconds within which a process must end after SIGTERM."""
 _SPREAD_S = 1.0
-"""A kill comes up to so much later, so that kills meet requests in all their states."""
+"""Random delay of a kill, so that kills meet requests in all states."""
 _OPTIONS = ("--gold", "none", "--cache-bytes", "0")
+_KINDS = ("OpenRLHF", "RewardClient")
+_PROXIED = "service behind the proxy"
 
-Disturb = Callable[[Service, signal.Signals], tuple[float, bool]]
-"""Kills; the seconds until the service was ready again, and whether it ended when it was told to."""
+Kill = Callable[[Service, signal.Signals], tuple[float, bool]]
+"""Kills; returns the seconds until the service was ready again, and whether it ended after SIGTERM."""
 
 
 @dataclass(frozen=True)
 class _Kill:
-    """One kill, and how long it took until the service was ready again."""
+    """One kill and its effects."""
 
     signal: signal.Signals
     ready_s: float
-    cut_off: int
-    """Requests that clients asked again from the kill until the next answers."""
+    """Until the service was ready again."""
+    retries: int
+    """Retries of the clients from the kill until the next results."""
     answered: frozenset[str]
-    """Kinds of clients that got an answer after it."""
+    """Kinds of clients that got a right result after it."""
     ended: bool
-    """Whether a SIGTERM was heeded: all processes ended by themselves within a minute."""
+    """Whether all processes ended within a minute of SIGTERM."""
 
 
-class BatchAsk:
-    """Asks with our client for one batch after the other.
+class BatchClient:
+    """Scores one batch after the other with RewardClient.
 
     Args:
         url: of the service.
-        batches: exchanges and their rewards, in turn.
+        batches: exchanges and their rewards, used in turn.
     """
 
     def __init__(self, url: str, batches: list[list[tuple[Exchange, float]]]) -> None:
-        self._transport = _Counting()
+        self._transport = _CountingTransport()
         self._client = RewardClient(url, retry=RetryPolicy(budget_s=_BUDGET_S), transport=self._transport)
         self._batches = batches
         self._turn = 0
 
-    def __call__(self) -> Answer:
+    def __call__(self) -> CallResult:
         batch = self._batches[self._turn % len(self._batches)]
         self._turn += 1
         requests, started = self._transport.requests, time.monotonic()
         try:
             reply = self._client.score([exchange.item for exchange, _ in batch], deadline_s=_BUDGET_S)
-            problem = difference([expected for _, expected in batch], reply.rewards)
+            problem = reward_difference([expected for _, expected in batch], reply.rewards)
         except RewardError as exc:
             problem = f"{type(exc).__name__}: {exc}"
-        return Answer("RewardClient", time.monotonic() - started, self._transport.requests - requests, problem)
+        tries = self._transport.requests - requests
+        return CallResult("RewardClient", time.monotonic() - started, tries, problem)
 
     def close(self) -> None:
         self._client.close()
 
 
-class _Counting(httpx.HTTPTransport):
-    """Counts requests, so that a call knows its tries."""
+class _CountingTransport(httpx.HTTPTransport):
+    """Counts requests, which gives the number of tries of a call."""
 
     def __init__(self) -> None:
-        super().__init__(limits=httpx.Limits(keepalive_expiry=4.0))  # as the client's own
+        super().__init__(limits=httpx.Limits(keepalive_expiry=4.0))  # as in the client
         self.requests = 0
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -112,44 +116,42 @@ class _Counting(httpx.HTTPTransport):
 
 
 def run(plan: Plan) -> list[Findings]:
-    """Both targets."""
+    """Kill the serving process, then the whole service behind the proxy."""
     count_tries()
-    logging.getLogger("reward_client").setLevel(
-        logging.ERROR
-    )  # it warns of each circuit that opens: here, of course
-    return [_worker(plan), _behind_the_front(plan)]
+    logging.getLogger("reward_client").setLevel(logging.ERROR)  # every kill opens circuits, which it warns about
+    return [_kill_serving_process(plan), _kill_behind_proxy(plan)]
 
 
-def _worker(plan: Plan) -> Findings:
-    with Service(plan.folder / "worker.log", *_OPTIONS) as service:
-        return _killed("worker", plan, service, service.url, _kill_worker)
+def _kill_serving_process(plan: Plan) -> Findings:
+    with Service(plan.folder / "serving.log", *_OPTIONS) as service:
+        return _scenario("serving process", plan, service, service.url, _kill_serving)
 
 
-def _behind_the_front(plan: Plan) -> Findings:
-    program = haproxy()
+def _kill_behind_proxy(plan: Plan) -> Findings:
+    program = find_haproxy()
     if program is None:
-        reason = "there is no haproxy on the PATH (Debian: apt-get install haproxy)"
-        return Findings("kills: service behind the front", _done("service behind the front", plan), not_run=reason)
+        reason = "haproxy is not on the PATH (Debian: apt-get install haproxy)"
+        return Findings(f"kills: {_PROXIED}", _done(_PROXIED, plan), not_run=reason)
     with (
-        Service(plan.folder / "fronted.log", *_OPTIONS) as service,
-        front(program, plan.folder, service.port) as url,
+        Service(plan.folder / "proxied.log", *_OPTIONS) as service,
+        running_proxy(program, plan.folder, service.port) as url,
     ):
-        return _killed("service behind the front", plan, service, url, _kill_service)
+        return _scenario(_PROXIED, plan, service, url, _kill_all)
 
 
-def _kill_worker(service: Service, number: signal.Signals) -> tuple[float, bool]:
-    began, worker = time.monotonic(), service.worker()
-    worker.send_signal(number)
+def _kill_serving(service: Service, number: signal.Signals) -> tuple[float, bool]:
+    began, process = time.monotonic(), service.serving_process()
+    process.send_signal(number)
     try:
-        worker.wait(_HEED_S)
+        process.wait(_TERMINATE_S)
         ended = True
     except psutil.TimeoutExpired:
         ended = False
-    service.wait_until_ready(other_than=worker)
+    service.wait_until_ready(other_than=process)
     return time.monotonic() - began, ended
 
 
-def _kill_service(service: Service, number: signal.Signals) -> tuple[float, bool]:
+def _kill_all(service: Service, number: signal.Signals) -> tuple[float, bool]:
     began, ended = time.monotonic(), True
     if number is signal.SIGKILL:
         service.kill_all()
@@ -160,63 +162,62 @@ def _kill_service(service: Service, number: signal.Signals) -> tuple[float, bool
     return time.monotonic() - began, ended
 
 
-def _killed(target: str, plan: Plan, service: Service, url: str, disturb: Disturb) -> Findings:
+def _scenario(target: str, plan: Plan, service: Service, url: str, kill: Kill) -> Findings:
     """Kill `target` under load."""
     kills: list[_Kill] = []
-    draw = random.Random(target)
-    with _crowd(url, _priced(url)) as crowd:
-        crowd.wait_for(_ANSWERS_BETWEEN)
+    rng = random.Random(target)
+    with _load_clients(url, _scored_pool(url)) as clients:
+        clients.wait_for(_RESULTS_BETWEEN)
         for number in (signal.SIGKILL, signal.SIGTERM):
             for count in range(plan.n_kills):
-                time.sleep(draw.uniform(0.0, _SPREAD_S))
-                before = len(crowd.answers), crowd.n_repeats
-                ready_s, ended = disturb(service, number)
-                after = len(crowd.answers)
-                crowd.wait_for(_ANSWERS_BETWEEN)
-                answered = frozenset(answer.kind for answer in crowd.answers[after:] if answer.problem is None)
-                kills.append(_Kill(number, ready_s, crowd.n_repeats - before[1], answered, ended))
-                _say_kill(target, count + 1, plan.n_kills, kills[-1], crowd, before)
-    checks = [*_checks(crowd), *_checks_of(kills, behind_a_front=url != service.url)]
-    return Findings(f"kills: {target}", _done(target, plan), checks, _figures(crowd, kills))
+                time.sleep(rng.uniform(0.0, _SPREAD_S))
+                before = len(clients.results), clients.n_retries
+                ready_s, ended = kill(service, number)
+                after = len(clients.results)
+                clients.wait_for(_RESULTS_BETWEEN)
+                answered = frozenset(result.kind for result in clients.results[after:] if not result.problem)
+                kills.append(_Kill(number, ready_s, clients.n_retries - before[1], answered, ended))
+                _log_kill(target, count + 1, plan.n_kills, kills[-1], clients, before[0])
+    checks = [*_client_checks(clients), *_kill_checks(kills, proxied=url != service.url)]
+    return Findings(f"kills: {target}", _done(target, plan), checks, _figures(clients, kills))
 
 
-def _say_kill(target: str, count: int, n: int, kill: _Kill, crowd: Crowd, before: tuple[int, int]) -> None:
-    answers, repeats = len(crowd.answers) - before[0], crowd.n_repeats - before[1]
-    say(
+def _log_kill(target: str, count: int, n: int, kill: _Kill, clients: LoadClients, n_before: int) -> None:
+    log(
         f"{target}: {kill.signal.name} {count}/{n}, ready after {kill.ready_s:.1f} s; "
-        f"{answers} answers, {repeats} retries since, {len(crowd.lost)} lost so far"
+        f"{len(clients.results) - n_before} results, {kill.retries} retries since, {len(clients.lost)} lost so far"
     )
 
 
-def _priced(url: str) -> list[tuple[Exchange, float]]:
-    """`_POOL` exchanges with their rewards, none of which could be taken for zero. Raises RewardError."""
-    exchanges = list(islice(fresh("kills"), 2 * _POOL))
+def _scored_pool(url: str) -> list[tuple[Exchange, float]]:
+    """`_POOL` exchanges with rewards above `_MIN_REWARD`. Raises RewardError."""
+    exchanges = list(islice(generate("kills"), 2 * _POOL))
     with RewardClient(url) as client:
         rewards = client.score([exchange.item for exchange in exchanges]).rewards
     pairs = zip(exchanges, rewards, strict=True)
-    priced = [(exchange, reward) for exchange, reward in pairs if reward is not None and reward > _CLEAR]
-    if len(priced) < _POOL:
-        raise SoakError(f"only {len(priced)} of {len(exchanges)} rewards are clearly above zero")
-    return priced[:_POOL]
+    scored = [(exchange, reward) for exchange, reward in pairs if reward is not None and reward > _MIN_REWARD]
+    if len(scored) < _POOL:
+        raise ScenarioError(f"only {len(scored)} of {len(exchanges)} rewards are above {_MIN_REWARD}")
+    return scored[:_POOL]
 
 
 @contextmanager
-def _crowd(url: str, priced: list[tuple[Exchange, float]]) -> Iterator[Crowd]:
-    """All clients, each of which begins elsewhere in the texts."""
-    with ExitStack() as clients:
-        asks: list[Ask] = []
+def _load_clients(url: str, pool: list[tuple[Exchange, float]]) -> Iterator[LoadClients]:
+    """All clients, each starting at another position of the pool."""
+    with ExitStack() as stack:
+        calls: list[Call] = []
         for number in range(_ROLLOUTS):
             start = number * _POOL // _ROLLOUTS
-            asks.append(RolloutAsk(f"{url}/r/soak-{number}/get_reward", priced[start:] + priced[:start]))
+            calls.append(RolloutClient(f"{url}/r/load-{number}/get_reward", pool[start:] + pool[:start]))
         for number in range(_BATCHES):
             start = number * _POOL // _BATCHES
-            turned = priced[start:] + priced[:start]
+            turned = pool[start:] + pool[:start]
             batches = [turned[i : i + _BATCH_ITEMS] for i in range(0, len(turned), _BATCH_ITEMS)]
-            client = BatchAsk(url, batches)
-            clients.callback(client.close)
-            asks.append(client)
-        with Crowd(asks) as crowd:
-            yield crowd
+            client = BatchClient(url, batches)
+            stack.callback(client.close)
+            calls.append(client)
+        with LoadClients(calls) as clients:
+            yield clients
 
 
 def _done(target: str, plan: Plan) -> str:
@@ -226,49 +227,49 @@ def _done(target: str, plan: Plan) -> str:
     )
 
 
-def _checks(crowd: Crowd) -> list[Check]:
-    ends = {
-        kind: [answer for answer in crowd.answers if answer.kind == kind] for kind in ("OpenRLHF", "RewardClient")
-    }
-    lost = {kind: [answer for answer in found if answer.problem] for kind, found in ends.items()}
-    others = [answer.problem for answer in crowd.lost if answer.kind not in ends]
+def _client_checks(clients: LoadClients) -> list[Check]:
+    """Whether every call of every client got its rewards."""
     rules = {
         "OpenRLHF": "OpenRLHF: each rollout has one reward, the right one",
         "RewardClient": f"RewardClient: each item has one reward, the right one, within {_BUDGET_S:.0f} s",
     }
     checks = []
     for kind, rule in rules.items():
-        first = f"; the first: {lost[kind][0].problem}" if lost[kind] else ""
-        counted = f"{len(ends[kind])} calls, {len(lost[kind])} lost{first}"
-        checks.append(Check(rule, counted, bool(ends[kind]) and not lost[kind]))
-    counted = f"{len(others)} did not" + (f"; the first: {others[0]}" if others else "")
-    checks.append(Check("every client asks to the end, and none hangs", counted, not others))
+        results = [result for result in clients.results if result.kind == kind]
+        lost = [result.problem for result in results if result.problem]
+        checks.append(Check(rule, f"{len(results)} calls, {_counted(lost, 'lost')}", bool(results) and not lost))
+    others = [result.problem for result in clients.lost if result.kind not in _KINDS]
+    checks.append(Check("every client runs to the end", _counted(others, "did not"), not others))
     return checks
 
 
-def _checks_of(kills: list[_Kill], behind_a_front: bool) -> list[Check]:
-    """Whether the kills were heeded, and disturbed anybody."""
-    heeded = [kill.ended for kill in kills if kill.signal is signal.SIGTERM]
-    checks = [Check("SIGTERM ends what got it", f"{sum(heeded)} of {len(heeded)}", all(heeded))]
-    if not behind_a_front:  # which may ask again by itself
-        hit = sum(kill.cut_off > 0 for kill in kills if kill.signal is signal.SIGKILL)
-        n = sum(kill.signal is signal.SIGKILL for kill in kills)
-        checks.append(Check("each SIGKILL cut off requests, which were asked again", f"{hit} of {n}", hit == n))
+def _counted(problems: Sequence[str | None], label: str) -> str:
+    return f"{len(problems)} {label}" + (f"; the first: {problems[0]}" if problems else "")
+
+
+def _kill_checks(kills: list[_Kill], proxied: bool) -> list[Check]:
+    """Whether SIGTERM ended the processes, and SIGKILL interrupted requests."""
+    ended = [kill.ended for kill in kills if kill.signal is signal.SIGTERM]
+    checks = [Check("SIGTERM ends its target", f"{sum(ended)} of {len(ended)}", all(ended))]
+    if not proxied:  # a proxy may retry by itself
+        killed = [kill for kill in kills if kill.signal is signal.SIGKILL]
+        hit = sum(kill.retries > 0 for kill in killed)
+        rule = "each SIGKILL interrupted requests, which the clients retried"
+        checks.append(Check(rule, f"{hit} of {len(killed)}", hit == len(killed)))
     return checks
 
 
-def _figures(crowd: Crowd, kills: list[_Kill]) -> list[Figure]:
-    both = frozenset({"OpenRLHF", "RewardClient"})
-    answered = sum(kill.answered >= both for kill in kills)
-    figures = [Figure("both kinds of clients were answered before the next kill", f"{answered} of {len(kills)}")]
+def _figures(clients: LoadClients, kills: list[_Kill]) -> list[Figure]:
+    answered = sum(kill.answered >= frozenset(_KINDS) for kill in kills)
+    figures = [Figure("both kinds of clients got results before the next kill", f"{answered} of {len(kills)}")]
     for number in (signal.SIGKILL, signal.SIGTERM):
         ready = [kill.ready_s for kill in kills if kill.signal is number]
-        words = f"{statistics.median(ready):.1f} s, {max(ready):.1f} s"
-        figures.append(Figure(f"from {number.name} to ready: median, longest", words))
-    for kind in ("OpenRLHF", "RewardClient"):
-        answers = [answer for answer in crowd.answers if answer.kind == kind]
-        repeats, most = sum(a.tries - 1 for a in answers), max((a.tries for a in answers), default=0)
-        longest = max((a.seconds for a in answers), default=0.0)
-        words = f"{repeats} retries, at most {most} tries a call, {longest:.1f} s"
-        figures.append(Figure(f"{kind}: retries, most tries, longest call", words))
+        times = f"{statistics.median(ready):.1f} s, {max(ready):.1f} s"
+        figures.append(Figure(f"from {number.name} to ready: median, maximum", times))
+    for kind in _KINDS:
+        results = [result for result in clients.results if result.kind == kind]
+        retries, most = sum(r.tries - 1 for r in results), max((r.tries for r in results), default=0)
+        longest = max((r.seconds for r in results), default=0.0)
+        counts = f"{retries} retries, at most {most} tries of a call, {longest:.1f} s"
+        figures.append(Figure(f"{kind}: retries, most tries, longest call", counts))
     return figures

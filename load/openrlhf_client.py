@@ -1,8 +1,8 @@
-"""OpenRLHF's own client code, unmodified, asking for one rollout's reward; model and tokenizer are stand-ins.
+"""OpenRLHF's own client code, unmodified, requesting the reward of one rollout; model and tokenizer are fakes.
 
-    SingleTurnAgentExecutor.execute ── "generates" the response that it is given ── posts it, 5 tries 1 s apart
+    SingleTurnAgentExecutor.execute ── "generates" a given response ── posts it, 5 tries 1 s apart
 
-It says of its tries only in its log, so they are counted there.
+It reports its tries only in its log, so they are counted there.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ from typing import Any
 import torch
 from openrlhf.utils import agent
 
-from load.work import Exchange
-from tools.held_load import Answer, difference
+from load.exchanges import Exchange
+from tools.load_clients import CallResult, reward_difference
 
-__all__ = ["RolloutAsk", "count_tries"]
+__all__ = ["RolloutClient", "count_tries"]
 
 _MAX_LENGTH = 100_000
-"""Of prompt and response, in tokens: nothing is cut."""
+"""Tokens of prompt and response: long enough that no text is truncated."""
 _SAMPLING = SimpleNamespace(max_tokens=1024, logprobs=None)
 
 
-class _Tries(logging.Handler):
-    """Counts, for each thread, the tries that its client logs as failed."""
+class _FailedTries(logging.Handler):
+    """Counts, for each thread, the tries that OpenRLHF's client logs as failed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.failed: Counter[int] = Counter()
+        self.count: Counter[int] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
         if "error, please check" in record.getMessage():
-            self.failed[threading.get_ident()] += 1
+            self.count[threading.get_ident()] += 1
 
 
-_tries = _Tries()
+_failed_tries = _FailedTries()
 
 
 def count_tries() -> None:
-    """Let the client's log tell its tries, and nothing else: it would print each of them."""
+    """Count the tries in OpenRLHF's log, and do not print it."""
     for handler in list(agent.logger.handlers):
         agent.logger.removeHandler(handler)
-    agent.logger.addHandler(_tries)
+    agent.logger.addHandler(_failed_tries)
 
 
 class _CharTokenizer:
-    """As much of a tokenizer as the executor uses: one token a character."""
+    """The part of a tokenizer that the executor uses: one token per character."""
 
     def __call__(self, text: str, **_: Any) -> dict[str, Any]:
         return {"input_ids": torch.tensor([[ord(char) for char in text]])}  # (1, T)
@@ -61,7 +61,7 @@ class _CharTokenizer:
 
 
 class _OneResponse:
-    """An engine that generates what it is told to."""
+    """An engine that always generates the given response."""
 
     def __init__(self, response: str) -> None:
         self._tokens = [ord(char) for char in response]
@@ -72,12 +72,12 @@ class _OneResponse:
         )
 
 
-class RolloutAsk:
-    """Asks for one rollout after the other, as a worker of OpenRLHF does.
+class RolloutClient:
+    """Requests the reward of one rollout after the other, as a worker of OpenRLHF does.
 
     Args:
         url: of `/get_reward`.
-        rollouts: exchanges and their rewards, in turn.
+        rollouts: exchanges and their rewards, used in turn.
     """
 
     def __init__(self, url: str, rollouts: list[tuple[Exchange, float]]) -> None:
@@ -85,15 +85,16 @@ class RolloutAsk:
         self._rollouts = rollouts
         self._turn = 0
 
-    def __call__(self) -> Answer:
+    def __call__(self) -> CallResult:
         exchange, expected = self._rollouts[self._turn % len(self._rollouts)]
         self._turn += 1
-        failed, started = _tries.failed[threading.get_ident()], time.monotonic()
+        thread, started = threading.get_ident(), time.monotonic()
+        failed_before = _failed_tries.count[thread]
         reward = asyncio.run(self._execute(exchange))["reward"]
         seconds = time.monotonic() - started
-        failed = _tries.failed[threading.get_ident()] - failed
-        problem = "no reward after all tries" if reward is None else difference([expected], reward)
-        return Answer("OpenRLHF", seconds, 1 + failed, problem)
+        failed = _failed_tries.count[thread] - failed_before
+        problem = "no reward after all tries" if reward is None else reward_difference([expected], reward)
+        return CallResult("OpenRLHF", seconds, 1 + failed, problem)
 
     async def _execute(self, exchange: Exchange) -> dict[str, Any]:
         output: dict[str, Any] = await self._executor.execute(

@@ -1,4 +1,4 @@
-"""How large a run is: the full one, or the short one that shows in a few minutes that the harness works."""
+"""Sizes of the load scenarios: the full run, and the short run of a few minutes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["Plan"]
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of the scenarios, all bounded."""
+    """Sizes of all scenarios."""
 
     folder: Path
-    """For logs and configurations, gone after the run."""
+    """Temporary folder for logs and configurations."""
     short: bool = False
     minutes: float = 30.0
     """Minutes of mixed load."""
@@ -24,7 +24,7 @@ class Plan:
 
     @property
     def measure_s(self) -> float:
-        """Seconds in which the speed of an unloaded service is measured."""
+        """Seconds for which the throughput of an unloaded service is measured."""
         return 4.0 if self.short else 20.0
 
     @property
@@ -33,7 +33,7 @@ class Plan:
 
     @property
     def n_kills(self) -> int:
-        """Of each signal, for each target."""
+        """Kills with each signal, for each target."""
         return 2 if self.short else 20
 
     @property
@@ -42,5 +42,5 @@ class Plan:
 
     @property
     def form(self) -> str:
-        """For the results."""
-        return "short form" if self.short else "full form"
+        """The form of the run, for the results."""
+        return "short run" if self.short else "full run"

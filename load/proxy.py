@@ -1,69 +1,62 @@
 """HAProxy in front of one service, with the configuration that ships: docker/proxy/haproxy.cfg.
 
-    shipped configuration ── addresses of compose ──▶ addresses of the loopback ── everything else stays
+    shipped configuration ── addresses of compose ──▶ addresses of the loopback ── everything else is unchanged
 
-Each line that names an address of compose is replaced, exactly once; a configuration that has other ones than are
-known here is refused, so that what is tested cannot drift from what ships.
+Each line with an address of compose is replaced exactly once. A configuration with other addresses is rejected, so
+that the tested configuration cannot differ from the one that ships.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+from load.service import ScenarioError
+from tools.processes import free_port, server
 
-from load.service import SoakError
-from tools.demo import free_port
-
-__all__ = ["SHIPPED", "front", "haproxy", "localised"]
+__all__ = ["SHIPPED", "find_haproxy", "loopback_config", "running_proxy"]
 
 SHIPPED = Path(__file__).parents[1] / "docker" / "proxy" / "haproxy.cfg"
-_START_S = 30.0
-_STOP_S = 30.0
 _RESOLVED = " resolvers containers init-addr none"
 
 
-def haproxy() -> str | None:
-    """Where HAProxy is, when it is installed."""
+def find_haproxy() -> str | None:
+    """The path of HAProxy, when it is installed."""
     return shutil.which("haproxy")
 
 
-def localised(shipped: str, port: int, operations_port: int, service_port: int) -> str:
-    """The configuration with compose's addresses replaced by those of the loopback.
+def loopback_config(shipped: str, port: int, operations_port: int, service_port: int) -> str:
+    """Replace compose's addresses in the configuration with addresses of the loopback.
 
     Args:
-        shipped: the configuration as it ships.
-        port: to listen on.
-        operations_port: for health and metrics.
-        service_port: of the one service behind it.
+        shipped: the configuration that ships.
+        port: where the proxy listens.
+        operations_port: where it serves health and metrics.
+        service_port: port of the one service behind it.
 
     Raises:
-        SoakError: a line to be replaced is not there exactly once, or an address of compose is left.
+        ScenarioError: a line to replace does not occur exactly once, or an address of compose remains.
     """
     text = _without_section(shipped, "resolvers containers")
-    text = _replaced(text, "bind :8000", f"bind 127.0.0.1:{port}")
-    text = _replaced(text, "bind :8404", f"bind 127.0.0.1:{operations_port}")
-    server = f"127.0.0.1:{service_port}"
-    text = _replaced(text, "server-template ready 1-16 service:8000", f"server ready {server}")
-    text = _replaced(text, "server-template held 1-16 replicas:8000", f"server held {server}")
+    text = _replace_once(text, "bind :8000", f"bind 127.0.0.1:{port}")
+    text = _replace_once(text, "bind :8404", f"bind 127.0.0.1:{operations_port}")
+    address = f"127.0.0.1:{service_port}"
+    text = _replace_once(text, "server-template ready 1-16 service:8000", f"server ready {address}")
+    text = _replace_once(text, "server-template held 1-16 replicas:8000", f"server held {address}")
     text = text.replace(_RESOLVED, "")
-    left = [
-        line for line in _directives(text) if re.search(r"server-template|resolvers|:8000|:8404|init-addr", line)
-    ]
-    if left:
-        raise SoakError(f"{SHIPPED.name} has addresses that the soak test does not know: {left}")
+    addresses = re.compile(r"server-template|resolvers|:8000|:8404|init-addr")
+    remaining = [line for line in _directives(text) if addresses.search(line)]
+    if remaining:
+        raise ScenarioError(f"{SHIPPED.name} has addresses that load/proxy.py does not know: {remaining}")
     return text
 
 
-def _replaced(text: str, old: str, new: str) -> str:
+def _replace_once(text: str, old: str, new: str) -> str:
     if text.count(old) != 1:
-        raise SoakError(f"{SHIPPED.name} has {old!r} {text.count(old)} times, expected once")
+        raise ScenarioError(f"{SHIPPED.name} has {old!r} {text.count(old)} times, expected once")
     return text.replace(old, new)
 
 
@@ -71,7 +64,7 @@ def _without_section(text: str, heading: str) -> str:
     """`text` without the lines from `heading` to the next line that is not indented."""
     found = re.findall(rf"^{heading}\n(?:[ \t]+.*\n|\n)*", text, re.MULTILINE)
     if len(found) != 1:
-        raise SoakError(f"{SHIPPED.name} has {len(found)} sections {heading!r}, expected one")
+        raise ScenarioError(f"{SHIPPED.name} has {len(found)} sections {heading!r}, expected one")
     return text.replace(found[0], "")
 
 
@@ -81,33 +74,12 @@ def _directives(text: str) -> list[str]:
 
 
 @contextmanager
-def front(program: str, folder: Path, service_port: int) -> Iterator[str]:
-    """HAProxy over the service on `service_port`; its URL."""
+def running_proxy(program: str, folder: Path, service_port: int) -> Iterator[str]:
+    """Run HAProxy in front of the service on `service_port`; its URL. Raises StartError."""
     port, operations_port = free_port(), free_port()
     path = folder / "haproxy.cfg"
     shipped = SHIPPED.read_text(encoding="utf-8")
-    path.write_text(localised(shipped, port, operations_port, service_port), encoding="utf-8")
-    with (folder / "haproxy.log").open("wb") as log:
-        command = [program, "-W", "-db", "-f", str(path)]  # as its image starts it
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            _wait_until_up(process, f"http://127.0.0.1:{operations_port}/healthz", folder / "haproxy.log")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _wait_until_up(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + _START_S
-    while True:
-        try:
-            if httpx.get(url, timeout=5).is_success:
-                return
-        except httpx.TransportError as exc:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SoakError(f"HAProxy did not start: {log.read_text(encoding='utf-8')[-1000:]}") from exc
-        time.sleep(0.1)
+    path.write_text(loopback_config(shipped, port, operations_port, service_port), encoding="utf-8")
+    command = [program, "-W", "-db", "-f", str(path)]  # as in its image
+    with server(command, f"http://127.0.0.1:{operations_port}/healthz", folder / "haproxy.log"):
+        yield f"http://127.0.0.1:{port}"

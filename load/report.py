@@ -1,7 +1,7 @@
-"""What a scenario found, as tables; and the file that keeps the last findings of each.
+"""The findings of a scenario as tables, and the file that keeps the last findings of each scenario.
 
-Findings ── checks: what must hold, what was measured, held? ── figures: measured, nothing promised
-Results(path) ── one section a scenario; a new run replaces its own sections and leaves the others
+Findings       checks: a requirement, what was measured, whether it is met; figures: measured without a requirement
+Results(path)  one section per scenario; a new run replaces its own sections and keeps the others
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from pathlib import Path
 __all__ = ["Check", "Figure", "Findings", "Results", "exit_status"]
 
 _HEAD = """\
-# Soak results
+# Load test results
 
-`make soak` writes this file: real services, real clients, load and kills for minutes. A section has what the last
-run of its scenario measured; "held" says whether what must hold did. What a scenario does stands at the top of its
-module in `load/`.
+Written by `make load`: real services and real clients under load, kills and overload for minutes. Each section has
+the measurements of the last run of its scenario, and whether its requirements were met. The modules in `load/`
+describe the scenarios.
 """
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something that must hold."""
+    """A requirement and its measurement."""
 
     rule: str
     measured: str
-    held: bool
+    met: bool
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Something that was measured and that nothing is promised about."""
+    """A measurement without a requirement."""
 
     name: str
     measured: str
@@ -41,7 +41,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Findings:
-    """What came of one scenario."""
+    """The outcome of one scenario."""
 
     scenario: str
     done: str
@@ -49,38 +49,38 @@ class Findings:
     checks: Sequence[Check] = ()
     figures: Sequence[Figure] = ()
     not_run: str | None = None
-    """Why it could not be run; it then has held nothing."""
+    """Why the scenario could not be run; then no requirement is met."""
 
     @property
-    def held(self) -> bool:
-        """Whether it was run and everything held."""
-        return self.not_run is None and bool(self.checks) and all(check.held for check in self.checks)
+    def met(self) -> bool:
+        """Whether the scenario was run and every requirement is met."""
+        return self.not_run is None and bool(self.checks) and all(check.met for check in self.checks)
 
     @property
     def verdict(self) -> str:
-        """For the person who watches."""
+        """The outcome in a few words."""
         if self.not_run is not None:
             return f"not run: {self.not_run}"
-        return "held" if self.held else "DID NOT HOLD"
+        return "all requirements met" if self.met else "REQUIREMENTS NOT MET"
 
-    def markdown(self, circumstances: str) -> str:
-        """The section of this scenario, after its heading."""
+    def markdown(self, environment: str) -> str:
+        """The section of this scenario, without its heading."""
         if self.not_run is not None:
-            return f"{circumstances}\n\n{self.done}\n\n**Not run**: {self.not_run}.\n"
-        rows = [f"| {c.rule} | {c.measured} | {'yes' if c.held else '**no**'} |" for c in self.checks]
+            return f"{environment}\n\n{self.done}\n\n**Not run**: {self.not_run}.\n"
+        rows = [f"| {c.rule} | {c.measured} | {'yes' if c.met else '**no**'} |" for c in self.checks]
         rows += [f"| {f.name} | {f.measured} | reported |" for f in self.figures]
-        table = "\n".join(["| what must hold | measured | held |", "|---|---|---|", *rows])
-        return f"{circumstances}\n\n{self.done}\n\n{table}\n"
+        table = "\n".join(["| requirement | measured | met |", "|---|---|---|", *rows])
+        return f"{environment}\n\n{self.done}\n\n{table}\n"
 
 
 class Results:
-    """The file with one section a scenario."""
+    """A Markdown file with one section per scenario."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def put(self, scenario: str, sections: Mapping[str, str]) -> None:
-        """Replace what stands there of `scenario`: the section of its name, and those that begin "SCENARIO: "."""
+        """Replace the sections of `scenario`: the one of this name, and those that start with "SCENARIO: "."""
         kept = {name: text for name, text in self._sections().items() if name.partition(":")[0] != scenario}
         body = "".join(f"\n## {name}\n\n{text.strip()}\n" for name, text in (kept | dict(sections)).items())
         self._path.write_text(_HEAD + body, encoding="utf-8")
@@ -93,7 +93,7 @@ class Results:
 
 
 def exit_status(findings: Sequence[Findings]) -> int:
-    """0 when everything was run and held, 1 when something did not hold, 2 when something was not run."""
-    if any(f.not_run is None and not f.held for f in findings):
+    """0: everything was run and met; 1: a requirement was not met; 2: something was not run."""
+    if any(f.not_run is None and not f.met for f in findings):
         return 1
-    return 0 if all(f.held for f in findings) else 2
+    return 0 if all(f.met for f in findings) else 2

@@ -1,7 +1,8 @@
-"""The real service as a child of ours: started, found, measured, killed.
+"""The real service as a child process: started, measured, killed, started again on the same port.
 
-python -m reward_service (supervisor) ─▶ the process that serves          one process group, one temporary log
-Service.usage() ── resident memory and open descriptors of all of them    Watch ── the same, every second
+python -m reward_service (supervisor) ─▶ serving process                one process group, one temporary log
+Service.usage()  resident memory and open descriptors of all its processes
+UsageSampler     the same, once per second
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -26,24 +26,23 @@ import httpx
 import psutil
 
 from reward_service.process.supervisor import OPTION
-from tools.demo import free_port
+from tools.processes import free_port, log_tail, responds, service_command, wait_until
 
-__all__ = ["MIB", "Service", "SoakError", "Usage", "Watch", "raise_descriptor_limit"]
+__all__ = ["MIB", "ScenarioError", "Service", "Usage", "UsageSampler", "raise_descriptor_limit"]
 
-_START_S = 180.0
 _STOP_S = 60.0
-_CHILD = f"{OPTION}="
-"""What stands in the command line of a process that a supervisor has started."""
+_SERVING = f"{OPTION}="
+"""An argument in the command line of every process that a supervisor starts."""
 MIB = 2**20
 
 
-class SoakError(Exception):
-    """A scenario cannot go on; the message says why."""
+class ScenarioError(Exception):
+    """A scenario cannot continue; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What the processes of a service take."""
+    """Resources of all processes of a service."""
 
     at_s: float
     """On the monotonic clock."""
@@ -59,8 +58,8 @@ class Service:
     """`python -m reward_service` with the embedded models on a free port of the loopback.
 
     Args:
-        log: its output is appended there.
-        options: of its command line.
+        log: its output is appended to this file.
+        options: for its command line.
     """
 
     def __init__(self, log: Path, *options: str) -> None:
@@ -86,63 +85,63 @@ class Service:
 
     def start(self) -> None:
         """Start it, on the same port each time."""
-        command = [sys.executable, "-m", "reward_service", "--port", str(self.port), "--log-level", "warning"]
+        command = service_command(self.port, *self._options)
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*command, *self._options], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
 
     def stop(self) -> bool:
-        """Tell it to stop, as an operator does; whether all of it did within a minute. What is left is killed."""
-        process, tree = self._started(), self._tree()
+        """Send SIGTERM, and kill what has not ended after a minute; whether all processes ended by themselves."""
+        process, tree = self._running(), self._tree()
         if process.poll() is None:
             process.terminate()
-        _, left = psutil.wait_procs(tree, _STOP_S)
+        _, alive = psutil.wait_procs(tree, _STOP_S)
         self.kill_all()
-        return not left
+        return not alive
 
     def kill_all(self) -> None:
-        """SIGKILL to every process of it."""
-        process, tree = self._started(), self._tree()
+        """Send SIGKILL to all its processes."""
+        process, tree = self._running(), self._tree()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(_STOP_S)
-        psutil.wait_procs(tree, _STOP_S)  # each holds the port
-        self._wait_until_free()
+        psutil.wait_procs(tree, _STOP_S)  # each of them holds the port
+        self._wait_until_port_is_free()
 
-    def _wait_until_free(self) -> None:
-        """Return when nobody listens on its port: a child whose parent died ends a moment later."""
+    def _wait_until_port_is_free(self) -> None:
+        """A child of a killed parent ends a moment after it."""
         deadline = time.monotonic() + _STOP_S
         while True:
             try:
                 socket.create_server(("127.0.0.1", self.port)).close()
             except OSError as exc:
                 if time.monotonic() > deadline:
-                    raise SoakError(f"port {self.port} is still taken after {_STOP_S:.0f} s") from exc
+                    raise ScenarioError(f"port {self.port} is still in use after {_STOP_S:.0f} s") from exc
                 time.sleep(0.05)
             else:
                 return
 
-    def worker(self) -> psutil.Process:
-        """The process that serves. Raises SoakError when there is not exactly one."""
-        serving = [p for p in self._tree() if any(_CHILD in part for part in _command(p))]
+    def serving_process(self) -> psutil.Process:
+        """The process that serves requests. Raises ScenarioError unless there is exactly one."""
+        serving = self._serving()
         if len(serving) != 1:
-            raise SoakError(f"{len(serving)} processes serve, expected one: {self.log_tail()}")
+            raise ScenarioError(f"{len(serving)} serving processes, expected one: {log_tail(self._log)}")
         return serving[0]
 
     def wait_until_ready(self, other_than: psutil.Process | None = None) -> float:
-        """Return the seconds until it is ready to score; with `other_than`, by another process than that one."""
+        """Return the seconds until it is ready to score; with `other_than`, in another process than that one.
+
+        Raises:
+            StartError: it ended, or was not ready within 180 s.
+        """
         began = time.monotonic()
-        while not (self._replaced(other_than) and self._ready()):
-            if self._started().poll() is not None:
-                raise SoakError(f"the service ended by itself: {self.log_tail()}")
-            if time.monotonic() - began > _START_S:
-                raise SoakError(f"the service is not ready after {_START_S:.0f} s: {self.log_tail()}")
-            time.sleep(0.1)
+        ready_url = f"{self.url}/readyz"
+        wait_until(lambda: self._replaced(other_than) and responds(ready_url), self._running(), self._log)
         return time.monotonic() - began
 
     def usage(self) -> Usage:
-        """What all its processes take now."""
+        """The resources of all its processes now."""
         rss = descriptors = 0
         for process in self._tree():
             with contextlib.suppress(psutil.NoSuchProcess), process.oneshot():
@@ -151,35 +150,28 @@ class Service:
         return Usage(time.monotonic(), rss, descriptors)
 
     def metric(self, name: str) -> float:
-        """A metric's value, summed over the series that begin with `name`."""
+        """The sum of all series of a metric whose text starts with `name`."""
         text = httpx.get(f"{self.url}/metrics", timeout=30).raise_for_status().text
         return sum(float(row.rsplit(" ", 1)[1]) for row in re.findall(rf"^{re.escape(name)}.*$", text, re.M))
 
-    def log_tail(self) -> str:
-        """The end of what it printed."""
-        return self._log.read_text(encoding="utf-8", errors="replace")[-2000:]
-
-    def _ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/readyz", timeout=15).is_success
-        except httpx.TransportError:
-            return False
-
     def _replaced(self, other_than: psutil.Process | None) -> bool:
-        """Processes are told apart by pid and start, so that a pid may come again."""
-        serving = [p for p in self._tree() if any(_CHILD in part for part in _command(p))]
+        """psutil compares processes by pid and start time, so a reused pid is another process."""
+        serving = self._serving()
         return other_than is None or (len(serving) == 1 and serving[0] != other_than)
+
+    def _serving(self) -> list[psutil.Process]:
+        return [p for p in self._tree() if any(_SERVING in part for part in _command(p))]
 
     def _tree(self) -> list[psutil.Process]:
         try:
-            parent = psutil.Process(self._started().pid)
+            parent = psutil.Process(self._running().pid)
             return [parent, *parent.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            raise SoakError("the service was not started")
+            raise ScenarioError("the service was not started")
         return self._process
 
 
@@ -191,8 +183,8 @@ def _command(process: psutil.Process) -> Sequence[str]:
     return command
 
 
-class Watch:
-    """Samples of a service's usage, in a thread, until the `with` block ends."""
+class UsageSampler:
+    """Samples the resources of a service in a thread until the `with` block ends."""
 
     def __init__(self, service: Service, every_s: float = 1.0) -> None:
         self.samples: list[Usage] = []
@@ -210,7 +202,7 @@ class Watch:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._thread.is_alive():
-            raise SoakError("the thread that samples has ended early: its samples say nothing")
+            raise ScenarioError("the sampling thread ended early, so its samples are incomplete")
         self._stop.set()
         self._thread.join()
 
@@ -221,12 +213,12 @@ class Watch:
 
     @property
     def memory(self) -> str:
-        """In words: what was resident before, and at most."""
+        """Resident memory of the first sample and of the peak, as text."""
         return f"{self.samples[0].rss_mib:.0f} MiB, {self.peak.rss_mib:.0f} MiB"
 
     @property
     def growth(self) -> float:
-        """The most that was resident, as a multiple of what was before."""
+        """Resident memory at the peak, as a multiple of the first sample."""
         return self.peak.rss_bytes / self.samples[0].rss_bytes
 
     @property
@@ -239,7 +231,7 @@ class Watch:
 
 
 def raise_descriptor_limit() -> int:
-    """Allow us and our children as many descriptors as the system lets us have; how many."""
+    """Set the limit of open descriptors, for this process and its children, to the hard limit; return it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard

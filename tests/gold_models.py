@@ -21,7 +21,7 @@ def save_chat_model(folder: Path, *, pad: bool = True, template: bool = True, la
     import torch
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
-    tokenizer = _byte_tokenizer()
+    tokenizer = byte_tokenizer()
     tokenizer.chat_template = CHATML if template else None
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
@@ -43,7 +43,8 @@ def save_chat_model(folder: Path, *, pad: bool = True, template: bool = True, la
     return folder
 
 
-def _byte_tokenizer() -> Any:
+def byte_tokenizer() -> Any:
+    """A tokenizer with one token a byte, ChatML's special ones, and a first token that it adds by itself."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""Gold scores of exchanges, as the service comes by them: read, then judged in one batch."""
+"""Gold scores of exchanges, computed as the service does: tokenize, then one batch."""
 
 from __future__ import annotations
 

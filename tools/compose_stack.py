@@ -1,7 +1,7 @@
-"""A Docker engine, and one compose project on it with a key, ports and a folder of its own.
+"""A Docker engine, and a compose project for tests with its own key, ports and folder.
 
-engine() ── the engine that is there, or the one that `shared/tools/docker-up` starts, and stops at the end
-Stack    ── `docker compose …` with settings of the test's own: nothing of .env, no GLASSBOX_… of the shell
+engine()  the running engine, or one that `shared/tools/docker-up` starts and stops at the end
+Stack     `docker compose …` with the settings of the test only: no .env, no GLASSBOX_… of the shell
 """
 
 from __future__ import annotations
@@ -9,42 +9,36 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from reward_client import RetryPolicy, RewardClient
+from tools.console import log
+from tools.processes import free_port
 
-__all__ = ["COMMAND_S", "PROJECT", "ROOT", "CheckError", "Stack", "engine", "require", "run", "say"]
+__all__ = ["COMMAND_S", "PROJECT", "ROOT", "CheckError", "Stack", "engine", "require", "run"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "glassbox-test"
 COMMAND_S = 120
-"""Seconds for a command that is not known to take longer."""
+"""Default time limit of a command, in seconds."""
 
 
 class CheckError(Exception):
-    """A check failed; the message says which and how."""
-
-
-def say(line: str) -> None:
-    """One line for the person who watches."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """A check failed; the message names the check and the cause."""
 
 
 def run(*command: str, timeout: float = COMMAND_S, env: dict[str, str] | None = None) -> str:
-    """Run `command`; return what it printed, or raise CheckError with it."""
+    """Run `command` and return its output; raise CheckError with the output when it fails."""
     try:
-        done = subprocess.run(  # noqa: S603 - fixed commands
+        done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=timeout, cwd=ROOT, env=env
         )
     except subprocess.TimeoutExpired as exc:
-        raise CheckError(f"{' '.join(command)}: not done in {timeout:.0f} s") from exc
+        raise CheckError(f"{' '.join(command)}: not finished within {timeout:.0f} s") from exc
     if done.returncode != 0:
         raise CheckError(f"{' '.join(command)} ({done.returncode}):\n{(done.stdout + done.stderr)[-6000:]}")
     return done.stdout
@@ -53,10 +47,10 @@ def run(*command: str, timeout: float = COMMAND_S, env: dict[str, str] | None = 
 # The engine --------------------------------------------------------------------------------------------------
 
 
-def engine_answers() -> str | None:
-    """Return None when an engine answers, else what `docker info` says."""
+def engine_problem() -> str | None:
+    """None when an engine is running, else the error of `docker info`."""
     if shutil.which("docker") is None:
-        return "there is no docker command"
+        return "the docker command is not installed"
     try:
         run("docker", "info", timeout=20)
     except CheckError as exc:
@@ -66,21 +60,21 @@ def engine_answers() -> str | None:
 
 @contextmanager
 def engine() -> Iterator[None]:
-    """An engine that answers; one that was started here is stopped at the end."""
-    cause = engine_answers()
+    """Ensure that an engine is running; one that is started here is stopped at the end."""
+    cause = engine_problem()
     if cause is None:
         yield
         return
     helper = Path(os.environ.get("GLASSBOX_SHARED", ROOT.parent / "shared")) / "tools" / "docker-up"
     if not helper.is_file():
         raise SystemExit(
-            f"compose-test needs Docker, and no engine answers ({cause}). Install Docker Engine 24 or newer with "
-            "the compose plugin 2.24 or newer, start it, and run `make compose-test` again."
+            f"compose-test needs Docker, and no engine is running ({cause}). Install Docker Engine 24 or newer "
+            "with the compose plugin 2.24 or newer, start it, and run `make compose-test` again."
         )
     started = time.monotonic()
-    # pip's settings here go into the base image, where a file that they name for constraints is not.
+    # pip's settings of this shell are passed to the base image, which does not have a constraints file they name.
     run(str(helper), timeout=600, env=os.environ | {"PIP_CONSTRAINT": ""})
-    say(f"      an engine was started ({time.monotonic() - started:.0f} s)")
+    log(f"      started an engine ({time.monotonic() - started:.0f} s)")
     try:
         yield
     finally:
@@ -91,7 +85,7 @@ def engine() -> Iterator[None]:
 
 
 class Stack:
-    """One compose project with a key, ports and a folder of its own."""
+    """A compose project with its own key, ports and folder."""
 
     def __init__(self, folder: Path, training: str) -> None:
         self.key = secrets.token_urlsafe(24)
@@ -144,20 +138,12 @@ class Stack:
         return self.compose("ps", "-aq", service).split()
 
     def client(self, budget_s: float = 30.0) -> RewardClient:
-        """Our client on the published port."""
+        """A client of the published port."""
         return RewardClient(self.url_with_key, retry=RetryPolicy(budget_s=budget_s))
 
     def down(self) -> None:
         """Remove containers, networks and volumes."""
         self.compose("down", "--volumes", "--timeout", "20", "--remove-orphans", timeout=180)
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def require(condition: bool, sentence: str) -> None:

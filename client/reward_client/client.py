@@ -1,12 +1,12 @@
-"""Ask the reward service: a synchronous and an asynchronous client over the same conversations.
+"""The reward service's clients: one synchronous, one asynchronous, over the same request flows.
 
-    client.py        two shells: they send, receive and wait              the only I/O here
-    bounds.py        the time that one attempt takes, phase by phase
-    calls.py         score, info, ready; large batches in parts ── splitting.py
-    conversation.py  attempts, retries, failover, deadline ─────── retry.py, circuit.py, endpoints.py
-    address.py       URLs and keys            wire.py  what travels       errors.py  what can go wrong
+    client.py        two shells that send, receive and sleep ── transport.py: the sockets of the synchronous one
+    timeouts.py      the time budget of an attempt, by phase
+    operations.py    score, info, ready; batches in parts ───── splitting.py
+    flow.py          attempts, retries, failover, deadline ──── retry.py, circuit.py, endpoints.py
+    urls.py          URLs and API keys      wire  the models of requests and replies      errors.py  the errors
 
-The shells only carry out what a conversation says, so they cannot differ in what they retry, raise or return.
+The shells only perform the steps of a flow, so both clients retry, raise and return the same.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from reward_client.endpoints import Endpoints
 from reward_client.flow import ClientConfig, Outcome, RawResponse, SendRequest, Sleep, Step, TransportFailure
 from reward_client.operations import Flow, Operations, ResultT, score_request
 from reward_client.retry import RetryPolicy
-from reward_client.timeouts import async_deadline, hold, sync_deadline
+from reward_client.timeouts import async_deadline, sync_deadline
+from reward_client.transport import DeadlineTransport, proxy_transports
 from reward_client.urls import addresses
 from reward_client.wire import Info, Item, ScoreReply
 
 __all__ = ["AsyncRewardClient", "RewardClient"]
 
 MAX_CONNECTIONS = 100
-"""Open connections of one client; further calls stand in line."""
+"""Open connections of one client; further calls wait for a free one."""
 KEEP_ALIVE_S = 4.0
-"""Seconds that an idle connection is kept: a server may close it after 5 s; one found dead costs an attempt."""
+"""Seconds for which an idle connection is kept; servers may close it after 5 s, which would cost an attempt."""
 MAX_REPLY_BYTES = 256 * 1024 * 1024
-"""Bytes of one answer: what is larger is no answer to what was asked."""
+"""Bytes of one response; a larger one is an error."""
 
 _LIMITS = httpx.Limits(
     max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_ALIVE_S
@@ -43,21 +44,21 @@ _LIMITS = httpx.Limits(
 
 
 class _Client:
-    """What both clients are: addresses, bounds, conversations."""
+    """What both clients share: endpoints, configuration, operations."""
 
     def __init__(
         self,
         urls: str | Sequence[str],
         api_key: str | None,
-        terms: ClientConfig,
+        config: ClientConfig,
         circuit: CircuitPolicy | None,
         deadline_s: float | None,
     ) -> None:
         endpoints = Endpoints(addresses(urls, api_key), circuit or CircuitPolicy())
         self.urls = tuple(address.url for address in endpoints.addresses)
-        """Where the services listen, without keys."""
+        """URLs of the services, without API keys."""
         self._deadline_s = deadline_s
-        self._asking = Operations(endpoints, terms)
+        self._operations = Operations(endpoints, config)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.urls))})"
@@ -73,18 +74,18 @@ class RewardClient(_Client):
             reply = client.score([Item(prompt="Why is the sky blue?", response="Because of …")])
 
     Args:
-        urls: where the service listens, without a path; several replicas in order of preference. A key may stand
-            in it: `http://key:SECRET@host`.
-        api_key: sent as `Authorization: Bearer` to URLs without a key of their own.
-        connect_timeout_s: seconds to reach the service, an attempt.
-        read_timeout_s: seconds to send a request, and as many again for the whole answer, an attempt.
-        deadline_s: seconds for a whole call, with all attempts and all parts of a large batch; the service is
-            told. Each call may give its own. None leaves it to the other bounds. Looking up a host's name may
-            outlast it, and so may a name that stands for several addresses nobody answers at.
-        retry: bounds on asking again.
-        circuit: when a URL that fails is left alone.
-        transport: an httpx transport, for tests and unusual networks; one that is not of httpx's own making
-            bounds connecting and writing itself.
+        urls: URL of the service, without a path; several replicas in order of preference. A URL may contain an
+            API key: `http://key:SECRET@host`.
+        api_key: sent as `Authorization: Bearer` to URLs that contain no key.
+        connect_timeout_s: seconds to connect, for each attempt.
+        read_timeout_s: seconds to send the request, and as many to receive the whole response, for each attempt.
+        deadline_s: seconds for a whole call, with all attempts and all parts of a large batch; sent to the
+            service. A call may set another one. None: no limit but the others. Resolving a host name may take
+            longer, and so may connecting to a name with several addresses that do not respond.
+        retry: bounds on retries.
+        circuit: when a failing URL is skipped.
+        transport: an httpx transport, for tests and unusual networks; it must limit the time for connecting,
+            sending and response headers itself, unless it is a `reward_client.transport.DeadlineTransport`.
     """
 
     def __init__(
@@ -99,10 +100,10 @@ class RewardClient(_Client):
         circuit: CircuitPolicy | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        terms = ClientConfig(retry or RetryPolicy(), connect_timeout_s, read_timeout_s)
-        super().__init__(urls, api_key, terms, circuit, deadline_s)
-        self._http = httpx.Client(limits=_LIMITS, transport=transport)
-        hold(self._http)
+        config = ClientConfig(retry or RetryPolicy(), connect_timeout_s, read_timeout_s)
+        super().__init__(urls, api_key, config, circuit, deadline_s)
+        mounts = proxy_transports(self.urls, _LIMITS) if transport is None else {}
+        self._http = httpx.Client(transport=transport or DeadlineTransport(_LIMITS), mounts=mounts)
 
     def __enter__(self) -> Self:
         return self
@@ -115,42 +116,43 @@ class RewardClient(_Client):
         self._http.close()
 
     def score(self, items: Sequence[Item], *, deadline_s: float | None = None, **options: Any) -> ScoreReply:
-        """Score `items`, in order; `options` are those of `score_request`. Raises RewardError.
+        """Score `items`; the results have the same order. `options` are those of `score_request`.
 
-        A batch beyond the service's limits is sent in parts. An error's `unscored` names the items without reward.
+        A batch beyond the service's limits is sent in parts. Raises RewardError, whose `unscored` lists the items
+        without a reward.
         """
-        return self._run(self._asking.score(score_request(items, **options), self._deadline(deadline_s)))
+        return self._run(self._operations.score(score_request(items, **options), self._deadline(deadline_s)))
 
     def info(self, *, deadline_s: float | None = None) -> Info:
-        """What the service offers: recipes, models, limits, versions. Raises RewardError."""
-        return self._run(self._asking.info(self._deadline(deadline_s)))
+        """Recipes, models, limits and versions of the service. Raises RewardError."""
+        return self._run(self._operations.info(self._deadline(deadline_s)))
 
     def ready(self, *, deadline_s: float | None = None) -> None:
-        """Return when the service can score; raise RewardError with its cause when it cannot."""
-        return self._run(self._asking.ready(self._deadline(deadline_s)))
+        """Return if the service can score, or else raise RewardError with the cause."""
+        return self._run(self._operations.ready(self._deadline(deadline_s)))
 
-    def _run(self, conversation: Flow[ResultT]) -> ResultT:
+    def _run(self, flow: Flow[ResultT]) -> ResultT:
         outcome: Outcome = None
         try:
             while True:
-                outcome = self._perform(conversation.send(outcome))
+                outcome = self._perform(flow.send(outcome))
         except StopIteration as end:
             result: ResultT = end.value
             return result
         finally:
-            conversation.close()
+            flow.close()
 
     def _perform(self, step: Step) -> Outcome:
         if isinstance(step, Sleep):
             time.sleep(step.seconds)
             return None
         try:
-            with sync_deadline(step) as allowance, self._http.stream(**_request(step)) as response:
-                receipt = _Receipt(response)
+            with sync_deadline(step) as budget, self._http.stream(**_request(step)) as response:
+                reader = _ResponseReader(response)
                 for chunk in response.iter_bytes():
-                    allowance.check()
-                    receipt.add(chunk)
-                return receipt.answer()
+                    budget.check("read")  # also for transports that do not check it
+                    reader.add(chunk)
+                return reader.response()
         except httpx.RequestError as exc:
             return TransportFailure(exc)
 
@@ -170,8 +172,8 @@ class AsyncRewardClient(_Client):
         circuit: CircuitPolicy | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        terms = ClientConfig(retry or RetryPolicy(), connect_timeout_s, read_timeout_s)
-        super().__init__(urls, api_key, terms, circuit, deadline_s)
+        config = ClientConfig(retry or RetryPolicy(), connect_timeout_s, read_timeout_s)
+        super().__init__(urls, api_key, config, circuit, deadline_s)
         self._http = httpx.AsyncClient(limits=_LIMITS, transport=transport)
 
     async def __aenter__(self) -> Self:
@@ -185,30 +187,31 @@ class AsyncRewardClient(_Client):
         await self._http.aclose()
 
     async def score(self, items: Sequence[Item], *, deadline_s: float | None = None, **options: Any) -> ScoreReply:
-        """Score `items`, in order; `options` are those of `score_request`. Raises RewardError.
+        """Score `items`; the results have the same order. `options` are those of `score_request`.
 
-        A batch beyond the service's limits is sent in parts. An error's `unscored` names the items without reward.
+        A batch beyond the service's limits is sent in parts. Raises RewardError, whose `unscored` lists the items
+        without a reward.
         """
-        return await self._run(self._asking.score(score_request(items, **options), self._deadline(deadline_s)))
+        return await self._run(self._operations.score(score_request(items, **options), self._deadline(deadline_s)))
 
     async def info(self, *, deadline_s: float | None = None) -> Info:
-        """What the service offers: recipes, models, limits, versions. Raises RewardError."""
-        return await self._run(self._asking.info(self._deadline(deadline_s)))
+        """Recipes, models, limits and versions of the service. Raises RewardError."""
+        return await self._run(self._operations.info(self._deadline(deadline_s)))
 
     async def ready(self, *, deadline_s: float | None = None) -> None:
-        """Return when the service can score; raise RewardError with its cause when it cannot."""
-        return await self._run(self._asking.ready(self._deadline(deadline_s)))
+        """Return if the service can score, or else raise RewardError with the cause."""
+        return await self._run(self._operations.ready(self._deadline(deadline_s)))
 
-    async def _run(self, conversation: Flow[ResultT]) -> ResultT:
+    async def _run(self, flow: Flow[ResultT]) -> ResultT:
         outcome: Outcome = None
         try:
             while True:
-                outcome = await self._perform(conversation.send(outcome))
+                outcome = await self._perform(flow.send(outcome))
         except StopIteration as end:
             result: ResultT = end.value
             return result
         finally:
-            conversation.close()
+            flow.close()
 
     async def _perform(self, step: Step) -> Outcome:
         if isinstance(step, Sleep):
@@ -216,16 +219,16 @@ class AsyncRewardClient(_Client):
             return None
         try:
             async with async_deadline(step) as trace, self._http.stream(**_request(step, trace=trace)) as response:
-                receipt = _Receipt(response)
+                reader = _ResponseReader(response)
                 async for chunk in response.aiter_bytes():
-                    receipt.add(chunk)
-                return receipt.answer()
+                    reader.add(chunk)
+                return reader.response()
         except httpx.RequestError as exc:
             return TransportFailure(exc)
 
 
 def _request(step: SendRequest, **extensions: Any) -> dict[str, Any]:
-    """`step` as arguments of httpx."""
+    """`step` as arguments for httpx."""
     timeout = httpx.Timeout(step.read_timeout_s, connect=step.connect_timeout_s, pool=step.left_s)
     return {
         "method": step.method,
@@ -237,8 +240,8 @@ def _request(step: SendRequest, **extensions: Any) -> dict[str, Any]:
     }
 
 
-class _Receipt:
-    """An answer while it comes in, bounded in size; `bounds` sees to its time."""
+class _ResponseReader:
+    """Collects the body of a response, up to MAX_REPLY_BYTES."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
@@ -247,9 +250,9 @@ class _Receipt:
     def add(self, chunk: bytes) -> None:
         self._body += chunk
         if len(self._body) > MAX_REPLY_BYTES:
-            raise httpx.DecodingError(f"it is larger than {MAX_REPLY_BYTES} bytes")
+            raise httpx.DecodingError(f"the response is larger than {MAX_REPLY_BYTES} bytes")
 
-    def answer(self) -> RawResponse:
+    def response(self) -> RawResponse:
         response = self._response
         return RawResponse(
             response.status_code, bytes(self._body), response.reason_phrase, response.headers.get("retry-after")

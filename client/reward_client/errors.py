@@ -1,68 +1,76 @@
-"""What can go wrong between a caller and the reward service.
+"""Errors of the client.
 
-    RewardError                     base: the message says the cause and the next step
-    ├── RewardUnavailableError      nobody answered, or the service said "not now", until the budget was spent
-    └── RewardRejectedError         the service looked at the request and refused it (4xx); retrying cannot help
+    RewardError                     base class: the message has the cause and the next step
+    ├── RewardUnavailableError      no response, or only retryable ones, until retry budget or deadline were spent
+    └── RewardRejectedError         the service rejected the request (4xx), which a retry cannot change
 
-A failure is always one of these, never a number. Those that `score` raises name the items without a reward.
+Every failure raises one of these; it never becomes a reward. Errors of `score` list the items without a reward.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple, Self
 
+from pydantic import ValidationError
+
 from reward_client.wire import FieldError, Problem, ScoreReply
 
-__all__ = ["RewardError", "RewardRejectedError", "RewardUnavailableError", "Unscored"]
+__all__ = ["RewardError", "RewardRejectedError", "RewardUnavailableError", "Unscored", "first_error"]
 
 
 class Unscored(NamedTuple):
-    """An item that has no reward."""
+    """An item without a reward."""
 
     item: int
-    """Index in the list that was given to `score`."""
+    """Index in the list passed to `score`."""
     id: str | None
 
 
 class RewardError(Exception):
-    """The rewards asked for could not be had."""
+    """A request to the reward service failed."""
 
     unscored: tuple[Unscored, ...] = ()
-    """Items without a reward, in order; empty when no rewards were asked for."""
+    """Items without a reward, in order; empty if the request was not for rewards."""
     partial: ScoreReply | None = None
-    """Rewards of the items before the first unscored one, when a large batch failed on its way."""
+    """Rewards of the items before the first unscored one, if a later part of a large batch failed."""
 
     def __str__(self) -> str:
-        said = super().__str__()
+        message = super().__str__()
         if self.partial is None or not self.unscored:
-            return said
+            return message
         first = self.unscored[0]
         name = f"{first.item} (id {first.id!r})" if first.id is not None else str(first.item)
-        return f"{said} [{len(self.unscored)} items are unscored, from item {name} on]"
+        return f"{message} [{len(self.unscored)} items are unscored, from item {name} on]"
 
 
 class RewardUnavailableError(RewardError):
-    """The service did not answer within budget or deadline."""
+    """The service did not respond within the retry budget or deadline."""
 
 
 class RewardRejectedError(RewardError):
-    """The service refused the request; `problem` is its own account of why."""
+    """The service rejected the request; `problem` is its explanation."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(_sentence(problem))
+        super().__init__(_message(problem))
         self.problem = problem
 
     def __reduce__(self) -> tuple[type[Self], tuple[Problem], dict[str, Any]]:
-        """Made of its problem, not of the sentence about it: errors cross process boundaries pickled."""
+        """Pickle with the problem as argument, so that the error can cross process boundaries."""
         return type(self), (self.problem,), self.__dict__
 
     @property
     def errors(self) -> list[FieldError]:
-        """Each thing wrong with the request, with item and field."""
+        """The errors in the request, each with item and field."""
         return self.problem.errors
 
 
-def _sentence(problem: Problem) -> str:
+def first_error(exc: ValidationError) -> str:
+    """Field and message of the first error that pydantic found."""
+    error = exc.errors()[0]
+    return ": ".join([*filter(None, [".".join(map(str, error["loc"]))]), error["msg"]])
+
+
+def _message(problem: Problem) -> str:
     parts = [f"{problem.status} {problem.title}: {problem.detail}"]
     parts += [f"{error.field}: {error.message}" for error in problem.errors[:5]]
     if len(problem.errors) > 5:

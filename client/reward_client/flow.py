@@ -1,9 +1,12 @@
-"""One call from first attempt to outcome, free of I/O: it yields what to do next and is told what came of it.
+"""The request flow: one call with its retries, without I/O.
 
-    request_flow(call) ── SendRequest | Sleep ─▶ shell ── RawResponse | TransportFailure ─▶ … ─▶ response or error
+    request_flow(call) ── SendRequest | Sleep ─▶ client ── RawResponse | TransportFailure ─▶ … ─▶ response or error
 
-It decides which URL is asked, what is tried again and when it is over. Another URL is tried at once, the same one
-only after its wait; `RetryPolicy.budget_s` bounds the second kind, the deadline both.
+A generator, like `auth_flow` of httpx: it yields the next step, the client performs the step and sends back the
+outcome. So one flow serves the synchronous and the asynchronous client, and tests need no sockets.
+
+It selects the URL of each attempt and decides whether to retry. Another URL is tried at once, the same URL only
+after a delay; `RetryPolicy.budget_s` bounds retries of the same URL, the deadline bounds both.
 """
 
 from __future__ import annotations
@@ -20,14 +23,14 @@ from pydantic import ValidationError
 from reward_client.endpoints import Endpoints
 from reward_client.errors import RewardError, RewardRejectedError, RewardUnavailableError
 from reward_client.retry import RETRYABLE, RetryPolicy, backoff_s, parse_retry_after
-from reward_client.wire import Problem
+from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, Problem
 
 __all__ = [
     "Call",
     "ClientConfig",
-    "Conversation",
     "Outcome",
     "RawResponse",
+    "RequestFlow",
     "SendRequest",
     "Sleep",
     "Step",
@@ -36,44 +39,44 @@ __all__ = [
 ]
 
 DEADLINE_HEADER = "glassbox-deadline-s"
-"""Seconds, from the moment of sending, after which the caller is gone: the service need not begin later."""
+"""Seconds, counted from sending, after which the client stops waiting: the service should not begin later."""
 
 _CANNOT_SERVE = frozenset({502, 503, 504})
-"""Statuses that speak of the service's health; the other retryable ones speak of its load or of the request."""
+"""Statuses of an unhealthy service; the other retryable ones are about its load or about the request."""
 
-_OWN_FAULT = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
-"""Transport errors that no second attempt mends."""
+_NOT_RETRYABLE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
+"""Transport errors that occur again with every attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientConfig:
-    """Bounds of every call of a client, and where it takes time and chance from."""
+    """Configuration of every call of a client, with its sources of time and random numbers."""
 
     retry: RetryPolicy
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 180.0
     clock: Callable[[], float] = time.monotonic
-    draw: Callable[[], float] = random.random
+    random: Callable[[], float] = random.random
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is asked, whoever is asked."""
+    """A request, independent of the URL it is sent to."""
 
     method: str
     path: str
     body: bytes | None = None
     deadline_at_s: float | None = None
-    """On the clock of `ClientConfig`; the call has failed by then."""
+    """Time on the clock of `ClientConfig` at which the call fails."""
     deadline_s: float | None = None
-    """The same as the caller gave it, for messages."""
-    heeds_circuit: bool = True
-    """False for the question whether the service is ready: it is asked to find out."""
+    """The deadline in seconds from the start of the call, for messages."""
+    respects_circuit: bool = True
+    """False for a readiness check, which is sent even while the circuit is open."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendRequest:
-    """Ask `url`, and say what came of it."""
+    """Send a request, and return the response or the failure."""
 
     method: str
     url: str
@@ -81,22 +84,21 @@ class SendRequest:
     body: bytes | None = field(repr=False)
     connect_timeout_s: float
     read_timeout_s: float
-    """Seconds for the whole answer, from its beginning to its last byte; and for sending what is asked."""
+    """Seconds for sending the request, and as many for the whole response."""
     left_s: float | None
-    """Seconds for all of it, waiting for a free connection included; without a deadline, standing in line is no
-    failure."""
+    """Seconds for the whole attempt, with the wait for a free connection; None: that wait is not limited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Let time pass."""
+    """Wait."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class RawResponse:
-    """What a service answered."""
+    """The response of a service, not yet parsed."""
 
     status: int
     body: bytes
@@ -106,40 +108,42 @@ class RawResponse:
 
 @dataclass(frozen=True, slots=True)
 class TransportFailure:
-    """Why there is none."""
+    """Why an attempt got no response."""
 
     cause: httpx.RequestError
 
 
 Step = SendRequest | Sleep
 Outcome = RawResponse | TransportFailure | None
-Conversation = Generator[Step, Outcome, RawResponse]
+RequestFlow = Generator[Step, Outcome, RawResponse]
 
 
-def request_flow(call: Call, endpoints: Endpoints, terms: ClientConfig) -> Conversation:
-    """Ask until an answer that another attempt cannot better; raise RewardError when there is none in time."""
-    return (yield from _RequestFlow(call, endpoints, terms).run())
+def request_flow(call: Call, endpoints: Endpoints, config: ClientConfig) -> RequestFlow:
+    """Send `call` until a response is final; raise RewardError if that takes too long."""
+    return (yield from _RequestFlow(call, endpoints, config).run())
 
 
 class _RequestFlow:
-    """One call, and what it has seen so far."""
+    """One call and the state of its attempts."""
 
-    def __init__(self, call: Call, endpoints: Endpoints, terms: ClientConfig) -> None:
+    def __init__(self, call: Call, endpoints: Endpoints, config: ClientConfig) -> None:
         self._call = call
         self._endpoints = endpoints
-        self._terms = terms
-        self._started_s = terms.clock()
+        self._config = config
+        self._started_s = config.clock()
         self._key = uuid.uuid4().hex
         self._attempts = [0] * len(endpoints.addresses)
         self._not_before_s: dict[int, float] = {}
         self._causes: dict[int, str] = {}
         self._last: Exception | None = None
 
-    def run(self) -> Conversation:
+    def run(self) -> RequestFlow:
         while True:
-            now_s = self._terms.clock()
+            now_s = self._config.clock()
             self._check_deadline(now_s)
-            index, wait_s = self._endpoints.begin(self._not_before_s, now_s, heed_circuit=self._call.heeds_circuit)
+            index, wait_s = self._endpoints.begin(
+                self._not_before_s, now_s, respect_circuit=self._call.respects_circuit
+            )
             if wait_s > 0:
                 self._check_time_for(wait_s, now_s)
                 yield Sleep(wait_s)
@@ -151,9 +155,9 @@ class _RequestFlow:
             self._note_failure(index, outcome)
 
     def _check_repeat(self, index: int, now_s: float) -> None:
-        """Another URL's attempt may have outlasted this one's pause: then no Sleep has seen the budget."""
+        """Check the budget before a retry without Sleep: another URL's attempt took longer than the delay."""
         if not self._attempts[index]:
-            return  # every URL is asked once
+            return  # the first attempt at a URL needs no budget
         try:
             self._check_time_for(0.0, now_s)
         except RewardUnavailableError:
@@ -164,24 +168,28 @@ class _RequestFlow:
         self._attempts[index] += 1
         try:
             outcome = yield self._send(index, now_s)
-        except BaseException:  # the caller was cancelled, or closed the conversation
+        except BaseException:  # the call was cancelled, or the flow was closed
             self._endpoints.abandoned(index)
             raise
-        assert outcome is not None  # noqa: S101 - the shell answers a SendRequest with an outcome
+        assert outcome is not None  # noqa: S101 - a SendRequest always has an outcome
         if isinstance(outcome, TransportFailure) and isinstance(outcome.cause, httpx.PoolTimeout):
-            self._endpoints.abandoned(index)  # the line here was too long; nothing is known of the service
+            self._endpoints.abandoned(index)  # nothing was sent, so it is not a failure of the service
         elif isinstance(outcome, TransportFailure):
-            self._endpoints.failed(index, self._terms.clock(), _describe(outcome))
+            self._endpoints.failed(index, self._config.clock(), _describe(outcome))
         elif outcome.status in _CANNOT_SERVE:
-            asked_s = parse_retry_after(outcome.retry_after)
-            self._endpoints.failed(index, self._terms.clock(), _describe(outcome), asked_s)
+            retry_after_s = parse_retry_after(outcome.retry_after)
+            self._endpoints.failed(index, self._config.clock(), _describe(outcome), retry_after_s)
         else:
-            self._endpoints.succeeded(index, self._terms.clock())
+            self._endpoints.succeeded(index, self._config.clock())
         return outcome
 
     def _send(self, index: int, now_s: float) -> SendRequest:
-        address, terms, call = self._endpoints.addresses[index], self._terms, self._call
-        headers = {"content-type": "application/json", **address.headers()}
+        address, config, call = self._endpoints.addresses[index], self._config, self._call
+        headers = {
+            "content-type": "application/json",
+            WIRE_VERSION_HEADER.lower(): str(WIRE_VERSION),
+            **address.headers(),
+        }
         if call.method == "POST":
             headers["idempotency-key"] = self._key
         left_s = None if call.deadline_at_s is None else call.deadline_at_s - now_s
@@ -193,8 +201,8 @@ class _RequestFlow:
             url=address.url + call.path,
             headers=headers,
             body=call.body,
-            connect_timeout_s=min(terms.connect_timeout_s, cap_s),
-            read_timeout_s=min(terms.read_timeout_s, cap_s),
+            connect_timeout_s=min(config.connect_timeout_s, cap_s),
+            read_timeout_s=min(config.read_timeout_s, cap_s),
             left_s=left_s,
         )
 
@@ -203,60 +211,60 @@ class _RequestFlow:
         retry_after_s = None
         if isinstance(outcome, TransportFailure):
             self._last = outcome.cause
-            if not isinstance(outcome.cause, httpx.TransportError) or isinstance(outcome.cause, _OWN_FAULT):
+            if not isinstance(outcome.cause, httpx.TransportError) or isinstance(outcome.cause, _NOT_RETRYABLE):
                 url = self._endpoints.addresses[index].url
-                raise RewardError(f"the answer of {url} cannot be used: {_describe(outcome)}") from outcome.cause
+                raise RewardError(f"the response of {url} is unusable: {_describe(outcome)}") from outcome.cause
         else:
             self._last, retry_after_s = None, parse_retry_after(outcome.retry_after)
         pause_s = backoff_s(
-            self._terms.retry,
+            self._config.retry,
             attempt=self._attempts[index],
             retry_after_s=retry_after_s,
-            jitter=self._terms.draw(),
+            jitter=self._config.random(),
         )
-        # Never 0, so that another URL has its turn first.
-        self._not_before_s[index] = self._terms.clock() + max(pause_s, 1e-6)
+        # Never 0, so that another URL is tried first.
+        self._not_before_s[index] = self._config.clock() + max(pause_s, 1e-6)
 
     def _check_deadline(self, now_s: float) -> None:
         if self._call.deadline_at_s is not None and now_s >= self._call.deadline_at_s:
-            raise self._gave_up(f"the deadline of {self._call.deadline_s:g} s is over")
+            raise self._unavailable(f"the deadline of {self._call.deadline_s:g} s is over")
 
     def _check_time_for(self, wait_s: float, now_s: float) -> None:
-        """A wait that ends behind budget or deadline would only delay the bad news."""
-        if now_s - self._started_s + wait_s >= self._terms.retry.budget_s:
-            raise self._gave_up(f"the retry budget is {self._terms.retry.budget_s:g} s")
+        """Fail now if the retry budget or the deadline would be over after `wait_s`."""
+        if now_s - self._started_s + wait_s >= self._config.retry.budget_s:
+            raise self._unavailable(f"the retry budget is {self._config.retry.budget_s:g} s")
         if self._call.deadline_at_s is not None and now_s + wait_s >= self._call.deadline_at_s:
-            raise self._gave_up(f"the deadline of {self._call.deadline_s:g} s comes before the next attempt")
+            raise self._unavailable(f"the deadline of {self._call.deadline_s:g} s comes before the next attempt")
 
-    def _gave_up(self, bound: str) -> RewardUnavailableError:
-        now_s = self._terms.clock()
+    def _unavailable(self, bound: str) -> RewardUnavailableError:
+        now_s = self._config.clock()
         urls = [address.url for address in self._endpoints.addresses]
         causes = [f"{urls[index]}: {cause}" for index, cause in sorted(self._causes.items())]
-        said = [
-            f"no reward from {' or '.join(url + self._call.path for url in urls)} after {sum(self._attempts)} "
-            f"attempt(s) in {now_s - self._started_s:.1f} s; {bound}",
+        parts = [
+            f"the request to {' or '.join(url + self._call.path for url in urls)} failed after "
+            f"{sum(self._attempts)} attempt(s) in {now_s - self._started_s:.1f} s; {bound}",
             *(["last cause " + ", ".join(causes)] if causes else []),
-            *self._endpoints.open_sentences(now_s),
+            *self._endpoints.open_circuits(now_s),
         ]
-        error = RewardUnavailableError("; ".join(said) + ". Is the service up? Try GET /readyz.")
+        error = RewardUnavailableError("; ".join(parts) + ". Is the service up? Try GET /readyz.")
         error.__cause__ = self._last
         return error
 
 
-def _accepted(answer: RawResponse) -> RawResponse:
-    if 200 <= answer.status < 300:
-        return answer
-    if answer.status < 500:
-        raise RewardRejectedError(_problem(answer))
-    raise RewardError(f"the reward service failed: {_describe(answer)}")
+def _accepted(response: RawResponse) -> RawResponse:
+    if 200 <= response.status < 300:
+        return response
+    if response.status < 500:
+        raise RewardRejectedError(_problem(response))
+    raise RewardError(f"the reward service failed: {_describe(response)}")
 
 
-def _problem(answer: RawResponse) -> Problem:
+def _problem(response: RawResponse) -> Problem:
     try:
-        return Problem.model_validate_json(answer.body)
+        return Problem.model_validate_json(response.body)
     except ValidationError:
-        text = answer.body[:2000].decode("utf-8", errors="replace")[:500]
-        return Problem(title=answer.reason or "error", status=answer.status, detail=text)
+        text = response.body[:2000].decode("utf-8", errors="replace")[:500]
+        return Problem(title=response.reason or "error", status=response.status, detail=text)
 
 
 def _describe(outcome: RawResponse | TransportFailure) -> str:

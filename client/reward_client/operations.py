@@ -1,7 +1,7 @@
-"""What a client can ask, as conversations: score, with large batches in parts, info, ready.
+"""Operations of a client, as request flows: score, info, ready. A large batch is sent in parts.
 
 Operations.score ─▶ small ─────────────────────────────▶ POST /score ─▶ checked reply
-             └▶ large, or refused with 413 ─▶ GET /info, once ─▶ parts ─▶ POST /score each ─▶ joined reply
+             └▶ large, or rejected with 413 ─▶ GET /info, once ─▶ parts ─▶ POST /score each ─▶ joined reply
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from reward_client.endpoints import Endpoints
-from reward_client.errors import RewardError, RewardRejectedError, Unscored
+from reward_client.errors import RewardError, RewardRejectedError, Unscored, first_error
 from reward_client.flow import Call, ClientConfig, Outcome, RawResponse, Step, request_flow
 from reward_client.splitting import check_same_reward, join, reindex, split
 from reward_client.wire import Info, Item, LimitsInfo, OnItemError, QueryType, ScoreReply, ScoreRequest
@@ -21,9 +21,9 @@ from reward_client.wire import Info, Item, LimitsInfo, OnItemError, QueryType, S
 __all__ = ["Operations", "score_request"]
 
 SMALL_ITEMS = 256
-"""Items of a request that is sent without asking for the limits first: every service is likely to admit them."""
+"""Up to so many items, a request is sent without reading the limits of the service first."""
 SMALL_BYTES = 1024 * 1024
-"""Bytes of such a request's body."""
+"""The same for the bytes of the body."""
 _TOO_LARGE = 413
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -42,9 +42,9 @@ def score_request(
     run: str | None = None,
     step: int | None = None,
 ) -> ScoreRequest:
-    """The request that `score` posts; the arguments are the fields of `wire.ScoreRequest`.
+    """The request that `score` sends; the arguments are the fields of `wire.ScoreRequest`.
 
-    It may hold more items than one request on the wire: `Operations.score` sends parts of it.
+    It may have more items than the service accepts: `Operations.score` splits it.
     """
     first = ScoreRequest(
         items=list(items[:1]),
@@ -60,25 +60,25 @@ def score_request(
 
 
 class Operations:
-    """The conversations of one client."""
+    """The operations of one client."""
 
-    def __init__(self, endpoints: Endpoints, terms: ClientConfig) -> None:
+    def __init__(self, endpoints: Endpoints, config: ClientConfig) -> None:
         self._endpoints = endpoints
-        self._terms = terms
+        self._config = config
         self._limits: LimitsInfo | None = None
 
     def info(self, deadline_s: float | None) -> Flow[Info]:
         """GET /info."""
-        answer = yield from self._converse(self._call("GET", "/info", deadline_s))
-        return _parsed(Info, answer)
+        response = yield from self._send(self._call("GET", "/info", deadline_s))
+        return _parsed(Info, response)
 
     def ready(self, deadline_s: float | None) -> Flow[None]:
         """GET /readyz."""
         call = self._call("GET", "/readyz", deadline_s)
-        yield from self._converse(replace(call, heeds_circuit=False))
+        yield from self._send(replace(call, respects_circuit=False))
 
     def score(self, request: ScoreRequest, deadline_s: float | None) -> Flow[ScoreReply]:
-        """POST /score, once or in parts."""
+        """POST /score, as one request or in parts."""
         replies: list[ScoreReply] = []
         try:
             yield from self._score(request, self._call("POST", "/score", deadline_s), replies)
@@ -90,7 +90,7 @@ class Operations:
         return join(replies)
 
     def _score(self, request: ScoreRequest, call: Call, replies: list[ScoreReply]) -> Flow[None]:
-        """Add the reply to each part to `replies`."""
+        """Score `request` and append the reply to each part to `replies`."""
         if len(request.items) <= SMALL_ITEMS and len(body := _body(request)) <= SMALL_BYTES:
             try:
                 replies.append((yield from self._score_part(request, replace(call, body=body))))
@@ -111,28 +111,28 @@ class Operations:
             return (yield from self._score_part(chosen, replace(call, body=_body(chosen))))
         except RewardRejectedError as exc:
             if exc.problem.status == _TOO_LARGE:
-                self._limits = None  # these were not the service's limits, or no longer
+                self._limits = None  # the limits have changed
             raise RewardRejectedError(reindex(exc.problem, part.start)) from exc
 
     def _score_part(self, request: ScoreRequest, call: Call) -> Flow[ScoreReply]:
-        reply = _parsed(ScoreReply, (yield from self._converse(call)))
+        reply = _parsed(ScoreReply, (yield from self._send(call)))
         _check_belongs(reply, request)
         return reply
 
-    def _parts_after(self, refusal: RewardRejectedError, request: ScoreRequest, call: Call) -> Flow[list[range]]:
-        """Smaller parts for a request that was too large after all; raise `refusal` when they would not help."""
-        if refusal.problem.status != _TOO_LARGE or len(request.items) == 1:
-            raise refusal
-        self._limits = None  # the service may have other limits than when we asked
+    def _parts_after(self, rejection: RewardRejectedError, request: ScoreRequest, call: Call) -> Flow[list[range]]:
+        """Smaller parts of a request that was rejected as too large; raise `rejection` if it cannot be split."""
+        if rejection.problem.status != _TOO_LARGE or len(request.items) == 1:
+            raise rejection
+        self._limits = None  # the limits may have changed
         parts = yield from self._parts(request, call)
         if len(parts) == 1:
-            raise refusal
+            raise rejection
         return parts
 
     def _parts(self, request: ScoreRequest, call: Call) -> Flow[list[range]]:
         if self._limits is None:
             info = replace(call, method="GET", path="/info")
-            self._limits = _parsed(Info, (yield from self._converse(info))).limits
+            self._limits = _parsed(Info, (yield from self._send(info))).limits
         envelope = len(_body(request.model_copy(update={"items": []})))
         sizes = [len(item.model_dump_json(exclude_none=True).encode()) for item in request.items]
         return split(sizes, envelope, self._limits)
@@ -140,34 +140,34 @@ class Operations:
     def _call(self, method: str, path: str, deadline_s: float | None) -> Call:
         if deadline_s is None:
             return Call(method, path)
-        return Call(method, path, None, self._terms.clock() + deadline_s, deadline_s)
+        return Call(method, path, None, self._config.clock() + deadline_s, deadline_s)
 
-    def _converse(self, call: Call) -> Flow[RawResponse]:
-        return (yield from request_flow(call, self._endpoints, self._terms))
+    def _send(self, call: Call) -> Flow[RawResponse]:
+        return (yield from request_flow(call, self._endpoints, self._config))
 
 
 def _body(request: ScoreRequest) -> bytes:
     return request.model_dump_json(exclude_none=True).encode()
 
 
-def _parsed(model: type[ModelT], answer: RawResponse) -> ModelT:
+def _parsed(model: type[ModelT], response: RawResponse) -> ModelT:
     try:
-        return model.model_validate_json(answer.body)
+        return model.model_validate_json(response.body)
     except ValidationError as exc:
-        raise RewardError(f"the service answered what is no {model.__name__}: {exc}") from exc
+        raise RewardError(f"the service's reply is not a valid {model.__name__}: {first_error(exc)}") from exc
 
 
 def _check_belongs(reply: ScoreReply, request: ScoreRequest) -> None:
-    """A reward for each item, and for no other one. Raises RewardError."""
-    n_asked, n_got = len(request.items), (len(reply.results), len(reply.rewards))
-    if n_got != (n_asked, n_asked):
-        raise RewardError(f"asked for {n_asked} rewards, got {n_got[1]} with {n_got[0]} results")
+    """Check that the reply has one reward for each item of the request. Raises RewardError."""
+    n_items, n_results, n_rewards = len(request.items), len(reply.results), len(reply.rewards)
+    if not n_items == n_results == n_rewards:
+        raise RewardError(f"the reply to {n_items} items has {n_rewards} rewards and {n_results} results")
     for index, (item, result) in enumerate(zip(request.items, reply.results, strict=True)):
         if result.id != item.id:
             raise RewardError(
-                f"item {index} has id {item.id!r}, its result id {result.id!r}: a reply to other items"
+                f"item {index} has id {item.id!r}, its result has id {result.id!r}: the reply is for other items"
             )
         if result.reward != reply.rewards[index]:
             raise RewardError(f"item {index} has two rewards: {reply.rewards[index]} and {result.reward}")
         if result.reward is None and (result.error is None or request.on_item_error == "fail"):
-            raise RewardError(f"item {index} has no reward, and the service does not say why")
+            raise RewardError(f"item {index} has no reward and no error")

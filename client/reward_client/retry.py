@@ -1,7 +1,7 @@
-"""When to ask again: a pure decision, without clock, socket or randomness of its own.
+"""Retry policy: pure functions, without clock, socket or random numbers.
 
-Only what can heal is tried again: no answer, or a status in `RETRYABLE`. The wait is what the service asked for in
-`Retry-After`, when that is sane, else exponential with full jitter; all waits together stay inside a budget.
+A missing response and the statuses in `RETRYABLE` are retried. The delay is that of a reasonable `Retry-After`, or
+else exponential with full jitter. The policy's budget bounds the time until the last retry.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ RETRYABLE = frozenset({408, 425, 429, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Bounds on asking again."""
+    """Bounds on retries."""
 
     budget_s: float = 120.0
-    """Seconds from the first attempt after which no URL is asked a second time. 0 never retries."""
+    """Seconds from the first attempt during which a URL may be retried. 0 never retries."""
     first_delay_s: float = 0.25
-    """Upper end of the first jittered wait; it doubles with each attempt."""
+    """Upper end of the first jittered delay; it doubles with each attempt."""
     max_delay_s: float = 8.0
-    """No single wait of our own choosing is longer."""
+    """Upper bound of a delay that is not set by `Retry-After`."""
     max_retry_after_s: float = 120.0
-    """A longer `Retry-After` is taken for a mistake and ignored."""
+    """A longer `Retry-After` is considered a mistake and ignored."""
 
 
 def backoff_s(policy: RetryPolicy, *, attempt: int, retry_after_s: float | None, jitter: float) -> float:
-    """Seconds to leave a service alone after an attempt that may heal.
+    """Seconds to wait before the next attempt at the same URL.
 
     Args:
         policy: the bounds.
-        attempt: attempts made so far, from 1.
-        retry_after_s: what the service asked for, if it did; never undercut, and spread a little, so that callers
-            that were refused together do not come back together.
-        jitter: a draw from [0, 1), full jitter (AWS architecture blog, "Exponential backoff and jitter").
+        attempt: number of attempts so far, from 1.
+        retry_after_s: the service's `Retry-After`, a lower bound. A small jitter is added to it, so that clients
+            that were rejected together do not retry together.
+        jitter: a random number in [0, 1), for full jitter (AWS blog, "Exponential backoff and jitter").
     """
     if retry_after_s is not None and 0 <= retry_after_s <= policy.max_retry_after_s:
         return retry_after_s + policy.first_delay_s * jitter
@@ -46,7 +46,7 @@ def backoff_s(policy: RetryPolicy, *, attempt: int, retry_after_s: float | None,
 
 
 def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """`Retry-After` in seconds from `now`; None when absent, past all sense, or in no form of RFC 9110."""
+    """`Retry-After` in seconds from `now`; None when absent, negative, or in a form that RFC 9110 lacks."""
     if value is None:
         return None
     try:

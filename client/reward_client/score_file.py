@@ -1,8 +1,8 @@
-"""Score a JSONL file through the service, a batch at a time, resumable.
+"""Scores a JSONL file through the service in batches; can be resumed.
 
-Each line is written only once its reward is known, in the order of the input; a run that was stopped counts the
-whole lines already there and goes on behind them, as long as the service would still score them the same way. A
-disk that fills costs no line that was there.
+Each line is written after its reward has been received, in the order of the input. A run that was stopped
+continues after the last complete line, provided that the service still scores with the same recipe and models. A
+full disk never damages lines that were written before.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from reward_client.client import RewardClient
+from reward_client.errors import first_error
 from reward_client.wire import Item, ItemResult, OnItemError, QueryType, ScoreReply
 
 __all__ = ["FileError", "Progress", "ScoreOptions", "read_rows", "score_file"]
 
 
-_SAME = 1e-3
-"""Rewards of one item that are nearer, relatively or absolutely, were computed in the same way."""
+_TOLERANCE = 1e-3
+"""Relative or absolute difference up to which two rewards of one item count as equal."""
 
 
 class FileError(Exception):
@@ -35,7 +36,7 @@ class FileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ScoreOptions:
-    """How to score: the fields of a request, and how many items it takes."""
+    """Fields of the requests, their number of items, and whether to replace the output."""
 
     recipe: str | None = None
     gold: bool = False
@@ -47,7 +48,7 @@ class ScoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a file is."""
+    """Progress of scoring a file."""
 
     done: int
     total: int
@@ -71,9 +72,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except ValueError as exc:
-            raise FileError(f"{path}, line {number}: no JSON ({exc})") from exc
+            raise FileError(f"{path}, line {number}: not valid JSON ({exc})") from exc
         if not isinstance(row, dict):
-            raise FileError(f"{path}, line {number}: an object is needed, this is {type(row).__name__}")
+            raise FileError(f"{path}, line {number}: an object is required, not {type(row).__name__}")
         rows.append(row)
     return rows
 
@@ -81,14 +82,14 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def score_file(client: RewardClient, source: Path, target: Path, options: ScoreOptions) -> Iterator[Progress]:
     """Score `source` into `target`, yielding progress. Raises FileError and RewardError."""
     if target.exists() and source.samefile(target):
-        raise FileError(f"{target} is the input; give another file for the output")
+        raise FileError(f"{target} is the input; choose another output file")
     rows = read_rows(source)
     items = [_item(row, f"{source}, line {number}") for number, row in enumerate(rows, 1)]
     finished = [] if options.overwrite else _finished(target, rows)
-    way = _way_of(target, finished)
-    if way is not None:
-        again = _ask(client, items[:1], options)
-        _check_way(target, way, _way(again))
+    scorer = _scorer_of_lines(target, finished)
+    if scorer is not None:
+        again = _score(client, items[:1], options)
+        _check_same_scorer(target, scorer, _scorer(again))
         _check_first(target, finished[0]["result"], again.results[0])
     done = first = len(finished)
     started = time.monotonic()
@@ -97,15 +98,15 @@ def score_file(client: RewardClient, source: Path, target: Path, options: ScoreO
             out.seek(0, 2)
         while done < len(rows):
             chunk = slice(done, done + options.batch)
-            reply = _ask(client, items[chunk], options)
-            way = way or _way(reply)
-            _check_way(target, way, _way(reply))
+            reply = _score(client, items[chunk], options)
+            scorer = scorer or _scorer(reply)
+            _check_same_scorer(target, scorer, _scorer(reply))
             _append(out, _lines(rows[chunk], reply), target)
             done += len(reply.results)
             yield Progress(done, len(rows), (done - first) / max(time.monotonic() - started, 1e-9))
 
 
-def _ask(client: RewardClient, items: Sequence[Item], options: ScoreOptions) -> ScoreReply:
+def _score(client: RewardClient, items: Sequence[Item], options: ScoreOptions) -> ScoreReply:
     return client.score(
         items,
         recipe=options.recipe,
@@ -116,7 +117,7 @@ def _ask(client: RewardClient, items: Sequence[Item], options: ScoreOptions) -> 
 
 
 def _lines(rows: Sequence[dict[str, Any]], reply: ScoreReply) -> bytes:
-    scored_by = _way(reply) | {"notices": reply.notices}
+    scored_by = _scorer(reply) | {"notices": reply.notices}
     lines = (
         json.dumps(row | {"result": result.model_dump(mode="json"), "scored_by": scored_by}, ensure_ascii=False)
         for row, result in zip(rows, reply.results, strict=True)
@@ -124,47 +125,46 @@ def _lines(rows: Sequence[dict[str, Any]], reply: ScoreReply) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-# One way of scoring in a file -----------------------------------------------------------------------------------
+# One scorer for the whole file: recipe and models ----------------------------------------------------------------
 
 
-def _way(scored_by: ScoreReply) -> dict[str, Any]:
-    """What two rewards must share to be compared."""
-    return {
-        "recipe": scored_by.recipe.model_dump(mode="json"),
-        "models": scored_by.models.model_dump(mode="json"),
-    }
+def _scorer(reply: ScoreReply) -> dict[str, Any]:
+    """Recipe and models, which two rewards must share to be comparable."""
+    return {"recipe": reply.recipe.model_dump(mode="json"), "models": reply.models.model_dump(mode="json")}
 
 
-def _way_of(target: Path, lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """How `lines` were scored; None when there are none. Raises FileError when they differ."""
-    ways = [{key: line["scored_by"].get(key) for key in ("recipe", "models")} for line in lines]
-    for way in ways:
-        _check_way(target, ways[0], way)
-    return ways[0] if ways else None
+def _scorer_of_lines(target: Path, lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Recipe and models of `lines`; None for an empty list. Raises FileError when they differ."""
+    scorers = [{key: line["scored_by"].get(key) for key in ("recipe", "models")} for line in lines]
+    for scorer in scorers:
+        _check_same_scorer(target, scorers[0], scorer)
+    return scorers[0] if scorers else None
 
 
-def _check_way(target: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+def _check_same_scorer(target: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     if before != now:
         raise FileError(
-            f"{target} holds rewards by {_named(before)}, and this would add rewards by {_named(now)}. "
-            "Ask as before, or give another file, or --overwrite."
+            f"{target} has rewards of {_describe(before)}; this run would add rewards of {_describe(now)}. "
+            "Use the same options as before, another output file, or --overwrite."
         )
 
 
 def _check_first(target: Path, before: dict[str, Any], now: ItemResult) -> None:
-    """What recipe and models do not tell shows in a reward: a default query type, or the precision."""
+    """Compare the first reward: it also depends on what the file does not record, as the default query type."""
     query_type, reward = before.get("query_type"), before.get("reward")
     if reward is None or now.reward is None:
         return
-    if query_type != now.query_type or not math.isclose(reward, now.reward, rel_tol=_SAME, abs_tol=_SAME):
+    if query_type != now.query_type or not math.isclose(
+        reward, now.reward, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE
+    ):
         raise FileError(
-            f"the first item of {target} has the reward {reward} as {query_type}, and now gets {now.reward} as "
-            f"{now.query_type}. Ask as before, or give another file, or --overwrite."
+            f"the first item of {target} has the reward {reward} as {query_type}, and now the reward {now.reward} "
+            f"as {now.query_type}. Use the same options as before, another output file, or --overwrite."
         )
 
 
-def _named(way: dict[str, Any]) -> str:
-    recipe, models = way["recipe"] or {}, way["models"] or {}
+def _describe(scorer: dict[str, Any]) -> str:
+    recipe, models = scorer["recipe"] or {}, scorer["models"] or {}
     used = [_with_weights(models, kind) for kind in ("relevance", "gold") if models.get(kind)]
     return f"recipe {recipe.get('name')} ({recipe.get('hash')}) with {' and '.join(used) or 'no model'}"
 
@@ -177,7 +177,7 @@ def _with_weights(models: dict[str, Any], kind: str) -> str:
 
 
 def _opened(target: Path, mode: str) -> FileIO:
-    """Unbuffered, so that what is written is written, and what is not is known."""
+    """Open without a buffer, so that a failed write is reported at once."""
     try:
         return FileIO(target, mode)
     except OSError as exc:
@@ -185,17 +185,17 @@ def _opened(target: Path, mode: str) -> FileIO:
 
 
 def _append(out: FileIO, content: bytes, target: Path) -> None:
-    """Write all of `content`, or leave the file as it was. Raises FileError."""
+    """Write all of `content`, or restore the file and raise FileError."""
     before, left = out.tell() if out.seekable() else 0, memoryview(content)
     try:
         while left:
             left = left[out.write(left) :]
     except OSError as exc:
-        with suppress(OSError):  # a device, which has no length
+        with suppress(OSError):  # a device cannot be truncated
             out.truncate(before)
         raise FileError(
-            f"{target} cannot be written on: {exc.strerror}; the lines before are whole, and the same command "
-            "(without --overwrite) goes on behind them"
+            f"{target} cannot be extended: {exc.strerror}; its lines are complete, and the same command without "
+            "--overwrite continues after them"
         ) from exc
 
 
@@ -203,26 +203,25 @@ def _item(row: dict[str, Any], where: str) -> Item:
     try:
         return Item.model_validate({key: value for key, value in row.items() if key in Item.model_fields})
     except ValidationError as exc:
-        error = exc.errors()[0]
-        raise FileError(f"{where}: {'.'.join(map(str, error['loc']))}: {error['msg']}") from exc
+        raise FileError(f"{where}: {first_error(exc)}") from exc
 
 
 def _finished(target: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The whole lines of these rows already in `target`; a torn last line is cut off. Raises FileError."""
-    if not target.is_file():  # nothing yet, or a device
+    """The complete lines of `target`, which must fit `rows`; removes an incomplete last line. Raises FileError."""
+    if not target.is_file():  # it does not exist yet, or is a device
         return []
     content = target.read_bytes()
     whole = content.rfind(b"\n") + 1
     lines = [_parsed(line) for line in content[:whole].split(b"\n")[:-1]]
     for number, line in enumerate(lines, 1):
-        if number > len(rows) or not _belongs(line, rows[number - 1]):
+        if number > len(rows) or not _is_result_of(line, rows[number - 1]):
             raise FileError(
-                f"{target}, line {number}, is not what scoring this input gives: it belongs to something else. "
-                "Give another file, or --overwrite."
+                f"{target}, line {number}, is not a result of scoring this input. Use another output file, or "
+                "--overwrite."
             )
     if whole != len(content):
         if not lines:
-            raise FileError(f"{target} holds something else. Give another file, or --overwrite.")
+            raise FileError(f"{target} is not a file of scored items. Use another output file, or --overwrite.")
         with target.open("r+b") as out:
             out.truncate(whole)
     return lines
@@ -236,6 +235,6 @@ def _parsed(line: bytes) -> dict[str, Any]:
     return scored if isinstance(scored, dict) else {}
 
 
-def _belongs(scored: dict[str, Any], row: dict[str, Any]) -> bool:
-    ours = "result" in scored and isinstance(scored.get("scored_by"), dict)
-    return ours and all(scored.get(key) == value for key, value in row.items())
+def _is_result_of(scored: dict[str, Any], row: dict[str, Any]) -> bool:
+    is_scored = "result" in scored and isinstance(scored.get("scored_by"), dict)
+    return is_scored and all(scored.get(key) == value for key, value in row.items())

@@ -1,8 +1,8 @@
-"""Requests larger than the service admits: how they are cut, and how the replies become one. Pure.
+"""Splits a batch that exceeds the service's limits into parts, and joins the replies. Pure functions.
 
 sizes, limits ──▶ split() ──▶ [0:3] [3:5] … consecutive, so that order is kept
-replies ────────▶ join() ─▶ one ScoreReply, as if it had been one request
-refusal of a part, its first item ──▶ reindex() ──▶ the same, with the caller's own indices
+replies ────────▶ join() ─▶ one ScoreReply, as for a single request
+problem of a part, its first item ──▶ reindex() ──▶ the problem, with indices in the whole batch
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _ITEM_FIELD = re.compile(r"^(?:body\.)?items\.(\d+)\b")
 
 
 def split(item_bytes: Sequence[int], envelope_bytes: int, limits: LimitsInfo) -> list[range]:
-    """Consecutive ranges of items that stay within `limits`, each as large as possible.
+    """Consecutive ranges of items within `limits`, each as large as possible.
 
     Args:
         item_bytes: bytes of each item in the body.
         envelope_bytes: bytes of the body without items.
-        limits: the service's; an item that exceeds them alone gets a range of its own, and the service's refusal.
+        limits: of the service. An item that exceeds them alone gets a separate range; the service will reject it.
     """
     parts: list[range] = []
     start, size = 0, envelope_bytes
@@ -38,18 +38,18 @@ def split(item_bytes: Sequence[int], envelope_bytes: int, limits: LimitsInfo) ->
 
 
 def check_same_reward(first: ScoreReply, other: ScoreReply) -> None:
-    """Raise RewardError when two parts were computed differently: those would be two rewards in one batch."""
+    """Raise RewardError when two parts were scored by different recipes or models."""
     if (other.recipe, other.models) != (first.recipe, first.models):
         raise RewardError(
             f"the service changed recipe or models within one batch: {first.recipe!r}, {first.models!r} became "
-            f"{other.recipe!r}, {other.models!r}. Ask again."
+            f"{other.recipe!r}, {other.models!r}. Score the batch again."
         )
 
 
 def join(replies: Sequence[ScoreReply]) -> ScoreReply:
-    """The replies of consecutive parts as one.
+    """The replies to consecutive parts as one reply.
 
-    Parts are asked one after the other, so `timing_ms` is the sum over them, stage by stage.
+    Parts are sent one after the other, so `timing_ms` is the sum over them, stage by stage.
     """
     first = replies[0]
     golds = [reply.timing_ms.gold for reply in replies if reply.timing_ms.gold is not None]
@@ -74,11 +74,11 @@ def join(replies: Sequence[ScoreReply]) -> ScoreReply:
 
 
 def reindex(problem: Problem, first: int) -> Problem:
-    """A part's refusal, with items counted as in the whole batch; `first` is the part's first item."""
-    return problem.model_copy(update={"errors": [_moved_error(error, first) for error in problem.errors]})
+    """The problem of a part, with item indices in the whole batch; `first` is the part's first item."""
+    return problem.model_copy(update={"errors": [_reindex_error(error, first) for error in problem.errors]})
 
 
-def _moved_error(error: FieldError, first: int) -> FieldError:
+def _reindex_error(error: FieldError, first: int) -> FieldError:
     def renumber(match: re.Match[str]) -> str:
         return match[0][: match.start(1)] + str(int(match[1]) + first)
 

@@ -22,13 +22,15 @@ _EPILOG = """\
 Every option is also an environment variable: --max-items is GLASSBOX_MAX_ITEMS.
 
 examples:
-  python -m reward_service                                    the embedded models, on http://127.0.0.1:8000
-  python -m reward_service --gold none                        the white-box reward alone
-  python -m reward_service --encoder facebook/contriever --default-recipe rer-reference
-                                                              the paper's own setting (needs the hub, or a folder)
-  python -m reward_service --gold Skywork/Skywork-Reward-V2-Qwen3-0.6B
-                                                              a real gold reward model
-  GLASSBOX_API_KEY=… python -m reward_service --host 0.0.0.0      reachable from other machines, with a key
+  glassbox serve                                      the embedded models, on http://127.0.0.1:8000
+  glassbox serve --gold none                          the white-box reward alone
+  glassbox serve --encoder facebook/contriever --default-recipe rer-reference
+                                                      the paper's setting (from the model hub, or a folder)
+  glassbox serve --gold Skywork/Skywork-Reward-V2-Qwen3-0.6B
+                                                      a gold reward model from the model hub
+  GLASSBOX_API_KEY=… glassbox serve --host 0.0.0.0    reachable from other machines, with an API key
+
+`python -m reward_service` is the same command.
 """
 
 _SECRET = "api_key"  # noqa: S105 (the setting's name; it is no option, because everybody can read a command line)

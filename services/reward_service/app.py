@@ -15,6 +15,7 @@ from fastapi_offline import FastAPIOffline
 from reward_service.admission.pipeline import ProtocolRoute, RequestPipeline
 from reward_service.batching import BatchLimits, ModelWorker
 from reward_service.features.recipe_registry import RecipeRegistry
+from reward_service.features.registry import FeatureRegistry
 from reward_service.http import auth, health, info, openapi, page, problems
 from reward_service.http.app_state import AppState
 from reward_service.http.readiness import Readiness
@@ -61,7 +62,8 @@ def create_app(
     protocols: Sequence[ProtocolSpec[Any]] = PROTOCOLS,
 ) -> FastAPI:
     """The service as an ASGI application. Tests pass loaders that return stand-in models."""
-    recipes = RecipeRegistry.load(settings.recipes_dir)
+    features = FeatureRegistry.load()
+    recipes = RecipeRegistry.load(settings.recipes_dir, features)
     recipes.get(settings.default_recipe)
     keys = auth.keyring(settings)
     metrics = Metrics()
@@ -83,7 +85,7 @@ def create_app(
             pipeline = RequestPipeline(settings, recipes, scorer, metrics)
             readiness = Readiness(embedder, gold, settings.ready_timeout_s)
             app.state.pipeline = pipeline
-            app.state.glassbox = AppState(settings, recipes, scorer, metrics, pipeline, readiness, keys)
+            app.state.glassbox = AppState(settings, features, recipes, scorer, metrics, pipeline, readiness, keys)
             yield
 
     app: FastAPI = FastAPIOffline(
@@ -119,7 +121,7 @@ def _encoder_worker(
         max_restarts=settings.max_model_restarts,
         keep=cache.put,
         finite=lambda vector: bool(np.isfinite(vector).all()),
-        observer=metrics,
+        metrics_hook=metrics,
     )
 
 
@@ -134,7 +136,7 @@ def _gold_worker(settings: Settings, loader: GoldLoader, metrics: Metrics) -> Go
         batch_timeout_s=settings.batch_timeout_s,
         max_restarts=settings.max_model_restarts,
         finite=math.isfinite,
-        observer=metrics,
+        metrics_hook=metrics,
     )
 
 

@@ -29,6 +29,6 @@ COMMANDS = (
         _configure_serve,
         _serve,
         extra="service",
-        needs=("fastapi", "uvicorn", "pydantic_settings", "torch", "transformers"),
+        needs=("fastapi", "uvicorn", "torch", "transformers"),
     ),
 )

@@ -257,7 +257,7 @@ def test_scoring_a_file_onto_a_full_disk_leaves_one_that_can_be_gone_on_with(url
         stopped = glassbox(target, int(size * share))
 
         assert stopped.returncode == 1
-        assert "cannot be written on" in stopped.stderr
+        assert "cannot be extended" in stopped.stderr
         assert "Traceback" not in stopped.stderr
         assert target.read_bytes() == b"" or target.read_bytes().endswith(b"\n")
     assert glassbox(target, resource.RLIM_INFINITY).returncode == 0

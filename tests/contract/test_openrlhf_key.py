@@ -1,4 +1,4 @@
-"""OpenRLHF's own reward client gets rewards from a service that wants a key, and shows the key to nobody."""
+"""OpenRLHF's reward client sends the key to a service that requires one, and does not log it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reward_trainer.openrlhf import api_key
 pytest.importorskip("openrlhf.utils.agent", reason="OpenRLHF is not installed (extra: train)")
 
 ROOT = Path(__file__).parents[2]
-SECRET = "s3cret/with:@%signs"  # noqa: S105 (opens nothing)
+SECRET = "s3cret/with:@%signs"  # noqa: S105 - of this test's service
 EXECUTE = """
 import json, os, sys
 from tests.contract.test_openrlhf_reward_client import execute
@@ -30,7 +30,7 @@ print(json.dumps({"reward": execute([sys.argv[1]])["reward"], "vllm": "vllm" in 
 
 @pytest.fixture
 def keyed() -> Iterator[str]:
-    """A service that wants SECRET as the password of HTTP Basic; its URL."""
+    """URL of a service that requires SECRET as the password of HTTP Basic."""
     wanted = "Basic " + base64.b64encode(f"key:{SECRET}".encode()).decode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -55,13 +55,13 @@ def keyed() -> Iterator[str]:
 
 
 def execute(url: str, key: str) -> subprocess.CompletedProcess[str]:
-    """One rollout in a process with the environment that the launcher gives to OpenRLHF on GPUs."""
+    """One rollout in a process with the launcher's environment for OpenRLHF on GPUs."""
     env = api_key.environment({**os.environ, "GLASSBOX_API_KEY": key})
     command = [sys.executable, "-c", EXECUTE, url]
     return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_the_key_reaches_the_service_though_the_url_has_none(keyed: str) -> None:
+def test_the_service_receives_the_key_although_the_url_has_none(keyed: str) -> None:
     done = execute(keyed, SECRET)
 
     assert done.returncode == 0, done.stderr[-2000:]
@@ -69,7 +69,7 @@ def test_the_key_reaches_the_service_though_the_url_has_none(keyed: str) -> None
     assert "s3cret" not in done.stdout + done.stderr
 
 
-def test_a_wrong_key_is_no_reward_and_openrlhfs_log_says_why_without_showing_it(keyed: str) -> None:
+def test_with_a_wrong_key_openrlhf_logs_the_status_without_the_key(keyed: str) -> None:
     done = execute(keyed, "s3cret-but-wrong")
 
     assert json.loads(done.stdout.splitlines()[-1])["reward"] is None

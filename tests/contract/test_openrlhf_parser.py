@@ -1,6 +1,6 @@
-"""OpenRLHF's own parser accepts the command we build, and reads out of it what we mean.
+"""OpenRLHF's parser accepts the command that we build, with the intended values.
 
-The real `openrlhf.cli.train_ppo_ray` runs in the environment of a run, up to the moment before it starts anything.
+`openrlhf.cli.train_ppo_ray` runs in the environment of a run until its arguments are parsed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import pytest
 
 from reward_runs.layout import RunDir
 from reward_trainer.config import ESTIMATORS, PRESETS, make_config
-from reward_trainer.openrlhf.command import Hardware, LaunchInputs, build_command
-from reward_trainer.openrlhf.cpu import environment
+from reward_trainer.hardware import Hardware
+from reward_trainer.openrlhf.command import LaunchInputs, build_command
+from reward_trainer.openrlhf.cpu.launch import environment
 
 PARSE = """
 import argparse, json, runpy, sys
@@ -54,7 +55,7 @@ print(json.dumps({"parsed": results, "options": sorted(options)}, default=str))
 
 def command(preset: str, *, n_gpus: int = 0, resume: bool = False, **given: Any) -> list[str]:
     config = make_config(preset, {"reward_url": "http://127.0.0.1:8000", "run_dir": "/runs/x", **given})
-    facts = LaunchInputs(
+    inputs = LaunchInputs(
         hardware=Hardware(n_gpus=n_gpus, n_threads=2),
         policy="/models/policy",
         has_chat_template=True,
@@ -63,7 +64,7 @@ def command(preset: str, *, n_gpus: int = 0, resume: bool = False, **given: Any)
         clip=(-10.0, 20.48),
         run=RunDir(Path("/runs/x")),
     )
-    return build_command(config, facts, resume=resume)
+    return build_command(config, inputs, resume=resume)
 
 
 COMMANDS: dict[str, list[str]] = {
@@ -77,7 +78,7 @@ COMMANDS: dict[str, list[str]] = {
 
 @pytest.fixture(scope="module")
 def openrlhf() -> dict[str, Any]:
-    """What OpenRLHF's parser makes of `COMMANDS`, by name, and the options it has."""
+    """The parsed `COMMANDS` by name, and the options of OpenRLHF's parser."""
     env = environment(os.environ, n_devices=1, n_threads=1, rollouts_per_batch=1)
     done = subprocess.run(
         [sys.executable, "-c", PARSE],
@@ -92,7 +93,7 @@ def openrlhf() -> dict[str, Any]:
     return result
 
 
-def test_the_command_means_what_it_says(openrlhf: dict[str, Any]) -> None:
+def test_the_demo_command_is_parsed_as_intended(openrlhf: dict[str, Any]) -> None:
     args = openrlhf["parsed"]["demo"]
 
     assert args["reward"]["remote_url"] == [
@@ -119,7 +120,7 @@ def test_the_command_means_what_it_says(openrlhf: dict[str, Any]) -> None:
     assert args["logger"]["wandb"]["key"] is None
 
 
-def test_the_papers_setting_arrives_as_far_as_openrlhf_has_it(openrlhf: dict[str, Any]) -> None:
+def test_the_paper_s_settings_are_parsed_as_intended(openrlhf: dict[str, Any]) -> None:
     args = openrlhf["parsed"]["paper"]
 
     assert args["critic"]["model_name_or_path"] == "/models/policy"
@@ -137,8 +138,8 @@ def test_the_papers_setting_arrives_as_far_as_openrlhf_has_it(openrlhf: dict[str
 
 @pytest.mark.parametrize("n_gpus", [0, 4])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_flag_stands_in_full(openrlhf: dict[str, Any], preset: str, n_gpus: int) -> None:
-    """OpenRLHF accepts abbreviations, so a truncated name would pass as another setting."""
+def test_every_flag_is_written_in_full(openrlhf: dict[str, Any], preset: str, n_gpus: int) -> None:
+    """OpenRLHF accepts abbreviations, so a truncated name could set a different option."""
     given = {"wandb_project": "p", "kl_target": 1.0}
     used = [part for part in command(preset, n_gpus=n_gpus, resume=True, **given) if part.startswith("--")]
 
@@ -146,11 +147,11 @@ def test_every_flag_stands_in_full(openrlhf: dict[str, Any], preset: str, n_gpus
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_openrlhf_knows_every_estimator_that_we_offer(openrlhf: dict[str, Any], estimator: str) -> None:
+def test_openrlhf_has_every_estimator_that_we_offer(openrlhf: dict[str, Any], estimator: str) -> None:
     assert openrlhf["parsed"][estimator]["algo"]["advantage"]["estimator"] == estimator
 
 
-def test_on_gpus_openrlhf_packs_samples_and_lets_the_engines_sleep(openrlhf: dict[str, Any]) -> None:
+def test_on_gpus_openrlhf_packs_samples_and_engines_sleep(openrlhf: dict[str, Any]) -> None:
     args = openrlhf["parsed"]["gpus"]
 
     assert args["vllm"] | {"num_engines": 4, "enable_sleep": True} == args["vllm"]
@@ -158,7 +159,7 @@ def test_on_gpus_openrlhf_packs_samples_and_lets_the_engines_sleep(openrlhf: dic
     assert args["actor"]["num_gpus_per_node"] == args["ref"]["num_gpus_per_node"] == 4
 
 
-def test_raw_flags_overrule_ours(openrlhf: dict[str, Any]) -> None:
+def test_raw_flags_override_ours(openrlhf: dict[str, Any]) -> None:
     args = openrlhf["parsed"]["raw"]
 
     assert (args["rollout"]["top_p"], args["actor"]["adam"]["lr"]) == (0.9, 3e-6)

@@ -1,7 +1,6 @@
-"""The whole loop, for real: a live service, the real OpenRLHF, checkpoints, evaluation, report.
+"""The complete loop: a running service, the real OpenRLHF, checkpoints, evaluation, report.
 
-The policy is a random Llama of two layers, so that the loop takes minutes; what it writes is noise, which the
-reward scores as it scores anything.
+The policy is a random Llama with two layers, so that the loop takes minutes; its responses are random text.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def free_port() -> int:
 
 @contextmanager
 def service(port: int, gold: str = "none") -> Iterator[str]:
-    """Run the reward service as a user would; yield its URL once it is ready."""
+    """Run the reward service as a user does; yield its URL when it is ready."""
     command = [sys.executable, "-m", "reward_service", "--port", str(port), "--gold", gold, "--threads", "1"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}"
@@ -77,7 +76,7 @@ def service(port: int, gold: str = "none") -> Iterator[str]:
             yield url
         finally:
             process.kill()
-            until(lambda: not listening(port))  # its child notices within a second, and answers until then
+            until(lambda: not listening(port))  # its child process ends within a second, and replies until then
 
 
 def listening(port: int) -> bool:
@@ -86,7 +85,7 @@ def listening(port: int) -> bool:
 
 
 class Workplace:
-    """Policy and prompts, and the trainer's command line."""
+    """Policy, prompts and the trainer's command line."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -127,7 +126,7 @@ def port() -> int:
 
 
 class Trained:
-    """A finished run of two steps, with all that OpenRLHF had in its batches."""
+    """A finished run of two steps, with the content of OpenRLHF's batches."""
 
     def __init__(
         self, run_dir: Path, batches: list[dict[str, Any]], printed: str, replayed: list[float | None]
@@ -141,7 +140,8 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained(workplace: Workplace, port: int) -> Trained:
     run_dir, batches = workplace.folder / "run", workplace.folder / "batches.jsonl"
-    recorder = {"PYTHONPATH": str(RECORDER), "RECORDED_BATCHES": str(batches)}
+    path = [str(RECORDER), *filter(None, [os.environ.get("PYTHONPATH")])]
+    recorder = {"PYTHONPATH": os.pathsep.join(path), "RECORDED_BATCHES": str(batches)}
     with service(port, str(workplace.gold)) as url:
         printed = workplace.run(workplace.arguments(url, run_dir, "--gold"), **recorder)
         rows = read_rows(batches)
@@ -149,7 +149,7 @@ def trained(workplace: Workplace, port: int) -> Trained:
 
 
 def replay(url: str, workplace: Workplace, rows: list[dict[str, Any]]) -> list[float | None]:
-    """Score each rollout through the service's own protocol, from its parts."""
+    """Score each rollout with `/score`, from prompt, response and label."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(workplace.policy)
@@ -222,7 +222,7 @@ def test_the_metrics_are_those_of_tensorboard_and_of_the_batches(trained: Traine
     assert all(step["gold_reward"] is not None and step["grad_norm"] > 0 for step in metrics)
 
 
-def test_the_run_says_what_it_ran_with(trained: Trained) -> None:
+def test_the_record_states_engine_recipe_and_versions(trained: Trained) -> None:
     config = json.loads((trained.run_dir / "config.json").read_text())
 
     assert config["rollout_engine"] == "rollout engine: transformers (CPU), not vLLM"
@@ -240,12 +240,12 @@ def test_the_checkpoints_are_evaluated_and_reported(trained: Trained) -> None:
     assert "not vLLM" in (trained.run_dir / "report.html").read_text(encoding="utf-8")
 
 
-def test_nothing_is_left_running(trained: Trained) -> None:
+def test_no_process_of_the_run_remains(trained: Trained) -> None:
     assert leftovers(trained.run_dir) == []
 
 
 def leftovers(run_dir: Path) -> list[str]:
-    """Return the commands of processes that belong to the run: its name stands in what they inherited."""
+    """Return the commands of the processes that inherited the name of the run."""
     infos = [process.info for process in psutil.process_iter(["pid", "cmdline", "environ"])]
     ours = [info for info in infos if (info["environ"] or {}).get(RUN_MARK) == str(run_dir)]
     return [" ".join(info["cmdline"] or [])[:200] for info in ours]
@@ -259,10 +259,10 @@ def wait_for(path: Path, process: subprocess.Popen[str], *, seconds: float) -> N
         time.sleep(0.1)
 
 
-def test_a_run_stops_with_the_real_cause_when_the_service_dies_and_goes_on_when_it_is_back(
+def test_a_run_stops_with_the_cause_when_the_service_dies_and_can_be_resumed(
     workplace: Workplace, port: int
 ) -> None:
-    """At a learning rate of 0, so that all its checkpoints must hold the weights of step 0."""
+    """With a learning rate of 0, so that all checkpoints must have the weights of step 0."""
     run_dir = workplace.folder / "interrupted"
     arguments = workplace.arguments(
         f"http://127.0.0.1:{port}", run_dir, "--steps", "4", "--learning-rate", "0", "--no-evaluate"

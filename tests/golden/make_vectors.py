@@ -3,7 +3,7 @@
     row ── texts: prompt, response, reference, query_type
      ├─ relevance_text ──▶ prompt text or reference ──▶ Relevance (plain Transformers) ──▶ dot products
      └─ words, trigrams ─▶ length_incentive, repetition_penalty
-                           └──▶ expected ──▶ FILE (rewritten), or compared with what FILE says (--check)
+                           └──▶ expected ──▶ FILE (rewritten), or compared with the values in FILE (--check)
 
 Nothing here imports `reward_service`: two independent ways from the formulas to the numbers must meet.
 The formulas are those of Kim & Seo, "Rethinking the Role of Proxy Rewards in Language Model Alignment"

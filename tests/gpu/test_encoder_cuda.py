@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from reward_runs.embedded_prompts import load_embedded
+from reward_runs.prompts import load_embedded
 from reward_service.models.encoder import SentenceEncoder, load_encoder
 from reward_service.models.protocols import Embeddings
 from reward_service.settings import EMBEDDED_ENCODER

@@ -1,4 +1,4 @@
-"""A run directory and a reward service made up for tests: real files, real wire types, known trends."""
+"""A run directory and a fake reward service for tests: real files, real wire types, known trends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import save_file
 
 from reward_client.wire import (
-    Features,
     Info,
     Item,
     ItemResult,
@@ -28,9 +27,9 @@ from reward_client.wire import (
 )
 from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.evaluation.evaluation_run import EvaluationRun
+from reward_evidence.evaluation.source import from_run
 from reward_evidence.sampling.samples import Divergence, Sample, SamplingSettings, batch_seed
-from reward_runs.prompts import Columns, Prompt, load_prompts
-from reward_runs.run_reader import Checkpoint, RunReader
+from reward_runs.prompts import Prompt, load_embedded
 
 DEMO_NOTICE = "demo model, not a judge of quality"
 SHARED_NOTICE = (
@@ -51,7 +50,7 @@ _SENTENCES = (
 
 
 def info(*, gold: bool = True, notices: Sequence[str] = (DEMO_NOTICE, SHARED_NOTICE)) -> Info:
-    """What the service of these tests says of itself."""
+    """The reply of the fake service to `GET /info`."""
     recipe = RecipeInfo(
         name="rer",
         hash="c0ffee00",
@@ -74,14 +73,14 @@ def info(*, gold: bool = True, notices: Sequence[str] = (DEMO_NOTICE, SHARED_NOT
 
 
 def unit_noise(*parts: object) -> float:
-    """A standard normal number that depends on `parts` only."""
+    """A standard normal number, determined by `parts`."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return float(np.random.default_rng(int.from_bytes(digest[:8], "little")).normal())
 
 
 @dataclass
 class Service:
-    """Scores with known trends: gold moves by `gold_slope` of the query type each step."""
+    """Scores with known trends: gold changes by the `gold_slope` of the query type at each step."""
 
     gold_slope: dict[str, float] = field(default_factory=lambda: {"open_ended": 0.04, "closed_ended": 0.02})
     notices: tuple[str, ...] = (DEMO_NOTICE, SHARED_NOTICE)
@@ -111,40 +110,36 @@ class Service:
             gold_reward=gold_reward if gold else None,
             query_type=item.query_type,
             query_type_source="given",
-            features=Features(
-                length_incentive=length,
-                repetition_penalty=repetition,
-                query_relevance=relevance if open_ended else None,
-                reference_relevance=None if open_ended else relevance,
-            ),
+            features={
+                "length_incentive": length,
+                "repetition_penalty": repetition,
+                "query_relevance": relevance if open_ended else None,
+                "reference_relevance": None if open_ended else relevance,
+            },
             id=item.id,
         )
 
 
 @dataclass
-class Scripted:
-    """A responder without a model: answers grow with the step."""
+class ScriptedSampler:
+    """A sampler without a model: the length of the responses grows with the step."""
 
     settings: SamplingSettings
     text: Callable[[Prompt, int], str] | None = None
-    answered: list[int] = field(default_factory=list)
-    """Steps that were asked to answer."""
+    sampled: list[int] = field(default_factory=list)
+    """Steps that were sampled."""
     fail_at: int | None = None
-    """Step at which the process is killed, so to speak."""
+    """Step at which the evaluation is interrupted."""
 
-    def respond(
-        self, checkpoint: Checkpoint, prompts: Sequence[Prompt], progress: Callable[[int, int], None]
-    ) -> list[Sample]:
-        if checkpoint.step == self.fail_at:
+    def respond(self, step: int, prompts: Sequence[Prompt], progress: Callable[[int, int], None]) -> list[Sample]:
+        if step == self.fail_at:
             raise KeyboardInterrupt
-        self.answered.append(checkpoint.step)
-        draws = [
-            self._draw(p, sample, checkpoint.step) for sample in range(self.settings.samples) for p in prompts
-        ]
-        progress(len(draws), len(draws))
-        return draws
+        self.sampled.append(step)
+        samples = [self._sample(p, sample, step) for sample in range(self.settings.samples) for p in prompts]
+        progress(len(samples), len(samples))
+        return samples
 
-    def _draw(self, prompt: Prompt, sample: int, step: int) -> Sample:
+    def _sample(self, prompt: Prompt, sample: int, step: int) -> Sample:
         words = max(4, round(26 + 3.5 * step + 12 * unit_noise(prompt.id, step, sample)))
         response = self.text(prompt, step) if self.text else _prose(prompt.id, words)
         n_tokens = min(128, round(1.3 * words))
@@ -166,7 +161,7 @@ def _prose(key: str, n_words: int) -> str:
     return " ".join(words[:n_words])
 
 
-def draw_settings(**changes: Any) -> SamplingSettings:
+def sampling_settings(**changes: Any) -> SamplingSettings:
     return SamplingSettings(
         **{
             "samples": 1,
@@ -183,8 +178,8 @@ def draw_settings(**changes: Any) -> SamplingSettings:
 
 
 def make_run(path: Path, *, steps: Sequence[int] = (0, 2, 4, 6, 8, 10, 12), n_prompts: int = 64) -> Path:
-    """Write a run directory with checkpoints that hold one weight each."""
-    prompts = load_prompts("embedded", Columns(), embedded="heldout")[:n_prompts]
+    """Write a run directory with checkpoints of a single weight."""
+    prompts = load_embedded("heldout")[:n_prompts]
     (path / "data").mkdir(parents=True)
     (path / "data" / "heldout.jsonl").write_text("".join(p.model_dump_json() + "\n" for p in prompts))
     (path / "config.json").write_text(json.dumps(config(path), indent=2))
@@ -230,22 +225,23 @@ def make_checkpoint(path: Path, step: int) -> None:
     save_file({"weight": torch.tensor([float(step)])}, path / "model.safetensors")
 
 
-def make_session(run: Path, *, said: list[str] | None = None, **draw_changes: Any) -> EvaluationRun:
-    folder = RunReader.open(run)
+def make_evaluation_run(run: Path, *, log: list[str] | None = None, **changes: Any) -> EvaluationRun:
+    """An evaluation of the run at `run`; `changes` replace sampling settings."""
+    source = from_run(run)
     details = info()
     return EvaluationRun(
-        folder=folder,
-        checkpoints=folder.checkpoints,
-        start=folder.checkpoints[0],
-        draw_settings=draw_settings(**draw_changes),
+        source=source,
+        steps=source.steps,
+        sampling=sampling_settings(**changes),
         info=details,
         recipe=details.recipes[0],
         gold=True,
-        say=(said if said is not None else []).append,
+        log=(log if log is not None else []).append,
     )
 
 
-def evaluated(run: Path, service: Service | None = None, **draw_changes: Any) -> Evaluation:
+def evaluated(run: Path, service: Service | None = None, **changes: Any) -> Evaluation:
     """Evaluate the run at `run` with scripted responses."""
-    session = make_session(run, **draw_changes)
-    return session.run(lambda: Scripted(session.draw_settings), service or Service())
+    return make_evaluation_run(run, **changes).run(
+        lambda: ScriptedSampler(sampling_settings(**changes)), service or Service()
+    )

@@ -1,4 +1,4 @@
-"""AlpacaEval's format takes one output a prompt."""
+"""AlpacaEval's format has one output per prompt."""
 
 from __future__ import annotations
 

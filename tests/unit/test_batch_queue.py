@@ -1,4 +1,4 @@
-"""Which of the waiting go into the next batch: the policy alone, also as a state machine."""
+"""The queue's policy: which entries form the next batch. Examples, and a state machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOMY = BatchLimits(max_tokens=10_000, max_items=100)
 
 
 def units(*lengths: int, name: str = "") -> list[Unit[str]]:
-    """Units of these lengths, with keys of their own."""
+    """Units of these lengths, with different keys."""
     return [Unit(f"{name}{i}", f"{name}{i}", length) for i, length in enumerate(lengths)]
 
 
@@ -22,7 +22,7 @@ def keys(batch: list[Entry[str, int]]) -> list[str]:
     return [entry.unit.value for entry in batch]
 
 
-def test_a_batch_holds_the_oldest_and_its_neighbours_in_length() -> None:
+def test_a_batch_has_the_oldest_entry_and_its_neighbours_in_length() -> None:
     queue = Queue()
     queue.admit(units(10, 500, 11, 490, 9))
 
@@ -31,7 +31,7 @@ def test_a_batch_holds_the_oldest_and_its_neighbours_in_length() -> None:
     assert queue.take(ROOMY) == []
 
 
-def test_padded_tokens_and_items_are_bounded_but_one_item_always_goes() -> None:
+def test_padded_tokens_and_items_are_bounded_but_a_single_item_always_runs() -> None:
     queue = Queue()
     queue.admit(units(5, 5, 5, 5))
     assert len(queue.take(BatchLimits(max_tokens=15, max_items=100))) == 3
@@ -64,19 +64,19 @@ def test_the_same_key_is_computed_once_while_it_waits_and_while_it_runs() -> Non
     assert queue.admit(units(3)).shared == 0
 
 
-def test_what_nobody_waits_for_is_forgotten_and_what_another_waits_for_is_not() -> None:
+def test_closing_a_ticket_removes_only_entries_that_no_other_ticket_waits_for() -> None:
     queue = Queue()
-    gone, here = queue.admit(units(1, 2, 3)), queue.admit(units(1))
-    queue.close(gone)
+    closed, other = queue.admit(units(1, 2, 3)), queue.admit(units(1))
+    queue.close(closed)
 
     assert queue.waiting_items == 1
     [entry] = queue.take(ROOMY)
-    assert queue.complete(entry, 5) == [here]
+    assert queue.complete(entry, 5) == [other]
     assert queue.take(ROOMY) == []
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Any order of arrivals, departures, batches and outcomes."""
+    """Any order of submissions, cancellations, batches and outcomes."""
 
     tickets = Bundle("tickets")
     running = Bundle("running")
@@ -112,12 +112,12 @@ class QueueMachine(RuleBasedStateMachine):
         assert len(set(taken)) == len(taken) <= max_items
         assert len(batch) == 1 or batch[-1].unit.n_tokens * len(batch) <= max_tokens
         assert batch == sorted(batch, key=lambda e: e.unit.n_tokens)
-        assert all(entry.wanted for entry in batch), "nobody waits for it"
+        assert all(entry.wanted for entry in batch), "no ticket waits for it"
         self.in_model |= set(taken)
         for ticket in tickets:
             served = set(taken) & set(self.wanted[ticket])
             self.passed_over[ticket] = 0 if served else self.passed_over[ticket] + 1
-            assert self.passed_over[ticket] <= len(self.passed_over), "passed over for ever"
+            assert self.passed_over[ticket] <= len(self.passed_over), "starved"
         return tuple(batch)
 
     @rule(batch=consumes(running))
@@ -134,7 +134,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queue.waiting_tokens == sum(1 + 7 * int(key) for key in waiting)
 
     def teardown(self) -> None:
-        """Whoever still waits is served in the end."""
+        """All remaining tickets are served."""
         batches = []
         while batch := self.queue.take(ROOMY):
             batches.append(batch)

@@ -1,4 +1,4 @@
-"""The reward client: what it retries, what it raises, and that it never makes up a number."""
+"""The client: retries, errors, and that a failure never becomes a reward."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 def answers(*responses: httpx.Response | Exception) -> tuple[Handler, list[httpx.Request]]:
-    """A handler that gives `responses` in turn, and the requests it saw."""
+    """A handler that returns `responses` in turn, and the list of requests it received."""
     seen: list[httpx.Request] = []
     script: Iterator[httpx.Response | Exception] = iter(responses)
 
@@ -62,7 +62,7 @@ def problem(status: int, **headers: str) -> httpx.Response:
 
 
 def score(handler: Handler, policy: RetryPolicy = QUICK) -> ScoreReply:
-    """Score through both clients; they must agree."""
+    """Score through the synchronous client."""
     with RewardClient("http://test", retry=policy, transport=httpx.MockTransport(handler)) as client:
         return client.score(ITEMS)
 
@@ -81,7 +81,7 @@ Ask = Callable[..., ScoreReply]
 
 
 @BOTH
-def test_a_reply_is_returned_as_it_is(ask: Ask) -> None:
+def test_a_reply_is_returned_unchanged(ask: Ask) -> None:
     handler, seen = answers(httpx.Response(200, json=REPLY))
 
     assert ask(handler).rewards == [0.5]
@@ -90,7 +90,7 @@ def test_a_reply_is_returned_as_it_is(ask: Ask) -> None:
 
 @BOTH
 @pytest.mark.parametrize("status", [408, 425, 429, 502, 503, 504])
-def test_what_can_heal_is_tried_again(ask: Ask, status: int) -> None:
+def test_retryable_statuses_are_retried(ask: Ask, status: int) -> None:
     handler, seen = answers(problem(status), httpx.ConnectError("refused"), httpx.Response(200, json=REPLY))
 
     assert ask(handler).rewards == [0.5]
@@ -99,7 +99,7 @@ def test_what_can_heal_is_tried_again(ask: Ask, status: int) -> None:
 
 @BOTH
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 422])
-def test_a_refusal_is_raised_at_once_with_the_services_own_account(ask: Ask, status: int) -> None:
+def test_a_rejection_is_raised_at_once_with_the_problem_of_the_service(ask: Ask, status: int) -> None:
     handler, seen = answers(problem(status))
 
     with pytest.raises(RewardRejectedError, match=r"because.*items\.0\.x: is bad") as caught:
@@ -110,7 +110,7 @@ def test_a_refusal_is_raised_at_once_with_the_services_own_account(ask: Ask, sta
 
 
 @BOTH
-def test_a_bug_in_the_service_is_raised_not_retried(ask: Ask) -> None:
+def test_an_internal_error_of_the_service_is_raised_and_not_retried(ask: Ask) -> None:
     handler, seen = answers(problem(500))
 
     with pytest.raises(RewardError, match="because"):
@@ -119,7 +119,7 @@ def test_a_bug_in_the_service_is_raised_not_retried(ask: Ask) -> None:
 
 
 @BOTH
-def test_when_the_budget_is_spent_the_error_names_url_and_last_cause(ask: Ask) -> None:
+def test_the_error_after_the_retry_budget_names_url_and_last_cause(ask: Ask) -> None:
     handler, _ = answers(*[httpx.ConnectError("connection refused")] * 500)
 
     with pytest.raises(RewardUnavailableError, match=r"http://test/score.*connection refused"):
@@ -128,24 +128,27 @@ def test_when_the_budget_is_spent_the_error_names_url_and_last_cause(ask: Ask) -
 
 @BOTH
 @pytest.mark.parametrize(
-    "body",
+    ("body", "message"),
     [
-        "no json",
-        json.dumps(REPLY | {"rewards": [float("nan")], "results": [{"reward": float("nan")}]}),
-        json.dumps(REPLY | {"results": []}),
-        json.dumps(0.5),
+        ("not JSON", "reply is not a valid ScoreReply: Invalid JSON"),
+        (
+            json.dumps(REPLY | {"rewards": [float("nan")], "results": [{"reward": float("nan")}]}),
+            r"reply is not a valid ScoreReply: rewards\.0: Input should be a finite number",
+        ),
+        (json.dumps(REPLY | {"results": []}), "the reply to 1 items has 1 rewards and 0 results"),
+        (json.dumps(0.5), "reply is not a valid ScoreReply: Input should be an object"),
     ],
 )
-def test_an_answer_that_is_no_reply_is_an_error_never_a_number(ask: Ask, body: str) -> None:
+def test_a_response_that_is_not_a_reply_is_an_error_and_never_a_reward(ask: Ask, body: str, message: str) -> None:
     handler, _ = answers(httpx.Response(200, text=body))
 
-    with pytest.raises(RewardError):
+    with pytest.raises(RewardError, match=message):
         ask(handler)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "http://host:port", ""])
-def test_what_is_no_address_is_refused_at_once(url: str) -> None:
-    with pytest.raises(RewardError, match="is no address"):
+def test_an_invalid_url_is_rejected_at_once(url: str) -> None:
+    with pytest.raises(RewardError, match="is not the URL of a reward service"):
         RewardClient(url)
 
 
@@ -154,19 +157,19 @@ def pause(policy: RetryPolicy = RetryPolicy(), **facts: float | None) -> float: 
     return backoff_s(policy, **known)  # type: ignore[arg-type]
 
 
-def test_a_sane_retry_after_is_obeyed_and_an_absurd_one_is_not() -> None:
+def test_a_reasonable_retry_after_is_respected_and_an_excessive_one_is_not() -> None:
     assert pause(retry_after_s=7.0, jitter=0.0) == 7.0
     assert pause(retry_after_s=99_999.0) == 0.125
 
 
 @given(attempt=st.integers(1, 10_000), jitter=st.floats(0, 1, exclude_max=True))
-def test_waits_of_our_own_choosing_are_bounded(attempt: int, jitter: float) -> None:
+def test_delays_without_retry_after_are_bounded(attempt: int, jitter: float) -> None:
     assert 0 <= pause(attempt=attempt, jitter=jitter) <= RetryPolicy().max_delay_s
 
 
-@given(asked=st.floats(0, 120), jitter=st.floats(0, 1, exclude_max=True))
-def test_nobody_comes_back_before_the_service_asked_them_to(asked: float, jitter: float) -> None:
-    assert asked <= pause(retry_after_s=asked, jitter=jitter) <= asked + RetryPolicy().first_delay_s
+@given(wanted=st.floats(0, 120), jitter=st.floats(0, 1, exclude_max=True))
+def test_no_retry_begins_before_retry_after(wanted: float, jitter: float) -> None:
+    assert wanted <= pause(retry_after_s=wanted, jitter=jitter) <= wanted + RetryPolicy().first_delay_s
 
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -184,12 +187,12 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
         ("Thu, 01 Jan 2026 11:00:00 GMT", 0.0),
     ],
 )
-def test_retry_after_is_read_in_both_its_forms(value: str | None, seconds: float | None) -> None:
+def test_both_forms_of_retry_after_are_parsed(value: str | None, seconds: float | None) -> None:
     assert parse_retry_after(value, NOON) == seconds
 
 
 @BOTH
-def test_every_attempt_of_a_post_carries_the_same_key_and_another_call_another(ask: Ask) -> None:
+def test_all_attempts_of_a_call_have_the_same_idempotency_key(ask: Ask) -> None:
     handler, seen = answers(problem(503), httpx.Response(200, json=REPLY), httpx.Response(200, json=REPLY))
 
     ask(handler), ask(handler)
@@ -202,7 +205,7 @@ def test_every_attempt_of_a_post_carries_the_same_key_and_another_call_another(a
 @pytest.mark.parametrize(
     "change",
     [
-        {"results": [{"reward": 0.5, "id": "somebody else's"}]},
+        {"results": [{"reward": 0.5, "id": "another item's"}]},
         {"results": [{"reward": 0.25}]},
         {"rewards": [0.5, 0.5]},
         {"rewards": [None], "results": [{"reward": None}]},
@@ -216,7 +219,7 @@ def test_a_reply_that_does_not_fit_the_items_is_an_error(ask: Ask, change: dict[
 
 
 @BOTH
-def test_whatever_goes_wrong_the_unscored_items_are_named(ask: Ask) -> None:
+def test_every_error_lists_the_unscored_items(ask: Ask) -> None:
     for failure in (problem(422), problem(500), httpx.Response(200, text="no json")):
         handler, _ = answers(failure)
 
@@ -228,7 +231,7 @@ def test_whatever_goes_wrong_the_unscored_items_are_named(ask: Ask) -> None:
 
 
 @BOTH
-def test_an_answer_in_an_encoding_that_cannot_be_read_is_an_error_with_its_cause(ask: Ask) -> None:
+def test_a_response_that_cannot_be_decoded_is_an_error_with_its_cause(ask: Ask) -> None:
     handler, _ = answers(httpx.Response(200, headers={"content-encoding": "gzip"}, stream=Garbage()))
 
     with pytest.raises(RewardError, match="DecodingError"):
@@ -236,7 +239,7 @@ def test_an_answer_in_an_encoding_that_cannot_be_read_is_an_error_with_its_cause
 
 
 class Garbage(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """What no decoder can read."""
+    """A body that cannot be decoded."""
 
     def __iter__(self) -> Iterator[bytes]:
         yield b"garbage"

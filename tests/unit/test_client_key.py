@@ -1,4 +1,4 @@
-"""The API key: it reaches the service, and nothing else."""
+"""The API key: sent to the service, and shown nowhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reward_client.cli.main import main
 from reward_client.urls import Address, ApiKey, addresses, key_from_environment
 from reward_client.wire import Problem
 
-SECRET = "s3cret/with:@#?%signs"  # noqa: S105 (opens nothing)
+SECRET = "s3cret/with:@#?%signs"  # noqa: S105 (a test value)
 QUOTED = "s3cret%2Fwith%3A%40%23%3F%25signs"
 
 
@@ -24,7 +24,7 @@ QUOTED = "s3cret%2Fwith%3A%40%23%3F%25signs"
     ("url", "api_key"),
     [("http://host:1", SECRET), (f"http://key:{QUOTED}@host:1/", None), (f"http://key:{QUOTED}@host:1", "other")],
 )
-def test_the_key_is_sent_as_a_bearer_token_and_the_url_goes_without(url: str, api_key: str | None) -> None:
+def test_the_key_is_sent_as_a_bearer_token_and_removed_from_the_url(url: str, api_key: str | None) -> None:
     seen: list[httpx.Request] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -39,7 +39,7 @@ def test_the_key_is_sent_as_a_bearer_token_and_the_url_goes_without(url: str, ap
     assert str(seen[0].url) == "http://host:1/readyz"
 
 
-def test_without_a_key_none_is_sent() -> None:
+def test_without_a_key_no_authorization_is_sent() -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         assert "authorization" not in request.headers
         return httpx.Response(200, json={})
@@ -48,7 +48,7 @@ def test_without_a_key_none_is_sent() -> None:
         client.ready()
 
 
-def test_each_replica_gets_its_own_key() -> None:
+def test_each_replica_has_a_separate_key() -> None:
     first, second = addresses(["http://key:one@a", "http://b"], "two")
 
     assert (first.headers(), second.headers()) == (
@@ -58,7 +58,7 @@ def test_each_replica_gets_its_own_key() -> None:
 
 
 @given(secret=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
-def test_a_key_survives_the_url_that_clients_like_openrlhfs_need(secret: str) -> None:
+def test_a_key_in_a_url_is_parsed_back_unchanged(secret: str) -> None:
     address = Address("http://host:1/r/x/get_reward?recipe=rer", ApiKey(secret))
 
     read = Address.parse(address.with_key())
@@ -67,7 +67,7 @@ def test_a_key_survives_the_url_that_clients_like_openrlhfs_need(secret: str) ->
 
 
 @pytest.mark.parametrize("failure", [httpx.ConnectError("refused"), 401, 404, 500, 503])
-def test_nothing_that_is_shown_shows_the_key(failure: int | Exception, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_message_log_or_repr_shows_the_key(failure: int | Exception, caplog: pytest.LogCaptureFixture) -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         if isinstance(failure, Exception):
             raise failure
@@ -96,7 +96,7 @@ def test_nothing_that_is_shown_shows_the_key(failure: int | Exception, caplog: p
         "http://key:s3cr%E9t@host",
     ],
 )
-def test_an_address_that_is_refused_is_shown_without_its_key(url: str) -> None:
+def test_the_error_about_a_url_does_not_show_its_key(url: str) -> None:
     with pytest.raises(RewardError) as caught:
         RewardClient(url)
 
@@ -104,7 +104,7 @@ def test_an_address_that_is_refused_is_shown_without_its_key(url: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "two words", "line\nbreak", "schlüssel"])
-def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str) -> None:
+def test_a_key_that_a_header_cannot_carry_is_rejected_without_showing_it(key: str) -> None:
     with pytest.raises(RewardError, match="API key") as caught:
         RewardClient("http://host", api_key=key)
 
@@ -114,11 +114,11 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str) -> None:
 @pytest.mark.parametrize(
     ("environ", "key"), [({}, None), ({"GLASSBOX_API_KEY": "  "}, None), ({"GLASSBOX_API_KEY": "k\n"}, "k")]
 )
-def test_the_environment_may_hold_the_key(environ: dict[str, str], key: str | None) -> None:
+def test_the_key_is_read_from_the_environment(environ: dict[str, str], key: str | None) -> None:
     assert key_from_environment(environ) == key
 
 
-def test_the_command_line_takes_the_key_from_the_environment_only(
+def test_the_command_line_reads_the_key_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GLASSBOX_API_KEY", "s3cret two words")
@@ -130,7 +130,7 @@ def test_the_command_line_takes_the_key_from_the_environment_only(
 
 
 def test_errors_can_cross_a_process_boundary() -> None:
-    """A pool of workers hands exceptions over pickled."""
+    """A process pool pickles exceptions."""
     with pytest.raises(RewardError) as caught:
         RewardClient("nowhere")
 
@@ -144,7 +144,7 @@ def test_errors_can_cross_a_process_boundary() -> None:
 @pytest.mark.parametrize(
     "url", ["http://key:se/cret@host:8000", "http://key:12/34cret@host", "http://k:a?cret@host"]
 )
-def test_a_key_with_an_unescaped_slash_is_refused_and_not_shown(url: str) -> None:
+def test_a_key_with_an_unescaped_slash_is_rejected_and_not_shown(url: str) -> None:
     with pytest.raises(RewardError) as caught:
         Address.parse(url)
 

@@ -1,4 +1,4 @@
-"""Batches beyond the service's limits: sent in parts, answered as one, and exact about what has no reward."""
+"""Batches beyond the service's limits: sent in parts, joined to one reply, with exact lists of unscored items."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NEVER = RetryPolicy(budget_s=0.0)
 
 @dataclass
 class Service:
-    """A service with limits of its own; the reward of an item is its response's length."""
+    """A service with limits; the reward of an item is the length of its response."""
 
     max_items: int = 10**9
     max_body_bytes: int = 10**9
@@ -46,12 +46,12 @@ class Service:
             return httpx.Response(200, json=self.info())
         items = json.loads(request.content)["items"]
         if len(items) > self.max_items or len(request.content) > self.max_body_bytes:
-            return refusal(413, "too large")
+            return rejection(413, "too large")
         bad = [index for index, item in enumerate(items) if "BAD" in item["response"]]
         if bad:
-            return refusal(422, "bad", bad)
+            return rejection(422, "bad", bad)
         if any("BOOM" in item["response"] for item in items):
-            return refusal(500, "exploded")
+            return rejection(500, "exploded")
         self.posts.append([item["response"] for item in items])
         results = [{"reward": float(len(item["response"])), "id": item.get("id")} for item in items]
         return httpx.Response(200, json=self.reply(results))
@@ -74,7 +74,7 @@ class Service:
         }  # fmt: skip
 
 
-def refusal(status: int, detail: str, bad: list[int] | None = None) -> httpx.Response:
+def rejection(status: int, detail: str, bad: list[int] | None = None) -> httpx.Response:
     errors = [{"item": index, "field": f"items.{index}.response", "message": "is bad"} for index in bad or []]
     return httpx.Response(status, json={"title": "t", "status": status, "detail": detail, "errors": errors})
 
@@ -105,7 +105,7 @@ LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=40)
 
 
 @given(lengths=LENGTHS, max_items=st.integers(1, 12), max_body_bytes=st.integers(170, 800))
-def test_any_cut_gives_the_rewards_of_one_request_in_the_same_order(
+def test_any_split_gives_the_rewards_of_one_request_in_the_same_order(
     lengths: list[int], max_items: int, max_body_bytes: int
 ) -> None:
     items = batch(*lengths)
@@ -121,7 +121,7 @@ def test_any_cut_gives_the_rewards_of_one_request_in_the_same_order(
 @given(
     lengths=LENGTHS, bad=st.integers(0, 39), max_items=st.integers(1, 12), word=st.sampled_from(["BAD", "BOOM"])
 )
-def test_a_failing_part_leaves_exactly_it_and_what_follows_unscored(
+def test_when_a_part_fails_its_items_and_all_later_ones_are_unscored(
     lengths: list[int], bad: int, max_items: int, word: str
 ) -> None:
     items = batch(*lengths)
@@ -144,7 +144,7 @@ def test_a_failing_part_leaves_exactly_it_and_what_follows_unscored(
     max_items=st.integers(1, 60),
     max_bytes=st.integers(1, 500),
 )
-def test_a_cut_covers_everything_once_and_only_a_single_item_may_exceed_a_limit(
+def test_a_split_has_every_item_once_and_only_a_single_item_may_exceed_a_limit(
     sizes: list[int], envelope: int, max_items: int, max_bytes: int
 ) -> None:
     limits = LimitsInfo(max_body_bytes=max_bytes, max_items=max_items, max_text_chars=1)
@@ -158,7 +158,7 @@ def test_a_cut_covers_everything_once_and_only_a_single_item_may_exceed_a_limit(
 
 
 @BOTH
-def test_a_refusal_counts_items_as_the_caller_does(ask: Ask) -> None:
+def test_a_rejection_has_item_indices_in_the_whole_batch(ask: Ask) -> None:
     items = batch(1, 2, 3, 4, 5)
     items[4] = Item(prompt="p", response="BAD", id="the bad one")
 
@@ -172,7 +172,7 @@ def test_a_refusal_counts_items_as_the_caller_does(ask: Ask) -> None:
 
 
 @BOTH
-def test_a_small_batch_is_one_request_and_the_limits_are_asked_for_only_once(ask: Ask) -> None:
+def test_a_small_batch_is_one_request_and_the_limits_are_read_only_once(ask: Ask) -> None:
     service = Service()
     ask(service, batch(1, 2, 3))
     assert service.paths == ["/score"]
@@ -184,7 +184,7 @@ def test_a_small_batch_is_one_request_and_the_limits_are_asked_for_only_once(ask
     assert large.paths == ["/info", *["/score"] * 6]
 
 
-def test_more_items_than_a_request_can_hold_are_no_problem() -> None:
+def test_a_batch_may_exceed_the_longest_list_of_a_request() -> None:
     items = [Item(prompt="p", response="r")] * (MAX_LIST + 1)
 
     reply = score(Service(max_items=MAX_LIST), items)
@@ -193,13 +193,13 @@ def test_more_items_than_a_request_can_hold_are_no_problem() -> None:
 
 
 @BOTH
-def test_an_item_that_is_too_large_alone_gets_the_services_refusal(ask: Ask) -> None:
+def test_an_item_that_is_too_large_alone_gets_the_services_rejection(ask: Ask) -> None:
     with pytest.raises(RewardRejectedError, match="413 t: too large"):
         ask(Service(max_body_bytes=300), batch(10_000))
 
 
 @BOTH
-def test_the_time_of_the_parts_is_added_up(ask: Ask) -> None:
+def test_the_timings_of_the_parts_are_summed(ask: Ask) -> None:
     reply = ask(Service(max_items=2), batch(1, 2, 3))
 
     timing = reply.timing_ms

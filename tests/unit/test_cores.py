@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from reward_service.batching.executor import ModelThread
+from reward_service.batching.executor import ThreadExecutor
 from reward_service.process.cpu_scheduling import set_batch
 
 
@@ -23,7 +23,7 @@ def test_who_answers_waits_for_a_core_and_a_model_does_not() -> None:
         except OSError:  # a sandbox
             return
         set_batch()
-        model = ModelThread("model")
+        model = ThreadExecutor("model")
         policies["answers"] = os.sched_getscheduler(0)
         policies["model"] = await model.call(os.sched_getscheduler, 0)
         model.stop()

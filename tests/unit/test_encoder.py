@@ -1,4 +1,4 @@
-"""The relevance encoder by each back end: the same vectors, whatever the shape of the batch."""
+"""The relevance encoder with each back end: the same vectors for every batch shape."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from reward_runs.embedded_prompts import load_embedded
+from reward_runs.prompts import load_embedded
 from reward_service.errors import ConfigurationError
 from reward_service.models.encoder import SentenceEncoder, load_encoder
 from reward_service.models.protocols import Embeddings
@@ -38,7 +38,7 @@ def test_openvino_is_the_default_on_a_cpu_and_has_torchs_vectors(
 
 
 @pytest.mark.parametrize("name", ["plain", "fast"])
-def test_a_text_has_the_same_vector_alone_and_beside_longer_ones(
+def test_a_text_has_the_same_vector_alone_and_in_a_batch_with_longer_ones(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     encoder: SentenceEncoder = request.getfixturevalue(name)
@@ -56,7 +56,7 @@ def test_a_long_text_keeps_its_end(plain: SentenceEncoder) -> None:
 
 
 def test_bf16_ranks_as_fp32_does(fast: SentenceEncoder) -> None:
-    """The gate that a faster number format must pass: rank correlation 0.999 of relevances."""
+    """A faster number format must keep a rank correlation of 0.999 of relevances."""
     narrow = load_encoder(EMBEDDED_ENCODER, "cpu", precision="bf16")
     rows = [row for row in load_embedded("train") if row.reference][:80]
 
@@ -76,6 +76,8 @@ def test_bf16_ranks_as_fp32_does(fast: SentenceEncoder) -> None:
     ],
     ids=["not on a GPU", "not in fp16"],
 )
-def test_a_back_end_that_cannot_do_what_was_asked_says_what_to_do(options: dict[str, str], reason: str) -> None:
+def test_an_unsupported_combination_of_options_is_an_error_with_the_next_step(
+    options: dict[str, str], reason: str
+) -> None:
     with pytest.raises(ConfigurationError, match=reason):
         load_encoder(EMBEDDED_ENCODER, **({"device": "cpu", "backend": "openvino"} | options))  # type: ignore[arg-type]

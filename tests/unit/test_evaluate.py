@@ -1,40 +1,42 @@
-"""The evaluation of checkpoints: resumed without doing anything twice, and right about what it measures."""
+"""The evaluation of a run: it resumes without repeating work, and measures what it reports."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from reward_client.wire import ScoreRequest
+from reward_evidence.errors import EvaluationError
 from reward_evidence.evaluate import main
-from reward_evidence.evaluation.evaluation_run import EvaluationRun, find_recipe, wants_gold
-from reward_evidence.evaluation.store import EvaluationError
-from reward_runs.run_reader import RunReader
+from reward_evidence.evaluation.evaluation_run import EvaluationRun, find_recipe, use_gold
+from reward_evidence.evaluation.source import from_run, select_steps
+from reward_runs.errors import RunDirectoryError
 from tests.unit.evidence_run import (
     DEMO_NOTICE,
-    Scripted,
+    ScriptedSampler,
     Service,
     config,
+    evaluated,
     info,
     make_checkpoint,
+    make_evaluation_run,
     make_run,
-    make_session,
+    sampling_settings,
 )
+from tests.unit.scoring_server import service_url as service_url  # a fixture
 from tests.unit.tiny_policy import make_tiny_run
 
 
-def evaluate(session: EvaluationRun, service: Service | None = None, *, fail_at: int | None = None) -> Scripted:
-    responder = Scripted(session.draw_settings, fail_at=fail_at)
-    session.run(lambda: responder, service or Service())
-    return responder
+def evaluate(
+    evaluation_run: EvaluationRun, service: Service | None = None, *, fail_at: int | None = None
+) -> list[int]:
+    """Evaluate with scripted responses; return the steps that were sampled."""
+    sampler = ScriptedSampler(evaluation_run.sampling or sampling_settings(), fail_at=fail_at)
+    evaluation_run.run(lambda: sampler, service or Service())
+    return sampler.sampled
 
 
 # -- resuming
@@ -45,70 +47,68 @@ def run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "run", steps=(0, 2, 4), n_prompts=10)
 
 
-def test_a_killed_evaluation_goes_on_without_answering_anything_twice(run: Path) -> None:
+def test_an_interrupted_evaluation_continues_without_sampling_a_step_twice(run: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        evaluate(make_session(run), fail_at=4)
+        evaluate(make_evaluation_run(run), fail_at=4)
     assert not (run / "evaluation.json").exists()
     before = (run / "evaluation" / "000002.jsonl").read_bytes()
 
-    assert evaluate(make_session(run)).answered == [4]
+    assert evaluate(make_evaluation_run(run)) == [4]
     assert (run / "evaluation" / "000002.jsonl").read_bytes() == before
     assert len(json.loads((run / "evaluation.json").read_text())["checkpoints"]) == 3
 
 
-def test_a_finished_evaluation_asks_neither_model_nor_service(run: Path) -> None:
-    evaluate(make_session(run))
+def test_a_finished_evaluation_uses_neither_model_nor_service(run: Path) -> None:
+    evaluate(make_evaluation_run(run))
     service = Service()
-    session = make_session(run)
 
-    def no_model() -> Scripted:
+    def no_model() -> ScriptedSampler:
         raise AssertionError("a model was loaded")
 
-    session.run(no_model, service)
+    make_evaluation_run(run).run(no_model, service)
     assert service.n_requests == 0
 
 
-def test_a_checkpoint_whose_lines_were_cut_off_is_evaluated_again(run: Path) -> None:
-    evaluate(make_session(run))
+def test_a_checkpoint_whose_file_was_truncated_is_evaluated_again(run: Path) -> None:
+    evaluate(make_evaluation_run(run))
     path = run / "evaluation" / "000002.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
-    assert evaluate(make_session(run)).answered == [2]
+    assert evaluate(make_evaluation_run(run)) == [2]
 
 
-def test_other_settings_are_never_mixed_with_old_ones(run: Path) -> None:
-    evaluate(make_session(run))
-    assert evaluate(make_session(run, temperature=1.0)).answered == [0, 2, 4]
+def test_responses_of_other_settings_are_not_reused(run: Path) -> None:
+    evaluate(make_evaluation_run(run))
+    assert evaluate(make_evaluation_run(run, temperature=1.0)) == [0, 2, 4]
 
 
 def test_a_checkpoint_with_other_weights_is_evaluated_again(run: Path) -> None:
-    evaluate(make_session(run))
+    evaluate(make_evaluation_run(run))
     (run / "checkpoints" / "000004" / "model.safetensors").unlink()
     (run / "checkpoints" / "000004" / "config.json").unlink()
     (run / "checkpoints" / "000004").rmdir()
     make_checkpoint(run / "checkpoints" / "000004", step=99)
-    assert evaluate(make_session(run)).answered == [4]
+    assert evaluate(make_evaluation_run(run)) == [4]
 
 
-def test_another_gold_model_means_another_evaluation(run: Path) -> None:
-    evaluate(make_session(run))
-    session = make_session(run)
+def test_without_the_gold_model_all_steps_are_evaluated_again(run: Path) -> None:
+    evaluate(make_evaluation_run(run))
+    session = make_evaluation_run(run)
     session.gold = False
-    assert evaluate(session).answered == [0, 2, 4]
+    assert evaluate(session) == [0, 2, 4]
 
 
 def test_notices_of_a_resumed_evaluation_are_those_of_all_its_checkpoints(run: Path) -> None:
-    evaluate(make_session(run), Service(notices=("said once",)))
-    session = make_session(run)
-    evaluation = session.run(lambda: Scripted(session.draw_settings), Service())
-    assert "said once" in evaluation.notices
+    evaluate(make_evaluation_run(run), Service(notices=("an earlier notice",)))
+    evaluation = evaluated(run)
+    assert "an earlier notice" in evaluation.notices
     assert DEMO_NOTICE in evaluation.notices
 
 
-def test_evaluated_lines_hold_everything_that_was_measured(run: Path) -> None:
-    evaluate(make_session(run, samples=2))
+def test_evaluated_lines_contain_everything_that_was_measured(run: Path) -> None:
+    evaluate(make_evaluation_run(run, samples=2))
     rows = [json.loads(line) for line in (run / "evaluation" / "000002.jsonl").read_text().splitlines()]
     assert len(rows) == 20
-    asked = {
+    requested = {
         "prompt_id",
         "sample",
         "seed",
@@ -120,122 +120,85 @@ def test_evaluated_lines_hold_everything_that_was_measured(run: Path) -> None:
         "truncated",
     }
     scored = {"proxy_reward", "gold_reward", "features", "flags", "kl"}
-    assert asked | scored <= set(rows[0])
+    assert requested | scored <= set(rows[0])
 
 
 def test_a_recipe_that_changed_since_training_is_a_notice(run: Path) -> None:
     (run / "config.json").write_text(json.dumps({**config(run), "recipe_hash": "0ld"}))
-    session = make_session(run)
-    evaluation = session.run(lambda: Scripted(session.draw_settings), Service())
+    evaluation = evaluated(run)
     assert any("0ld" in notice for notice in evaluation.notices)
 
 
-def test_a_checkpoint_that_was_not_written_to_its_end_is_left_out_and_said(run: Path) -> None:
+def test_an_incomplete_checkpoint_is_excluded_with_a_notice(run: Path) -> None:
     weights = run / "checkpoints" / "000004" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-2])
-    session = make_session(run)
-    evaluation = session.run(lambda: Scripted(session.draw_settings), Service())
+    evaluation = evaluated(run)
     assert [checkpoint.step for checkpoint in evaluation.checkpoints] == [0, 2]
     assert any("step 4" in notice for notice in evaluation.notices)
 
 
-def test_progress_says_how_long_it_still_takes(run: Path) -> None:
-    said: list[str] = []
-    evaluate(make_session(run, said=said))
-    assert any("10 of 10 responses" in line for line in said)
-    assert any("left" in line for line in said)
+def test_progress_shows_responses_and_remaining_time(run: Path) -> None:
+    log: list[str] = []
+    evaluate(make_evaluation_run(run, log=log))
+    assert any("10 of 10 responses" in line for line in log)
+    assert any("remaining" in line for line in log)
 
 
 # -- bad input
 
 
 def test_a_missing_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="there is no run directory"):
-        RunReader.open(tmp_path / "nothing")
+    with pytest.raises(RunDirectoryError, match=r"the run directory .*nothing does not exist"):
+        from_run(tmp_path / "nothing")
 
 
 def test_a_run_without_checkpoints_is_named(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", steps=(0,))
     (run / "checkpoints").rename(run / "elsewhere")
-    with pytest.raises(EvaluationError, match="no complete checkpoint"):
-        RunReader.open(run)
+    with pytest.raises(RunDirectoryError, match="contains no complete checkpoint"):
+        from_run(run)
 
 
 def test_missing_held_out_prompts_are_named(run: Path) -> None:
     (run / "data" / "heldout.jsonl").unlink()
-    with pytest.raises(EvaluationError, match=r"heldout\.jsonl are missing"):
-        RunReader.open(run)
+    with pytest.raises(RunDirectoryError, match=r"heldout\.jsonl are missing"):
+        from_run(run)
 
 
 def test_a_setting_that_config_lacks_is_named(run: Path) -> None:
     settings = config(run)
     del settings["max_new_tokens"]
     (run / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(EvaluationError, match=r"config\.json: max_new_tokens"):
-        RunReader.open(run)
+    with pytest.raises(RunDirectoryError, match=r"config\.json: max_new_tokens"):
+        from_run(run)
 
 
-def test_a_step_without_a_checkpoint_is_refused_with_those_there_are(run: Path) -> None:
+def test_a_step_without_a_checkpoint_is_an_error_that_lists_the_steps(run: Path) -> None:
     with pytest.raises(EvaluationError, match="no checkpoint of step 3; there are 0, 2, 4"):
-        RunReader.open(run).select([0, 3])
+        select_steps(from_run(run), [0, 3])
 
 
-def test_gold_is_used_when_the_service_has_it_and_refused_when_asked_for_in_vain() -> None:
-    assert wants_gold(None, info()) is True
-    assert wants_gold(None, info(gold=False)) is False
-    assert wants_gold(False, info()) is False
+def test_gold_is_used_if_the_service_has_it_and_is_an_error_if_requested_without() -> None:
+    assert use_gold(None, info()) is True
+    assert use_gold(None, info(gold=False)) is False
+    assert use_gold(False, info()) is False
     with pytest.raises(EvaluationError, match="has no gold model"):
-        wants_gold(True, info(gold=False))
+        use_gold(True, info(gold=False))
 
 
-def test_an_unknown_recipe_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(EvaluationError, match="knows no recipe 'nope'; it knows rer"):
+def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(EvaluationError, match="has no recipe 'nope'; it has rer"):
         find_recipe("nope", info())
 
 
 # -- the command, over HTTP
 
 
-class Handler(BaseHTTPRequestHandler):
-    """The part of the reward service that an evaluation needs."""
-
-    service = Service()
-
-    def do_GET(self) -> None:
-        self._reply(info().model_dump_json() if self.path == "/info" else '{"status": "ready"}')
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        request = ScoreRequest.model_validate_json(body)
-        reply = self.service.score(request.items, recipe=request.recipe, gold=request.gold, step=request.step)
-        self._reply(reply.model_dump_json())
-
-    def _reply(self, body: str) -> None:
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body.encode())))
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *args: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def service_url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
 def test_the_command_evaluates_real_models_and_writes_everything(
     tmp_path: Path, service_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_tiny_run(tmp_path / "tiny")
-    assert (
-        main(["--run-dir", str(run), "--reward-url", service_url, "--checkpoints", "0,1", "--device", "cpu"]) == 0
-    )
+    assert main(["--run-dir", str(run), "--reward-url", service_url, "--steps", "0,1", "--device", "cpu"]) == 0
     output = capsys.readouterr().out
     assert "[1/2] step 0" in output
     assert str(run / "report.html") in output
@@ -247,13 +210,13 @@ def test_the_command_evaluates_real_models_and_writes_everything(
     assert not list(run.rglob("*.tmp"))
 
 
-def test_the_command_says_what_is_wrong_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_an_error_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--run-dir", str(tmp_path / "nothing")]) == 1
-    assert "error: there is no run directory" in capsys.readouterr().err
+    assert "error: the run directory" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--temperature", "0"], ["--samples", "0"], ["--checkpoints", "last"]])
-def test_wrong_arguments_are_refused_before_anything_is_read(
+@pytest.mark.parametrize("arguments", [["--temperature", "0"], ["--samples", "0"], ["--steps", "last"]])
+def test_invalid_arguments_are_an_error_before_anything_is_read(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -261,7 +224,7 @@ def test_wrong_arguments_are_refused_before_anything_is_read(
     assert arguments[0] in capsys.readouterr().err
 
 
-def test_help_and_errors_do_not_wait_for_torch() -> None:
-    """Loading torch takes seconds; a wrong argument should not."""
+def test_importing_the_command_does_not_import_torch() -> None:
+    """Loading torch takes seconds, which an invalid argument should not."""
     program = "import sys, reward_evidence.evaluate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

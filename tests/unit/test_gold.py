@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from reward_client.wire import ChatMessage
-from reward_service.models.gold import (
-    HfGoldModel,
-    shared_base_notice,
-)
+from reward_service.models.gold import shared_base_notice
 from reward_service.models.gold_text import ChatText, PairLengths, PairText, pair_prompt
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Exchange
@@ -124,11 +121,11 @@ def test_a_conversation_becomes_one_text_as_preference_data_writes_it() -> None:
     assert pair_prompt(Exchange(messages, "x")) == "Human: Hi\n\nAssistant: Hello\n\nHuman: Why?"
 
 
-def test_a_single_user_turn_is_its_own_text_whatever_the_system_prompt() -> None:
+def test_a_single_user_turn_is_its_own_text_regardless_of_the_system_prompt() -> None:
     assert pair_prompt(Exchange(turns(("system", "Be kind."), ("user", "Hi")), "x")) == "Hi"
 
 
-def test_a_conversation_that_the_template_refuses_is_refused_with_its_reason(chat_folder: Path) -> None:
+def test_a_conversation_that_the_template_rejects_is_an_error_with_its_reason(chat_folder: Path) -> None:
     tool = Exchange(turns(("user", "Hi"), ("tool", "42")), "ok")
 
     with pytest.raises(ValueError, match="no tools here"):
@@ -136,31 +133,24 @@ def test_a_conversation_that_the_template_refuses_is_refused_with_its_reason(cha
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_score_that_is_no_number_is_not_made_one(
-    pair_folder: Path, bad: float, spoil: Callable[[HfGoldModel, str, float], None]
-) -> None:
-    gold = load_gold(str(pair_folder), "cpu")
-    spoil(gold, "is", bad)
+def test_a_score_that_is_not_finite_is_returned_as_it_is(pair_folder: Path, tmp_path: Path, bad: float) -> None:
+    folder = shutil.copytree(pair_folder, tmp_path / "broken")
+    set_embedding(folder, "is", bad)
 
-    finite = [math.isfinite(score) for score in scores(gold, EXCHANGES)]
+    finite = [math.isfinite(score) for score in scores(load_gold(str(folder), "cpu"), EXCHANGES)]
 
     assert [i for i, good in enumerate(finite) if not good] == [0, 2, 3]
 
 
-@pytest.fixture
-def spoil() -> Callable[[HfGoldModel, str, float], None]:
-    """Make one word's embedding a number that is none."""
-
-    def spoil_word(gold: HfGoldModel, word: str, value: float) -> None:
-        text: Any = gold._text
-        row = text.tokenizer.convert_tokens_to_ids(word)
-        with torch.no_grad():
-            gold._model.bert.embeddings.word_embeddings.weight[row] = value
-
-    return spoil_word
+def set_embedding(folder: Path, word: str, value: float) -> None:
+    """Overwrite the embedding of `word` in the weights of the BERT model in `folder`."""
+    weights = load_file(folder / "model.safetensors")
+    row = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(word)
+    weights["bert.embeddings.word_embeddings.weight"][row] = value
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def test_a_gold_model_on_the_encoders_own_base_says_so(pair_folder: Path) -> None:
+def test_a_gold_model_on_the_encoders_base_has_a_notice(pair_folder: Path) -> None:
     gold = load_gold(str(pair_folder), "cpu")
     assert shared_base_notice(gold, "all-MiniLM-L6-v2") is None
 

@@ -1,4 +1,4 @@
-"""Loading a gold model: what is accepted, and what every refusal says."""
+"""Loading gold models: the demo model, folders, hub ids, and errors that name the next step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ASKED = Exchange(
 )
 
 
-def test_demo_gold_is_embedded_and_says_what_it_is() -> None:
+def test_demo_gold_is_embedded_and_has_a_notice() -> None:
     gold = load_gold("demo-gold", "cpu")
 
     assert gold.id == "demo-gold"
@@ -53,7 +53,7 @@ def test_the_revision_is_the_content_of_the_weights(tmp_path: Path) -> None:
     assert revisions[0] == revisions[1] != revisions[2]
 
 
-def test_a_hub_id_that_cannot_be_had_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unreachable_hub_id_is_an_error_with_its_cause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
     with pytest.raises(GoldLoadError, match="Copy the model to a folder") as raised:
@@ -63,14 +63,14 @@ def test_a_hub_id_that_cannot_be_had_is_explained(monkeypatch: pytest.MonkeyPatc
     assert "somebody/no-such-reward-model" in str(raised.value)
 
 
-def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+def test_a_model_without_a_chat_template_is_rejected(tmp_path: Path) -> None:
     folder = save_chat_model(tmp_path, template=False)
 
     with pytest.raises(GoldLoadError, match="no chat template"):
         load_gold(str(folder), "cpu")
 
 
-def test_a_model_whose_head_would_be_random_is_no_reward_model(tmp_path: Path) -> None:
+def test_a_model_whose_head_would_be_random_is_not_a_reward_model(tmp_path: Path) -> None:
     folder = save_chat_model(tmp_path)
     AutoModelForSequenceClassification.from_pretrained(folder).model.save_pretrained(folder)
     edit_json(folder / "config.json", num_labels=1, architectures=["LlamaForCausalLM"])
@@ -79,21 +79,21 @@ def test_a_model_whose_head_would_be_random_is_no_reward_model(tmp_path: Path) -
         load_gold(str(folder), "cpu")
 
 
-def test_a_classifier_with_several_labels_is_no_reward_model(tmp_path: Path) -> None:
+def test_a_classifier_with_several_labels_is_not_a_reward_model(tmp_path: Path) -> None:
     with pytest.raises(GoldLoadError, match="2 labels"):
         load_gold(str(save_chat_model(tmp_path, labels=2)), "cpu")
 
 
-def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
+def test_pickled_weights_are_rejected(tmp_path: Path) -> None:
     folder = save_bert(tmp_path, head=True, words="a b", text_pair=True)
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
 
-    with pytest.raises(GoldLoadError, match="pickled weights are not read"):
+    with pytest.raises(GoldLoadError, match="pickled weights are not supported"):
         load_gold(str(folder), "cpu")
 
 
-def test_a_misspelt_pair_length_is_refused(tmp_path: Path) -> None:
+def test_a_misspelled_pair_length_is_rejected(tmp_path: Path) -> None:
     folder = save_bert(tmp_path, head=True, words="a b")
     edit_json(folder / "config.json", glassbox_text_pair={"prompt": 3})
 
@@ -101,7 +101,7 @@ def test_a_misspelt_pair_length_is_refused(tmp_path: Path) -> None:
         load_gold(str(folder), "cpu")
 
 
-def test_a_delta_on_other_base_weights_is_refused(tmp_path: Path) -> None:
+def test_a_delta_on_other_base_weights_is_rejected(tmp_path: Path) -> None:
     folder = shutil.copytree(DEMO, tmp_path / "delta")
     edit_json(folder / "config.json", base_revision="0" * 64)
 
@@ -109,9 +109,9 @@ def test_a_delta_on_other_base_weights_is_refused(tmp_path: Path) -> None:
         load_gold(str(folder), "cpu")
 
 
-def test_a_delta_that_lacks_a_parameter_is_refused(tmp_path: Path) -> None:
+def test_a_delta_that_lacks_a_parameter_is_rejected(tmp_path: Path) -> None:
     folder = shutil.copytree(DEMO, tmp_path / "delta")
     edit_json(folder / "config.json", changed=[])
 
-    with pytest.raises(GoldLoadError, match="does not hold the parameters"):
+    with pytest.raises(GoldLoadError, match="does not contain the parameters"):
         load_gold(str(folder), "cpu")

@@ -19,14 +19,7 @@ from tests.import_graph import Import, cycle, environment_reads, imports, module
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / name for name in ("client", "services", "trainer")]
 MODULES = modules(SOURCES)
-PENDING = {
-    ("reward_runs.run_reader", "reward_evidence.evaluation.store"),
-    ("reward_trainer.openrlhf.bootstrap", "reward_trainer.openrlhf.api_key"),
-    ("reward_trainer.openrlhf.bootstrap", "reward_trainer.openrlhf.cpu"),
-    ("reward_trainer.openrlhf.cpu.engine", "reward_trainer.openrlhf.cpu"),
-}
-"""Imports that the restructuring of the trainer removes."""
-IMPORTS = [one for one in imports(MODULES) if (one.importer, one.target) not in PENDING]
+IMPORTS = imports(MODULES)
 
 LAYERS = {
     "reward_client.wire": "wire",

@@ -1,11 +1,11 @@
-"""A model's worker: who shares a batch, who waits, and who is told what when the model fails or hangs."""
+"""A model's worker: sharing of batches, limits, and the outcomes when the model fails or hangs."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 class Doubler:
-    """Doubles numbers; refuses 13; can be held busy. Remembers its batches."""
+    """Doubles numbers, raises for 13, can be blocked, and records its batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -31,7 +31,7 @@ class Doubler:
         self.started.set()
         assert self.gate.wait(timeout=20)
         if 13 in items:
-            raise ValueError("13 is not for doubling")
+            raise ValueError("13 cannot be doubled")
         return [2 * item for item in items]
 
 
@@ -69,7 +69,7 @@ async def outcomes(task: asyncio.Task[Any]) -> list[Any]:
     return list((await task).outcomes)
 
 
-def test_requests_that_wait_share_one_batch_and_each_gets_its_own_outcomes() -> None:
+def test_queued_requests_share_one_batch_and_each_gets_its_outcomes() -> None:
     async def scenario() -> None:
         model = Doubler()
         async with worker(model) as w:
@@ -83,7 +83,39 @@ def test_requests_that_wait_share_one_batch_and_each_gets_its_own_outcomes() -> 
     run(scenario)
 
 
-def test_an_item_that_fails_is_found_by_halving_and_costs_its_neighbours_nothing() -> None:
+def test_the_next_batch_starts_before_the_results_of_the_last_one_are_distributed() -> None:
+    async def scenario() -> None:
+        model, second = Doubler(), threading.Event()
+        started_before: dict[Any, bool] = {}
+
+        def call(m: Doubler, items: Sequence[int]) -> list[int]:
+            if items == [1]:
+                second.set()
+            return m(items)
+
+        def keep(key: Hashable, _: int) -> None:
+            started_before.setdefault(key, second.wait(timeout=5))
+
+        w: Worker = ModelWorker(
+            "doubler",
+            lambda: model,
+            call,
+            limits=lambda _: BatchLimits(100, 100),
+            max_waiting_items=9,
+            keep=keep,
+        )
+        async with w:
+            first = await busy(model, w)
+            [waiting] = await submit_all(w, [1])
+            model.gate.set()
+
+            assert [await outcomes(first), await outcomes(waiting)] == [[0], [2]]
+        assert started_before[0]
+
+    run(scenario)
+
+
+def test_a_failing_item_is_isolated_by_halving_and_the_others_get_their_results() -> None:
     async def scenario() -> None:
         model = Doubler()
         async with worker(model) as w:
@@ -95,7 +127,7 @@ def test_an_item_that_fails_is_found_by_halving_and_costs_its_neighbours_nothing
 
             assert (one, two) == (2, 4)
             assert isinstance(error, ModelError)
-            assert "13 is not for doubling" in str(error)
+            assert "13 cannot be doubled" in str(error)
             assert await outcomes(good) == [6, 8]
 
     run(scenario)
@@ -117,14 +149,14 @@ def test_the_same_item_of_two_requests_is_computed_once() -> None:
     run(scenario)
 
 
-def test_a_shared_item_is_computed_for_who_stays_when_who_asked_first_goes() -> None:
+def test_a_shared_item_is_computed_for_the_second_request_when_the_first_is_cancelled() -> None:
     async def scenario() -> None:
         model = Doubler()
         async with worker(model) as w:
             first = await busy(model, w)
-            gone, stays = await submit_all(w, [5, 6], [6])
-            gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
+            cancelled, stays = await submit_all(w, [5, 6], [6])
+            cancelled.cancel()
+            await asyncio.gather(cancelled, return_exceptions=True)
             model.gate.set()
             await first
 
@@ -134,7 +166,7 @@ def test_a_shared_item_is_computed_for_who_stays_when_who_asked_first_goes() -> 
     run(scenario)
 
 
-def test_what_was_computed_is_kept_also_for_a_caller_that_has_gone() -> None:
+def test_results_are_kept_also_when_the_caller_was_cancelled() -> None:
     async def scenario() -> None:
         model = Doubler()
         kept: dict[Any, int] = {}
@@ -150,7 +182,7 @@ def test_what_was_computed_is_kept_also_for_a_caller_that_has_gone() -> None:
     run(scenario)
 
 
-def test_a_request_is_refused_whole_when_too_much_waits_and_says_when_to_come_back() -> None:
+def test_a_request_above_the_item_limit_is_rejected_as_a_whole_with_a_retry_time() -> None:
     async def scenario() -> None:
         model = Doubler()
         async with worker(model, max_waiting_items=3) as w:
@@ -160,7 +192,7 @@ def test_a_request_is_refused_whole_when_too_much_waits_and_says_when_to_come_ba
             with pytest.raises(OverloadedError) as caught:
                 await w.submit(units([3, 4]))
 
-            assert await w.ready() is model, "too much work is no fault of the model"
+            assert await w.ready() is model, "an overloaded model is still usable"
             model.gate.set()
             assert caught.value.retry_after_s > 0
             assert await outcomes(first) == [0]
@@ -170,16 +202,16 @@ def test_a_request_is_refused_whole_when_too_much_waits_and_says_when_to_come_ba
     run(scenario)
 
 
-def test_a_request_is_refused_when_what_waits_takes_too_long_at_the_speed_that_was_measured() -> None:
+def test_a_request_is_rejected_when_the_queued_work_takes_too_long_at_the_measured_speed() -> None:
     async def scenario() -> None:
         model = Doubler()
         async with worker(model, max_waiting_s=1e-9, max_batch_tokens=1) as w:
             first = await busy(model, w)
             [waiting] = await submit_all(w, [1, 2])  # admitted: no speed is known yet
             model.gate.set()
-            await asyncio.gather(first, waiting)  # 2 waited while 1 was computed, which tells the speed
+            await asyncio.gather(first, waiting)  # 2 waited while 1 was computed, which gives the speed
             second = await busy(model, w)
-            [more] = await submit_all(w, [3])  # nothing waits, so that there is room for anything
+            [more] = await submit_all(w, [3])  # nothing waits, so any request is admitted
 
             with pytest.raises(OverloadedError) as caught:
                 await w.submit(units([4]))
@@ -191,9 +223,9 @@ def test_a_request_is_refused_when_what_waits_takes_too_long_at_the_speed_that_w
     run(scenario)
 
 
-def test_what_a_failed_batch_had_allocated_is_free_when_its_halves_are_tried() -> None:
+def test_the_allocations_of_a_failed_batch_are_freed_before_its_halves_run() -> None:
     class Activations:
-        """Stands for the memory that the model ran out of."""
+        """Represents memory that the model allocated."""
 
     allocated: list[weakref.ref[Activations]] = []
     free: list[bool] = []
@@ -217,7 +249,7 @@ def test_what_a_failed_batch_had_allocated_is_free_when_its_halves_are_tried() -
     assert free == [True] * 7
 
 
-def test_whoever_waits_when_the_service_stops_is_told() -> None:
+def test_waiting_requests_fail_when_the_worker_stops() -> None:
     async def scenario() -> None:
         model = Doubler()
         w = worker(model)
@@ -251,7 +283,7 @@ def test_a_model_that_cannot_be_loaded_is_an_error_with_its_cause_for_every_call
     run(scenario)
 
 
-def test_a_model_that_answers_too_little_is_an_error_not_a_shift() -> None:
+def test_too_few_results_are_an_error() -> None:
     async def scenario() -> None:
         model = Doubler()
         short: Worker = ModelWorker(
@@ -271,7 +303,7 @@ def test_a_model_that_answers_too_little_is_an_error_not_a_shift() -> None:
     run(scenario)
 
 
-def test_a_model_that_hangs_is_loaded_anew_and_only_its_batch_is_lost() -> None:
+def test_a_model_that_hangs_is_loaded_again_and_only_its_batch_fails() -> None:
     async def scenario() -> None:
         stuck, fresh = Doubler(), Doubler()
         models = iter([stuck, fresh])
@@ -289,7 +321,7 @@ def test_a_model_that_hangs_is_loaded_anew_and_only_its_batch_is_lost() -> None:
     run(scenario)
 
 
-def test_nobody_is_forgotten_when_half_of_a_failed_batch_hangs() -> None:
+def test_every_item_gets_an_outcome_when_half_of_a_failed_batch_hangs() -> None:
     async def scenario() -> None:
         model, fresh, release = Doubler(), Doubler(), threading.Event()
 
@@ -317,7 +349,7 @@ def test_nobody_is_forgotten_when_half_of_a_failed_batch_hangs() -> None:
     run(scenario)
 
 
-def test_a_model_that_hangs_again_and_again_ends_the_worker_and_tells_everyone() -> None:
+def test_a_model_that_hangs_too_often_ends_the_worker_and_fails_all_requests() -> None:
     async def scenario() -> None:
         model = Doubler()
         async with worker(model, batch_timeout_s=0.2, max_restarts=0) as w:
@@ -334,7 +366,7 @@ def test_a_model_that_hangs_again_and_again_ends_the_worker_and_tells_everyone()
     run(scenario)
 
 
-def test_a_model_that_hung_and_cannot_be_loaded_again_is_gone_one_that_never_was_there_is_not() -> None:
+def test_a_worker_is_dead_when_its_model_hung_and_cannot_be_loaded_again_not_when_it_was_never_loaded() -> None:
     def fail() -> Doubler:
         raise RuntimeError("out of memory")
 
@@ -345,14 +377,67 @@ def test_a_model_that_hung_and_cannot_be_loaded_again_is_gone_one_that_never_was
             await outcomes(await busy(stuck, w))
             with pytest.raises(NotReadyError, match="out of memory"):
                 await w.loaded()
-            for _ in range(20):  # the worker hears of it too, a few turns of the loop later
+            for _ in range(20):  # the worker's task sees it a few iterations of the event loop later
                 await asyncio.sleep(0)
-            assert w.gone
+            assert w.is_dead
             stuck.gate.set()
         async with worker(stuck, fail) as w:
             with pytest.raises(NotReadyError, match="out of memory"):
                 await w.loaded()
             await asyncio.sleep(0)
-            assert not w.gone
+            assert not w.is_dead
+
+    run(scenario)
+
+
+class CoroutineExecutor:
+    """Runs each call as a coroutine, as an executor for a remote model does."""
+
+    def __init__(self, name: str) -> None:
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def call(self, function: Callable[..., Any], *args: object) -> asyncio.Future[Any]:
+        task: asyncio.Task[Any] = asyncio.ensure_future(function(*args))
+        self._tasks.append(task)
+        return task
+
+    def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def join(self, timeout_s: float) -> None:
+        """Cancelled tasks end with the event loop."""
+
+
+def test_a_worker_runs_on_an_executor_with_several_requests_in_flight() -> None:
+    in_flight, most = 0, 0
+
+    async def remote_double(item: int) -> int:
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
+        await asyncio.sleep(0)
+        in_flight -= 1
+        return 2 * item
+
+    async def load() -> str:
+        return "a connection"
+
+    async def call(_: str, items: Sequence[int]) -> list[int]:
+        return await asyncio.gather(*map(remote_double, items))
+
+    async def scenario() -> None:
+        remote: ModelWorker[Any, int, int] = ModelWorker(
+            "remote",
+            load,
+            call,
+            limits=lambda _: BatchLimits(100, 100),
+            max_waiting_items=9,
+            executor=CoroutineExecutor,
+        )
+        async with remote as w:
+            await w.loaded()
+            assert (await w.submit(units([1, 2, 3]))).outcomes == [2, 4, 6]
+        assert most == 3
 
     run(scenario)

@@ -1,4 +1,4 @@
-"""The embedded prompts keep what their README promises."""
+"""The embedded prompts have the properties that their README describes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from itertools import combinations
 import pytest
 
 from reward_client.wire import QueryType
-from reward_runs.embedded_prompts import Part, PromptRow, embedded_file, load_embedded
+from reward_runs.embedded_prompts import Part, embedded_file
+from reward_runs.prompts import Prompt, load_embedded
 
 PARTS: tuple[Part, ...] = ("train", "heldout")
 MAX_SIMILARITY = 0.45
-"""Jaccard similarity from which two prompts count as near-duplicates; the sets' closest pair lies below."""
+"""Jaccard similarity from which two prompts count as near-duplicates; all pairs in the files are below it."""
 
 BREVITY = re.compile(r"\b(brief|briefly|short|(?<!this )sentences?|few words|single|one-line)\b", re.IGNORECASE)
 STOP_WORDS = re.compile(
@@ -25,13 +26,13 @@ STOP_WORDS = re.compile(
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[PromptRow]:
+def rows() -> list[Prompt]:
     return [row for part in PARTS for row in load_embedded(part)]
 
 
 @cache
 def subject(prompt: str) -> frozenset[str]:
-    """What a prompt is about: content words, cut to crude stems, of its sentences that do not ask for brevity."""
+    """The subject of a prompt: stems of the content words, without sentences that request brevity."""
     question, _, given = prompt.partition("### Input:")
     sentences = re.split(r"(?<=[.?!])\s+", question)
     kept = [sentence for sentence in sentences if not BREVITY.search(sentence)] or sentences
@@ -40,12 +41,12 @@ def subject(prompt: str) -> frozenset[str]:
 
 
 def similarity(one: str, other: str) -> float:
-    """Jaccard similarity of what two prompts are about."""
+    """Jaccard similarity of the subjects of two prompts."""
     a, b = subject(one), subject(other)
     return len(a & b) / len(a | b)
 
 
-def near_duplicates(rows: list[PromptRow]) -> list[tuple[str, str, float]]:
+def near_duplicates(rows: list[Prompt]) -> list[tuple[str, str, float]]:
     pairs = ((a, b, similarity(a.prompt, b.prompt)) for a, b in combinations(rows, 2))
     return [(a.prompt, b.prompt, value) for a, b, value in pairs if value > MAX_SIMILARITY]
 
@@ -59,13 +60,13 @@ def test_each_part_is_large_enough_and_balanced(part: Part, at_least: int) -> No
     assert all(counts[query_type] >= 0.4 * len(rows) for query_type in QueryType)
 
 
-def test_ids_are_unique_and_name_their_part(rows: list[PromptRow]) -> None:
+def test_ids_are_unique_and_name_their_part(rows: list[Prompt]) -> None:
     assert len({row.id for row in rows}) == len(rows)
     assert all(row.id.startswith(f"{part}-") for part in PARTS for row in load_embedded(part))
 
 
-def test_closed_ended_prompts_have_a_reference_of_full_sentences_and_open_ended_ones_none(
-    rows: list[PromptRow],
+def test_only_closed_ended_prompts_have_a_reference_of_full_sentences(
+    rows: list[Prompt],
 ) -> None:
     for row in rows:
         if row.query_type is QueryType.OPEN_ENDED:
@@ -95,7 +96,7 @@ def test_the_files_are_clean_utf_8(part: Part) -> None:
     assert all(character.isprintable() for character in text.replace("\n", ""))
 
 
-def test_most_prompts_ask_for_a_short_answer(rows: list[PromptRow]) -> None:
+def test_most_prompts_request_a_short_answer(rows: list[Prompt]) -> None:
     for query_type in QueryType:
         prompts = [row.prompt for row in rows if row.query_type is query_type]
         short = [prompt for prompt in prompts if BREVITY.search(prompt)]
@@ -103,7 +104,7 @@ def test_most_prompts_ask_for_a_short_answer(rows: list[PromptRow]) -> None:
         assert len(short) >= 0.8 * len(prompts)
 
 
-def test_topics_vary_in_both_parts(rows: list[PromptRow]) -> None:
+def test_topics_vary_in_both_parts(rows: list[Prompt]) -> None:
     for part in PARTS:
         topics = Counter(row.topic for row in load_embedded(part))
 
@@ -111,7 +112,7 @@ def test_topics_vary_in_both_parts(rows: list[PromptRow]) -> None:
         assert max(topics.values()) <= 0.1 * sum(topics.values())
 
 
-def test_no_two_prompts_are_near_duplicates_between_or_inside_the_parts(rows: list[PromptRow]) -> None:
+def test_no_two_prompts_are_near_duplicates_between_or_inside_the_parts(rows: list[Prompt]) -> None:
     assert near_duplicates(rows) == []
 
 
@@ -123,7 +124,7 @@ def test_no_two_prompts_are_near_duplicates_between_or_inside_the_parts(rows: li
         "Reply in one short sentence. Why is ice floating on the water?",
     ],
 )
-def test_a_training_prompt_in_other_words_would_be_noticed(rows: list[PromptRow], paraphrase: str) -> None:
-    copy = PromptRow("heldout-999", paraphrase, QueryType.CLOSED_ENDED, None, "science")
+def test_a_paraphrased_training_prompt_is_found(rows: list[Prompt], paraphrase: str) -> None:
+    copy = Prompt(id="heldout-999", prompt=paraphrase, query_type=QueryType.OPEN_ENDED, topic="science")
 
     assert len(near_duplicates([*rows, copy])) == 1

@@ -1,4 +1,4 @@
-"""The report: one self-contained page that says everything and trusts no text."""
+"""The report: a self-contained page with every result, in which all texts are escaped."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from pathlib import Path
 import pytest
 
 from reward_evidence.evaluation.evaluation import read_evaluation
-from reward_evidence.evaluation.store import find_finished
+from reward_evidence.evaluation.store import find_evaluated
 from reward_evidence.report.charts import panels
 from reward_evidence.report.write import main, render, write_report
 from tests.unit.evidence_run import (
     DEMO_NOTICE,
     SHARED_NOTICE,
-    Scripted,
+    ScriptedSampler,
     Service,
     config,
     evaluated,
+    make_evaluation_run,
     make_run,
-    make_session,
+    sampling_settings,
 )
 
 HOSTILE = "</div><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} & \u2028 \x00"
@@ -59,7 +60,7 @@ def page(run: Path) -> str:
     return (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_page_needs_nothing_from_elsewhere(page: str) -> None:
+def test_the_page_refers_to_no_external_asset(page: str) -> None:
     elements = Elements(page)
     assert not elements.all("script")
     assert not elements.all("link")
@@ -68,30 +69,30 @@ def test_the_page_needs_nothing_from_elsewhere(page: str) -> None:
     assert "https://" not in page
 
 
-def test_the_page_forbids_itself_scripts_and_outside_assets(page: str) -> None:
+def test_the_page_has_a_policy_against_scripts_and_external_assets(page: str) -> None:
     policies = [meta["content"] for meta in Elements(page).all("meta") if meta.get("http-equiv")]
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
 
 
-def test_every_figure_says_in_words_what_it_shows(page: str) -> None:
+def test_every_chart_has_an_alternative_text(page: str) -> None:
     alternatives = [image["alt"] or "" for image in Elements(page).all("img")]
     assert len(alternatives) >= 12
     assert all("against" in text and "last" in text for text in alternatives)
 
 
-def test_inline_figures_hold_no_script_and_no_outside_reference(page: str) -> None:
+def test_inline_charts_contain_no_script_and_no_external_reference(page: str) -> None:
     for image in Elements(page).all("img"):
         svg = base64.b64decode((image["src"] or "").split(",", 1)[1]).decode()
         assert "<script" not in svg
         assert not re.search(r'href="(?!#)', svg)
 
 
-def test_notices_stand_on_the_page_word_for_word(page: str) -> None:
+def test_the_page_contains_notices_verbatim(page: str) -> None:
     assert DEMO_NOTICE in page
     assert SHARED_NOTICE in page
 
 
-def test_the_page_names_verdict_engine_settings_and_hashes(run: Path, page: str) -> None:
+def test_the_page_contains_verdict_engine_settings_and_hashes(run: Path, page: str) -> None:
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert evaluation["verdict"]["headline"] in page
     assert "rollout engine: transformers (CPU), not vLLM" in page
@@ -100,28 +101,28 @@ def test_the_page_names_verdict_engine_settings_and_hashes(run: Path, page: str)
         assert checkpoint["weights_sha256"] in page
 
 
-def test_plots_are_kept_as_png_too(run: Path) -> None:
+def test_charts_are_written_as_png_too(run: Path) -> None:
     names = {path.stem for path in (run / "plots").iterdir()}
     assert {"proxy_by_step", "gold_by_step", "gold_by_kl", "gold_by_proxy", "gold_change", "length"} <= names
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (run / "plots").iterdir())
 
 
-def test_a_plot_of_an_earlier_report_does_not_stay(run: Path) -> None:
+def test_charts_of_an_earlier_report_are_deleted(run: Path) -> None:
     assert not (run / "plots" / "left_over.png").exists()
 
 
 def page_without_figures(run: Path) -> str:
     evaluation = read_evaluation(run)
-    found = [find_finished(run / "evaluation", evaluation.checkpoints[i].step) for i in (0, -1)]
-    first, last = (finished.responses for finished in found if finished)
-    nothing = dict.fromkeys(("rewards", "query_types", "features", "length", "training"), ())
-    return render(evaluation, nothing, first, last, config(run))
+    found = [find_evaluated(run / "evaluation", evaluation.checkpoints[i].step) for i in (0, -1)]
+    first, last = (evaluated.responses for evaluated in found if evaluated)
+    no_charts = dict.fromkeys(("rewards", "query_types", "features", "length", "training"), ())
+    return render(evaluation, no_charts, first, last, config(run))
 
 
-def test_hostile_responses_are_shown_and_not_obeyed(tmp_path: Path) -> None:
+def test_markup_in_responses_is_escaped(tmp_path: Path) -> None:
     run = make_run(tmp_path / "<b>run</b>", steps=(0, 2), n_prompts=12)
-    session = make_session(run)
-    session.run(lambda: Scripted(session.draw_settings, text=lambda prompt, step: HOSTILE), Service())
+    sampler = ScriptedSampler(sampling_settings(), text=lambda prompt, step: HOSTILE)
+    make_evaluation_run(run).run(lambda: sampler, Service())
     page = page_without_figures(run)
     elements = Elements(page)
     assert not elements.all("script")
@@ -131,7 +132,7 @@ def test_hostile_responses_are_shown_and_not_obeyed(tmp_path: Path) -> None:
     assert "<b>run</b>" not in page
 
 
-def test_alpaca_eval_files_hold_one_output_a_prompt(run: Path) -> None:
+def test_alpaca_eval_files_contain_one_output_per_prompt(run: Path) -> None:
     last, first = (json.loads((run / name).read_text()) for name in ("alpaca_eval.json", "alpaca_eval_first.json"))
     assert len(last) == len(first) == 64
     assert {"instruction", "output", "generator", "dataset"} == set(last[0])
@@ -140,11 +141,11 @@ def test_alpaca_eval_files_hold_one_output_a_prompt(run: Path) -> None:
     assert all(isinstance(row["output"], str) for row in last)
 
 
-def test_a_run_without_gold_and_without_divergence_has_a_report_too(tmp_path: Path) -> None:
+def test_a_run_without_gold_and_without_divergence_has_a_report(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", steps=(0, 2), n_prompts=10)
-    session = make_session(run, kl=False)
-    session.gold = False
-    evaluation = session.run(lambda: Scripted(session.draw_settings), Service())
+    evaluation_run = make_evaluation_run(run, kl=False)
+    evaluation_run.gold = False
+    evaluation = evaluation_run.run(lambda: ScriptedSampler(sampling_settings(kl=False)), Service())
     page = page_without_figures(run)
     assert "Gold was not measured" in page
     assert "KL, nats" not in page
@@ -152,27 +153,25 @@ def test_a_run_without_gold_and_without_divergence_has_a_report_too(tmp_path: Pa
     assert not [name for name in names if "gold" in name or "kl" in name]
 
 
-def test_a_single_checkpoint_has_a_report_too(tmp_path: Path) -> None:
+def test_a_single_checkpoint_has_a_report(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", steps=(0,), n_prompts=10)
     evaluated(run)
     assert "One checkpoint" in page_without_figures(run)
 
 
-def test_several_samples_are_reported_as_such(tmp_path: Path) -> None:
+def test_the_report_states_the_number_of_samples(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", steps=(0, 2), n_prompts=10)
     evaluated(run, samples=3)
     assert "On 10 held-out prompts, 3 responses each" in page_without_figures(run)
 
 
-def test_the_report_of_a_run_that_was_not_evaluated_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_report_without_an_evaluation_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "run", steps=(0,))
     assert main(["--run-dir", str(run)]) == 1
     assert "reward_evidence.evaluate --run-dir" in capsys.readouterr().err
 
 
-def test_changed_responses_are_not_reported_under_old_figures(tmp_path: Path) -> None:
+def test_changed_responses_are_not_reported_with_the_previous_figures(tmp_path: Path) -> None:
     made = make_run(tmp_path / "run", steps=(0, 2), n_prompts=10)
     evaluated(made)
     with (made / "evaluation" / "000002.jsonl").open("a") as file:

@@ -1,4 +1,4 @@
-"""How checkpoints answer, and how far they are from their start: with real, tiny models."""
+"""Responses of checkpoints and their divergence from the initial policy, with real, tiny models."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from reward_evidence.sampling.policy_sampler import PolicySampler
 from reward_evidence.sampling.samples import Sample, batch_seed, even_batches
 from reward_evidence.statistics.kl import TokenSequence, divergences
 from reward_runs.run_reader import RunReader
-from tests.unit.evidence_run import draw_settings
+from tests.unit.evidence_run import sampling_settings
 from tests.unit.tiny_policy import MAX_NEW_TOKENS, make_tiny_run
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Threads only wait for each other in models this small."""
+    """With models this small, threads mostly wait for each other."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -33,45 +33,46 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def answers(run: Path) -> dict[int, list[Sample]]:
-    """Two samples of each prompt by steps 0, 1 and 2, in batches of 2, 3 and 3."""
+def samples(run: Path) -> dict[int, list[Sample]]:
+    """Two samples per prompt at steps 0, 1 and 2, in batches of 2, 3 and 3 prompts."""
     return {step: respond(run, step, samples=2, batch_size=3) for step in (0, 1, 2)}
 
 
 def respond(run: Path, step: int, **changes: Any) -> list[Sample]:
-    folder = RunReader.open(run)
-    settings = draw_settings(max_new_tokens=MAX_NEW_TOKENS, **changes)
-    checkpoint = next(c for c in folder.checkpoints if c.step == step)
-    responder = PolicySampler(settings, folder.checkpoints[0], "cpu")
-    return responder.respond(checkpoint, folder.prompts, lambda n, of: None)
+    opened = RunReader.open(run)
+    settings = sampling_settings(max_new_tokens=MAX_NEW_TOKENS, **changes)
+    sampler = PolicySampler(settings, opened.checkpoints, opened.checkpoints[0], "cpu")
+    return sampler.respond(step, opened.prompts, lambda n, of: None)
 
 
-def texts(draws: list[Sample]) -> list[str]:
-    return [draw.response for draw in draws]
+def texts(of_step: list[Sample]) -> list[str]:
+    return [one.response for one in of_step]
 
 
-def test_a_checkpoint_answers_alike_whenever_it_is_asked(run: Path, answers: dict[int, list[Sample]]) -> None:
-    assert respond(run, 1, samples=2, batch_size=3) == answers[1]
+def test_a_checkpoint_gives_the_same_responses_in_every_evaluation(
+    run: Path, samples: dict[int, list[Sample]]
+) -> None:
+    assert respond(run, 1, samples=2, batch_size=3) == samples[1]
 
 
-def test_equal_weights_answer_alike_at_every_step(answers: dict[int, list[Sample]]) -> None:
+def test_equal_weights_give_equal_responses_at_every_step(samples: dict[int, list[Sample]]) -> None:
     """The seeds depend on sample and batch, not on the checkpoint: a run with learning rate 0 shows no change."""
-    assert texts(answers[0]) == texts(answers[2])
-    assert texts(answers[0]) != texts(answers[1])
+    assert texts(samples[0]) == texts(samples[2])
+    assert texts(samples[0]) != texts(samples[1])
 
 
-def test_samples_of_a_prompt_differ(answers: dict[int, list[Sample]]) -> None:
-    first, second = answers[0][:8], answers[0][8:]
-    assert [draw.prompt.id for draw in first] == [draw.prompt.id for draw in second]
-    assert [{draw.sample for draw in half} for half in (first, second)] == [{0}, {1}]
+def test_samples_of_a_prompt_differ(samples: dict[int, list[Sample]]) -> None:
+    first, second = samples[0][:8], samples[0][8:]
+    assert [one.prompt.id for one in first] == [one.prompt.id for one in second]
+    assert [{one.sample for one in half} for half in (first, second)] == [{0}, {1}]
     assert texts(first) != texts(second)
 
 
-def test_truncated_responses_have_all_tokens_and_others_an_end(answers: dict[int, list[Sample]]) -> None:
-    draws = answers[0] + answers[1]
-    assert {draw.truncated for draw in draws} == {True, False}
-    assert all(draw.n_tokens == MAX_NEW_TOKENS for draw in draws if draw.truncated)
-    assert all("<end>" not in draw.response for draw in draws)
+def test_truncated_responses_have_all_tokens_and_others_an_end(samples: dict[int, list[Sample]]) -> None:
+    all_samples = samples[0] + samples[1]
+    assert {one.truncated for one in all_samples} == {True, False}
+    assert all(one.n_tokens == MAX_NEW_TOKENS for one in all_samples if one.truncated)
+    assert all("<end>" not in one.response for one in all_samples)
 
 
 def test_seeds_of_neighbouring_batches_differ() -> None:
@@ -84,31 +85,35 @@ def test_batches_are_few_and_even(n: int, limit: int, sizes: list[int]) -> None:
     assert [len(range(n)[batch]) for batch in even_batches(n, limit)] == sizes
 
 
-def exact_and_k1(draws: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
-    found = [draw.divergence for draw in draws if draw.divergence]
+def exact_and_k1(of_step: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+    found = [one.divergence for one in of_step if one.divergence]
     return torch.tensor([d.exact for d in found]), torch.tensor([d.k1 for d in found])
 
 
-def test_divergence_of_equal_weights_is_zero_and_of_others_positive(answers: dict[int, list[Sample]]) -> None:
-    assert torch.allclose(exact_and_k1(answers[2])[0], torch.zeros(16), atol=1e-5)
-    assert (exact_and_k1(answers[1])[0] > 0).all()
+def test_divergence_is_zero_for_equal_weights_and_positive_for_different_ones(
+    samples: dict[int, list[Sample]],
+) -> None:
+    assert torch.allclose(exact_and_k1(samples[2])[0], torch.zeros(16), atol=1e-5)
+    assert (exact_and_k1(samples[1])[0] > 0).all()
 
 
 @torch.inference_mode()
 def test_divergence_is_the_sum_of_log_ratios_under_teacher_forcing(run: Path) -> None:
-    """Each sequence by itself and without padding, token by token, gives what the padded batch gives."""
-    policy, start = (
+    """Single sequences without padding, token by token, have the divergence of the padded batch."""
+    policy, initial = (
         LlamaForCausalLM.from_pretrained(run / "checkpoints" / f"{step:06d}", dtype=torch.float32).eval()
         for step in (1, 0)
     )
     sequences = [TokenSequence((2, 4, 5, 6), (7, 8, 1)), TokenSequence((4,), (9, 10, 11, 12, 13))]
-    for sequence, found in zip(sequences, divergences(policy, start, sequences, 0.7), strict=True):
+    for sequence, found in zip(sequences, divergences(policy, initial, sequences, 0.7), strict=True):
         k1 = exact = 0.0
         for i, token in enumerate(sequence.response):
             prefix = torch.tensor([[*sequence.prompt, *sequence.response[:i]]])
-            logp, logp_start = ((model(prefix).logits[0, -1] / 0.7).log_softmax(-1) for model in (policy, start))
-            k1 += float(logp[token] - logp_start[token])
-            exact += float((logp.exp() * (logp - logp_start)).sum())
+            logp, logp_initial = (
+                (model(prefix).logits[0, -1] / 0.7).log_softmax(-1) for model in (policy, initial)
+            )
+            k1 += float(logp[token] - logp_initial[token])
+            exact += float((logp.exp() * (logp - logp_initial)).sum())
         assert found.k1 == pytest.approx(k1, abs=1e-4)
         assert found.exact == pytest.approx(exact, abs=1e-4)
 

@@ -1,4 +1,4 @@
-"""Figures and sentences: what `evaluation.json` says about known responses."""
+"""Figures and sentences in `evaluation.json` for known responses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reward_evidence.evaluation.store import EvaluatedResponse
-from reward_evidence.report.examples import choose_excerpts
+from reward_evidence.report.examples import choose_examples
 from reward_evidence.report.formatting import decimals_for, interval, plain, signed
 from reward_evidence.statistics.monotonicity import Verdict
 from reward_evidence.statistics.summary import CheckpointResponses, RunFigures, count_words, summarise
@@ -69,7 +69,7 @@ def test_two_samples_of_a_prompt_count_as_one_prompt() -> None:
     assert (group.gold_reward.mean, group.gold_reward.n) == (2.5, 2)
 
 
-def test_responses_are_paired_by_prompt_whatever_their_order() -> None:
+def test_responses_are_paired_by_prompt_in_any_order() -> None:
     trend = figures(rows(0.0, 0.0), rows(1.0, 0.0)[::-1]).trend
     assert trend.gold_change is not None
     assert trend.gold_change.mean == pytest.approx(1.0)
@@ -93,8 +93,8 @@ def test_shares_of_truncated_and_empty_responses() -> None:
     assert (group.truncated, group.empty) == (0.25, 0.25)
 
 
-def test_opposite_trends_of_the_query_types_are_shown_and_said(tmp_path: Path) -> None:
-    """The overall mean hides them: that is why every figure exists by type too."""
+def test_opposite_trends_of_the_query_types_are_reported(tmp_path: Path) -> None:
+    """The overall mean hides them, so every figure exists by type too."""
     service = Service(gold_slope={"open_ended": 0.08, "closed_ended": -0.08})
     evaluation = evaluated(make_run(tmp_path / "run"), service)
     by_type = {
@@ -104,7 +104,7 @@ def test_opposite_trends_of_the_query_types_are_shown_and_said(tmp_path: Path) -
     assert any("opposite directions" in caveat for caveat in evaluation.verdict.caveats)
 
 
-def test_types_that_agree_get_no_such_warning(tmp_path: Path) -> None:
+def test_query_types_with_the_same_trend_have_no_such_caveat(tmp_path: Path) -> None:
     evaluation = evaluated(make_run(tmp_path / "run"))
     assert not any("opposite directions" in caveat for caveat in evaluation.verdict.caveats)
 
@@ -120,7 +120,7 @@ def test_types_that_agree_get_no_such_warning(tmp_path: Path) -> None:
         (0.0, Verdict.UNDECIDED, "neither a rise nor a fall is shown"),
     ],
 )
-def test_sentence_says_what_the_interval_says(change: float, outcome: Verdict, words: str) -> None:
+def test_the_sentence_follows_the_interval(change: float, outcome: Verdict, words: str) -> None:
     text = verdict(figures(rows(0.0), rows(change, -0.1)))
     assert text.outcome is outcome
     assert words in text.sentence
@@ -129,7 +129,7 @@ def test_sentence_says_what_the_interval_says(change: float, outcome: Verdict, w
     assert "one run with one seed" in text.sentence
 
 
-def test_a_demo_gold_model_on_the_encoder_s_base_is_called_no_independent_evidence() -> None:
+def test_a_demo_gold_model_with_the_encoder_s_base_is_not_independent_evidence() -> None:
     text = verdict(figures(rows(0.0), rows(1.0)), "demo model, not a judge of quality", SHARED_NOTICE)
     assert "not independent evidence" in text.sentence
     assert text.headline == "The demo gold reward rose"
@@ -139,7 +139,7 @@ def test_a_demo_gold_model_on_the_encoder_s_base_is_called_no_independent_eviden
     ("gold", "proxy", "words"),
     [(1.0, -1.0, "rose while the reward that was trained on fell"), (-1.0, 1.0, "fell while"), (1.0, 1.0, "rose")],
 )
-def test_a_gold_reward_that_goes_against_the_proxy_is_said_in_the_headline(
+def test_the_headline_states_that_gold_and_proxy_changed_in_opposite_directions(
     gold: float, proxy: float, words: str
 ) -> None:
     before = [response(f"p{i}", i + 0.1 * (-1) ** i, proxy_reward=float(i)) for i in range(10)]
@@ -159,7 +159,7 @@ def test_a_real_gold_model_is_not_called_a_demo() -> None:
     assert "independent" not in text.sentence
 
 
-def test_without_gold_there_is_no_verdict_and_the_sentence_says_how_to_get_one() -> None:
+def test_without_gold_there_is_no_verdict_and_the_sentence_names_the_remedy() -> None:
     bare = [response(f"p{i}", None) for i in range(10)]
     text = verdict(figures(bare, bare))
     assert text.outcome is None
@@ -173,44 +173,44 @@ def test_one_checkpoint_is_not_compared_with_itself() -> None:
     assert "Only step 0 was evaluated" in text.sentence
 
 
-def test_a_policy_that_did_not_move_is_said_not_to_have_moved() -> None:
+def test_an_unchanged_policy_has_an_unchanged_score() -> None:
     text = verdict(figures(rows(0.0), rows(0.0)))
     assert text.outcome is Verdict.UNDECIDED
-    assert "Not one prompt's score changed." in text.sentence
+    assert "The score of every prompt is unchanged." in text.sentence
 
 
-def test_when_gold_is_the_proxy_their_agreement_is_called_a_construction() -> None:
+def test_with_gold_as_the_proxy_their_agreement_is_by_construction() -> None:
     text = verdict(figures(rows(0.0), rows(1.0)), recipe="gold")
     assert any("by construction" in caveat for caveat in text.caveats)
 
 
-def test_few_prompts_and_many_cut_responses_are_caveats() -> None:
+def test_few_prompts_and_many_truncated_responses_are_caveats() -> None:
     text = " ".join(verdict(figures(rows(0.0), rows(1.0, truncated=True))).caveats)
     assert "Only 10 held-out prompts" in text
-    assert "cut at the token limit" in text
+    assert "truncated at the token limit" in text
 
 
-# -- excerpts
+# -- examples
 
 
-def test_excerpts_hold_the_largest_gains_and_losses_and_a_spaced_selection() -> None:
+def test_examples_are_the_largest_gains_and_losses_and_evenly_spaced_prompts() -> None:
     first = [response(f"p{i:02}", 0.0) for i in range(20)]
     last = [response(f"p{i:02}", float(i - 10)) for i in range(20)]
-    gains, losses, spaced = choose_excerpts(first, last)
-    assert [e.change for e in gains.excerpts] == [9.0, 8.0, 7.0]
-    assert [e.change for e in losses.excerpts] == [-10.0, -9.0, -8.0]
-    assert [e.first.prompt_id for e in spaced.excerpts] == ["p04", "p08", "p11", "p15"]
+    gains, losses, spaced = choose_examples(first, last)
+    assert [e.change for e in gains.examples] == [9.0, 8.0, 7.0]
+    assert [e.change for e in losses.examples] == [-10.0, -9.0, -8.0]
+    assert [e.first.prompt_id for e in spaced.examples] == ["p04", "p08", "p11", "p15"]
 
 
 def test_a_run_that_only_gained_shows_no_losses() -> None:
-    titles = [group.title for group in choose_excerpts(rows(0.0), rows(1.0))]
-    assert titles == ["Largest gains in gold reward", "Evenly spaced in the held-out prompts"]
+    titles = [group.title for group in choose_examples(rows(0.0), rows(1.0))]
+    assert titles == ["Largest gains in gold reward", "Evenly spaced prompts"]
 
 
 # -- numbers
 
 
-def test_numbers_have_the_decimals_that_their_interval_supports() -> None:
+def test_decimals_follow_from_the_interval() -> None:
     assert decimals_for(0.298, 0.481) == 3
     assert decimals_for(-2.0, 2.0) == 1
     assert interval(-0.1, 0.3, with_sign=True) == "−0.10 to +0.30"
@@ -223,8 +223,8 @@ def test_numbers_have_the_decimals_that_their_interval_supports() -> None:
     )
 
 
-def test_what_the_service_says_of_a_shared_base_is_understood() -> None:
-    """The service's own sentence, so that rewording it cannot turn the report's warning off."""
+def test_the_service_s_notices_about_the_gold_model_are_recognised() -> None:
+    """With the sentences of the service, so that rewording them cannot disable the report's warning."""
 
     class DemoGold:
         id, encoder_base = "demo-gold", "all-MiniLM-L6-v2"

@@ -1,4 +1,4 @@
-"""What stands in a run's way is found before it starts, and said all at once."""
+"""Problems are found before a run starts, and reported together."""
 
 import json
 import threading
@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from reward_client.wire import Info, LimitsInfo, ModelInfo, RecipeInfo
-from reward_runs.errors import ConfigError, PreflightError
 from reward_runs.layout import RunDir
-from reward_trainer import preflight
 from reward_trainer.config import Config, make_config
-from reward_trainer.openrlhf.command import Hardware
-from reward_trainer.preflight import DiskBudget, problems, trial_reward, why_not_ready
+from reward_trainer.errors import ConfigError, PreflightError
+from reward_trainer.hardware import DiskBudget, Hardware, estimate_disk
+from reward_trainer.preflight import find_problems
+from reward_trainer.service_probe import trial_reward, why_not_ready
 from reward_trainer.train import resumed_config
 
 CPU = Hardware(n_gpus=0, n_threads=2)
-ROOM = DiskBudget(disk_needed=1, disk_free=2, shared_memory_free=2)
+BUDGET = DiskBudget(disk_needed=1, disk_free=2, shared_memory_free=2)
 
 
 def config(**given: Any) -> Config:
@@ -42,36 +42,40 @@ def info(*recipes: RecipeInfo, gold: bool = False) -> Info:
     )  # fmt: skip
 
 
-def test_nothing_stands_in_the_way_of_a_run_that_fits() -> None:
-    assert problems(config(), info(recipe()), ROOM, CPU) == []
+def problems(config: Config, info: Info, budget: DiskBudget, hardware: Hardware) -> list[str]:
+    return find_problems(config, info, budget, hardware, {})
 
 
-def test_batches_that_the_gpus_cannot_share_are_a_problem() -> None:
-    (problem,) = problems(config(), info(recipe()), ROOM, Hardware(n_gpus=8, n_threads=2))
+def test_a_valid_run_has_no_problems() -> None:
+    assert problems(config(), info(recipe()), BUDGET, CPU) == []
+
+
+def test_batches_that_cannot_be_divided_among_the_gpus_are_a_problem() -> None:
+    (problem,) = problems(config(), info(recipe()), BUDGET, Hardware(n_gpus=8, n_threads=2))
 
     assert "8 GPUs" in problem
 
 
 def test_gold_that_is_not_loaded_is_a_problem() -> None:
-    (problem,) = problems(config(gold=True), info(recipe()), ROOM, CPU)
+    (problem,) = problems(config(gold=True), info(recipe()), BUDGET, CPU)
 
     assert "none loaded" in problem
-    assert problems(config(gold=True), info(recipe(), gold=True), ROOM, CPU) == []
+    assert problems(config(gold=True), info(recipe(), gold=True), BUDGET, CPU) == []
 
 
 def test_a_gold_recipe_without_a_gold_model_is_a_problem() -> None:
-    (problem,) = problems(config(recipe="gold"), info(recipe("gold", needs_gold=True)), ROOM, CPU)
+    (problem,) = problems(config(recipe="gold"), info(recipe("gold", needs_gold=True)), BUDGET, CPU)
 
     assert "no gold model loaded" in problem
 
 
-def test_a_recipe_for_another_encoder_is_refused_unless_the_person_sets_the_clip_range() -> None:
+def test_a_recipe_for_another_encoder_is_a_problem_unless_the_user_sets_the_clip_range() -> None:
     known = info(recipe(calibrated_for="facebook/contriever"))
 
-    (problem,) = problems(config(), known, ROOM, CPU)
+    (problem,) = problems(config(), known, BUDGET, CPU)
     assert "facebook/contriever" in problem
     assert "all-MiniLM-L6-v2" in problem
-    assert problems(config(raw_flags=("--reward.clip_range", "-10", "70")), known, ROOM, CPU) == []
+    assert problems(config(raw_flags=("--reward.clip_range", "-10", "70")), known, BUDGET, CPU) == []
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_a_problem() -> None:
@@ -80,18 +84,18 @@ def test_a_disk_too_small_for_the_checkpoints_is_a_problem() -> None:
     assert "about 7.0 GB, 5.0 GB are free" in problem
 
 
-def test_the_room_covers_every_checkpoint_and_two_states(tmp_path: Path) -> None:
-    room = preflight.room_for(
+def test_the_disk_estimate_covers_every_checkpoint_and_two_states(tmp_path: Path) -> None:
+    budget = estimate_disk(
         config(steps=8, save_every=1), 100, RunDir.at(tmp_path / "not" / "yet"), bytes_per_weight=4
     )
 
-    assert room.disk_needed >= 100 * (9 * 4 + 2 * 12)
-    assert room.disk_free > 0
+    assert budget.disk_needed >= 100 * (9 * 4 + 2 * 12)
+    assert budget.disk_free > 0
 
 
-def test_unknown_recipes_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(PreflightError, match="knows no recipe 'best'; it knows rer, li"):
-        problems(config(recipe="best"), info(recipe(), recipe("li")), ROOM, CPU)
+def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(PreflightError, match="has no recipe 'best'; it has rer, li"):
+        problems(config(recipe="best"), info(recipe(), recipe("li")), BUDGET, CPU)
 
 
 Answer = tuple[int, Any]
@@ -99,7 +103,7 @@ Answer = tuple[int, Any]
 
 @pytest.fixture
 def served() -> Iterator[Callable[[Answer], tuple[str, list[Any]]]]:
-    """Start a server that gives one answer to everything; return its URL and what it was sent."""
+    """Start a server that sends the same reply to every request; return its URL and the bodies it receives."""
     servers = []
 
     def serve(answer: Answer) -> tuple[str, list[Any]]:
@@ -155,11 +159,11 @@ def test_a_trial_is_posted_as_openrlhf_posts(served: Callable[[Answer], tuple[st
             "422 T: D; labels.0: bad",
         ),
         ((500, "oops"), "500 Internal Server Error"),
-        ((200, {"reward": 1}), "no rewards in the answer"),
+        ((200, {"reward": 1}), "the reply contains no rewards"),
         ((200, {"rewards": []}), "one reward expected"),
     ],
 )
-def test_a_trial_that_fails_says_why(
+def test_a_failed_trial_returns_the_cause(
     served: Callable[[Answer], tuple[str, list[Any]]], answer: Answer, cause: str
 ) -> None:
     url, _ = served(answer)
@@ -167,18 +171,20 @@ def test_a_trial_that_fails_says_why(
     assert cause in str(trial_reward(url, ["p"], ["{}"]))
 
 
-def test_a_service_that_nobody_serves_is_not_ready_and_says_so() -> None:
+def test_a_refused_connection_is_the_cause_of_not_ready() -> None:
     assert "refused" in str(why_not_ready("http://127.0.0.1:9")).lower()
     assert "refused" in str(trial_reward("http://127.0.0.1:9", ["p"], ["{}"])).lower()
 
 
-def test_a_service_that_is_loading_says_so(served: Callable[[Answer], tuple[str, list[Any]]]) -> None:
+def test_the_service_s_message_is_the_cause_of_not_ready(
+    served: Callable[[Answer], tuple[str, list[Any]]],
+) -> None:
     url, _ = served((503, {"title": "Not ready", "status": 503, "detail": "the encoder is loading"}))
 
     assert "the encoder is loading" in str(why_not_ready(url))
 
 
-def test_a_resumed_run_keeps_its_settings_but_finds_the_service_elsewhere(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_settings_except_the_address_of_the_service(tmp_path: Path) -> None:
     stored = config(run_dir=str(tmp_path), seed=7)
     record = {**stored.model_dump(mode="json"), "recipe_hash": "h"}
     (tmp_path / "config.json").write_text(json.dumps(record))

@@ -1,4 +1,4 @@
-"""The trainer's command line teaches, and its mistakes are answered in a sentence."""
+"""The trainer's command line: help with examples, and errors in one sentence."""
 
 import subprocess
 import sys
@@ -27,12 +27,12 @@ def test_help_shows_examples_and_only_settings_that_exist() -> None:
     [
         ([], "--reward-url is missing"),
         (["--resume"], "--resume needs --run-dir"),
-        (["--resume", "--run-dir", "nowhere"], "holds no run to resume"),
+        (["--resume", "--run-dir", "nowhere"], "nowhere is not a run directory: config.json is missing"),
         (["--reward-url", "here"], "reward_url"),
         (["--reward-url", "http://127.0.0.1:9", "--steps", "0"], "steps"),
     ],
 )
-def test_mistakes_end_with_a_sentence_not_a_traceback(arguments: list[str], said: str) -> None:
+def test_invalid_usage_is_an_error_without_a_traceback(arguments: list[str], said: str) -> None:
     done = run(*arguments)
 
     assert done.returncode == 1
@@ -40,5 +40,5 @@ def test_mistakes_end_with_a_sentence_not_a_traceback(arguments: list[str], said
     assert "Traceback" not in done.stderr
 
 
-def test_abbreviated_options_are_not_guessed() -> None:
+def test_abbreviated_options_are_an_error() -> None:
     assert run("--reward", "http://127.0.0.1:9").returncode == 2

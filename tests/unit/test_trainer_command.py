@@ -1,4 +1,4 @@
-"""The command line for OpenRLHF follows from settings and facts alone."""
+"""OpenRLHF's command line is a function of the settings and the launch inputs."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,8 +9,8 @@ import pytest
 from reward_client.wire import RecipeInfo
 from reward_runs.layout import RunDir
 from reward_trainer.config import Config, make_config
+from reward_trainer.hardware import Hardware
 from reward_trainer.openrlhf.command import (
-    Hardware,
     LaunchInputs,
     build_command,
     clip_range,
@@ -19,7 +19,7 @@ from reward_trainer.openrlhf.command import (
 )
 
 RUN = RunDir.at("/runs/my run")
-FACTS = LaunchInputs(
+INPUTS = LaunchInputs(
     hardware=Hardware(n_gpus=0, n_threads=2),
     policy="/models/policy",
     has_chat_template=True,
@@ -45,9 +45,9 @@ def value(command: list[str], flag: str) -> str:
     return command[command.index(flag) + 1]
 
 
-def test_laptop_and_server_differ_only_in_what_the_hardware_decides() -> None:
-    on_cpu = set(build_command(config(), FACTS))
-    on_gpu = set(build_command(config(), replace(FACTS, hardware=Hardware(n_gpus=1, n_threads=8))))
+def test_only_flags_for_the_device_differ_between_cpu_and_gpu() -> None:
+    on_cpu = set(build_command(config(), INPUTS))
+    on_gpu = set(build_command(config(), replace(INPUTS, hardware=Hardware(n_gpus=1, n_threads=8))))
 
     assert {part for part in on_cpu ^ on_gpu if part.startswith("--")} == {
         "--ds.packing_samples", "--ds.enable_sleep", "--actor.gradient_checkpointing_enable",
@@ -55,8 +55,8 @@ def test_laptop_and_server_differ_only_in_what_the_hardware_decides() -> None:
     }  # fmt: skip
 
 
-def test_every_gpu_gets_a_rank_and_an_engine() -> None:
-    command = build_command(config(), replace(FACTS, hardware=Hardware(n_gpus=4, n_threads=8)))
+def test_every_gpu_has_a_rank_and_an_engine() -> None:
+    command = build_command(config(), replace(INPUTS, hardware=Hardware(n_gpus=4, n_threads=8)))
 
     flags = [
         "--actor.num_gpus_per_node",
@@ -67,30 +67,30 @@ def test_every_gpu_gets_a_rank_and_an_engine() -> None:
     assert [value(command, flag) for flag in flags] == ["4"] * 4
 
 
-def test_prompts_are_never_cut_and_responses_have_their_full_length() -> None:
-    assert value(build_command(config(), FACTS), "--data.max_len") == str(70 + 128)
+def test_the_maximum_length_covers_the_longest_prompt_and_response() -> None:
+    assert value(build_command(config(), INPUTS), "--data.max_len") == str(70 + 128)
 
 
-def test_without_a_chat_template_none_is_applied() -> None:
-    assert "--data.apply_chat_template" not in build_command(config(), replace(FACTS, has_chat_template=False))
+def test_the_chat_template_flag_needs_a_chat_template() -> None:
+    assert "--data.apply_chat_template" not in build_command(config(), replace(INPUTS, has_chat_template=False))
 
 
-def test_resuming_adds_nothing_but_the_load() -> None:
-    fresh, resumed = build_command(config(), FACTS), build_command(config(), FACTS, resume=True)
+def test_resuming_adds_only_the_load_flag() -> None:
+    fresh, resumed = build_command(config(), INPUTS), build_command(config(), INPUTS, resume=True)
 
     assert set(resumed) - set(fresh) == {"--ckpt.load_enable"}
 
 
-def test_raw_flags_come_last_so_that_they_win() -> None:
-    command = build_command(config(raw_flags=("--actor.entropy_coef", "0.1")), FACTS)
+def test_raw_flags_are_last_so_that_they_take_precedence() -> None:
+    command = build_command(config(raw_flags=("--actor.entropy_coef", "0.1")), INPUTS)
 
     assert command[-2:] == ["--actor.entropy_coef", "0.1"]
 
 
-def test_the_wandb_key_never_stands_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wandb_key_is_not_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "secret")
 
-    assert "secret" not in " ".join(build_command(config(wandb_project="p"), FACTS))
+    assert "secret" not in " ".join(build_command(config(wandb_project="p"), INPUTS))
 
 
 def test_the_endpoint_names_run_recipe_and_limit_without_a_comma() -> None:
@@ -104,14 +104,14 @@ def test_the_endpoint_names_run_recipe_and_limit_without_a_comma() -> None:
     assert "," not in url.geturl()
 
 
-def test_overrides_that_may_widen_the_range_leave_nothing_clipped() -> None:
+def test_overrides_that_may_widen_the_range_disable_clipping() -> None:
     low, high = clip_range(recipe(max_response_tokens=512), {"query_relevance_range": [0, 0.1]})
 
     assert low <= -1e6
     assert high >= 1e6
 
 
-def test_the_recipe_learns_the_longest_response_when_it_asks_for_it() -> None:
+def test_a_recipe_with_a_response_limit_receives_that_of_the_run() -> None:
     assert recipe_overrides(config(), recipe(max_response_tokens=512)) == {"max_response_tokens": 128}
     assert recipe_overrides(config(), recipe()) == {}
     assert recipe_overrides(
@@ -122,7 +122,7 @@ def test_the_recipe_learns_the_longest_response_when_it_asks_for_it() -> None:
 @pytest.mark.parametrize(
     ("high", "limit", "expected"),
     [(5.12, "128", 10.0), (20.0, "512", 20.0), (5.12, "2048", 20.48)],
-    ids=["never narrower than OpenRLHF's", "as wide as the recipe", "grows with the response limit"],
+    ids=["at least OpenRLHF's default", "the range of the recipe", "proportional to the response limit"],
 )
 def test_no_reward_inside_the_recipes_range_is_clipped(high: float, limit: str, expected: float) -> None:
     low, top = clip_range(recipe(high, max_response_tokens=512), {"max_response_tokens": limit})

@@ -1,17 +1,17 @@
-"""Settings are checked when they are made, and say which one is wrong."""
+"""Settings are validated when they are created; an error names the setting."""
 
 import json
 
 import pytest
 
-from reward_runs.errors import ConfigError
 from reward_trainer.config import PRESETS, Config, make_config
+from reward_trainer.errors import ConfigError
 
 GIVEN = {"reward_url": "http://127.0.0.1:8000", "run_dir": "runs/x"}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_makes_valid_settings(preset: str) -> None:
+def test_every_preset_is_valid(preset: str) -> None:
     assert make_config(preset, GIVEN).steps == PRESETS[preset]["steps"]
 
 
@@ -33,18 +33,18 @@ def test_the_paper_preset_is_the_published_setting() -> None:
     assert (config.clip, config.value_clip, config.seed, config.temperature) == (0.2, 0.2, 42, 1.0)
 
 
-def test_what_the_person_gives_wins_over_the_preset() -> None:
+def test_given_settings_override_the_preset() -> None:
     assert make_config("demo", {**GIVEN, "learning_rate": 0.5}).learning_rate == 0.5
 
 
-def test_fewer_steps_than_the_presets_save_interval_still_save_the_last() -> None:
+def test_the_save_interval_is_at_most_the_number_of_steps() -> None:
     assert make_config("paper", {**GIVEN, "steps": 3}).save_every == 3
 
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"samples_per_prompt": 1}, "group_norm compares samples"),
+        ({"samples_per_prompt": 1}, "group_norm compares several samples"),
         ({"train_batch_size": 12}, "does not divide the 16 rollouts"),
         ({"train_batch_size": 32}, "does not divide the 16 rollouts"),
         ({"micro_batch_size": 3}, "micro_batch_size 3"),
@@ -56,15 +56,15 @@ def test_fewer_steps_than_the_presets_save_interval_still_save_the_last() -> Non
         ({"estimator": "ppo"}, "estimator"),
         ({"speling": 1}, "speling"),
         ({"raw_flags": ("--ckpt.path=elsewhere",)}, "--ckpt.path is set by the launcher"),
-        ({"raw_flags": ("--ds.lora.rank", "8")}, "cannot give LoRA weights to its rollout engine"),
+        ({"raw_flags": ("--ds.lora.rank", "8")}, "cannot load LoRA weights into its rollout engine"),
     ],
 )
-def test_a_wrong_setting_is_refused_by_name(wrong: dict[str, object], named: str) -> None:
+def test_an_error_names_the_invalid_setting(wrong: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         make_config("demo", {**GIVEN, **wrong})
 
 
-def test_unknown_presets_are_answered_with_the_known_ones() -> None:
+def test_an_unknown_preset_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="demo, paper, tiny"):
         make_config("fast", GIVEN)
 

@@ -1,4 +1,4 @@
-"""Prompts: every form is read, every wrong row named, and nothing held out is trained on."""
+"""Prompts: every form is read, an error names the row, and held-out prompts are not trained on."""
 
 import json
 from pathlib import Path
@@ -8,16 +8,8 @@ import pytest
 
 from reward_client.wire import QueryType
 from reward_runs.errors import DataError
-from reward_runs.prompts import (
-    Columns,
-    Prompt,
-    check_overlap,
-    hold_out,
-    label,
-    load_prompts,
-    training_order,
-    training_row,
-)
+from reward_runs.prompts import Columns, Prompt, load_prompts
+from reward_trainer.training_data import check_overlap, hold_out, label, training_order, training_row
 
 OPEN = {"id": "a", "prompt": "Why?", "query_type": "open_ended"}
 CLOSED = {"id": "b", "prompt": "Who wrote Emma?", "query_type": "closed_ended", "reference": "Jane Austen."}
@@ -75,18 +67,18 @@ def test_the_embedded_prompts_load_and_do_not_overlap() -> None:
         ({"id": "c", "prompt": "Who?", "query_type": "both"}, "row 2: query_type"),
         (
             {"id": "c", "prompt": "Who?", "reference": "I."},
-            "row 2: query_type is missing while reference is given",
+            "row 2: query_type is missing but reference is given",
         ),
-        (["Who?"], "row 2: is no object"),
+        (["Who?"], "row 2: not a JSON object"),
         ({"id": "a", "prompt": "Who?", "query_type": "open_ended"}, "id 'a' occurs twice"),
     ],
 )
-def test_a_wrong_row_is_an_error_that_names_row_and_field(tmp_path: Path, row: Any, named: str) -> None:
+def test_an_invalid_row_is_an_error_that_names_row_and_field(tmp_path: Path, row: Any, named: str) -> None:
     with pytest.raises(DataError, match=named):
         load_prompts(written(tmp_path, OPEN, row), Columns())
 
 
-def test_a_missing_column_is_answered_with_the_columns_there_are(tmp_path: Path) -> None:
+def test_a_missing_column_is_an_error_that_lists_the_columns(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no column 'prompt'; it has 'question'.*--prompt-column"):
         load_prompts(written(tmp_path, {"question": "Why?"}), Columns())
 
@@ -94,23 +86,23 @@ def test_a_missing_column_is_answered_with_the_columns_there_are(tmp_path: Path)
 @pytest.mark.parametrize("text", ["", "\n\n"])
 def test_an_empty_file_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "empty.jsonl").write_text(text)
-    with pytest.raises(DataError, match="holds no prompts"):
+    with pytest.raises(DataError, match="contains no prompts"):
         load_prompts(str(tmp_path / "empty.jsonl"), Columns())
 
 
 @pytest.mark.parametrize("text", ['{"prompt": "Why', "[" * 100_000])
-def test_text_that_is_no_json_is_an_error_naming_the_row(tmp_path: Path, text: str) -> None:
+def test_invalid_json_is_an_error_that_names_the_row(tmp_path: Path, text: str) -> None:
     (tmp_path / "broken.jsonl").write_text(json.dumps(OPEN) + "\n" + text)
-    with pytest.raises(DataError, match="row 2: no valid JSON"):
+    with pytest.raises(DataError, match="row 2: not valid JSON"):
         load_prompts(str(tmp_path / "broken.jsonl"), Columns())
 
 
-def test_a_file_that_is_not_there_is_an_error_not_a_download() -> None:
-    with pytest.raises(DataError, match="cannot read the prompts"):
+def test_a_missing_file_is_an_error_and_not_a_download() -> None:
+    with pytest.raises(DataError, match=r"cannot read nowhere\.jsonl"):
         load_prompts("nowhere.jsonl", Columns())
 
 
-def test_holding_out_keeps_equal_texts_on_one_side_and_counts_each_once() -> None:
+def test_equal_texts_are_held_out_together_and_once() -> None:
     training, heldout = hold_out(prompts(*[f"Question {number % 10}?" for number in range(40)]), 8, seed=1)
 
     check_overlap(training, heldout)
@@ -124,12 +116,12 @@ def test_too_few_prompts_to_hold_any_out_is_an_error() -> None:
         hold_out(prompts("a", "b"), 64, seed=1)
 
 
-def test_a_held_out_prompt_that_is_trained_on_is_found_behind_case_and_punctuation() -> None:
+def test_overlap_is_found_despite_case_and_punctuation() -> None:
     with pytest.raises(DataError, match="'0' = '1'"):
         check_overlap(prompts("What?", "Why is that so?"), prompts("why is  that -- so"))
 
 
-def test_the_order_of_training_passes_through_all_prompts_before_any_returns() -> None:
+def test_training_uses_every_prompt_before_one_repeats() -> None:
     ordered = training_order(prompts("a", "b", "c"), 7, seed=3)
 
     assert (
@@ -139,7 +131,7 @@ def test_the_order_of_training_passes_through_all_prompts_before_any_returns() -
     assert ordered != training_order(prompts("a", "b", "c"), 7, seed=4)
 
 
-def test_rows_for_openrlhf_hold_messages_with_a_chat_template_and_text_without() -> None:
+def test_rows_for_openrlhf_contain_messages_with_a_chat_template_and_text_without() -> None:
     prompt = prompts("Why?")[0]
 
     assert training_row(prompt, "Be brief.", chat=True)["input"] == [

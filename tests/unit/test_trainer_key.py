@@ -1,4 +1,4 @@
-"""A service that wants a key: the trainer sends it, and writes it nowhere."""
+"""A service that requires a key: the trainer sends it and writes it to no file or log."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import Any
 
 import pytest
 
-from reward_runs.errors import ConfigError
-from reward_trainer import preflight
+from reward_trainer import preflight, service_probe
 from reward_trainer.config import make_config
+from reward_trainer.errors import ConfigError
 from reward_trainer.openrlhf import api_key
-from reward_trainer.openrlhf.cpu import environment as cpu_environment
-from tests.unit.test_trainer_checks import CPU, ROOM, config, info, recipe
+from reward_trainer.openrlhf.cpu.launch import environment as cpu_environment
+from tests.unit.test_trainer_checks import BUDGET, CPU, config, info, recipe
 
 RUN = Path(__file__).parents[2] / "trainer" / "run.py"
 
 
 @pytest.fixture
 def service() -> Iterator[tuple[str, list[str | None]]]:
-    """A service that is ready and knows no recipe; its address without scheme, and the credentials it was sent."""
+    """A ready service without recipes; yields its address without scheme, and the credentials that it receives."""
     sent: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,7 +57,7 @@ def service() -> Iterator[tuple[str, list[str | None]]]:
 
 
 @pytest.mark.parametrize("in_url", [True, False])
-def test_the_launcher_sends_the_key_and_shows_it_nowhere(
+def test_the_launcher_sends_the_key_and_does_not_print_or_store_it(
     service: tuple[str, list[str | None]], in_url: bool, tmp_path: Path
 ) -> None:
     address, sent = service
@@ -68,37 +68,37 @@ def test_the_launcher_sends_the_key_and_shows_it_nowhere(
 
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
-    assert "the service knows no recipe" in done.stderr
+    assert "the reward service has no recipe" in done.stderr
     assert sent == ["Bearer s3cret"] * 2
     assert "s3cret" not in done.stdout + done.stderr
     written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any("s3cret" in text for text in written)
 
 
-def test_the_trial_reward_is_asked_for_with_the_key_as_openrlhf_sends_it(
+def test_the_trial_request_sends_the_key_as_openrlhf_does(
     service: tuple[str, list[str | None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, sent = service
     monkeypatch.setenv("GLASSBOX_API_KEY", "s3cret")
 
-    assert preflight.trial_reward(f"http://{address}/get_reward", ["p"], ["{}"]) is None
+    assert service_probe.trial_reward(f"http://{address}/get_reward", ["p"], ["{}"]) is None
 
     assert sent == ["Basic " + base64.b64encode(b"key:s3cret").decode()]
 
 
-def test_no_setting_of_a_run_can_hold_a_key() -> None:
-    """Settings go into config.json, the report and messages."""
+def test_settings_cannot_contain_a_key() -> None:
+    """Settings are written to config.json, the report and messages."""
     with pytest.raises(ConfigError, match="GLASSBOX_API_KEY") as caught:
         make_config("demo", {"reward_url": "http://key:s3cret@host", "run_dir": "x"})
 
     assert "s3cret" not in str(caught.value)
 
 
-def test_without_a_key_openrlhf_runs_in_the_environment_it_was_given() -> None:
+def test_without_a_key_the_environment_of_openrlhf_is_unchanged() -> None:
     assert api_key.environment({"PATH": "/bin"}) == {"PATH": "/bin"}
 
 
-def test_a_run_on_a_cpu_has_both_preparations() -> None:
+def test_a_run_on_a_cpu_with_a_key_has_both_hooks() -> None:
     both = cpu_environment(
         api_key.environment({"GLASSBOX_API_KEY": "k", "PYTHONPATH": "/mine"}),
         n_devices=1,
@@ -109,19 +109,17 @@ def test_a_run_on_a_cpu_has_both_preparations() -> None:
     hook, *packages = both["PYTHONPATH"].split(os.pathsep)
     assert Path(hook, "sitecustomize.py").is_file()
     assert packages[-1] == "/mine"
-    for package in ("reward_trainer", "reward_client"):
+    for package in ("reward_trainer", "reward_runs", "reward_evidence", "reward_client"):
         assert any(Path(folder, package).is_dir() for folder in packages)
-    assert set(both["GLASSBOX_INSIDE"].split()) == {"cpu", "reward-key"}
+    assert set(both["GLASSBOX_HOOKS"].split()) == {"cpu", "api-key"}
 
 
-def test_workers_that_cannot_be_given_the_key_are_found_out_before_the_start(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert preflight.problems(config(), info(recipe()), ROOM, CPU) == []
+def test_a_key_with_an_existing_ray_cluster_is_a_problem() -> None:
+    cluster = {"RAY_ADDRESS": "10.0.0.1:6379"}
+    assert preflight.find_problems(config(), info(recipe()), BUDGET, CPU, cluster) == []
 
-    monkeypatch.setenv("GLASSBOX_API_KEY", "s3cret")
-    (problem,) = preflight.problems(config(), info(recipe()), ROOM, CPU)
+    with_key = {**cluster, "GLASSBOX_API_KEY": "s3cret"}
+    (problem,) = preflight.find_problems(config(), info(recipe()), BUDGET, CPU, with_key)
 
     assert "RAY_ADDRESS" in problem
     assert "s3cret" not in problem

@@ -1,9 +1,11 @@
-"""The figures of a step are those that OpenRLHF printed; none is made up."""
+"""The metrics of a step are those that OpenRLHF printed."""
 
 from pathlib import Path
 
-from reward_runs.step_metrics import Metrics, parse_step, read_metrics
-from reward_trainer.progress import duration, step_line
+from reward_client.wire import FeatureInfo
+from reward_runs.step_metrics import StepMetrics, read_metrics
+from reward_trainer.openrlhf.log_parser import parse_step
+from reward_trainer.progress import duration, feature_labels, step_line
 
 LINE = (
     "(PPOTrainer pid=7) INFO 11-23 19:40:54 ppo_trainer.py:551] ✨ Global step 3: {'kl': 0.25, 'reward': 9.0, "
@@ -12,7 +14,7 @@ LINE = (
 )
 
 
-def test_a_step_line_gives_its_figures_under_our_names() -> None:
+def test_a_step_line_is_parsed_and_its_metrics_renamed() -> None:
     step = parse_step(LINE, has_reference_policy=True)
 
     assert step == {
@@ -28,35 +30,35 @@ def test_the_reward_is_the_mean_over_all_rollouts_not_over_training_batches() ->
     assert step["reward"] == 0.5
 
 
-def test_a_kl_that_nobody_measured_is_left_out() -> None:
+def test_without_a_reference_policy_there_is_no_kl() -> None:
     step = parse_step(LINE, has_reference_policy=False)
 
     assert step is not None
     assert "kl" not in step
 
 
-def test_other_lines_are_no_steps() -> None:
+def test_other_lines_are_not_steps() -> None:
     assert parse_step("(PPOTrainer pid=7) Episode [1/1]: 50%", has_reference_policy=True) is None
 
 
-def test_a_resumed_run_replaces_the_steps_it_repeats(tmp_path: Path) -> None:
+def test_a_resumed_run_replaces_repeated_steps(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    first = Metrics(path)
+    first = StepMetrics(path)
     for number in (1, 2, 3):
         first.add({"step": number, "reward": 0.0})
 
-    Metrics(path).add({"step": 2, "reward": 1.0})
+    StepMetrics(path).add({"step": 2, "reward": 1.0})
 
     assert [(step["step"], step["reward"]) for step in read_metrics(path)] == [(1, 0.0), (2, 1.0)]
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_the_progress_line_says_where_the_run_stands_and_how_long_it_takes() -> None:
+def test_the_progress_line_shows_step_metrics_and_remaining_time() -> None:
     steps = [
         {"step": n, "time_s": 60.0 * n, "reward": 0.5, "response_length": 36.5, "truncated": 0.25} for n in (1, 2)
     ]
 
-    line = step_line(steps, n_steps=8)
+    line = step_line(steps, n_steps=8, labels={})
 
     assert "step 2/8" in line
     assert "reward 0.500" in line
@@ -64,5 +66,22 @@ def test_the_progress_line_says_where_the_run_stands_and_how_long_it_takes() -> 
     assert "about 6 min left" in line
 
 
-def test_durations_read_like_speech() -> None:
+def test_the_progress_line_has_the_features_that_the_service_logs() -> None:
+    features = [
+        FeatureInfo(name="length_incentive", label="Length incentive", log_key="length_incentive"),
+        FeatureInfo(name="query_relevance", label="Query relevance", log_key="relevance"),
+        FeatureInfo(name="reference_relevance", label="Reference relevance", log_key="relevance"),
+        FeatureInfo(name="mine", label="My feature", log_key="my_feature"),
+        FeatureInfo(name="unused", label="Unused", log_key="unused"),
+        FeatureInfo(name="max_length_incentive", label="A constant"),
+    ]
+    step = {"step": 1, "time_s": 60.0, "length_incentive": 0.5, "relevance": 0.25, "my_feature": 0.75}
+
+    line = step_line([step], 8, feature_labels(features))
+
+    assert "length incentive 0.50  relevance 0.25  my feature 0.75" in line
+    assert "unused" not in line
+
+
+def test_durations_are_readable() -> None:
     assert [duration(s) for s in (40, 700, 12_000)] == ["40 s", "12 min", "3 h 20 min"]

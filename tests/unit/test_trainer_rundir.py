@@ -1,4 +1,4 @@
-"""A run directory belongs to one run, its files are replaced whole, its checkpoints are complete."""
+"""A run directory belongs to one run, files are replaced atomically, checkpoints are complete."""
 
 import json
 import os
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from reward_runs import checkpoints
-from reward_runs.errors import PreflightError
-from reward_runs.layout import RunDir, replace_text
+from reward_runs.checkpoints import n_parameters
+from reward_runs.errors import RunDirectoryError
+from reward_runs.files import replace_text
+from reward_runs.layout import RunDir
+from reward_trainer.openrlhf import saved_policies
 from tests.tiny_llama import save_tiny_llama
 
 
@@ -20,7 +22,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def saved(run: RunDir, policy: Path, step: int) -> Path:
-    """A folder as OpenRLHF leaves it."""
+    """A policy that OpenRLHF saved."""
     folder = run.state / f"global_step{step}_hf"
     folder.mkdir(parents=True)
     for file in policy.iterdir():
@@ -28,24 +30,24 @@ def saved(run: RunDir, policy: Path, step: int) -> Path:
     return folder
 
 
-def test_a_directory_in_use_is_refused_with_the_process_that_holds_it(tmp_path: Path) -> None:
+def test_a_directory_in_use_is_an_error_that_names_the_process(tmp_path: Path) -> None:
     code = (
         "import sys; from reward_runs.layout import RunDir\n"
-        "with RunDir.at(sys.argv[1]).locked(): print('held', flush=True); input()"
+        "with RunDir.at(sys.argv[1]).lock(): print('held', flush=True); input()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(PreflightError, match=f"in use by process {holder.pid}"), RunDir.at(tmp_path).locked():
+        with pytest.raises(RunDirectoryError, match=f"in use by process {holder.pid}"), RunDir.at(tmp_path).lock():
             pass
         holder.communicate("\n")
-    with RunDir.at(tmp_path).locked():
+    with RunDir.at(tmp_path).lock():
         pass
 
 
-def test_replacing_a_file_leaves_no_scratch_beside_it(tmp_path: Path) -> None:
+def test_replacing_a_file_leaves_no_temporary_file(tmp_path: Path) -> None:
     replace_text(tmp_path / "a.json", "1")
     replace_text(tmp_path / "a.json", "2")
 
@@ -55,50 +57,43 @@ def test_replacing_a_file_leaves_no_scratch_beside_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "name"), [("my run!", "my-run"), ("a/b-1.2", "b-1.2"), ("..x", "x"), ("é", "run")]
 )
-def test_the_name_of_a_run_fits_a_url(folder: str, name: str) -> None:
+def test_the_name_of_a_run_is_valid_in_a_url(folder: str, name: str) -> None:
     assert RunDir.at(Path("/runs") / folder).name == name
 
 
-def test_resuming_where_no_run_is_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(PreflightError, match="holds no run to resume"):
-        RunDir.at(tmp_path).read_config()
-
-
-def test_step_zero_is_the_starting_policy_and_loads(tmp_path: Path, policy: Path) -> None:
+def test_step_zero_is_the_initial_policy_and_loads(tmp_path: Path, policy: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     run = RunDir.at(tmp_path)
-    checkpoints.save_initial(str(policy), run)
+    saved_policies.save_initial(str(policy), run)
 
     assert AutoModelForCausalLM.from_pretrained(run.checkpoint(0)).config.hidden_size == 32
     assert AutoTokenizer.from_pretrained(run.checkpoint(0)).eos_token_id == 0
 
 
-def test_a_saved_policy_moves_into_place_once_a_later_step_is_done(tmp_path: Path, policy: Path) -> None:
+def test_a_saved_policy_is_collected_after_a_later_step(tmp_path: Path, policy: Path) -> None:
     run = RunDir.at(tmp_path)
-    checkpoints.save_initial(str(policy), run)
+    saved_policies.save_initial(str(policy), run)
     for step in (2, 4):
         saved(run, policy, step)
 
-    assert checkpoints.collect(run, before=4) == [2]
-    assert checkpoints.collect(run) == [4]
+    assert saved_policies.collect(run, before=4) == [2]
+    assert saved_policies.collect(run) == [4]
     assert run.saved_steps() == [0, 2, 4]
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
 @pytest.mark.parametrize("damage", ["missing", "cut"])
-def test_a_policy_that_was_not_written_to_its_end_is_no_checkpoint(
-    tmp_path: Path, policy: Path, file: str, damage: str
-) -> None:
+def test_an_incomplete_policy_is_not_collected(tmp_path: Path, policy: Path, file: str, damage: str) -> None:
     run = RunDir.at(tmp_path)
-    checkpoints.save_initial(str(policy), run)
+    saved_policies.save_initial(str(policy), run)
     victim = saved(run, policy, 2) / file
     if damage == "missing":
         victim.unlink()
     else:
         os.truncate(victim, victim.stat().st_size - 5)
 
-    assert checkpoints.collect(run) == []
+    assert saved_policies.collect(run) == []
 
 
 def test_the_number_of_weights_is_read_from_the_files_headers(policy: Path) -> None:
@@ -106,15 +101,15 @@ def test_the_number_of_weights_is_read_from_the_files_headers(policy: Path) -> N
 
     model = AutoModelForCausalLM.from_pretrained(policy)
 
-    assert checkpoints.n_parameters(policy) == model.num_parameters()
+    assert n_parameters(policy) == model.num_parameters()
 
 
-def test_the_final_policy_becomes_the_last_checkpoint_unless_it_is_there(tmp_path: Path, policy: Path) -> None:
+def test_the_final_policy_becomes_the_last_checkpoint(tmp_path: Path, policy: Path) -> None:
     run = RunDir.at(tmp_path)
-    checkpoints.save_initial(str(policy), run)
+    saved_policies.save_initial(str(policy), run)
     saved(run, policy, 2).rename(run.final)
 
-    checkpoints.collect_final(run, 3)
+    saved_policies.collect_final(run, 3)
 
     assert run.saved_steps() == [0, 3]
     assert json.loads((run.checkpoint(3) / "config.json").read_text())["hidden_size"] == 32

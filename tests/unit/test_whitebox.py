@@ -13,21 +13,19 @@ from pydantic import ValidationError
 
 from reward_client.wire import ChatMessage, QueryType
 from reward_service.errors import ConfigurationError, InvalidRequestError
-from reward_service.features.builtin import Similarity, length_incentive, repetition_penalty, similarity
-from reward_service.features.recipe import Factor, Recipe
+from reward_service.features.builtin.length import length_incentive
+from reward_service.features.builtin.relevance import similarity
+from reward_service.features.builtin.repetition import repetition_penalty
+from reward_service.features.feature import Similarity
+from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.text import DEFAULT_STOP_STRINGS, clean_response, prompt_text, words
 
-LI, RP, QR, RAR = (
-    Factor.LENGTH_INCENTIVE,
-    Factor.REPETITION_PENALTY,
-    Factor.QUERY_RELEVANCE,
-    Factor.REFERENCE_RELEVANCE,
-)
+LI, RP, QR, RAR = "length_incentive", "repetition_penalty", "query_relevance", "reference_relevance"
 
 
 @pytest.fixture(scope="module")
-def book() -> RecipeRegistry:
+def recipes() -> RecipeRegistry:
     return RecipeRegistry.load()
 
 
@@ -60,7 +58,7 @@ def test_a_response_ends_at_the_first_stop_string(response: str, expected: str) 
     assert clean_response(response, DEFAULT_STOP_STRINGS) == expected
 
 
-def test_prompt_text_is_the_user_turns_without_the_marks_of_the_template() -> None:
+def test_prompt_text_is_the_user_turns_without_the_markers_of_the_template() -> None:
     messages = [
         ChatMessage(role="system", content="Be kind."),
         ChatMessage(role="user", content="Sort : these\n### Input:\nb a"),
@@ -97,26 +95,26 @@ def test_cosine_is_bounded_and_dot_is_not() -> None:
     assert similarity(a, 0 * a, Similarity.COSINE) == 0.0
 
 
-def test_rer_multiplies_length_relevance_and_repetition_for_open_ended_prompts(book: RecipeRegistry) -> None:
-    reward = book.get("rer").combine(QueryType.OPEN_ENDED, {LI: 0.62, RP: 0.95, QR: 0.70})
+def test_rer_multiplies_length_relevance_and_repetition_for_open_ended_prompts(recipes: RecipeRegistry) -> None:
+    reward = recipes.get("rer").combine(QueryType.OPEN_ENDED, {LI: 0.62, RP: 0.95, QR: 0.70})
 
     assert reward == pytest.approx(0.62 * 0.95 * 0.70)
 
 
-def test_rer_scales_consistency_to_the_longest_answer_for_closed_ended_prompts(book: RecipeRegistry) -> None:
-    recipe = book.get("rer", {"max_response_tokens": 128})
+def test_rer_scales_consistency_to_the_longest_answer_for_closed_ended_prompts(recipes: RecipeRegistry) -> None:
+    recipe = recipes.get("rer", {"max_response_tokens": 128})
 
     assert recipe.combine(QueryType.CLOSED_ENDED, {LI: 9.0, RP: 0.5, RAR: 0.75}) == pytest.approx(
         1.28 * 0.75 * 0.5
     )
 
 
-def test_rer_gives_an_irrelevant_response_nothing_rather_than_a_negative_reward(book: RecipeRegistry) -> None:
-    assert book.get("rer").combine(QueryType.OPEN_ENDED, {LI: 5.0, RP: 1.0, QR: -0.3}) == 0.0
+def test_rer_gives_an_irrelevant_response_zero_instead_of_a_negative_reward(recipes: RecipeRegistry) -> None:
+    assert recipes.get("rer").combine(QueryType.OPEN_ENDED, {LI: 5.0, RP: 1.0, QR: -0.3}) == 0.0
 
 
-def test_rer_reference_rescales_without_clipping(book: RecipeRegistry) -> None:
-    reward = book.get("rer-reference").combine(QueryType.CLOSED_ENDED, {LI: 0.1, RP: 1.0, RAR: 7.0})
+def test_rer_reference_rescales_without_clipping(recipes: RecipeRegistry) -> None:
+    reward = recipes.get("rer-reference").combine(QueryType.CLOSED_ENDED, {LI: 0.1, RP: 1.0, RAR: 7.0})
 
     assert reward == pytest.approx(10.24)
 
@@ -133,16 +131,16 @@ def test_bounds_hold_for_every_response_within_the_token_limit(
     assert low <= recipe.combine(query_type, {LI: li, RP: rp, QR: relevance, RAR: relevance}) <= high + 1e-12
 
 
-def test_the_hash_covers_overrides_and_nothing_but_content(book: RecipeRegistry) -> None:
-    rer = book.get("rer")
+def test_the_hash_covers_overrides_and_nothing_but_content(recipes: RecipeRegistry) -> None:
+    rer = recipes.get("rer")
 
-    assert book.get("rer", {"max_response_tokens": 128}).hash != rer.hash
+    assert recipes.get("rer", {"max_response_tokens": 128}).hash != rer.hash
     assert rer.model_copy(update={"name": "other", "description": "x"}).hash == rer.hash
 
 
-def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(book: RecipeRegistry) -> None:
+def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(recipes: RecipeRegistry) -> None:
     with pytest.raises(InvalidRequestError, match=r"rer-reference") as caught:
-        book.get("../../etc/passwd")
+        recipes.get("../../etc/passwd")
 
     assert caught.value.errors[0].field == "recipe"
 
@@ -157,9 +155,9 @@ def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(book: RecipeReg
         ({"stop_strings": [""]}, "recipe_overrides.stop_strings.0"),
     ],
 )
-def test_a_wrong_override_is_named(book: RecipeRegistry, overrides: dict[str, object], field: str) -> None:
+def test_a_wrong_override_is_named(recipes: RecipeRegistry, overrides: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        book.get("rer", overrides)
+        recipes.get("rer", overrides)
 
     assert [error.field for error in caught.value.errors] == [field]
 

@@ -1,21 +1,22 @@
-"""The evidence of one run: from its checkpoints to a report.
+"""Evaluation of a training run: from its checkpoints, or from recorded responses, to a report.
 
-    run_folder   what a run left behind: settings, held-out prompts, checkpoints
-    session      one evaluation from start to end
-      └▶ samples       what an answer is, and how it is drawn
-           └▶ responses   each checkpoint answers the held-out prompts     (torch)
-                └▶ divergence  how far it has moved from the start         (torch)
-      └▶ scoring     the reward service scores the answers                 (HTTP)
-      └▶ records     what was measured, on disk, a file a checkpoint
-    evaluation   evaluation.json
-      └▶ summary     records → figures       (pure; its statistics: `statistics.monotonicity`)
-      └▶ verdict     figures → sentences     (pure)
-    panels       figures → what to sample      (pure)
-      └▶ plots       drawn                   (matplotlib)
-    excerpts     records → which responses a report shows
-    alpaca_eval  records → AlpacaEval's format
-
-The commands around it are `python -m reward_evidence.evaluate` and `python -m reward_evidence.report`.
+evaluate              the command `glassbox evaluate`
+evaluation/
+  source              what is evaluated: a run directory, a folder of checkpoints, a file of responses
+  evaluation_run      one evaluation from start to end
+  scoring             responses → rewards, by the reward service                    (HTTP)
+  store               evaluated responses on disk, one file per checkpoint
+  evaluation          evaluation.json
+sampling/
+  samples             types: a sampled response, the settings and interface of a sampler
+  policy_sampler      a checkpoint responds to the prompts                          (torch)
+  generation          the sampling loop, also used by the trainer's CPU engine      (torch)
+  recorded            responses read from a file
+statistics/
+  summary             responses → figures; `monotonicity` has the statistics        (pure)
+  kl                  KL divergence from the initial policy                         (torch)
+  verdict             figures → sentences                                           (pure)
+report/               figures → report.html, plots/, alpaca_eval.json               (matplotlib)
 """
 
 from importlib.metadata import PackageNotFoundError, version

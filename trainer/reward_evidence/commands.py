@@ -37,7 +37,7 @@ def _report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 COMMANDS = (
     Command(
         "evaluate",
-        "sample and score responses of a run's checkpoints, and write the report",
+        "evaluate checkpoints or recorded responses, and write the report",
         _configure_evaluate,
         _evaluate,
         extra="train",
@@ -45,7 +45,7 @@ COMMANDS = (
     ),
     Command(
         "report",
-        "write the report of an evaluated run again",
+        "write the report of an evaluation again",
         _configure_report,
         _report,
         extra="train",

@@ -1,4 +1,14 @@
-"""Run directories: their layout, record, checkpoints and step metrics. Imports neither torch nor OpenRLHF."""
+"""What a training run leaves on disk, and how it is read: no torch, no OpenRLHF.
+
+layout          paths in a run directory
+files           atomic replacement of files, the lock of a directory, JSON lines
+record          RunRecord: config.json, with its schema version
+run_reader      RunReader: record, held-out prompts and checkpoints of one run
+checkpoints     folders of Hugging Face checkpoints: their steps, whether they are complete
+step_metrics    metrics.jsonl
+prompts         prompt files in any accepted form; `embedded_prompts` ships with the package
+provenance      package versions, commit
+"""
 
 from importlib.metadata import PackageNotFoundError, version
 

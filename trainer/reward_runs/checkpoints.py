@@ -1,90 +1,94 @@
-"""Checkpoints as Hugging Face folders: the starting policy as step 0, and what OpenRLHF saves, moved into place.
-
-A folder under `checkpoints/` is complete, because it gets there by one rename.
-"""
+"""Folders of checkpoints in Hugging Face format: which step each one has, and whether it is complete."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
+import math
 import re
-import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from reward_runs.layout import RunDir
+from reward_runs.errors import RunDirectoryError
 
-__all__ = ["collect", "collect_final", "is_whole", "n_parameters", "save_initial"]
+__all__ = [
+    "Checkpoint",
+    "find_checkpoints",
+    "has_chat_template",
+    "is_complete",
+    "n_parameters",
+    "split_complete",
+    "step_of",
+]
 
-_SAVED = re.compile(r"global_step(\d+)_hf")
 _WEIGHTS = "*.safetensors"
+_STEP = re.compile(r"(?:step|checkpoint|ckpt|iter(?:ation)?)s?[-_]?(\d+)", re.IGNORECASE)
 
 
-def save_initial(policy: str, run: RunDir) -> None:
-    """Keep the starting policy as `checkpoints/000000`: hard links where possible, else copies."""
-    target = run.checkpoint(0)
-    if target.is_dir():
-        return
-    source = Path(policy) if Path(policy).is_dir() else _downloaded(policy)
-    scratch = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    for file in source.iterdir():
-        if file.is_file():
-            _link_or_copy(file, scratch / file.name)
-    scratch.rename(target)
+@dataclass(frozen=True)
+class Checkpoint:
+    """The policy after `step` optimizer steps, as a Hugging Face folder."""
+
+    step: int
+    path: Path
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Hash over the hashes of the weight files, in the order of their names."""
+        digest = hashlib.sha256()
+        for path in sorted(self.path.glob(_WEIGHTS)):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
 
 
-def _downloaded(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
+def step_of(name: str) -> int | None:
+    """Return the step in the name of a checkpoint folder, None if it is missing or ambiguous.
 
-    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
-    return Path(snapshot_download(hub_id, allow_patterns=wanted))
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source.resolve(), target)  # resolved: the hub's cache is made of symbolic links
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def collect(run: RunDir, *, before: int | None = None) -> list[int]:
-    """Move saved policies into place; return their steps.
-
-    Args:
-        run: the run directory.
-        before: take steps below this one, which are certainly written to their end; None, when OpenRLHF has ended,
-            takes every one that is whole.
+    Recognised: `000010`, `step-000010`, `checkpoint-10`, `global_step_10`, `global_step10_hf`, `iter_10`, …
     """
-    moved = []
-    for folder in run.state.glob("global_step*_hf"):
-        found = _SAVED.fullmatch(folder.name)
-        if found is None or (before is not None and int(found[1]) >= before):
-            continue
-        if not is_whole(folder, like=run.checkpoint(0)):
-            continue
-        _move(folder, run.checkpoint(int(found[1])))
-        moved.append(int(found[1]))
-    return sorted(moved)
+    if name.isdecimal():
+        return int(name)
+    found = _STEP.findall(name)
+    return int(found[0]) if len(found) == 1 else None
 
 
-def collect_final(run: RunDir, step: int) -> None:
-    """Make the policy that OpenRLHF saved at the end the checkpoint of `step`, unless there is one."""
-    if run.final.is_dir() and not run.checkpoint(step).is_dir() and is_whole(run.final, like=run.checkpoint(0)):
-        _move(run.final, run.checkpoint(step))
+def find_checkpoints(folder: Path) -> list[Checkpoint]:
+    """Return the checkpoints in the sub-folders of `folder`, by step.
+
+    Raises RunDirectoryError for a folder without checkpoints, a name without a step, and two checkpoints of the
+    same step.
+    """
+    if not folder.is_dir():
+        raise RunDirectoryError(f"{folder} does not exist: name a folder with one sub-folder per checkpoint")
+    by_step: dict[int, Path] = {}
+    for path in sorted(path.parent for path in folder.glob("[!.]*/config.json")):
+        step = step_of(path.name)
+        if step is None:
+            raise RunDirectoryError(
+                f"{path}: the step cannot be read from the name {path.name!r}: rename the folder to step-NUMBER"
+            )
+        if step in by_step:
+            raise RunDirectoryError(f"{by_step[step]} and {path} are both checkpoints of step {step}: remove one")
+        by_step[step] = path
+    if not by_step:
+        hint = ": this is one checkpoint, name its parent folder" if (folder / "config.json").is_file() else ""
+        raise RunDirectoryError(f"{folder} has no sub-folder with a Hugging Face model (config.json){hint}")
+    return [Checkpoint(step, by_step[step]) for step in sorted(by_step)]
 
 
-def _move(folder: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_dir():  # of an attempt before a resume, which went on from an earlier step
-        shutil.rmtree(target)
-    folder.rename(target)
+def split_complete(found: Sequence[Checkpoint]) -> tuple[list[Checkpoint], list[Checkpoint]]:
+    """Return (complete, incomplete) checkpoints; the first one shows which tokenizer files belong to each."""
+    complete = [checkpoint for checkpoint in found if is_complete(checkpoint.path, like=found[0].path)]
+    return complete, [checkpoint for checkpoint in found if checkpoint not in complete]
 
 
-def is_whole(folder: Path, *, like: Path) -> bool:
-    """Return whether a saved policy was written to its end.
+def is_complete(folder: Path, *, like: Path) -> bool:
+    """Return whether a checkpoint was written completely.
 
-    That is: weights of their full size, JSON that parses, and the tokenizer's files that `like` has too.
+    Required: safetensors files of their full size, JSON files that parse, and the tokenizer files that `like` has.
     """
     weights = list(folder.glob(_WEIGHTS))
     texts = list(folder.glob("*.json"))
@@ -97,8 +101,23 @@ def is_whole(folder: Path, *, like: Path) -> bool:
     )
 
 
+def has_chat_template(folder: Path) -> bool:
+    """Return whether the tokenizer in `folder` has a chat template."""
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and bool(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
+
+
+def n_parameters(folder: Path) -> int:
+    """Return the number of weights in a folder's safetensors files; 0 without such files."""
+    headers = [_header(file)[1] for file in folder.glob(_WEIGHTS)]
+    entries = [entry for header in headers for name, entry in header.items() if name != "__metadata__"]
+    return sum(math.prod(entry["shape"]) for entry in entries)
+
+
 def _header(file: Path) -> tuple[int, dict[str, dict[str, list[int]]]]:
-    """Return the header of a safetensors file and its length: 8 bytes of length, then JSON."""
+    """Return (length, content) of the header of a safetensors file: 8 bytes of length, then JSON."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         return 8 + length, json.loads(stream.read(length))
@@ -119,17 +138,3 @@ def _parses(file: Path) -> bool:
     except ValueError:
         return False
     return True
-
-
-def n_parameters(folder: Path) -> int:
-    """Return the number of weights in a folder's safetensors files; 0 when it has none."""
-    total = 0
-    for file in folder.glob(_WEIGHTS):
-        _, header = _header(file)
-        for name, entry in header.items():
-            if name != "__metadata__":
-                count = 1
-                for size in entry["shape"]:
-                    count *= size
-                total += count
-    return total

@@ -1,56 +1,49 @@
-"""The folder of a run: where everything lies, who may write there, and how files are replaced.
+"""Paths in a run directory.
 
 runs/NAME/
-  config.json  freeze.txt  metrics.jsonl  openrlhf.log     about the run
-  data/train.jsonl  data/heldout.jsonl                     what it trains on, and is judged on
-  checkpoints/000000/ …                                    Hugging Face folders; 000000 is before training
-  evaluation/  evaluation.json  report.html                written by the evaluation
-  state/                                                   OpenRLHF's own, for resuming; gone when finished
+  config.json  freeze.txt  metrics.jsonl  openrlhf.log     record of the run
+  data/train.jsonl  data/heldout.jsonl                     prompts for training and for evaluation
+  checkpoints/000000/ …                                    Hugging Face folders; 000000 is the initial policy
+  evaluation/  evaluation.json  report.html  plots/        written by the evaluation
+  state/                                                   OpenRLHF's own checkpoints; deleted after the last step
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from reward_runs.errors import PreflightError
+from reward_runs.files import lock_folder
 
-__all__ = ["RunDir", "replace_text"]
+__all__ = ["RunDir", "step_name"]
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write `path` so that a reader sees the old content or the new, never a part."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+def step_name(step: int) -> str:
+    """Return the name of `step` in files and folders: `000012`."""
+    return f"{step:06d}"
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """Paths inside one run directory."""
+    """Paths in one run directory."""
 
     path: Path
 
     @classmethod
     def at(cls, path: str | Path) -> RunDir:
-        """Return the run directory at `path`, made absolute: child processes have their own working directory."""
+        """Return the run directory at `path`, as an absolute path: child processes may change directory."""
         return cls(Path(path).absolute())
 
     @property
     def name(self) -> str:
-        """Name of the run, fit for a URL path."""
+        """Name of the run, valid in a URL path."""
         return re.sub(r"[^A-Za-z0-9._-]+", "-", self.path.name).strip("-.") or "run"
 
     @property
     def config(self) -> Path:
-        """Every setting of the run, and what it ran with."""
+        """The `RunRecord`: settings, recipe, service, versions."""
         return self.path / "config.json"
 
     @property
@@ -60,22 +53,22 @@ class RunDir:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a step."""
+        """Step metrics, one JSON object per step."""
         return self.path / "metrics.jsonl"
 
     @property
     def log(self) -> Path:
-        """Everything OpenRLHF printed."""
+        """OpenRLHF's output."""
         return self.path / "openrlhf.log"
 
     @property
     def train_data(self) -> Path:
-        """What OpenRLHF reads."""
+        """Training prompts in OpenRLHF's format."""
         return self.path / "data" / "train.jsonl"
 
     @property
     def heldout_data(self) -> Path:
-        """What the evaluation reads."""
+        """Held-out prompts for the evaluation."""
         return self.path / "data" / "heldout.jsonl"
 
     @property
@@ -85,53 +78,27 @@ class RunDir:
 
     @property
     def checkpoints(self) -> Path:
-        """One Hugging Face folder a saved step."""
+        """Folder of checkpoints, one Hugging Face folder per saved step."""
         return self.path / "checkpoints"
 
     @property
     def state(self) -> Path:
-        """OpenRLHF's own checkpoints, for resuming."""
+        """OpenRLHF's own checkpoints, needed to resume."""
         return self.path / "state"
 
     @property
     def final(self) -> Path:
-        """Where OpenRLHF saves the policy after the last step."""
+        """Folder in which OpenRLHF saves the policy after the last step."""
         return self.state / "final"
 
     def checkpoint(self, step: int) -> Path:
         """Return the folder of the policy after `step` steps."""
-        return self.checkpoints / f"{step:06d}"
+        return self.checkpoints / step_name(step)
 
     def saved_steps(self) -> list[int]:
         """Return the steps that have a checkpoint, in order."""
         return sorted(int(path.name) for path in self.checkpoints.glob("[0-9]*") if path.name.isdigit())
 
-    def read_config(self) -> dict[str, Any]:
-        """Return `config.json`; raise PreflightError when there is none to resume from."""
-        try:
-            config: dict[str, Any] = json.loads(self.config.read_text(encoding="utf-8"))
-        except FileNotFoundError as exc:
-            raise PreflightError(f"{self.path} holds no run to resume: config.json is missing") from exc
-        return config
-
-    @contextmanager
-    def locked(self) -> Iterator[int]:
-        """Hold the directory against other runs; yield the lock's file descriptor, which a child may inherit.
-
-        The lock lasts as long as any process holds the descriptor, and the kernel drops it with the last one, so a
-        killed run leaves nothing behind.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise PreflightError(
-                    f"{self.path} is in use by process {holder}: wait for it, or give another --run-dir"
-                ) from exc
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
-            yield file.fileno()
+    def lock(self) -> AbstractContextManager[int]:
+        """Lock the directory against other runs; see `lock_folder`."""
+        return lock_folder(self.path)

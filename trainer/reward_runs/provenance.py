@@ -1,21 +1,32 @@
-"""What a run ran with: versions of packages, the commit, the machine."""
+"""Provenance of a run: package versions, platform, commit."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 __all__ = ["freeze", "git_commit", "versions"]
 
-_NAMED = ("glassbox-reward", "openrlhf", "deepspeed", "ray", "torch", "transformers", "vllm", "peft", "datasets")
+_PACKAGES = (
+    "glassbox-reward",
+    "openrlhf",
+    "deepspeed",
+    "ray",
+    "torch",
+    "transformers",
+    "vllm",
+    "peft",
+    "datasets",
+)
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that the figures of a run depend on."""
+def versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
+    """Return the versions of Python, the platform and those of `packages` that are installed."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in _NAMED:
+    for name in packages:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -24,13 +35,13 @@ def versions() -> dict[str, str]:
 
 
 def freeze() -> str:
-    """Return every installed distribution as `name==version`, a line each."""
+    """Return every installed distribution as `name==version`, one per line."""
     lines = {f"{dist.name}=={dist.version}" for dist in metadata.distributions() if dist.name}
     return "\n".join(sorted(lines, key=str.lower)) + "\n"
 
 
 def git_commit() -> str | None:
-    """Return the commit of the source tree, `-dirty` when it has changes; None outside a repository."""
+    """Return the commit of the source tree, with `-dirty` when files are modified; None outside a repository."""
     folder = Path(__file__).parent
     commit = _git(folder, "rev-parse", "HEAD")
     if not commit:

@@ -14,15 +14,20 @@ from reward_client import RewardError
 from reward_client.cli.command import new_parser
 from reward_client.cli.options import KeyValue
 from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_environment
-from reward_runs.errors import ConfigError, TrainerError
-from reward_trainer import preflight, train
+from reward_runs.errors import RunError
+from reward_trainer import service_probe, train
 from reward_trainer.config import ESTIMATORS, PRESETS, Config, make_config
-from reward_trainer.plan import prepare
+from reward_trainer.errors import ConfigError
+from reward_trainer.hardware import detect_hardware
+from reward_trainer.monitor import StoppedByUser
+from reward_trainer.openrlhf.process import MODULE
+from reward_trainer.plan import Plan, prepare
 
 DESCRIPTION = """\
-Train a policy with the real OpenRLHF; every rollout gets its reward from the reward service.
+Train a policy with OpenRLHF; the reward service computes the reward of every rollout.
 With a GPU OpenRLHF samples with vLLM; without one, with Transformers (small policies only).
-Everything about a run lies in its run directory; at the end the checkpoints are evaluated and reported."""
+The run directory contains all files of a run. After the last step the checkpoints are evaluated, and a report is
+written."""
 
 EPILOG = """\
 examples:
@@ -35,8 +40,8 @@ examples:
   glassbox train --reward-url URL -- --actor.entropy_coef 0.001   options after -- are passed to OpenRLHF
 
 `python trainer/run.py …` is the same command.
-Flags of OpenRLHF must be written in full: it accepts abbreviations, and a cut-off name then means another setting.
-docs/training.md explains the settings and maps those of the paper."""
+Write flags of OpenRLHF in full: it accepts abbreviations, so a truncated name may set a different option.
+docs/guide/training.md explains the settings and lists those of the paper."""
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 130
@@ -55,10 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
     resume, dry_run, preset = (options.pop(name) for name in ("resume", "dry_run", "preset"))
     given = {name: value for name, value in options.items() if value is not None and value != []}
     try:
-        _take_key(given)
+        _move_key_to_environment(given)
         config = _config(given, preset, resume=resume)
         return _dry_run(config) if dry_run else _run(config, resume=resume)
-    except TrainerError as exc:
+    except RunError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
@@ -66,8 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_STOPPED
 
 
-def _take_key(given: dict[str, Any]) -> None:
-    """Move a key from the URL to the environment, before the URL is written down anywhere."""
+def _move_key_to_environment(given: dict[str, Any]) -> None:
+    """Move a key from the URL to the environment, so that no file or log contains it."""
     try:
         if "reward_url" in given:
             address = Address.parse(given["reward_url"])
@@ -83,53 +88,57 @@ def _take_key(given: dict[str, Any]) -> None:
 def _config(given: dict[str, Any], preset: str, *, resume: bool) -> Config:
     if resume:
         if "run_dir" not in given:
-            raise TrainerError("--resume needs --run-dir: which run shall go on?")
+            raise ConfigError("--resume needs --run-dir: name the run to continue")
         return train.resumed_config(given["run_dir"], given)
     if "reward_url" not in given:
-        raise TrainerError("--reward-url is missing: where does the reward service listen?")
+        raise ConfigError("--reward-url is missing: set it to the address of the reward service")
     given.setdefault("run_dir", f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{given.get('recipe', 'rer')}")
     return make_config(preset, given)
 
 
 def _run(config: Config, *, resume: bool) -> int:
-    plan = prepare(config, preflight.service_info(config.reward_url), preflight.hardware())
+    plan = _prepare(config)
     for note in plan.notes:
-        _say(f"note: {note}")
-    _say(f"run directory: {plan.run.path}")
-    _say(f"{len(plan.training)} training prompts, {len(plan.heldout)} held out; recipe {config.recipe}")
+        _log(f"note: {note}")
+    _log(f"run directory: {plan.run.path}")
+    _log(f"{len(plan.training)} training prompts, {len(plan.heldout)} held out; recipe {config.recipe}")
     try:
-        train.train(plan, _say, resume=resume)
-    except train.Stopped:
-        _say(f"stopped; go on with: glassbox train --resume --run-dir {plan.run.path}")
+        train.train(plan, _log, resume=resume)
+    except StoppedByUser:
+        _log(f"stopped; continue with: glassbox train --resume --run-dir {plan.run.path}")
         return EXIT_STOPPED
-    _say(f"training done; checkpoints of steps {plan.run.saved_steps()} in {plan.run.checkpoints}")
+    _log(f"training finished; checkpoints of steps {plan.run.saved_steps()} in {plan.run.checkpoints}")
     return train.evaluate(plan) if config.evaluate else 0
 
 
 def _dry_run(config: Config) -> int:
-    plan = prepare(config, preflight.service_info(config.reward_url), preflight.hardware())
-    print(shlex.join(["python", "-m", "openrlhf.cli.train_ppo_ray", *plan.command()]))
+    plan = _prepare(config)
+    print(shlex.join(["python", "-m", MODULE, *plan.command()]))
     print(f"# {plan.rollout_engine}", file=sys.stderr)
     return 0
 
 
-def _say(line: str) -> None:
+def _prepare(config: Config) -> Plan:
+    return prepare(config, service_probe.service_info(config.reward_url), detect_hardware())
+
+
+def _log(line: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {line}", flush=True)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add description, examples and options."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    _what(parser.add_argument_group("what is trained, and on what"))
-    _reward(parser.add_argument_group("the reward"))
-    _how(parser.add_argument_group("how it is trained (defaults come from the preset)"))
-    _where(parser.add_argument_group("the run"))
+    _add_policy_and_prompts(parser.add_argument_group("policy and prompts"))
+    _add_reward(parser.add_argument_group("reward"))
+    _add_training(parser.add_argument_group("training (defaults: the preset's)"))
+    _add_run(parser.add_argument_group("run"))
     parser.add_argument(
-        "raw_flags", nargs="*", metavar="-- OPENRLHF FLAGS", help="after --: flags for OpenRLHF, as they are"
+        "raw_flags", nargs="*", metavar="-- OPENRLHF FLAGS", help="after --: flags passed to OpenRLHF unchanged"
     )
 
 
-def _what(group: argparse._ArgumentGroup) -> None:
+def _add_policy_and_prompts(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--policy",
         metavar="MODEL",
@@ -138,27 +147,25 @@ def _what(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--prompts", metavar="SOURCE", help="embedded (default), FILE.jsonl, FILE.json, or a Hugging Face dataset"
     )
-    group.add_argument(
-        "--heldout", metavar="SOURCE", help="held-out prompts; else a share of --prompts is held out"
-    )
+    group.add_argument("--heldout", metavar="SOURCE", help="held-out prompts (default: a part of --prompts)")
     group.add_argument("--prompt-column", metavar="NAME", help="field with the prompt (default: prompt)")
     group.add_argument("--reference-column", metavar="NAME", help="field with the reference (default: reference)")
     group.add_argument(
         "--query-type-column", metavar="NAME", help="field with the query type (default: query_type)"
     )
     group.add_argument(
-        "--system-prompt", metavar="TEXT", help="put before each prompt (default: the template's own)"
+        "--system-prompt", metavar="TEXT", help="system message before each prompt (default: the chat template's)"
     )
     group.add_argument(
-        "--max-prompt-tokens", type=int, metavar="N", help="longer prompts are refused (default: 1024)"
+        "--max-prompt-tokens", type=int, metavar="N", help="longer prompts are an error (default: 1024)"
     )
 
 
-def _reward(group: argparse._ArgumentGroup) -> None:
+def _add_reward(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--reward-url", metavar="URL", help="where the reward service listens; its key in GLASSBOX_API_KEY"
+        "--reward-url", metavar="URL", help="address of the reward service; set its key in GLASSBOX_API_KEY"
     )
-    group.add_argument("--recipe", metavar="NAME", help="which reward; GET /info lists them (default: rer)")
+    group.add_argument("--recipe", metavar="NAME", help="reward recipe; GET /info lists them (default: rer)")
     group.add_argument(
         "--recipe-override",
         dest="recipe_overrides",
@@ -171,37 +178,35 @@ def _reward(group: argparse._ArgumentGroup) -> None:
         "--gold",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="also log the gold reward at each step (default: no; the evaluation uses it anyway)",
+        help="also log the gold reward at each step (default: no; the evaluation always uses it)",
     )
 
 
-def _how(group: argparse._ArgumentGroup) -> None:
+def _add_training(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--preset", choices=sorted(PRESETS), default="demo", help="settings to start from (default: demo)"
     )
-    group.add_argument("--estimator", choices=ESTIMATORS, help="how advantages are estimated")
-    group.add_argument("--steps", type=int, metavar="N", help="batches of rollouts, each followed by training")
+    group.add_argument("--estimator", choices=ESTIMATORS, help="advantage estimator")
+    group.add_argument("--steps", type=int, metavar="N", help="rollout batches, each followed by training")
     group.add_argument("--save-every", type=int, metavar="N", help="steps between two checkpoints")
-    group.add_argument("--learning-rate", type=float, metavar="X")
-    group.add_argument("--prompts-per-step", type=int, metavar="N")
-    group.add_argument("--samples-per-prompt", type=int, metavar="N")
+    group.add_argument("--learning-rate", type=float, metavar="X", help="of the policy's optimizer")
+    group.add_argument("--prompts-per-step", type=int, metavar="N", help="prompts in a rollout batch")
+    group.add_argument("--samples-per-prompt", type=int, metavar="N", help="responses to each prompt")
     group.add_argument(
-        "--train-batch-size", type=int, metavar="N", help="rollouts an optimizer step (default: all)"
+        "--train-batch-size", type=int, metavar="N", help="rollouts per optimizer step (default: all)"
     )
-    group.add_argument("--micro-batch-size", type=int, metavar="N", help="rollouts a forward pass")
-    group.add_argument("--max-new-tokens", type=int, metavar="N", help="longest response")
-    group.add_argument("--temperature", type=float, metavar="X")
-    group.add_argument("--kl-coefficient", type=float, metavar="X", help="0 leaves the reference policy out")
+    group.add_argument("--micro-batch-size", type=int, metavar="N", help="rollouts per forward pass")
+    group.add_argument("--max-new-tokens", type=int, metavar="N", help="maximum length of a response")
+    group.add_argument("--temperature", type=float, metavar="X", help="of sampling rollouts")
+    group.add_argument("--kl-coefficient", type=float, metavar="X", help="0: no reference policy")
     group.add_argument("--seed", type=int, metavar="N", help="default: 42")
 
 
-def _where(group: argparse._ArgumentGroup) -> None:
+def _add_run(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--run-dir", metavar="DIR", help="default: runs/TIME-RECIPE")
-    group.add_argument("--resume", action="store_true", help="go on with the run in --run-dir, with its settings")
+    group.add_argument("--resume", action="store_true", help="continue the run in --run-dir with its settings")
     group.add_argument("--dry-run", action="store_true", help="check everything, print OpenRLHF's command, stop")
-    group.add_argument(
-        "--no-evaluate", dest="evaluate", action="store_false", default=None, help="only train; evaluate later"
-    )
+    group.add_argument("--no-evaluate", dest="evaluate", action="store_false", default=None, help="train only")
     group.add_argument(
         "--tensorboard", dest="tensorboard_dir", metavar="DIR", help="default: tensorboard in the run directory"
     )

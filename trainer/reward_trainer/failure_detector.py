@@ -1,73 +1,44 @@
-"""What the lines of a run and the state of the service mean: a pure decision, no clock, process or network.
+"""Decides when a run must stop because it gets no rewards. Pure: no clock, process or network.
 
-    line of the log ─┐
-    service probe   ─┼─▶ FailureDetector ─▶ stop? with which cause      a step?      which phase?
-    time            ─┘
+    log line        ──▶ FailureDetector.observe_line     ─┐
+    service probe   ──▶ FailureDetector.observe_service  ─┴─▶ None, or the cause to stop with
 
-OpenRLHF tries a reward five times and then ends, later, with a misleading `reward_model_group is required`.
-The cause stands in INFO lines only, so they are watched for, and the service is asked as well.
+OpenRLHF requests a reward five times and ends later with the misleading message `reward_model_group is required`.
+Only its INFO lines contain the cause, so they are parsed, and the service is probed as well.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-__all__ = ["GIVE_UP_S", "FailureDetector", "last_error", "phase_of"]
+from reward_trainer.openrlhf.log_parser import failed_attempt, failed_reward
 
-GIVE_UP_S = 40.0
-"""Seconds without a ready service after which a run is stopped: time to restart it, and still within a minute."""
+__all__ = ["MAX_UNAVAILABLE_S", "FailureDetector"]
 
-_TRY_FAILED = re.compile(r"(?:Request error|Unexpected error), please check: (?P<cause>.*)")
-_REWARD_FAILED = re.compile(r"Failed to fetch reward from remote RM: (?P<cause>.*)")
-_EXCEPTION = re.compile(
-    r"^(?:\x1b\[\d+m)?(?:\(.*?pid=.*?\)(?:\x1b\[0m)?)?\s*(?P<error>[\w.]*(?:Error|Exception)\b.*)"
-)
-
-_PHASES = (
-    ("Started a local Ray instance", "Ray is up; loading the models (about a minute on two cores)"),
-    ("Episode [1/1]:   0%", "models are loaded; sampling the first responses"),
-    ("Starting experience making", "rewards are in; computing log-probabilities"),
-    ("Train epoch [1/", "training"),
-)
+MAX_UNAVAILABLE_S = 40.0
+"""Seconds that the service may be unavailable before the run is stopped: enough for a restart, under a minute."""
 
 
 @dataclass
 class FailureDetector:
-    """What is known of the rewards of a run."""
+    """State of the rewards of one run."""
 
-    last_cause: str | None = None
-    """Why the latest attempt at a reward failed."""
-    _down_since_s: float | None = None
-    _down_cause: str = ""
+    _last_attempt: str | None = None
+    """Cause of the latest failed attempt at a reward."""
+    _unavailable_since_s: float | None = None
 
-    def line(self, text: str) -> str | None:
-        """Read a line of the log; return why the run must stop, or None."""
-        if found := _TRY_FAILED.search(text):
-            self.last_cause = found["cause"].strip()
-        if found := _REWARD_FAILED.search(text):
-            return self.last_cause or found["cause"].strip()
-        return None
+    def observe_line(self, line: str) -> str | None:
+        """Process a log line; return the cause when the run must stop."""
+        self._last_attempt = failed_attempt(line) or self._last_attempt
+        failure = failed_reward(line)
+        return None if failure is None else self._last_attempt or failure
 
-    def service(self, cause: str | None, now_s: float) -> str | None:
-        """Note that the service is ready (cause None) or why not; return why the run must stop, or None."""
+    def observe_service(self, cause: str | None, now_s: float) -> str | None:
+        """Process a probe (`cause` None: ready); return the cause when the run must stop."""
         if cause is None:
-            self._down_since_s = None
+            self._unavailable_since_s = None
             return None
-        self._down_cause = cause
-        if self._down_since_s is None:
-            self._down_since_s = now_s
-        if now_s - self._down_since_s < GIVE_UP_S:
-            return None
-        return f"not ready for {now_s - self._down_since_s:.0f} s: {self._down_cause}"
-
-
-def phase_of(line: str) -> str | None:
-    """Return what a line says about where the run is, in plain words."""
-    return next((words for mark, words in _PHASES if mark in line), None)
-
-
-def last_error(lines: list[str]) -> str | None:
-    """Return the last line that names a Python exception."""
-    found = (match["error"].strip() for line in reversed(lines) if (match := _EXCEPTION.match(line)))
-    return next(found, None)
+        if self._unavailable_since_s is None:
+            self._unavailable_since_s = now_s
+        unavailable_s = now_s - self._unavailable_since_s
+        return None if unavailable_s < MAX_UNAVAILABLE_S else f"not ready for {unavailable_s:.0f} s: {cause}"

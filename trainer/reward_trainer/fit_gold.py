@@ -1,4 +1,4 @@
-"""`python -m reward_trainer.fit_gold`: fit a small gold model on preference pairs, in minutes on a CPU.
+"""`glassbox fit-gold`, also `python -m reward_trainer.fit_gold`: fit a small gold model on preference pairs.
 
 read pairs ──▶ balance lengths ──▶ fit ──▶ write delta.safetensors and config.json
                                     └────▶ measure on the test file ──▶ MODEL_CARD.md
@@ -20,25 +20,26 @@ from pathlib import Path
 import torch
 
 from reward_client.cli.command import new_parser
-from reward_runs.errors import TrainerError
-from reward_trainer.gold.card import CardFacts, model_card
+from reward_runs.errors import RunError
+from reward_runs.files import replace_text
+from reward_trainer.gold.card import CardInputs, model_card
 from reward_trainer.gold.fit import FitSettings, fit, score_rows
-from reward_trainer.gold.folder import Snapshot, write_model, write_text
+from reward_trainer.gold.folder import Snapshot, write_model
 from reward_trainer.gold.model import GoldNet, load_base
 from reward_trainer.gold.preferences import Pair, balance_lengths, read_pairs
 from reward_trainer.gold.quality import Row, quality
 from reward_trainer.gold.text import PairLengths, encode_pairs
 
-__all__ = ["main", "train_gold"]
+__all__ = ["fit_gold", "main"]
 
 EXCLUDED = ("ultrafeedback", "*gpt4*")
-"""Sources left out by default: another model judged them, and `demo-gold` is to follow people."""
+"""Sources excluded by default, because another model judged them: `demo-gold` is fitted on human judgements."""
 
 EPILOG = """\
-A preference file has one JSON object a line, gzipped or not:
+A preference file has one JSON object per line, and may be gzipped:
   {"prompt": "...", "chosen": "...", "rejected": "...", "source": "my_survey"}
 
-Example (7 000 pairs took 26 minutes on two cores that others used too):
+Example (7 000 pairs took 26 minutes on two shared cores):
   glassbox fit-gold --preferences train.jsonl.gz --test test.jsonl.gz --out my_gold
   glassbox serve --gold my_gold
 """
@@ -55,28 +56,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     """Fit and write the model; return 0 when it is written, 2 when the input cannot be used."""
     try:
-        train_gold(options, shlex.join(["glassbox", "fit-gold", *argv]))
-    except TrainerError as exc:
+        fit_gold(options, shlex.join(["glassbox", "fit-gold", *argv]))
+    except RunError as exc:
         sys.stderr.write(f"fit-gold: {exc}\n")
         return 2
     return 0
 
 
-def train_gold(options: argparse.Namespace, command: str) -> None:
-    """Fit, measure and write. Raises `TrainerError` for input that cannot be used."""
+def fit_gold(options: argparse.Namespace, command: str) -> None:
+    """Fit the model, measure it and write it; raise RunError for invalid input."""
     read = read_pairs(options.preferences, options.exclude_source)
     used = list(read) if options.keep_lengths else balance_lengths(read, random.Random(options.seed))
     if options.rows:
         used = random.Random(options.seed).sample(used, min(options.rows, len(used)))
     test = read_pairs([options.test], options.exclude_source) if options.test else []
-    torch.manual_seed(options.seed)  # the head starts at random
+    torch.manual_seed(options.seed)  # the head is initialised randomly
     base = load_base(options.base)
     settings, lengths = _settings(options), PairLengths()
     net = GoldNet(base.model.to("cuda" if torch.cuda.is_available() else "cpu"), options.layers)
     snapshot = Snapshot(base, net)
-    _say(f"{len(read)} pairs read, {len(used)} used; fitting on {net.model.device}")
+    _log(f"{len(read)} pairs read, {len(used)} used; fitting on {net.model.device}")
     started = time.monotonic()
-    fit(net, encode_pairs(base.tokenizer, used, lengths), settings, _say)
+    fit(net, encode_pairs(base.tokenizer, used, lengths), settings, _log)
     minutes = (time.monotonic() - started) / 60
     delta = snapshot.round_to_delta()
     rows = _measure(net, base.tokenizer, lengths, test, {pair.source for pair in used})
@@ -87,7 +88,7 @@ def train_gold(options: argparse.Namespace, command: str) -> None:
         "accuracy": {row.name: asdict(row.model) for row in rows},
     }
     write_model(options.out, base, delta, lengths, fitted)
-    facts = CardFacts(
+    inputs = CardInputs(
         base=base,
         settings=settings,
         lengths=lengths,
@@ -101,18 +102,18 @@ def train_gold(options: argparse.Namespace, command: str) -> None:
         minutes=minutes,
         n_trained=sum(tensor.numel() for tensor in delta.values()),
     )
-    write_text(options.out / "MODEL_CARD.md", model_card(facts))
-    _say(f"written: {options.out}; serve it with: glassbox serve --gold {options.out}")
+    replace_text(options.out / "MODEL_CARD.md", model_card(inputs))
+    _log(f"written: {options.out}; serve it with: glassbox serve --gold {options.out}")
 
 
 def _measure(
     net: GoldNet, tokenizer: object, lengths: PairLengths, test: Sequence[Pair], fitted_on: set[str]
 ) -> list[Row]:
-    """Accuracy of the model as it is stored."""
+    """Return the accuracy of the model as it is stored."""
     if not test:
         return []
     responses = [row for pair in encode_pairs(tokenizer, test, lengths) for row in pair]
-    scores = score_rows(net, responses, _say)
+    scores = score_rows(net, responses, _log)
     margins = [chosen - rejected for chosen, rejected in zip(scores[::2], scores[1::2], strict=True)]
     return quality(test, margins, fitted_on)
 
@@ -135,24 +136,38 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     fitting = FitSettings()
     add("--preferences", type=Path, nargs="+", required=True, metavar="FILE", help="preference pairs to fit on")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder to write; its files are replaced")
-    add("--test", type=Path, metavar="FILE", help="preference pairs on other prompts, for the card's figures")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to write; existing files are replaced")
+    add(
+        "--test",
+        type=Path,
+        metavar="FILE",
+        help="preference pairs with other prompts, for the accuracy in the model card",
+    )
     add("--base", default="minilm", metavar="minilm|FOLDER", help="BERT encoder to start from (default: minilm)")
     add("--exclude-source", nargs="*", default=list(EXCLUDED), metavar="PATTERN",
-        help=f"sources to leave out (default: {' '.join(EXCLUDED)}); give none to keep all")  # fmt: skip
-    add("--keep-lengths", action="store_true", help="do not balance lengths: the model may learn that longer wins")
-    add("--rows", type=int, metavar="N", help="use at most N pairs, drawn at random (default: all)")
+        help=f"sources to exclude (default: {' '.join(EXCLUDED)}); without a pattern, none")  # fmt: skip
+    add(
+        "--keep-lengths",
+        action="store_true",
+        help="do not balance lengths; the model may then prefer longer responses",
+    )
+    add("--rows", type=int, metavar="N", help="use N random pairs at most (default: all)")
     add("--layers", type=int, default=fitting.n_trained_layers, metavar="N",
         help="layers to train, from the top (default: %(default)s)")  # fmt: skip
     add("--epochs", type=int, default=fitting.epochs, help="passes over the pairs (default: %(default)s)")
-    add("--batch-pairs", type=int, default=fitting.batch_pairs, help="pairs a step (default: %(default)s)")
+    add("--batch-pairs", type=int, default=fitting.batch_pairs, help="pairs per step (default: %(default)s)")
     add("--learning-rate", type=float, default=fitting.learning_rate, help="peak (default: %(default)s)")
     add("--precision", choices=("float32", "bfloat16"), default="float32",
         help="while fitting; bfloat16 is faster on processors that have it (default: float32)")  # fmt: skip
-    add("--seed", type=int, default=fitting.seed, help="of drawing, order and initial head (default: %(default)s)")
+    add(
+        "--seed",
+        type=int,
+        default=fitting.seed,
+        help="of the sampling, the order and the initial head (default: %(default)s)",
+    )
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

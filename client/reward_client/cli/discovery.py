@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
 from reward_client.cli.command import Command
-from reward_client.cli.commands import COMMANDS
 
 __all__ = ["GROUP", "discover"]
 
 GROUP = "glassbox.commands"
 """Entry points of this group refer to a `Command`, or to a tuple of them."""
+
+_CLIENT = EntryPoint("client", "reward_client.cli.commands:COMMANDS", GROUP)
+"""The client's own commands, which need no installed metadata."""
 
 
 def discover(found: Iterable[EntryPoint] | None = None) -> tuple[Mapping[str, Command], list[str]]:
@@ -23,9 +25,9 @@ def discover(found: Iterable[EntryPoint] | None = None) -> tuple[Mapping[str, Co
     Returns:
         The commands, and one sentence for each entry point that cannot be used.
     """
-    commands = {command.name: command for command in COMMANDS}
+    commands: dict[str, Command] = {}
     problems: list[str] = []
-    for point in sorted(entry_points(group=GROUP) if found is None else found):
+    for point in (_CLIENT, *sorted(entry_points(group=GROUP) if found is None else found)):
         try:
             offered = {command.name: command for command in _commands_of(point)}
         except Exception as exc:  # noqa: BLE001 - a package that is broken must not break the other commands

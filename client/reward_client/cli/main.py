@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from importlib.metadata import EntryPoint
 
-from reward_client import __version__
 from reward_client.cli.command import Command, new_parser
 from reward_client.cli.discovery import discover
+from reward_client.cli.overview import install_hint, overview_parser
 
-__all__ = ["main", "overview_parser"]
-
-_DESCRIPTION = "Rewards for reinforcement learning as a service: start it, use it, train and evaluate with it."
-
-_EPILOG = """\
-`glassbox COMMAND --help` describes a command and shows examples.
-
-examples:
-  glassbox serve                                      start the service on http://127.0.0.1:8000
-  glassbox score rollouts.jsonl scored.jsonl          score a file of responses
-  glassbox train --reward-url http://127.0.0.1:8000   train a small policy
-  glassbox doctor --url http://127.0.0.1:8000         check this machine and the service
-"""
+__all__ = ["main"]
 
 EXIT_USAGE = 2
 
@@ -47,22 +33,6 @@ def main(argv: Sequence[str] | None = None, entry_points: Sequence[EntryPoint] |
     return _run(commands[name], rest)
 
 
-def overview_parser(commands: Mapping[str, Command], *, configured: bool = False) -> argparse.ArgumentParser:
-    """The parser behind `glassbox --help`; with `configured` also with the options of every installed command."""
-    parser = new_parser("glassbox")
-    parser.formatter_class = partial(argparse.RawDescriptionHelpFormatter, max_help_position=28)
-    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
-    parser.add_argument("--version", action="version", version=f"glassbox {__version__}")
-    listed = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in commands.values():
-        missing = command.missing()
-        hint = f" (to use it, {_install(command)})" if missing else ""
-        subparser = listed.add_parser(command.name, help=command.summary + hint)
-        if configured and not missing:
-            command.configure(subparser)
-    return parser
-
-
 def _run(command: Command, argv: Sequence[str]) -> int:
     missing = command.missing()
     if missing:
@@ -82,12 +52,8 @@ def _run(command: Command, argv: Sequence[str]) -> int:
 
 
 def _not_installed(command: Command, module: str) -> int:
-    _print_error(f"glassbox {command.name} needs {module}, which is not installed: {_install(command)}")
+    _print_error(f"glassbox {command.name} needs {module}, which is not installed: {install_hint(command)}")
     return EXIT_USAGE
-
-
-def _install(command: Command) -> str:
-    return f"install glassbox-reward[{command.extra}]"
 
 
 def _unknown(name: str, commands: Mapping[str, Command]) -> str:

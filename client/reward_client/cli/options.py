@@ -85,9 +85,9 @@ def add_url(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def connect(urls: Sequence[str] | None) -> RewardClient:
-    """A client for the URLs given with `--url`, with the key in the environment."""
-    return RewardClient(urls or DEFAULT_URL, api_key=key_from_environment())
+def connect(urls: Sequence[str] | None, **options: Any) -> RewardClient:
+    """A client for the URLs of `--url`, with the key in the environment; `options` are passed to the client."""
+    return RewardClient(urls or DEFAULT_URL, api_key=key_from_environment(), **options)
 
 
 @contextmanager

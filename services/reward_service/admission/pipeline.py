@@ -107,7 +107,7 @@ class RequestPipeline:
             if not self._hold.admit_now(spec, "body", room.reserve):
                 await self._hold.wait(spec, "body", room.reserve)
             body = await room.read()
-            work = self._work(spec, scope, body)
+            work = self._work(spec, scope, context, body)
             try:
                 if key is None:
                     work.admit()
@@ -123,9 +123,9 @@ class RequestPipeline:
             finally:
                 work.close_if_unstarted()
 
-    def _work(self, spec: ProtocolSpec[Any], scope: Scope, body: bytearray) -> Work:
+    def _work(self, spec: ProtocolSpec[Any], scope: Scope, context: RequestContext, body: bytearray) -> Work:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        call = Call(self._settings, self._recipes, scope["path_params"], query)
+        call = Call(self._settings, self._recipes, context.headers, scope["path_params"], query)
         call = replace(call, options=spec.options(call, body))
         return Work(spec, call, body, self._scorer, self._hold, self._metrics)
 

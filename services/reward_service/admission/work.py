@@ -102,7 +102,7 @@ class Work:
         logger.debug(
             "scored %d items: protocol=%s run=%r step=%s", len(job.entries), self._spec.name, job.run, job.step
         )
-        return self._spec.reply(reply, job).model_dump_json().encode()
+        return self._spec.reply(reply, job, self._call).model_dump_json().encode()
 
     # Capacity -----------------------------------------------------------------------------------------------
 

@@ -1,8 +1,13 @@
-"""Batches across requests: `queue` decides, `worker` acts, `thread` is where a model lives.
+"""Batching across requests.
 
-admit(units) ──▶ queue ──▶ batch ──▶ the model's thread ──▶ outcomes ──▶ each submission
+worker         one model: loading, admission, restarts
+queue          which units form the next batch
+batch_runner   runs batches, distributes results
+executor       where a model's calls run
+submission     the units of one caller
 """
 
+from reward_service.batching.executor import Executor
 from reward_service.batching.metrics_hook import BatchStats, MetricsHook
 from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Ticket, Unit
 from reward_service.batching.submission import Done, Submission
@@ -14,6 +19,7 @@ __all__ = [
     "BatchStats",
     "Done",
     "Entry",
+    "Executor",
     "MetricsHook",
     "ModelWorker",
     "Submission",

@@ -1,4 +1,9 @@
-"""The thread that a model lives in: it loads there and runs there, and can be left behind when it hangs."""
+"""Executors: where the calls of one model run.
+
+    ThreadExecutor   in a thread: the model is loaded there, runs there, and is abandoned with it when it hangs
+
+An executor for a remote model starts a coroutine for each call instead, and may have several requests in flight.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +12,35 @@ import contextlib
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from reward_service.process.cpu_scheduling import set_normal
 
-__all__ = ["ModelThread"]
+__all__ = ["Executor", "ThreadExecutor"]
 
 ResultT = TypeVar("ResultT")
 
 
-class ModelThread:
-    """Runs calls one after another, in one thread of its own.
+class Executor(Protocol):
+    """Runs the calls of one model."""
 
-    A daemon, unlike a pool's threads: a model that never returns must not keep the process from ending.
+    def call(self, function: Callable[..., Any], *args: object) -> asyncio.Future[Any]:
+        """Start `function(*args)`, after all earlier calls have ended; the future has its result or error."""
+        ...
+
+    def stop(self) -> None:
+        """Accept no more calls, and end after the last one; does not wait."""
+        ...
+
+    def join(self, timeout_s: float) -> None:
+        """Wait up to `timeout_s` for the end. Blocks."""
+        ...
+
+
+class ThreadExecutor:
+    """Runs calls one after another in one thread.
+
+    The thread is a daemon, unlike those of a pool: a model that never returns must not keep the process alive.
     """
 
     def __init__(self, name: str) -> None:
@@ -28,16 +49,16 @@ class ModelThread:
         self._thread.start()
 
     def call(self, function: Callable[..., ResultT], *args: object) -> asyncio.Future[ResultT]:
-        """The result of `function(*args)`, called after whatever was asked for before."""
+        """The result of `function(*args)`, called after all earlier calls."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ResultT] = loop.create_future()
 
         def work() -> None:
             try:
                 settle = _success(future, function(*args))
-            except BaseException as exc:  # noqa: BLE001 - told to whoever waits, who decides
+            except BaseException as exc:  # noqa: BLE001 - the caller gets it through the future
                 settle = _failure(future, exc)
-            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the event loop is closed: no caller waits
                 loop.call_soon_threadsafe(settle)
 
         self._calls.put(work)
@@ -48,7 +69,7 @@ class ModelThread:
         self._calls.put(None)
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the thread to end, for a while."""
+        """Wait up to `timeout_s` for the thread to end."""
         self._thread.join(timeout_s)
 
     def _work(self) -> None:

@@ -1,4 +1,4 @@
-"""What a worker tells of its work, for metrics."""
+"""The metrics interface of a worker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["BatchStats", "MetricsHook"]
 
 @dataclass(frozen=True, slots=True)
 class BatchStats:
-    """What one forward pass was."""
+    """Figures of one forward pass."""
 
     items: int
     tokens: int
@@ -21,14 +21,14 @@ class BatchStats:
 
 
 class MetricsHook(Protocol):
-    """Is told what a worker does, for metrics."""
+    """Receives the events of a worker."""
 
     def batch_done(self, worker: str, batch: BatchStats) -> None:
         """A forward pass succeeded."""
         ...
 
     def batch_failed(self, worker: str, cause: str) -> None:
-        """A forward pass raised, or never came back."""
+        """A forward pass raised or timed out."""
         ...
 
     def not_finite(self, worker: str) -> None:
@@ -36,13 +36,13 @@ class MetricsHook(Protocol):
         ...
 
     def waiting(self, worker: str, items: int, tokens: int) -> None:
-        """So much waits now."""
+        """The size of the queue changed."""
         ...
 
     def waited(self, worker: str, seconds: float) -> None:
-        """A request waited so long for its first batch."""
+        """The first batch of a request started, `seconds` after its submission."""
         ...
 
     def restarted(self, worker: str) -> None:
-        """A model that hung is loaded anew."""
+        """The worker reloads a model that hung."""
         ...

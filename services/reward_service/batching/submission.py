@@ -1,4 +1,4 @@
-"""One caller's units on their way: admitted by a worker, waited for, closed."""
+"""A submission: the units that one caller gave to a worker, from queueing to their outcomes."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ OutT = TypeVar("OutT")
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[OutT]):
-    """Outcomes of one submission, in order, and what it cost."""
+    """Outcomes of one submission, in order, and its timings."""
 
     outcomes: list[OutT | Exception]
-    """A result for each unit, or why there is none."""
+    """For each unit its result, or the error of the model."""
     shared: int
-    """Units that another request was waiting for already."""
+    """Units that were already queued for another request."""
     queue_s: float
     """Seconds from submission to the start of the first batch."""
     model_s: float
-    """Seconds of the forward passes that it took part in."""
+    """Seconds of all forward passes with units of this submission."""
 
 
 @dataclass(slots=True, eq=False)
 class Submission(Generic[OutT]):
-    """Units that a worker has admitted. Whoever has it closes it, whether or not its outcomes have come."""
+    """Units that a worker has queued. The caller must close it, also after an error."""
 
     ticket: Ticket[Any, OutT]
-    forget: Callable[[Ticket[Any, OutT]], None]
-    """Takes out of the queue what nobody else waits for."""
+    on_close: Callable[[Ticket[Any, OutT]], None]
+    """Called by `close`: removes the queued units that no other submission waits for."""
     finished: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    """Done once each unit has its outcome."""
+    """Done when each unit has its outcome."""
     submitted: float = field(default_factory=time.monotonic)
     started: float | None = None
-    """When the first batch with one of its units began."""
+    """When the first batch with one of its units started."""
     model_s: float = 0.0
 
     async def done(self) -> Done[OutT]:
-        """The outcomes. Raises NotReadyError when the model stops for good before they are known."""
+        """The outcomes. Raises NotReadyError when the worker ends before they are complete."""
         await self.finished
         outcomes = [outcome for outcome in self.ticket.outcomes if outcome is not None]
         return Done(outcomes, self.ticket.shared, (self.started or self.submitted) - self.submitted, self.model_s)
 
     def close(self) -> None:
-        """Give up what is not done; may be called again."""
-        self.forget(self.ticket)
+        """Cancel the units that are still queued. Idempotent."""
+        self.on_close(self.ticket)
 
     def finish(self, error: Exception | None = None) -> None:
-        """Wake who waits, if anybody does."""
+        """Complete `done`, with `error` if given. Idempotent."""
         if self.finished.done():
             return
         if error is None:

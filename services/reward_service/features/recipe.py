@@ -1,11 +1,11 @@
-"""A recipe is data: which features, combined how, for each query type. Every reward is a product of factors.
+"""A recipe is data: the features that are multiplied into the reward, for each query type.
 
-    open_ended    [length_incentive, query_relevance, repetition_penalty]        LI × QR × RP
+    open_ended    [length_incentive, query_relevance, repetition_penalty]          LI × QR × RP
     closed_ended  [max_length_incentive, reference_relevance, repetition_penalty]  (tokens / 100) × RAR × RP
 
-A similarity enters a product after the linear map `*_relevance_range` → [0, 1] and the floor
-`relevance_floor`, so that one shape holds for any encoder; the paper's own numbers are a recipe like any other.
-Source: Kim & Seo (EMNLP 2024) (reward branching).
+A factor with a range is mapped linearly, range → [0, 1], and then bounded below by its floor. Both relevances
+always have a range (`*_relevance_range`, `relevance_floor`); any other feature has one if
+`feature_ranges` and `feature_floors` set it. Source: Kim & Seo (EMNLP 2024) (reward branching).
 """
 
 from __future__ import annotations
@@ -14,120 +14,189 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from reward_client.wire import AnyQueryType, QueryType
-from reward_service.features.builtin import WORDS_PER_UNIT, Similarity
+from reward_service.features.builtin.gold import GOLD
+from reward_service.features.feature import (
+    Feature,
+    GoldScore,
+    Range,
+    RecipeOnly,
+    ResponseText,
+    Similarity,
+    VectorPair,
+)
+from reward_service.features.registry import FeatureRegistry
 from reward_service.features.text import DEFAULT_STOP_STRINGS
 
-__all__ = ["Factor", "FeatureValues", "Recipe"]
+__all__ = ["Recipe"]
+
+_BUILTIN = FeatureRegistry()
+_RELEVANCE = ("query_relevance", "reference_relevance")
 
 
-class Factor(StrEnum):
-    """What a product may be made of."""
-
-    LENGTH_INCENTIVE = "length_incentive"
-    REPETITION_PENALTY = "repetition_penalty"
-    QUERY_RELEVANCE = "query_relevance"
-    REFERENCE_RELEVANCE = "reference_relevance"
-    MAX_LENGTH_INCENTIVE = "max_length_incentive"
-    """Constant: the length incentive of an answer as long as allowed, which puts both query types on one scale."""
-    GOLD = "gold"
-    """The gold reward model's own score: the baseline that the paper compares with."""
-
-
-FeatureValues = Mapping[Factor, float]
-Range = tuple[float, float]
+Factors = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class Recipe(BaseModel):
-    """One reward, completely: two recipes with the same `hash` give the same rewards."""
+    """The complete definition of one reward: two recipes with the same `hash` give the same rewards.
+
+    Validate with `context=FeatureRegistry` to allow features of plug-ins; the built-in ones are known without.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     description: str = ""
-    open_ended: Annotated[tuple[Factor, ...], Field(min_length=1)]
-    """Factors for open-ended prompts."""
-    closed_ended: Annotated[tuple[Factor, ...], Field(min_length=1)]
-    """Factors for closed-ended prompts."""
+    open_ended: Factors
+    """Names of the features multiplied for open-ended prompts."""
+    closed_ended: Factors
+    """Names of the features multiplied for closed-ended prompts."""
     similarity: Similarity = Similarity.COSINE
     query_relevance_range: Range = (0.0, 1.0)
     """Similarities of prompt and response that map to 0 and 1; linear, not clipped."""
     reference_relevance_range: Range = (0.0, 1.0)
-    """The same for reference and response."""
+    """Similarities of reference and response that map to 0 and 1."""
     relevance_floor: float | None = 0.0
-    """Lower bound on a mapped relevance; null for none."""
+    """Lower bound on a mapped relevance; null for no bound."""
+    feature_ranges: dict[str, Range] = {}
+    """Values of other features that map to 0 and 1, by feature name; linear, not clipped."""
+    feature_floors: dict[str, float] = {}
+    """Lower bounds on other features, after the mapping, by feature name."""
     max_response_tokens: Annotated[int, Field(gt=0, le=1_000_000)] = 512
     """The policy's limit on new tokens: the scale of closed-ended rewards is a hundredth of it."""
     stop_strings: tuple[Annotated[str, Field(min_length=1)], ...] = DEFAULT_STOP_STRINGS
     cut_response: bool = True
-    """Whether length and repetition see the response cut at the first stop string."""
+    """Whether text features see the response cut at the first stop string."""
     relevance_sees_cut_response: bool = True
-    """Whether relevance does too; the reference implementation lets it see the whole response."""
+    """Whether relevance sees it cut too; the reference implementation uses the whole response."""
     empty_is_zero: bool = True
-    """An empty response earns 0 without further arithmetic."""
+    """Give an empty response the reward 0, regardless of its features."""
     query_type_default: AnyQueryType | None = None
-    """For items that have a reference and no query type."""
+    """Query type of items that have a reference and no query type."""
     reward_range: Range | None = None
-    """Interval of rewards, when it cannot be derived from the factors (similarities without bounds)."""
+    """Interval of rewards, when it cannot be derived from the factors (features without bounds)."""
     calibrated_for: str | None = None
-    """Encoder whose similarities the ranges were measured on; null when any will do."""
+    """Encoder that the ranges were measured with; null when they fit any encoder."""
+
+    _registry: FeatureRegistry = PrivateAttr(default=_BUILTIN)
+
+    @field_validator("open_ended", "closed_ended")
+    @classmethod
+    def _factors_must_be_features(cls, names: Factors, info: ValidationInfo) -> Factors:
+        for name in names:
+            _registry_of(info).find(name)
+        return names
 
     @model_validator(mode="after")
     def _ranges_must_ascend(self) -> Recipe:
-        for field in ("query_relevance_range", "reference_relevance_range", "reward_range"):
-            bounds: Range | None = getattr(self, field)
+        ranges = {f"{name}_range": bounds for name, bounds in self._ranges.items()}
+        for field, bounds in (ranges | {"reward_range": self.reward_range}).items():
             if bounds is not None and not bounds[0] < bounds[1]:
                 raise ValueError(f"{field} must ascend, got {list(bounds)}")
         return self
 
     @model_validator(mode="after")
-    def _range_must_be_known(self) -> Recipe:
-        """Trainers clip by it, and OpenRLHF's scores are made with it: better no recipe than a wrong range."""
-        unbounded = self.needs_gold or (self.needs_encoder and self.similarity is Similarity.DOT)
+    def _mapped_features_must_be_factors(self) -> Recipe:
+        for field in ("feature_ranges", "feature_floors"):
+            for name in getattr(self, field):
+                if name in _RELEVANCE:
+                    raise ValueError(f"{field} cannot set {name}: use {name}_range and relevance_floor")
+                if name not in self._names:
+                    raise ValueError(f"{field} names {name!r}, which is not a factor of this recipe")
+        return self
+
+    @model_validator(mode="after")
+    def _reward_range_must_be_known(self, info: ValidationInfo) -> Recipe:
+        """Trainers clip rewards to it and OpenRLHF's scores depend on it: a wrong range is worse than an error."""
+        self._registry = _registry_of(info)
+        bounds = {n: self._registry[n].bounds(self) for n in self._names if n not in self.constants}
+        unbounded = [name for name, ends in bounds.items() if not all(map(math.isfinite, ends))]
         if self.reward_range is None and unbounded:
-            raise ValueError("reward_range is needed with dot products or gold scores, which have no bounds")
+            raise ValueError(f"reward_range is needed, because {unbounded[0]} has no bounds in this recipe")
         low, high = self.bounds()
         if not low < high:
             raise ValueError(f"every response would earn {low:g}: no factor depends on it")
         return self
 
-    @property
+    @cached_property
     def hash(self) -> str:
-        """Content hash, 12 hex digits: covers whatever can change a reward, not the name."""
-        content = self.model_dump(mode="json", exclude={"name", "description"})
+        """Content hash, 12 hex digits: covers everything that can change a reward, not the name."""
+        unused = {name for name in ("feature_ranges", "feature_floors") if not getattr(self, name)}
+        content = self.model_dump(mode="json", exclude={"name", "description"} | unused)
+        packages = {name: package for name in self._names if (package := self._registry.package(name))}
+        if packages:
+            content["feature_packages"] = packages
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
-    def factors(self, query_type: QueryType) -> tuple[Factor, ...]:
-        """The factors of the branch that `query_type` takes."""
-        return self.open_ended if query_type is QueryType.OPEN_ENDED else self.closed_ended
+    def factors(self, query_type: QueryType) -> tuple[Feature[Any], ...]:
+        """The features multiplied for `query_type`."""
+        return self._factors[query_type]
 
-    def uses(self, *factors: Factor) -> bool:
-        """Whether either branch needs one of `factors`."""
-        return any(factor in self.open_ended + self.closed_ended for factor in factors)
+    def text_features(self, query_type: QueryType) -> tuple[Feature[Any], ...]:
+        """The text features to compute for an item: all built-in ones, and those of its branch."""
+        return self._text_features[query_type]
+
+    def gold_features(self, query_type: QueryType) -> tuple[Feature[Any], ...]:
+        """The factors for `query_type` that are computed from the gold score."""
+        return tuple(f for f in self.factors(query_type) if f.needs is GoldScore)
+
+    def vector_features(self, query_type: QueryType) -> tuple[Feature[Any], ...]:
+        """The factors for `query_type` that are computed from embeddings."""
+        return self._vector_features[query_type]
+
+    @cached_property
+    def reported(self) -> tuple[Feature[Any], ...]:
+        """The features that results list: all built-in ones and the recipe's own.
+
+        Constants are not measured, and the gold score has a separate field.
+        """
+        return tuple(
+            feature
+            for name, feature in self._registry.items()
+            if self._is_builtin_or_used(name) and feature.needs is not RecipeOnly and feature is not GOLD
+        )
 
     @cached_property
     def needs_encoder(self) -> bool:
-        """Whether relevance is part of either branch."""
-        return self.uses(Factor.QUERY_RELEVANCE, Factor.REFERENCE_RELEVANCE)
+        """Whether a factor of either branch is computed from embeddings."""
+        return any(self._vector_features.values())
 
-    @property
+    @cached_property
     def needs_gold(self) -> bool:
-        """Whether the gold score is part of either branch."""
-        return self.uses(Factor.GOLD)
+        """Whether a factor of either branch is the gold score."""
+        return any(self._registry[name].needs is GoldScore for name in self._names)
+
+    @cached_property
+    def constants(self) -> dict[str, float]:
+        """Values of the factors that depend on nothing but the recipe, by name."""
+        used = [self._registry[name] for name in self._names]
+        return {f.name: f.value(RecipeOnly(self)) for f in used if f.needs is RecipeOnly}
+
+    def logs(self, features: Mapping[str, float | None]) -> dict[str, float]:
+        """Logged values of one item by log key; every item of a recipe has the same keys.
+
+        Features may share a key: the first that applies to the item counts, or 0 when none does.
+        """
+        values = dict.fromkeys((key for key, _ in self._logged), 0.0)
+        for key, name in reversed(self._logged):
+            value = features.get(name)
+            if value is not None:
+                values[key] = value
+        return values
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Recipe:
         """A copy with parameters replaced and validated again. Raises pydantic.ValidationError."""
-        return Recipe.model_validate(self.model_dump() | dict(overrides) | {"name": self.name})
+        content = self.model_dump() | dict(overrides) | {"name": self.name}
+        return Recipe.model_validate(content, context=self._registry)
 
-    def combine(self, query_type: QueryType, values: FeatureValues) -> float:
+    def combine(self, query_type: QueryType, values: Mapping[str, float]) -> float:
         """The reward: the product of the branch's factors."""
-        return math.prod(self._factor(factor, values) for factor in self.factors(query_type))
+        return math.prod(self._factor(feature, values) for feature in self.factors(query_type))
 
     def bounds(self) -> Range:
         """Interval that rewards lie in: given, or the hull of both branches' products."""
@@ -136,35 +205,69 @@ class Recipe(BaseModel):
         branches = [self._branch_bounds(query_type) for query_type in QueryType]
         return min(low for low, _ in branches), max(high for _, high in branches)
 
-    def _factor(self, factor: Factor, values: FeatureValues) -> float:
-        match factor:
-            case Factor.MAX_LENGTH_INCENTIVE:
-                return self.max_response_tokens / WORDS_PER_UNIT
-            case Factor.QUERY_RELEVANCE:
-                return self._map(values[factor], self.query_relevance_range)
-            case Factor.REFERENCE_RELEVANCE:
-                return self._map(values[factor], self.reference_relevance_range)
-            case _:
-                return values[factor]
+    def _factor(self, feature: Feature[Any], values: Mapping[str, float]) -> float:
+        name = feature.name
+        return self._mapped(name, self.constants[name] if name in self.constants else values[name])
 
-    def _map(self, value: float, bounds: Range) -> float:
-        low, high = bounds
-        mapped = (value - low) / (high - low)
-        return mapped if self.relevance_floor is None else max(self.relevance_floor, mapped)
+    def _mapped(self, name: str, value: float) -> float:
+        if name in self._ranges:
+            low, high = self._ranges[name]
+            value = (value - low) / (high - low)
+        floor = self._floors.get(name)
+        return value if floor is None else max(floor, value)
 
     def _branch_bounds(self, query_type: QueryType) -> Range:
-        """Interval product; a word is about a token, so a response's words are bounded by its tokens."""
-        longest = self.max_response_tokens / WORDS_PER_UNIT
-        extremes: dict[Factor, Range] = {
-            Factor.LENGTH_INCENTIVE: (0.0, longest),
-            Factor.REPETITION_PENALTY: (0.0, 1.0),
-            Factor.QUERY_RELEVANCE: (-1.0, 1.0),
-            Factor.REFERENCE_RELEVANCE: (-1.0, 1.0),
-            Factor.MAX_LENGTH_INCENTIVE: (longest, longest),
-        }
+        """Interval product of the branch's factors."""
         low = high = 1.0
-        for factor in self.factors(query_type):
-            ends = [self._factor(factor, {factor: end}) for end in extremes[factor]]
+        for feature in self.factors(query_type):
+            ends = [self._mapped(feature.name, end) for end in feature.bounds(self)]
             corners = [x * y for x in (low, high) for y in ends]
             low, high = min(corners), max(corners)
         return low, high
+
+    def _is_builtin_or_used(self, name: str) -> bool:
+        return name in self._names or self._registry.package(name) is None
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        """Factors of both branches, each once."""
+        return tuple(dict.fromkeys(self.open_ended + self.closed_ended))
+
+    @cached_property
+    def _ranges(self) -> dict[str, Range]:
+        relevance = {name: getattr(self, f"{name}_range") for name in _RELEVANCE}
+        return relevance | self.feature_ranges
+
+    @cached_property
+    def _floors(self) -> dict[str, float | None]:
+        return {**dict.fromkeys(_RELEVANCE, self.relevance_floor), **self.feature_floors}
+
+    @cached_property
+    def _factors(self) -> dict[QueryType, tuple[Feature[Any], ...]]:
+        branches = {QueryType.OPEN_ENDED: self.open_ended, QueryType.CLOSED_ENDED: self.closed_ended}
+        return {kind: tuple(self._registry[name] for name in names) for kind, names in branches.items()}
+
+    @cached_property
+    def _text_features(self) -> dict[QueryType, tuple[Feature[Any], ...]]:
+        text = [f for f in self.reported if f.needs is ResponseText]
+        return {
+            kind: tuple(f for f in text if f in branch or self._registry.package(f.name) is None)
+            for kind, branch in self._factors.items()
+        }
+
+    @cached_property
+    def _vector_features(self) -> dict[QueryType, tuple[Feature[Any], ...]]:
+        return {
+            kind: tuple(f for f in branch if issubclass(f.needs, VectorPair))
+            for kind, branch in self._factors.items()
+        }
+
+    @cached_property
+    def _logged(self) -> list[tuple[str, str]]:
+        """(log key, name) of the features that are measured in some branch."""
+        measured = [f for f in self.reported if f.needs is ResponseText or f.name in self._names]
+        return [(feature.log_key, feature.name) for feature in measured if feature.log_key is not None]
+
+
+def _registry_of(info: ValidationInfo) -> FeatureRegistry:
+    return info.context if isinstance(info.context, FeatureRegistry) else _BUILTIN

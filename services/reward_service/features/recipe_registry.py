@@ -1,6 +1,6 @@
-"""The recipes that a service knows: those of the package, and the operator's own folder on top.
+"""The recipes of a service: those of the package, and those in the operator's folder, which replace them by name.
 
-A caller picks one by name; a name is only ever looked up in this book, never turned into a path.
+A recipe's name is only looked up here; it is never used as a path.
 """
 
 from __future__ import annotations
@@ -17,25 +17,30 @@ from pydantic import ValidationError
 from reward_client.wire import FieldError
 from reward_service.errors import ConfigurationError, InvalidRequestError
 from reward_service.features.recipe import Recipe
+from reward_service.features.registry import FeatureRegistry
 
 __all__ = ["RecipeRegistry"]
 
 
 class RecipeRegistry:
-    """Recipes by name."""
+    """Recipes by name, in alphabetical order."""
 
     def __init__(self, recipes: Mapping[str, Recipe]) -> None:
         self._recipes = dict(sorted(recipes.items()))
 
     @classmethod
-    def load(cls, folder: Path | None = None) -> RecipeRegistry:
-        """The package's recipes and those in `folder` (`NAME.yaml`). Raises ConfigurationError."""
+    def load(cls, folder: Path | None = None, features: FeatureRegistry | None = None) -> RecipeRegistry:
+        """The package's recipes and those in `folder` (`NAME.yaml`). Raises ConfigurationError.
+
+        `features` are those that the recipes may use; the built-in ones when None.
+        """
         sources: list[Traversable] = list(_yaml_files(files("reward_service.features") / "recipes"))
         if folder is not None:
             if not folder.is_dir():
-                raise ConfigurationError(f"recipes_dir {folder} is no folder")
+                raise ConfigurationError(f"recipes_dir {folder} is not a folder")
             sources += _yaml_files(folder)
-        return cls({recipe.name: recipe for recipe in map(_read, sources)})
+        recipes = (_read(source, features) for source in sources)
+        return cls({recipe.name: recipe for recipe in recipes})
 
     def __iter__(self) -> Iterator[Recipe]:
         return iter(self._recipes.values())
@@ -56,10 +61,11 @@ def _yaml_files(folder: Traversable) -> Iterator[Traversable]:
     return (entry for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def _read(source: Traversable) -> Recipe:
+def _read(source: Traversable, features: FeatureRegistry | None) -> Recipe:
     name = source.name.removesuffix(".yaml")
     try:
-        return Recipe.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")) | {"name": name})
+        content = yaml.safe_load(source.read_text(encoding="utf-8")) | {"name": name}
+        return Recipe.model_validate(content, context=features)
     except (yaml.YAMLError, ValidationError, TypeError) as exc:
         raise ConfigurationError(f"recipe {source} cannot be used: {exc}") from exc
 

@@ -1,4 +1,4 @@
-"""Text as the reward sees it: what counts as the response, as a word, and as the prompt.
+"""Text processing of the reward: the evaluated part of a response, words, and the text of a prompt.
 
 Pure functions of strings. Source: Kim & Seo, "Rethinking the Role of Proxy Rewards in Language Model
 Alignment" (EMNLP 2024), and the conventions of its published data.
@@ -16,29 +16,29 @@ from reward_client.wire import ChatMessage
 __all__ = ["DEFAULT_STOP_STRINGS", "clean_response", "prompt_text", "words"]
 
 DEFAULT_STOP_STRINGS = ("### Instruction:", "### Response:", "\n\n\n\n", "\n\n--", "\n\n____")
-"""Where the default (Alpaca) template lets an answer end: what follows is the model talking to itself."""
+"""Ends of an answer in the default (Alpaca) template; text after them is a made-up next turn."""
 
 _WORD = regex.compile(r"\w+|[^\w\s]+")
-"""NLTK's wordpunct tokenization. `\\w` is Unicode's, as `regex` reads it: combining marks and variation selectors
-belong to words (the standard library's `re` splits there); an unspaced run of Chinese or Japanese is one word."""
+"""NLTK's wordpunct tokenization. `\\w` is that of `regex`: combining marks and variation selectors belong to words
+(the standard library's `re` splits there), and unspaced Chinese or Japanese text is one word."""
 
 _EDGES = "\n "
 
 
 def clean_response(response: str, stop_strings: Iterable[str]) -> str:
-    """The part of `response` that counts: stripped, cut at the first stop string, stripped again."""
+    """The evaluated part of `response`: stripped, cut at the first stop string, stripped again."""
     text = response.strip(_EDGES)
     starts = [start for stop in stop_strings if (start := text.find(stop)) >= 0]
     return text[: min(starts, default=len(text))].strip(_EDGES)
 
 
 def words(text: str) -> list[str]:
-    """Words and runs of punctuation, in order; `don't` is three of them."""
+    """Words and runs of punctuation, in order; `don't` gives three."""
     return _WORD.findall(text)
 
 
 def prompt_text(messages: Sequence[ChatMessage]) -> str:
-    """What the encoder reads for the prompt: all user turns, without the marks of the Alpaca template."""
+    """The encoder's input for the prompt: all user messages, without the markers of the Alpaca template."""
     text = " ".join(message.content for message in messages if message.role == "user")
     text = text.replace("### Input:\n", " ").replace("</s>", "").replace("\n ", "\n").replace(" : ", " ")
     return re.sub(r"\s+", " ", text.strip("\n: "))

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from reward_service.admission.pipeline import RequestPipeline
 from reward_service.features.recipe_registry import RecipeRegistry
+from reward_service.features.registry import FeatureRegistry
 from reward_service.http.auth import Keyring
 from reward_service.http.readiness import Readiness
 from reward_service.scoring.pipeline import Scorer
@@ -23,6 +24,7 @@ class AppState:
     """Objects that live as long as the application runs."""
 
     settings: Settings
+    features: FeatureRegistry
     recipes: RecipeRegistry
     scorer: Scorer
     metrics: Metrics
@@ -34,7 +36,7 @@ class AppState:
     @property
     def is_broken(self) -> bool:
         """Whether a model has stopped for good, so that only a new process can serve."""
-        return any(worker.gone for worker in self.scorer.workers)
+        return any(worker.is_dead for worker in self.scorer.workers)
 
     async def loaded(self) -> None:
         """Return when every model is loaded. Raises NotReadyError, with the cause, when one cannot be."""

@@ -1,14 +1,20 @@
-"""GET /info: recipes, models, limits and library versions of the service."""
+"""GET /info: recipes, features, models, limits and library versions of the service."""
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
-from reward_client.wire import Info, LimitsInfo, ModelInfo, RecipeInfo
+from reward_client.wire import WIRE_VERSION, FeatureInfo, Info, LimitsInfo, ModelInfo, RecipeInfo
+from reward_service.features import Feature
 from reward_service.features.recipe import Recipe
-from reward_service.http.app_state import AppStateDep
+from reward_service.http.app_state import AppState, AppStateDep
+from reward_service.http.openapi import ERROR_RESPONSES
+from reward_service.http.request_context import request_context
+from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, info_json, requested_version
 from reward_service.models.protocols import GoldModel, TextEncoder
 
 __all__ = ["router", "service_version"]
@@ -28,16 +34,28 @@ _LIBRARIES = (
 _FIXED = {"name", "description"}
 
 
-@router.get("/info")
-async def info(state: AppStateDep) -> Info:
-    """Recipes, models, limits and library versions."""
+@router.get(
+    "/info",
+    response_model=Info,
+    responses={422: ERROR_RESPONSES[422]},
+    openapi_extra={"parameters": [WIRE_VERSION_PARAMETER]},
+)
+async def info(state: AppStateDep) -> Response:
+    """Recipes, features, models, limits, versions."""
+    version = requested_version(request_context().headers, "GET")
+    return Response(info_json(_info(state), version), media_type="application/json")
+
+
+def _info(state: AppState) -> Info:
     settings = state.settings
     encoder = state.scorer.embedder.worker.model if state.scorer.embedder else None
     gold = state.scorer.gold.model if state.scorer.gold else None
     return Info(
         version=service_version(),
+        wire_version=WIRE_VERSION,
         default_recipe=settings.default_recipe,
         recipes=[_recipe_info(recipe) for recipe in state.recipes],
+        features=[_feature_info(f, state.recipes.get(settings.default_recipe)) for f in state.features.values()],
         relevance=_model_info(encoder, []) if encoder else None,
         gold=_model_info(gold, state.scorer.notices()) if gold else None,
         limits=LimitsInfo(
@@ -45,7 +63,7 @@ async def info(state: AppStateDep) -> Info:
             max_items=settings.max_items,
             max_text_chars=settings.max_text_chars,
         ),
-        versions={library: _version(library) for library in _LIBRARIES},
+        versions={library: _version(library) for library in _LIBRARIES} | state.features.packages,
     )
 
 
@@ -59,6 +77,18 @@ def _recipe_info(recipe: Recipe) -> RecipeInfo:
         needs_encoder=recipe.needs_encoder,
         needs_gold=recipe.needs_gold,
         parameters=recipe.model_dump(mode="json", exclude=_FIXED),
+        constants=recipe.constants,
+    )
+
+
+def _feature_info(feature: Feature[Any], recipe: Recipe) -> FeatureInfo:
+    low, high = feature.bounds(recipe)
+    return FeatureInfo(
+        name=feature.name,
+        label=feature.label,
+        description=feature.description,
+        range=(low, high) if math.isfinite(low) and math.isfinite(high) else None,
+        log_key=feature.log_key,
     )
 
 

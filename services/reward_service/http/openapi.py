@@ -111,7 +111,11 @@ def _protocol_operation(
         "summary": route.summary,
         "description": route.description,
         "operationId": re.sub(r"\W+", "_", f"{protocol}{route.path}").strip("_"),
-        "parameters": [*map(_path_parameter, re.findall(r"{(\w+)}", route.path)), *_REQUEST_HEADERS],
+        "parameters": [
+            *map(_path_parameter, re.findall(r"{(\w+)}", route.path)),
+            *_REQUEST_HEADERS,
+            *route.parameters,
+        ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
             "200": {"description": "OK", "content": {"application/json": {"schema": reply}}},

@@ -111,7 +111,7 @@ async def _probe(worker: ModelWorker[ModelT, Tokens, OutT], read: Callable[[Mode
     model = await worker.ready()
     tokens = await asyncio.to_thread(read, model)
     if worker.busy:
-        await worker.progress()
+        await worker.wait_for_pass()
         return
     done = await worker.submit([Unit(_KEY, tokens, len(tokens))])
     if isinstance(done.outcomes[0], Exception):

@@ -2,15 +2,15 @@
 
     texts ──tokenizer──▶ tokens ──padded──▶ forward (OpenVINO on CPUs, torch elsewhere) ──▶ vectors
 
-Built from sentence-transformers' own modules rather than from a model's saved pipeline, because that pipeline
-may normalise, or cut on the right (all-MiniLM-L6-v2's does both, at 256), and the reward is defined without.
+The pipeline is built from modules of sentence-transformers. A model's saved pipeline may normalise or truncate on
+the right (all-MiniLM-L6-v2's does both, at 256 tokens), and the reward is defined without either.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,30 +20,34 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 
 from reward_service.batching import BatchLimits
 from reward_service.errors import ConfigurationError
-from reward_service.models.encoder_backends import Forward, TorchForward, openvino_forward
-from reward_service.models.padding import pad_right
+from reward_service.models.encoder_backends import CudaForward, Forward, TorchForward, openvino_forward
 from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.settings import EMBEDDED_ENCODER
 
-__all__ = ["Backend", "Precision", "SentenceEncoder", "load_encoder"]
+__all__ = ["Backend", "Precision", "SentenceEncoder", "load_encoder", "text_chunks"]
 
 Backend = Literal["auto", "openvino", "torch"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 MAX_TOKENS = 512
-"""Tokens that the encoder reads, special ones included; of a longer text the last ones, where answers end."""
+"""Maximum tokens of a text, special tokens included. Longer texts lose their start, because answers end late."""
 
 CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
-"""The fastest shape measured on CPUs (docs/performance.md); larger batches leave the caches."""
+"""The fastest shape measured on CPUs (docs/performance.md); larger batches do not fit the CPU's caches."""
 
 CUDA_LIMITS = BatchLimits(max_tokens=65_536, max_items=1024)
-"""Enough rows to fill a GPU; bounds activation memory."""
+"""Enough rows to use a GPU fully; bounds activation memory."""
+
+CHUNK_TEXTS = 256
+CHUNK_CHARS = 400_000
+"""Maximum texts and characters per tokenizer call for a model on a GPU. The call uses all cores, because one core
+tokenizes more slowly than a GPU encodes. It is bounded, because tokens take much memory until truncation."""
 
 logger = logging.getLogger(__name__)
 
 
 class SentenceEncoder:
-    """A `TextEncoder` with a Transformers tokenizer and a forward pass of some back end."""
+    """A `TextEncoder` with a Transformers tokenizer and the forward pass of a back end."""
 
     def __init__(self, tokenizer: Any, forward: Forward, *, id: str, revision: str, device: torch.device) -> None:  # noqa: A002 (the Protocol's name)
         self.id = id
@@ -56,15 +60,20 @@ class SentenceEncoder:
         self._words.enable_truncation(max_length=MAX_TOKENS, direction="left")
         self._words.no_padding()
         self._forward = forward
+        self._on_cuda = device.type == "cuda"
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokens of each text, its last 512. One at a time: a long text takes much memory before it is cut."""
-        return [Tokens(self._words.encode_batch_fast([text])[0].ids) for text in texts]
+    def tokenize(self, texts: Sequence[str], *, all_cores: bool | None = None) -> list[Tokens]:
+        """The last 512 tokens of each text, a few texts at a time to bound memory.
+
+        `all_cores` is whether to tokenize several texts in parallel; when None, only for a model on a GPU.
+        """
+        at_once = self._on_cuda if all_cores is None else all_cores
+        parts = text_chunks(texts) if at_once else ([text] for text in texts)
+        return [Tokens(words.ids) for part in parts for words in self._words.encode_batch_fast(part)]
 
     def embed(self, batch: Sequence[Tokens]) -> Embeddings:
-        """One forward pass over right-padded rows (B, T); (B, D)."""
-        inputs = pad_right(batch, self._pad_id)
-        return self._forward(inputs["input_ids"], inputs["attention_mask"])
+        """One forward pass over right-padded rows (B, T); vectors (B, D)."""
+        return self._forward(batch, self._pad_id)
 
 
 def load_encoder(
@@ -79,21 +88,22 @@ def load_encoder(
 
     Args:
         spec: `all-MiniLM-L6-v2` for the embedded one, else a folder or an id.
-        device: torch device; CUDA when there is one, else the CPU, when None.
-        backend: `auto` is OpenVINO on a CPU where it can run the model, else torch.
+        device: torch device; when None, CUDA if available, else the CPU.
+        backend: `auto` is OpenVINO on a CPU if it can run the model, else torch.
         precision: number format of the forward pass; only `fp32` keeps parity with the reference to 1e-3.
-        threads: CPU threads; the back end's own choice when None.
+        threads: CPU threads; the back end's default when None.
 
     Raises:
-        ConfigurationError: the model cannot be had, is no encoder, or does not run as asked.
+        ConfigurationError: the model is not available, is not an encoder, or cannot run with these options.
     """
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if backend == "openvino" and place.type != "cpu":
-        raise ConfigurationError("OpenVINO runs on a CPU here; set device=cpu, or backend=torch")
+        raise ConfigurationError("OpenVINO is supported on CPUs only; set device=cpu, or backend=torch")
     body, model = _load_model(spec, place)
+    revision = weights_revision(model)  # before a conversion to a narrower number format
     forward = _forward(model, place, backend, precision, threads)
     logger.info("encoder %s runs on %s by %s", spec, place, forward.name)
-    return SentenceEncoder(body.tokenizer, forward, id=spec, revision=weights_revision(model), device=place)
+    return SentenceEncoder(body.tokenizer, forward, id=spec, revision=revision, device=place)
 
 
 def _load_model(spec: str, device: torch.device) -> tuple[Any, SentenceTransformer]:
@@ -119,6 +129,8 @@ def _load_model(spec: str, device: torch.device) -> tuple[Any, SentenceTransform
 def _forward(
     model: SentenceTransformer, device: torch.device, backend: Backend, precision: Precision, threads: int | None
 ) -> Forward:
+    if device.type == "cuda":
+        return CudaForward(model, device, precision)
     if backend == "torch" or device.type != "cpu":
         return TorchForward(model, device, precision)
     try:
@@ -126,17 +138,31 @@ def _forward(
     except Exception as exc:
         if backend == "openvino":
             raise ConfigurationError(f"OpenVINO cannot run this encoder ({exc}); use backend=torch") from exc
-        logger.warning("OpenVINO cannot run this encoder, so torch does, more slowly: %s", exc)
+        logger.warning("OpenVINO cannot run this encoder; using torch, which is slower: %s", exc)
         return TorchForward(model, device, precision)
 
 
 def weights_revision(model: torch.nn.Module) -> str:
-    """Content hash of the weights, 12 hex digits, wherever they were loaded from."""
+    """Content hash of the weights, 12 hex digits, independent of where they were loaded from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
+
+
+def text_chunks(texts: Sequence[str]) -> Iterator[list[str]]:
+    """`texts` in order, in chunks within the limits; a text above the limit gets its own chunk."""
+    part: list[str] = []
+    chars = 0
+    for text in texts:
+        if part and (len(part) == CHUNK_TEXTS or chars + len(text) > CHUNK_CHARS):
+            yield part
+            part, chars = [], 0
+        part.append(text)
+        chars += len(text)
+    if part:
+        yield part
 
 
 def _embedded_path() -> str:

@@ -1,39 +1,40 @@
-"""The encoder's forward pass, by the back ends that we know: the same weights, the same numbers to 1e-5 in fp32.
+"""The encoder's forward pass, by back end. In fp32 their results agree to 1e-5.
 
-    (ids, mask) each (B, T) ──▶ vectors (B, D)
+    tokens of B texts ──▶ vectors (B, D)
 
 OpenVINO runs the traced torch module on a CPU, with its layers fused; measured ratios are in docs/performance.md.
-Its own converter reports to its makers, so its frontend is called directly, which does not.
+OpenVINO's converter sends telemetry, so this module calls its frontend directly, which does not.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reward_service.models.protocols import Embeddings
+from reward_service.models.cuda import CudaRunner, Inputs
+from reward_service.models.padding import pad_right
+from reward_service.models.protocols import Embeddings, Tokens
 
-__all__ = ["Forward", "TorchForward", "openvino_forward"]
+__all__ = ["CudaForward", "Forward", "TorchForward", "openvino_forward"]
 
 Ids = NDArray[np.int64]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-_PINNED_FROM = 4096
-"""Elements above which a copy to the GPU from pinned memory pays."""
 
 
 class Forward(Protocol):
-    """One forward pass over a padded batch."""
+    """One forward pass over a batch."""
 
     name: str
-    """Back end and number format."""
+    """Library and number format."""
 
-    def __call__(self, ids: Ids, mask: Ids) -> Embeddings:
+    def __call__(self, batch: Sequence[Tokens], pad_id: int) -> Embeddings:
         """Vectors (B, D) of the rows."""
         ...
 
@@ -52,7 +53,7 @@ class _Pooled(torch.nn.Module):
 
 
 class TorchForward:
-    """Torch, with its own fused attention; autocast for the narrow number formats."""
+    """Torch on a CPU, with fused attention; autocast for narrow number formats."""
 
     def __init__(self, pipeline: Any, device: torch.device, precision: str) -> None:
         self.name = f"torch {precision}"
@@ -61,21 +62,36 @@ class TorchForward:
         self._dtype = _DTYPES[precision]
 
     @torch.inference_mode()
-    def __call__(self, ids: Ids, mask: Ids) -> Embeddings:
+    def __call__(self, batch: Sequence[Tokens], pad_id: int) -> Embeddings:
         """Vectors (B, D) of the rows."""
+        inputs = {name: torch.from_numpy(rows).to(self._device) for name, rows in pad_right(batch, pad_id).items()}
         narrow = self._dtype is not torch.float32
         with torch.autocast(self._device.type, dtype=self._dtype if narrow else None, enabled=narrow):
-            vectors = self._module(self._on_device(ids), self._on_device(mask))
+            vectors = self._module(inputs["input_ids"], inputs["attention_mask"])
         rows: Embeddings = vectors.float().cpu().numpy()
         return rows
 
-    def _on_device(self, rows: Ids) -> torch.Tensor:
-        tensor = torch.from_numpy(rows)
-        if self._device.type != "cuda":
-            return tensor
-        if tensor.numel() >= _PINNED_FROM:
-            tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=True)
+
+class CudaForward:
+    """Torch on a GPU: weights in the configured number format, the mean over tokens in fp32."""
+
+    def __init__(self, pipeline: Any, device: torch.device, precision: str) -> None:
+        self.name = f"torch {precision}"
+        self._body, *self._after = list(pipeline.to(_DTYPES[precision]))
+        self._cuda = CudaRunner(device, getattr(self._body.auto_model.config, "max_position_embeddings", None))
+
+    def __call__(self, batch: Sequence[Tokens], pad_id: int) -> Embeddings:
+        """Vectors (B, D) of the rows."""
+        return self._cuda(batch, pad_id, self.vectors)
+
+    def vectors(self, inputs: Inputs) -> torch.Tensor:
+        """The forward pass: vectors (B, D) of rows (B, T)."""
+        features = self._body({name: inputs[name] for name in ("input_ids", "attention_mask")})
+        features["token_embeddings"] = features["token_embeddings"].float()
+        for module in self._after:
+            features = module(features)
+        vectors: torch.Tensor = features["sentence_embedding"]
+        return vectors
 
 
 class _OpenVinoForward:
@@ -83,13 +99,18 @@ class _OpenVinoForward:
         self.name = f"openvino {precision}"
         self._request = compiled.create_infer_request()
 
-    def __call__(self, ids: Ids, mask: Ids) -> Embeddings:
+    def __call__(self, batch: Sequence[Tokens], pad_id: int) -> Embeddings:
+        inputs = pad_right(batch, pad_id)
+        return self.vectors(inputs["input_ids"], inputs["attention_mask"])
+
+    def vectors(self, ids: Ids, mask: Ids) -> Embeddings:
+        """The forward pass: vectors (B, D) of rows (B, T)."""
         rows: Embeddings = self._request.infer([ids, mask])[0].astype(np.float32, copy=True)
         return rows
 
 
 def openvino_forward(pipeline: Any, precision: str, threads: int | None) -> Forward:
-    """Trace `pipeline` and compile it for this CPU, which takes about 3 s. Raises whatever stands in the way."""
+    """Trace `pipeline` and compile it for this CPU, which takes about 3 s. Raises errors of OpenVINO and torch."""
     import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -102,7 +123,7 @@ def openvino_forward(pipeline: Any, precision: str, threads: int | None) -> Forw
     frontend = FrontEndManager().load_by_framework("pytorch")
     module = _Pooled(torch.nn.Sequential(*pipeline)).eval()
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of every branch; `_check` looks at what came of it
+        warnings.simplefilter("ignore")  # tracing warns about every branch; `_check` compares the results
         decoder = TorchScriptPythonDecoder(module, example_input=(ids, mask))
     graph = frontend.convert(frontend.load(decoder))
     for tensor, name in zip(graph.inputs, ("input_ids", "attention_mask"), strict=True):
@@ -113,7 +134,7 @@ def openvino_forward(pipeline: Any, precision: str, threads: int | None) -> Forw
     options: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision],
         "PERFORMANCE_HINT": "LATENCY",
-        "ENABLE_CPU_PINNING": False,  # else all services of a machine compute on the same cores
+        "ENABLE_CPU_PINNING": False,  # pinned, all services of a machine would share the same cores
     }
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
@@ -123,14 +144,14 @@ def openvino_forward(pipeline: Any, precision: str, threads: int | None) -> Forw
     return forward
 
 
-def _check(forward: Forward, module: torch.nn.Module, precision: str) -> None:
-    """A traced module may have frozen what depends on the input; another shape shows it."""
+def _check(forward: _OpenVinoForward, module: torch.nn.Module, precision: str) -> None:
+    """Compare the compiled model with torch on another shape: tracing may freeze values of the example input."""
     ids = torch.randint(5, 100, (2, 40))
     mask = torch.ones_like(ids)
     mask[0, 31:] = 0
     with torch.inference_mode():
         expected = module(ids, mask).float().numpy()
     tolerance = (1e-4 if precision == "fp32" else 5e-2) * float(np.abs(expected).max())
-    difference = float(np.abs(forward(ids.numpy(), mask.numpy()) - expected).max())
+    difference = float(np.abs(forward.vectors(ids.numpy(), mask.numpy()) - expected).max())
     if not difference <= tolerance:
         raise ValueError(f"its vectors differ from torch's by {difference:.2g}")

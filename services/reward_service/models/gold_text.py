@@ -1,9 +1,9 @@
-"""How an exchange becomes the tokens that a reward model reads. Two ways, one Protocol:
+"""Conversion of an exchange to the tokens that a reward model reads, in one of two formats:
 
-    ChatText   the model's own chat template over messages + response     any reward model with a template
-    PairText   [CLS] prompt [SEP] response [SEP]                          small BERT-like models, `demo-gold`
+    ChatText   the model's chat template over messages + response     any reward model with a template
+    PairText   [CLS] prompt [SEP] response [SEP]                      small BERT-like models, `demo-gold`
 
-Tokenizers are used for words only; which end is cut and which special tokens appear is written out here.
+Truncation and special tokens are implemented here, because tokenizer configurations differ.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ __all__ = ["ChatText", "GoldText", "PairLengths", "PairText", "pair_prompt"]
 
 
 class GoldText(Protocol):
-    """Turns an exchange into tokens; raises `ValueError` with the reason where it cannot."""
+    """Converts an exchange to tokens; raises `ValueError`, with the reason, when the format cannot express it."""
 
     def __call__(self, exchange: Exchange) -> Tokens:
-        """Tokens of `exchange`, already cut to what the model reads."""
+        """Tokens of `exchange`, truncated to the model's maximum."""
         ...
 
 
 @dataclass(frozen=True)
 class ChatText:
-    """The exchange in the model's own chat template, cut on the left so that the response's end stays."""
+    """The exchange in the model's chat template, truncated on the left to keep the end of the response."""
 
     tokenizer: Any
     max_tokens: int
 
     def __call__(self, exchange: Exchange) -> Tokens:
-        """Tokens of the rendered conversation, its last `max_tokens`."""
+        """The last `max_tokens` tokens of the rendered conversation."""
         messages = [message.model_dump() for message in exchange.messages]
         messages.append({"role": "assistant", "content": exchange.response})
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False)
         except TemplateError as exc:
             raise ValueError(f"its chat template refuses this conversation ({exc})") from exc
-        # The template writes the special tokens; adding them again would double the first one.
+        # The template contains the special tokens already.
         ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return Tokens(ids[-self.max_tokens :])
 
 
 class PairLengths(BaseModel):
-    """How much of a text pair is read, in tokens, special tokens not counted."""
+    """Tokens to keep at the start and end of each text of a pair, without special tokens."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,10 +61,10 @@ class PairLengths(BaseModel):
 
 @dataclass(frozen=True)
 class PairText:
-    """Prompt and response as a BERT text pair; of a long text the middle is left out.
+    """Prompt and response as a BERT text pair; the middle of a long text is omitted.
 
-    A prompt's task stands at its start or its end; a response's relevance shows at its start, and its
-    degeneration or missing end at its end.
+    The task of a prompt is usually at its start or end. The start of a response shows its relevance, and its end
+    shows repetition and truncation.
     """
 
     tokenizer: Any
@@ -90,8 +90,9 @@ _SPEAKERS = {"user": "Human", "assistant": "Assistant", "tool": "Tool"}
 def pair_prompt(exchange: Exchange) -> str:
     """The conversation before the response as one text.
 
-    One user turn is its text; several turns are `Human: …`, a blank line, `Assistant: …`, as the preference
-    data that pair models are fitted on write them. System turns are left out: that data has none.
+    A single user message is used as it is. Several messages become `Human: …`, a blank line, `Assistant: …`, the
+    format of the preference data that pair models are fitted on. System messages do not occur in that data and are
+    omitted.
     """
     turns = [message for message in exchange.messages if message.role in _SPEAKERS]
     if len(turns) == 1:
@@ -100,7 +101,7 @@ def pair_prompt(exchange: Exchange) -> str:
 
 
 def _without_middle(ids: Sequence[int], head: int, tail: int) -> list[int]:
-    """The first `head` and the last `tail` tokens of `ids`, or all of them when they fit."""
+    """The first `head` and the last `tail` tokens of `ids`, or all of them if they fit."""
     if len(ids) <= head + tail:
         return list(ids)
     return [*ids[:head], *ids[len(ids) - tail :]]

@@ -1,10 +1,10 @@
 """Find, check and load a gold model.
 
-    "demo-gold"            ──▶ the folder beside this file ─┐   delta.safetensors ──▶ base + delta, text pair
+    "demo-gold"            ──▶ the folder of this package ──┐   delta.safetensors ──▶ base + delta, text pair
     a folder               ─────────────────────────────────┼─▶ else *.safetensors ──▶ chat template, or text pair
-    a Hugging Face hub id  ──▶ snapshot (no pickle files) ──┘                          where config.json says so
+    a Hugging Face hub id  ──▶ snapshot (no pickle files) ──┘                          if config.json has PAIR_KEY
 
-Safetensors only, and no code that comes with the weights is ever run.
+Only safetensors files are read, and no code from the model's repository is executed.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from reward_service.models.gold_text import ChatText, GoldText, PairLengths, Pai
 __all__ = ["DEMO_GOLD", "GoldLoadError", "load_gold"]
 
 DEMO_GOLD = "demo-gold"
-"""The embedded demo model's name."""
+"""Name of the embedded demo model."""
 
 MAX_TOKENS = 4096
-"""Tokens of a rendered conversation that a chat model reads, at most (and never more than its positions)."""
+"""Maximum tokens of a rendered conversation for a chat model; limited by the model's positions, too."""
 
 PAIR_KEY = "glassbox_text_pair"
-"""Key of a model's config.json whose value, the four lengths of `PairText`, makes it a text-pair model."""
+"""Key in config.json that marks a text-pair model; its value has the four lengths of `PairText`."""
 
 _WEIGHTS = "*.safetensors"
 _DOWNLOADED = [_WEIGHTS, "*.json", "*.jinja", "*.txt", "*.model"]
 
 
 class GoldLoadError(ConfigurationError):
-    """The gold model cannot be loaded; the message says which, why, and what to do."""
+    """The gold model cannot be loaded; the message names the model, the cause and the next step."""
 
 
 def load_gold(spec: str, device: str | None = None, *, max_tokens: int = MAX_TOKENS) -> HfGoldModel:
@@ -48,11 +48,11 @@ def load_gold(spec: str, device: str | None = None, *, max_tokens: int = MAX_TOK
 
     Args:
         spec: `demo-gold`, a local folder, or a Hugging Face hub id such as `Skywork/Skywork-Reward-V2-Qwen3-0.6B`.
-        device: torch device; CUDA when there is one, else the CPU, when None. bfloat16 on CUDA, float32 elsewhere.
-        max_tokens: tokens of a conversation that a chat model reads; of a longer one the last.
+        device: torch device; when None, CUDA if available, else the CPU. bfloat16 on CUDA, float32 elsewhere.
+        max_tokens: maximum tokens of a conversation for a chat model; a longer one is truncated on the left.
 
     Raises:
-        GoldLoadError: the model cannot be had, is no reward model, or is not what its folder says.
+        GoldLoadError: the model is not available, is not a reward model, or its files do not match its config.
     """
     folder = _folder(spec)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -76,7 +76,7 @@ def _folder(spec: str) -> Path:
         return Path(snapshot_download(spec, allow_patterns=_DOWNLOADED))
     except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as exc:
         raise GoldLoadError(
-            f"gold model {spec!r} is no folder here, and the Hugging Face hub does not give it: {exc} "
+            f"gold model {spec!r} is not a local folder, and loading it from the Hugging Face hub failed: {exc} "
             f"Copy the model to a folder and name that, or use {DEMO_GOLD!r}."
         ) from exc
 
@@ -85,7 +85,7 @@ def _load_whole(spec: str, folder: Path, device: torch.device, max_tokens: int) 
     """A complete sequence-classification model in `folder`."""
     weights = sorted(folder.glob(_WEIGHTS))
     if not weights:
-        raise ValueError("it has no *.safetensors file, and pickled weights are not read; convert them")
+        raise ValueError("it has no *.safetensors file, and pickled weights are not supported; convert them")
     model = _pretrained(folder, torch.bfloat16 if device.type == "cuda" else torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     text = _text(model.config, tokenizer, max_tokens)
@@ -93,7 +93,7 @@ def _load_whole(spec: str, folder: Path, device: torch.device, max_tokens: int) 
 
 
 def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
-    """A base model, and what training changed in it; small enough for float32 anywhere."""
+    """A base model with its delta; small enough for float32 on any device."""
     config = read_delta_config(folder)
     base = config.base_folder(folder)
     model = apply_delta(_pretrained(base, torch.float32, may_lack=config.whole), folder, config)
@@ -109,7 +109,7 @@ def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
 
 
 def _pretrained(folder: Path, dtype: torch.dtype, may_lack: Sequence[str] = ()) -> Any:
-    """The model in `folder` with one label. A weight that it lacks would be random, so it must lack none."""
+    """The model in `folder` with one label. A missing weight would be random, so it is an error."""
     model, loading = AutoModelForSequenceClassification.from_pretrained(
         folder,
         dtype=dtype,
@@ -120,7 +120,7 @@ def _pretrained(folder: Path, dtype: torch.dtype, may_lack: Sequence[str] = ()) 
     )
     lacking = sorted(set(loading["missing_keys"]) - set(may_lack))
     if lacking:
-        raise ValueError(f"it is no reward model: its weights lack {', '.join(lacking)}")
+        raise ValueError(f"it is not a reward model: its weights lack {', '.join(lacking)}")
     if model.config.num_labels != 1:
         raise ValueError(f"it has {model.config.num_labels} labels; a reward model has one")
     return model.eval()
@@ -132,8 +132,8 @@ def _text(config: Any, tokenizer: Any, max_tokens: int) -> GoldText:
         return PairText(tokenizer, PairLengths.model_validate(pair))
     if not tokenizer.chat_template:
         raise ValueError(
-            "its tokenizer has no chat template, so nobody knows how it reads a conversation; add the template "
-            f"that it was trained with, or {PAIR_KEY!r} to its config.json if it reads a text pair"
+            "its tokenizer has no chat template, so its input format is unknown; add the template that it was "
+            f"trained with, or {PAIR_KEY!r} to its config.json if it reads text pairs"
         )
     positions = getattr(config.get_text_config(), "max_position_embeddings", None) or max_tokens
     return ChatText(tokenizer, min(max_tokens, positions))

@@ -1,4 +1,4 @@
-"""Rows of unequal length as one rectangle."""
+"""Padding of token rows to one length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["pad_right"]
 
 
 def pad_right(batch: Sequence[Tokens], pad_id: int) -> dict[str, NDArray[np.int64]]:
-    """Model inputs, each (B, T), of `batch`, padded on the right."""
+    """Model inputs of shape (B, T) for `batch`, padded on the right."""
     shape = len(batch), max(map(len, batch))
     inputs = {"input_ids": np.full(shape, pad_id, np.int64), "attention_mask": np.zeros(shape, np.int64)}
     if any(tokens.token_type_ids is not None for tokens in batch):

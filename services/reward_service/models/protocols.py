@@ -1,8 +1,7 @@
-"""What the service asks of a model: two Protocols, so that tests and other back ends can stand in.
+"""The interfaces of the two kinds of model. Tests and other back ends implement them.
 
-A model has two halves. Reading (text to tokens) may be called from any thread, many at a time; it goes before
-the queue, so that the model's own thread sees only work that is ready. The forward pass is called by that one
-thread only (see `batching/`), with one batch at a time.
+A model has two halves. Tokenization runs before the queue and may be called from many threads at once. The forward
+pass is called from the model's thread only (see `batching/`), with one batch at a time.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ Embeddings = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One text or exchange as a model reads it, without padding; 4 bytes a number, because many may wait."""
+    """Token ids of one text or exchange, without padding; 4 bytes a token, because many may be queued."""
 
     input_ids: Sequence[int]
     token_type_ids: Sequence[int] | None = None
-    """0 for the prompt's part and 1 for the response's, for models that tell a pair's two texts apart."""
+    """0 for tokens of the prompt and 1 for tokens of the response, for models of text pairs."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_ids", array("i", self.input_ids))
@@ -45,35 +44,35 @@ class TextEncoder(Protocol):
     """Turns texts into vectors whose dot products (or cosines) measure relevance."""
 
     id: str
-    """Package, hub id or folder that the weights came from."""
+    """Package, hub id or folder of the weights."""
     revision: str
     """Content hash of the weights: the same revision gives the same vectors."""
     device: str
     backend: str
-    """What runs the forward pass, and in which number format: `openvino fp32`."""
+    """Library and number format of the forward pass: `openvino fp32`."""
     limits: BatchLimits
-    """The batch shape that it is fastest with."""
+    """Batch limits with which the model is fastest."""
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokens of each text, already cut to what the model reads. Thread-safe."""
+        """Tokens of each text, truncated to the model's maximum. Thread-safe."""
         ...
 
     def embed(self, batch: Sequence[Tokens]) -> Embeddings:
-        """One forward pass; row i does not depend on the other texts beyond float rounding."""
+        """One forward pass. Row i depends on the other texts only through floating-point rounding."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A conversation and the response to judge."""
+    """A conversation and the response to score."""
 
     messages: tuple[ChatMessage, ...]
-    """The conversation up to the response, at least one message."""
+    """The conversation before the response, at least one message."""
     response: str
 
 
 class GoldModel(Protocol):
-    """A reward model that judges an exchange; its scale is its own (logits, not probabilities)."""
+    """A reward model that scores an exchange. Scores are logits, so each model has a different scale."""
 
     id: str
     revision: str
@@ -81,14 +80,14 @@ class GoldModel(Protocol):
     backend: str
     limits: BatchLimits
     notices: tuple[str, ...]
-    """Sentences that every reply and report with this model's scores must carry; empty for a real judge."""
+    """Warnings for every reply and report with this model's scores, for instance that it is a demo model."""
     encoder_base: str | None
-    """Encoder weights it was fitted on, when it was: then it is no independent evidence for that encoder."""
+    """Encoder whose weights the model was fitted on, if any; it gives no independent evidence for that encoder."""
 
     def read(self, exchange: Exchange) -> Tokens:
-        """Tokens of `exchange`. Thread-safe. Raises ValueError with the reason where it cannot be read."""
+        """Tokens of `exchange`. Thread-safe. Raises ValueError, with the reason, when it cannot be tokenized."""
         ...
 
     def judge(self, batch: Sequence[Tokens]) -> list[float]:
-        """One forward pass; each score as it would be alone, to float rounding. May hold NaN or infinity."""
+        """One forward pass: independent scores in the order of `batch`. May contain NaN or infinity."""
         ...

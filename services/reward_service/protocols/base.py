@@ -1,6 +1,6 @@
 """Protocol specification: everything that the service needs to serve one protocol, in one object.
 
-    POST route ─▶ options(call, body) ─▶ request_model ─▶ job(parsed, call) ─▶ scored ─▶ reply(reply, job) ─▶ bytes
+    POST route ─▶ options(call, body) ─▶ request_model ─▶ job(parsed, call) ─▶ scored ─▶ reply(reply, job, call)
                   before parsing          in a worker thread                              in a worker thread
 
 A new protocol is one module with a `PROTOCOL`, and its entry in `app.PROTOCOLS`. Admission, metrics and the
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -48,6 +48,8 @@ class Call:
 
     settings: Settings
     recipes: RecipeRegistry
+    headers: Mapping[bytes, bytes]
+    """By lower-case name."""
     path: Mapping[str, str]
     """Parameters of the path."""
     query: Sequence[tuple[str, str]]
@@ -68,6 +70,8 @@ class RouteSpec:
     """May have parameters: `/r/{run}/get_reward`."""
     summary: str
     description: str = ""
+    parameters: Sequence[Mapping[str, Any]] = ()
+    """OpenAPI parameters besides those of the path, and of the headers that every route has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class ProtocolSpec(Generic[BodyT]):
     reply_model: type[BaseModel]
     job: Callable[[BodyT, Call], Job]
     """Makes the work of a request from its parsed body. Called in a thread."""
-    reply: Callable[[ScoreReply, Job], BaseModel]
+    reply: Callable[[ScoreReply, Job, Call], BaseModel]
     """Makes the protocol's reply. Called in a thread."""
     options: Callable[[Call, bytes | bytearray], ScoringOptions | None] = _unknown_before_parsing
     """Options of a request, if its URL or a search in its unparsed body is enough to know them.

@@ -144,7 +144,7 @@ def _path(index: int, name: str) -> str:
 # Reply --------------------------------------------------------------------------------------------------------
 
 
-def _reply(reply: ScoreReply, job: Job) -> OpenRlhfReply:
+def _reply(reply: ScoreReply, job: Job, _: Call) -> OpenRlhfReply:
     if not reply.results:
         return OpenRlhfReply(rewards=[], scores=[], extra_logs={})
     low, high = job.recipe.bounds()
@@ -161,16 +161,11 @@ def _reply(reply: ScoreReply, job: Job) -> OpenRlhfReply:
 
 def _logs(result: ItemResult, job: Job) -> dict[str, float]:
     """Floats under names that OpenRLHF does not use itself. An empty response logs relevance 0."""
-    features = result.features
-    logs = {
-        "length_incentive": features.length_incentive or 0.0,
-        "repetition_penalty": features.repetition_penalty or 0.0,
+    logs = job.recipe.logs(result.features) | {
         "closed_ended": float(result.query_type is QueryType.CLOSED_ENDED),
         "truncated": float("truncated" in result.flags),
         "empty": float("empty" in result.flags),
     }
-    if job.recipe.needs_encoder:
-        logs["relevance"] = features.query_relevance or features.reference_relevance or 0.0
     if job.wants_gold and result.gold_reward is not None:
         logs["gold_reward"] = result.gold_reward
     return logs

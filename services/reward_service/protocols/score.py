@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reward_client.wire import Item, ScoreReply, ScoreRequest
+from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, in_version, requested_version
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, ScoringOptions
 from reward_service.protocols.lists import check_count
 from reward_service.scoring.job import Job
@@ -18,7 +19,8 @@ _OPTIONS = (b'"recipe', b'"gold"', b"\\u006", b"\\u007")
 
 
 def _options(call: Call, body: bytes | bytearray) -> ScoringOptions | None:
-    """The default options, if the body cannot set others."""
+    """The default options, if the body cannot set others. Raises InvalidRequestError for a bad wire version."""
+    requested_version(call.headers)
     if len(body) > _SEARCHED_BYTES or any(option in body for option in _OPTIONS):
         return None
     return ScoringOptions(call.recipes.get(call.settings.default_recipe))
@@ -53,8 +55,8 @@ def _texts(item: Item) -> list[tuple[str, str]]:
     return [*prompt, ("response", item.response), ("reference", item.reference or "")]
 
 
-def _reply(reply: ScoreReply, _: Job) -> ScoreReply:
-    return reply
+def _reply(reply: ScoreReply, _: Job, call: Call) -> ScoreReply:
+    return in_version(reply, requested_version(call.headers))
 
 
 PROTOCOL = ProtocolSpec(
@@ -64,6 +66,7 @@ PROTOCOL = ProtocolSpec(
             "/score",
             "Score a batch of (prompt, response)",
             "One reward per item, in order, with its features. A request is scored whole or refused whole.",
+            [WIRE_VERSION_PARAMETER],
         )
     ],
     request_model=ScoreRequest,

@@ -1,8 +1,8 @@
-"""Texts to vectors, each text once: known ones from the cache, the rest through the encoder's queue.
+"""Embeddings of texts, each text once: from the cache, or from the encoder's queue.
 
     texts ──look_up──▶ cached vectors, tokens of the others ──enqueue──▶ queued ──done──▶ a vector or an error each
 
-`look_up` tokenizes, so it belongs in a thread; the rest belongs on the event loop.
+`look_up` tokenizes, so it runs in a thread; the other calls run on the event loop.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Vector = NDArray[np.float32]
 EncoderWorker = ModelWorker[TextEncoder, Tokens, Vector]
 
 _ENTRY_BYTES = 256
-"""What an entry costs besides its numbers: key, array object, places in the cache's tables."""
+"""Estimated overhead of an entry: key, array object, cache tables."""
 
 
 class VectorCache:
-    """The vectors of the texts used last, bounded in bytes. Thread-safe."""
+    """Least-recently-used cache of embeddings, bounded in bytes. Thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -41,25 +41,25 @@ class VectorCache:
         )
 
     def get(self, key: Hashable) -> Vector | None:
-        """The vector under `key`, which now counts as just used."""
+        """The vector of `key`, marked as most recently used; None when it is not cached."""
         with self._lock:
             return self._vectors.get(key)
 
     def put(self, key: Hashable, vector: Vector) -> None:
-        """Keep a copy of `vector`, at the cost of whichever was used longest ago."""
+        """Store a copy of `vector`, and evict the least recently used ones if needed."""
         if vector.nbytes + _ENTRY_BYTES <= self._max_bytes:
             with self._lock:
                 self._vectors[key] = np.array(vector)
 
     @property
     def bytes_used(self) -> int:
-        """What the vectors take now."""
+        """Bytes in use, overhead included."""
         return int(self._vectors.currsize)
 
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """What is known of some texts before the encoder was asked."""
+    """Texts of one job: cached vectors, and the tokens of the other texts."""
 
     known: dict[str, Vector]
     missing: dict[str, Unit[Tokens]]
@@ -67,7 +67,7 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A vector for each text, or why there is none, and what that took."""
+    """For each text its vector or the encoder's error, and the timings."""
 
     vectors: dict[str, Vector | Exception]
     counts: TextCounts
@@ -77,13 +77,13 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Texts whose missing vectors were queued; to be closed like its submission."""
+    """Texts whose missing vectors are queued. Must be closed like a submission."""
 
     look_up: LookUp
     submission: Submission[Vector]
 
     async def done(self) -> Embedded:
-        """All vectors. Raises NotReadyError when the encoder stops for good before they are known."""
+        """All vectors. Raises NotReadyError when the encoder's worker ends before they are complete."""
         done = await self.submission.done()
         known, missing = self.look_up.known, self.look_up.missing
         counts = TextCounts(cached=len(known), shared=done.shared, encoded=len(missing) - done.shared)
@@ -91,19 +91,19 @@ class Embedding:
         return Embedded(vectors, counts, done.queue_s, done.model_s)
 
     def close(self) -> None:
-        """Give up what is not encoded yet."""
+        """Cancel the texts that are still queued."""
         self.submission.close()
 
 
 class Embedder:
-    """An encoder's worker with a cache in front of it, which that worker fills (`ModelWorker.keep`)."""
+    """The encoder's worker with a cache, which the worker fills (`ModelWorker.keep`)."""
 
     def __init__(self, worker: EncoderWorker, cache: VectorCache) -> None:
         self.worker = worker
         self.cache = cache
 
     def look_up(self, encoder: TextEncoder, texts: Sequence[str]) -> LookUp:
-        """Find the vectors of `texts`, or else their tokens. For a thread."""
+        """Cached vectors of `texts`, and tokens of the others. Call it in a thread."""
         keys = {text: _key(encoder, text) for text in texts}
         found = {text: self.cache.get(key) for text, key in keys.items()}
         known = {text: vector for text, vector in found.items() if vector is not None}
@@ -118,6 +118,6 @@ class Embedder:
 
 
 def _key(encoder: TextEncoder, text: str) -> bytes:
-    """128 bits that name a text as this encoder reads it."""
+    """128-bit cache key of a text for this encoder."""
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=encoder.revision.encode()[:64])
     return digest.digest()

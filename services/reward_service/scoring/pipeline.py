@@ -23,14 +23,13 @@ from reward_service.batching import Submission
 from reward_service.errors import InvalidRequestError
 from reward_service.models.gold import shared_base_notice
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker
-from reward_service.scoring.job import GoldWorker, Job
+from reward_service.scoring.job import GoldWorker, Job, reject_invalid_items
 from reward_service.scoring.preparation import PreparedJob, prepare
 from reward_service.scoring.results import (
     GoldScores,
     gold_scores,
     item_result,
     reject_failed_items,
-    reject_invalid_items,
 )
 
 __all__ = ["Scorer", "Scoring", "Worker"]
@@ -71,7 +70,7 @@ class Scorer:
 
     def start(self, job: Job) -> Scoring:
         """Begin to score `job`. Raises InvalidRequestError for items, or models, that it cannot be scored with."""
-        reject_invalid_items(job)
+        reject_invalid_items(job, job.entries)
         return Scoring(job, *self._models_for(job), self)
 
     def notices(self) -> list[str]:

@@ -1,20 +1,17 @@
-"""Work before the model queues: text features and tokens. CPU-bound: runs in a thread."""
+"""The work before the model queues: text features and tokens. CPU-bound, so it runs in a thread."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from reward_client.wire import (
-    ItemError,
-    ModelNames,
-)
+from reward_client.wire import ItemError, ModelNames, QueryType
 from reward_service.batching import Unit
-from reward_service.features.builtin import length_incentive, repetition_penalty
-from reward_service.features.recipe import Factor, Recipe
+from reward_service.features.feature import FeatureError, PromptVectors, ResponseText
+from reward_service.features.recipe import Recipe
 from reward_service.features.text import clean_response, prompt_text, words
 from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, Tokens
 from reward_service.scoring.embedding import Embedder, LookUp
-from reward_service.scoring.job import Job
+from reward_service.scoring.job import Job, reject_invalid_items
 from reward_service.scoring.validation import InvalidItem, ScorableItem
 
 __all__ = ["PreparedItem", "PreparedJob", "prepare"]
@@ -22,40 +19,42 @@ __all__ = ["PreparedItem", "PreparedJob", "prepare"]
 
 @dataclass(slots=True)
 class PreparedItem:
-    """A candidate and what is known of it before any model has seen it."""
+    """A scorable item with everything that is known before the models run."""
 
-    candidate: ScorableItem
-    values: dict[Factor, float]
+    scorable: ScorableItem
+    values: dict[str, float] | FeatureError
+    """Values of the text features, by name, or the error of the first that failed."""
     empty: bool
-    pairs: dict[Factor, tuple[str, str]] = field(default_factory=dict)
-    """Texts to compare, for each relevance that the recipe's branch uses."""
+    pairs: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Texts to embed for each vector feature of the item's branch: the text it compares, and the response."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedJob:
-    """A job as far as it gets without a forward pass."""
+    """A job with everything that is known before a forward pass."""
 
     items: list[PreparedItem | InvalidItem]
     texts: LookUp
     exchanges: dict[int, Unit[Tokens] | ItemError]
-    """What the gold model reads of each item, or why it cannot; by the item's index."""
+    """Input of the gold model for each item, or why the model cannot read it; by the item's index."""
     models: ModelNames
 
     @property
     def units(self) -> list[Unit[Tokens]]:
-        """What the gold model reads, in the order of `exchanges`."""
+        """The gold model's inputs, in the order of `exchanges`."""
         return [unit for unit in self.exchanges.values() if isinstance(unit, Unit)]
 
 
 def prepare(
     job: Job, embedder: Embedder | None, encoder: TextEncoder | None, gold: GoldModel | None
 ) -> PreparedJob:
-    """Everything that comes before the queues. For a thread."""
+    """Prepare `job` for the models it needs. Call it in a thread. Raises InvalidRequestError."""
     items = [e if isinstance(e, InvalidItem) else _prepare_item(e, job.recipe) for e in job.entries]
+    reject_invalid_items(job, items)
     good = {i: item for i, item in enumerate(items) if isinstance(item, PreparedItem)}
     texts = dict.fromkeys(text for item in good.values() for pair in item.pairs.values() for text in pair)
     look_up = embedder.look_up(encoder, list(texts)) if embedder and encoder else LookUp({}, {})
-    exchanges = {i: _read(gold, item.candidate) for i, item in good.items()} if gold else {}
+    exchanges = {i: _read(gold, item.scorable) for i, item in good.items()} if gold else {}
     models = ModelNames(
         relevance=encoder.id if encoder else None,
         gold=gold.id if gold else None,
@@ -65,27 +64,33 @@ def prepare(
     return PreparedJob(items, look_up, exchanges, models)
 
 
-def _prepare_item(candidate: ScorableItem, recipe: Recipe) -> PreparedItem:
-    cut = clean_response(candidate.response, recipe.stop_strings)
-    counted = words(cut if recipe.cut_response else candidate.response)
-    values = {
-        Factor.LENGTH_INCENTIVE: length_incentive(counted),
-        Factor.REPETITION_PENALTY: repetition_penalty(counted),
-    }
-    item = PreparedItem(candidate, values, empty=not counted)
+def _prepare_item(scorable: ScorableItem, recipe: Recipe) -> PreparedItem | InvalidItem:
+    cut = clean_response(scorable.response, recipe.stop_strings)
+    text = cut if recipe.cut_response else scorable.response
+    inputs = ResponseText(scorable.messages, text, words(text), scorable.reference, recipe)
+    item = PreparedItem(scorable, _text_values(inputs, recipe, scorable.query_type), empty=not inputs.words)
     if item.empty and recipe.empty_is_zero:
         return item
-    response = cut if recipe.relevance_sees_cut_response else candidate.response
-    factors = recipe.factors(candidate.query_type)
-    if Factor.QUERY_RELEVANCE in factors:
-        item.pairs[Factor.QUERY_RELEVANCE] = (prompt_text(candidate.messages), response)
-    if Factor.REFERENCE_RELEVANCE in factors and candidate.reference is not None:
-        item.pairs[Factor.REFERENCE_RELEVANCE] = (candidate.reference, response)
+    response = cut if recipe.relevance_sees_cut_response else scorable.response
+    for feature in recipe.vector_features(scorable.query_type):
+        if feature.needs is PromptVectors:
+            item.pairs[feature.name] = (prompt_text(scorable.messages), response)
+        elif scorable.reference is not None:
+            item.pairs[feature.name] = (scorable.reference, response)
+        else:
+            return InvalidItem("reference", f"is needed by the feature {feature.name}", scorable.id)
     return item
 
 
-def _read(gold: GoldModel, candidate: ScorableItem) -> Unit[Tokens] | ItemError:
-    exchange = Exchange(candidate.messages, candidate.response)
+def _text_values(inputs: ResponseText, recipe: Recipe, query_type: QueryType) -> dict[str, float] | FeatureError:
+    try:
+        return {feature.name: feature.value(inputs) for feature in recipe.text_features(query_type)}
+    except FeatureError as exc:
+        return exc
+
+
+def _read(gold: GoldModel, scorable: ScorableItem) -> Unit[Tokens] | ItemError:
+    exchange = Exchange(scorable.messages, scorable.response)
     try:
         tokens = gold.read(exchange)
     except ValueError as exc:

@@ -1,38 +1,36 @@
-"""From model outputs to item results; a number that is not finite becomes the item's error."""
+"""From model outputs to item results. A value that is not finite becomes the item's error."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from reward_client.wire import (
-    Features,
-    FieldError,
-    ItemError,
-    ItemResult,
-)
+from reward_client.wire import FieldError, ItemError, ItemResult
 from reward_service.batching import Submission
-from reward_service.errors import InvalidRequestError, ModelError
-from reward_service.features.builtin import similarity
-from reward_service.features.recipe import Factor, Recipe
+from reward_service.errors import ModelError
+from reward_service.features.feature import Feature, FeatureError, GoldScore, PromptVectors, VectorPair
+from reward_service.features.recipe import Recipe
 from reward_service.scoring.embedding import Vector
 from reward_service.scoring.job import Job
 from reward_service.scoring.preparation import PreparedItem, PreparedJob
-from reward_service.scoring.validation import InvalidItem, ScorableItem
+from reward_service.scoring.validation import InvalidItem
 
-__all__ = ["GoldScores", "gold_scores", "item_result", "reject_failed_items", "reject_invalid_items"]
+__all__ = ["GoldScores", "gold_scores", "item_result", "reject_failed_items"]
 
 
 @dataclass(frozen=True, slots=True)
 class GoldScores:
+    """Score, or error, of each item by its index, and the time that the model took."""
+
     scores: Mapping[int, float | ItemError]
     queue_s: float = 0.0
     model_s: float = 0.0
 
 
 async def gold_scores(judging: Submission[float] | None, prepared: PreparedJob) -> GoldScores:
-    """A score for every exchange that can be read; one that cannot costs the others nothing."""
+    """A score for every exchange that the model can read, and an error for every other one."""
     if judging is None:
         return GoldScores({})
     done = await judging.done()
@@ -59,56 +57,81 @@ def item_result(
     vectors: Mapping[str, Vector | Exception],
     gold_score: float | ItemError | None,
 ) -> ItemResult:
-    """Combine what is known of one item; a number that is not finite becomes the item's error."""
+    """The result of one item: its reward and features, or its error."""
     if isinstance(item, InvalidItem):
         return ItemResult(reward=None, id=item.id, error=ItemError(field=item.field, message=item.message))
-    candidate = item.candidate
-    if isinstance(gold_score, ItemError):
-        return _failed(candidate, gold_score)
-    values = dict(item.values)
-    for factor, pair in item.pairs.items():
-        text, response = (vectors[side] for side in pair)
-        if isinstance(text, Exception) or isinstance(response, Exception):
-            return _failed(candidate, _encoder_error(factor, text, response))
-        values[factor] = similarity(text, response, recipe.similarity)
-    if gold_score is not None:
-        values[Factor.GOLD] = gold_score
-    zero = item.empty and recipe.empty_is_zero
-    reward = 0.0 if zero else recipe.combine(candidate.query_type, values)
-    broken = [name for name, value in [("reward", reward), *values.items()] if not math.isfinite(value)]
-    if broken:
-        message = f"{', '.join(broken)} is not a finite number"
-        return _failed(candidate, ItemError(field="response", message=message))
+    scorable = item.scorable
+    try:
+        score = _needed_score(gold_score)
+        values = _values(item, recipe, vectors, score)
+        reward = _reward(item, recipe, values)
+    except _FailedItemError as failed:
+        return ItemResult(reward=None, id=scorable.id, flags=list(scorable.flags), error=failed.error)
     return ItemResult(
         reward=reward,
-        gold_reward=gold_score,
-        query_type=candidate.query_type,
-        query_type_source=candidate.query_type_source,
-        features=Features(**{name: values.get(Factor(name)) for name in Features.model_fields}),
-        flags=[*candidate.flags, *(["empty"] if item.empty else [])],
-        id=candidate.id,
+        gold_reward=score,
+        query_type=scorable.query_type,
+        query_type_source=scorable.query_type_source,
+        features={feature.name: values.get(feature.name) for feature in recipe.reported},
+        flags=[*scorable.flags, *(["empty"] if item.empty else [])],
+        id=scorable.id,
     )
 
 
-def _encoder_error(factor: Factor, text: Vector | Exception, response: Vector | Exception) -> ItemError:
+class _FailedItemError(Exception):
+    def __init__(self, field: str, cause: object) -> None:
+        super().__init__(field, cause)
+        self.error = ItemError(field=field, message=str(cause))
+
+
+def _needed_score(gold_score: float | ItemError | None) -> float | None:
+    if isinstance(gold_score, ItemError):
+        raise _FailedItemError(gold_score.field, gold_score.message)
+    return gold_score
+
+
+def _values(
+    item: PreparedItem, recipe: Recipe, vectors: Mapping[str, Vector | Exception], gold_score: float | None
+) -> dict[str, float]:
+    """Values of the item's features by name: text features first, then those computed from model outputs."""
+    if isinstance(item.values, FeatureError):
+        raise _FailedItemError("response", item.values)
+    values = dict(item.values)
+    query_type = item.scorable.query_type
+    try:
+        for feature in recipe.vector_features(query_type):
+            if feature.name in item.pairs:
+                values[feature.name] = feature.value(_vector_inputs(feature, item, recipe, vectors))
+        if gold_score is not None:
+            values |= {f.name: f.value(GoldScore(gold_score)) for f in recipe.gold_features(query_type)}
+    except FeatureError as exc:
+        raise _FailedItemError("response", exc) from exc
+    return values
+
+
+def _vector_inputs(
+    feature: Feature[Any], item: PreparedItem, recipe: Recipe, vectors: Mapping[str, Vector | Exception]
+) -> VectorPair:
+    text, response = (vectors[side] for side in item.pairs[feature.name])
     if isinstance(response, Exception):
-        return ItemError(field="response", message=str(response))
-    field_name = "prompt" if factor is Factor.QUERY_RELEVANCE else "reference"
-    return ItemError(field=field_name, message=str(text))
+        raise _FailedItemError("response", response)
+    if isinstance(text, Exception):
+        raise _FailedItemError("prompt" if feature.needs is PromptVectors else "reference", text)
+    inputs: VectorPair = feature.needs(text, response, recipe)
+    return inputs
 
 
-def _failed(candidate: ScorableItem, error: ItemError) -> ItemResult:
-    return ItemResult(reward=None, id=candidate.id, flags=list(candidate.flags), error=error)
-
-
-def reject_invalid_items(job: Job) -> None:
-    bad = [(i, entry) for i, entry in enumerate(job.entries) if isinstance(entry, InvalidItem)]
-    if bad and job.on_item_error == "fail":
-        errors = [FieldError(item=i, id=e.id, field=job.path(i, e.field), message=e.message) for i, e in bad]
-        raise InvalidRequestError(f"{len(bad)} of {len(job.entries)} items cannot be scored", errors)
+def _reward(item: PreparedItem, recipe: Recipe, values: Mapping[str, float]) -> float:
+    zero = item.empty and recipe.empty_is_zero
+    reward = 0.0 if zero else recipe.combine(item.scorable.query_type, values)
+    broken = [name for name, value in [("reward", reward), *values.items()] if not math.isfinite(value)]
+    if broken:
+        raise _FailedItemError("response", f"{', '.join(broken)} is not a finite number")
+    return reward
 
 
 def reject_failed_items(job: Job, results: Sequence[ItemResult]) -> None:
+    """Raise ModelError for the failed items of a job with `on_item_error="fail"`."""
     if job.on_item_error == "report":
         return
     errors = [

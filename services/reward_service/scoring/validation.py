@@ -1,4 +1,4 @@
-"""From what a caller sent to what can be scored: a complete candidate, or what is wrong with the item."""
+"""Validation of items: each becomes a ScorableItem with a known query type, or an InvalidItem."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["InvalidItem", "ScorableItem", "check_lengths", "scorable_item"]
 
 @dataclass(frozen=True, slots=True)
 class ScorableItem:
-    """One response to score, with everything its reward depends on."""
+    """One response to score, with all inputs of its reward."""
 
     messages: tuple[ChatMessage, ...]
     response: str
@@ -27,7 +27,7 @@ class ScorableItem:
 
 @dataclass(frozen=True, slots=True)
 class InvalidItem:
-    """An item that cannot be scored: which field is at fault, and why."""
+    """An item that cannot be scored, with the field that is wrong."""
 
     field: str
     message: str
@@ -37,11 +37,12 @@ class InvalidItem:
 def scorable_item(
     item: Item, query_type_default: QueryType | None, flags: Sequence[str] = ()
 ) -> ScorableItem | InvalidItem:
-    """Settle the query type of `item` and check that its branch of the reward has what it needs.
+    """Determine the query type of `item`, and check that it has the inputs of that branch of the reward.
 
-    Given wins. Without one, no reference means open-ended; with a reference it takes a default, because a
-    reference alone says nothing: in the published data every row has one, and half are open-ended. A blank
-    reference is none: data sets write "" for it.
+    The item's own query type has priority. Without one, an item without a reference is open-ended, and an item
+    with a reference gets `query_type_default`: a reference does not imply a query type, because every row of the
+    published data has one and half of them are open-ended. A blank reference counts as missing, because data sets
+    use "" for it.
     """
     reference = item.reference if item.reference and item.reference.strip() else None
     query_type, source = _query_type(item, reference, query_type_default)
@@ -67,7 +68,7 @@ def scorable_item(
 def check_lengths(texts: Iterable[tuple[int, str, str]], max_chars: int) -> None:
     """Raise TooLargeError naming every (item, field, text) longer than `max_chars` characters."""
     errors = [
-        FieldError(item=item, field=field, message=f"has {len(text)} characters, at most {max_chars} are read")
+        FieldError(item=item, field=field, message=f"has {len(text)} characters, at most {max_chars} are allowed")
         for item, field, text in texts
         if len(text) > max_chars
     ]

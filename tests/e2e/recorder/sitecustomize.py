@@ -1,4 +1,4 @@
-"""Writes down what OpenRLHF has in each batch after it computed its advantages: for the tests only.
+"""Records OpenRLHF's batches after it has computed the advantages, for the tests.
 
 Python imports this in OpenRLHF's processes because its folder is on their PYTHONPATH.
 """
@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from reward_trainer.openrlhf.cpu import imports
+from reward_trainer.openrlhf import import_hook
 
 
 def _record(experience_maker: Any) -> None:
@@ -36,4 +36,4 @@ def _rows(experience: Any) -> list[dict[str, Any]]:
     ]
 
 
-imports.install(stand_ins={}, patches={"openrlhf.trainer.ppo_utils.experience_maker": _record})
+import_hook.install(stand_ins={}, patches={"openrlhf.trainer.ppo_utils.experience_maker": _record})

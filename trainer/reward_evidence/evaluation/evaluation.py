@@ -1,24 +1,25 @@
-"""`evaluation.json`: the figures of a run, what they were measured with, and the verdict."""
+"""`evaluation.json`: the figures of an evaluation, how they were measured, and the verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reward_client.wire import QueryType
-from reward_evidence.evaluation.store import EvaluationError
+from reward_client.wire import FeatureInfo, QueryType
+from reward_evidence.errors import EvaluationError
 from reward_evidence.statistics.summary import CheckpointFigures, CheckpointResponses, Trend, summarise
 from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
-from reward_runs.layout import replace_text
+from reward_runs.files import replace_text
 
 __all__ = [
     "FILE_NAME",
     "METHOD",
     "Evaluation",
     "Provenance",
+    "SourceKind",
     "evaluate_figures",
     "read_evaluation",
     "write_evaluation",
@@ -31,42 +32,49 @@ METHOD = {
     "intervals of means and changes": "95 %, Student's t over prompts; changes are paired by prompt.",
     "primary figure": "Mean gold reward, last checkpoint minus first, paired by prompt; fixed beforehand.",
     "ρ": "Spearman's rank correlation of mean proxy and mean gold reward over checkpoints.",
-    "p-value of ρ": "Two-sided permutation test; it takes checkpoints as exchangeable, which they are not.",
+    "p-value of ρ": "Two-sided permutation test; it assumes exchangeable checkpoints, which they are not.",
     "interval of ρ": "95 %, percentile bootstrap over prompts.",
     "KL": (
-        "Nats a response, from the start policy, at the sampling temperature: summed over the sampled tokens, the "
-        "exact divergence of each next-token distribution. kl_k1 is the plain log-ratio estimate of the same."
+        "Nats per response, from the initial policy, at the sampling temperature: the sum, over the sampled "
+        "tokens, of the exact divergence of each next-token distribution. kl_k1 is its log-ratio estimate."
     ),
     "random numbers": (
-        "Prompts are answered in fixed batches; the generator is seeded for each batch, alike at every "
-        "checkpoint. Checkpoints share random numbers until a response of the batch ends."
+        "Responses are sampled in fixed batches of prompts; the generator is seeded for each batch, with the same "
+        "seed at every checkpoint. Checkpoints share random numbers until a response of the batch ends."
     ),
     "words": "Runs of word characters and runs of other visible characters, as the length incentive counts them.",
 }
 
 
+SourceKind = Literal["run", "checkpoints", "responses"]
+"""What was evaluated: a run directory, a folder of checkpoints, or a file of responses."""
+
+
 class Provenance(BaseModel):
-    """What the figures were measured with."""
+    """How the figures were measured."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    source: SourceKind = "run"
     run: str
     created_at: str
     """ISO 8601, UTC."""
     settings: dict[str, Any]
-    """Of the evaluation; the run's own are in `config.json`."""
+    """Settings of the evaluation; those of the run are in its `config.json`."""
     service: dict[str, Any]
-    """What scored: recipe with hash, models with revisions, versions."""
+    """Recipe with hash, models with revisions, and versions of the reward service."""
     versions: dict[str, str]
-    """Of the evaluation's own libraries."""
+    """Versions of the libraries of the evaluation."""
     hashes: dict[str, str]
+    features: list[FeatureInfo] = []
+    """The service's features, with the labels that charts use."""
     notices: list[str]
-    """What a reader must know, word for word as the service says it, and what the evaluation adds."""
+    """Notices of the service, verbatim, and those of the evaluation."""
     rollout_engine: str
 
 
 class Evaluation(Provenance):
-    """All of `evaluation.json`."""
+    """The content of `evaluation.json`."""
 
     verdict: VerdictText
     trend: Trend
@@ -77,7 +85,7 @@ class Evaluation(Provenance):
 
 
 def evaluate_figures(checkpoints: Sequence[CheckpointResponses], provenance: Provenance) -> Evaluation:
-    """Work out all figures of `checkpoints` (by step, at least one) and put them into words."""
+    """Compute all figures of `checkpoints` (by step, at least one) and describe them."""
     figures = summarise(checkpoints)
     settings = provenance.settings
     circumstances = Circumstances(
@@ -86,26 +94,25 @@ def evaluate_figures(checkpoints: Sequence[CheckpointResponses], provenance: Pro
         temperature=settings["temperature"],
         max_new_tokens=settings["max_new_tokens"],
         notices=provenance.notices,
+        heldout=provenance.source == "run",
     )
     verdict = write_verdict(figures.checkpoints, figures.trend, figures.query_types, circumstances)
     return Evaluation(verdict=verdict, method=METHOD, **dict(figures), **dict(provenance))
 
 
-def write_evaluation(run: Path, evaluation: Evaluation) -> Path:
-    """Replace `evaluation.json` of the run in one move; return its path."""
-    path = run / FILE_NAME
+def write_evaluation(folder: Path, evaluation: Evaluation) -> Path:
+    """Replace `evaluation.json` in `folder` atomically; return its path."""
+    path = folder / FILE_NAME
     replace_text(path, evaluation.model_dump_json(indent=2) + "\n")
     return path
 
 
-def read_evaluation(run: Path) -> Evaluation:
-    """Read `evaluation.json` of the run; raise `EvaluationError` when it is missing or of another version."""
-    path = run / FILE_NAME
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read `evaluation.json` in `folder`; raise EvaluationError when it is missing or has another format."""
+    path = folder / FILE_NAME
     try:
         return Evaluation.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
-        raise EvaluationError(
-            f"{path} is missing: run `python -m reward_evidence.evaluate --run-dir {run}` first"
-        ) from exc
+        raise EvaluationError(f"{path} is missing: run `glassbox evaluate --run-dir {folder}` first") from exc
     except ValidationError as exc:
-        raise EvaluationError(f"{path} was written by another version: evaluate the run again") from exc
+        raise EvaluationError(f"{path} was written by another version of glassbox-reward: evaluate again") from exc

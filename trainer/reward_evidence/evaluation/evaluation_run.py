@@ -1,164 +1,179 @@
-"""One evaluation from start to end: which settings, which checkpoints are left, in which order things are written.
+"""One evaluation from start to end: which settings, which steps remain, in which order files are written.
 
-    EvaluationRun.run:  checkpoint ──▶ finished under these settings? ──▶ reuse
-                             └─▶ responder ──▶ scorer ──▶ evaluation/STEP.jsonl, STEP.json
+    EvaluationRun.run:  step ──▶ evaluated with these settings before? ──▶ reuse
+                          └─▶ sampler ──▶ scorer ──▶ evaluation/STEP.jsonl, STEP.json
                   all of them ──▶ evaluation.json
 
-Model and service come in as a `Sampler` and a `Scorer`, so this has neither.
+The policy and the service are passed in as a `Sampler` and a `Scorer`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 from reward_client.wire import Info, RecipeInfo
+from reward_evidence.errors import EvaluationError
 from reward_evidence.evaluation.evaluation import Evaluation, Provenance, evaluate_figures, write_evaluation
 from reward_evidence.evaluation.scoring import Scorer, score_samples, unique
-from reward_evidence.evaluation.store import EvaluationError, Finished, find_finished, record_of, save
+from reward_evidence.evaluation.source import EvaluationSource
+from reward_evidence.evaluation.store import EvaluatedStep, find_evaluated, record_of, save
 from reward_evidence.sampling.samples import Sampler, SamplingSettings
 from reward_evidence.statistics.summary import CheckpointResponses
-from reward_runs.run_reader import Checkpoint, RunReader
+from reward_runs.checkpoints import Checkpoint
+from reward_runs.provenance import versions
 
-__all__ = ["MAX_ITEMS", "EvaluationRun", "find_recipe", "wants_gold"]
+__all__ = ["MAX_ITEMS", "EvaluationRun", "find_recipe", "use_gold"]
 
 MAX_ITEMS = 64
-"""Items a scoring request, at most: a gold model on a CPU then answers well within the client's timeout."""
-_ENGINE_UNKNOWN = "rollout engine: not recorded in config.json"
+"""Maximum items per scoring request, so that a gold model on a CPU replies well within the client's timeout."""
 _LIBRARIES = ("glassbox-reward", "torch", "transformers", "numpy", "scipy")
 
 
-def find_recipe(name: str, info: Info) -> RecipeInfo:
-    """Return the service's recipe `name`; raise `EvaluationError` with the known ones."""
+def find_recipe(name: str | None, info: Info) -> RecipeInfo:
+    """Return the service's recipe `name`, its default when None; raise EvaluationError with the known ones."""
     found = {recipe.name: recipe for recipe in info.recipes}
-    if name not in found:
-        raise EvaluationError(f"the reward service knows no recipe {name!r}; it knows {', '.join(sorted(found))}")
-    return found[name]
+    wanted = info.default_recipe if name is None else name
+    if wanted not in found:
+        raise EvaluationError(f"the reward service has no recipe {wanted!r}; it has {', '.join(sorted(found))}")
+    return found[wanted]
 
 
-def wants_gold(asked: bool | None, info: Info) -> bool:
-    """Whether to score with gold: as asked, else when the service has it; raise when it is asked for in vain."""
-    if asked and info.gold is None:
+def use_gold(requested: bool | None, info: Info) -> bool:
+    """Return whether to score with gold: as requested, by default if the service has a gold model."""
+    if requested and info.gold is None:
         raise EvaluationError(
-            "--gold was given, and the reward service has no gold model: start it with --gold demo-gold or a model"
+            "--gold was given, but the reward service has no gold model: start it with --gold demo-gold or a model"
         )
-    return info.gold is not None if asked is None else asked
+    return info.gold is not None if requested is None else requested
 
 
 @dataclass
 class EvaluationRun:
-    """One evaluation of a run."""
+    """One evaluation of a source."""
 
-    folder: RunReader
-    checkpoints: Sequence[Checkpoint]
-    """Those to evaluate, by step, at least one."""
-    start: Checkpoint | None
-    """Where the divergence is measured from."""
-    draw_settings: SamplingSettings
+    source: EvaluationSource
+    steps: Sequence[int]
+    """Steps to evaluate, in order, at least one."""
+    sampling: SamplingSettings | None
+    """None: the responses are recorded."""
     info: Info
     recipe: RecipeInfo
     gold: bool
-    say: Callable[[str], None]
+    log: Callable[[str], None]
 
-    def run(self, make_responder: Callable[[], Sampler], scorer: Scorer) -> Evaluation:
-        """Evaluate what is not finished, and write `evaluation.json`.
+    @property
+    def initial(self) -> Checkpoint | None:
+        """The policy that the divergence is measured from; None: it is not measured."""
+        return self.source.initial if self.sampling is not None and self.sampling.kl else None
 
-        `make_responder` is called when a checkpoint needs it, so nothing is loaded when none does. Raises
-        `EvaluationError`, or `RewardError` when the service fails; what is finished by then stays.
+    def run(self, make_sampler: Callable[[], Sampler], scorer: Scorer) -> Evaluation:
+        """Evaluate the remaining steps, and write `evaluation.json`.
+
+        `make_sampler` is called for the first step that is not evaluated yet, so nothing is loaded without
+        one. Raises EvaluationError, or RewardError when the service fails; finished steps are kept.
         """
-        done = {checkpoint.step: self._find(checkpoint) for checkpoint in self.checkpoints}
-        missing = [checkpoint for checkpoint in self.checkpoints if done[checkpoint.step] is None]
-        if len(missing) < len(done):
-            self.say(f"{len(done) - len(missing)} of {len(done)} checkpoints are evaluated already")
-        if missing:
-            responder = make_responder()
+        self.source.out.mkdir(parents=True, exist_ok=True)
+        evaluated = {step: found for step in self.steps if (found := self._find(step)) is not None}
+        remaining = [step for step in self.steps if step not in evaluated]
+        if evaluated:
+            self.log(f"{len(evaluated)} of {len(self.steps)} checkpoints are evaluated already")
+        if remaining:
+            sampler = make_sampler()
             started_s = time.monotonic()
-            for index, checkpoint in enumerate(missing):
-                done[checkpoint.step] = self._evaluate(
-                    checkpoint, responder, scorer, f"[{index + 1}/{len(missing)}]"
-                )
-                self._say_time_left(time.monotonic() - started_s, index + 1, len(missing))
-        evaluation = evaluate_figures(self._responses(done), self._provenance(done))
-        write_evaluation(self.folder.run.path, evaluation)
+            for index, step in enumerate(remaining):
+                evaluated[step] = self._evaluate(step, sampler, scorer, f"[{index + 1}/{len(remaining)}]")
+                self._log_remaining_time(time.monotonic() - started_s, index + 1, len(remaining))
+        ordered = [evaluated[step] for step in self.steps]
+        evaluation = evaluate_figures([self._responses(one) for one in ordered], self._provenance(ordered))
+        write_evaluation(self.source.out, evaluation)
         return evaluation
 
-    def _find(self, checkpoint: Checkpoint) -> Finished | None:
-        return find_finished(self.folder.evaluation, checkpoint.step, self._settings(checkpoint))
+    def _find(self, step: int) -> EvaluatedStep | None:
+        return find_evaluated(self.source.out / "evaluation", step, self._settings(step))
 
-    def _evaluate(self, checkpoint: Checkpoint, responder: Sampler, scorer: Scorer, place: str) -> Finished:
+    def _evaluate(self, step: int, sampler: Sampler, scorer: Scorer, progress: str) -> EvaluatedStep:
         started_s = time.monotonic()
-        name = f"{place} step {checkpoint.step}"
-        self.say(f"{name}: answering {len(self.folder.prompts)} held-out prompts")
-        samples = responder.respond(
-            checkpoint,
-            self.folder.prompts,
-            lambda n, of: self.say(f"{name}: {n} of {of} responses, {time.monotonic() - started_s:.0f} s"),
+        prefix = f"{progress} step {step}"
+        self.log(f"{prefix}: responses to {len(self.source.prompts)} prompts")
+        samples = sampler.respond(
+            step,
+            self.source.prompts,
+            lambda n, of: self.log(f"{prefix}: {n} of {of} responses, {time.monotonic() - started_s:.0f} s"),
         )
         scored = score_samples(
             scorer,
             samples,
-            system_prompt=self.folder.config.system_prompt,
+            system_prompt=self.source.system_prompt,
             max_items=min(MAX_ITEMS, self.info.limits.max_items),
             options={
                 "recipe": self.recipe.name,
-                "recipe_overrides": self.folder.config.recipe_overrides,
+                "recipe_overrides": self.source.recipe_overrides,
                 "gold": self.gold,
-                "run": self.folder.run.name,
-                "step": checkpoint.step,
+                "run": self.source.name,
+                "step": step,
             },
         )
-        record = record_of(
-            checkpoint.step,
-            self._settings(checkpoint),
-            scored.responses,
-            recipe=scored.recipe,
-            models=scored.models,
-            notices=scored.notices,
-            duration_s=time.monotonic() - started_s,
-        )
-        finished = Finished(record=record, responses=scored.responses)
-        save(self.folder.evaluation, finished)
-        return finished
+        record = record_of(step, self._settings(step), scored, duration_s=time.monotonic() - started_s)
+        evaluated = EvaluatedStep(record=record, responses=scored.responses)
+        save(self.source.out / "evaluation", evaluated)
+        return evaluated
 
-    def _say_time_left(self, elapsed_s: float, n_done: int, n_all: int) -> None:
-        left_s = elapsed_s / n_done * (n_all - n_done)
+    def _log_remaining_time(self, elapsed_s: float, n_done: int, n_all: int) -> None:
+        remaining_s = elapsed_s / n_done * (n_all - n_done)
         if n_done < n_all:
-            self.say(f"about {left_s / 60:.0f} min left" if left_s >= 90 else f"about {left_s:.0f} s left")
+            duration = f"{remaining_s / 60:.0f} min" if remaining_s >= 90 else f"{remaining_s:.0f} s"
+            self.log(f"about {duration} remaining")
 
-    def _settings(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """All that the responses of `checkpoint` and their scores depend on."""
-        return {
-            **self._common_settings(),
-            "weights_sha256": checkpoint.weights_sha256,
-            "start_sha256": self.start.weights_sha256 if self.start else None,
-        }
+    def _settings(self, step: int) -> dict[str, Any]:
+        """Return everything that the responses of `step` and their scores depend on."""
+        for checkpoint in self.source.checkpoints:
+            if checkpoint.step == step:
+                initial = self.initial
+                return {
+                    **self._common_settings(),
+                    "weights_sha256": checkpoint.weights_sha256,
+                    "start_sha256": initial.weights_sha256 if initial else None,
+                }
+        recorded = next(one for one in self.source.recorded if one.step == step)
+        return {**self._common_settings(), "responses_sha256": recorded.sha256}
 
     def _common_settings(self) -> dict[str, Any]:
+        sampling: Mapping[str, Any] = (
+            {"samples": self.source.n_samples, "temperature": None, "max_new_tokens": None}
+            if self.sampling is None
+            else asdict(self.sampling)
+        )
         return {
-            **asdict(self.draw_settings),
+            **sampling,
             "recipe": self.recipe.name,
             "recipe_hash": self.recipe.hash,
-            "recipe_overrides": self.folder.config.recipe_overrides,
+            "recipe_overrides": self.source.recipe_overrides,
             "relevance": _identity(self.info.relevance),
             "gold": _identity(self.info.gold) if self.gold else None,
-            "heldout_sha256": self.folder.prompts_sha256,
+            "heldout_sha256": self.source.prompts_sha256,
         }
 
-    def _responses(self, done: dict[int, Finished | None]) -> list[CheckpointResponses]:
-        return [
-            CheckpointResponses(step=c.step, weights_sha256=c.weights_sha256, responses=finished.responses)
-            for c in self.checkpoints
-            if (finished := done[c.step]) is not None
-        ]
+    def _responses(self, evaluated: EvaluatedStep) -> CheckpointResponses:
+        step, settings = evaluated.record.step, evaluated.record.settings
+        return CheckpointResponses(
+            step=step, weights_sha256=settings.get("weights_sha256"), responses=evaluated.responses
+        )
 
-    def _provenance(self, done: dict[int, Finished | None]) -> Provenance:
-        records = [finished.record for finished in done.values() if finished is not None]
+    def _provenance(self, evaluated: Sequence[EvaluatedStep]) -> Provenance:
+        records = [one.record for one in evaluated]
+        hashes = {
+            f"{'weights' if 'weights_sha256' in record.settings else 'responses'} of step {record.step}": str(
+                record.settings.get("weights_sha256") or record.settings.get("responses_sha256")
+            )
+            for record in records
+        }
         return Provenance(
-            run=self.folder.run.name,
+            source=self.source.kind,
+            run=self.source.name,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             settings=self._common_settings(),
             service={
@@ -169,35 +184,48 @@ class EvaluationRun:
                 "version": self.info.version,
                 "versions": self.info.versions,
             },
-            versions={name: metadata.version(name) for name in _LIBRARIES},
+            versions=versions(_LIBRARIES),
             hashes={
-                "held-out prompts": self.folder.prompts_sha256,
-                **{f"weights of step {c.step}": c.weights_sha256 for c in self.checkpoints},
+                "held-out prompts" if self.source.kind == "run" else "prompts": self.source.prompts_sha256,
+                **hashes,
             },
+            features=self.info.features,
             notices=self._notices([notice for record in records for notice in record.notices]),
-            rollout_engine=self.folder.config.rollout_engine or _ENGINE_UNKNOWN,
+            rollout_engine=self.source.rollout_engine,
         )
 
-    def _notices(self, of_replies: list[str]) -> list[str]:
+    def _notices(self, of_replies: Sequence[str]) -> list[str]:
         of_gold = self.info.gold.notices if self.info.gold and self.gold else []
-        notices = [*of_replies, *of_gold]
-        if self.folder.config.recipe_hash not in (None, self.recipe.hash):
+        return unique([*of_replies, *of_gold, *self._source_notices()])
+
+    def _source_notices(self) -> list[str]:
+        source, notices = self.source, []
+        if source.trained_recipe_hash not in (None, self.recipe.hash):
             notices.append(
-                f"The service's recipe {self.recipe.name} is not the one the run was trained with: hash "
-                f"{self.recipe.hash} now, {self.folder.config.recipe_hash} then."
+                f"The recipe {self.recipe.name} of the service differs from that of the training: "
+                f"its hash is {self.recipe.hash} now and was {source.trained_recipe_hash} then."
             )
-        if len(self.checkpoints) < len(self.folder.checkpoints):
+        if len(self.steps) < len(source.steps):
             notices.append(
-                "Only some of the checkpoints were evaluated, chosen by hand: the primary figure is not the one "
-                "that was fixed beforehand."
+                "Only selected checkpoints were evaluated: the primary figure is not the one that was fixed "
+                "beforehand."
             )
-        planned, last = self.folder.config.steps, self.checkpoints[-1].step
-        if planned is not None and last < planned:
-            notices.append(f"The run was to have {planned} steps; this compares the start with step {last}.")
-        if self.folder.incomplete:
-            steps = ", ".join(map(str, self.folder.incomplete))
-            notices.append(f"Left out, because not written to the end: the checkpoint of step {steps}.")
-        return unique(notices)
+        if source.planned_steps is not None and self.steps[-1] < source.planned_steps:
+            notices.append(
+                f"The run was planned with {source.planned_steps} steps; this evaluation compares the start with "
+                f"step {self.steps[-1]}."
+            )
+        if source.incomplete:
+            steps = ", ".join(map(str, source.incomplete))
+            notices.append(f"Excluded, because not written completely: the checkpoint of step {steps}.")
+        if self.sampling is None:
+            notices.append(
+                "KL divergence, response length in tokens and truncation are not available: the responses were "
+                "read from a file, and no policy was loaded."
+            )
+        elif source.initial is None:
+            notices.append("KL divergence is not available: there is no checkpoint of step 0 to measure it from.")
+        return notices
 
 
 def _identity(model: Any) -> dict[str, str] | None:

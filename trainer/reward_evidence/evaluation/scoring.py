@@ -1,35 +1,25 @@
-"""Draws → evaluated responses: the reward service scores them, in requests it admits."""
+"""Samples → evaluated responses: the reward service scores them, within its limit on the size of a request."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from reward_client.wire import ChatMessage, Item, ItemResult, ModelNames, RecipeName, ScoreReply
-from reward_evidence.evaluation.store import EvaluatedResponse, EvaluationError
+from reward_client.wire import ChatMessage, Item, ItemResult, ScoreReply
+from reward_evidence.errors import EvaluationError
+from reward_evidence.evaluation.store import EvaluatedResponse, ScoredResponses
 from reward_evidence.sampling.samples import Sample
 from reward_runs.prompts import messages
 
-__all__ = ["Scored", "Scorer", "score_samples", "unique"]
+__all__ = ["Scorer", "score_samples", "unique"]
 
 
 class Scorer(Protocol):
-    """What is asked of a reward client."""
+    """The part of a reward client that scores."""
 
     def score(self, items: Sequence[Item], **options: Any) -> ScoreReply:
         """Score `items`, in order, or raise `RewardError`."""
         ...
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Responses with their rewards, and what the service said about them."""
-
-    responses: list[EvaluatedResponse]
-    recipe: RecipeName
-    models: ModelNames
-    notices: list[str] = field(default_factory=list)
 
 
 def score_samples(
@@ -39,10 +29,10 @@ def score_samples(
     system_prompt: str | None,
     max_items: int,
     options: dict[str, Any],
-) -> Scored:
+) -> ScoredResponses:
     """Score `samples` in requests of up to `max_items`; `options` are those of `RewardClient.score`.
 
-    Raises `RewardError` when the service fails, and `EvaluationError` when its recipe changes meanwhile.
+    Raises RewardError when the service fails, and EvaluationError when its recipe or models change meanwhile.
     """
     replies: list[ScoreReply] = []
     for begin in range(0, len(samples), max_items):
@@ -51,15 +41,16 @@ def score_samples(
     first = replies[0]
     if any(reply.recipe != first.recipe or reply.models != first.models for reply in replies):
         raise EvaluationError(
-            "the reward service changed its recipe or models during one checkpoint: run it again"
+            "the reward service changed its recipe or models while a checkpoint was evaluated: evaluate it again"
         )
     results = [result for reply in replies for result in reply.results]
     responses = [_evaluated(sample, result) for sample, result in zip(samples, results, strict=True)]
-    return Scored(responses, first.recipe, first.models, unique(n for reply in replies for n in reply.notices))
+    notices = unique(notice for reply in replies for notice in reply.notices)
+    return ScoredResponses(responses, first.recipe, first.models, notices)
 
 
 def unique(texts: Iterable[str]) -> list[str]:
-    """Drop repetitions, keep the order."""
+    """Return `texts` without duplicates, in order."""
     return list(dict.fromkeys(texts))
 
 
@@ -74,8 +65,8 @@ def _item(sample: Sample, system_prompt: str | None) -> Item:
 
 
 def _evaluated(sample: Sample, result: ItemResult) -> EvaluatedResponse:
-    if result.reward is None:  # cannot be with on_item_error="fail", which the evaluation asks for
-        raise EvaluationError(f"the service gave no reward for {result.id}: {result.error}")
+    if result.reward is None:  # impossible with on_item_error="fail", the default
+        raise EvaluationError(f"the service returned no reward for {result.id}: {result.error}")
     return EvaluatedResponse(
         prompt_id=sample.prompt.id,
         sample=sample.sample,
@@ -88,7 +79,7 @@ def _evaluated(sample: Sample, result: ItemResult) -> EvaluatedResponse:
         truncated=sample.truncated,
         proxy_reward=result.reward,
         gold_reward=result.gold_reward,
-        features=result.features.model_dump(),
+        features=dict(result.features),
         flags=list(result.flags),
         kl=sample.divergence.exact if sample.divergence else None,
         kl_k1=sample.divergence.k1 if sample.divergence else None,

@@ -1,10 +1,10 @@
-"""What an evaluation measured, as it lies on disk.
+"""Evaluated responses on disk.
 
-    evaluation/STEP.jsonl   one `EvaluatedResponse` a held-out prompt and sample
-    evaluation/STEP.json    the `CheckpointRecord`: under which settings, and the hash of the lines
+    evaluation/STEP.jsonl   one `EvaluatedResponse` per prompt and sample
+    evaluation/STEP.json    the `CheckpointRecord`: the settings, and the hash of the lines
 
-The record is written last: a checkpoint without a fitting one is not finished, and is evaluated again. So an
-evaluation that is killed at any point goes on where it stopped, and never mixes two settings.
+The record is written last. A step without a matching record is evaluated again, so an evaluation can be killed at
+any point and continued, and responses of different settings are never mixed.
 """
 
 from __future__ import annotations
@@ -12,29 +12,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reward_client.wire import ModelNames, QueryType, RecipeName
-from reward_runs.errors import TrainerError
-from reward_runs.layout import replace_text
+from reward_runs.files import replace_text
+from reward_runs.layout import step_name
 
 __all__ = [
     "CheckpointRecord",
     "EvaluatedResponse",
-    "EvaluationError",
-    "Finished",
-    "find_finished",
+    "EvaluatedStep",
+    "ScoredResponses",
+    "find_evaluated",
     "record_of",
     "save",
-    "step_name",
 ]
-
-
-class EvaluationError(TrainerError):
-    """An evaluation cannot be done; the message says what to do."""
 
 
 class _Record(BaseModel):
@@ -42,37 +38,37 @@ class _Record(BaseModel):
 
 
 class EvaluatedResponse(_Record):
-    """One response of one checkpoint, with everything that was measured of it."""
+    """One response of one checkpoint with everything that was measured; None where a value is not available."""
 
     prompt_id: str
     sample: int
-    seed: int
-    """Seed of the batch that this response was drawn in; the same for every checkpoint."""
+    seed: int | None
+    """Seed of the batch of this response, the same for every checkpoint; None for a recorded response."""
     query_type: QueryType
     prompt: str
     reference: str | None
     response: str
     """Without special tokens."""
-    n_tokens: int
-    """Sampled tokens, the end token included."""
-    truncated: bool
-    """Stopped by the token limit."""
+    n_tokens: int | None
+    """Sampled tokens, including the end token."""
+    truncated: bool | None
+    """Whether the token limit ended the response."""
     proxy_reward: float
     gold_reward: float | None
     features: dict[str, float | None]
     flags: list[str]
     kl: float | None = None
-    """Nats from the start policy, Rao-Blackwellised; see `divergence`."""
+    """Nats from the initial policy, Rao-Blackwellised; see `statistics.kl`."""
     kl_k1: float | None = None
-    """Nats, log p_t − log p_0 of the sampled tokens."""
+    """Nats: log p_t − log p_0 of the sampled tokens."""
 
 
 class CheckpointRecord(_Record):
-    """Under which settings a checkpoint was evaluated."""
+    """The settings with which a checkpoint was evaluated."""
 
     step: int
     settings: dict[str, Any]
-    """All that the responses and their scores depend on; an equal one makes a record reusable."""
+    """Everything that the responses and their scores depend on; a record with equal settings is reused."""
     responses_sha256: str
     recipe: RecipeName
     models: ModelNames
@@ -80,50 +76,52 @@ class CheckpointRecord(_Record):
     duration_s: float
 
 
-class Finished(_Record):
-    """An evaluated checkpoint."""
+class EvaluatedStep(_Record):
+    """The responses of one step, and their record."""
 
     record: CheckpointRecord
     responses: list[EvaluatedResponse]
 
 
-def step_name(step: int) -> str:
-    """Name of the checkpoint of `step` in files and folders."""
-    return f"{step:06d}"
+@dataclass(frozen=True)
+class ScoredResponses:
+    """Responses with their rewards, and what the service reported about them."""
+
+    responses: list[EvaluatedResponse]
+    recipe: RecipeName
+    models: ModelNames
+    notices: list[str]
 
 
-def save(folder: Path, finished: Finished) -> None:
-    """Write the lines, then the record that vouches for them."""
-    name = step_name(finished.record.step)
+def save(folder: Path, evaluated: EvaluatedStep) -> None:
+    """Write the lines, then the record with their hash."""
+    name = step_name(evaluated.record.step)
     folder.mkdir(exist_ok=True)
-    replace_text(folder / f"{name}.jsonl", _lines(finished.responses))
-    replace_text(folder / f"{name}.json", finished.record.model_dump_json(indent=2) + "\n")
+    replace_text(folder / f"{name}.jsonl", _lines(evaluated.responses))
+    replace_text(folder / f"{name}.json", evaluated.record.model_dump_json(indent=2) + "\n")
 
 
 def record_of(
     step: int,
     settings: dict[str, Any],
-    responses: Sequence[EvaluatedResponse],
+    scored: ScoredResponses,
     *,
-    recipe: RecipeName,
-    models: ModelNames,
-    notices: Sequence[str],
     duration_s: float,
 ) -> CheckpointRecord:
-    """Make the record of `responses`."""
+    """Return the record of `scored`."""
     return CheckpointRecord(
         step=step,
         settings=settings,
-        responses_sha256=_sha256(_lines(responses)),
-        recipe=recipe,
-        models=models,
-        notices=list(notices),
+        responses_sha256=_sha256(_lines(scored.responses)),
+        recipe=scored.recipe,
+        models=scored.models,
+        notices=scored.notices,
         duration_s=round(duration_s, 3),
     )
 
 
-def find_finished(folder: Path, step: int, settings: dict[str, Any] | None = None) -> Finished | None:
-    """Read the evaluation of `step`; None when it is missing, cut off, or not the one of `settings`."""
+def find_evaluated(folder: Path, step: int, settings: dict[str, Any] | None = None) -> EvaluatedStep | None:
+    """Read the evaluation of `step`; None when it is missing, incomplete, or has other settings."""
     name = step_name(step)
     try:
         lines = (folder / f"{name}.jsonl").read_text(encoding="utf-8")
@@ -135,7 +133,7 @@ def find_finished(folder: Path, step: int, settings: dict[str, Any] | None = Non
     if settings is not None and record.settings != json.loads(json.dumps(settings)):
         return None
     responses = [EvaluatedResponse.model_validate_json(line) for line in lines.split("\n") if line]
-    return Finished(record=record, responses=responses)
+    return EvaluatedStep(record=record, responses=responses)
 
 
 def _lines(responses: Sequence[EvaluatedResponse]) -> str:

@@ -1,4 +1,4 @@
-"""python -m reward_evidence.report: draw the report of an evaluated run again."""
+"""python -m reward_evidence.report: write the report of an evaluation again."""
 
 import sys
 

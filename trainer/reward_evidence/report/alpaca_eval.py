@@ -2,8 +2,8 @@
 
     alpaca_eval --model_outputs runs/NAME/alpaca_eval.json --reference_outputs runs/NAME/alpaca_eval_first.json
 
-compares the last checkpoint with the first, by whatever annotator AlpacaEval is set up with. The prompts are the
-run's held-out prompts, not AlpacaEval's own set, so its leaderboard does not apply.
+compares the last checkpoint with the first, with the annotator that AlpacaEval is configured with. The prompts are
+those of the evaluation, not AlpacaEval's set, so the results are not comparable with its leaderboard.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["model_outputs"]
 
 
 def model_outputs(responses: Sequence[EvaluatedResponse], generator: str, dataset: str) -> str:
-    """Return the file's text: the first sample of each prompt, because AlpacaEval takes one output a prompt.
+    """Return the text of the file: the first sample of each prompt, because AlpacaEval uses one output per prompt.
 
     Args:
-        responses: of one checkpoint.
-        generator: name of the model, `RUN-step-000008` for instance.
-        dataset: where the prompts come from.
+        responses: the responses of one checkpoint.
+        generator: name of the model, for instance `RUN-step-000008`.
+        dataset: origin of the prompts.
     """
     rows = [
         {

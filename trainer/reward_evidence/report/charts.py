@@ -1,15 +1,15 @@
-"""What the report samples: one small panel a question. Pure; `plots` samples them.
+"""The charts of the report as data, one panel per question. Pure; `plots` draws them.
 
-A panel never has two y axes: proxy and gold have scales of their own, so each has a panel of its own.
+A panel has one y axis: proxy and gold have different scales, so they have separate panels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from reward_client.wire import QueryType
+from reward_client.wire import FeatureInfo, QueryType
 from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.statistics.monotonicity import Change, Estimate
 from reward_evidence.statistics.summary import CheckpointFigures, GroupFigures
@@ -17,26 +17,26 @@ from reward_evidence.statistics.summary import CheckpointFigures, GroupFigures
 __all__ = ["Line", "Panel", "Role", "panels"]
 
 Role = Literal["proxy", "gold", "open_ended", "closed_ended", "neutral"]
-"""What a line is, which decides its colour and marker."""
+"""Kind of a line, which determines its colour and marker."""
 
 PROXY_AXIS = "proxy reward"
-GOLD_AXIS = "gold reward (own scale)"
+GOLD_AXIS = "gold reward (separate scale)"
 STEP_AXIS = "optimizer step"
-KL_AXIS = "KL from the start (nats a response)"
+KL_AXIS = "KL from the initial policy (nats per response)"
 
 _TRAINING = {
     "reward": ("Proxy reward of the rollouts", "proxy reward", "proxy"),
     "gold_reward": ("Gold reward of the rollouts", GOLD_AXIS, "gold"),
-    "response_length": ("Length of the rollouts", "tokens a response", "neutral"),
-    "truncated": ("Rollouts cut at the token limit", "share of responses", "neutral"),
+    "response_length": ("Length of the rollouts", "tokens per response", "neutral"),
+    "truncated": ("Rollouts truncated at the token limit", "share of responses", "neutral"),
     "kl": ("KL penalty while training", "nats, as OpenRLHF logs it", "neutral"),
 }
-"""Figures of metrics.jsonl: title, unit, role."""
+"""Metrics in metrics.jsonl: title, unit, role."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """Values in order of the checkpoints."""
+    """Values in the order of the checkpoints."""
 
     label: str
     role: Role
@@ -48,28 +48,28 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One axis system."""
+    """One chart."""
 
     name: str
-    """Stem of the PNG file."""
+    """File name of the PNG, without suffix."""
     title: str
     x_label: str
     y_label: str
     lines: list[Line]
     note: str = ""
-    """Below the title: what the bands or bars are."""
+    """Explanation of bands or bars, below the title."""
     point_labels: Sequence[str] = field(default_factory=list)
-    """Of the points of the only line, which is then a path with bars instead of a line with a band."""
+    """Labels of the points of a single line, which is then a path with bars instead of a line with a band."""
     limit: tuple[float, str] | None = None
-    """A horizontal line and its name."""
+    """Position and label of a horizontal line."""
     from_zero: bool = False
-    """Whether the y axis begins at 0."""
+    """Whether the y axis starts at 0."""
     is_share: bool = False
     """Whether the y axis runs from 0 to 1."""
 
     @property
     def alt(self) -> str:
-        """The panel for those who do not see it."""
+        """Alternative text."""
         ends = "; ".join(f"{line.label}: {line.y[0]:.3g} first, {line.y[-1]:.3g} last" for line in self.lines)
         return f"{self.title}. {self.y_label} against {self.x_label}. {ends}."
 
@@ -80,14 +80,14 @@ def panels(evaluation: Evaluation, metrics: Sequence[dict[str, Any]]) -> dict[st
     return {
         "rewards": [*_changes(evaluation), *_rewards(checkpoints)],
         "query_types": _query_types(checkpoints),
-        "features": _features(checkpoints),
+        "features": _features(checkpoints, evaluation.features),
         "length": _length(checkpoints, evaluation.settings["max_new_tokens"]),
         "training": _training(metrics),
     }
 
 
 def _changes(evaluation: Evaluation) -> list[Panel]:
-    """The primary figure and how it came about."""
+    """Return panels of the change since the first checkpoint."""
     gold, proxy = evaluation.trend.gold_since_first, evaluation.trend.proxy_since_first
     found = []
     if proxy:
@@ -147,39 +147,32 @@ def _query_types(checkpoints: Sequence[CheckpointFigures]) -> list[Panel]:
     return [panel for panel in found if panel.lines]
 
 
-def _features(checkpoints: Sequence[CheckpointFigures]) -> list[Panel]:
+def _features(checkpoints: Sequence[CheckpointFigures], known: Sequence[FeatureInfo]) -> list[Panel]:
+    """One panel for each measured feature, labelled as the service labels it."""
     names = [name for name in checkpoints[0].features if all(name in c.features for c in checkpoints)]
+    infos = {feature.name: feature for feature in known}
+    panels = []
+    for name in names:
+        info = infos.get(name) or FeatureInfo(name=name, label=name.replace("_", " ").capitalize())
+        values = [checkpoint.features[name] for checkpoint in checkpoints]
+        axis = info.description or info.label.lower()
+        panels.append(_by_step(f"feature_{name}", info.label, axis, "neutral", checkpoints, values))
+    return panels
+
+
+def _length(checkpoints: Sequence[CheckpointFigures], max_new_tokens: int | None) -> list[Panel]:
+    tokens = [checkpoint.n_tokens for checkpoint in checkpoints if checkpoint.n_tokens]
+    shares = [checkpoint.truncated for checkpoint in checkpoints if checkpoint.truncated is not None]
+    if len(tokens) < len(checkpoints) or len(shares) < len(checkpoints) or max_new_tokens is None:
+        words = [checkpoint.n_words for checkpoint in checkpoints]
+        length = _by_step("length", "Response length", "words per response", "neutral", checkpoints, words)
+        return [replace(length, from_zero=True)]
+    length = _by_step("length", "Response length", "tokens per response", "neutral", checkpoints, tokens)
+    truncated = Line("truncated", "neutral", [checkpoint.step for checkpoint in checkpoints], shares)
+    title = "Responses truncated at the token limit"
     return [
-        _by_step(
-            f"feature_{name}",
-            name.replace("_", " ").capitalize(),
-            _FEATURE_AXES.get(name, name.replace("_", " ")),
-            "neutral",
-            checkpoints,
-            [checkpoint.features[name] for checkpoint in checkpoints],
-        )
-        for name in names
-    ]
-
-
-_FEATURE_AXES = {
-    "length_incentive": "words / 100",
-    "repetition_penalty": "distinct / all word trigrams",
-    "query_relevance": "similarity to the prompt",
-    "reference_relevance": "similarity to the reference",
-}
-
-
-def _length(checkpoints: Sequence[CheckpointFigures], max_new_tokens: int) -> list[Panel]:
-    tokens = [checkpoint.n_tokens for checkpoint in checkpoints]
-    length = _by_step("length", "Response length", "tokens a response", "neutral", checkpoints, tokens)
-    steps = [checkpoint.step for checkpoint in checkpoints]
-    cut = Line("cut at the limit", "neutral", steps, [checkpoint.truncated for checkpoint in checkpoints])
-    return [
-        Panel(**{**vars(length), "limit": (max_new_tokens, f"limit: {max_new_tokens}"), "from_zero": True}),
-        Panel(
-            "truncated", "Responses cut at the token limit", STEP_AXIS, "share of responses", [cut], is_share=True
-        ),
+        replace(length, limit=(max_new_tokens, f"limit: {max_new_tokens}"), from_zero=True),
+        Panel("truncated", title, STEP_AXIS, "share of responses", [truncated], is_share=True),
     ]
 
 

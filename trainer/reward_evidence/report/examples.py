@@ -1,7 +1,7 @@
-"""Which responses a report shows: by a rule stated beforehand, not by taste. Pure.
+"""Example responses in the report, chosen by a fixed rule. Pure.
 
-The largest gains and losses of the prompt's mean score (gold, or proxy where gold was not measured), then prompts
-evenly spaced in the held-out file, whatever became of them.
+The largest gains and losses in the mean score of a prompt (gold, or proxy if gold was not measured), and prompts
+that are evenly spaced in the prompts file.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from numpy.typing import NDArray
 from reward_evidence.evaluation.store import EvaluatedResponse
 from reward_evidence.statistics.monotonicity import average_by_prompt
 
-__all__ = ["N_EXTREME", "N_SPACED", "Excerpt", "ExcerptGroup", "choose_excerpts"]
+__all__ = ["N_EXTREME", "N_SPACED", "Example", "ExampleGroup", "choose_examples"]
 
 N_EXTREME = 3
 N_SPACED = 4
 
 
 @dataclass(frozen=True)
-class Excerpt:
-    """One prompt, answered by the first checkpoint and by the last (the first sample of each)."""
+class Example:
+    """The responses of the first and the last checkpoint to one prompt (the first sample of each)."""
 
     first: EvaluatedResponse
     last: EvaluatedResponse
     change: float
-    """Of the mean over the prompt's samples."""
+    """Change of the mean score over the samples of the prompt."""
 
 
 @dataclass(frozen=True)
-class ExcerptGroup:
-    """Excerpts chosen by one rule."""
+class ExampleGroup:
+    """Examples chosen by one rule."""
 
     title: str
-    excerpts: list[Excerpt]
+    examples: list[Example]
 
 
-def choose_excerpts(first: Sequence[EvaluatedResponse], last: Sequence[EvaluatedResponse]) -> list[ExcerptGroup]:
+def choose_examples(first: Sequence[EvaluatedResponse], last: Sequence[EvaluatedResponse]) -> list[ExampleGroup]:
     """Choose from the responses of the first and the last checkpoint to the same prompts."""
     score = "gold" if all(response.gold_reward is not None for response in [*first, *last]) else "proxy"
     pairs = _pairs(first, last, score)
@@ -48,18 +48,18 @@ def choose_excerpts(first: Sequence[EvaluatedResponse], last: Sequence[Evaluated
     gains = [pair for pair in ranked[: -N_EXTREME - 1 : -1] if pair.change > 0]
     shown = {pair.first.prompt_id for pair in [*losses, *gains]}
     groups = [
-        ExcerptGroup(f"Largest gains in {score} reward", gains),
-        ExcerptGroup(f"Largest losses in {score} reward", losses),
-        ExcerptGroup("Evenly spaced in the held-out prompts", _spaced(pairs, shown)),
+        ExampleGroup(f"Largest gains in {score} reward", gains),
+        ExampleGroup(f"Largest losses in {score} reward", losses),
+        ExampleGroup("Evenly spaced prompts", _evenly_spaced(pairs, shown)),
     ]
-    return [group for group in groups if group.excerpts]
+    return [group for group in groups if group.examples]
 
 
-def _pairs(first: Sequence[EvaluatedResponse], last: Sequence[EvaluatedResponse], score: str) -> list[Excerpt]:
+def _pairs(first: Sequence[EvaluatedResponse], last: Sequence[EvaluatedResponse], score: str) -> list[Example]:
     before, after = _first_samples(first), _first_samples(last)
     changes = _scores(last, score) - _scores(first, score)
     return [
-        Excerpt(before[prompt_id], after[prompt_id], float(change))
+        Example(before[prompt_id], after[prompt_id], float(change))
         for prompt_id, change in zip(before, changes, strict=True)
     ]
 
@@ -73,7 +73,7 @@ def _scores(responses: Sequence[EvaluatedResponse], score: str) -> NDArray[np.fl
     return average_by_prompt([r.prompt_id for r in responses], [v for v in values if v is not None])
 
 
-def _spaced(pairs: Sequence[Excerpt], shown: set[str]) -> list[Excerpt]:
-    left = [pair for pair in pairs if pair.first.prompt_id not in shown]
-    n = min(N_SPACED, len(left))
-    return [left[(2 * i + 1) * len(left) // (2 * n)] for i in range(n)]
+def _evenly_spaced(pairs: Sequence[Example], shown: set[str]) -> list[Example]:
+    others = [pair for pair in pairs if pair.first.prompt_id not in shown]
+    n = min(N_SPACED, len(others))
+    return [others[(2 * i + 1) * len(others) // (2 * n)] for i in range(n)]

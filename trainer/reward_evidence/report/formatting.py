@@ -1,4 +1,4 @@
-"""Numbers for people: as many decimals as their interval supports, and a real minus sign."""
+"""Number formatting: decimals according to the interval, and a typographic minus sign."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _MAX_DECIMALS = 6
 
 
 def decimals_for(low: float | None, high: float | None, default: int = 3) -> int:
-    """Decimals that show two significant digits of the interval's half-width."""
+    """Return the decimals that show two significant digits of the interval's half-width."""
     if low is None or high is None or high <= low:
         return default
     return min(_MAX_DECIMALS, max(0, 1 - math.floor(math.log10((high - low) / 2))))
 
 
 def plain(value: float | None, decimals: int = 2) -> str:
-    """`−0.25`; a dash when there is no value."""
+    """Return `−0.25`; a dash for None."""
     if value is None:
         return "–"
     text = f"{value:.{decimals}f}"
@@ -26,19 +26,19 @@ def plain(value: float | None, decimals: int = 2) -> str:
 
 
 def signed(value: float | None, decimals: int = 2) -> str:
-    """`+0.25`, `−0.25`, and `0.00` without a sign."""
+    """Return `+0.25` or `−0.25`, and `0.00` without a sign."""
     text = plain(value, decimals)
     return f"+{text}" if value is not None and value > 0 and text.strip("0.") else text
 
 
 def interval(low: float | None, high: float | None, *, with_sign: bool = False) -> str:
-    """`0.10 to 0.30`; a dash when there is none."""
+    """Return `0.10 to 0.30`; a dash for an undefined interval."""
     if low is None or high is None:
         return "–"
     show, decimals = (signed if with_sign else plain), decimals_for(low, high)
     return f"{show(low, decimals)} to {show(high, decimals)}"
 
 
-def percent(share: float) -> str:
-    """`12 %`."""
-    return f"{100 * share:.0f} %"
+def percent(share: float | None) -> str:
+    """Return `12 %`; a dash for None."""
+    return "–" if share is None else f"{100 * share:.0f} %"

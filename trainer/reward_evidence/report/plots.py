@@ -1,7 +1,7 @@
-"""Sample panels with matplotlib, without a screen: SVG for the report, PNG for everything else.
+"""Draws panels with matplotlib, without a display: SVG for the report, PNG as files.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; lines differ in marker too, so the figures
-survive a black-and-white printer. Text in the SVG stays text, in the reader's own font.
+Colours are those of Okabe and Ito, distinguishable for colour-blind readers; lines also have different markers,
+for black-and-white prints. Text in the SVG remains text, in the reader's font.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _COLOURS: dict[Role, str] = {
 _MARKERS: dict[Role, str] = {"proxy": "o", "gold": "D", "open_ended": "^", "closed_ended": "s", "neutral": "o"}
 _INK, _FAINT, _GRID = "#1F2933", "#5F6B76", "#E3E7EB"
 _SIZE = (4.5, 3.0)
-"""Inches. Small on purpose: a panel fills the width of a phone, so its text stays readable."""
+"""Inches. Small, so that the text is readable at the width of a phone."""
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', 'DejaVu Sans', sans-serif"
 _STYLE = {
-    "figure.dpi": 72,  # places are measured in points
+    "figure.dpi": 72,  # positions are measured in points
     "font.size": 9.5,
     "axes.edgecolor": "#9AA5B1",
     "axes.linewidth": 0.8,
@@ -44,19 +44,19 @@ _STYLE = {
     "xtick.color": _FAINT,
     "ytick.color": _FAINT,
     "svg.fonttype": "none",
-    "svg.hashsalt": "glassbox",  # the same figure gives the same file
+    "svg.hashsalt": "glassbox",  # the same figure gives an identical file
 }
 _LABEL_GAP = 0.075
-"""Fraction of the axes that two labels keep between them."""
+"""Minimum distance of two labels, as a fraction of the axes."""
 _LABEL_SHIFTS = ((9, 9), (-9, 9), (9, -9), (-9, -9))
-"""Points from a point to the middle of its label, on four sides; the first is preferred."""
-_LABEL_ROOM = 9
-"""Points that a label keeps from points and other labels."""
+"""Offsets in points from a data point to the centre of its label; the first is preferred."""
+_LABEL_DISTANCE = 9
+"""Minimum distance of a label from data points and other labels, in points."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A panel, drawn."""
+    """A panel as SVG and PNG."""
 
     panel: Panel
     svg: str
@@ -64,7 +64,7 @@ class Drawing:
 
 
 def render(panel: Panel) -> Drawing:
-    """Sample `panel` once, and save it in both formats."""
+    """Draw `panel` and return it in both formats."""
     with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
         figure = _draw(panel)
         svg, png = io.StringIO(), io.BytesIO()
@@ -74,25 +74,25 @@ def render(panel: Panel) -> Drawing:
 
 
 def _draw(panel: Panel) -> Figure:
-    """Sample `panel` on a figure of its own, laid out once."""
+    """Draw `panel` on a new figure."""
     figure = Figure(figsize=_SIZE, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _dress(axes, panel)
+    _style_axes(axes, panel)
     for line in panel.lines:
         _draw_path(axes, line) if panel.point_labels else _draw_line(axes, line)
-    _fit(axes, panel)
-    figure.draw_without_rendering()  # labels are placed where the axes have ended up
+    _set_limits(axes, panel)
+    figure.draw_without_rendering()  # fixes the position of the axes, which labels depend on
     if panel.point_labels:
         _label_points(axes, panel.lines[0], panel.point_labels)
     elif len(panel.lines) > 1:
         _label_ends(axes, panel.lines)
-        figure.draw_without_rendering()  # make room for the labels
+        figure.draw_without_rendering()  # lays the figure out again with the labels
     figure.set_layout_engine("none")
     return figure
 
 
-def _dress(axes: Axes, panel: Panel) -> None:
+def _style_axes(axes: Axes, panel: Panel) -> None:
     title = {"loc": "left", "color": _INK, "fontsize": 11, "fontweight": "bold"}
     axes.set_title(panel.title, pad=20 if panel.note else 8, **title)  # type: ignore[arg-type]
     if panel.note:
@@ -123,20 +123,20 @@ def _draw_line(axes: Axes, line: Line) -> None:
 
 def _draw_path(axes: Axes, line: Line) -> None:
     colour = _COLOURS[line.role]
-    y_reach, x_reach = _reach(line.y, line.y_interval), _reach(line.x, line.x_interval)
-    axes.errorbar(line.x, line.y, y_reach, x_reach, fmt="none", ecolor=colour, alpha=0.3, elinewidth=1.2)
+    y_bars, x_bars = _error_bars(line.y, line.y_interval), _error_bars(line.x, line.x_interval)
+    axes.errorbar(line.x, line.y, y_bars, x_bars, fmt="none", ecolor=colour, alpha=0.3, elinewidth=1.2)
     axes.plot(line.x, line.y, color=colour, marker=_MARKERS[line.role], markersize=5, linewidth=1.2)
 
 
-def _reach(values: Sequence[float], bounds: Sequence[tuple[float, float]] | None) -> Any:
-    """Distances from a value to its bounds, as matplotlib wants them: (2, T)."""
+def _error_bars(values: Sequence[float], bounds: Sequence[tuple[float, float]] | None) -> Any:
+    """Return the distances from values to their bounds in matplotlib's form: (2, T)."""
     if bounds is None:
         return None
     pairs = list(zip(values, bounds, strict=True))
     return [[v - low for v, (low, _) in pairs], [high - v for v, (_, high) in pairs]]
 
 
-def _fit(axes: Axes, panel: Panel) -> None:
+def _set_limits(axes: Axes, panel: Panel) -> None:
     if "step" in panel.x_label:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
@@ -154,8 +154,10 @@ def _fit(axes: Axes, panel: Panel) -> None:
 
 
 def _label_ends(axes: Axes, lines: Sequence[Line]) -> None:
-    """Name each line at its right end, apart from each other."""
-    ends = sorted(((_in_axes(axes, line.x[-1], line.y[-1])[1], line) for line in lines), key=lambda end: end[0])
+    """Label each line at its right end, without overlaps."""
+    ends = sorted(
+        ((_axes_coordinates(axes, line.x[-1], line.y[-1])[1], line) for line in lines), key=lambda end: end[0]
+    )
     heights = [height for height, _ in ends]
     for i, j in itertools.pairwise(range(len(heights))):
         heights[j] = max(heights[j], heights[i] + _LABEL_GAP)
@@ -165,14 +167,14 @@ def _label_ends(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _label_points(axes: Axes, line: Line, labels: Sequence[str]) -> None:
-    """Name the last point, the first, and those between that have room, each on its emptiest side."""
+    """Label the last and the first point, and those between with enough space, each on its emptiest side."""
     points = [axes.transData.transform(place) for place in zip(line.x, line.y, strict=True)]
     last = len(points) - 1
     path = [a + (b - a) * part for a, b in itertools.pairwise(points) for part in (0.25, 0.5, 0.75)]
     obstacles = list(points)
     for index in dict.fromkeys([last, 0, *range(1, last)]):
-        shift = max(_LABEL_SHIFTS, key=lambda shift: _room(points[index] + shift, [*obstacles, *path]))
-        if _room(points[index] + shift, obstacles) < _LABEL_ROOM:
+        shift = max(_LABEL_SHIFTS, key=lambda shift: _distance(points[index] + shift, [*obstacles, *path]))
+        if _distance(points[index] + shift, obstacles) < _LABEL_DISTANCE:
             continue
         obstacles.append(points[index] + shift)
         weight = "bold" if index in (0, last) else "normal"
@@ -180,11 +182,11 @@ def _label_points(axes: Axes, line: Line, labels: Sequence[str]) -> None:
                       ha="center", va="center", color=_INK, fontsize=8.5, fontweight=weight)  # fmt: skip
 
 
-def _room(place: Any, obstacles: Sequence[Any]) -> float:
-    """Distance from `place` to the nearest obstacle."""
-    return min(math.dist(place, obstacle) for obstacle in obstacles)
+def _distance(position: Any, obstacles: Sequence[Any]) -> float:
+    """Return the distance from `position` to the nearest obstacle."""
+    return min(math.dist(position, obstacle) for obstacle in obstacles)
 
 
-def _in_axes(axes: Axes, x: float, y: float) -> tuple[float, float]:
+def _axes_coordinates(axes: Axes, x: float, y: float) -> tuple[float, float]:
     place = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
     return float(place[0]), float(place[1])

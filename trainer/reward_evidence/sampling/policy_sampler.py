@@ -1,4 +1,4 @@
-"""A checkpoint answers the held-out prompts: load it, render and tokenize, generate, measure the divergence."""
+"""Samples a checkpoint's responses to the prompts: load, render, tokenize, generate, measure the divergence."""
 
 from __future__ import annotations
 
@@ -19,26 +19,28 @@ from reward_evidence.sampling.samples import (
     even_batches,
 )
 from reward_evidence.statistics.kl import TokenSequence, divergences
-from reward_runs.prompts import Prompt, training_row
-from reward_runs.run_reader import Checkpoint
+from reward_runs.checkpoints import Checkpoint
+from reward_runs.prompts import Prompt, model_input
 
 __all__ = ["PolicySampler"]
 
 
 @dataclass
 class PolicySampler:
-    """Answers with the checkpoints of a run; keeps the start policy in memory to compare with."""
+    """Samples from checkpoints; keeps the initial policy in memory for comparison."""
 
     settings: SamplingSettings
-    start: Checkpoint | None
-    """Where the divergence is measured from; None to leave it out."""
+    checkpoints: Sequence[Checkpoint]
+    initial: Checkpoint | None
+    """The divergence is measured from this policy; None: it is not measured."""
     device: str
 
     def __post_init__(self) -> None:
-        self._start_model = _load_model(self.start.path, self.device) if self.start else None
+        self._initial_model = _load_model(self.initial.path, self.device) if self.initial else None
 
-    def respond(self, checkpoint: Checkpoint, prompts: Sequence[Prompt], progress: Progress) -> list[Sample]:
-        """Answer every prompt `settings.samples` times."""
+    def respond(self, step: int, prompts: Sequence[Prompt], progress: Progress) -> list[Sample]:
+        """Sample `settings.samples` responses to every prompt: sample by sample, prompts in order."""
+        checkpoint = next(one for one in self.checkpoints if one.step == step)
         policy = self._policy(checkpoint)
         tokenizer = _load_tokenizer(checkpoint.path)
         prompt_ids = [self._token_ids(tokenizer, prompt) for prompt in prompts]
@@ -49,19 +51,19 @@ class PolicySampler:
                 rollouts = self._generate(policy, tokenizer, prompt_ids[chosen], seed)
                 measured = self._divergences(policy, prompt_ids[chosen], rollouts)
                 for prompt, rollout, divergence in zip(prompts[chosen], rollouts, measured, strict=True):
-                    samples.append(_draw(prompt, sample, seed, rollout, divergence))
+                    samples.append(_sample(prompt, sample, seed, rollout, divergence))
                 progress(len(samples), len(prompts) * self.settings.samples)
         return samples
 
     def _policy(self, checkpoint: Checkpoint) -> Any:
-        if self.start is not None and checkpoint.path == self.start.path:
-            return self._start_model
+        if self.initial is not None and checkpoint.path == self.initial.path:
+            return self._initial_model
         return _load_model(checkpoint.path, self.device)
 
     def _token_ids(self, tokenizer: Any, prompt: Prompt) -> tuple[int, ...]:
         """Render `prompt` as OpenRLHF's `PromptDataset` does, then tokenize without adding special tokens."""
         chat = self.settings.apply_chat_template
-        text = training_row(prompt, self.settings.system_prompt, chat=chat)["input"]
+        text: Any = model_input(prompt, self.settings.system_prompt, chat=chat)
         if chat:
             text = tokenizer.apply_chat_template(text, tokenize=False, add_generation_prompt=True)
         return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -76,17 +78,17 @@ class PolicySampler:
     def _divergences(
         self, policy: Any, prompt_ids: Sequence[tuple[int, ...]], rollouts: Sequence[Rollout]
     ) -> Sequence[Divergence | None]:
-        if self._start_model is None:
+        if self._initial_model is None:
             return [None] * len(rollouts)
-        if policy is self._start_model:
+        if policy is self._initial_model:
             return [Divergence(exact=0.0, k1=0.0)] * len(rollouts)
         sequences = [
             TokenSequence(ids, rollout.token_ids) for ids, rollout in zip(prompt_ids, rollouts, strict=True)
         ]
-        return divergences(policy, self._start_model, sequences, self.settings.temperature)
+        return divergences(policy, self._initial_model, sequences, self.settings.temperature)
 
 
-def _draw(prompt: Prompt, sample: int, seed: int, rollout: Rollout, divergence: Divergence | None) -> Sample:
+def _sample(prompt: Prompt, sample: int, seed: int, rollout: Rollout, divergence: Divergence | None) -> Sample:
     return Sample(
         prompt=prompt,
         sample=sample,
@@ -99,11 +101,11 @@ def _draw(prompt: Prompt, sample: int, seed: int, rollout: Rollout, divergence: 
 
 
 def _load_model(path: Path, device: str) -> Any:
-    """Load in fp32 on a CPU, where half precision is slow and coarse; in bfloat16 elsewhere."""
+    """Load in fp32 on a CPU, where half precision is slow and inaccurate; in bfloat16 elsewhere."""
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # reading a local file is no progress worth a line
+    disable_progress_bar()  # local files load within seconds
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     return AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
 

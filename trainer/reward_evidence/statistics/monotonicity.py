@@ -1,13 +1,12 @@
-"""Does gold rise with the proxy? The statistics of one run: pure functions of arrays, no I/O.
+"""Statistics of one run: does the gold reward rise with the proxy reward? Pure functions of arrays.
 
-    scores of a checkpoint ──average_by_prompt──▶ one value a prompt (N,) ──estimate──▶ mean with interval
+    scores of a checkpoint ──average_by_prompt──▶ one value per prompt (N,) ──estimate──▶ mean with interval
     first and last checkpoint, paired by prompt ──paired_change──▶ change, interval, verdict   (primary)
     proxy (T, N), gold (T, N) ──rank_correlation──▶ Spearman ρ of the T means, p-value, interval   (second)
-    gold (T, N) ──count_falls──▶ steps on which mean gold fell
+    gold (T, N) ──count_falls──▶ steps at which mean gold fell
 
-Intervals are about the choice of prompts: the prompt is the sampling unit, and several samples of one prompt are
-averaged before anything else. None of them covers the variation between training runs. The primary figure is fixed
-here, before any run is seen.
+Intervals cover the choice of prompts: the prompt is the sampling unit, and the samples of a prompt are averaged
+first. They do not cover the variation between training runs. The primary figure is fixed before any evaluation.
 """
 
 from __future__ import annotations
@@ -45,14 +44,14 @@ FloatArray = NDArray[np.float64]
 LEVEL = 0.95
 """Confidence level of every interval."""
 MAX_PERMUTATIONS = 400_000
-"""All T! orders are enumerated up to this many (T ≤ 9, about a second); beyond, this many are drawn."""
+"""All T! orders are enumerated up to this number (T ≤ 9, about a second); above it, this many are sampled."""
 BOOTSTRAP_RESAMPLES = 4_000
-"""Resamples of prompts behind the interval of ρ: its ends then move by about 0.01 between seeds."""
+"""Resamples of prompts for the interval of ρ; its bounds then vary by about 0.01 between seeds."""
 _CONSTANT = 1e-12
 
 
 class Verdict(StrEnum):
-    """What a paired 95 % interval says about a change."""
+    """Conclusion from the paired 95 % interval of a change."""
 
     ROSE = "rose"
     FELL = "fell"
@@ -61,7 +60,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over prompts; the interval is null when fewer than two prompts leave it undefined."""
+    """A mean over prompts; with fewer than two prompts the interval is undefined and null."""
 
     mean: float
     low: float | None
@@ -71,7 +70,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Mean of last − first over prompts, and what its interval says."""
+    """Mean of last − first over prompts, and the verdict from its interval."""
 
     first: float
     last: float
@@ -93,19 +92,19 @@ class RankCorrelation:
     n_checkpoints: int
     n_prompts: int
     n_permutations: int
-    """Orders behind the p-value."""
+    """Number of orders for the p-value."""
     exact: bool
-    """Whether those were all orders."""
+    """Whether these are all orders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Falls:
-    """Violations of monotonicity between neighbouring checkpoints."""
+    """Decreases between neighbouring checkpoints."""
 
     falls: int
-    """Steps on which the mean fell."""
+    """Number of steps at which the mean fell."""
     clear_falls: int
-    """Those whose own paired 95 % interval lies below zero (not corrected for looking at several)."""
+    """Number of steps whose paired 95 % interval is below zero (not corrected for multiple comparisons)."""
     n_steps: int
 
 
@@ -118,7 +117,7 @@ def average_by_prompt(prompt_ids: Sequence[Hashable], values: Sequence[float]) -
 
 
 def estimate(values: FloatArray) -> Estimate:
-    """Mean of `values` (N,) with Student's interval: mean ± t(0.975, N−1) · s / √N."""
+    """Return the mean of `values` (N,) with Student's interval: mean ± t(0.975, N−1) · s / √N."""
     n = len(values)
     if n == 0:
         raise ValueError("a mean needs at least one prompt")
@@ -130,13 +129,13 @@ def estimate(values: FloatArray) -> Estimate:
 
 
 def paired_change(first: FloatArray, last: FloatArray) -> Change:
-    """Change last − first, paired by prompt: both (N,), in the same order of prompts.
+    """Return the change last − first, paired by prompt: both (N,), in the same order of prompts.
 
-    Student's interval of the N differences; what the prompts differ in by themselves cancels. `rose` or `fell`
-    when the interval leaves out zero, which is the two-sided paired t-test at 5 %.
+    Student's interval of the N differences, in which the differences between prompts cancel. The verdict is `rose`
+    or `fell` when the interval excludes zero, which is the two-sided paired t-test at 5 %.
     """
     if first.shape != last.shape:
-        raise ValueError(f"a paired change needs the same prompts twice, got {first.shape} and {last.shape}")
+        raise ValueError(f"a paired change needs the same prompts in both, got {first.shape} and {last.shape}")
     difference = estimate(last - first)
     return Change(
         first=float(np.mean(first)),
@@ -158,9 +157,9 @@ def _verdict(low: float | None, high: float | None) -> Verdict:
 
 
 def spearman(x: FloatArray, y: FloatArray) -> float | None:
-    """Spearman's ρ: Pearson's correlation of the ranks, ties with their mean rank (Spearman, 1904).
+    """Return Spearman's ρ: Pearson's correlation of the ranks, ties with their mean rank (Spearman, 1904).
 
-    None with fewer than two values, or when either sequence is constant and so has no order.
+    None with fewer than two values, and when either sequence is constant and therefore has no order.
     """
     if len(x) < 2 or _is_constant(x) or _is_constant(y):
         return None
@@ -168,11 +167,11 @@ def spearman(x: FloatArray, y: FloatArray) -> float | None:
 
 
 def permutation_p_value(x: FloatArray, y: FloatArray, *, seed: int = 0) -> tuple[float | None, int, bool]:
-    """Two-sided p-value of ρ when every pairing of `x` with `y` is equally likely (Fisher; Pitman, 1937).
+    """Return the two-sided p-value of ρ if every pairing of `x` with `y` is equally likely (Fisher; Pitman, 1937).
 
-    Returns the p-value, the number of orders behind it, and whether those were all. With few checkpoints it cannot
-    be small: three in perfect order have p = 1/3. It takes checkpoints as exchangeable, which training does not
-    make them: neighbours resemble each other, so any two trends correlate and p is too small.
+    Returns the p-value, the number of orders, and whether these are all orders. With few checkpoints it cannot be
+    small: three in perfect order have p = 1/3. It assumes exchangeable checkpoints, but neighbouring ones are
+    similar, so any two trends correlate and p is too small.
     """
     if spearman(x, y) is None:
         return None, 0, True
@@ -180,7 +179,7 @@ def permutation_p_value(x: FloatArray, y: FloatArray, *, seed: int = 0) -> tuple
     centred_x = _centred(stats.rankdata(x))
     result = stats.permutation_test(
         (_centred(stats.rankdata(y)),),
-        lambda ranks, axis: (ranks * centred_x).sum(axis=axis),  # ρ but for a constant factor
+        lambda ranks, axis: (ranks * centred_x).sum(axis=axis),  # ρ up to a constant factor
         permutation_type="pairings",
         vectorized=True,
         n_resamples=MAX_PERMUTATIONS,
@@ -192,10 +191,10 @@ def permutation_p_value(x: FloatArray, y: FloatArray, *, seed: int = 0) -> tuple
 
 
 def rank_correlation(proxy: FloatArray, gold: FloatArray, *, seed: int = 0) -> RankCorrelation:
-    """Spearman's ρ of mean proxy and mean gold over checkpoints: `proxy` and `gold` are (T, N).
+    """Return Spearman's ρ of mean proxy and mean gold over checkpoints: `proxy` and `gold` are (T, N).
 
-    The interval is the percentile bootstrap over prompts (Efron, 1979), the same prompts at every checkpoint.
-    Resampling adds noise to the order of close means, so the interval leans towards zero: it is a cautious one.
+    The interval is the percentile bootstrap over prompts (Efron, 1979), with the same prompts at every checkpoint.
+    Resampling adds noise to the order of close means, so the interval is conservative: biased towards zero.
     """
     if proxy.shape != gold.shape:
         raise ValueError(f"proxy and gold need the same checkpoints and prompts, got {proxy.shape}, {gold.shape}")
@@ -213,7 +212,7 @@ def _bootstrap_rho(proxy: FloatArray, gold: FloatArray, seed: int) -> tuple[floa
         return None, None
     counts = np.random.default_rng(seed).multinomial(
         n_prompts, np.full(n_prompts, 1 / n_prompts), size=BOOTSTRAP_RESAMPLES
-    )  # (R, N): how often each prompt is in each resample
+    )  # (R, N): number of times that each prompt is in each resample
     rhos = _rank_correlations(proxy @ counts.T, gold @ counts.T)  # (R,)
     rhos = rhos[np.isfinite(rhos)]
     if len(rhos) < BOOTSTRAP_RESAMPLES / 2:
@@ -223,7 +222,7 @@ def _bootstrap_rho(proxy: FloatArray, gold: FloatArray, seed: int) -> tuple[floa
 
 
 def count_falls(values: FloatArray) -> Falls:
-    """Count the steps from one checkpoint to the next on which the mean of `values` (T, N) fell."""
+    """Count the steps between neighbouring checkpoints at which the mean of `values` (T, N) fell."""
     changes = [paired_change(before, after) for before, after in pairwise(values)]
     return Falls(
         falls=sum(change.mean < 0 for change in changes),
@@ -233,7 +232,7 @@ def count_falls(values: FloatArray) -> Falls:
 
 
 def _rank_correlations(x: FloatArray, y: FloatArray) -> FloatArray:
-    """ρ of each column of `x` and `y` (T, R): (R,), NaN where a column is constant."""
+    """Return ρ of each column of `x` and `y` (T, R): (R,), NaN where a column is constant."""
     ranks_x, ranks_y = _centred(stats.rankdata(x, axis=0)), _centred(stats.rankdata(y, axis=0))
     norm = np.sqrt((ranks_x**2).sum(axis=0) * (ranks_y**2).sum(axis=0))
     with np.errstate(invalid="ignore"):
@@ -247,5 +246,5 @@ def _centred(ranks: FloatArray) -> FloatArray:
 
 
 def _is_constant(values: FloatArray) -> bool:
-    """Rounding must not make an order out of equal means."""
+    """Return whether values are equal up to rounding errors, which must not define an order."""
     return float(np.ptp(values)) <= _CONSTANT * max(1.0, float(np.max(np.abs(values))))

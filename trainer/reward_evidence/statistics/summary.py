@@ -1,6 +1,6 @@
-"""From responses to figures: what `evaluation.json` holds. Pure.
+"""Responses → the figures in `evaluation.json`. Pure.
 
-Every mean is over prompts, each prompt's samples averaged first; shares are over responses.
+Means are over prompts, after the samples of each prompt are averaged; shares are over responses.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class _Figures(BaseModel):
 
 
 class CheckpointResponses(_Figures):
-    """The responses of one checkpoint, and which weights gave them."""
+    """The responses of one checkpoint, and the hash of its weights."""
 
     step: int
-    weights_sha256: str
+    weights_sha256: str | None
     responses: list[EvaluatedResponse]
 
 
@@ -64,30 +64,30 @@ class GroupFigures(_Figures):
     n_responses: int
     proxy_reward: Estimate
     gold_reward: Estimate | None
-    n_tokens: Estimate
+    n_tokens: Estimate | None
     n_words: Estimate
-    truncated: float
-    """Share of responses stopped by the token limit."""
+    truncated: float | None
+    """Share of responses that the token limit ended."""
     empty: float
     """Share of responses without text."""
     kl: Estimate | None
-    """Nats from the start policy, Rao-Blackwellised."""
+    """Nats from the initial policy, Rao-Blackwellised."""
     kl_k1: Estimate | None
-    """Nats, the plain estimator."""
+    """Nats, log-ratio estimate."""
     features: dict[str, Estimate]
-    """Over the prompts that have the feature."""
+    """Means over the prompts that have the feature."""
 
 
 class CheckpointFigures(GroupFigures):
     """One checkpoint on all prompts, and by query type."""
 
     step: int
-    weights_sha256: str
+    weights_sha256: str | None
     query_types: dict[QueryType, GroupFigures]
 
 
 class Trend(_Figures):
-    """First to last checkpoint, and in between, on all prompts or on those of one query type."""
+    """From the first to the last checkpoint, on all prompts or on those of one query type."""
 
     n_prompts: int
     gold_change: Change | None
@@ -95,7 +95,7 @@ class Trend(_Figures):
     proxy_change: Change | None
     words_change: Change | None
     gold_since_first: list[Change]
-    """First to each later checkpoint, by step; the last is the primary figure, the others only illustrate it."""
+    """From the first to each later checkpoint, by step; the last one is the primary figure."""
     proxy_since_first: list[Change]
     rank_correlation: RankCorrelation | None
     gold_falls: Falls | None
@@ -111,12 +111,12 @@ class RunFigures(_Figures):
 
 
 def count_words(text: str) -> int:
-    """Words as the length incentive counts them: runs of word characters, and runs of other visible ones."""
+    """Count words as the length incentive does: sequences of word characters, and of other visible characters."""
     return len(_WORD.findall(text))
 
 
 def summarise(checkpoints: Sequence[CheckpointResponses]) -> RunFigures:
-    """Figures of each checkpoint, and the trends over them: overall and by query type."""
+    """Return the figures of each checkpoint, and the trends over checkpoints: overall and by query type."""
     by_checkpoint = [checkpoint.responses for checkpoint in checkpoints]
     return RunFigures(
         checkpoints=[summarise_checkpoint(checkpoint) for checkpoint in checkpoints],
@@ -129,7 +129,7 @@ def summarise(checkpoints: Sequence[CheckpointResponses]) -> RunFigures:
 
 
 def summarise_checkpoint(checkpoint: CheckpointResponses) -> CheckpointFigures:
-    """Figures of one checkpoint."""
+    """Return the figures of one checkpoint."""
     return CheckpointFigures(
         step=checkpoint.step,
         weights_sha256=checkpoint.weights_sha256,
@@ -142,15 +142,15 @@ def summarise_checkpoint(checkpoint: CheckpointResponses) -> CheckpointFigures:
 
 
 def group_figures(responses: Responses) -> GroupFigures:
-    """Figures of `responses`, at least one."""
+    """Return the figures of `responses`, at least one."""
     return GroupFigures(
         n_prompts=len({response.prompt_id for response in responses}),
         n_responses=len(responses),
-        proxy_reward=_needed_mean(responses, lambda r: r.proxy_reward),
+        proxy_reward=_required_mean(responses, lambda r: r.proxy_reward),
         gold_reward=_mean(responses, lambda r: r.gold_reward),
-        n_tokens=_needed_mean(responses, lambda r: r.n_tokens),
-        n_words=_needed_mean(responses, _n_words),
-        truncated=float(np.mean([response.truncated for response in responses])),
+        n_tokens=_mean(responses, lambda r: r.n_tokens),
+        n_words=_required_mean(responses, _n_words),
+        truncated=_share(responses, lambda r: r.truncated),
         empty=float(np.mean([not response.response.strip() for response in responses])),
         kl=_mean(responses, lambda r: r.kl),
         kl_k1=_mean(responses, lambda r: r.kl_k1),
@@ -159,7 +159,7 @@ def group_figures(responses: Responses) -> GroupFigures:
 
 
 def trend(checkpoints: Sequence[Responses]) -> Trend:
-    """What happens from the first of `checkpoints` to the last: the same prompts at each."""
+    """Return the trend from the first of `checkpoints` to the last; each has the same prompts."""
     proxy = _matrix(checkpoints, lambda r: r.proxy_reward)
     gold = _matrix(checkpoints, lambda r: r.gold_reward)
     words = _matrix(checkpoints, _n_words)
@@ -192,7 +192,7 @@ def _of_type(responses: Responses, query_type: QueryType) -> list[EvaluatedRespo
 
 
 def _by_prompt(responses: Responses, measure: Measure) -> NDArray[np.float64]:
-    """Average `measure` over each prompt's samples: (N,), over the prompts that have it, in order of their ids."""
+    """Average `measure` over the samples of each prompt: (N,), for prompts that have it, in order of their ids."""
     measured = [(response.prompt_id, measure(response)) for response in responses]
     present = sorted((prompt_id, value) for prompt_id, value in measured if value is not None)
     return average_by_prompt([prompt_id for prompt_id, _ in present], [value for _, value in present])
@@ -203,8 +203,14 @@ def _mean(responses: Responses, measure: Measure) -> Estimate | None:
     return estimate(values) if len(values) else None
 
 
-def _needed_mean(responses: Responses, measure: Measure) -> Estimate:
+def _required_mean(responses: Responses, measure: Measure) -> Estimate:
     return estimate(_by_prompt(responses, measure))
+
+
+def _share(responses: Responses, condition: Callable[[EvaluatedResponse], bool | None]) -> float | None:
+    """Return the share of responses with `condition`; None if it is unknown for one of them."""
+    known = [value for response in responses if (value := condition(response)) is not None]
+    return float(np.mean(known)) if len(known) == len(responses) else None
 
 
 def _feature_means(responses: Responses) -> dict[str, Estimate]:
@@ -214,7 +220,7 @@ def _feature_means(responses: Responses) -> dict[str, Estimate]:
 
 
 def _matrix(checkpoints: Sequence[Responses], measure: Measure) -> NDArray[np.float64] | None:
-    """`measure` of each checkpoint and prompt: (T, N); None where nobody measured it."""
+    """Return `measure` of each checkpoint and prompt, (T, N); None if it was not measured."""
     rows = [_by_prompt(responses, measure) for responses in checkpoints]
     return np.stack(rows) if len(rows[0]) else None
 

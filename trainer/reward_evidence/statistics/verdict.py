@@ -1,4 +1,4 @@
-"""From figures to sentences that a careful statistician would sign. Pure."""
+"""Figures → sentences: the verdict of an evaluation. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reward_evidence.statistics.summary import CheckpointFigures, Trend
 __all__ = ["MIN_PROMPTS", "Circumstances", "VerdictText", "write_verdict"]
 
 MIN_PROMPTS = 60
-"""With fewer, a change of the size that a short run brings is missed more often than seen."""
+"""With fewer prompts, the change in a short run is more often missed than detected."""
 
 
 class VerdictText(BaseModel):
@@ -24,34 +24,42 @@ class VerdictText(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     outcome: Verdict | None
-    """Of the primary figure; null when it could not be measured."""
+    """Verdict on the primary figure; null if it was not measured."""
     headline: str
     sentence: str
-    """The primary figure, with its interval, and what kind of evidence it is."""
+    """The primary figure with its interval, and the kind of evidence that it is."""
     findings: list[str]
-    """The other figures, a sentence each."""
+    """The other figures, one sentence each."""
     caveats: list[str]
-    """What must be known before anything is concluded."""
+    """Limitations of the conclusions."""
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What the figures do not say themselves."""
+    """How the responses were obtained and scored."""
 
     recipe: str
     samples: int
-    temperature: float
-    max_new_tokens: int
+    temperature: float | None
+    """None: unknown, as for recorded responses."""
+    max_new_tokens: int | None
     notices: Sequence[str]
+    heldout: bool = True
+    """Whether the prompts are known to be held out of the training."""
+
+    @property
+    def prompts(self) -> str:
+        """Name of the prompts in a sentence."""
+        return "held-out prompts" if self.heldout else "prompts"
 
     @property
     def gold_is_demo(self) -> bool:
-        """Whether the service calls its gold model a demo."""
+        """Whether the service reports that its gold model is a demo."""
         return any("demo model" in notice.lower() for notice in self.notices)
 
     @property
     def gold_shares_base(self) -> bool:
-        """Whether the service says that gold and relevance encoder share their weights."""
+        """Whether the service reports that gold model and relevance encoder share their weights."""
         return any("independent evidence" in notice.lower() for notice in self.notices)
 
 
@@ -64,7 +72,7 @@ def write_verdict(
     by_type: dict[QueryType, Trend],
     circumstances: Circumstances,
 ) -> VerdictText:
-    """Put the figures of one run into words."""
+    """Describe the figures of one evaluation."""
     first, last = checkpoints[0], checkpoints[-1]
     change = overall.gold_change
     return VerdictText(
@@ -98,9 +106,8 @@ def _primary(
     if change is None:
         return _no_primary(first, last, circumstances)
     text = (
-        f"On {change.n} held-out prompts, {_responses_each(circumstances)} at temperature "
-        f"{circumstances.temperature:g}, the mean gold reward {_moved(change)} from step {first.step} "
-        f"to step {last.step}."
+        f"On {change.n} {circumstances.prompts}, {_responses_each(circumstances)}, the mean gold reward "
+        f"{_changed(change)} from step {first.step} to step {last.step}."
     )
     if change.verdict is Verdict.UNDECIDED:
         text += f" {_undecided(change)}"
@@ -111,19 +118,20 @@ def _no_primary(first: CheckpointFigures, last: CheckpointFigures, circumstances
     if first.step == last.step:
         return (
             f"Only step {first.step} was evaluated, so no change can be measured: evaluate a later checkpoint "
-            "of the same run as well."
+            "of the same run too."
         )
     return (
-        "No gold reward model took part, so whether gold follows the proxy is unknown. Start the service with "
-        f"a gold model and evaluate again. (Recipe {circumstances.recipe}.)"
+        "The evaluation had no gold reward model, so it is unknown whether gold follows the proxy. Start the "
+        f"service with a gold model and evaluate again. (Recipe {circumstances.recipe}.)"
     )
 
 
 def _responses_each(circumstances: Circumstances) -> str:
-    return "one response each" if circumstances.samples == 1 else f"{circumstances.samples} responses each"
+    each = "one response each" if circumstances.samples == 1 else f"{circumstances.samples} responses each"
+    return each if circumstances.temperature is None else f"{each} at temperature {circumstances.temperature:g}"
 
 
-def _moved(change: Change) -> str:
+def _changed(change: Change) -> str:
     verb = {Verdict.ROSE: "rose by", Verdict.FELL: "fell by", Verdict.UNDECIDED: "changed by"}[change.verdict]
     decimals = decimals_for(change.low, change.high)
     amount = signed(change.mean, decimals)
@@ -134,13 +142,13 @@ def _moved(change: Change) -> str:
 
 def _undecided(change: Change) -> str:
     if change.low is None or change.high is None:
-        return "A single prompt has no interval."
+        return "With a single prompt there is no interval."
     if change.low == change.high == 0:
-        return "Not one prompt's score changed."
+        return "The score of every prompt is unchanged."
     half_width = (change.high - change.low) / 2
     return (
-        "The interval holds zero: neither a rise nor a fall is shown, and with this many prompts a change "
-        f"smaller than about {plain(half_width, decimals_for(change.low, change.high))} would go unnoticed."
+        "The interval contains zero: neither a rise nor a fall is shown, and with this number of prompts a change "
+        f"smaller than about {plain(half_width, decimals_for(change.low, change.high))} would not be detected."
     )
 
 
@@ -173,7 +181,7 @@ def _findings(
 ) -> list[str]:
     findings = []
     if overall.proxy_change:
-        findings.append(f"The proxy reward (recipe {circumstances.recipe}) {_moved(overall.proxy_change)}.")
+        findings.append(f"The proxy reward (recipe {circumstances.recipe}) {_changed(overall.proxy_change)}.")
     if overall.rank_correlation:
         findings.append(_correlation(overall.rank_correlation))
     if overall.gold_falls:
@@ -208,25 +216,28 @@ def _p_value(p_value: float) -> str:
 
 def _falls(falls: Falls) -> str:
     steps = "1 step" if falls.n_steps == 1 else f"{falls.n_steps} steps"
-    text = f"From one checkpoint to the next, mean gold fell on {falls.falls} of {steps}"
+    text = f"From one checkpoint to the next, mean gold fell at {falls.falls} of {steps}"
     if falls.falls == 0:
         return f"{text}."
-    clear = "none of them" if falls.clear_falls == 0 else str(falls.clear_falls)
-    return f"{text}; on {clear} by more than its own 95 % interval."
+    return f"{text}, and at {falls.clear_falls} of these by more than the 95 % interval of the step."
 
 
 def _of_type(query_type: QueryType, trend: Trend) -> str:
-    parts = [f"proxy {_moved(trend.proxy_change)}" if trend.proxy_change else ""]
+    parts = [f"proxy {_changed(trend.proxy_change)}" if trend.proxy_change else ""]
     if trend.gold_change:
-        parts.append(f"gold {_moved(trend.gold_change)}")
+        parts.append(f"gold {_changed(trend.gold_change)}")
     name = query_type.value.replace("_", "-").capitalize()
     return f"{name} prompts ({trend.n_prompts}): {', '.join(part for part in parts if part)}."
 
 
 def _length(first: CheckpointFigures, last: CheckpointFigures, circumstances: Circumstances) -> str:
+    words = (
+        f"Mean response length changed from {plain(first.n_words.mean, 1)} to {plain(last.n_words.mean, 1)} words"
+    )
+    if first.truncated is None or last.truncated is None:
+        return f"{words}."
     return (
-        f"Mean response length went from {plain(first.n_words.mean, 1)} to {plain(last.n_words.mean, 1)} words; "
-        f"the share cut at {circumstances.max_new_tokens} tokens from {percent(first.truncated)} "
+        f"{words}; the share truncated at {circumstances.max_new_tokens} tokens from {percent(first.truncated)} "
         f"to {percent(last.truncated)}."
     )
 
@@ -238,7 +249,7 @@ def _divergence(last: CheckpointFigures) -> str:
     decimals = decimals_for(kl.low, kl.high)
     bounds = f" (95 % interval {interval(kl.low, kl.high)})" if kl.low is not None else ""
     nats = plain(kl.mean, decimals)
-    return f"At step {last.step} the policy is {nats} nats a response away from its start{bounds}."
+    return f"At step {last.step} the KL divergence from the initial policy is {nats} nats per response{bounds}."
 
 
 def _caveats(
@@ -247,27 +258,33 @@ def _caveats(
     caveats = []
     if overall.rank_correlation:
         caveats.append(
-            "Checkpoints of one run resemble their neighbours, so any two trends correlate: ρ and its p-value "
-            "write_verdict this run and prove no cause. That is why the paired change is the primary figure."
+            "Neighbouring checkpoints of a run are similar, so any two trends correlate: ρ and its p-value "
+            "describe this run and do not show a cause. Therefore the paired change is the primary figure."
         )
     if circumstances.recipe == "gold":
         caveats.append("This recipe's proxy is the gold reward itself, so the two agree by construction.")
     if _types_disagree(by_type):
         caveats.append(
-            "The two query types moved in opposite directions: the mean over both hides that; read them apart."
+            "The two query types changed in opposite directions, which the mean over both hides: read them "
+            "separately."
         )
     if overall.n_prompts < MIN_PROMPTS:
-        caveats.append(f"Only {overall.n_prompts} held-out prompts: at least {MIN_PROMPTS} are advised.")
-    if last.truncated > 0.5:
         caveats.append(
-            f"{percent(last.truncated)} of the last checkpoint's responses were cut at the token limit, so their "
-            "length says little and their ends were never judged."
+            f"Only {overall.n_prompts} {circumstances.prompts}: at least {MIN_PROMPTS} are recommended."
+        )
+    if last.truncated is not None and last.truncated > 0.5:
+        caveats.append(
+            f"{percent(last.truncated)} of the last checkpoint's responses were truncated at the token limit, so "
+            "their length has little meaning and their ends were not scored."
         )
     caveats.append(
-        "The held-out prompts are of the same kind as the training prompts: nothing is shown for other kinds."
+        "The held-out prompts are similar to the training prompts: the result does not extend to other prompts."
+        if circumstances.heldout
+        else "It is not recorded whether the policy was trained on these prompts: if it was, the result does not "
+        "extend to new prompts."
     )
     caveats.append(
-        "One run shows what happened, not why: a claim about a reward needs several seeds and ablations."
+        "One run shows what happened, not why: conclusions about a reward need several seeds and ablations."
     )
     return caveats
 

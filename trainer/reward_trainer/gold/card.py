@@ -1,4 +1,4 @@
-"""MODEL_CARD.md of a fitted gold model: where it comes from, whom to credit, and how good it is, measured."""
+"""MODEL_CARD.md of a fitted gold model: sources, attribution, measured accuracy."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from reward_trainer.gold.preferences import Pair
 from reward_trainer.gold.quality import Estimate, Row
 from reward_trainer.gold.text import PairLengths
 
-__all__ = ["CardFacts", "model_card"]
+__all__ = ["CardInputs", "model_card"]
 
 
 @dataclass(frozen=True)
-class CardFacts:
-    """What one fit was made of."""
+class CardInputs:
+    """Data, settings and results of one fit."""
 
     base: Base
     settings: FitSettings
@@ -31,7 +31,7 @@ class CardFacts:
     read: Sequence[Pair]
     """Training pairs that were not excluded."""
     used: Sequence[Pair]
-    """… and that were left after balancing."""
+    """Pairs that remained after balancing."""
     excluded: Sequence[str]
     rows: Sequence[Row]
     """Empty when there was no test file."""
@@ -39,25 +39,25 @@ class CardFacts:
     command: str
     made_on: date
     minutes: float
-    """Of fitting, wall clock."""
+    """Duration of fitting, wall clock."""
     n_trained: int
-    """Parameters that training changed."""
+    """Number of trained parameters."""
 
 
-def model_card(facts: CardFacts) -> str:
-    """The card as Markdown."""
+def model_card(inputs: CardInputs) -> str:
+    """Return the card as Markdown."""
     here = files(__package__)
     known = json.loads((here / "sources.json").read_text(encoding="utf-8"))
-    used, read = Counter(p.source for p in facts.used), Counter(p.source for p in facts.read)
+    used, read = Counter(p.source for p in inputs.used), Counter(p.source for p in inputs.read)
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - Markdown
     environment.filters["estimate"] = _estimate
     template = environment.from_string((here / "card.md.j2").read_text(encoding="utf-8"))
     unknown = {"judged_by": "not recorded", "origin": "given on the command line", "licence": "not recorded"}
     return template.render(
-        facts=facts,
+        inputs=inputs,
         notices=NOTICES,
         sources=[(s, used[s], read[s], known.get(s, unknown)) for s in sorted(read)],
-        test_only=[(s, known.get(s, unknown)) for s in sorted(set(facts.test_sources) - set(read))],
+        test_only=[(s, known.get(s, unknown)) for s in sorted(set(inputs.test_sources) - set(read))],
     )
 
 

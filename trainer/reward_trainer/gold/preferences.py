@@ -1,6 +1,6 @@
-"""Preference pairs: reading them, leaving sources out, and taking length out of the labels.
+"""Preference pairs: reading files, excluding sources, balancing lengths.
 
-One JSON object a line: `{"prompt": …, "chosen": …, "rejected": …, "source": …}`; the file may be gzipped.
+One JSON object per line: `{"prompt": …, "chosen": …, "rejected": …, "source": …}`; the file may be gzipped.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Pair:
     chosen: str
     rejected: str
     source: str
-    """Where the judgement comes from; figures are given per source."""
+    """Origin of the judgement; accuracy is measured per source."""
 
 
 def read_pairs(paths: Sequence[Path], excluded: Sequence[str] = ()) -> list[Pair]:
-    """The pairs of all files, in order, without the sources that match one of the `excluded` patterns.
+    """Return the pairs of all files, in order, without sources that match one of the `excluded` patterns.
 
-    Raises `DataError` with file and row where a row is no pair, and when nothing is left.
+    Raises DataError naming file and row of an invalid pair, and when no pair remains.
     """
     pairs = [
         pair
@@ -43,7 +43,7 @@ def read_pairs(paths: Sequence[Path], excluded: Sequence[str] = ()) -> list[Pair
         if not any(fnmatch(pair.source, pattern) for pattern in excluded)
     ]
     if not pairs:
-        raise DataError(f"no preference pairs in {', '.join(map(str, paths))} beside the excluded sources")
+        raise DataError(f"{', '.join(map(str, paths))}: no preference pairs besides those of excluded sources")
     return pairs
 
 
@@ -63,15 +63,15 @@ def _pair(line: bytes, where: str) -> Pair:
     except (ValueError, KeyError, AttributeError, TypeError) as exc:
         raise DataError(f"{where}: expected an object with prompt, chosen and rejected ({exc})") from exc
     if not all(isinstance(value, str) for value in fields):
-        raise DataError(f"{where}: prompt, chosen, rejected and source must be texts")
+        raise DataError(f"{where}: prompt, chosen, rejected and source must be strings")
     return Pair(*fields)
 
 
 def balance_lengths(pairs: Sequence[Pair], rng: random.Random) -> list[Pair]:
-    """As many pairs whose longer response won as pairs whose shorter one did, in every stratum.
+    """Return pairs in which, in every stratum, the longer response is preferred as often as the shorter one.
 
-    A stratum is one source and one range of length ratios: otherwise "much longer wins" would still be in the
-    labels. Pairs of equal length stay. What is dropped is drawn by `rng`; the order is kept.
+    A stratum is one source and one range of length ratios; balancing over sources alone would keep "much longer
+    wins" in the labels. All pairs of equal length are kept. `rng` selects the pairs to drop; the order is kept.
     """
     strata: dict[tuple[str, int], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
     kept: set[int] = set()
@@ -89,14 +89,14 @@ def balance_lengths(pairs: Sequence[Pair], rng: random.Random) -> list[Pair]:
 
 
 _RATIO_EDGES = (math.log(1.2), math.log(1.6), math.log(2.5))
-"""Bounds of the strata: about a quarter of the pairs each in the data that `demo-gold` is fitted on."""
+"""Bounds of the strata: each has about a quarter of the pairs that `demo-gold` is fitted on."""
 
 
 def _log_ratio(pair: Pair) -> float:
-    """log(words of the chosen / words of the rejected response); a word more each, so that none is zero."""
+    """Return log((words chosen + 1) / (words rejected + 1))."""
     return math.log((n_words(pair.chosen) + 1) / (n_words(pair.rejected) + 1))
 
 
 def n_words(text: str) -> int:
-    """Words between white space."""
+    """Return the number of words, separated by white space."""
     return len(text.split())

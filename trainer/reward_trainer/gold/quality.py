@@ -1,12 +1,12 @@
-"""How often a gold model prefers the response that people preferred, beside "the longer one wins".
+"""Pairwise accuracy of a gold model, compared with the baseline "the longer response wins".
 
-Pairs of one prompt are not independent, so intervals come from resampling prompts, not pairs. Subsets:
+Pairs of one prompt are not independent, so the bootstrap resamples prompts, not pairs. Subsets:
 
-    in distribution     pairs of the sources that the model was fitted on (other prompts)
-    controlled          … whose word counts differ by at most 10 %: length says nothing there
-    chosen shorter      … whose preferred response has fewer words: "longer wins" is always wrong there
-    chosen longer       … and the reverse
-    one row a source    sources the model never saw are marked
+    in distribution     pairs of the sources that the model was fitted on, with other prompts
+    controlled          … whose word counts differ by at most 10 %, so that length is not informative
+    chosen shorter      … whose preferred response has fewer words, so that "longer wins" is always wrong
+    chosen longer       … whose preferred response has more words
+    one row per source  sources that the model was not fitted on are marked
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval, which is None where there are fewer than two prompts."""
+    """A mean with its 95 % interval; None with fewer than two prompts."""
 
     mean: float
     interval: tuple[float, float] | None
@@ -51,7 +51,7 @@ class Row:
 
 
 def quality(pairs: Sequence[Pair], margins: Sequence[float], fitted_on: set[str], seed: int = 0) -> list[Row]:
-    """A row per subset that is not empty.
+    """Return one row for each subset that is not empty.
 
     Args:
         pairs: the test pairs.
@@ -78,7 +78,7 @@ def quality(pairs: Sequence[Pair], margins: Sequence[float], fitted_on: set[str]
 
 
 def _wins(margins: Floats) -> Floats:
-    """1 where the margin is positive, ½ where it is zero, 0 where it is negative."""
+    """Return 1 for positive margins, ½ for zero, 0 for negative ones."""
     wins: Floats = (np.sign(margins) + 1) / 2
     return wins
 
@@ -101,7 +101,7 @@ def _subsets(
 
 
 def _estimate(values: Floats, prompts: NDArray[np.int_], seed: int) -> Estimate:
-    """Mean of `values` with a percentile bootstrap over `prompts`."""
+    """Return the mean of `values` with a percentile bootstrap interval over `prompts`."""
     clusters = np.unique(prompts, return_inverse=True)[1]
     sums, counts = np.bincount(clusters, values), np.bincount(clusters)
     mean = float(values.mean())

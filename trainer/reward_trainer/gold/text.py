@@ -1,8 +1,8 @@
-"""How a prompt and a response become the text pair that a small gold model reads.
+"""Encodes a prompt and a response as the text pair that a small gold model takes as input.
 
-    [CLS] prompt [SEP] response [SEP]          of a long text the middle is left out
+    [CLS] prompt [SEP] response [SEP]          the middle of a long text is omitted
 
-The lengths are stored with the model. The service reads them there and cuts alike; a test holds the two equal.
+The lengths are stored with the model, and the service truncates in the same way; a test compares the two.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from reward_trainer.gold.preferences import Pair
 __all__ = ["Encoded", "PairLengths", "encode_pairs", "to_tensors"]
 
 TOKENIZED_AT_ONCE = 2048
-"""Texts per call of the tokenizer: its threads are kept busy, and memory stays small."""
+"""Texts per call of the tokenizer: enough for its threads, with little memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairLengths:
-    """How much of a text pair is read, in tokens, special tokens not counted."""
+    """Maximum number of tokens of each part, without special tokens."""
 
     prompt_head: int = 24
     prompt_tail: int = 40
@@ -34,15 +34,15 @@ class PairLengths:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One prompt with one response."""
+    """Token ids of one prompt with one response."""
 
     ids: list[int]
     n_first: int
-    """Tokens of the first text with its special tokens; the others have token type 1."""
+    """Number of tokens of the first text, with special tokens; the following ones have token type 1."""
 
 
 def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], lengths: PairLengths) -> list[tuple[Encoded, Encoded]]:
-    """(chosen, rejected) of every pair."""
+    """Return (chosen, rejected) of every pair."""
     prompts = _tokenized(tokenizer, [pair.prompt for pair in pairs], lengths.prompt_head, lengths.prompt_tail)
     responses = list(chain.from_iterable((pair.chosen, pair.rejected) for pair in pairs))
     parts = _tokenized(tokenizer, responses, lengths.response_head, lengths.response_tail)
@@ -58,17 +58,17 @@ def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], lengths: PairLengths) ->
 
 
 def _tokenized(tokenizer: Any, texts: Sequence[str], head: int, tail: int) -> list[list[int]]:
-    """Token ids of each text, at most its first `head` and last `tail` ones."""
-    cut: list[list[int]] = []
+    """Return the token ids of each text: at most its first `head` and last `tail` ones."""
+    truncated: list[list[int]] = []
     for start in range(0, len(texts), TOKENIZED_AT_ONCE):
         batch = list(texts[start : start + TOKENIZED_AT_ONCE])
         rows = tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]
-        cut += [ids if len(ids) <= head + tail else ids[:head] + ids[len(ids) - tail :] for ids in rows]
-    return cut
+        truncated += [ids if len(ids) <= head + tail else ids[:head] + ids[len(ids) - tail :] for ids in rows]
+    return truncated
 
 
 def to_tensors(rows: Sequence[Encoded], device: torch.device) -> dict[str, torch.Tensor]:
-    """Model inputs (B, T), padded on the right; BERT's pad token is 0, and the mask hides it."""
+    """Return model inputs (B, T), padded on the right with BERT's pad token 0, which the mask excludes."""
     width = max(len(row.ids) for row in rows)
     ids, types, mask = (torch.zeros(len(rows), width, dtype=torch.long) for _ in range(3))
     for i, row in enumerate(rows):

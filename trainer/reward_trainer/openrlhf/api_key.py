@@ -1,11 +1,11 @@
-"""How a run gets rewards from a service that wants a key: it stands in no command, log, run directory or report.
+"""Sends the API key with OpenRLHF's reward requests; no command line, log, run directory or report contains it.
 
     GLASSBOX_API_KEY ─▶ launcher ──────── environment() ─▶ OpenRLHF's processes ─ install_hooks()
     --reward.remote_url http://HOST/… ── argv ───────────▶ SingleTurnAgentExecutor(url) ─▶ http://key:SECRET@HOST/…
 
-OpenRLHF's client knows only a URL, and makes HTTP Basic of what stands before the @ in it. So the key is put there
-in the rollout engine's memory, when it makes its executor: nothing that OpenRLHF parses, prints or saves has seen
-it. The same on CPU and GPUs. Written for openrlhf 0.11.2.
+OpenRLHF's client takes only a URL, and sends user and password in it as HTTP Basic. The hook adds the key to the
+URL in the memory of the rollout engine, when the executor is created: OpenRLHF never parses, prints or saves it.
+CPU and GPUs work the same way. Written for openrlhf 0.11.2.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reward_trainer.openrlhf.bootstrap import REWARD_KEY, with_hook
-from reward_trainer.openrlhf.cpu.imports import Patch, install
+from reward_trainer.openrlhf import import_hook
+from reward_trainer.openrlhf.environment import API_KEY_HOOK, with_hook
 
 __all__ = ["basic_auth", "environment", "install_hooks"]
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Return `base`, with the hook that adds the key when it holds one."""
+    """Return `base`, with the hook that sends the key if `base` contains one."""
     from reward_client.urls import key_from_environment
 
-    return dict(base) if key_from_environment(base) is None else with_hook(base, REWARD_KEY)
+    return dict(base) if key_from_environment(base) is None else with_hook(base, API_KEY_HOOK)
 
 
 def basic_auth() -> tuple[str, str] | None:
-    """User and password that OpenRLHF will send; None without a key."""
+    """Return the user and password that OpenRLHF will send; None without a key."""
     from reward_client.urls import key_from_environment
 
     key = key_from_environment()
@@ -36,11 +36,11 @@ def basic_auth() -> tuple[str, str] | None:
 
 
 def install_hooks() -> None:
-    """Prepare this interpreter; nothing is imported before OpenRLHF imports its executor."""
-    install(stand_ins={}, patches=_PATCHES)
+    """Patch OpenRLHF's executor when it is imported; imports nothing itself."""
+    import_hook.install(stand_ins={}, patches={"openrlhf.utils.agent": _send_key})
 
 
-def _executor_sends_the_key(agent: Any) -> None:
+def _send_key(agent: Any) -> None:
     from reward_client.urls import Address, ApiKey, key_from_environment
 
     secret = key_from_environment(os.environ)
@@ -54,6 +54,3 @@ def _executor_sends_the_key(agent: Any) -> None:
         real_init(self, [Address(url, key).with_key() if "://" in url else url for url in urls])
 
     agent.SingleTurnAgentExecutor.__init__ = init
-
-
-_PATCHES: dict[str, Patch] = {"openrlhf.utils.agent": _executor_sends_the_key}

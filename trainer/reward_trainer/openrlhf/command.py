@@ -1,8 +1,8 @@
-"""From settings to OpenRLHF's command line: pure, and the same for a CPU, a GPU and several.
+"""Settings → OpenRLHF's command line. Pure, and the same for a CPU, one GPU and several GPUs.
 
     Config + LaunchInputs ──▶ ["--actor.model_name_or_path", …]     full flag names: OpenRLHF accepts abbreviations
 
-Only facts about the machine make a difference between a laptop and a server. Written for openrlhf 0.11.2.
+Only `LaunchInputs.hardware` distinguishes a laptop from a server. Written for openrlhf 0.11.2.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from reward_client.wire import RecipeInfo
 from reward_runs.layout import RunDir
 from reward_trainer.config import Config
+from reward_trainer.hardware import Hardware
 
 __all__ = [
     "DEFAULT_CLIP",
-    "Hardware",
     "LaunchInputs",
     "build_command",
     "clip_range",
@@ -27,48 +27,27 @@ __all__ = [
 ]
 
 DEFAULT_CLIP = (-10.0, 10.0)
-"""OpenRLHF's own `--reward.clip_range`; it clips without a word."""
+"""OpenRLHF's default `--reward.clip_range`; it clips silently."""
 
 UNCLIPPED = (-1e6, 1e6)
-"""Wider than any reward: the clip has no switch."""
+"""Wider than any reward: OpenRLHF cannot disable clipping."""
 
 _RESPONSE_LIMIT = "max_response_tokens"
 
 Flags = dict[str, str | int | float | Sequence[object] | None]
-"""Flag name to value; None is a switch."""
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What the machine has."""
-
-    n_gpus: int
-    n_threads: int
-    """Physical cores, for torch on a CPU."""
-    n_unused: int = 0
-    """GPUs that are there, but lack vLLM or flash attention in this environment."""
-
-    @property
-    def has_gpu(self) -> bool:
-        """Whether vLLM and CUDA kernels can run."""
-        return self.n_gpus > 0
-
-    @property
-    def n_ranks(self) -> int:
-        """Training ranks; as many rollout engines share their devices."""
-        return max(self.n_gpus, 1)
+"""Flag name → value; None for a flag without a value."""
 
 
 @dataclass(frozen=True)
 class LaunchInputs:
-    """What must be known, besides the settings, to write the command."""
+    """Inputs of the command besides the settings."""
 
     hardware: Hardware
     policy: str
     """Folder or Hugging Face id that Transformers can load."""
     has_chat_template: bool
     max_prompt_tokens: int
-    """Of the longest prompt in the training data."""
+    """Length of the longest training prompt."""
     endpoint: str
     """URL that OpenRLHF posts to."""
     clip: tuple[float, float]
@@ -76,10 +55,10 @@ class LaunchInputs:
 
 
 def recipe_overrides(config: Config, recipe: RecipeInfo) -> dict[str, object]:
-    """Return the overrides that every reward of the run is computed with.
+    """Return the recipe overrides of every reward request of the run.
 
-    The recipe's idea of the longest response follows the run's own limit, so that closed-ended prompts do not
-    outweigh open-ended ones; recipes without that parameter are left alone.
+    The recipe's maximum response length is set to the run's limit, so that closed-ended prompts do not outweigh
+    open-ended ones. Recipes without that parameter are not changed.
     """
     if _RESPONSE_LIMIT not in recipe.parameters:
         return dict(config.recipe_overrides)
@@ -87,7 +66,7 @@ def recipe_overrides(config: Config, recipe: RecipeInfo) -> dict[str, object]:
 
 
 def reward_endpoint(config: Config, run: RunDir, overrides: Mapping[str, object]) -> str:
-    """Return the URL that OpenRLHF posts its rollouts to; it carries overrides as JSON, text as it is."""
+    """Return the URL that OpenRLHF posts its rollouts to; overrides are JSON, except text."""
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in overrides.items()}
     query = {"recipe": config.recipe, **texts}
     if config.gold:
@@ -96,10 +75,10 @@ def reward_endpoint(config: Config, run: RunDir, overrides: Mapping[str, object]
 
 
 def clip_range(recipe: RecipeInfo, overrides: Mapping[str, object]) -> tuple[float, float]:
-    """Return a clip that no reward of the recipe reaches.
+    """Return a clip range that contains every reward of the recipe.
 
-    `reward_range` is that of the recipe's own parameters, and grows in proportion to the longest response. What
-    other overrides do to it is not known here, so with them nothing is clipped.
+    `reward_range` applies to the recipe's parameters without overrides, and is proportional to the longest
+    response. The effect of other overrides on it is unknown, so nothing is clipped with them.
     """
     if set(overrides) - {_RESPONSE_LIMIT}:
         return UNCLIPPED
@@ -110,17 +89,17 @@ def clip_range(recipe: RecipeInfo, overrides: Mapping[str, object]) -> tuple[flo
     return min(low, recipe.reward_range[0] * scale), max(high, recipe.reward_range[1] * scale)
 
 
-def build_command(config: Config, facts: LaunchInputs, *, resume: bool = False) -> list[str]:
+def build_command(config: Config, inputs: LaunchInputs, *, resume: bool = False) -> list[str]:
     """Return the arguments of `python -m openrlhf.cli.train_ppo_ray`."""
     flags: Flags = {
-        "--actor.model_name_or_path": facts.policy,
-        **_devices(facts.hardware),
-        **_data(config, facts),
+        "--actor.model_name_or_path": inputs.policy,
+        **_devices(inputs.hardware),
+        **_data(config, inputs),
         **_rollouts(config),
-        **_reward(facts),
+        **_reward(inputs),
         **_algorithm(config),
         **_optimizer(config),
-        **_records(config, facts.run, resume),
+        **_logging(config, inputs.run, resume),
     }
     return [*_arguments(flags), *config.raw_flags]
 
@@ -138,7 +117,7 @@ def _text(value: object) -> str:
 
 
 def _devices(hardware: Hardware) -> Flags:
-    """All models and engines share each device: nobody trains while somebody generates."""
+    """All models and engines share each device: training and generation alternate."""
     flags: Flags = {"--train.colocate_all": None}
     for model in ("actor", "ref", "critic"):
         flags |= {f"--{model}.num_nodes": 1, f"--{model}.num_gpus_per_node": hardware.n_ranks}
@@ -160,7 +139,7 @@ def _on_gpu() -> Flags:
 
 
 def _on_cpu(hardware: Hardware) -> Flags:
-    # One rank has nothing to shard: stage 0 spares the copies that sharding needs.
+    # A single rank has nothing to shard; stage 0 avoids the copies that sharding needs.
     return {
         "--ds.zero_stage": 0 if hardware.n_ranks == 1 else 2,
         "--ds.param_dtype": "fp32",
@@ -168,14 +147,14 @@ def _on_cpu(hardware: Hardware) -> Flags:
     }
 
 
-def _data(config: Config, facts: LaunchInputs) -> Flags:
+def _data(config: Config, inputs: LaunchInputs) -> Flags:
     flags: Flags = {
-        "--data.prompt_dataset": str(facts.run.train_data),
+        "--data.prompt_dataset": str(inputs.run.train_data),
         "--data.input_key": "input",
         "--data.label_key": "label",
-        "--data.max_len": facts.max_prompt_tokens + config.max_new_tokens,
+        "--data.max_len": inputs.max_prompt_tokens + config.max_new_tokens,
     }
-    return flags | ({"--data.apply_chat_template": None} if facts.has_chat_template else {})
+    return flags | ({"--data.apply_chat_template": None} if inputs.has_chat_template else {})
 
 
 def _rollouts(config: Config) -> Flags:
@@ -194,8 +173,8 @@ def _rollouts(config: Config) -> Flags:
     }
 
 
-def _reward(facts: LaunchInputs) -> Flags:
-    return {"--reward.remote_url": facts.endpoint, "--reward.clip_range": facts.clip}
+def _reward(inputs: LaunchInputs) -> Flags:
+    return {"--reward.remote_url": inputs.endpoint, "--reward.clip_range": inputs.clip}
 
 
 def _algorithm(config: Config) -> Flags:
@@ -213,25 +192,25 @@ def _algorithm(config: Config) -> Flags:
 
 
 def _optimizer(config: Config) -> Flags:
-    # A warm-up on a short run would leave its first step at a learning rate of 0.
+    # With a warm-up, the first step of a short run would have a learning rate of 0.
     flags: Flags = {"--actor.adam.lr": config.learning_rate}
     for model in ("actor", "critic"):
         flags |= {f"--{model}.lr_scheduler": "constant", f"--{model}.lr_warmup_ratio": 0.0}
     return flags
 
 
-def _records(config: Config, run: RunDir, resume: bool) -> Flags:
+def _logging(config: Config, run: RunDir, resume: bool) -> Flags:
     flags: Flags = {
         "--ckpt.path": str(run.state),
         "--ckpt.output_dir": str(run.final),
         "--ckpt.save_steps": config.save_every,
         "--ckpt.save_hf": None,
-        "--ckpt.max_num": 2,  # the older one is deleted before a third is begun, so one is whole at any time
+        "--ckpt.max_num": 2,  # the older one is deleted before a third is written, so one is always complete
         "--logger.logging_steps": 1,
         "--logger.tensorboard_dir": config.tensorboard_dir or str(run.tensorboard),
         "--logger.wandb.run_name": run.name,
     }
     if config.wandb_project is not None:
-        # OpenRLHF only logs when there is a key; wandb itself takes the real one from WANDB_API_KEY or its netrc.
+        # OpenRLHF logs only if a key is given; wandb reads the real one from WANDB_API_KEY or its netrc file.
         flags |= {"--logger.wandb.project": config.wandb_project, "--logger.wandb.key": "from-environment"}
     return flags | ({"--ckpt.load_enable": None} if resume else {})

@@ -1,11 +1,11 @@
-"""The real OpenRLHF as a child process: start it, read what it prints, and leave nothing of it behind.
+"""OpenRLHF as a child process: start it, read its output, and stop it with all its descendants.
 
-    start() ── own session, log file, private Ray ──▶ python -m openrlhf.cli.train_ppo_ray …
-    new_lines() ── follows the log file
-    stop()      ── asks, waits, then ends every process that carries this launch's mark
+    enter       ── new session, log file, private Ray ──▶ python -m openrlhf.cli.train_ppo_ray …
+    new_lines() ── reads the log file
+    stop()      ── SIGTERM, a grace period, then SIGKILL for every process with this launch's identifier
 
-Ray detaches its daemons, so a process group does not hold them all; the mark is an environment variable that they
-inherit. The kernel ends the child when we die, and Ray ends with its driver.
+Ray detaches its daemons, so a process group does not contain all of them; they inherit the identifier as an
+environment variable. The kernel terminates the child when the launcher dies, and Ray ends with its driver.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ import psutil
 __all__ = ["OpenRLHFProcess", "child_environment"]
 
 MODULE = "openrlhf.cli.train_ppo_ray"
-_MARK = "GLASSBOX_LAUNCH"
+_LAUNCH_VARIABLE = "GLASSBOX_LAUNCH"
 _STOP_GRACE_S = 15.0
-"""Seconds that OpenRLHF and Ray have to end by themselves before they are killed."""
+"""Seconds between SIGTERM and SIGKILL for OpenRLHF and Ray."""
 _PR_SET_PDEATHSIG = 1
 _MAX_TEMP_PATH = 40
-"""Characters: Ray's sockets lie 60 deeper, and a Unix socket's path ends at 107."""
+"""Characters. Ray adds 60 for its sockets, and the path of a Unix socket has at most 107."""
 
 
 def child_environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Return `base` plus what every run needs: a Ray of its own, no telemetry, every line of the workers."""
+    """Return `base` with the defaults of every run: a private Ray, no telemetry, all lines of the workers."""
     defaults = {
         "RAY_ADDRESS": "local",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -51,22 +51,22 @@ def child_environment(base: Mapping[str, str]) -> dict[str, str]:
 
 
 class OpenRLHFProcess:
-    """One launch; a context manager that leaves no process and no temporary folder."""
+    """One launch, as a context manager; on exit, all processes and the temporary folder are removed."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path, keep_fd: int) -> None:
         self._command = [sys.executable, "-m", MODULE, *arguments]
         self._environment = dict(environment)
         self._log = log
         self._keep_fd = keep_fd
-        self._mark = uuid.uuid4().hex
+        self._launch_id = uuid.uuid4().hex
         self._pending = ""
 
     def __enter__(self) -> Self:
         self._temp = _short_temp_dir()
         self._offset = self._log.stat().st_size if self._log.exists() else 0
-        environment = {**self._environment, _MARK: self._mark, "RAY_TMPDIR": str(self._temp)}
+        environment = {**self._environment, _LAUNCH_VARIABLE: self._launch_id, "RAY_TMPDIR": str(self._temp)}
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, arguments we built
+            self._process = subprocess.Popen(  # noqa: S603 - our interpreter, arguments that we built
                 self._command,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -74,7 +74,7 @@ class OpenRLHFProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=(self._keep_fd,),
-                preexec_fn=_end_with_parent,
+                preexec_fn=_terminate_with_parent,
             )
         return self
 
@@ -86,7 +86,7 @@ class OpenRLHFProcess:
 
     @property
     def return_code(self) -> int | None:
-        """Exit status; None while it runs."""
+        """Exit status; None while the process runs."""
         return self._process.poll()
 
     def new_lines(self) -> list[str]:
@@ -99,7 +99,7 @@ class OpenRLHFProcess:
         return lines
 
     def stop(self) -> None:
-        """End OpenRLHF, Ray and its workers: politely at first."""
+        """Stop OpenRLHF, Ray and its workers: SIGTERM first, SIGKILL after the grace period."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -107,26 +107,26 @@ class OpenRLHFProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        ours = _marked(self._mark)
+        ours = _processes_of(self._launch_id)
         _, alive = psutil.wait_procs(ours, timeout=_STOP_GRACE_S / 3)
         for process in alive:
             process.kill()
         psutil.wait_procs(alive, timeout=_STOP_GRACE_S)
 
 
-def _marked(mark: str) -> list[psutil.Process]:
+def _processes_of(launch_id: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(_MARK) == mark:
+            if process.environ().get(_LAUNCH_VARIABLE) == launch_id:
                 found.append(process)
-        except psutil.Error:  # ended meanwhile, or another user's
+        except psutil.Error:  # has ended, or belongs to another user
             continue
     return found
 
 
-def _end_with_parent() -> None:
-    """In the child, before it starts: ask the kernel to end it when the launcher dies."""
+def _terminate_with_parent() -> None:
+    """In the child, before it starts: let the kernel send SIGTERM when the launcher dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

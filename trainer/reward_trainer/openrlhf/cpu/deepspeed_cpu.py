@@ -1,7 +1,7 @@
-"""DeepSpeed on a CPU in fp32, with torch's own fused AdamW, so that nothing has to be compiled.
+"""DeepSpeed on a CPU in fp32, with torch's fused AdamW, without compiled extensions.
 
-bf16 is emulated on most CPUs and several times slower than fp32, so the parser learns `--ds.param_dtype fp32`.
-`torch_adam` is DeepSpeed's own switch in its configuration; OpenRLHF's command line has no name for it.
+bf16 is emulated on most CPUs and several times slower than fp32, so the parser accepts `--ds.param_dtype fp32`.
+`torch_adam` is an option of DeepSpeed's configuration that OpenRLHF's command line does not offer.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import argparse
 from types import ModuleType
 from typing import Any
 
-from reward_trainer.openrlhf.cpu.imports import Patch
+from reward_trainer.openrlhf.import_hook import Patch
 
 __all__ = ["PATCHES"]
 
 
-def _without_compiled_collectives(deepspeed_ops: ModuleType) -> None:
-    """gloo carries the collectives; DeepSpeed's shared-memory ones would need a C++ compiler."""
+def _disable_compiled_collectives(deepspeed_ops: ModuleType) -> None:
+    """Use gloo for collectives; DeepSpeed's shared-memory ones need a C++ compiler."""
     deepspeed_ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
-def _clipping_keeps_the_norm(engine: Any) -> None:
-    """Without ZeRO, DeepSpeed clips and forgets the norm, so OpenRLHF would log a gradient norm of 0."""
+def _keep_gradient_norm(engine: Any) -> None:
+    """Store the norm when clipping: without ZeRO, DeepSpeed does not, and OpenRLHF would log 0."""
 
     def clip_fp32_gradients(self: Any) -> None:
         parameters = self.module.parameters()
@@ -32,7 +32,7 @@ def _clipping_keeps_the_norm(engine: Any) -> None:
     engine.DeepSpeedEngine.clip_fp32_gradients = clip_fp32_gradients
 
 
-def _parser_admits_fp32(_: ModuleType) -> None:
+def _accept_fp32_argument(_: ModuleType) -> None:
     container: Any = argparse._ActionsContainer
     real_add_argument = container.add_argument
 
@@ -45,7 +45,7 @@ def _parser_admits_fp32(_: ModuleType) -> None:
     container.add_argument = add_argument
 
 
-def _dtype_admits_fp32(utils: Any) -> None:
+def _accept_fp32_dtype(utils: Any) -> None:
     import torch
 
     real_convert = utils.convert_to_torch_dtype
@@ -56,7 +56,7 @@ def _dtype_admits_fp32(utils: Any) -> None:
     utils.convert_to_torch_dtype = convert_to_torch_dtype
 
 
-def _optimizer_of_torch(strategy: Any) -> None:
+def _use_torch_adam(strategy: Any) -> None:
     real_config = strategy.get_train_ds_config
 
     def get_train_ds_config(*args: Any, **options: Any) -> dict[str, Any]:
@@ -70,9 +70,9 @@ def _optimizer_of_torch(strategy: Any) -> None:
 
 
 PATCHES: dict[str, Patch] = {
-    "deepspeed.ops": _without_compiled_collectives,
-    "deepspeed.runtime.engine": _clipping_keeps_the_norm,
-    "openrlhf.cli": _parser_admits_fp32,
-    "openrlhf.utils.utils": _dtype_admits_fp32,
-    "openrlhf.utils.deepspeed.deepspeed": _optimizer_of_torch,
+    "deepspeed.ops": _disable_compiled_collectives,
+    "deepspeed.runtime.engine": _keep_gradient_norm,
+    "openrlhf.cli": _accept_fp32_argument,
+    "openrlhf.utils.utils": _accept_fp32_dtype,
+    "openrlhf.utils.deepspeed.deepspeed": _use_torch_adam,
 }

@@ -1,11 +1,11 @@
-"""A rollout engine that generates with Transformers, behind the names that OpenRLHF calls on vLLM's.
+"""A rollout engine that generates with Transformers and has the interface of vLLM that OpenRLHF uses.
 
     generate() ─┐                                  ┌─ one padded batch ─▶ reward_evidence.sampling.generation
-    generate() ─┼─▶ gather a step's rollouts       ┤
-    generate() ─┘                                  └─ each caller gets its own response
+    generate() ─┼─▶ collect the rollouts of a step ┤
+    generate() ─┘                                  └─ each caller receives the response to its prompt
     collective_rpc() ─▶ new weights, never while a batch is being generated
 
-The order of arrival differs from run to run, so a batch is sorted before it is sampled, and each batch has its own
+Requests arrive in a different order in each run, so a batch is sorted before sampling, and each batch has its
 seed: the same seed and weights give the same responses.
 """
 
@@ -23,13 +23,13 @@ from typing import Any, Self
 import torch
 
 from reward_evidence.sampling.generation import Rollout, Sampling, generate
-from reward_trainer.openrlhf.cpu import ROLLOUT_BATCH_VARIABLE, ROLLOUT_ENGINE
 from reward_trainer.openrlhf.cpu.gloo import GlooGroup
+from reward_trainer.openrlhf.cpu.launch import ROLLOUT_BATCH_VARIABLE, ROLLOUT_ENGINE
 
 __all__ = ["TransformersEngine"]
 
-QUIET_S = 1.0
-"""Seconds without a new request after which an incomplete batch is generated (OpenRLHF's own evaluation, say)."""
+BATCH_TIMEOUT_S = 1.0
+"""Seconds without a new request after which an incomplete batch is generated, as in OpenRLHF's evaluation."""
 
 logger = logging.getLogger("openrlhf.rollout_engine")
 
@@ -41,12 +41,12 @@ class _Request:
     done: asyncio.Future[Rollout] = field(repr=False)
 
 
-_SEEDS_APART = 1_000_003
-"""Batches between two seeds, so that runs with neighbouring seeds share no random numbers."""
+_SEED_STRIDE = 1_000_003
+"""Distance between the seeds of two runs in batches: neighbouring seeds share no random numbers."""
 
 
 class TransformersEngine:
-    """What OpenRLHF's RolloutRayActor asks of `vllm.AsyncLLMEngine`."""
+    """The part of `vllm.AsyncLLMEngine` that OpenRLHF's RolloutRayActor uses."""
 
     def __init__(self, model: Any, tokenizer: Any, *, seed: int, full_batch: int) -> None:
         self._model = model
@@ -54,7 +54,7 @@ class TransformersEngine:
         self._tokenizer = tokenizer
         self._seed = seed
         self._n_batches = 0
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._waiting: list[_Request] = []
         self._arrival = asyncio.Event()
         self._full_batch = full_batch
@@ -64,7 +64,7 @@ class TransformersEngine:
 
     @classmethod
     def from_engine_args(cls, args: Any) -> Self:
-        """Load the policy in fp32: other types are emulated, and slower, on most CPUs."""
+        """Load the policy in fp32; most CPUs emulate other types, which is slower."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         model: Any = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
@@ -79,7 +79,7 @@ class TransformersEngine:
         self._arrival.set()
         self._n_unfinished += 1
         try:
-            async with self._turn:
+            async with self._lock:
                 if not request.done.done():
                     await self._generate_waiting()
             yield _request_output(await request.done)
@@ -87,34 +87,34 @@ class TransformersEngine:
             self._n_unfinished -= 1
 
     async def _generate_waiting(self) -> None:
-        await self._gather()
+        await self._collect()
         batch, self._waiting = self._waiting, []
         try:
             rollouts = await asyncio.to_thread(self._sample, batch)
-        except Exception as exc:  # every caller learns of it, and fails
+        except Exception as exc:  # fails the request of every caller
             for request in batch:
                 request.done.set_exception(exc)
             raise
         for request, rollout in zip(batch, rollouts, strict=True):
             request.done.set_result(rollout)
 
-    async def _gather(self) -> None:
-        """Return once all rollouts of a step wait, or no more come."""
+    async def _collect(self) -> None:
+        """Return when all rollouts of a step are waiting, or no request has arrived for BATCH_TIMEOUT_S."""
         while len(self._waiting) < self._full_batch:
             self._arrival.clear()
             try:
-                await asyncio.wait_for(self._arrival.wait(), QUIET_S)
+                await asyncio.wait_for(self._arrival.wait(), BATCH_TIMEOUT_S)
             except TimeoutError:
                 return
 
     def _sample(self, batch: Sequence[_Request]) -> list[Rollout]:
-        """Generate for `batch`, one call per distinct sampling, and return rollouts in its order."""
+        """Generate `batch`, one call per distinct sampling parameters; return rollouts in its order."""
         started = time.monotonic()
         rollouts: dict[_Request, Rollout] = {}
-        for sampling, with_logprobs in dict.fromkeys(_how(request.params) for request in batch):
-            group = [request for request in batch if _how(request.params) == (sampling, with_logprobs)]
+        for sampling, with_logprobs in dict.fromkeys(_sampling_of(request.params) for request in batch):
+            group = [request for request in batch if _sampling_of(request.params) == (sampling, with_logprobs)]
             group.sort(key=lambda request: request.prompt)
-            torch.manual_seed(self._seed * _SEEDS_APART + self._n_batches)
+            torch.manual_seed(self._seed * _SEED_STRIDE + self._n_batches)
             self._n_batches += 1
             prompts = [request.prompt for request in group]
             sampled = generate(self._model, self._tokenizer, prompts, sampling, with_logprobs=with_logprobs)
@@ -126,14 +126,14 @@ class TransformersEngine:
         return [rollouts[request] for request in batch]
 
     async def collective_rpc(self, method: str, args: Sequence[Any] = ()) -> None:
-        """Run a method of vLLM's worker extension between two batches."""
-        async with self._turn:
+        """Run a method of vLLM's worker extension, between two batches."""
+        async with self._lock:
             await asyncio.to_thread(getattr(self, method), *args)
 
     def init_process_group(
         self, host: str, port: int, rank: int, world_size: int, group_name: str, backend: str, use_ray: bool
     ) -> None:
-        """Join the trainer's broadcast group; several engines come in as ranks 1, 2, …"""
+        """Join the trainer's broadcast group; several engines have the ranks 1, 2, …"""
         self._group = GlooGroup.create(host, port, rank, world_size)
 
     def update_weight(self, name: str, dtype: torch.dtype, shape: torch.Size, empty_cache: bool) -> None:
@@ -147,21 +147,21 @@ class TransformersEngine:
     def update_weight_cuda_ipc(
         self, name: str, dtype: torch.dtype, shape: torch.Size, handles: Mapping[str, Any], empty_cache: bool
     ) -> None:
-        """Receive one parameter from the colocated trainer: on a CPU the handle carries the values."""
+        """Receive one parameter from the colocated trainer; on a CPU the handle contains the values."""
         rebuild, arguments = next(iter(handles.values()))
         self._weights[name].data.copy_(rebuild(*arguments))
 
     async def is_sleeping(self) -> bool:
-        """Nothing to put to sleep: weights and trainer share one memory."""
+        """Return False: a CPU engine never releases its memory."""
         return False
 
-    async def _nothing(self, *args: Any, **options: Any) -> None:
-        """Memory and scheduling calls without a meaning here."""
+    async def _no_operation(self, *args: Any, **options: Any) -> None:
+        """Accept calls about device memory and scheduling, which do not apply to a CPU."""
 
-    sleep = wake_up = reset_prefix_cache = pause_generation = resume_generation = _nothing
+    sleep = wake_up = reset_prefix_cache = pause_generation = resume_generation = _no_operation
 
 
-def _how(params: Any) -> tuple[Sampling, bool]:
+def _sampling_of(params: Any) -> tuple[Sampling, bool]:
     sampling = Sampling(
         max_new_tokens=params.max_tokens,
         temperature=params.temperature,

@@ -1,4 +1,4 @@
-"""Weight broadcast over gloo: what vLLM's StatelessProcessGroup and PyNcclCommunicator do over NCCL."""
+"""Weight broadcast over gloo, as vLLM's StatelessProcessGroup and PyNcclCommunicator do it over NCCL."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any, Self
 import torch
 from torch import distributed
 
-dist: Any = distributed  # its stores and groups are not in its type information
+dist: Any = distributed  # its type information lacks stores and groups
 
 __all__ = ["GlooGroup"]
 
 
 class GlooGroup:
-    """One trainer rank and the engines, apart from torch's default process group."""
+    """A process group of one trainer rank and the engines, separate from torch's default group."""
 
     def __init__(self, group: Any) -> None:
         self._group = group
 
     @classmethod
     def create(cls, host: str, port: int, rank: int, world_size: int) -> Self:
-        """Meet the others at `host:port`; rank 0 keeps the store."""
+        """Connect to the group at `host:port`; rank 0 hosts the store."""
         store = dist.TCPStore(host, port, world_size, is_master=rank == 0)
         return cls(dist.ProcessGroupGloo(dist.PrefixStore("weights", store), rank, world_size))
 

@@ -1,6 +1,6 @@
-"""The few names of `torch.cuda` that OpenRLHF calls without asking whether there is a GPU.
+"""Replaces the functions of `torch.cuda` that OpenRLHF calls without checking for a GPU.
 
-They answer for the CPU. Patched when `openrlhf` is imported, so that other programs under the same environment see
+They refer to the CPU. They are patched when `openrlhf` is imported, so other programs in the same environment use
 the real torch.
 """
 
@@ -10,13 +10,13 @@ import os
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from reward_trainer.openrlhf.cpu.imports import Patch
+from reward_trainer.openrlhf.import_hook import Patch
 
 __all__ = ["PATCHES"]
 
 
 class _CpuDevice(str):
-    """torch reads it as "cpu"; in f"cuda:{device}", which OpenRLHF builds and never uses, it still parses."""
+    """torch reads it as "cpu"; f"cuda:{device}", which OpenRLHF builds without using it, remains valid."""
 
     __slots__ = ()
 
@@ -33,15 +33,15 @@ def _get_device_properties(device: object = None) -> SimpleNamespace:
 
 
 def _set_device(device: object) -> None:
-    """There is one CPU."""
+    """Do nothing: the CPU is the only device."""
 
 
 def _synchronize(device: object = None) -> None:
-    """The CPU is never behind."""
+    """Do nothing: operations on a CPU are synchronous."""
 
 
 def _current_stream(device: object = None) -> None:
-    """The CPU has no streams."""
+    """Return None: a CPU has no streams."""
 
 
 def _patch_torch(_: ModuleType) -> None:

@@ -1,7 +1,7 @@
-"""The names of `vllm` and `flash_attn` that OpenRLHF imports, on a machine that has neither.
+"""Stand-ins for the names of `vllm` and `flash_attn` that OpenRLHF imports, on a machine without them.
 
-`vllm` is served by our Transformers engine. `flash_attn` is names only: OpenRLHF imports them and uses them for
-packed sequences, which the command for a CPU never asks for.
+Our Transformers engine implements `vllm`. The names of `flash_attn` have no implementation: OpenRLHF uses them for
+packed sequences only, which the command for a CPU never enables.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from reward_trainer.openrlhf.cpu.imports import Names
+from reward_trainer.openrlhf.import_hook import Names
 
 __all__ = ["STAND_INS"]
 
 
 class SamplingParams(SimpleNamespace):
-    """Whatever OpenRLHF sets, as attributes."""
+    """The parameters that OpenRLHF sets, as attributes."""
 
 
 class EngineArgs(SimpleNamespace):
-    """Whatever OpenRLHF passes to `vllm.AsyncEngineArgs`, as attributes."""
+    """The arguments that OpenRLHF passes to `vllm.AsyncEngineArgs`, as attributes."""
 
 
 def _vllm() -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
-"""Python imports this at start-up wherever its folder leads PYTHONPATH; it prepares OpenRLHF's processes.
+"""Python imports this module at start-up when its folder is on PYTHONPATH; it installs the hooks of a run.
 
-A `sitecustomize` that this one hides (the user's, the distribution's) is run as well.
+A `sitecustomize` later on the path (the user's or the distribution's) is run too.
 """
 
 import importlib.machinery

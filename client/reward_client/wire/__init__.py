@@ -1,0 +1,63 @@
+"""The wire format: every message between the service and its clients, defined once for both.
+
+requests.py   ScoreRequest ── items: [Item]            strict: an unknown field is an error
+replies.py    ScoreReply ── results: [ItemResult]; Info    tolerant: an unknown field is ignored
+problem.py    Problem (RFC 9457) ── errors: [FieldError]
+version.py    the version number and the compatibility policy
+"""
+
+from reward_client.wire.problem import FieldError, Problem
+from reward_client.wire.replies import (
+    FeatureInfo,
+    Info,
+    ItemError,
+    ItemResult,
+    LimitsInfo,
+    ModelInfo,
+    ModelNames,
+    QueryTypeSource,
+    RecipeInfo,
+    RecipeName,
+    ScoreReply,
+    TextCounts,
+    TimingMs,
+)
+from reward_client.wire.requests import (
+    MAX_LIST,
+    AnyQueryType,
+    ChatMessage,
+    Item,
+    OnItemError,
+    QueryType,
+    ScoreRequest,
+    Text,
+)
+from reward_client.wire.version import WIRE_VERSION, WIRE_VERSION_HEADER
+
+__all__ = [
+    "MAX_LIST",
+    "WIRE_VERSION",
+    "WIRE_VERSION_HEADER",
+    "AnyQueryType",
+    "ChatMessage",
+    "FeatureInfo",
+    "FieldError",
+    "Info",
+    "Item",
+    "ItemError",
+    "ItemResult",
+    "LimitsInfo",
+    "ModelInfo",
+    "ModelNames",
+    "OnItemError",
+    "Problem",
+    "QueryType",
+    "QueryTypeSource",
+    "RecipeInfo",
+    "RecipeName",
+    "ScoreReply",
+    "ScoreRequest",
+    "Text",
+    "TextCounts",
+    "TimingMs",
+]

@@ -1,0 +1,33 @@
+"""Error replies: RFC 9457 problem documents. Tolerant, like all replies."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["FieldError", "Problem"]
+
+
+class FieldError(BaseModel):
+    """One error in a request."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    item: int | None = None
+    """Index of the item in `items`, when the error belongs to one item."""
+    id: str | None = None
+    """The item's `id`, when it has one."""
+    field: str
+    """Dotted path of the field, for instance `items.3.reference`."""
+    message: str
+
+
+class Problem(BaseModel):
+    """What went wrong, and what the caller can do about it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []

@@ -1,0 +1,174 @@
+"""Reply bodies. Tolerant: a client ignores fields that a newer service adds. NaN and infinity never occur."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from reward_client.wire.requests import QueryType
+
+__all__ = [
+    "FeatureInfo",
+    "Info",
+    "ItemError",
+    "ItemResult",
+    "LimitsInfo",
+    "ModelInfo",
+    "ModelNames",
+    "QueryTypeSource",
+    "RecipeInfo",
+    "RecipeName",
+    "ScoreReply",
+    "TextCounts",
+    "TimingMs",
+]
+
+QueryTypeSource = Literal["given", "default", "classifier"]
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, frozen=True)
+
+
+class ItemError(_Reply):
+    """Why an item has no reward (`on_item_error: report`)."""
+
+    field: str
+    message: str
+
+
+class ItemResult(_Reply):
+    """The reward of one item and the features behind it."""
+
+    reward: float | None
+    """Null only together with `error`."""
+    gold_reward: float | None = None
+    query_type: QueryType | None = None
+    query_type_source: QueryTypeSource | None = None
+    features: dict[str, float | None] = {}
+    """Values by feature name, null where a feature does not apply to the item; `GET /info` describes features."""
+    flags: list[str] = []
+    """Observations about the item: `empty`; with OpenRLHF also `truncated`, `special_tokens_removed`, …"""
+    id: str | None = None
+    error: ItemError | None = None
+
+
+class RecipeName(_Reply):
+    """Which reward was computed; the hash covers the recipe's content and the request's overrides."""
+
+    name: str
+    hash: str
+
+
+class ModelNames(_Reply):
+    """The models that were used and a hash of their weights; null for a model that was not used."""
+
+    relevance: str | None
+    gold: str | None
+    relevance_revision: str | None = None
+    gold_revision: str | None = None
+
+
+class TimingMs(_Reply):
+    """Milliseconds spent on this request, by stage."""
+
+    queue: float
+    """From submission to a model until the first batch with an item of this request started."""
+    encode: float
+    """Forward passes of the encoder with items of this request; batches may be shared with other requests."""
+    gold: float | None
+    total: float
+
+
+class TextCounts(_Reply):
+    """Distinct texts of this request by the source of their embedding."""
+
+    cached: int = 0
+    """Cached from an earlier request."""
+    shared: int = 0
+    """Already being encoded for another request."""
+    encoded: int = 0
+    """Encoded for this request."""
+
+
+class ScoreReply(_Reply):
+    """The reply of `POST /score`, in the order of the request's items."""
+
+    rewards: list[float | None]
+    results: list[ItemResult]
+    recipe: RecipeName
+    models: ModelNames
+    timing_ms: TimingMs
+    texts: TextCounts = TextCounts()
+    notices: list[str] = []
+    """What a reader of these rewards must know, for instance that the gold model is a demo model."""
+
+
+class RecipeInfo(_Reply):
+    """One recipe of the service."""
+
+    name: str
+    hash: str
+    description: str
+    reward_range: tuple[float, float]
+    """Interval that maps to OpenRLHF's `scores` in [0, 1], and that a trainer's clip must cover."""
+    calibrated_for: str | None
+    """Encoder that the recipe's ranges were measured with; null when they fit any encoder."""
+    needs_encoder: bool
+    needs_gold: bool
+    parameters: dict[str, Any]
+    """Every parameter that `recipe_overrides` may set, with its value."""
+    constants: dict[str, float] = {}
+    """Values of the factors that are the same for every response, by feature name."""
+
+
+class FeatureInfo(_Reply):
+    """One feature that recipes can use, built in or from a plug-in."""
+
+    name: str
+    """Key in `features` of a result, and factor name in recipes."""
+    label: str
+    """Short name for people."""
+    description: str = ""
+    """How the feature is computed, in one line."""
+    range: tuple[float, float] | None = None
+    """Lowest and highest value with the default recipe's parameters; null when the feature is unbounded."""
+    log_key: str | None = None
+    """Key in OpenRLHF's `extra_logs`; null when the feature is not logged."""
+
+
+class ModelInfo(_Reply):
+    """One loaded model."""
+
+    id: str
+    revision: str
+    device: str
+    backend: str | None = None
+    """Library and number format that the model runs with."""
+    notices: list[str] = []
+
+
+class LimitsInfo(_Reply):
+    """Limits of one request; the service answers 413 above them."""
+
+    max_body_bytes: int
+    max_items: int
+    max_text_chars: int
+
+
+class Info(_Reply):
+    """The reply of `GET /info`."""
+
+    version: str
+    wire_version: int = 1
+    """Newest version of the wire format that the service speaks; release 0.1 does not send it."""
+    default_recipe: str
+    recipes: list[RecipeInfo]
+    features: list[FeatureInfo] = []
+    """Features that recipes can use."""
+    relevance: ModelInfo | None
+    gold: ModelInfo | None
+    limits: LimitsInfo
+    versions: dict[str, str]
+    """Versions of the libraries that the rewards depend on, plug-ins included."""

@@ -1,0 +1,90 @@
+"""Request bodies. Strict: an unknown field is an error, and NaN and infinity are not accepted as numbers."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+__all__ = ["MAX_LIST", "AnyQueryType", "ChatMessage", "Item", "OnItemError", "QueryType", "ScoreRequest", "Text"]
+
+
+class QueryType(StrEnum):
+    """The kind of answer that a prompt requires; it selects the branch of the reward."""
+
+    OPEN_ENDED = "open_ended"
+    CLOSED_ENDED = "closed_ended"
+
+
+_DATASET_SPELLINGS = {"OPENENDED": QueryType.OPEN_ENDED, "CONSTRAINED": QueryType.CLOSED_ENDED}
+
+
+def _from_dataset_spelling(value: object) -> object:
+    """Translate the spellings of the published RER data sets."""
+    return _DATASET_SPELLINGS.get(value, value) if isinstance(value, str) else value
+
+
+AnyQueryType = Annotated[QueryType, BeforeValidator(_from_dataset_spelling)]
+OnItemError = Literal["fail", "report"]
+
+MAX_LIST = 65_536
+"""Maximum length of a list in a request, checked while parsing; `max_items` of the service is lower."""
+
+
+def _is_unicode(text: str) -> str:
+    """Reject unpaired surrogates, which tokenizers cannot encode."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise ValueError("contains an unpaired surrogate, which is not valid Unicode text") from exc
+    return text
+
+
+Text = Annotated[str, AfterValidator(_is_unicode)]
+"""Text of a prompt, a response or a reference."""
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class ChatMessage(_Request):
+    """One message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text
+
+
+class Item(_Request):
+    """One (prompt, response) pair to score."""
+
+    prompt: Text | Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_LIST)]
+    """The user's text, or the conversation before the response."""
+    response: Text
+    """The policy's text after the prompt. May be empty: an empty response has a reward and the flag `empty`."""
+    reference: Text | None = None
+    """Reference answer; required when `query_type` is `closed_ended`."""
+    query_type: AnyQueryType | None = None
+    id: str | None = None
+    """Copied to the result and to errors."""
+
+
+class ScoreRequest(_Request):
+    """The body of `POST /score`."""
+
+    items: Annotated[list[Item], Field(min_length=1, max_length=MAX_LIST)]
+    recipe: str | None = None
+    """Name of a recipe that `GET /info` lists; the service's default recipe when absent."""
+    recipe_overrides: dict[str, Any] | None = None
+    """Recipe parameters for this request; the recipe hash in the reply covers them."""
+    query_type_default: AnyQueryType | None = None
+    """Query type of items that have a reference but no `query_type`; without it such an item is an error."""
+    gold: bool = False
+    """Also score with the gold reward model."""
+    on_item_error: OnItemError = "fail"
+    """`fail`: one bad item fails the request. `report`: a bad item gets `reward: null` and an `error`."""
+    run: str | None = None
+    """Training run that these rewards belong to."""
+    step: Annotated[int, Field(ge=0)] | None = None
+    """Optimizer step of that run."""

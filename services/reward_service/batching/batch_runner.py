@@ -1,0 +1,191 @@
+"""Runs the batches of one model, and distributes their results to the submissions.
+
+A batch consists of entries that are queued when the model becomes free, without a timer. The next batch starts
+before the results of the last one are distributed, so that the model does not wait for that. A batch that fails is
+run again in halves until the failing items are isolated, so that the other items get their results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+from reward_service.batching.executor import Executor
+from reward_service.batching.metrics_hook import BatchStats, MetricsHook
+from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Ticket
+from reward_service.batching.submission import Submission
+from reward_service.errors import GlassboxError, ModelError
+
+__all__ = ["BatchRunner", "HungError"]
+
+InT = TypeVar("InT")
+OutT = TypeVar("OutT")
+ModelT = TypeVar("ModelT")
+
+logger = logging.getLogger(__name__)
+
+
+class HungError(ModelError):
+    """A forward pass did not return within the time limit."""
+
+
+class BatchRunner(Generic[ModelT, InT, OutT]):
+    """Runs queued entries in batches; the arguments are those of `ModelWorker`."""
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[ModelT, Sequence[InT]], Sequence[OutT] | Awaitable[Sequence[OutT]]],
+        *,
+        batch_timeout_s: float,
+        keep: Callable[[Hashable, OutT], None] | None,
+        finite: Callable[[OutT], bool],
+        metrics_hook: MetricsHook | None,
+    ) -> None:
+        self._name = name
+        self._run = run
+        self._batch_timeout_s = batch_timeout_s
+        self._keep = keep
+        self._finite = finite
+        self._metrics_hook = metrics_hook
+        self._backlogged = False
+        self._results: tuple[list[Entry[InT, OutT]], Sequence[OutT]] | None = None  # of the last batch
+        self.queue: BatchQueue[InT, OutT] = BatchQueue()
+        self.submissions: dict[Ticket[InT, OutT], Submission[OutT]] = {}
+        """The open submissions by ticket."""
+        self.tokens_per_s: float | None = None
+        """Measured speed; None before the first batch during which other entries were queued."""
+        self.pass_ended = asyncio.Event()
+        """Set while no forward pass runs."""
+        self.pass_ended.set()
+        self.last_failed = False
+        """Whether the last forward pass failed."""
+
+    async def run_queue(self, executor: Executor, model: ModelT, limits: BatchLimits) -> None:
+        """Run batches until the queue is empty. Raises HungError."""
+        while batch := self.queue.take(limits):
+            self.report_queue()
+            self._backlogged = self.queue.waiting_items > 0
+            await self._run_batch(executor, model, batch)
+        self._distribute_results()
+
+    @property
+    def queued_s(self) -> float:
+        """Seconds of queued work at the measured speed; 0 while it is not known."""
+        return self.queue.waiting_tokens / self.tokens_per_s if self.tokens_per_s else 0.0
+
+    def report_queue(self) -> None:
+        """Report the size of the queue to the metrics."""
+        if self._metrics_hook is not None:
+            self._metrics_hook.waiting(self._name, self.queue.waiting_items, self.queue.waiting_tokens)
+
+    async def _run_batch(self, executor: Executor, model: ModelT, batch: list[Entry[InT, OutT]]) -> None:
+        """Run `batch` in one call; if that fails, run its halves separately."""
+        started = time.monotonic()
+        submissions = self._start_submissions(batch, started)
+        try:
+            results = await self._call_model(executor, model, [entry.unit.value for entry in batch])
+        except HungError as exc:
+            self._record_failure("hung")
+            self._distribute(batch, [exc] * len(batch))
+            raise
+        except Exception as exc:  # noqa: BLE001 - a model may raise anything; the callers get it
+            await self._isolate(executor, model, batch, exc)
+        else:
+            self.last_failed = False
+            seconds = time.monotonic() - started
+            for submission in submissions:
+                submission.model_s += seconds
+            self._record_batch(batch, len(submissions), seconds)
+            self._results = batch, results
+
+    async def _call_model(self, executor: Executor, model: ModelT, items: list[InT]) -> Sequence[OutT]:
+        self.pass_ended.clear()
+        try:
+            async with asyncio.timeout(self._batch_timeout_s) as limit:
+                running = executor.call(self._run, model, items)
+                self._distribute_results()
+                results: Sequence[OutT] = await running
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise  # raised by the model
+            raise HungError(f"the {self._name} model hung: no result in {self._batch_timeout_s:g} s") from exc
+        finally:
+            self.pass_ended.set()
+        if len(results) != len(items) or any(result is None for result in results):
+            raise ModelError(
+                f"the {self._name} model gave {len(results)} results for {len(items)} items, or gave none"
+            )
+        return results
+
+    async def _isolate(
+        self, executor: Executor, model: ModelT, batch: list[Entry[InT, OutT]], exc: Exception
+    ) -> None:
+        self._record_failure(type(exc).__name__)
+        traceback.clear_frames(exc.__traceback__)  # frees the model's allocations, which the halves need
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            try:
+                await self._run_batch(executor, model, batch[:middle])
+            except HungError as hung:
+                self._distribute(batch[middle:], [hung] * (len(batch) - middle))
+                raise
+            await self._run_batch(executor, model, batch[middle:])
+            return
+        logger.warning(
+            "the %s model failed on an item of %d tokens", self._name, batch[0].unit.n_tokens, exc_info=exc
+        )
+        error = exc if isinstance(exc, GlassboxError) else ModelError(f"the {self._name} model failed: {exc}")
+        error.__cause__ = None if error is exc else exc
+        self._distribute(batch, [error])
+
+    def _record_failure(self, cause: str) -> None:
+        self.last_failed = True
+        if self._metrics_hook is not None:
+            self._metrics_hook.batch_failed(self._name, cause)
+
+    def _start_submissions(self, batch: list[Entry[InT, OutT]], now: float) -> list[Submission[OutT]]:
+        """The open submissions with units in `batch`, marked as started."""
+        tickets = {ticket for entry in batch for ticket, _ in entry.requested_by}
+        submissions = [self.submissions[ticket] for ticket in tickets if ticket in self.submissions]
+        for submission in submissions:
+            if submission.started is None:
+                submission.started = now
+                if self._metrics_hook is not None:
+                    self._metrics_hook.waited(self._name, now - submission.submitted)
+        return submissions
+
+    def _distribute_results(self) -> None:
+        """Distribute the results of the last successful batch, while the model runs the next one or is idle."""
+        if self._results is not None:
+            batch, results = self._results
+            self._results = None
+            self._distribute(batch, results)
+
+    def _distribute(self, batch: list[Entry[InT, OutT]], outcomes: Sequence[OutT | Exception]) -> None:
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            if not isinstance(outcome, Exception):
+                self._record_result(entry.unit.key, outcome)
+            for ticket in self.queue.complete(entry, outcome):
+                if ticket in self.submissions:
+                    self.submissions[ticket].finish()
+
+    def _record_result(self, key: Hashable, outcome: OutT) -> None:
+        if not self._finite(outcome):
+            if self._metrics_hook is not None:
+                self._metrics_hook.not_finite(self._name)
+        elif self._keep is not None:
+            self._keep(key, outcome)
+
+    def _record_batch(self, batch: list[Entry[InT, OutT]], requests: int, seconds: float) -> None:
+        lengths = [entry.unit.n_tokens for entry in batch]
+        if self._backlogged:  # a partial batch does not show the speed of full ones
+            speed = sum(lengths) / max(seconds, 1e-6)
+            self.tokens_per_s = 0.8 * self.tokens_per_s + 0.2 * speed if self.tokens_per_s else speed
+        if self._metrics_hook is not None:
+            stats = BatchStats(len(batch), sum(lengths), max(lengths) * len(batch), requests, seconds)
+            self._metrics_hook.batch_done(self._name, stats)

@@ -1,0 +1,168 @@
+"""A feature: one interpretable number about a response, and the inputs it is computed from.
+
+    needs                   computed                          compute receives
+    RecipeOnly              once a recipe: a constant         parameters of the recipe
+    ResponseText            before the models run             words and texts of the item
+    PromptVectors           after the encoder                 embeddings of prompt and response
+    ReferenceVectors        after the encoder                 embeddings of reference and response
+    GoldScore               after the gold model              its score
+
+`compute` is a pure function of these inputs: it is called from several threads.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_client.wire import ChatMessage
+from reward_service.features.text import prompt_text
+
+__all__ = [
+    "UNBOUNDED",
+    "Feature",
+    "FeatureError",
+    "GoldScore",
+    "PromptVectors",
+    "Range",
+    "RecipeOnly",
+    "RecipeParameters",
+    "ReferenceVectors",
+    "ResponseText",
+    "Similarity",
+    "VectorPair",
+]
+
+Range = tuple[float, float]
+"""Lowest and highest value."""
+
+UNBOUNDED: Range = (-math.inf, math.inf)
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Similarity(StrEnum):
+    """How two embeddings are compared."""
+
+    COSINE = "cosine"
+    """In [-1, 1] for any encoder."""
+    DOT = "dot"
+    """Unnormalised: its scale depends on the encoder (the paper's choice, with Contriever)."""
+
+
+class RecipeParameters(Protocol):
+    """The parameters of a recipe that features may depend on."""
+
+    @property
+    def max_response_tokens(self) -> int:
+        """The policy's limit on new tokens."""
+        ...
+
+    @property
+    def similarity(self) -> Similarity:
+        """How embeddings are compared."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeOnly:
+    """Nothing of the item: the feature is a constant of the recipe."""
+
+    parameters: RecipeParameters
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseText:
+    """The texts of one item."""
+
+    messages: Sequence[ChatMessage]
+    """The conversation before the response."""
+    response: str
+    """The response, cut at the recipe's stop strings when the recipe cuts."""
+    words: Sequence[str]
+    """Words of `response`; see `features.text.words`."""
+    reference: str | None
+    parameters: RecipeParameters
+
+    @property
+    def prompt(self) -> str:
+        """The user's messages as one text."""
+        return prompt_text(self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorPair:
+    """Embeddings of the response and of the text it is compared with, each of shape (D,)."""
+
+    text: NDArray[np.float32]
+    response: NDArray[np.float32]
+    parameters: RecipeParameters
+
+
+class PromptVectors(VectorPair):
+    """`text` is the prompt."""
+
+    __slots__ = ()
+
+
+class ReferenceVectors(VectorPair):
+    """`text` is the reference; only items with a reference have it."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GoldScore:
+    """The gold reward model's score of the item."""
+
+    score: float
+
+
+class FeatureError(ValueError):
+    """A feature has no value for an item; the message names the feature and the cause."""
+
+
+InputsT = TypeVar("InputsT")
+
+
+@dataclass(frozen=True, slots=True)
+class Feature(Generic[InputsT]):
+    """The complete definition of one feature."""
+
+    name: str
+    """Factor name in recipes and key in replies: lower-case letters, digits and underscores."""
+    needs: type[InputsT]
+    """The inputs that it is computed from."""
+    range: Range | Callable[[RecipeParameters], Range]
+    """Lowest and highest value, possibly depending on recipe parameters; or `UNBOUNDED`."""
+    label: str
+    """Short name for people: the reward page, charts, progress."""
+    log_key: str | None
+    """Key in OpenRLHF's `extra_logs`; None when the feature is not logged."""
+    compute: Callable[[InputsT], float]
+    description: str = ""
+    """How it is computed, in one line."""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"feature name {self.name!r} must be lower-case letters, digits and underscores")
+        if self.log_key is not None and not _NAME.fullmatch(self.log_key):
+            raise ValueError(f"log_key {self.log_key!r} must be lower-case letters, digits and underscores")
+
+    def bounds(self, parameters: RecipeParameters) -> Range:
+        """Lowest and highest value under `parameters`."""
+        return self.range(parameters) if callable(self.range) else self.range
+
+    def value(self, inputs: InputsT) -> float:
+        """The feature's value. Raises FeatureError when `compute` fails; the value may be NaN or infinite."""
+        try:
+            return float(self.compute(inputs))
+        except Exception as exc:
+            raise FeatureError(f"feature {self.name} failed: {type(exc).__name__}: {exc}") from exc

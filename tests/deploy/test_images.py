@@ -1,0 +1,70 @@
+"""The Dockerfiles: linted, built on one base image, run by an unprivileged user, from files that exist."""
+
+from __future__ import annotations
+
+import subprocess
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.files import ROOT, instructions
+from tests.deploy.programs import program
+
+DOCKERFILES = sorted([*ROOT.glob("docker/*.Dockerfile"), *ROOT.glob("docker/*/Dockerfile")])
+each_dockerfile = pytest.mark.parametrize(
+    "path", DOCKERFILES, ids=[str(path.relative_to(ROOT / "docker")) for path in DOCKERFILES]
+)
+
+
+def in_build_context(source: str) -> bool:
+    """Whether .dockerignore leaves `source` in the build context; the last matching line counts."""
+    included = True
+    for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():
+        rule = line.strip()
+        if rule and not rule.startswith("#"):
+            pattern = rule.removeprefix("!")
+            if any(fnmatch(str(part), pattern) for part in (Path(source), *Path(source).parents)):
+                included = rule.startswith("!")
+    return included
+
+
+@each_dockerfile
+def test_hadolint_finds_nothing(path: Path) -> None:
+    command = [program("hadolint"), "-c", str(ROOT / "docker/hadolint.yaml"), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stdout
+
+
+@each_dockerfile
+def test_an_image_needs_no_registry_except_for_its_base(path: Path) -> None:
+    found = instructions(path)
+    stages = {one.words[2] for one in found if one.keyword == "FROM" and len(one.words) == 3}
+    bases = {one.words[0] for one in found if one.keyword == "FROM"}
+    bases |= {one.options["from"] for one in found if "from" in one.options}
+
+    assert {base for base in bases if not base.startswith("${")} <= stages
+    assert "# syntax" not in path.read_text(encoding="utf-8")
+
+
+@each_dockerfile
+def test_an_image_runs_as_a_numbered_unprivileged_user(path: Path) -> None:
+    users = [one.arguments for one in instructions(path) if one.keyword == "USER"]
+
+    assert users[-1] == ["1000:1000"]
+
+
+@each_dockerfile
+def test_every_copied_file_exists_and_is_in_the_build_context(path: Path) -> None:
+    copies = [one for one in instructions(path) if one.keyword == "COPY" and "from" not in one.options]
+    sources = [source for copy in copies for source in copy.arguments[:-1]]
+
+    assert [source for source in sources if not (ROOT / source).exists()] == []
+    assert [source for source in sources if not in_build_context(source)] == []
+
+
+def test_keys_and_an_operators_recipes_stay_out_of_the_build_context() -> None:
+    assert not in_build_context("docker/secrets/api_keys.txt")
+    assert not in_build_context("docker/recipes/mine.yaml")
+    assert not in_build_context(".env")

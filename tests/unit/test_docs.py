@@ -1,0 +1,145 @@
+"""The documentation matches the code: links resolve, the references are complete, the examples run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from reward_client.cli.discovery import GROUP, discover
+from reward_service.app import create_app
+from reward_service.features.recipe import Recipe
+from reward_service.settings import Settings
+from tests.conftest import ROOT
+from tests.live import serving
+
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md")])
+EXAMPLES = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+"""Python in fenced blocks is complete and runs as written; fragments are indented instead."""
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def read(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub derives them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_to_a_file_and_a_heading(page: Path) -> None:
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if link.startswith(("http:", "https:")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+
+        assert target.exists(), f"{page.name} links to {link}"
+        assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
+
+
+def test_pages_named_in_the_source_exist() -> None:
+    folders = ("benchmarks", "client", "deploy", "docker", "load", "services", "tests", "tools", "trainer")
+    files = [*ROOT.glob("*"), *(path for folder in folders for path in (ROOT / folder).rglob("*"))]
+    text = {".env.example", "Makefile", ".Dockerfile", ".j2", ".md", ".py", ".toml", ".yaml", ".yml"}
+    for path in files:
+        if path.is_file() and text & {path.name, path.suffix}:
+            for page in re.findall(r"(?<![\w/.-])docs/[\w/-]+\.md\b", path.read_text(encoding="utf-8")):
+                assert (ROOT / page).is_file(), f"{path} names {page}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    linked = {(DOCS / link).resolve() for link in LINK.findall(read("README.md"))}
+
+    assert {page for page in DOCS.rglob("*.md") if page.name != "README.md"} <= linked
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", read("reference/settings.md"), re.MULTILINE))
+
+    for name, field in Settings.model_fields.items():
+        default = "unset" if field.default is None else str(field.default).removesuffix(".0")
+        assert rows[name].strip("`").lower() == default.lower(), name
+
+
+def test_every_route_is_documented() -> None:
+    pages = read("reference/http-api.md")
+
+    for path, methods in create_app(Settings()).openapi()["paths"].items():
+        for method in methods:
+            assert f"`{method.upper()} {path}`" in pages
+
+
+def test_every_metric_is_documented(service: str) -> None:
+    page = read("reference/metrics.md")
+    families = text_string_to_metric_families(httpx.get(f"{service}/metrics").text)
+    names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+
+    assert names
+    for name in names:
+        assert f"`{name}`" in page or name.endswith("_created")  # added by prometheus_client
+
+
+def test_every_command_is_documented() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    points = project["entry-points"][GROUP].items()
+    commands, problems = discover([EntryPoint(name, value, GROUP) for name, value in points])
+    assert not problems
+    page = read("reference/command-line.md")
+
+    for name in commands:
+        assert f"| `glassbox {name}" in page
+
+
+def test_every_recipe_and_parameter_is_documented() -> None:
+    page = read("reference/recipes.md")
+    recipes = [path.stem for path in (ROOT / "services/reward_service/features/recipes").glob("*.yaml")]
+
+    for name in [*recipes, *(Recipe.model_fields.keys() - {"name"})]:
+        assert f"`{name}`" in page
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[str]:
+    """URL of a service with test models."""
+    with serving(Settings(), None) as url:
+        yield url
+
+
+def test_the_feature_of_the_how_to_is_the_example_package() -> None:
+    example = ROOT / "examples/plugin_feature/glassbox_format_score/__init__.py"
+
+    assert EXAMPLES.findall(read("how-to/write-a-feature.md")) == [example.read_text(encoding="utf-8")]
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for number, code in enumerate(EXAMPLES.findall(page.read_text(encoding="utf-8")), 1):
+            yield f"{page.relative_to(ROOT)}-{number}", code
+
+
+@pytest.mark.parametrize(("code"), [pytest.param(code, id=name) for name, code in examples()])
+def test_examples_run(code: str, service: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("http://127.0.0.1:8000", service)],
+        env=os.environ | {"GLASSBOX_URL": service},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr

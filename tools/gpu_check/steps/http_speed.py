@@ -1,0 +1,89 @@
+"""The service over HTTP and the encoder alone, one request and many, and a request of 4,096 items."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from reward_service.models.encoder import load_encoder
+from reward_service.settings import EMBEDDED_ENCODER
+from tools.gpu_check.service import one_post, posts, serving, single_bodies, started
+from tools.gpu_check.setting import Setting
+from tools.gpu_check.texts import batches, items, unique_texts
+
+__all__ = ["run"]
+
+RECIPE = "rer-reference"
+ROUNDS = 3
+
+
+def run(setting: Setting) -> None:
+    """The two useful formats: fp32, which keeps parity, and bf16."""
+    precisions = setting.size(("fp32", "bf16"), ("fp32",))
+    with ExitStack() as stack:
+        services = [serving(setting, "--gold", "none", "--precision", precision) for precision in precisions]
+        for url, precision in zip(started(stack, *services), precisions, strict=True):
+            _one_and_many(setting, url, precision)
+            _against_bare(setting, url, precision)
+
+
+def _against_bare(setting: Setting, url: str, precision: Any) -> None:
+    encoder = load_encoder(EMBEDDED_ENCODER, setting.device, precision=precision)
+    for n in setting.size((256, 4096), (8,)):
+        bare, asked, replies = [], [], []
+        for seed in range(-1, ROUNDS):
+            work = items(n, seed=100 * n + seed)
+            texts = unique_texts(work)
+            _, bare_s = _timed(partial(_embed, encoder, texts))
+            reply, asked_s = _timed(partial(one_post, url, work, RECIPE))
+            if seed >= 0:
+                bare.append(bare_s)
+                asked.append(asked_s)
+                replies.append(reply["timing_ms"])
+        _note(setting, f"{precision}, one post of {n}", n, bare, asked, replies)
+
+
+def _note(
+    setting: Setting, name: str, n: int, bare: list[float], asked: list[float], replies: list[dict[str, float]]
+) -> None:
+    ratio = statistics.median(b / a for a, b in zip(asked, bare, strict=True))
+    middle = statistics.median(asked)
+    said = (
+        f"{1e3 * statistics.median(bare):.0f} ms bare, {1e3 * middle:.0f} ms over HTTP, {n / middle:,.0f} items/s"
+    )
+    setting.note(f"{name}: HTTP ÷ bare tokenizer and encoder, in speed", ratio, note=said)
+    passes = statistics.median(reply["encode"] for reply in replies)
+    total = statistics.median(reply["total"] for reply in replies)
+    queue = statistics.median(reply["queue"] for reply in replies)
+    said = f"{passes:.1f} ms passes, {queue:.1f} ms until the first began, {total:.1f} ms in the scorer"
+    setting.note(f"{name}: forward passes, of the whole time", 100 * passes / (1e3 * middle), "%", said)
+
+
+def _one_and_many(setting: Setting, url: str, precision: str) -> None:
+    n = setting.size(256, 8)
+    whole, single = [], []
+    for seed in range(-1, ROUNDS):
+        _, whole_s = _timed(partial(one_post, url, items(n, seed=9000 + seed), RECIPE))
+        bodies = single_bodies(items(n, seed=9500 + seed), RECIPE)
+        _, single_s = _timed(partial(posts, f"{url}/score", bodies))
+        if seed >= 0:
+            whole.append(whole_s)
+            single.append(single_s)
+    ratio = statistics.median(w / s for w, s in zip(whole, single, strict=True))
+    said = f"{1e3 * statistics.median(single):.0f} ms against {1e3 * statistics.median(whole):.0f}"
+    setting.note(f"{precision}, {n} one-item posts ÷ one post of {n}, in speed", ratio, note=said)
+
+
+def _embed(encoder: Any, texts: list[str]) -> None:
+    for batch in batches(encoder.tokenize(texts), encoder.limits):
+        encoder.embed(batch)
+
+
+def _timed(action: Callable[[], Any]) -> tuple[Any, float]:
+    started = time.perf_counter()
+    found = action()
+    return found, time.perf_counter() - started

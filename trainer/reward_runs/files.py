@@ -1,0 +1,74 @@
+"""Files that several processes read and write: atomic replacement, a lock on a folder, JSON lines."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from reward_runs.errors import DataError, RunDirectoryError
+
+__all__ = ["json_lines", "lock_folder", "parse_json", "read_text", "replace_text"]
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace the content of `path` atomically: a reader sees the old text or the new one."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[int]:
+    """Lock `folder`, creating it if needed; yield the file descriptor of the lock.
+
+    A child process that inherits the descriptor keeps the lock after its parent has died. The kernel releases the
+    lock when the last process closes the descriptor, so a killed run leaves no stale lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise RunDirectoryError(
+                f"{folder} is in use by process {holder}: wait until it ends, or choose another --run-dir"
+            ) from exc
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield file.fileno()
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of a data file; raise DataError when it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise DataError(f"cannot read {path}: {exc}") from exc
+
+
+def json_lines(source: str, text: str, *, unit: str = "row") -> Iterator[tuple[int, Any]]:
+    """Yield (line number from 1, value) of every line that is not blank.
+
+    Args:
+        source: name of the file, for error messages.
+        text: its content.
+        unit: what a message calls a line: `row` or `line`.
+    """
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, parse_json(f"{source}, {unit} {number}", line)
+
+
+def parse_json(where: str, text: str) -> Any:
+    """Parse JSON; raise DataError that begins with `where`."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise DataError(f"{where}: not valid JSON: {exc}") from exc

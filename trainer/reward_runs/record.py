@@ -1,0 +1,114 @@
+"""The record of a run: `config.json`, written when the run starts and read by whatever inspects the run later.
+
+    RunRecord.write(run) ──▶ config.json {"schema_version": 1, …} ──▶ RunRecord.read(run)
+                                     version 0 (glassbox-reward 0.1.0, no such field) ──▶ migrated
+                                     a version above 1 ──▶ RunDirectoryError
+
+Fields that the evaluation, the report or a resumed run depends on are declared here. Further settings of the
+trainer (batch sizes, optimizer, …) are kept under the names that the trainer gives them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reward_runs import __version__
+from reward_runs.errors import RunDirectoryError
+from reward_runs.files import replace_text
+from reward_runs.layout import RunDir
+
+__all__ = ["SCHEMA_VERSION", "RunRecord"]
+
+SCHEMA_VERSION = 1
+"""Version that this release writes. Increase it, and add a migration, when a field is renamed or redefined."""
+
+
+class RunRecord(BaseModel):
+    """Everything that `config.json` of a run contains."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    schema_version: int = SCHEMA_VERSION
+
+    policy: str | None = None
+    """Model that was trained: a folder or a Hugging Face id."""
+    steps: int | None = Field(default=None, ge=1)
+    """Planned steps."""
+    seed: int = 0
+    system_prompt: str | None = None
+    apply_chat_template: bool = True
+    max_new_tokens: int = Field(ge=1)
+
+    reward_url: str | None = None
+    """Address of the reward service, without path and key."""
+    recipe: str
+    recipe_overrides: dict[str, Any] = {}
+    recipe_hash: str | None = None
+    """Hash of the recipe at the start of the run, without the overrides."""
+    recipe_parameters: dict[str, Any] | None = None
+    """Parameters of the recipe at the start of the run, without the overrides."""
+    service: dict[str, Any] = {}
+    """Reply of `GET /info` at the start of the run."""
+
+    rollout_engine: str | None = None
+    command: list[str] = []
+    """Command line of the training framework."""
+    versions: dict[str, str] = {}
+    git_commit: str | None = None
+    hardware: dict[str, int] = {}
+    n_training_prompts: int | None = None
+    n_heldout_prompts: int | None = None
+
+    @classmethod
+    def read(cls, run: RunDir) -> RunRecord:
+        """Read `config.json`; raise RunDirectoryError naming the file and, where one is invalid, the field."""
+        path = run.config
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as exc:
+            raise RunDirectoryError(f"{run.path} is not a run directory: {path.name} is missing") from exc
+        except ValueError as exc:
+            raise RunDirectoryError(f"{path}: not valid JSON: {exc}") from exc
+        if not isinstance(content, dict):
+            raise RunDirectoryError(f"{path}: not a JSON object")
+        try:
+            return cls.model_validate(_migrated(content, str(path)))
+        except ValidationError as exc:
+            error = exc.errors()[0]
+            field = ".".join(str(part) for part in error["loc"])
+            raise RunDirectoryError(f"{path}: {field}: {error['msg']}") from exc
+
+    def write(self, run: RunDir) -> None:
+        """Replace `config.json`."""
+        replace_text(run.config, json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n")
+
+    def content(self) -> dict[str, Any]:
+        """Return the fields that the file contains, without the defaults of absent ones."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+def _from_version_0(content: Mapping[str, Any]) -> dict[str, Any]:
+    """glassbox-reward 0.1.0: the same fields, without a version."""
+    return {**content, "schema_version": 1}
+
+
+_MIGRATIONS: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {0: _from_version_0}
+"""Version to the function that returns the content in the next version."""
+
+
+def _migrated(content: dict[str, Any], path: str) -> dict[str, Any]:
+    version = content.get("schema_version", 0)
+    if not isinstance(version, int) or version < 0:
+        raise RunDirectoryError(f"{path}: schema_version: expected a number from 0, got {version!r}")
+    if version > SCHEMA_VERSION:
+        raise RunDirectoryError(
+            f"{path} has schema_version {version}, and glassbox-reward {__version__} reads versions "
+            f"up to {SCHEMA_VERSION}: upgrade glassbox-reward to the release that wrote the run"
+        )
+    for known in range(version, SCHEMA_VERSION):
+        content = _MIGRATIONS[known](content)
+    return content

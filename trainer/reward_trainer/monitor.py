@@ -1,0 +1,164 @@
+"""Runs OpenRLHF and follows it until its last step: log, checkpoints, state of the service, stop requests.
+
+every 0.5 s   stop requested? ─ new log lines ─▶ metrics.jsonl, progress line, checkpoints/, FailureDetector
+every 5 s     probe of the reward service ─────▶ FailureDetector
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from reward_runs.step_metrics import StepMetrics
+from reward_trainer import service_probe
+from reward_trainer.errors import RewardUnavailableError, RunFailedError
+from reward_trainer.failure_detector import FailureDetector
+from reward_trainer.openrlhf import api_key, saved_policies
+from reward_trainer.openrlhf.cpu.launch import environment as cpu_environment
+from reward_trainer.openrlhf.log_parser import last_error, parse_step, phase_of
+from reward_trainer.openrlhf.process import OpenRLHFProcess, child_environment
+from reward_trainer.plan import Plan
+from reward_trainer.progress import feature_labels, step_line
+
+__all__ = ["Log", "Monitor", "StoppedByUser"]
+
+Log = Callable[[str], None]
+"""Receives one line for the user."""
+
+_POLL_S = 0.5
+_PROBE_EVERY_S = 5.0
+_MAX_RECENT_LINES = 400
+_DIAGNOSIS_TIMEOUT_S = 5.0
+"""Seconds to wait for the service's own error message when the run is about to be stopped."""
+
+
+class StoppedByUser(Exception):  # noqa: N818 - a request, not an error
+    """SIGINT or SIGTERM requested the run to stop."""
+
+
+class Monitor:
+    """One launch of OpenRLHF, from start to result."""
+
+    def __init__(self, plan: Plan, log: Log, lock_fd: int, *, resume: bool) -> None:
+        self._plan = plan
+        self._log = log
+        self._resume = resume
+        self._lock_fd = lock_fd
+        self._metrics = StepMetrics(plan.run.metrics)
+        if not resume:
+            self._metrics.clear()
+        self._labels = feature_labels(plan.info.features)
+        self._failures = FailureDetector()
+        self._recent: list[str] = []
+        self._phase: str | None = None
+        earlier = self._metrics.steps
+        self._started_s = time.monotonic() - (earlier[-1]["time_s"] if earlier else 0.0)
+        self._next_probe_s = 0.0
+
+    def run(self) -> None:
+        """Run OpenRLHF to its last step.
+
+        Raises RunFailedError when it ends before, RewardUnavailableError when the service stops answering, and
+        StoppedByUser.
+        """
+        plan = self._plan
+        with (
+            _stop_requests() as stop_requested,
+            OpenRLHFProcess(
+                plan.command(resume=self._resume), self._environment(), plan.run.log, self._lock_fd
+            ) as process,
+        ):
+            try:
+                self._follow(process, stop_requested)
+            finally:
+                process.stop()
+                with suppress(RewardUnavailableError):  # the first one is being raised already
+                    self._read(process)
+                saved_policies.collect(plan.run)
+
+    def _environment(self) -> dict[str, str]:
+        environment = api_key.environment(child_environment(os.environ))
+        hardware = self._plan.hardware
+        if hardware.has_gpu:
+            return environment
+        return cpu_environment(
+            environment,
+            n_devices=hardware.n_ranks,
+            n_threads=hardware.n_threads,
+            rollouts_per_batch=self._plan.config.rollouts_per_step // hardware.n_ranks,
+        )
+
+    def _follow(self, process: OpenRLHFProcess, stop_requested: Callable[[], bool]) -> None:
+        while process.return_code is None:
+            if stop_requested():
+                raise StoppedByUser
+            self._read(process)
+            self._probe()
+            time.sleep(_POLL_S)
+        self._read(process)
+        done = self._metrics.steps[-1]["step"] if self._metrics.steps else 0
+        if process.return_code != 0 or done < self._plan.config.steps:
+            cause = last_error(self._recent) or f"exit status {process.return_code}"
+            raise RunFailedError(
+                f"OpenRLHF ended after step {done}: {cause}. Its output is in {self._plan.run.log}."
+            )
+
+    def _read(self, process: OpenRLHFProcess) -> None:
+        for line in process.new_lines():
+            self._recent = [*self._recent[-_MAX_RECENT_LINES:], line]
+            if cause := self._failures.observe_line(line):
+                raise self._reward_unavailable(cause)
+            self._report(line)
+
+    def _report(self, line: str) -> None:
+        step = parse_step(line, has_reference_policy=self._plan.config.kl_coefficient > 0)
+        if step is not None:
+            self._metrics.add({**step, "time_s": round(time.monotonic() - self._started_s, 1)})
+            self._log(step_line(self._metrics.steps, self._plan.config.steps, self._labels))
+            saved_policies.collect(self._plan.run, before=step["step"])
+        phase = phase_of(line)
+        if phase is not None and phase != self._phase and not self._metrics.steps:
+            self._phase = phase
+            self._log(phase)
+
+    def _probe(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_probe_s:
+            return
+        self._next_probe_s = now_s + _PROBE_EVERY_S
+        cause = service_probe.why_not_ready(self._plan.config.reward_url)
+        if stop := self._failures.observe_service(cause, now_s):
+            raise self._reward_unavailable(stop)
+
+    def _reward_unavailable(self, cause: str) -> RewardUnavailableError:
+        """Request a trial reward for the reason: OpenRLHF logs the status of an error, not its text."""
+        plan = self._plan
+        reason = service_probe.trial_reward(
+            plan.launch.endpoint, plan.trial_prompts, plan.trial_labels, timeout_s=_DIAGNOSIS_TIMEOUT_S
+        )
+        now = f"a new request fails with: {reason}" if reason else "a new request succeeds: was it restarted?"
+        return RewardUnavailableError(
+            f"no reward from {plan.config.reward_url}, so the run was stopped. Cause: {cause}; {now}. "
+            "Start the service again, then resume with "
+            f"`glassbox train --resume --run-dir {plan.run.path}`."
+        )
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether SIGINT or SIGTERM arrived; the loop checks it between two actions."""
+    received: list[int] = []
+
+    def record(number: int, _: FrameType | None) -> None:
+        received.append(number)
+
+    previous = {number: signal.signal(number, record) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,91 @@
+"""What OpenRLHF's log lines mean: step metrics, phases, failed rewards, exceptions. Written for openrlhf 0.11.2.
+
+OpenRLHF also writes the metrics to TensorBoard, but its writer buffers them for up to two minutes and loses them
+when the run is killed; the log line is written immediately. A test compares the two.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from reward_runs.step_metrics import Step
+
+__all__ = ["failed_attempt", "failed_reward", "last_error", "parse_step", "phase_of"]
+
+_STEP = re.compile(r"Global step (?P<step>\d+): \{(?P<metrics>.*)\}")
+_METRIC = re.compile(r"'(?P<name>[^']+)': (?P<value>-?(?:nan|inf|\d[\d.]*(?:e[+-]?\d+)?))")
+_FAILED_ATTEMPT = re.compile(r"(?:Request error|Unexpected error), please check: (?P<cause>.*)")
+_FAILED_REWARD = re.compile(r"Failed to fetch reward from remote RM: (?P<cause>.*)")
+_EXCEPTION = re.compile(
+    r"^(?:\x1b\[\d+m)?(?:\(.*?pid=.*?\)(?:\x1b\[0m)?)?\s*(?P<error>[\w.]*(?:Error|Exception)\b.*)"
+)
+
+_NAMES = {
+    "rollout/reward_mean": "reward",
+    "rollout/reward_std": "reward_std",
+    "rollout/response_length_mean": "response_length",
+    "rollout/truncated_rate": "truncated",
+    "actor_grad_norm": "grad_norm",
+    "actor_lr": "learning_rate",
+    "timing/generation": "generation_s",
+    "timing/make_experience": "experience_s",
+    "timing/ppo_train": "training_s",
+    "timing/broadcast": "weight_sync_s",
+    "timing/step_total": "step_s",
+}
+"""OpenRLHF's names to the names in metrics.jsonl. Lengths are in tokens."""
+
+_DROPPED = frozenset({"rollout/num_samples", "score", "response_clip_ratio", "total_length", "logprobs_diff"})
+_ONLY_WITH_REFERENCE_POLICY = frozenset({"kl"})
+
+_PHASES = (
+    ("Started a local Ray instance", "Ray is up; loading the models (about a minute on two cores)"),
+    ("Episode [1/1]:   0%", "models are loaded; sampling the first responses"),
+    ("Starting experience making", "rewards received; computing log-probabilities"),
+    ("Train epoch [1/", "training"),
+)
+
+
+def parse_step(line: str, *, has_reference_policy: bool) -> Step | None:
+    """Return the metrics in a line of OpenRLHF's log; None for other lines.
+
+    Without a reference policy OpenRLHF reports a KL of 0 that was not measured, so it is dropped.
+    """
+    found = _STEP.search(line)
+    if found is None:
+        return None
+    raw = {match["name"]: float(match["value"]) for match in _METRIC.finditer(found["metrics"])}
+    dropped = _DROPPED if has_reference_policy else _DROPPED | _ONLY_WITH_REFERENCE_POLICY
+    return {"step": int(found["step"]), **_renamed(raw, dropped)}
+
+
+def _renamed(raw: Mapping[str, float], dropped: frozenset[str]) -> Step:
+    # Means over all rollouts are last, so that they replace OpenRLHF's means over training batches.
+    ordered = sorted(raw, key=lambda name: (name in _NAMES, name))
+    metrics = {_NAMES.get(name, name): raw[name] for name in ordered if name not in dropped}
+    return {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
+
+
+def phase_of(line: str) -> str | None:
+    """Return the phase of the run that begins with this line, described for the user."""
+    return next((phase for marker, phase in _PHASES if marker in line), None)
+
+
+def failed_attempt(line: str) -> str | None:
+    """Return the cause of one failed reward request, which OpenRLHF will repeat; None for other lines."""
+    found = _FAILED_ATTEMPT.search(line)
+    return found["cause"].strip() if found else None
+
+
+def failed_reward(line: str) -> str | None:
+    """Return OpenRLHF's message after its last failed attempt at a reward; None for other lines."""
+    found = _FAILED_REWARD.search(line)
+    return found["cause"].strip() if found else None
+
+
+def last_error(lines: Sequence[str]) -> str | None:
+    """Return the last line that names a Python exception."""
+    found = (match["error"].strip() for line in reversed(lines) if (match := _EXCEPTION.match(line)))
+    return next(found, None)
