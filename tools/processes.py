@@ -72,7 +72,7 @@ def server(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run an HTTP server; the block starts when `ready_url` responds with success.
 
-    The server gets a session of its own, so that Ctrl-C reaches only the parent, which stops it.
+    The server runs in a new session, so that Ctrl-C reaches only the parent, which stops it.
 
     Raises:
         StartError: it ended, or did not respond within 180 s.

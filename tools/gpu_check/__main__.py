@@ -1,6 +1,6 @@
 """python -m tools.gpu_check [--small] [--steps A,B] [--seconds 480] [--wheels FOLDER] [--out gpu-check.json]
 
-Needs no network. On a machine without CUDA only `--small`, the dry run, goes: its figures say nothing about a GPU.
+It needs no network. Without CUDA only the dry run (`--small`) is possible, and its figures are not those of a GPU.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "true",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-"""No hub is asked; to ask whether there is a GPU does not start CUDA; texts are tokenized on all cores."""
+"""Use no hub; detect a GPU without starting CUDA; tokenize on all cores."""
 
 
 def main() -> int:
-    """Measure, write, print; 0 when every step that ran is ok."""
-    asked = _arguments()
-    until = time.monotonic() + asked.seconds
+    """Run the steps, write and print the report; 0 when every step that ran is ok."""
+    arguments = _arguments()
+    until = time.monotonic() + arguments.seconds
     os.environ.update(ENVIRONMENT)
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         scratch = Path(folder)
-        notes = _make_ready(asked.wheels, scratch / "site")
+        notes = _make_ready(arguments.wheels, scratch / "site")
         for name in HEAVY:
             importlib.import_module(name)
         from tools.gpu_check import machine
@@ -45,21 +45,25 @@ def main() -> int:
         from tools.gpu_check.setting import Setting
         from tools.gpu_check.steps import STEPS
 
-        chosen = [step for step in STEPS if asked.steps is None or step.name in asked.steps]
-        device = "cpu" if asked.small else "cuda"
+        chosen = [step for step in STEPS if arguments.steps is None or step.name in arguments.steps]
+        device = "cpu" if arguments.small else "cuda"
         report = Report(
-            machine.describe(device, asked.commit), [Outcome(step.name, step.what) for step in STEPS], notes
+            machine.describe(device, arguments.commit), [Outcome(step.name, step.what) for step in STEPS], notes
         )
         for outcome in report.steps:
-            if asked.steps is not None and outcome.name not in asked.steps:
-                outcome.reason = "not asked for"
-        report.save(asked.out)
+            if arguments.steps is not None and outcome.name not in arguments.steps:
+                outcome.reason = "not requested"
+        report.save(arguments.out)
         run_steps(
-            chosen, report, asked.out, Setting(device, asked.small, scratch, Figures(scratch / "none")), until
+            chosen,
+            report,
+            arguments.out,
+            Setting(device, arguments.small, scratch, Figures(scratch / "none")),
+            until,
         )
-    taken = asked.seconds - (until - time.monotonic())
+    taken = arguments.seconds - (until - time.monotonic())
     report.notes.append(f"all in {taken:.0f} s; command: python -m tools.gpu_check {' '.join(sys.argv[1:])}")
-    report.save(asked.out)
+    report.save(arguments.out)
     print(f"\n{report.table}", flush=True)
     return 0 if all(step.status in {"ok", "not run"} for step in report.steps) else 1
 
@@ -76,7 +80,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _make_ready(wheels: Path, target: Path) -> list[str]:
-    """Let this process, and those that it starts, import everything; what had to be done, in words."""
+    """Make all packages importable in this process and its children; a description of what was installed."""
     paths = [str(ROOT), *(str(ROOT / folder) for folder in ("client", "services", "trainer"))]
     lacking = packages.missing()
     notes = [f"missing here: {', '.join(lacking) or 'nothing'}"]

@@ -1,4 +1,4 @@
-"""Figures as they come: a step writes lines, the runner collects them, so that a step cut off tells something.
+"""Figures are written as they are measured, so that an interrupted step still reports some.
 
 step ──note()──▶ STEP.jsonl ──read()──▶ gpu-check.json ──▶ table
 """
@@ -22,30 +22,30 @@ class Figure:
     unit: str = ""
     note: str = ""
     kept: bool | None = None
-    """Whether it is within its bar, for figures that have one."""
+    """Whether it is within its bound, for figures that have one."""
 
     @property
     def row(self) -> str:
-        """As it is printed."""
+        """The figure as text."""
         bar = {None: "", True: "ok", False: "OUT OF BAR"}[self.kept]
         return f"  {self.name:<66} {number(self.value):>11} {self.unit:<10} {bar:<10} {self.note}".rstrip()
 
 
 def number(value: float) -> str:
-    """Four digits of `value`."""
+    """`value` with four digits."""
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 class Figures:
-    """Where a step puts its figures."""
+    """The file of a step's figures."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.broken: list[str] = []
-        """Names of the figures that are out of their bar."""
+        """Names of the figures that are outside their bound."""
 
     def note(self, name: str, value: float, unit: str = "", note: str = "", kept: bool | None = None) -> None:
-        """Write a figure down at once. Raises ValueError for one that is no number."""
+        """Write a figure at once. Raises ValueError unless `value` is finite."""
         if not math.isfinite(value):
             raise ValueError(f"{name} is {value}")
         if kept is False:
@@ -56,7 +56,7 @@ class Figures:
 
     @staticmethod
     def read(path: Path) -> list[Figure]:
-        """What a step has written so far; a line cut off in the middle is left out."""
+        """The figures that a step has written so far; an incomplete last line is ignored."""
         if not path.is_file():
             return []
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
@@ -65,7 +65,7 @@ class Figures:
 
 @dataclass
 class Outcome:
-    """One step and what came of it."""
+    """One step and its result."""
 
     name: str
     what: str
@@ -78,21 +78,21 @@ class Outcome:
 
 @dataclass
 class Report:
-    """Everything, as `gpu-check.json` has it."""
+    """The content of `gpu-check.json`."""
 
     machine: dict[str, str]
     steps: list[Outcome]
     notes: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        """Write it as a whole: a reader never sees half of it."""
+        """Replace the file atomically."""
         beside = path.with_suffix(".tmp")
         beside.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
         beside.replace(path)
 
     @property
     def table(self) -> str:
-        """For people."""
+        """The report as text."""
         lines = [f"{name:<14} {value}" for name, value in self.machine.items()] + self.notes
         for step in self.steps:
             said = f"{step.name}: {step.status}, {step.seconds:.0f} s. {step.what}"

@@ -1,6 +1,6 @@
-"""Gold models with random weights: small ones of each family that is supported, and two of real sizes.
+"""Gold models with random weights: a small one of each supported family, and two of realistic sizes.
 
-All read ChatML by one token a byte, except the text pairs, which know the words of their texts.
+All read ChatML with one token per character, except the text-pair models, which know the words of their texts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["FAMILIES", "SIZES", "built"]
 
 @dataclass(frozen=True)
 class Kind:
-    """How to build a model: a Transformers configuration and its numbers."""
+    """How to build a model: a Transformers configuration and its arguments."""
 
     config: str
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -86,7 +86,7 @@ SIZES = {
 
 
 def built(name: str, scratch: Path, device: str, *, small: bool = False) -> Path:
-    """The folder of a model, built once a run; in a dry run small ones stand for those of `SIZES`."""
+    """The folder of a model, built once per run; a dry run uses small models instead of those of `SIZES`."""
     folder = scratch / "".join(letter if letter.isalnum() else "-" for letter in name)
     if (folder / "ready").is_file():
         return folder

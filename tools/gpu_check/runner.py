@@ -1,8 +1,8 @@
-"""Run each step in a process of its own, so that one that hangs, or dies, takes nothing else along.
+"""Run each step in its own process, so that a step that hangs or crashes does not affect the others.
 
-What the steps need is imported once, here; each is a fork, which has it already. CUDA starts in the forks only.
-Where a fork cannot use CUDA, because an import has started it here, each step is a fresh process, which imports
-everything anew.
+The imports of the steps are done once in this process, and each step is a fork of it. CUDA starts only in the
+forks. Where a fork cannot use CUDA, because an import has started it here, each step is a new process that imports
+everything again.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from tools.gpu_check.setting import Setting
 __all__ = ["Step", "run_steps"]
 
 LOOK_S = 0.5
-"""Seconds between two looks at what a step has written."""
+"""Interval at which the figures of a step are read, in seconds."""
 WORTH_S = 6.0
-"""Seconds below which a step is not begun."""
+"""A step is not started with fewer seconds left."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something to measure."""
+    """One measurement."""
 
     name: str
     what: str
-    """For the table."""
+    """Description for the table."""
     limit_s: float
     run: Callable[[Setting], None]
 
 
 def run_steps(steps: list[Step], report: Report, out: Path, setting: Setting, until: float) -> None:
-    """Run `steps` in order until the monotonic time `until`; `report` is saved whenever something is known."""
+    """Run `steps` in order until the monotonic time `until`; `report` is saved after every change."""
     outcomes = {outcome.name: outcome for outcome in report.steps}
     method = "fork" if setting.device != "cuda" or _fork_has_cuda() else "spawn"
     report.notes.append(f"each step is a process of its own, by {method}")
@@ -63,7 +63,7 @@ def run_steps(steps: list[Step], report: Report, out: Path, setting: Setting, un
 def _watch(
     child: Any, limit_s: float, outcome: Outcome, files: tuple[Path, Path], save: Callable[[], None]
 ) -> None:
-    """Run `child` to its end, or to its limit; `outcome` has what it has written at any time."""
+    """Run `child` to its end or its time limit; `outcome` always has the figures written so far."""
     written, words = files
     started = time.monotonic()
     child.start()
@@ -84,7 +84,7 @@ def _watch(
 
 
 def _end(pid: int | None) -> None:
-    """End a step's process, if it runs, and whatever it has started."""
+    """Stop a step's process and its children."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         for one in [*process.children(recursive=True), process]:
@@ -95,7 +95,7 @@ def _end(pid: int | None) -> None:
 def _child(step: Step, setting: Setting, words: Path) -> None:
     try:
         step.run(setting)
-    except Exception:  # noqa: BLE001 - whatever went wrong is told in the table
+    except Exception:  # noqa: BLE001 - the table reports every failure
         words.write_text(traceback.format_exc()[-3000:], encoding="utf-8")
         sys.exit(1)
     if setting.figures.broken:

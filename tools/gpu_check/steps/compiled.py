@@ -1,4 +1,4 @@
-"""`torch.compile` of the encoder's pass: what the first call costs, and what the later ones gain."""
+"""`torch.compile` of the encoder: the time of the first call, and the gain of later ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["run"]
 
 
 def run(setting: Setting) -> None:
-    """With shapes that may change, then with CUDA graphs for one shape."""
+    """With dynamic shapes, then with CUDA graphs for one shape."""
     body = PlainEncoder(setting.device, torch.bfloat16 if setting.device == "cuda" else torch.float32)
     modes: dict[str, dict[str, Any]] = {
         "dynamic shapes": {"dynamic": True} | setting.size({}, {"backend": "eager"})

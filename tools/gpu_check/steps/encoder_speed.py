@@ -1,4 +1,4 @@
-"""The encoder without any server: rows and tokens a second over shapes and formats, beside the card's peak."""
+"""The encoder without a server: rows and tokens per second by shape and format, and the card's peak."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "
 
 
 def attention_flops(width: int, layers: int, hidden: int) -> float:
-    """Operations of attention for one token of a row of `width`: both products, each 2 × width × hidden."""
+    """Floating-point operations of attention per token of a row of `width`: two products of 2 × width × hidden."""
     return 4.0 * width * hidden * layers
 
 
 def run(setting: Setting) -> None:
-    """Peaks, then shapes, then real texts in the service's batches, then what a CUDA graph gains."""
+    """Peaks, then shapes, then real texts in the service's batches, then the gain of a CUDA graph."""
     size = setting.size(8192, 128)
     for precision in DTYPES if setting.device == "cuda" else setting.precisions:
         peak = products_flops(precision, setting.device, size)
@@ -58,7 +58,7 @@ def _shapes(setting: Setting, encoder: SentenceEncoder, precision: str) -> None:
 def _pass_alone(
     setting: Setting, body: PlainEncoder, precision: str, shape: tuple[int, int], embed_s: float
 ) -> None:
-    """The pass with its inputs on the device already: what is left of `embed` is tables, copies and waiting."""
+    """The forward pass with its inputs on the device; the rest of `embed` is tables, copies and waiting."""
     inputs = unpack(pack(random_rows(shape[0], [shape[1]]), 0).to(setting.device))
     with torch.inference_mode():
         alone = median_s(lambda: body.vectors(inputs["input_ids"], inputs["attention_mask"]), setting.device)
@@ -67,7 +67,7 @@ def _pass_alone(
 
 
 def _real_texts(setting: Setting, encoder: SentenceEncoder, precision: str) -> None:
-    """Unequal lengths, as requests bring them: tokens without padding count."""
+    """Rows of unequal length, as in requests; tokens without padding are counted."""
     texts = unique_texts(items(setting.size(4096, 16), seed=4))
     rows = encoder.tokenize(texts)
     formed = batches(rows, encoder.limits)
@@ -87,7 +87,7 @@ def _real_texts(setting: Setting, encoder: SentenceEncoder, precision: str) -> N
 
 
 def _products_in_tf32(setting: Setting) -> None:
-    """The fp32 encoder when products may use the matrix units' short fp32."""
+    """The fp32 encoder when products may use TF32."""
     body = PlainEncoder("cuda")
     inputs = unpack(pack(random_rows(1024, [64]), 0).cuda())
     taken = {}
@@ -100,7 +100,7 @@ def _products_in_tf32(setting: Setting) -> None:
 
 
 def _graphs(setting: Setting) -> None:
-    """A pass replayed as a CUDA graph beside the same pass launched kernel by kernel."""
+    """A pass replayed as a CUDA graph, compared with the same pass launched kernel by kernel."""
     body = PlainEncoder("cuda", torch.bfloat16)
     for rows, width in ((1, 32), (16, 64), (64, 64), (256, 64), (1024, 64)):
         lengths = [width, max(1, width // 2)]

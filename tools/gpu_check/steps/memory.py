@@ -1,4 +1,4 @@
-"""Memory: peaks beside the card's, and a batch that is too large on purpose, with neighbours, in the worker."""
+"""Memory: peaks, and a deliberately too large batch, with other requests, in the worker."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ MIB = 2**20
 
 
 def run(setting: Setting) -> None:
-    """Peaks first: what is too large follows from them."""
+    """Measure peaks first: they determine which batch is too large."""
     peak = _peaks(setting) if setting.device == "cuda" else 0
     asyncio.run(_too_large(setting, peak))
 
 
 def _peaks(setting: Setting) -> int:
-    """Notes the peak of each configuration at its default batch shape; bytes of the encoder's in fp32."""
+    """Measure the peak of each configuration at its default batch shape; bytes of the encoder's in fp32."""
     peaks = [_encoder_peak(setting, precision, width) for precision in setting.precisions for width in (64, 512)]
     for name in SIZES:
         for width in (256, 4096):
@@ -73,7 +73,7 @@ def _note_peak(setting: Setting, name: str, peak: int) -> None:
 
 
 class _Watch:
-    """Counts what the worker tells of its batches."""
+    """Counts the batches that the worker reports."""
 
     def __init__(self) -> None:
         self.failed: list[str] = []
@@ -95,7 +95,7 @@ class _Watch:
 
 
 async def _too_large(setting: Setting, peak: int) -> None:
-    """Sixteen times the rows that fit: the worker must halve them, and a neighbour must be answered."""
+    """Sixteen times the rows that fit: the worker must halve the batch, and another request must be answered."""
     encoder = load_encoder(EMBEDDED_ENCODER, setting.device, backend="torch")
     width = setting.size(128, 8)
     fits = setting.size(512, 2)
@@ -137,7 +137,7 @@ async def _too_large(setting: Setting, peak: int) -> None:
 
 
 def _cap(setting: Setting, encoder: SentenceEncoder, rows: Sequence[Tokens], peak: int) -> int:
-    """Let this process have four times what the rows that fit take; bytes in use between passes."""
+    """Limit this process to four times the memory of the rows that fit; bytes in use between passes."""
     if setting.device != "cuda":
         return 0
     used = max(_peak(lambda: encoder.embed(rows)), peak // 16)
@@ -148,7 +148,7 @@ def _cap(setting: Setting, encoder: SentenceEncoder, rows: Sequence[Tokens], pea
 
 
 def _embed(setting: Setting, model: SentenceEncoder, batch: Sequence[Tokens], most: int) -> list[Vector]:
-    """The pass; a dry run, which cannot use a CPU's memory up, raises what a GPU would."""
+    """The forward pass; a dry run raises the error that a GPU would."""
     if setting.device != "cuda" and len(batch) > most:
         raise torch.OutOfMemoryError(f"{len(batch)} rows are too many for the dry run")
     return list(model.embed(batch))

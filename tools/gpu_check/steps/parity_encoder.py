@@ -1,4 +1,4 @@
-"""The encoder's vectors on the device, beside a CPU's and plain Transformers', in each number format."""
+"""The encoder's vectors on the device, compared with a CPU and with plain Transformers, by number format."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Vectors = NDArray[np.float32]
 ELEMENT_BAR = 1e-3
 """Largest deviation of an element in fp32."""
 RANK_BAR = 0.999
-"""Least rank correlation of relevances with those of a CPU in fp32."""
+"""Smallest rank correlation of relevances with those of a CPU in fp32."""
 
 
 def run(setting: Setting) -> None:
-    """Compare, format by format; then the ways of computing in a narrow format that the service does not use."""
+    """Compare by format, then in the narrow formats that the service does not use."""
     texts = ["", *unique_texts(items(setting.size(256, 16), seed=1)), "word " * 2000]
     cpu = load_encoder(EMBEDDED_ENCODER, "cpu", backend="torch")
     rows = cpu.tokenize(texts)
@@ -77,7 +77,7 @@ def _by(vectors: Callable[[Inputs], torch.Tensor], rows: Sequence[Tokens]) -> Ve
 
 
 def _in_batches(encoder: SentenceEncoder, rows: Sequence[Tokens]) -> Vectors:
-    """Vectors of `rows`, in the batches that the service forms of them."""
+    """Vectors of `rows`, in the service's batches."""
     found = np.zeros((len(rows), encoder.embed(rows[:1]).shape[1]), np.float32)
     places = {id(row): i for i, row in enumerate(rows)}
     for batch in batches(rows, encoder.limits):
@@ -86,7 +86,7 @@ def _in_batches(encoder: SentenceEncoder, rows: Sequence[Tokens]) -> Vectors:
 
 
 def _relevances(vectors: Vectors) -> Vectors:
-    """Dot products of neighbours, and of rows further apart: relevances as a reward has them."""
+    """Dot products of neighbouring and of more distant rows: the relevances of a reward."""
     pairs = [(vectors * np.roll(vectors, shift, axis=0)).sum(1) for shift in (1, 2, 7)]
     return np.concatenate(pairs)
 

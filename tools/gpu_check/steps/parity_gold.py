@@ -1,4 +1,4 @@
-"""Gold scores on the device, beside plain Transformers one by one: every family, alone and in batches."""
+"""Gold scores on the device, compared with plain Transformers one by one: every family, alone and in batches."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ __all__ = ["run"]
 
 Scores = NDArray[np.float64]
 FP32_BAR = 1e-3
-"""Of the scores' spread: what fp32 may differ by."""
+"""Allowed deviation in fp32, as a share of the scores' spread."""
 ALONE_BAR = 1e-6
-"""What a text alone may differ from plain Transformers by, in the model's own number format."""
+"""Allowed deviation of a single text from plain Transformers in the model's number format."""
 NOISE_BAR = 2.0
-"""Times the error of plain Transformers in the same number format, one by one: what a batch's may be. The error is
-the root mean square of the deviation from fp32 scores."""
+"""Allowed error of a batch, as a multiple of the error of plain Transformers one by one in the same format.
+
+The error is the root mean square of the deviation from fp32 scores.
+"""
 SLACK = 1e-3
-"""Of the scores' spread: error that is nothing in any case."""
+"""Errors below this share of the scores' spread are ignored."""
 MAX_TOKENS = 1024
 
 
@@ -58,7 +60,7 @@ def _family(setting: Setting, name: str, folder: Path, asked: Sequence[Exchange]
 
 
 def _as_loaded(setting: Setting, name: str, folder: Path, asked: Sequence[Exchange], truth: Scores) -> None:
-    """The format that the service takes on this device, beside plain Transformers in that format, one by one."""
+    """The service's format on this device, compared with plain Transformers in that format, one by one."""
     gold = load_gold(str(folder), setting.device)
     dtype = torch.bfloat16 if setting.device == "cuda" else torch.float32
     model: Any = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).to(setting.device).eval()
@@ -86,7 +88,7 @@ def _rms(apart: Scores) -> float:
 
 
 def _in_fp32(folder: Path, device: str) -> HfGoldModel:
-    """The model in fp32 on the device, where the service itself takes bf16."""
+    """The model in fp32 on the device, where the service uses bf16."""
     model: Any = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     pair = getattr(model.config, "glassbox_text_pair", None)

@@ -1,4 +1,4 @@
-"""Where the time goes: the stages of a request of 4,096 items one after another, and the kernels of a pass."""
+"""Profile: the stages of a request of 4,096 items in sequence, and the kernels of a forward pass."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KINDS = {
     "copies": ("memcpy", "memset", "copy"),
     "norms": ("norm",),
 }
-"""What a kernel's name says of its kind; the first that fits. All else is elementwise."""
+"""Kinds of kernels by parts of their names, in order; all others are elementwise."""
 
 
 def run(setting: Setting) -> None:
@@ -102,7 +102,7 @@ def _reply(work: Sequence[Item]) -> ScoreReply:
 
 
 def _kernels(setting: Setting, name: str, action: Callable[[], object]) -> None:
-    """Shares of the kernels' time by kind, and the kernels' share of the whole."""
+    """Shares of the kernels' time by kind, and of the kernels in the total time."""
     rounds = 10
     action()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if setting.device == "cuda" else [])]

@@ -1,6 +1,7 @@
 """A few steps of RL without vLLM: the trainer's own sampling, a small policy on the device, rewards over HTTP.
 
-REINFORCE with the mean reward of a prompt's group as its baseline, divided by the group's spread, as GRPO has it.
+REINFORCE with the mean reward of a prompt's group as its baseline, divided by the group's standard deviation, as
+in GRPO.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ __all__ = ["run"]
 
 LEARNING_RATE = 3e-3
 LOGPROB_BAR = 1e-3
-"""Nats that sampling and training may differ by in a token's log-probability, in fp32."""
+"""Allowed difference of a token's log-probability between sampling and training, in nats, in fp32."""
 
 
 def run(setting: Setting) -> None:
-    """Sample, score, update, a few times; the policy must have moved and every number must be finite."""
+    """Sample, score and update a few times; the policy must change, and every number must be finite."""
     folder = save_tiny_llama(setting.scratch / "policy")
     policy: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(setting.device)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -93,7 +94,7 @@ def _update(
     rollouts: Sequence[Rollout],
     rewards: Tensor,
 ) -> tuple[float, float]:
-    """A step on `rewards` (prompts, responses); how far its log-probabilities are from sampling's; the loss."""
+    """A step on `rewards` (prompts, responses); the deviation of log-probabilities from sampling, and the loss."""
     spread = rewards.std(1, keepdim=True).clamp(min=1e-6)
     advantages = ((rewards - rewards.mean(1, keepdim=True)) / spread).flatten()  # (B,)
     logprobs, mask = _logprobs(policy, prompts, rollouts)  # (B, T) each
