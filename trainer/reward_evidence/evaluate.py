@@ -1,4 +1,4 @@
-"""The command that evaluates checkpoints or recorded responses: `python -m reward_evidence.evaluate`.
+"""`glassbox evaluate`, also `python -m reward_evidence.evaluate`: evaluate checkpoints or recorded responses.
 
 options ──▶ EvaluationSource ──▶ EvaluationRun (policy, reward service) ──▶ evaluation.json ──▶ report
 """
@@ -44,7 +44,7 @@ examples:
   glassbox evaluate --responses responses.jsonl --reward-url http://127.0.0.1:8000 --recipe rer --out results
   glassbox report --out results                              write the report again, without model and service
 
-docs/evidence.md explains each figure and what can be concluded from it."""
+docs/guide/evaluating-checkpoints.md explains each figure and what can be concluded from it."""
 
 
 def evaluate(options: argparse.Namespace, source: EvaluationSource, log: Callable[[str], None]) -> Evaluation:
