@@ -1,4 +1,4 @@
-# The reward service. Targets: `cpu`, and `cuda` (not run yet, docs/deploy.md).
+# The reward service. Targets: `cpu`, and `cuda` (not run yet, docs/guide/deploying.md).
 #
 #   lock     what to install, worked out from pyproject.toml and constraints.txt; later layers see only its result
 #   build    an environment in /opt/glassbox: dependencies first, then the code

@@ -1,4 +1,4 @@
-# The trainer on GPUs: OpenRLHF with vLLM and flash attention. Not run yet (docs/deploy.md).
+# The trainer on GPUs: OpenRLHF with vLLM and flash attention. Not run yet (docs/guide/deploying.md).
 #
 # flash attention and DeepSpeed's Adam are compiled in the build stage, which has nvcc; the final stage has the CUDA
 # libraries that come with torch, and no compiler. Both images must have the same Python.

@@ -1,5 +1,5 @@
 # The trainer on a CPU: the real OpenRLHF with a rollout engine of Transformers in vLLM's place
-# (docs/openrlhf-on-cpu.md). With GPUs: trainer-cuda.Dockerfile.
+# (docs/guide/openrlhf-on-cpu.md). With GPUs: trainer-cuda.Dockerfile.
 #
 # Nothing is compiled: on a CPU DeepSpeed uses torch's fused AdamW and gloo, so it is installed without its C++ ops, and
 # neither stage needs a compiler.

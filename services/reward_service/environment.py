@@ -87,5 +87,6 @@ def _unknown(variable: str, known: list[str]) -> str:
     name = variable.removeprefix(PREFIX).removeprefix(FORMER_PREFIX)
     names = sorted(k.removeprefix(PREFIX) for k in known)
     near = [*dict.fromkeys([*(n for n in names if n.startswith(name)), *difflib.get_close_matches(name, names)])]
-    hint = f"did you mean {' or '.join(PREFIX + n for n in near[:3])}?" if near else "docs/service.md lists them"
+    nearest = " or ".join(PREFIX + n for n in near[:3])
+    hint = f"did you mean {nearest}?" if near else "docs/reference/settings.md lists them"
     return f"unknown environment variable {variable}; {hint}"

@@ -1,4 +1,4 @@
-"""OpenRLHF's own reward client, unmodified, against the service on a real socket."""
+"""OpenRLHF's unmodified reward client with the service on a real socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROMPT = "<|im_start|>user\nHow many legs has a spider?<|im_end|>\n<|im_start|>a
 
 
 class CharTokenizer:
-    """As much of a tokenizer as the executor uses: one token a character."""
+    """The part of a tokenizer that the executor uses: one token per character."""
 
     def __call__(self, text: str, **_: Any) -> dict[str, Any]:
         import torch
@@ -33,7 +33,7 @@ class CharTokenizer:
 
 
 class OneAnswerEngine:
-    """An engine that always answers the same."""
+    """An engine that always returns the same response."""
 
     def __init__(self, answer: str) -> None:
         self._answer = answer
@@ -45,7 +45,7 @@ class OneAnswerEngine:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """The service on a socket of its own."""
+    """URL of a service on a socket."""
     with serving(Settings()) as url:
         yield url
 
@@ -53,7 +53,7 @@ def url() -> Iterator[str]:
 def execute(
     endpoints: list[str], answer: str = "Eight legs.<|im_end|>", label: str | None = None
 ) -> dict[str, Any]:
-    """One rollout through OpenRLHF's executor; its output holds the reward that training would use."""
+    """One rollout through OpenRLHF's executor; its output contains the reward for training."""
     executor = agent.SingleTurnAgentExecutor(endpoints)
     sampling = SimpleNamespace(max_tokens=64, logprobs=None)
     rollout = executor.execute(PROMPT, label, sampling, 1024, CharTokenizer(), OneAnswerEngine(answer))
@@ -61,7 +61,7 @@ def execute(
     return output
 
 
-def test_the_reward_in_the_rollout_is_the_services(url: str) -> None:
+def test_the_rollout_contains_the_reward_of_the_service(url: str) -> None:
     output = execute([f"{url}/r/run-1/get_reward?recipe=li&gold=true&max_response_tokens=100"])
 
     assert output["reward"] == [0.03]
@@ -70,7 +70,7 @@ def test_the_reward_in_the_rollout_is_the_services(url: str) -> None:
     assert output["extra_logs"]["truncated"] == [0.0]
 
 
-def test_the_reference_in_the_label_reaches_the_reward(url: str) -> None:
+def test_the_reward_uses_the_reference_in_the_label(url: str) -> None:
     label = json.dumps({"query_type": "closed_ended", "reference": "Eight legs."})
 
     output = execute([f"{url}/get_reward?max_response_tokens=128"], label=label)
@@ -78,13 +78,13 @@ def test_the_reference_in_the_label_reaches_the_reward(url: str) -> None:
     assert output["reward"] == [pytest.approx(1.28)]
 
 
-def test_several_urls_take_turns_and_all_answer(url: str) -> None:
+def test_requests_alternate_between_several_urls(url: str) -> None:
     endpoints = [f"{url}/get_reward?recipe=li"] * 3
 
     assert execute(endpoints)["reward"] == [0.03]
 
 
-def test_what_the_trainer_logs_can_be_made_into_tensors(url: str) -> None:
+def test_extra_logs_can_be_converted_to_tensors(url: str) -> None:
     import torch
 
     output = execute([f"{url}/get_reward?gold=true"], answer="")
@@ -93,15 +93,15 @@ def test_what_the_trainer_logs_can_be_made_into_tensors(url: str) -> None:
     assert all(torch.isfinite(torch.tensor(value)).all() for value in output["extra_logs"].values())
 
 
-def test_a_refused_sample_is_no_reward_rather_than_a_made_up_one(url: str) -> None:
-    """OpenRLHF turns a refusal into None, which stops it later; the trainer's watch says why."""
+def test_a_rejected_sample_has_no_reward(url: str) -> None:
+    """OpenRLHF converts an error to None, which stops it later; the trainer reports the cause."""
     output = execute([f"{url}/get_reward?recipe=no-such-recipe"])
 
     assert output["reward"] is None
 
 
-def test_a_key_in_the_url_opens_the_door(url: str) -> None:
-    """This client has no other place for it; aiohttp sends it as the password of HTTP Basic."""
+def test_a_key_in_the_url_authorises_the_request(url: str) -> None:
+    """This client has no other option for a key; aiohttp sends it as the password of HTTP Basic."""
     with serving(Settings(api_key="sesame-9f27c1d4")) as guarded:
         keyed = guarded.replace("http://", "http://key:sesame-9f27c1d4@")
         wrong = guarded.replace("http://", "http://key:barley@")
@@ -110,8 +110,8 @@ def test_a_key_in_the_url_opens_the_door(url: str) -> None:
         assert execute([f"{wrong}/get_reward?recipe=li"])["reward"] is None
 
 
-def test_a_queue_that_is_full_for_longer_than_this_client_retries_costs_no_sample() -> None:
-    """It gives up after five refusals, five seconds: so it is held instead, until there is room."""
+def test_a_queue_that_stays_full_longer_than_this_client_retries_loses_no_sample() -> None:
+    """It fails after five attempts in five seconds, so the service holds its requests until there is capacity."""
     with busy_service(max_waiting_items=1) as full:
         full.fill()
         opener = threading.Timer(6.0, full.release)  # what is tested is time: longer than the five seconds

@@ -1,4 +1,4 @@
-"""The number of replicas that docs/capacity.md works out."""
+"""The number of replicas that docs/operations/capacity-planning.md works out."""
 
 from __future__ import annotations
 

@@ -140,7 +140,8 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained(workplace: Workplace, port: int) -> Trained:
     run_dir, batches = workplace.folder / "run", workplace.folder / "batches.jsonl"
-    recorder = {"PYTHONPATH": str(RECORDER), "RECORDED_BATCHES": str(batches)}
+    path = [str(RECORDER), *filter(None, [os.environ.get("PYTHONPATH")])]
+    recorder = {"PYTHONPATH": os.pathsep.join(path), "RECORDED_BATCHES": str(batches)}
     with service(port, str(workplace.gold)) as url:
         printed = workplace.run(workplace.arguments(url, run_dir, "--gold"), **recorder)
         rows = read_rows(batches)

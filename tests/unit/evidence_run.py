@@ -1,4 +1,4 @@
-"""A run directory and a stand-in reward service for tests: real files, real wire types, known trends."""
+"""A run directory and a fake reward service for tests: real files, real wire types, known trends."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _SENTENCES = (
 
 
 def info(*, gold: bool = True, notices: Sequence[str] = (DEMO_NOTICE, SHARED_NOTICE)) -> Info:
-    """The reply of the stand-in service to `GET /info`."""
+    """The reply of the fake service to `GET /info`."""
     recipe = RecipeInfo(
         name="rer",
         hash="c0ffee00",

@@ -1,4 +1,4 @@
-"""The stand-in service of `evidence_run` behind HTTP, for tests of the command."""
+"""The fake service of `evidence_run` behind HTTP, for tests of the command."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def service_url() -> Iterator[str]:
-    """URL of the running stand-in service."""
+    """URL of the running fake service."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"

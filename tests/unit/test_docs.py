@@ -51,6 +51,16 @@ def test_relative_links_lead_to_a_file_and_a_heading(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
 
 
+def test_pages_named_in_the_source_exist() -> None:
+    folders = ("benchmarks", "client", "deploy", "docker", "load", "services", "tests", "tools", "trainer")
+    files = [*ROOT.glob("*"), *(path for folder in folders for path in (ROOT / folder).rglob("*"))]
+    text = {".env.example", "Makefile", ".Dockerfile", ".j2", ".md", ".py", ".toml", ".yaml", ".yml"}
+    for path in files:
+        if path.is_file() and text & {path.name, path.suffix}:
+            for page in re.findall(r"(?<![\w/.-])docs/[\w/-]+\.md\b", path.read_text(encoding="utf-8")):
+                assert (ROOT / page).is_file(), f"{path} names {page}"
+
+
 def test_every_page_is_in_the_index() -> None:
     linked = {(DOCS / link).resolve() for link in LINK.findall(read("README.md"))}
 

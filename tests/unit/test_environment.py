@@ -42,7 +42,7 @@ def test_the_current_name_wins_over_the_former_one() -> None:
         ("GLASSBOX_API_KEYS", "GLASSBOX_API_KEYS_FILE"),
         ("GLASSBOX_MAX_ITEM", "GLASSBOX_MAX_ITEMS"),
         ("GLASSBOX_ENCODR", "GLASSBOX_ENCODER"),
-        ("REWARD_XYZ", "docs/service.md"),
+        ("REWARD_XYZ", "docs/reference/settings.md"),
     ],
 )
 def test_an_unknown_name_is_an_error_that_names_the_nearest_one(variable: str, named: str) -> None:

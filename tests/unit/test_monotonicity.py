@@ -1,4 +1,4 @@
-"""The statistics behind the verdict, against values worked out by hand and against simulation."""
+"""The statistics of the verdict, compared with values computed by hand and with simulations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def array(*values: float) -> np.ndarray:
 # -- means
 
 
-def test_samples_of_one_prompt_are_averaged_before_anything_else() -> None:
+def test_samples_of_one_prompt_are_averaged_first() -> None:
     by_prompt = average_by_prompt(["a", "b", "a", "b", "a"], [1.0, 10.0, 2.0, 20.0, 3.0])
     assert by_prompt.tolist() == [2.0, 15.0]
 
@@ -45,7 +45,7 @@ def test_one_prompt_has_a_mean_and_no_interval() -> None:
     assert (result.mean, result.low, result.high) == (3.0, None, None)
 
 
-def test_no_prompt_has_no_mean() -> None:
+def test_a_mean_of_no_prompts_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one prompt"):
         estimate(array())
 
@@ -71,12 +71,12 @@ def test_a_run_that_changed_nothing_is_undecided() -> None:
     assert (change.mean, change.low, change.high, change.verdict) == (0.0, 0.0, 0.0, Verdict.UNDECIDED)
 
 
-def test_one_prompt_decides_nothing() -> None:
+def test_one_prompt_is_undecided() -> None:
     assert paired_change(array(0), array(5)).verdict is Verdict.UNDECIDED
 
 
-def test_pairing_shows_what_an_unpaired_test_misses() -> None:
-    """Prompts differ by far more than training changes any of them."""
+def test_pairing_detects_a_change_that_an_unpaired_test_does_not() -> None:
+    """The differences between prompts are much larger than the change by training."""
     rng = np.random.default_rng(1)
     first = rng.normal(0, 10, 64)
     last = first + 0.5 + rng.normal(0, 0.5, 64)
@@ -90,7 +90,7 @@ def test_different_prompts_cannot_be_paired() -> None:
 
 
 @pytest.mark.parametrize("skewed", [False, True])
-def test_interval_of_the_change_covers_the_truth_in_95_percent_of_runs(skewed: bool) -> None:
+def test_the_interval_covers_the_true_change_in_95_percent_of_runs(skewed: bool) -> None:
     rng = np.random.default_rng(7)
     n_runs, truth = 2000, 0.2
     covered = 0
@@ -107,7 +107,7 @@ def test_interval_of_the_change_covers_the_truth_in_95_percent_of_runs(skewed: b
 # -- rank correlation
 
 
-def test_spearman_by_hand() -> None:
+def test_spearman_equals_the_value_computed_by_hand() -> None:
     """ρ = 1 − 6 Σd² / n(n² − 1) = 1 − 6·4 / 120 when two neighbouring pairs of five are swapped."""
     assert spearman(array(1, 2, 3, 4, 5), array(20, 10, 30, 50, 40)) == pytest.approx(1 - 24 / 120)
 
@@ -140,7 +140,7 @@ def test_p_value_by_enumeration() -> None:
     assert permutation_p_value(array(1, 2, 3), array(2, 1, 3))[0] == pytest.approx(1.0)
 
 
-def test_many_checkpoints_are_permuted_at_random_and_say_so() -> None:
+def test_with_many_checkpoints_the_permutations_are_sampled_and_marked() -> None:
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=12), rng.normal(size=12)
     p_value, n_orders, exact = permutation_p_value(x, y)
@@ -187,7 +187,7 @@ def test_the_same_data_give_the_same_figures() -> None:
 # -- violations
 
 
-def test_falls_count_steps_down_and_tell_clear_ones_from_noise() -> None:
+def test_falls_are_counted_with_those_beyond_their_interval() -> None:
     noise = np.tile([0.4, -0.4], 20)  # its mean is zero
     values = np.array([np.zeros(40), np.ones(40), np.ones(40) - 0.01 + noise, np.full(40, -3.0)])
     result = count_falls(values)

@@ -1,4 +1,4 @@
-"""The embedded prompts keep what their README promises."""
+"""The embedded prompts have the properties that their README describes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reward_runs.prompts import Prompt, load_embedded
 
 PARTS: tuple[Part, ...] = ("train", "heldout")
 MAX_SIMILARITY = 0.45
-"""Jaccard similarity from which two prompts count as near-duplicates; the sets' closest pair lies below."""
+"""Jaccard similarity from which two prompts count as near-duplicates; all pairs in the files are below it."""
 
 BREVITY = re.compile(r"\b(brief|briefly|short|(?<!this )sentences?|few words|single|one-line)\b", re.IGNORECASE)
 STOP_WORDS = re.compile(
@@ -32,7 +32,7 @@ def rows() -> list[Prompt]:
 
 @cache
 def subject(prompt: str) -> frozenset[str]:
-    """What a prompt is about: content words, cut to crude stems, of its sentences that do not ask for brevity."""
+    """The subject of a prompt: stems of the content words, without sentences that request brevity."""
     question, _, given = prompt.partition("### Input:")
     sentences = re.split(r"(?<=[.?!])\s+", question)
     kept = [sentence for sentence in sentences if not BREVITY.search(sentence)] or sentences
@@ -41,7 +41,7 @@ def subject(prompt: str) -> frozenset[str]:
 
 
 def similarity(one: str, other: str) -> float:
-    """Jaccard similarity of what two prompts are about."""
+    """Jaccard similarity of the subjects of two prompts."""
     a, b = subject(one), subject(other)
     return len(a & b) / len(a | b)
 
@@ -65,7 +65,7 @@ def test_ids_are_unique_and_name_their_part(rows: list[Prompt]) -> None:
     assert all(row.id.startswith(f"{part}-") for part in PARTS for row in load_embedded(part))
 
 
-def test_closed_ended_prompts_have_a_reference_of_full_sentences_and_open_ended_ones_none(
+def test_only_closed_ended_prompts_have_a_reference_of_full_sentences(
     rows: list[Prompt],
 ) -> None:
     for row in rows:
@@ -96,7 +96,7 @@ def test_the_files_are_clean_utf_8(part: Part) -> None:
     assert all(character.isprintable() for character in text.replace("\n", ""))
 
 
-def test_most_prompts_ask_for_a_short_answer(rows: list[Prompt]) -> None:
+def test_most_prompts_request_a_short_answer(rows: list[Prompt]) -> None:
     for query_type in QueryType:
         prompts = [row.prompt for row in rows if row.query_type is query_type]
         short = [prompt for prompt in prompts if BREVITY.search(prompt)]
@@ -124,7 +124,7 @@ def test_no_two_prompts_are_near_duplicates_between_or_inside_the_parts(rows: li
         "Reply in one short sentence. Why is ice floating on the water?",
     ],
 )
-def test_a_training_prompt_in_other_words_would_be_noticed(rows: list[Prompt], paraphrase: str) -> None:
+def test_a_paraphrased_training_prompt_is_found(rows: list[Prompt], paraphrase: str) -> None:
     copy = Prompt(id="heldout-999", prompt=paraphrase, query_type=QueryType.OPEN_ENDED, topic="science")
 
     assert len(near_duplicates([*rows, copy])) == 1

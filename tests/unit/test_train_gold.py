@@ -75,7 +75,7 @@ def test_fitting_separates_the_chosen_from_the_rejected(fitted: Path) -> None:
     assert sum(c > r for c, r in zip(chosen, rejected, strict=True)) >= 36
 
 
-def test_the_service_gives_the_scores_that_the_trainer_has(base: Path, tmp_path: Path) -> None:
+def test_the_service_and_the_trainer_compute_the_same_scores(base: Path, tmp_path: Path) -> None:
     loaded = load_base(str(base))
     net = GoldNet(loaded.model, 1)
     snapshot = Snapshot(loaded, net)
@@ -101,7 +101,7 @@ def test_the_service_gives_the_scores_that_the_trainer_has(base: Path, tmp_path:
     assert gold.encoder_base == str(base.resolve())
 
 
-def test_the_two_halves_of_the_model_are_the_whole(base: Path) -> None:
+def test_the_two_halves_of_the_model_equal_the_complete_model(base: Path) -> None:
     loaded = load_base(str(base))
     net = GoldNet(loaded.model, 2)
     rows = [row for pair in encode_pairs(loaded.tokenizer, synthetic_pairs(5, 5), PairLengths()) for row in pair]
@@ -112,7 +112,7 @@ def test_the_two_halves_of_the_model_are_the_whole(base: Path) -> None:
     torch.testing.assert_close(halves, net.score(inputs), atol=1e-5, rtol=0)
 
 
-def test_only_the_top_is_stored(fitted: Path) -> None:
+def test_only_trained_parameters_are_stored(fitted: Path) -> None:
     config = json.loads((fitted / "config.json").read_text())
 
     assert config["whole"] == ["classifier.bias", "classifier.weight"]
@@ -141,7 +141,7 @@ def test_the_card_states_figures_attribution_and_command(fitted: Path) -> None:
     assert "some_gpt4" not in card
 
 
-def test_sources_judged_by_a_model_are_left_out_unless_asked_for(tmp_path: Path) -> None:
+def test_excluded_sources_are_not_read(tmp_path: Path) -> None:
     path = write_pairs(
         tmp_path / "p.jsonl", [Pair("a", "b", "c", s) for s in ("people", "x_gpt4", "gpt4rel", "ultrafeedback")]
     )
@@ -151,7 +151,7 @@ def test_sources_judged_by_a_model_are_left_out_unless_asked_for(tmp_path: Path)
 
 
 @pytest.mark.parametrize("row", ["{", "[1]", '{"prompt": "a"}', '{"prompt": "a", "chosen": 1, "rejected": "c"}'])
-def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: str) -> None:
+def test_an_invalid_pair_is_an_error_that_names_the_row(tmp_path: Path, row: str) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text(f'{{"prompt": "a", "chosen": "b", "rejected": "c"}}\n{row}\n')
 
@@ -159,7 +159,7 @@ def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: str) -> None:
         read_pairs([path])
 
 
-def test_input_that_cannot_be_used_ends_the_command_with_a_sentence(
+def test_an_unreadable_file_ends_the_command_with_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status = main(["--preferences", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "out")])
@@ -168,7 +168,7 @@ def test_input_that_cannot_be_used_ends_the_command_with_a_sentence(
     assert "preference pairs cannot be read" in capsys.readouterr().err
 
 
-def test_balancing_takes_length_out_of_the_labels_in_every_range_of_ratios() -> None:
+def test_lengths_are_balanced_in_every_range_of_ratios() -> None:
     long, short, longest = "w " * 10, "w " * 9, "w " * 100
     pairs = (
         [Pair("p", long, short, "a")] * 7
@@ -184,7 +184,7 @@ def test_balancing_takes_length_out_of_the_labels_in_every_range_of_ratios() -> 
     assert {gap: gaps.count(gap) for gap in sorted(set(gaps))} == {-91: 2, -1: 3, 0: 4, 1: 3, 91: 2}
 
 
-def test_accuracy_stands_beside_longer_wins_per_subset_and_source() -> None:
+def test_accuracy_is_compared_with_longer_wins_per_subset_and_source() -> None:
     pairs = [
         Pair("p1", "a b c", "a", "seen"),
         Pair("p2", "a", "a b c", "seen"),

@@ -1,4 +1,4 @@
-"""OpenRLHF without a GPU: stand-ins, patches, and what remains unchanged."""
+"""OpenRLHF without a GPU: replaced modules, patches, and unchanged behaviour."""
 
 import asyncio
 import os

@@ -32,7 +32,7 @@ def test_greedy_responses_equal_those_of_transformers_one_prompt_at_a_time(polic
     assert [rollout.token_ids for rollout in rollouts] == expected
 
 
-def test_log_probabilities_are_those_of_a_plain_forward_pass_whoever_shared_the_batch(
+def test_log_probabilities_equal_those_of_a_forward_pass_without_a_batch(
     policy: tuple[Any, Any],
 ) -> None:
     model, tokenizer = policy
@@ -97,7 +97,7 @@ def test_top_k_and_top_p_leave_only_the_most_probable_tokens(
     assert {rollout.token_ids[0] for rollout in rollouts} == allowed
 
 
-def test_tokens_are_drawn_as_often_as_their_probabilities_say(policy: tuple[Any, Any]) -> None:
+def test_token_frequencies_follow_their_probabilities(policy: tuple[Any, Any]) -> None:
     from scipy.stats import chisquare
 
     model, tokenizer = policy

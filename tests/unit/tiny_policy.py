@@ -1,4 +1,4 @@
-"""Real language models small enough for unit tests: random two-layer Llamas with fifteen words."""
+"""Language models for unit tests: random Llamas with two layers and a vocabulary of fifteen words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.evidence_run import config, make_run
 
 MAX_NEW_TOKENS = 12
 SEEDS = {0: 0, 1: 1, 2: 0}
-"""Of the weights of each step: step 1 differs from step 0, step 2 does not."""
+"""Seed of the weights of each step: step 1 differs from step 0, step 2 equals it."""
 
 _END, _PAD, _UNKNOWN = "<end>", "<pad>", "the"
 _TEXT = "the a rain falls on hills and rivers are made of"
@@ -24,7 +24,7 @@ _WORDS = [_PAD, _END, "user", "assistant", *_TEXT.split()]
 
 
 def make_tiny_run(path: Path, n_prompts: int = 8) -> Path:
-    """Write a run directory whose checkpoints can answer."""
+    """Write a run directory whose checkpoints can generate."""
     run = make_run(path, steps=(0,), n_prompts=n_prompts)
     shutil.rmtree(run / "checkpoints")
     (run / "config.json").write_text(json.dumps({**config(run), "max_new_tokens": MAX_NEW_TOKENS}))

@@ -44,7 +44,7 @@ examples:
   glassbox evaluate --responses responses.jsonl --reward-url http://127.0.0.1:8000 --recipe rer --out results
   glassbox report --out results                              write the report again, without model and service
 
-docs/evidence.md explains each figure and what can be concluded from it."""
+docs/guide/evaluating-checkpoints.md explains each figure and what can be concluded from it."""
 
 
 def evaluate(options: argparse.Namespace, source: EvaluationSource, log: Callable[[str], None]) -> Evaluation:

@@ -45,7 +45,7 @@ class Checkpoint:
 
 
 def step_of(name: str) -> int | None:
-    """Return the step in the name of a checkpoint folder, None when there is no unambiguous one.
+    """Return the step in the name of a checkpoint folder, None if it is missing or ambiguous.
 
     Recognised: `000010`, `step-000010`, `checkpoint-10`, `global_step_10`, `global_step10_hf`, `iter_10`, …
     """
@@ -58,7 +58,7 @@ def step_of(name: str) -> int | None:
 def find_checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the checkpoints in the sub-folders of `folder`, by step.
 
-    Raises RunDirectoryError when there are none, when a checkpoint's name contains no step, and when two have the
+    Raises RunDirectoryError for a folder without checkpoints, a name without a step, and two checkpoints of the
     same step.
     """
     if not folder.is_dir():

@@ -98,7 +98,7 @@ def load_prompts(source: str, columns: Columns, *, embedded: Part = "train") -> 
 
 
 def raise_invalid(messages: Sequence[str]) -> None:
-    """Raise DataError with the first few of `messages`; do nothing when there are none."""
+    """Raise DataError with the first few of `messages`, if there are any."""
     if messages:
         more = f"\nand {len(messages) - _MAX_REPORTED} more" if len(messages) > _MAX_REPORTED else ""
         raise DataError("\n".join(messages[:_MAX_REPORTED]) + more)

@@ -41,7 +41,7 @@ examples:
 
 `python trainer/run.py …` is the same command.
 Write flags of OpenRLHF in full: it accepts abbreviations, so a truncated name may set a different option.
-docs/training.md explains the settings and lists those of the paper."""
+docs/guide/training.md explains the settings and lists those of the paper."""
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 130

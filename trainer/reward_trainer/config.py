@@ -113,7 +113,7 @@ class Config(BaseModel):
     heldout: str | None = None
     """Held-out prompts, in the same forms; None: the embedded ones, or a part of `prompts`."""
     n_heldout: int = Field(default=64, ge=1)
-    """Number of `prompts` to hold out when `heldout` is None."""
+    """Number of `prompts` to hold out if `heldout` is not set."""
     prompt_column: str = "prompt"
     reference_column: str = "reference"
     query_type_column: str = "query_type"
@@ -207,7 +207,7 @@ def make_config(preset: str, given: dict[str, Any]) -> Config:
 
 
 def _preset_settings(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the preset, with its save interval limited to the number of steps that the user asked for."""
+    """Return the preset, with its save interval limited to the given number of steps."""
     steps = given.get("steps", preset["steps"])
     return {**preset, "save_every": min(preset["save_every"], max(steps, 1))}
 

@@ -34,7 +34,7 @@ class FailureDetector:
         return None if failure is None else self._last_attempt or failure
 
     def observe_service(self, cause: str | None, now_s: float) -> str | None:
-        """Process a probe: `cause` is None for a ready service. Return the cause when the run must stop."""
+        """Process a probe (`cause` None: ready); return the cause when the run must stop."""
         if cause is None:
             self._unavailable_since_s = None
             return None

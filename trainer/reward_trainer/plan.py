@@ -167,7 +167,7 @@ def _check(config: Config, info: Info, launch: LaunchInputs) -> list[str]:
     if hardware.n_unused:
         notes.append(
             f"{hardware.n_unused} GPUs are not used, because {' and '.join(missing_gpu_packages())} are not "
-            "installed; docs/training.md describes the installation. This run trains on the CPU"
+            "installed; docs/guide/training.md describes the installation. This run trains on the CPU"
         )
     if not n_weights:
         notes.append(f"{policy} is not on this disk yet, so the disk space for checkpoints was not checked")

@@ -156,7 +156,7 @@ def openrlhf(*, needed: bool) -> Check:
     if _installed("openrlhf"):
         return Check("OpenRLHF", Status.OK, version("openrlhf"))
     status = Status.MISSING if needed else Status.NOTE
-    return Check("OpenRLHF", status, "not installed", "see docs/training.md, section Installation")
+    return Check("OpenRLHF", status, "not installed", "see docs/guide/training.md, section Installation")
 
 
 def torch_device(*, needed: bool) -> Check:

@@ -1,7 +1,7 @@
-"""Sample responses from a causal language model: one padded batch, rows dropped as they end.
+"""Samples responses from a causal language model: one padded batch, from which finished rows are dropped.
 
-Used by the CPU rollout engine and by the evaluation of checkpoints, so both sample in the same way: temperature,
-then top-k, then top-p. Randomness is torch's global generator.
+The trainer's CPU rollout engine and the evaluation of checkpoints both use it, so they sample in the same way:
+temperature, then top-k, then top-p, with torch's global random generator.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["Rollout", "Sampling", "generate", "stop_token_ids"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample the next token."""
+    """Sampling parameters."""
 
     max_new_tokens: int
     temperature: float = 1.0
-    """0 takes the most probable token."""
+    """0 selects the most probable token."""
     top_p: float = 1.0
-    """Smallest set of tokens whose probabilities reach this sum; 1 keeps all."""
+    """Sample from the smallest set of tokens whose probabilities reach this sum; 1: from all."""
     top_k: int = 0
-    """Number of most probable tokens to choose from; 0 keeps all."""
+    """Sample from this number of most probable tokens; 0: from all."""
     min_new_tokens: int = 0
-    """The end token cannot come before this many tokens."""
+    """Minimum length before the end token."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Rollout:
     """One sampled response."""
 
     token_ids: tuple[int, ...]
-    """What was sampled, the end token included when there is one."""
+    """Sampled tokens, including the end token if there is one."""
     text: str
     """Decoded without special tokens."""
     finish_reason: Literal["stop", "length"]
@@ -51,7 +51,7 @@ class _Row:
 
 
 def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Return every token that ends a response, by the model's generation config and the tokenizer."""
+    """Return the tokens that end a response, from the model's generation config and the tokenizer."""
     configured = model.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return sorted({token for token in [*ids, tokenizer.eos_token_id] if token is not None})
@@ -80,10 +80,10 @@ def generate(
         for index, token, logprob in zip(batch.indices, tokens.tolist(), logprobs.tolist(), strict=True):
             rows[index].token_ids.append(token)
             rows[index].logprobs.append(logprob)
-        going_on = ~torch.isin(tokens, stops)
-        if not going_on.any():
+        unfinished = ~torch.isin(tokens, stops)
+        if not unfinished.any():
             break
-        batch.advance(tokens, going_on)
+        batch.advance(tokens, unfinished)
     stop_set = set(stops.tolist())
     return [_rollout(row, tokenizer, stop_set, with_logprobs) for row in rows]
 
@@ -99,7 +99,7 @@ def _rollout(row: _Row, tokenizer: Any, stops: set[int], with_logprobs: bool) ->
 
 
 class _Batch:
-    """The rows that still go on, and the model's cache of their keys and values."""
+    """The unfinished rows, and the model's cache of their keys and values."""
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
         from transformers import DynamicCache
@@ -129,10 +129,10 @@ class _Batch:
         logits: Tensor = output.logits[:, -1].float()
         return logits
 
-    def advance(self, tokens: Tensor, going_on: Tensor) -> None:
-        """Append `tokens` (B,) to their rows and drop the rows that do not go on."""
-        if not going_on.all():
-            kept = going_on.nonzero().squeeze(-1)
+    def advance(self, tokens: Tensor, unfinished: Tensor) -> None:
+        """Append `tokens` (B,) to their rows and drop the finished rows."""
+        if not unfinished.all():
+            kept = unfinished.nonzero().squeeze(-1)
             self._cache.batch_select_indices(kept)
             self._mask, self._positions, tokens = self._mask[kept], self._positions[kept], tokens[kept]
             self.indices = [self.indices[i] for i in kept.tolist()]
@@ -147,14 +147,14 @@ def _sample(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
         tokens = logits.argmax(-1)
         return tokens, logits.log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
     logprobs = (logits / sampling.temperature).log_softmax(-1)
-    tokens = _draw(_restricted(logprobs.exp(), sampling))
+    tokens = _sample_index(_apply_limits(logprobs.exp(), sampling))
     return tokens, logprobs.gather(-1, tokens[:, None]).squeeze(-1)
 
 
-def _draw(weights: Tensor) -> Tensor:
+def _sample_index(weights: Tensor) -> Tensor:
     """Sample an index from each row of `weights` (B, V) by inverting its cumulative sum; return (B,).
 
-    One uniform number a row, where `torch.multinomial` samples V of them: a tenth of a token's time on a CPU.
+    One uniform number per row; `torch.multinomial` needs V of them, a tenth of the time of a token on a CPU.
     """
     cumulative = weights.cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1:]
@@ -162,8 +162,8 @@ def _draw(weights: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, uniform * total, right=True).squeeze(-1)
 
 
-def _restricted(probabilities: Tensor, sampling: Sampling) -> Tensor:
-    """Zero what top-k and top-p leave out; rows of `probabilities` (B, V) need not sum to 1 afterwards."""
+def _apply_limits(probabilities: Tensor, sampling: Sampling) -> Tensor:
+    """Set probabilities (B, V) that top-k and top-p exclude to zero; the rows are not normalised."""
     if sampling.top_k > 0:
         kth = probabilities.topk(min(sampling.top_k, probabilities.shape[-1]), dim=-1).values[:, -1:]
         probabilities = probabilities.masked_fill(probabilities < kth, 0.0)

@@ -31,7 +31,7 @@ __all__ = ["RecordedResponses", "RecordedSampler", "read_responses"]
 
 
 class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     step: int = Field(ge=0)
     prompt: str

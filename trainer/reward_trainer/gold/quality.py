@@ -31,7 +31,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval, which is None with fewer than two prompts."""
+    """A mean with its 95 % interval; None with fewer than two prompts."""
 
     mean: float
     interval: tuple[float, float] | None

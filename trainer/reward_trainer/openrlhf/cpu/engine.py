@@ -152,7 +152,7 @@ class TransformersEngine:
         self._weights[name].data.copy_(rebuild(*arguments))
 
     async def is_sleeping(self) -> bool:
-        """Return False: there is no device memory to release."""
+        """Return False: a CPU engine never releases its memory."""
         return False
 
     async def _no_operation(self, *args: Any, **options: Any) -> None:
