@@ -1,4 +1,4 @@
-"""python trainer/run.py …: the command `glassbox train …` under its first name."""
+"""python trainer/run.py …: the same as `glassbox train …`."""
 
 import sys
 

@@ -241,8 +241,8 @@ class _RequestFlow:
         urls = [address.url for address in self._endpoints.addresses]
         causes = [f"{urls[index]}: {cause}" for index, cause in sorted(self._causes.items())]
         parts = [
-            f"no reward from {' or '.join(url + self._call.path for url in urls)} after {sum(self._attempts)} "
-            f"attempt(s) in {now_s - self._started_s:.1f} s; {bound}",
+            f"the request to {' or '.join(url + self._call.path for url in urls)} failed after "
+            f"{sum(self._attempts)} attempt(s) in {now_s - self._started_s:.1f} s; {bound}",
             *(["last cause " + ", ".join(causes)] if causes else []),
             *self._endpoints.open_circuits(now_s),
         ]

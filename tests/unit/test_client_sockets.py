@@ -171,16 +171,38 @@ def test_connections_are_used_again() -> None:
     assert (served.connections, len(served.keys)) == (1, 20)
 
 
+@dataclass
+class Gate:
+    """Holds requests until MAX_CONNECTIONS of them are being served, and records the largest number at a time."""
+
+    served: int = 0
+    peak: int = 0
+    full: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, served: Served, handler: BaseHTTPRequestHandler, number: int) -> None:
+        with self.lock:
+            self.served += 1
+            self.peak = max(self.peak, self.served)
+            if self.served == MAX_CONNECTIONS:
+                self.full.set()
+        self.full.wait(LIFETIME_S)
+        with self.lock:
+            self.served -= 1
+        answer(served, handler, number)
+
+
 def test_many_calls_at_once_share_a_bounded_number_of_connections() -> None:
     async def ask(url: str) -> list[ScoreReply]:
         async with AsyncRewardClient(url, retry=NEVER) as client:
             return await asyncio.gather(*(client.score(ITEMS) for _ in range(3 * MAX_CONNECTIONS)))
 
-    with serving(answer) as served:
+    gate = Gate()
+    with serving(gate) as served:
         replies = asyncio.run(ask(served.url))
 
     assert [reply.rewards for reply in replies] == [[0.5]] * (3 * MAX_CONNECTIONS)
-    assert served.connections <= MAX_CONNECTIONS
+    assert gate.peak == MAX_CONNECTIONS
 
 
 def test_threads_may_share_a_client() -> None:

@@ -1,4 +1,4 @@
-"""glassbox score and glassbox calibrate, against a service in process."""
+"""`glassbox score` and `glassbox calibrate`, with a service in the same process."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.api.conftest import encoder, gold, service  # noqa: F401 (fixtures)
 
 @pytest.fixture
 def client(service: TestClient) -> Iterator[RewardClient]:  # noqa: F811
-    """The client, talking to the service in process."""
+    """A client of the service in the same process."""
 
-    def hand_over(request: httpx.Request) -> httpx.Response:
-        answer = service.request(request.method, request.url.path, content=request.content)
-        return httpx.Response(answer.status_code, content=answer.content)
+    def forward(request: httpx.Request) -> httpx.Response:
+        response = service.request(request.method, request.url.path, content=request.content)
+        return httpx.Response(response.status_code, content=response.content)
 
-    with RewardClient("http://in-process", transport=httpx.MockTransport(hand_over)) as c:
+    with RewardClient("http://in-process", transport=httpx.MockTransport(forward)) as c:
         yield c
 
 
@@ -43,7 +43,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 ROWS: list[dict[str, object]] = [{"prompt": "a b", "response": "b " * n, "note": n} for n in range(1, 11)]
 
 
-def test_every_line_keeps_its_fields_and_gains_its_result(client: RewardClient, tmp_path: Path) -> None:
+def test_every_line_keeps_its_fields_and_gets_its_result(client: RewardClient, tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
 
     progress = list(score_file(client, source, target, ScoreOptions(batch=3, gold=True)))
@@ -55,19 +55,19 @@ def test_every_line_keeps_its_fields_and_gains_its_result(client: RewardClient, 
     assert (progress[-1].done, progress[-1].total) == (10, 10)
 
 
-def test_a_stopped_run_goes_on_where_it_ended_even_after_a_torn_line(client: RewardClient, tmp_path: Path) -> None:
+def test_a_stopped_run_continues_after_its_last_complete_line(client: RewardClient, tmp_path: Path) -> None:
     source, whole = write(tmp_path / "in.jsonl", ROWS), tmp_path / "whole.jsonl"
     list(score_file(client, source, whole, ScoreOptions(batch=4)))
-    torn = tmp_path / "torn.jsonl"
-    torn.write_bytes(b"".join(whole.read_bytes().splitlines(keepends=True)[:5]) + b'{"prompt": "a')
+    partial = tmp_path / "partial.jsonl"
+    partial.write_bytes(b"".join(whole.read_bytes().splitlines(keepends=True)[:5]) + b'{"prompt": "a')
 
-    progress = list(score_file(client, source, torn, ScoreOptions(batch=4)))
+    progress = list(score_file(client, source, partial, ScoreOptions(batch=4)))
 
-    assert read(torn) == read(whole)
+    assert read(partial) == read(whole)
     assert [p.done for p in progress] == [9, 10]
 
 
-def test_what_was_scored_before_a_failure_is_kept(client: RewardClient, tmp_path: Path) -> None:
+def test_lines_scored_before_a_failure_are_kept(client: RewardClient, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [*ROWS[:4], {"prompt": "a", "response": "BOOM"}])
     target = tmp_path / "out.jsonl"
 
@@ -86,7 +86,7 @@ def test_what_was_scored_before_a_failure_is_kept(client: RewardClient, tmp_path
         ('{"prompt": "a", "response": "b"}\n{"prompt": "a"}\n', "line 2: response: Field required"),
     ],
 )
-def test_a_bad_line_is_named_before_anything_is_scored(
+def test_an_invalid_line_is_reported_before_anything_is_scored(
     client: RewardClient, tmp_path: Path, content: str, message: str
 ) -> None:
     source = tmp_path / "in.jsonl"
@@ -103,7 +103,7 @@ def test_a_bad_line_is_named_before_anything_is_scored(
     [(ScoreOptions(recipe="li"), "recipe li "), (ScoreOptions(gold=True), "and length-gold (weights ")],
     ids=["recipe", "gold"],
 )
-def test_rewards_of_two_kinds_are_never_in_one_file(
+def test_a_file_never_mixes_rewards_of_two_recipes_or_models(
     client: RewardClient, tmp_path: Path, other: ScoreOptions, named: str, n_before: int
 ) -> None:
     source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
@@ -118,7 +118,7 @@ def test_rewards_of_two_kinds_are_never_in_one_file(
     assert target.read_bytes() == before
 
 
-def test_another_default_query_type_is_noticed_though_recipe_and_models_stay(
+def test_another_default_query_type_is_detected_with_the_same_recipe_and_models(
     client: RewardClient, tmp_path: Path
 ) -> None:
     rows = [{"prompt": "a b c", "response": "a b", "reference": "c"} for _ in range(4)]
@@ -130,21 +130,21 @@ def test_another_default_query_type_is_noticed_though_recipe_and_models_stay(
         list(score_file(client, source, target, ScoreOptions(query_type_default=QueryType.CLOSED_ENDED)))
 
 
-def test_a_service_that_changes_its_recipe_half_way_is_noticed(service: TestClient, tmp_path: Path) -> None:  # noqa: F811
-    """The default recipe's name stays, its content does not: as after a restart with another one."""
-    asked = []
+def test_a_change_of_the_recipe_during_the_run_is_detected(service: TestClient, tmp_path: Path) -> None:  # noqa: F811
+    """The recipe has the same name and other content, as after a restart of the service."""
+    requests = []
 
-    def hand_over(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
+    def forward(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
         body = json.loads(request.content) | (
-            {"recipe_overrides": {"relevance_floor": 0.5}} if len(asked) > 2 else {}
+            {"recipe_overrides": {"relevance_floor": 0.5}} if len(requests) > 2 else {}
         )
-        answer = service.request(request.method, request.url.path, json=body)
-        return httpx.Response(answer.status_code, content=answer.content)
+        response = service.request(request.method, request.url.path, json=body)
+        return httpx.Response(response.status_code, content=response.content)
 
     source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
     with (
-        RewardClient("http://in-process", transport=httpx.MockTransport(hand_over)) as changing,
+        RewardClient("http://in-process", transport=httpx.MockTransport(forward)) as changing,
         pytest.raises(FileError, match=r"recipe rer .* this run would add rewards of recipe rer "),
     ):
         list(score_file(changing, source, target, ScoreOptions(batch=3)))
@@ -152,7 +152,7 @@ def test_a_service_that_changes_its_recipe_half_way_is_noticed(service: TestClie
     assert [row["note"] for row in read(target)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_file_that_mixes_rewards_already_is_not_gone_on_with(client: RewardClient, tmp_path: Path) -> None:
+def test_a_file_that_already_mixes_rewards_is_not_continued(client: RewardClient, tmp_path: Path) -> None:
     source, mixed = write(tmp_path / "in.jsonl", ROWS), tmp_path / "mixed.jsonl"
     for recipe, lines in (("li", slice(0, 2)), ("rer", slice(2, 4))):
         whole = tmp_path / f"{recipe}.jsonl"
@@ -171,14 +171,14 @@ def test_a_full_disk_is_one_clear_error(client: RewardClient, tmp_path: Path) ->
         list(score_file(client, source, Path("/dev/full"), ScoreOptions()))
 
 
-def test_a_place_that_cannot_be_written_is_named(client: RewardClient, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_created_is_named_in_the_error(client: RewardClient, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", ROWS)
 
     with pytest.raises(FileError, match=r"nowhere/out.jsonl cannot be written: No such file or directory"):
         list(score_file(client, source, tmp_path / "nowhere" / "out.jsonl", ScoreOptions()))
 
 
-def test_the_input_is_never_written_over(client: RewardClient, tmp_path: Path) -> None:
+def test_the_input_is_never_overwritten(client: RewardClient, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", ROWS)
 
     with pytest.raises(FileError, match="is the input"):
@@ -187,9 +187,7 @@ def test_the_input_is_never_written_over(client: RewardClient, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", ["precious, without a line break", '{"prompt": "other", "result": {}}\n'])
-def test_a_file_that_belongs_to_something_else_is_left_alone(
-    client: RewardClient, tmp_path: Path, content: str
-) -> None:
+def test_an_output_with_other_content_is_not_changed(client: RewardClient, tmp_path: Path, content: str) -> None:
     target = tmp_path / "out.jsonl"
     target.write_text(content)
 
@@ -198,13 +196,13 @@ def test_a_file_that_belongs_to_something_else_is_left_alone(
     assert target.read_text() == content
 
 
-def test_a_service_that_is_down_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_service_that_is_down_is_an_error_with_its_url(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", ROWS)
     with (
-        RewardClient("http://127.0.0.1:9", retry=RetryPolicy(budget_s=0.0)) as nobody,
-        pytest.raises(RewardError, match=r"no reward from http://127\.0\.0\.1:9"),
+        RewardClient("http://127.0.0.1:9", retry=RetryPolicy(budget_s=0.0)) as unreachable,
+        pytest.raises(RewardError, match=r"the request to http://127\.0\.0\.1:9"),
     ):
-        list(score_file(nobody, source, tmp_path / "out.jsonl", ScoreOptions()))
+        list(score_file(unreachable, source, tmp_path / "out.jsonl", ScoreOptions()))
 
 
 def test_calibration_writes_a_recipe_that_the_service_can_load(client: RewardClient, tmp_path: Path) -> None:
@@ -215,17 +213,17 @@ def test_calibration_writes_a_recipe_that_the_service_can_load(client: RewardCli
     recipes = tmp_path / "recipes"
     recipes.mkdir()
 
-    said = calibrate(client, write(tmp_path / "pairs.jsonl", pairs), recipes / "rer-letters.yaml", "cosine")
+    summary = calibrate(client, write(tmp_path / "pairs.jsonl", pairs), recipes / "rer-letters.yaml", "cosine")
 
     recipe = RecipeRegistry.load(recipes).get("rer-letters")
     assert recipe.calibrated_for == "letters"
     low, high = recipe.query_relevance_range
     assert low == pytest.approx(0.0)
     assert high == pytest.approx(2 / 5**0.5, abs=1e-4)
-    assert "matched wins 100%" in said
+    assert "matched wins 100%" in summary
     assert yaml.safe_load((recipes / "rer-letters.yaml").read_text())["similarity"] == "cosine"
 
 
-def test_an_encoder_that_cannot_tell_pairs_apart_gets_no_recipe() -> None:
+def test_no_recipe_is_written_for_an_encoder_that_does_not_distinguish_pairs() -> None:
     with pytest.raises(FileError, match="no more similar"):
         _ = Similarities([0.1] * 20, [0.2] * 20).bounds

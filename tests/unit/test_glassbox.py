@@ -320,7 +320,7 @@ def test_doctor_fails_with_the_next_step_when_the_service_does_not_respond(
     assert main(["doctor", "--url", "http://127.0.0.1:9"], []) == 1
 
     printed = capsys.readouterr().out
-    assert "missing  service        no reward from http://127.0.0.1:9/readyz" in printed
+    assert "missing  service        the request to http://127.0.0.1:9/readyz" in printed
     assert "→ start it with `glassbox serve`, or correct --url" in printed
 
 

@@ -1,6 +1,6 @@
 """Evaluation of a training run: from its checkpoints, or from recorded responses, to a report.
 
-evaluate              the command: `python -m reward_evidence.evaluate`
+evaluate              the command `glassbox evaluate`
 evaluation/
   source              what is evaluated: a run directory, a folder of checkpoints, a file of responses
   evaluation_run      one evaluation from start to end

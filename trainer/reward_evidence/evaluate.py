@@ -1,4 +1,4 @@
-"""The command that evaluates checkpoints or recorded responses: `python -m reward_evidence.evaluate`.
+"""`glassbox evaluate`, also `python -m reward_evidence.evaluate`: evaluate checkpoints or recorded responses.
 
 options ──▶ EvaluationSource ──▶ EvaluationRun (policy, reward service) ──▶ evaluation.json ──▶ report
 """

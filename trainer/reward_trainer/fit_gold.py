@@ -1,4 +1,4 @@
-"""`python -m reward_trainer.fit_gold`: fit a small gold model on preference pairs, in minutes on a CPU.
+"""`glassbox fit-gold`, also `python -m reward_trainer.fit_gold`: fit a small gold model on preference pairs.
 
 read pairs ──▶ balance lengths ──▶ fit ──▶ write delta.safetensors and config.json
                                     └────▶ measure on the test file ──▶ MODEL_CARD.md

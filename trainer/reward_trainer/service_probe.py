@@ -16,7 +16,7 @@ from reward_trainer.openrlhf import api_key
 
 __all__ = ["service_info", "trial_reward", "why_not_ready"]
 
-_SERVICE_HELP = "Start it with `python -m reward_service`, or set its address with --reward-url."
+_SERVICE_HELP = "Start it with `glassbox serve`, or set its address with --reward-url."
 _TRIAL_RESPONSE = "This is a trial before the training starts."
 
 

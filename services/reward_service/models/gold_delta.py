@@ -50,7 +50,7 @@ class DeltaConfig(BaseModel):
         if found != self.base_revision:
             raise ValueError(
                 f"it was fitted on {self.base} with the weights {self.base_revision[:12]}, and those in {base} "
-                f"are {found[:12]}: install that version, or fit it again (python -m reward_trainer.fit_gold)"
+                f"are {found[:12]}: install that version, or fit it again (glassbox fit-gold)"
             )
         return base
 

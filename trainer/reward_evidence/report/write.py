@@ -1,6 +1,6 @@
 """The report of an evaluation: `report.html`, its charts as PNG, and the responses in AlpacaEval's format.
 
-    python -m reward_evidence.report --run-dir runs/NAME
+    glassbox report --run-dir runs/NAME
 
 writes them from `evaluation.json` and `evaluation/`, without a model and without the service. The page is a single
 file without scripts and external assets; the charts are inline.
