@@ -3,8 +3,8 @@
     pyproject.toml ──▶ the base dependencies and those of an extra, one per line
     constraints.txt ─▶ one pinned package, `torch==…`, when the name is a package
 
-The versions come from `pip install -c constraints.txt`. An image installs this list before it copies the code, so that
-a change of the code does not rebuild that layer.
+The versions come from `pip install -c constraints.txt`. An image installs this list before it copies the code, so
+that a change of the code does not rebuild that layer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def requirements(project: str, constraints: str, name: str) -> list[str]:
-    """Return the requirements of the extra `name`, or the pin of the package `name`; raise SystemExit for neither."""
+    """Return the requirements of the extra `name`, or the pin of the package `name`; else raise SystemExit."""
     tables = tomllib.loads(project)["project"]
     if name in tables["optional-dependencies"]:
         return [*tables["dependencies"], *tables["optional-dependencies"][name]]

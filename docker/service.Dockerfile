@@ -52,7 +52,7 @@ ENV PATH=/opt/glassbox/bin:$PATH \
     GLASSBOX_PORT=8000 \
     TOKENIZERS_PARALLELISM=false
 # At the end, because a new revision invalidates all later layers.
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="glassbox-service" \
       org.opencontainers.image.description="Reward service: a white-box reward, and a gold reward model beside it" \

@@ -53,7 +53,7 @@ ENV PATH=/opt/glassbox/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     TOKENIZERS_PARALLELISM=false
 # At the end, because a new revision invalidates all later layers.
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="glassbox-trainer-cuda" \
       org.opencontainers.image.description="OpenRLHF with vLLM against the reward service, evaluation and report" \
