@@ -1,10 +1,10 @@
-"""What an image installs, from the project's own files: python requirements.py torch | service | train
+"""Write the requirements of an image: python requirements.py torch | service | train
 
-    pyproject.toml ──▶ the base dependencies and an extra's, a line each
-    constraints.txt ─▶ one pinned package, `torch==…`, when the name is that of a package
+    pyproject.toml ──▶ the base dependencies and those of an extra, one per line
+    constraints.txt ─▶ one pinned package, `torch==…`, when the name is a package
 
-Versions come with `pip install -c constraints.txt`. An image installs this list before the code is copied, so that
-a change of code leaves that layer alone.
+The versions come from `pip install -c constraints.txt`. An image installs this list before it copies the code, so
+that a change of the code does not rebuild that layer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def requirements(project: str, constraints: str, name: str) -> list[str]:
-    """Return the requirements of the extra `name`, or the pin of the package `name`; raise SystemExit without."""
+    """Return the requirements of the extra `name`, or the pin of the package `name`; else raise SystemExit."""
     tables = tomllib.loads(project)["project"]
     if name in tables["optional-dependencies"]:
         return [*tables["dependencies"], *tables["optional-dependencies"][name]]

@@ -1,8 +1,8 @@
 # The reward service. Targets: `cpu`, and `cuda` (not run yet, docs/guide/deploying.md).
 #
-#   lock     what to install, worked out from pyproject.toml and constraints.txt; later layers see only its result
-#   build    an environment in /opt/glassbox: dependencies first, then the code
-#   runtime  the base image without pip, and that environment
+#   lock     writes the requirements from pyproject.toml and constraints.txt; later layers depend only on its result
+#   build    creates an environment in /opt/glassbox: dependencies first, then the code
+#   runtime  the base image without pip, with that environment
 
 ARG BASE_IMAGE=python:3.11-slim
 
@@ -15,8 +15,8 @@ FROM ${BASE_IMAGE} AS build
 ARG TORCH_INDEX_URL=
 WORKDIR /build
 COPY --from=lock /lock/torch.txt /lock/service.txt /lock/constraints.txt ./
-# torch by itself and first: resolved together with the rest, pip may prefer another build of several gigabytes.
-# Its headers, its own tests and protoc, 190 MB, are for building and testing it.
+# torch is installed first and alone: resolved with other packages, pip may choose a build of several gigabytes.
+# Its headers, tests and protoc (190 MB) are only needed to build and test it.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /opt/glassbox \
     && pip --python /opt/glassbox/bin/python install -r torch.txt ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} \
@@ -32,8 +32,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/glassbox/bin/python install --no-deps .
 
 FROM ${BASE_IMAGE} AS runtime
-# Nothing is installed in a running container. /cache takes models of the hub; any user may write there, because
-# compose and Kubernetes choose the user.
+# A running container installs no packages. /cache is for models of the hub; every user may write there, because compose
+# and Kubernetes choose the user.
 RUN pip uninstall --yes --quiet --root-user-action=ignore pip setuptools \
     && groupadd --gid 1000 glassbox \
     && useradd --uid 1000 --gid 1000 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin glassbox \
@@ -51,8 +51,8 @@ ENV PATH=/opt/glassbox/bin:$PATH \
     GLASSBOX_HOST=0.0.0.0 \
     GLASSBOX_PORT=8000 \
     TOKENIZERS_PARALLELISM=false
-# Last, because a new revision would otherwise build everything after it again.
-ARG VERSION=0.1.0
+# At the end, because a new revision invalidates all later layers.
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="glassbox-service" \
       org.opencontainers.image.description="Reward service: a white-box reward, and a gold reward model beside it" \

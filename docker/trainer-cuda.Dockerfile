@@ -1,7 +1,7 @@
 # The trainer on GPUs: OpenRLHF with vLLM and flash attention. Not run yet (docs/guide/deploying.md).
 #
 # flash attention and DeepSpeed's Adam are compiled in the build stage, which has nvcc; the final stage has the CUDA
-# libraries that come with torch, and no compiler. Both images must have the same Python.
+# libraries of the torch package, and no compiler. Both images must have the same Python.
 
 ARG BUILD_IMAGE=nvidia/cuda:12.8.1-devel-ubuntu22.04
 ARG RUNTIME_IMAGE=nvidia/cuda:12.8.1-runtime-ubuntu22.04
@@ -13,7 +13,8 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends python3.11 python3.11-dev python3.11-venv g++ ninja-build \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
-# OpenRLHF chooses torch and vLLM here, not our lock: their builds for CUDA have to fit each other, and BUILD_IMAGE.
+# The versions of torch and vLLM are those that OpenRLHF requires, not those of constraints.txt: their CUDA builds must
+# match each other and BUILD_IMAGE.
 ENV TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST} \
     MAX_JOBS=${MAX_JOBS} \
     DS_BUILD_FUSED_ADAM=1
@@ -51,8 +52,8 @@ ENV PATH=/opt/glassbox/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     TOKENIZERS_PARALLELISM=false
-# Last, because a new revision would otherwise build everything after it again.
-ARG VERSION=0.1.0
+# At the end, because a new revision invalidates all later layers.
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="glassbox-trainer-cuda" \
       org.opencontainers.image.description="OpenRLHF with vLLM against the reward service, evaluation and report" \

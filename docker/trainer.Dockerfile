@@ -1,4 +1,4 @@
-# The trainer on a CPU: the real OpenRLHF with a rollout engine of Transformers in vLLM's place
+# The trainer on a CPU: the real OpenRLHF with a rollout engine based on Transformers instead of vLLM
 # (docs/guide/openrlhf-on-cpu.md). With GPUs: trainer-cuda.Dockerfile.
 #
 # Nothing is compiled: on a CPU DeepSpeed uses torch's fused AdamW and gloo, so it is installed without its C++ ops, and
@@ -18,7 +18,7 @@ FROM ${BASE_IMAGE} AS build
 ARG TORCH_INDEX_URL=
 WORKDIR /build
 COPY --from=lock /lock/*.txt ./
-# torch's headers, its own tests and protoc are for building and testing it: 190 MB.
+# torch's headers, tests and protoc (190 MB) are only needed to build and test it.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /opt/glassbox \
     && pip --python /opt/glassbox/bin/python install -r torch.txt ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} \
@@ -26,7 +26,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && find /opt/glassbox/lib/python3.*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/glassbox/bin/python install -r train.txt -c constraints.txt
-# Without their dependencies: they ask for vLLM, flash attention and CUDA packages, which a CPU cannot use.
+# Without dependencies: they require vLLM, flash attention and CUDA packages, which a CPU cannot use.
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/glassbox/bin/python install --no-deps -r openrlhf.txt \
     && DS_BUILD_OPS=0 pip --python /opt/glassbox/bin/python install --no-deps --no-build-isolation -r deepspeed.txt
@@ -44,7 +44,7 @@ RUN pip uninstall --yes --quiet --root-user-action=ignore pip setuptools \
     && install -d -m 1777 /cache /work/runs
 COPY --from=build /opt/glassbox /opt/glassbox
 COPY trainer/run.py docker/trainer-entrypoint /opt/glassbox/
-# A user without an entry in /etc/passwd has no name; Ray and torch ask for one, and USER answers.
+# Ray and torch need a user name; USER provides it for users without an entry in /etc/passwd.
 ENV PATH=/opt/glassbox/bin:$PATH \
     HOME=/tmp \
     USER=glassbox \
@@ -57,8 +57,8 @@ ENV PATH=/opt/glassbox/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     TOKENIZERS_PARALLELISM=false
-# Last, because a new revision would otherwise build everything after it again.
-ARG VERSION=0.1.0
+# At the end, because a new revision invalidates all later layers.
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="glassbox-trainer" \
       org.opencontainers.image.description="OpenRLHF against the reward service, evaluation and report; for CPUs" \
@@ -68,7 +68,7 @@ LABEL org.opencontainers.image.title="glassbox-trainer" \
 WORKDIR /work
 USER 1000:1000
 STOPSIGNAL SIGTERM
-# A run ends by itself and is watched by its launcher; there is nothing to ask it meanwhile.
+# A run ends by itself and is monitored by its launcher; it has no port to check.
 HEALTHCHECK NONE
 ENTRYPOINT ["/opt/glassbox/trainer-entrypoint"]
 CMD ["--preset", "demo", "--steps", "4"]

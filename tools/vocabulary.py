@@ -39,7 +39,7 @@ AREAS = {
     "tests": ("tests",),
     "docs": ("docs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
 }
-_GENERATED = {"RESULTS.md"}
+_GENERATED = {"RESULTS.md", "wire_0_1.py"}
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
 _SPAN = re.compile(r"`[^`\n]*`")
 

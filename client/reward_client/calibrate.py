@@ -15,12 +15,14 @@ from typing import Any
 
 from reward_client.client import RewardClient
 from reward_client.score_file import FileError, read_rows
-from reward_client.wire import Item, QueryType
+from reward_client.wire import Item, QueryType, RecipeInfo
 
 __all__ = ["Similarities", "calibrate", "recipe_yaml"]
 
 _MIN_PAIRS = 20
 _BATCH = 64
+_BASE = "rer"
+"""Recipe whose factors the new recipe takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +60,25 @@ def calibrate(client: RewardClient, pairs: Path, target: Path, similarity: str) 
     info = client.info()
     if info.relevance is None:
         raise FileError("this service has no relevance encoder; start it with --encoder")
+    base = next((recipe for recipe in info.recipes if recipe.name == _BASE), None)
+    if base is None:
+        raise FileError(f"this service has no recipe {_BASE}, whose factors the new recipe takes")
     query = _measure(client, [(row["prompt"], row["response"]) for row in rows], similarity)
     referenced = [(row["reference"], row["response"]) for row in rows if isinstance(row.get("reference"), str)]
     reference = _measure(client, referenced, similarity) if len(referenced) >= _MIN_PAIRS else query
-    target.write_text(recipe_yaml(info.relevance.id, similarity, query, reference), encoding="utf-8")
+    target.write_text(recipe_yaml(info.relevance.id, base, similarity, query, reference), encoding="utf-8")
     kind = "references" if reference is not query else "prompts, because there are too few references"
     return f"{info.relevance.id}\n  query relevance: {query}\n  from {kind}: {reference}\nwrote {target}"
 
 
-def recipe_yaml(encoder: str, similarity: str, query: Similarities, reference: Similarities) -> str:
-    """The text of a recipe fitted to what was measured (JSON values are YAML)."""
+def recipe_yaml(
+    encoder: str, base: RecipeInfo, similarity: str, query: Similarities, reference: Similarities
+) -> str:
+    """The text of a recipe with the factors of `base` and the measured ranges (JSON values are YAML)."""
     fields: dict[str, Any] = {
         "description": f"The full reward with relevance scaled to {encoder}, from {len(query.matched)} pairs.",
-        "open_ended": ["length_incentive", "query_relevance", "repetition_penalty"],
-        "closed_ended": ["max_length_incentive", "reference_relevance", "repetition_penalty"],
+        "open_ended": base.parameters["open_ended"],
+        "closed_ended": base.parameters["closed_ended"],
         "similarity": similarity,
         "query_relevance_range": list(query.bounds),
         "reference_relevance_range": list(reference.bounds),
@@ -79,10 +86,7 @@ def recipe_yaml(encoder: str, similarity: str, query: Similarities, reference: S
         "calibrated_for": encoder,
     }
     if similarity == "dot":
-        fields["reward_range"] = [
-            0.0,
-            10.24,
-        ]  # twice the largest incentive; a dot product is unbounded
+        fields["reward_range"] = [0.0, 10.24]  # twice the largest incentive; a dot product is unbounded
     return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields.items())
 
 

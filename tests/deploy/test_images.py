@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.files import ROOT, instructions
+from tests.deploy.files import ROOT, instructions, load_yaml
 from tests.deploy.programs import program
 
 DOCKERFILES = sorted([*ROOT.glob("docker/*.Dockerfile"), *ROOT.glob("docker/*/Dockerfile")])
@@ -62,6 +63,18 @@ def test_every_copied_file_exists_and_is_in_the_build_context(path: Path) -> Non
 
     assert [source for source in sources if not (ROOT / source).exists()] == []
     assert [source for source in sources if not in_build_context(source)] == []
+
+
+def test_every_default_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    arguments = [argument for path in DOCKERFILES for one in instructions(path) for argument in one.arguments]
+    defaults = {argument for argument in arguments if argument.startswith("VERSION=")}
+    compose = load_yaml("docker-compose.yml")["x-build-args"]["VERSION"]
+    kustomization = load_yaml("deploy/kubernetes/kustomization.yaml")
+
+    assert defaults == {f"VERSION={project['version']}"}
+    assert compose == f"${{GLASSBOX_VERSION:-{project['version']}}}"
+    assert [image["newTag"] for image in kustomization["images"]] == [project["version"]]
 
 
 def test_keys_and_an_operators_recipes_stay_out_of_the_build_context() -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from reward_client.wire import Info, LimitsInfo, ModelInfo, RecipeInfo
 from reward_runs.layout import RunDir
+from reward_runs.record import RunRecord
 from reward_trainer.config import Config, make_config
 from reward_trainer.errors import ConfigError, PreflightError
 from reward_trainer.hardware import DiskBudget, Hardware, estimate_disk
 from reward_trainer.preflight import find_problems
 from reward_trainer.service_probe import trial_reward, why_not_ready
-from reward_trainer.train import resumed_config
+from reward_trainer.train import resumed_config, reward_changes
 
 CPU = Hardware(n_gpus=0, n_threads=2)
 BUDGET = DiskBudget(disk_needed=1, disk_free=2, shared_memory_free=2)
@@ -194,3 +195,39 @@ def test_a_resumed_run_keeps_its_settings_except_the_address_of_the_service(tmp_
     assert resumed == stored.model_copy(update={"reward_url": "http://other:1"})
     with pytest.raises(ConfigError, match="learning_rate"):
         resumed_config(str(tmp_path), {"learning_rate": 1.0})
+
+
+def record(**changes: Any) -> RunRecord:
+    gold = {"id": "demo-gold", "revision": "1", "device": "cpu", "notices": ["a demo model"]}
+    service = {"relevance": {"id": "all-MiniLM-L6-v2", "revision": "0", "device": "cpu"}, "gold": gold}
+    values = {
+        "recipe": "rer",
+        "max_new_tokens": 8,
+        "recipe_hash": "h",
+        "recipe_parameters": {},
+        "service": service,
+    }
+    return RunRecord.model_validate({**values, **changes})
+
+
+def other_gold(**changes: str) -> dict[str, Any]:
+    service = record().service
+    return {"relevance": service["relevance"], "gold": {**service["gold"], **changes}}
+
+
+@pytest.mark.parametrize(
+    ("now", "needs_gold", "changed"),
+    [
+        (record(), True, []),
+        (record(recipe_hash="other"), False, ["recipe_hash"]),
+        (record(recipe_parameters={"max_words": 100}), False, ["recipe_parameters"]),
+        (record(service=other_gold(revision="2")), True, ["gold"]),
+        (record(service=other_gold(revision="2")), False, []),
+        (record(service=other_gold(notices="reworded")), True, []),
+        (record(service={"relevance": None, "gold": None}), True, ["relevance", "gold"]),
+    ],
+)
+def test_a_resumed_run_has_the_same_recipe_and_models(
+    now: RunRecord, needs_gold: bool, changed: list[str]
+) -> None:
+    assert reward_changes(record(), now, needs_gold=needs_gold) == changed

@@ -23,7 +23,7 @@ def test_help_shows_examples_and_only_settings_that_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "--reward-url is missing"),
         (["--resume"], "--resume needs --run-dir"),
@@ -32,11 +32,11 @@ def test_help_shows_examples_and_only_settings_that_exist() -> None:
         (["--reward-url", "http://127.0.0.1:9", "--steps", "0"], "steps"),
     ],
 )
-def test_invalid_usage_is_an_error_without_a_traceback(arguments: list[str], said: str) -> None:
+def test_invalid_usage_is_an_error_without_a_traceback(arguments: list[str], message: str) -> None:
     done = run(*arguments)
 
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 

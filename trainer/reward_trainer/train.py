@@ -11,6 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 from reward_runs import provenance
 from reward_runs.files import replace_text
@@ -23,7 +24,10 @@ from reward_trainer.monitor import Log, Monitor
 from reward_trainer.openrlhf import saved_policies
 from reward_trainer.plan import Plan, run_record
 
-__all__ = ["evaluate", "resumed_config", "train"]
+__all__ = ["evaluate", "resumed_config", "reward_changes", "train"]
+
+_MODEL_IDENTITY = ("id", "revision", "device", "backend")
+"""Fields of a model in `GET /info` that determine its scores."""
 
 
 def resumed_config(run_dir: str, given: dict[str, object]) -> Config:
@@ -71,17 +75,28 @@ def _check_rewards(plan: Plan) -> None:
 
 def _check_same_reward(plan: Plan) -> None:
     """Raise PreflightError when the reward has changed since the first step."""
-    stored, now = RunRecord.read(plan.run), run_record(plan)
-    changed = [
-        name for name in ("recipe_hash", "recipe_parameters") if getattr(stored, name) != getattr(now, name)
-    ]
-    models = ["relevance", *(["gold"] if plan.recipe_needs_gold else [])]
-    changed += [name for name in models if stored.service.get(name) != now.service[name]]
+    changed = reward_changes(RunRecord.read(plan.run), run_record(plan), needs_gold=plan.recipe_needs_gold)
     if changed:
         raise PreflightError(
             f"the service's reward differs from that at the start of this run ({', '.join(changed)}): "
             "start the service with the same recipe and models, or start a new run"
         )
+
+
+def reward_changes(stored: RunRecord, now: RunRecord, *, needs_gold: bool) -> list[str]:
+    """Return the inputs of the reward that differ between two records of a run."""
+    before, after = stored.model_dump(mode="json"), now.model_dump(mode="json")
+    models = ("relevance", "gold") if needs_gold else ("relevance",)
+    changed = [name for name in ("recipe_hash", "recipe_parameters") if before[name] != after[name]]
+    return changed + [
+        name
+        for name in models
+        if any(_of_model(before, name, key) != _of_model(after, name, key) for key in _MODEL_IDENTITY)
+    ]
+
+
+def _of_model(record: dict[str, Any], name: str, key: str) -> Any:
+    return (record["service"].get(name) or {}).get(key)
 
 
 def _write_inputs(plan: Plan, *, fresh: bool) -> None:

@@ -125,8 +125,11 @@ class GoldScore:
     score: float
 
 
+_INPUTS = (RecipeOnly, ResponseText, PromptVectors, ReferenceVectors, GoldScore)
+
+
 class FeatureError(ValueError):
-    """A feature has no value for an item; the message names the feature and the cause."""
+    """A feature has no value, or no range; the message names the feature and the cause."""
 
 
 InputsT = TypeVar("InputsT")
@@ -151,14 +154,21 @@ class Feature(Generic[InputsT]):
     """How it is computed, in one line."""
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ValueError(f"feature name {self.name!r} must be lower-case letters, digits and underscores")
-        if self.log_key is not None and not _NAME.fullmatch(self.log_key):
-            raise ValueError(f"log_key {self.log_key!r} must be lower-case letters, digits and underscores")
+        for field, name in (("name", self.name), ("log_key", self.log_key)):
+            if name is not None and not _NAME.fullmatch(name):
+                raise ValueError(f"{field} {name!r} must be lower-case letters, digits and underscores")
+        if self.needs not in _INPUTS:
+            raise ValueError(f"needs must be one of {', '.join(kind.__name__ for kind in _INPUTS)}")
 
     def bounds(self, parameters: RecipeParameters) -> Range:
-        """Lowest and highest value under `parameters`."""
-        return self.range(parameters) if callable(self.range) else self.range
+        """Lowest and highest value under `parameters`. Raises FeatureError when `range` is not an interval."""
+        try:
+            low, high = self.range(parameters) if callable(self.range) else self.range
+        except Exception as exc:
+            raise FeatureError(f"the range of feature {self.name} failed: {type(exc).__name__}: {exc}") from exc
+        if not low <= high:
+            raise FeatureError(f"the range of feature {self.name} is not an interval: [{low}, {high}]")
+        return low, high
 
     def value(self, inputs: InputsT) -> float:
         """The feature's value. Raises FeatureError when `compute` fails; the value may be NaN or infinite."""

@@ -4,8 +4,8 @@
     closed_ended  [max_length_incentive, reference_relevance, repetition_penalty]  (tokens / 100) × RAR × RP
 
 A factor with a range is mapped linearly, range → [0, 1], and then bounded below by its floor. Both relevances
-always have a range (`*_relevance_range`, `relevance_floor`); any other feature has one if
-`feature_ranges` and `feature_floors` set it. Source: Kim & Seo (EMNLP 2024) (reward branching).
+always have a range (`*_relevance_range`, `relevance_floor`); other features have one if `feature_ranges` and
+`feature_floors` set it. Source: Kim & Seo (EMNLP 2024) (reward branching).
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ __all__ = ["Recipe"]
 
 _BUILTIN = FeatureRegistry()
 _RELEVANCE = ("query_relevance", "reference_relevance")
-
 
 Factors = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -143,7 +142,7 @@ class Recipe(BaseModel):
 
     def gold_features(self, query_type: QueryType) -> tuple[Feature[Any], ...]:
         """The factors for `query_type` that are computed from the gold score."""
-        return tuple(f for f in self.factors(query_type) if f.needs is GoldScore)
+        return self._gold_features[query_type]
 
     def vector_features(self, query_type: QueryType) -> tuple[Feature[Any], ...]:
         """The factors for `query_type` that are computed from embeddings."""
@@ -169,7 +168,7 @@ class Recipe(BaseModel):
     @cached_property
     def needs_gold(self) -> bool:
         """Whether a factor of either branch is the gold score."""
-        return any(self._registry[name].needs is GoldScore for name in self._names)
+        return any(self._gold_features.values())
 
     @cached_property
     def constants(self) -> dict[str, float]:
@@ -220,7 +219,9 @@ class Recipe(BaseModel):
         """Interval product of the branch's factors."""
         low = high = 1.0
         for feature in self.factors(query_type):
-            ends = [self._mapped(feature.name, end) for end in feature.bounds(self)]
+            constant = self.constants.get(feature.name)
+            bounds = feature.bounds(self) if constant is None else (constant, constant)
+            ends = [self._mapped(feature.name, end) for end in bounds]
             corners = [x * y for x in (low, high) for y in ends]
             low, high = min(corners), max(corners)
         return low, high
@@ -257,9 +258,15 @@ class Recipe(BaseModel):
 
     @cached_property
     def _vector_features(self) -> dict[QueryType, tuple[Feature[Any], ...]]:
+        return self._factors_computed_from(VectorPair)
+
+    @cached_property
+    def _gold_features(self) -> dict[QueryType, tuple[Feature[Any], ...]]:
+        return self._factors_computed_from(GoldScore)
+
+    def _factors_computed_from(self, inputs: type) -> dict[QueryType, tuple[Feature[Any], ...]]:
         return {
-            kind: tuple(f for f in branch if issubclass(f.needs, VectorPair))
-            for kind, branch in self._factors.items()
+            kind: tuple(f for f in branch if issubclass(f.needs, inputs)) for kind, branch in self._factors.items()
         }
 
     @cached_property

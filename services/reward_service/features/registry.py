@@ -11,13 +11,14 @@ Plug-ins are loaded when the service starts. One that cannot be loaded, or that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from reward_service.errors import ConfigurationError
 from reward_service.features.builtin import BUILTIN
-from reward_service.features.feature import Feature
+from reward_service.features.feature import Feature, FeatureError, Similarity
 
 __all__ = ["ENTRY_POINT_GROUP", "FeatureRegistry", "UnknownFeatureError"]
 
@@ -93,6 +94,12 @@ class FeatureRegistry(Mapping[str, Feature[Any]]):
         return dict(package.rsplit(" ", 1) for package in self._packages.values())
 
 
+@dataclass(frozen=True, slots=True)
+class _TypicalParameters:
+    max_response_tokens: int = 512
+    similarity: Similarity = Similarity.COSINE
+
+
 def _loaded(point: EntryPoint) -> Feature[Any]:
     try:
         feature = point.load()
@@ -100,6 +107,10 @@ def _loaded(point: EntryPoint) -> Feature[Any]:
         raise _broken(_package(point), f"{point.value} cannot be loaded: {type(exc).__name__}: {exc}") from exc
     if not isinstance(feature, Feature):
         raise _broken(_package(point), f"{point.value} is a {type(feature).__name__}, not a Feature")
+    try:
+        feature.bounds(_TypicalParameters())
+    except FeatureError as exc:
+        raise _broken(_package(point), str(exc)) from exc
     return feature
 
 
