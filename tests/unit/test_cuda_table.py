@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from reward_service.models.base import Tokens
-from reward_service.models.cuda import packed, unpacked
+from reward_service.models.cuda import packed, shape_of, unpacked
 from reward_service.models.encoder import PART_CHARS, PART_TEXTS, load_encoder, text_parts
+from reward_service.models.graphs import smallest_shape
 from reward_service.models.padding import pad_right
 from reward_service.settings import EMBEDDED_ENCODER
 
@@ -38,7 +39,25 @@ def test_rows_of_equal_length_are_not_padded() -> None:
 
 @pytest.mark.parametrize(("limit", "width"), [(None, 32), (32, 32), (20, 20), (12, 17)])
 def test_padding_keeps_to_the_positions_that_a_model_has(limit: int | None, width: int) -> None:
-    assert unpacked(packed([SHORT, LONG], 0, limit))["input_ids"].shape == (2, width)
+    assert shape_of([SHORT, LONG], limit) == (2, width)
+
+
+def test_a_table_of_a_larger_shape_has_rows_of_one_padding_token() -> None:
+    inputs = unpacked(packed([SHORT, LONG], 9, shape=(4, 32)))
+
+    assert inputs["input_ids"].shape == (4, 32)
+    assert inputs["attention_mask"].sum(1).tolist() == [3, 17, 1, 1]
+    assert (inputs["input_ids"][2:] == 9).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "longest", "shape"),
+    [(1, 1, (1, 16)), (3, 33, (4, 64)), (64, 64, (64, 64)), (64, 65, None), (65, 8, None), (1, 513, None)],
+)
+def test_a_batch_goes_into_the_smallest_recorded_shape_that_holds_it(
+    rows: int, longest: int, shape: tuple[int, int] | None
+) -> None:
+    assert smallest_shape(rows, longest) == shape
 
 
 def test_texts_are_tokenized_in_parts_of_bounded_size_and_in_order() -> None:

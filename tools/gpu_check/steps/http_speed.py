@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
+
+import httpx
 
 from reward_service.models.encoder import load_encoder
 from reward_service.settings import EMBEDDED_ENCODER
@@ -27,6 +30,7 @@ def run(setting: Setting) -> None:
     with ExitStack() as stack:
         services = [serving(setting, "--gold", "none", "--precision", precision) for precision in precisions]
         for url, precision in zip(started(stack, *services), precisions, strict=True):
+            _latency(setting, url, precision)
             _one_and_many(setting, url, precision)
             _against_bare(setting, url, precision)
 
@@ -73,9 +77,35 @@ def _one_and_many(setting: Setting, url: str, precision: str) -> None:
         if seed >= 0:
             whole.append(whole_s)
             single.append(single_s)
+    passes = _passes(url)
+    posts(f"{url}/score", single_bodies(items(n, seed=9900), RECIPE))
+    setting.note(f"{precision}, {n} one-item posts: passes that they took", _passes(url) - passes)
     ratio = statistics.median(w / s for w, s in zip(whole, single, strict=True))
     said = f"{1e3 * statistics.median(single):.0f} ms against {1e3 * statistics.median(whole):.0f}"
     setting.note(f"{precision}, {n} one-item posts ÷ one post of {n}, in speed", ratio, note=said)
+
+
+def _latency(setting: Setting, url: str, precision: str) -> None:
+    """One item at a time, on an idle service."""
+    bodies = single_bodies(items(setting.size(30, 4), seed=9700), RECIPE)
+    with httpx.Client() as client:
+        client.post(f"{url}/score", content=bodies[0]).raise_for_status()
+        taken, passes = [], []
+        for content in bodies[1:]:
+            reply, spent = _timed(partial(client.post, f"{url}/score", content=content))
+            taken.append(spent)
+            passes.append(reply.raise_for_status().json()["timing_ms"]["encode"])
+    said = f"{statistics.median(passes):.2f} ms of it the pass"
+    setting.note(f"{precision}, one item, nothing else asked", 1e3 * statistics.median(taken), "ms", said)
+
+
+def _passes(url: str) -> float:
+    """Forward passes of the encoder since the service began."""
+    text = httpx.get(f"{url}/metrics").text
+    found = re.search(r'^glassbox_batch_items_count\{model="encoder"\} (\S+)$', text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError("the service does not count its batches")
+    return float(found[1])
 
 
 def _embed(encoder: Any, texts: list[str]) -> None:
