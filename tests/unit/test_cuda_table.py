@@ -7,7 +7,7 @@ import pytest
 
 from reward_service.models.base import Tokens
 from reward_service.models.cuda import packed, shape_of, unpacked
-from reward_service.models.encoder import PART_CHARS, PART_TEXTS, load_encoder, text_parts
+from reward_service.models.encoder import FEW_TEXTS, PART_CHARS, PART_TEXTS, load_encoder, text_parts
 from reward_service.models.graphs import smallest_shape
 from reward_service.models.padding import pad_right
 from reward_service.settings import EMBEDDED_ENCODER
@@ -71,7 +71,8 @@ def test_texts_are_tokenized_in_parts_of_bounded_size_and_in_order() -> None:
 
 def test_tokens_are_the_same_one_by_one_and_in_parts() -> None:
     encoder = load_encoder(EMBEDDED_ENCODER, "cpu", backend="torch")
-    texts = ["", "Why is the sky blue?", "start " * 600 + "end", "word"]
+    texts = ["", "Why is the sky blue?", "start " * 600 + "end", *[f"word {n}" for n in range(FEW_TEXTS)]]
     one_by_one = [encoder.tokenize([text])[0] for text in texts]
 
     assert encoder.tokenize(texts, all_cores=True) == one_by_one
+    assert encoder.tokenize(texts[:4], all_cores=True) == one_by_one[:4]

@@ -43,6 +43,9 @@ PART_CHARS = 400_000
 """Texts, and characters, that are tokenized at a time beside a GPU: on all cores at once, since one core tokenizes
 fewer tokens a second than a GPU encodes; bounded, since tokens take much memory before they are cut."""
 
+FEW_TEXTS = 8
+"""Texts that are tokenized in the caller's thread also beside a GPU: to wake the others would take longer."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -68,6 +71,8 @@ class SentenceEncoder:
         `all_cores` is whether several texts are read at once; beside a GPU they are, when None.
         """
         at_once = self._beside_gpu if all_cores is None else all_cores
+        if at_once and len(texts) <= FEW_TEXTS:
+            return [Tokens(self._words.encode(text).ids) for text in texts]
         parts = text_parts(texts) if at_once else ([text] for text in texts)
         return [Tokens(words.ids) for part in parts for words in self._words.encode_batch_fast(part)]
 

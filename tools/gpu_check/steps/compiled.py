@@ -18,9 +18,9 @@ __all__ = ["run"]
 
 
 def run(setting: Setting) -> None:
-    """The encoder, then the larger gold model."""
-    _encoder(setting)
+    """The larger gold model, then the encoder."""
     _gold(setting)
+    _encoder(setting)
 
 
 def _gold(setting: Setting) -> None:

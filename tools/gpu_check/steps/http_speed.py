@@ -6,7 +6,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import httpx
 
 from reward_service.models.encoder import load_encoder
 from reward_service.settings import EMBEDDED_ENCODER
-from tools.gpu_check.service import one_post, posts, serving, single_bodies, started
+from tools.gpu_check.service import gets, one_post, posts, serving, single_bodies, started
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import batches, items, unique_texts
 
@@ -25,14 +25,23 @@ ROUNDS = 3
 
 
 def run(setting: Setting) -> None:
-    """Both formats that are worth having: fp32, which keeps parity, and bf16."""
+    """Both formats that are worth having, fp32, which keeps parity, and bf16; and the latter on few cores."""
     precisions = setting.size(("fp32", "bf16"), ("fp32",))
+    few = setting.size((2, 4), (1,))
     with ExitStack() as stack:
-        services = [serving(setting, "--gold", "none", "--precision", precision) for precision in precisions]
-        for url, precision in zip(started(stack, *services), precisions, strict=True):
+        services = [_service(setting, precision) for precision in precisions]
+        services += [_service(setting, precisions[-1], cores) for cores in few]
+        urls = started(stack, *services)
+        for url, precision in zip(urls, precisions, strict=False):
             _latency(setting, url, precision)
             _one_and_many(setting, url, precision)
             _against_bare(setting, url, precision)
+        for url, cores in zip(urls[len(precisions) :], few, strict=True):
+            _one_and_many(setting, url, f"{precisions[-1]}, service on {cores} cores")
+
+
+def _service(setting: Setting, precision: str, cores: int | None = None) -> AbstractContextManager[str]:
+    return serving(setting, "--gold", "none", "--precision", precision, cores=cores)
 
 
 def _against_bare(setting: Setting, url: str, precision: Any) -> None:
@@ -77,6 +86,9 @@ def _one_and_many(setting: Setting, url: str, precision: str) -> None:
         if seed >= 0:
             whole.append(whole_s)
             single.append(single_s)
+    _, bare_s = _timed(partial(gets, f"{url}/healthz", n))
+    said = "what HTTP and the client alone take of the posts' time"
+    setting.note(f"{precision}, {n} GETs of /healthz at once", 1e3 * bare_s, "ms", said)
     passes = _passes(url)
     posts(f"{url}/score", single_bodies(items(n, seed=9900), RECIPE))
     setting.note(f"{precision}, {n} one-item posts: passes that they took", _passes(url) - passes)
