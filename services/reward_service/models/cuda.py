@@ -44,7 +44,7 @@ class OnGpu:
         `max_tokens` is what the model can read of a text, if there is a limit; padding keeps to it too. With
         `graphs`, small batches of one plane are replayed as CUDA graphs, which are recorded now.
         """
-        torch.backends.cuda.enable_cudnn_sdp(False)  # a plan for each new shape: 300 ms
+        torch.backends.cuda.enable_cudnn_sdp(False)  # its plan for each new shape takes 300 ms
         self._forward = forward
         self._device = device
         self._max_tokens = max_tokens
