@@ -19,7 +19,7 @@ from reward_service.features.text import clean_response, words
 from reward_service.http.json_body import parse
 from reward_service.protocols.chat_templates import clean, parse_prompt, split_query
 from reward_service.protocols.openrlhf import OpenRlhfRequest
-from tests.effort import cases
+from tests.generated_cases import cases
 
 PIECES = [
     *("<|im_start|>", "<|im_end|>", "<|im_", "end|>", "start|>", "user\n", "assistant\n", "system\n", "poet\n"),
