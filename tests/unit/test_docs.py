@@ -104,6 +104,14 @@ def test_every_command_is_documented() -> None:
         assert f"| `glassbox {name}" in page
 
 
+def test_make_targets_in_the_pages_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+    for page in PAGES:
+        named = set(re.findall(r"(?:`| {4})make ([a-z-]+)", page.read_text(encoding="utf-8")))
+        assert named <= targets or page.name == "CHANGELOG.md", page
+
+
 def test_every_recipe_and_parameter_is_documented() -> None:
     page = read("reference/recipes.md")
     recipes = [path.stem for path in (ROOT / "services/reward_service/features/recipes").glob("*.yaml")]
