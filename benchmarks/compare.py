@@ -136,7 +136,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Compare, and print a Markdown table."""
     arguments = parse()
-    options = ("--cache-bytes", "0", *(("--gold", "none") if arguments.no_gold else ()))
+    options = ("--cache-bytes", "0", "--max-waiting-s", "600", *(("--gold", "none") if arguments.no_gold else ()))
     trees = {"before": arguments.before.resolve(), "after": arguments.after.resolve()}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         urls = {

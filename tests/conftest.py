@@ -1,4 +1,4 @@
-"""Shared fixtures: where test data lies, and the service under test."""
+"""Shared fixtures: the folder of test data."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import tests.effort  # noqa: F401 (how many generated cases, before any test asks)
+import tests.generated_cases  # noqa: F401 (registers the hypothesis profile)
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: waiting threads must not spin
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: idle threads must not spin
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +21,6 @@ def shared_dir() -> Path:
     if not folder.is_dir():
         message = f"no shared data at {folder} (set GLASSBOX_SHARED)"
         if os.environ.get("CI"):
-            pytest.fail(f"{message}; CI must have it")
+            pytest.fail(f"{message}; CI needs it")
         pytest.skip(message)
     return folder

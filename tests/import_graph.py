@@ -81,7 +81,7 @@ def _called(function: ast.expr) -> str:
 
 
 def cycle(found: Iterable[Import], known: Mapping[str, Path]) -> Sequence[str]:
-    """The modules of an import cycle, in order; empty when there is none."""
+    """The modules of an import cycle, in order; empty without one."""
     graph: dict[str, set[str]] = {module: set() for module in known}
     for one in found:
         if one.target in known and one.target != one.importer:

@@ -1,4 +1,4 @@
-"""Llamas small enough to train in a blink, with random weights and a tokenizer of single bytes."""
+"""Tiny Llama models with random weights and a tokenizer of single bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHAT_TEMPLATE = (
 
 
 def save_tiny_llama(folder: Path, *, chat: bool = True, seed: int = 0) -> Path:
-    """Save a language model and its tokenizer to `folder` and return it; `seed` decides the weights."""
+    """Save a language model and its tokenizer to `folder` and return it; `seed` sets the weights."""
     from transformers import LlamaForCausalLM
 
     return _save(folder, LlamaForCausalLM, chat=chat, seed=seed)

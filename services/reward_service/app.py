@@ -1,41 +1,40 @@
-"""The one place that wires: settings in, application out. The lifespan nests what must be closed again."""
+"""Wiring of the application: the one place that creates the parts from the settings and connects them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.routing import Route
 
-from reward_client.wire import ScoreRequest
-from reward_service.admission.pipeline import RequestPipeline
-from reward_service.admission.turnstile import Turnstile
+from reward_service.admission.pipeline import ProtocolRoute, RequestPipeline
 from reward_service.batching import BatchLimits, ModelWorker
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
-from reward_service.http import auth, openapi, operations, page, problems
+from reward_service.http import auth, health, info, openapi, page, problems
 from reward_service.http.app_state import AppState
 from reward_service.http.readiness import Readiness
 from reward_service.http.request_context import RequestContextMiddleware
-from reward_service.http.request_metrics import RequestMetricsMiddleware
 from reward_service.models.encoder import load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import GoldModel, TextEncoder
 from reward_service.protocols import openrlhf, score
+from reward_service.protocols.base import ProtocolSpec
 from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache
 from reward_service.scoring.job import GoldWorker
 from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import NO_MODEL, Settings
-from reward_service.telemetry.admission_metrics import AdmissionMetrics
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["create_app"]
+__all__ = ["PROTOCOLS", "create_app"]
+
+PROTOCOLS: Sequence[ProtocolSpec[Any]] = (score.PROTOCOL, openrlhf.PROTOCOL)
+"""The protocols that a service speaks. A new protocol is one module and one entry here."""
 
 EncoderLoader = Callable[[Settings], TextEncoder]
 GoldLoader = Callable[[Settings], GoldModel]
@@ -60,14 +59,14 @@ def create_app(
     *,
     encoder_loader: EncoderLoader = _load_encoder,
     gold_loader: GoldLoader = _load_gold,
+    protocols: Sequence[ProtocolSpec[Any]] = PROTOCOLS,
 ) -> FastAPI:
-    """The service as an ASGI application. The loaders are the seam where tests put models of their own."""
+    """The service as an ASGI application. Tests pass loaders that return stand-in models."""
     features = FeatureRegistry.load()
     recipes = RecipeRegistry.load(settings.recipes_dir, features)
     recipes.get(settings.default_recipe)
     keys = auth.keyring(settings)
     metrics = Metrics()
-    admission_metrics = AdmissionMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -82,29 +81,29 @@ def create_app(
                 embedder = Embedder(await stack.enter_async_context(worker), cache)
             if settings.gold != NO_MODEL:
                 gold = await stack.enter_async_context(_gold_worker(settings, gold_loader, metrics))
-            pipeline = RequestPipeline(settings, admission_metrics)
-            app.state.drain = pipeline.drain
             scorer = Scorer(embedder, gold)
+            pipeline = RequestPipeline(settings, recipes, scorer, metrics)
             readiness = Readiness(embedder, gold, settings.ready_timeout_s)
-            app.state.glassbox = AppState(
-                settings, features, recipes, embedder, gold, scorer, metrics, pipeline, readiness, keys
-            )
+            app.state.pipeline = pipeline
+            app.state.glassbox = AppState(settings, features, recipes, scorer, metrics, pipeline, readiness, keys)
             yield
 
     app: FastAPI = FastAPIOffline(
         title="Glassbox",
-        summary="A reward you can see through.",
-        version=operations.service_version(),
+        summary="Reward as a service, with the features behind every reward.",
+        version=info.service_version(),
         lifespan=lifespan,
     )
-    problems.install(app, admission_metrics)
-    for router in (score.router, openrlhf.router, operations.router, page.router):
+    app.state.metrics = metrics
+    problems.install(app, metrics)
+    for spec in protocols:
+        app.router.routes[:0] = [ProtocolRoute(route.path, spec) for route in spec.routes]
+    for router in (health.router, info.router, page.router):
         app.include_router(router)
-    app.add_middleware(Turnstile, route=cast(Route, score.router.routes[0]))
-    app.add_middleware(auth.Guard, keys=keys, metrics=admission_metrics)
-    app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
-    app.add_middleware(RequestContextMiddleware)  # the outermost
-    openapi.install(app, [ScoreRequest, openrlhf.OpenRlhfRequest], with_keys=keys is not None)
+    if keys is not None:
+        app.add_middleware(auth.AuthMiddleware, keys=keys, metrics=metrics)
+    app.add_middleware(RequestContextMiddleware, metrics=metrics, bug_response=problems.bug_response)  # outermost
+    openapi.install(app, protocols, with_keys=keys is not None)
     return app
 
 

@@ -102,7 +102,7 @@ class GlassboxReplica:
         if not self._was_loaded:
             await state.loaded()
             self._was_loaded = True
-        if state.broken:
+        if state.is_broken:
             raise ModelError("a model of this replica is gone; only another replica can help")
 
 

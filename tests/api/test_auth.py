@@ -235,12 +235,12 @@ def test_a_file_that_became_unusable_lets_nobody_new_in_and_nobody_out(
             file.write_bytes(content)
 
         assert (status(client, KEY), status(client, "two words"), status(client, "")) == (200, 401, 401)
-    assert caplog.text.count("stay in force") == 1
+    assert caplog.text.count("stay valid") == 1
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "holds no key"), (b"# a comment\n", "holds no key"), (b"\xff\n", "no UTF-8"), (b"a\nb c\n", "key 2")],
+    [(b"", "has no key"), (b"# a comment\n", "has no key"), (b"\xff\n", "not UTF-8"), (b"a\nb c\n", "key 2")],
 )
 def test_a_bad_file_of_keys_stops_the_start_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
     file = tmp_path / "keys"

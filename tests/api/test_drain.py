@@ -19,6 +19,8 @@ from reward_service.settings import Settings
 from tests.doubles import LengthGold, LetterEncoder
 from tests.live import item, until
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "reward_service", "--port", "0", "--encoder", "none", "--gold", "none"]
 
 
@@ -89,7 +91,7 @@ def test_told_to_stop_it_takes_nothing_new_and_lets_go_of_what_it_holds() -> Non
     with TestClient(app) as client, ThreadPoolExecutor(1) as pool:
         held = pool.submit(client.post, "/get_reward", json=openrlhf)
         until(lambda: 'glassbox_held_requests{protocol="openrlhf"} 1.0' in client.get("/metrics").text)
-        app.state.drain.begin()
+        app.state.pipeline.drain.begin()
 
         assert held.result().status_code == 503
         refused = [

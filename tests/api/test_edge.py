@@ -13,13 +13,14 @@ from fastapi.testclient import TestClient
 
 from reward_client.client import KEEP_ALIVE_S
 from reward_service.admission.drain import Drain
-from reward_service.admission.hold import HOLD_POLICIES, AdmissionHold
-from reward_service.app import create_app
+from reward_service.admission.hold import AdmissionHold
+from reward_service.app import PROTOCOLS, create_app
 from reward_service.errors import OverloadedError
 from reward_service.process.connection_limits import MAX_HEAD_S
 from reward_service.process.server import server_for
+from reward_service.protocols import openrlhf, score
 from reward_service.settings import Settings
-from reward_service.telemetry.admission_metrics import AdmissionMetrics
+from reward_service.telemetry.metrics import Metrics
 from tests.doubles import LetterEncoder
 from tests.live import Busy, busy_service, item, metric, posted, serving, until
 
@@ -157,11 +158,11 @@ def test_bodies_that_fill_their_memory_make_native_callers_come_back_and_hold_op
 
 
 def test_every_protocol_is_answered_before_its_client_hangs_up() -> None:
-    hangs_up = {"openrlhf": 180, "slime": 120, "areal": 15}
+    hangs_up = {"openrlhf": 180}
 
-    assert HOLD_POLICIES["score"].hold_s == 0
-    for name, patience in HOLD_POLICIES.items():
-        assert patience.hold_s < patience.answer_s < hangs_up.get(name, float("inf")) or name == "score"
+    assert score.PROTOCOL.hold_s == 0
+    for spec in PROTOCOLS:
+        assert spec.hold_s < spec.answer_s < hangs_up.get(spec.name, float("inf")) or spec.name == "score"
 
 
 def test_the_held_are_admitted_in_the_order_in_which_they_came_and_nobody_before_them(full: Busy) -> None:
@@ -180,26 +181,30 @@ def test_the_held_are_admitted_in_the_order_in_which_they_came_and_nobody_before
 
 def test_a_native_caller_is_told_to_come_back_while_others_are_held() -> None:
     async def scenario() -> list[str]:
-        metrics = AdmissionMetrics()
+        metrics = Metrics()
         holder = AdmissionHold(60, Drain(metrics), metrics)
         room, in_line, tries = asyncio.Event(), asyncio.Event(), iter(range(100))
         admitted: list[str] = []
 
-        async def attempt(name: str) -> None:
+        def attempt(name: str) -> None:
             if name == "held" and not room.is_set():
-                if next(tries):  # the second one is made in the line
+                if next(tries):  # the second one is made at the head of the queue
                     in_line.set()
                 raise OverloadedError("full", 1.0)
             admitted.append(name)
 
-        held = asyncio.create_task(holder.admit("openrlhf", "gold", lambda: attempt("held")))
+        async def openrlhf_request() -> None:
+            assert not holder.admit_now(openrlhf.PROTOCOL, "gold", lambda: attempt("held"))
+            await holder.wait(openrlhf.PROTOCOL, "gold", lambda: attempt("held"))
+
+        held = asyncio.create_task(openrlhf_request())
         await in_line.wait()
         with pytest.raises(OverloadedError):
-            await holder.admit("score", "gold", lambda: attempt("native"))
-        await holder.admit("score", "white-box", lambda: attempt("elsewhere"))
+            holder.admit_now(score.PROTOCOL, "gold", lambda: attempt("native"))
+        holder.admit_now(score.PROTOCOL, "white-box", lambda: attempt("elsewhere"))
         room.set()
         await held
-        await holder.admit("score", "gold", lambda: attempt("native"))
+        holder.admit_now(score.PROTOCOL, "gold", lambda: attempt("native"))
         return admitted
 
     assert asyncio.run(scenario()) == ["elsewhere", "held", "native"]

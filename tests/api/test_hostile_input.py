@@ -1,11 +1,15 @@
-"""Input that is meant to hurt: refused with a reason, soon, and without much memory."""
+"""Hostile input: refused with a reason, at no more cost than a large legal request, and without much memory.
+
+Costs are processor time of this process, which has client and service in it, relative to that of a legal request
+measured in the same run: so they depend neither on the machine nor on what else runs on it.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -14,7 +18,27 @@ import pytest
 from reward_service.settings import Settings
 from tests.live import item, metric, posted, serving
 
-SOON_S = 3.0
+
+def cost(work: Callable[[], Any]) -> float:
+    """Processor seconds of `work`."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+@pytest.fixture(scope="module")
+def legal_cost(url: str) -> float:
+    """Processor seconds of a legal request with as many items as fit."""
+    body = {"items": [item(f"{n} " + "word " * 100) for n in range(4096)]}
+    return cost(lambda: httpx.post(f"{url}/score", json=body, timeout=60).raise_for_status())
+
+
+@pytest.fixture(autouse=True)
+def costs_no_more_than_a_legal_request(legal_cost: float) -> Iterator[None]:
+    """Every test of this module."""
+    started = time.process_time()
+    yield
+    assert time.process_time() - started < 2 * legal_cost
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +49,11 @@ def url() -> Iterator[str]:
 
 
 def refused(url: str, content: bytes, path: str = "/score", headers: dict[str, str] | None = None) -> Any:
-    """The problem document that `content` gets, within a second of having arrived."""
-    started = time.monotonic()
+    """The problem document that `content` gets."""
     answer = httpx.post(f"{url}{path}", content=content, headers=headers, timeout=30)
-    took = time.monotonic() - started
 
     assert 400 <= answer.status_code < 500, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert took < SOON_S
     return answer.json()
 
 
@@ -110,11 +131,9 @@ def test_a_word_of_a_million_characters_is_too_long_and_says_where(url: str) -> 
     "text", ["w" * 200_000, "\x00" * 1_000, "\u202e\u0000\ufeff word", "a " * 99_999, "\U0010ffff"]
 )
 def test_odd_text_within_the_limits_is_text(url: str, text: str) -> None:
-    started = time.monotonic()
     answer = httpx.post(f"{url}/score", json={"items": [item(text)]}, timeout=30)
 
     assert answer.status_code == 200
-    assert time.monotonic() - started < SOON_S
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "GZIP", "identity, gzip"])
@@ -125,12 +144,10 @@ def test_compressed_bodies_are_refused_unread(url: str, encoding: str) -> None:
 
 
 def test_a_hundred_megabytes_are_refused_by_their_declaration(url: str) -> None:
-    started = time.monotonic()
     with posted(url, "/score", b"{", declared=100_000_000) as connection:
         answer = connection.recv(10_000)
 
     assert b" 413 " in answer.splitlines()[0]
-    assert time.monotonic() - started < SOON_S
 
 
 def test_a_hundred_megabytes_of_chunks_are_refused_when_they_are_too_many(url: str) -> None:
@@ -138,11 +155,9 @@ def test_a_hundred_megabytes_of_chunks_are_refused_when_they_are_too_many(url: s
         for _ in range(100):
             yield b" " * 1_000_000
 
-    started = time.monotonic()
     answer = httpx.post(f"{url}/score", content=chunks(), timeout=30)
 
     assert answer.status_code == 413
-    assert time.monotonic() - started < 5 * SOON_S  # sending them is part of it
     assert metric(url, "glassbox_body_bytes") == 0
 
 
@@ -163,11 +178,9 @@ FOREIGN = {
 )
 def test_marks_meant_to_confuse_are_taken_apart_soon(url: str, template: str, name: str) -> None:
     prompt = template + FOREIGN[name]
-    started = time.monotonic()
     for query in (prompt + "answer", prompt[9_000:] + FOREIGN[name]):
         answer = httpx.post(f"{url}/get_reward", json={"query": query, "prompts": prompt}, timeout=30)
         assert answer.status_code in {200, 413, 422}, answer.text
-    assert time.monotonic() - started < 2 * SOON_S
 
 
 @pytest.mark.parametrize(

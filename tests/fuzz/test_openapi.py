@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from reward_service.app import create_app
 from reward_service.settings import Settings
-from tests.effort import EFFORT
+from tests.generated_cases import MULTIPLE
 from tests.live import serving
+
+pytestmark = pytest.mark.slow
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed (extra: dev)")
 
@@ -43,7 +45,9 @@ def url() -> Iterator[str]:
 
 def asked(n: int) -> settings:
     """Settings for `n` cases at effort 1, however slowly or rarely they can be made."""
-    return settings(max_examples=n * EFFORT, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    return settings(
+        max_examples=n * MULTIPLE, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)

@@ -19,7 +19,9 @@ from reward_service.features.text import clean_response, words
 from reward_service.http.json_body import parse
 from reward_service.protocols.chat_templates import clean, parse_prompt, split_query
 from reward_service.protocols.openrlhf import OpenRlhfRequest
-from tests.effort import cases
+from tests.generated_cases import cases
+
+pytestmark = pytest.mark.slow
 
 PIECES = [
     *("<|im_start|>", "<|im_end|>", "<|im_", "end|>", "start|>", "user\n", "assistant\n", "system\n", "poet\n"),
@@ -119,6 +121,39 @@ def test_a_body_is_a_request_or_is_refused_by_field(content: bytes) -> None:
         else:
             assert refusal.errors
             assert all(error.field for error in refusal.errors)
+
+
+LARGE = 300_000
+"""Bytes from which on a body is parsed element by element."""
+
+
+@cases(100)
+@given(
+    st.binary(max_size=200)
+    | (near_requests | values).map(lambda v: json.dumps(v).encode())
+    | near_requests.map(lambda v: json.dumps(v, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")),
+    st.sampled_from([ScoreRequest, OpenRlhfRequest]),
+)
+@example(b'{"items": [{"prompt": "\\ud83d\\ude00", "response": "\\ud83d"}]}', ScoreRequest)
+@example(b'{"query": "a", "labels": ' + b"[" * 198 + b"]" * 198 + b"}", OpenRlhfRequest)
+@example(b'{"query": "a", "labels": ' + b"[" * 210 + b"]" * 210 + b"}", OpenRlhfRequest)
+@example(b'{"query": "a", "labels": 1' + b"0" * 5_000 + b"}", OpenRlhfRequest)
+@example(b'{"query": "a", "labels": {"a": 1, "a": 2}}', OpenRlhfRequest)
+@example(b'{"query": "a",}', OpenRlhfRequest)
+@example(b'{"query": []}', OpenRlhfRequest)
+@example(b"{}", OpenRlhfRequest)
+def test_a_large_body_is_parsed_like_a_small_one(
+    content: bytes, model: type[ScoreRequest | OpenRlhfRequest]
+) -> None:
+    def outcome(body: bytes) -> object:
+        try:
+            return parse(model, body)
+        except InvalidRequestError as exc:
+            return str(exc), [(e.item, e.field, re.sub(r"line \d+ column \d+", "", e.message)) for e in exc.errors]
+
+    assert outcome(content + b" " * LARGE) == outcome(content)
+    if content.startswith(b"{"):
+        assert outcome(b"{" + b" " * (LARGE - 7) + content[1:]) == outcome(content)
 
 
 @cases(200)

@@ -12,7 +12,7 @@ from reward_client.wire import ChatMessage
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Exchange
 from tests.gold_models import save_bert, save_chat_model
-from tests.judging import scores
+from tests.gold_scores import scores
 
 pytestmark = [
     pytest.mark.gpu,

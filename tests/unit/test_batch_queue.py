@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from reward_service.batching import BatchLimits, BatchQueue, Entry, Ticket, Unit
-from tests.effort import EFFORT
+from tests.generated_cases import MULTIPLE
 
 Queue = BatchQueue[str, int]
 ROOMY = BatchLimits(max_tokens=10_000, max_items=100)
@@ -147,4 +147,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=150 * EFFORT, stateful_step_count=30, deadline=None)
+TestQueueMachine.settings = settings(max_examples=150 * MULTIPLE, stateful_step_count=30, deadline=None)

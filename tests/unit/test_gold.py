@@ -21,7 +21,7 @@ from reward_service.models.gold_text import ChatText, PairLengths, PairText, pai
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Exchange
 from tests.gold_models import PAIR_LENGTHS, save_bert, save_chat_model
-from tests.judging import scores
+from tests.gold_scores import scores
 
 WORDS = "why is the sky blue because of air it scatters light more than red"
 

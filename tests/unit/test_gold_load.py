@@ -14,7 +14,7 @@ from reward_service.errors import ConfigurationError
 from reward_service.models.load_gold import GoldLoadError, load_gold
 from reward_service.models.protocols import Exchange
 from tests.gold_models import edit_json, save_bert, save_chat_model
-from tests.judging import scores
+from tests.gold_scores import scores
 
 DEMO = Path(__file__).parents[2] / "services/reward_service/models/demo_gold"
 ASKED = Exchange(

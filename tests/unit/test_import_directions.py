@@ -53,6 +53,7 @@ LAYERS = {
     "reward_service.http": "http",
     "reward_service.admission": "admission",
     "reward_service.protocols": "protocols",
+    "reward_service.protocols.base": "protocol spec",
     "reward_service.process": "process",
     "reward_service.process.cpu_scheduling": "cpu scheduling",
     "reward_service.app": "wiring",
@@ -67,7 +68,7 @@ FIRST_PARTY = {name.split(".")[0] for name in LAYERS}
 
 _CLIENT = {"wire", "client"}
 _SERVICE_CORE = {"wire", "errors", "settings", "features", "batching", "models", "scoring"}
-_SERVICE_HTTP = _SERVICE_CORE | {"telemetry", "http", "admission"}
+_SERVICE_HTTP = _SERVICE_CORE | {"protocol spec", "telemetry", "http", "admission"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "wire": set(),
@@ -86,6 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batching": {"errors", "cpu scheduling"},
     "models": {"wire", "errors", "settings", "batching"},
     "scoring": {"wire", "errors", "features", "batching", "models"},
+    "protocol spec": _SERVICE_CORE,
     "admission": _SERVICE_HTTP,
     "http": _SERVICE_HTTP,
     "protocols": _SERVICE_HTTP,
@@ -113,6 +115,7 @@ MAY_NOT_IMPORT: dict[str, tuple[str, ...]] = {
     "scoring": (*_WEB, *_TRAINING, "httpx"),
     "http": (*_LEARNING, *_TRAINING),
     "admission": (*_LEARNING, *_TRAINING),
+    "protocol spec": (*_WEB, *_LEARNING, *_TRAINING),
     "protocols": (*_LEARNING, *_TRAINING),
 }
 """Layer → libraries that it may not import. Models render chat templates with jinja2."""

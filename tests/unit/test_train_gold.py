@@ -21,7 +21,7 @@ from reward_trainer.gold.preferences import Pair, balance_lengths, n_words, read
 from reward_trainer.gold.quality import quality
 from reward_trainer.gold.text import PairLengths, encode_pairs, to_tensors
 from tests.gold_models import save_bert
-from tests.judging import scores
+from tests.gold_scores import scores
 
 TOPICS = "sky sea tree stone bird fish cloud river hill road"
 WORDS = f"tell me about {TOPICS} kind rude word"

@@ -1,141 +1,153 @@
-"""Request bodies: bounded before they are read, and bounded together."""
+"""Limits on request bodies: bytes of one body, bytes of all bodies in memory, and the time that one may take.
+
+Content-Length ─▶ Reservation.reserve ─▶ read ─▶ … ─▶ released when the request has been answered
+                  └─ 413, 422, or 503 with Retry-After: before any byte is read
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from fastapi import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from reward_service.errors import InvalidRequestError, NoRoomError, SlowBodyError, TooLargeError
 from reward_service.settings import Settings
-from reward_service.telemetry.admission_metrics import AdmissionMetrics
+from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["BodyBudget", "Reservation", "declared_bytes"]
+__all__ = ["BodyBudget", "Reservation"]
 
-_SECONDS = 64
-"""In which bodies left, whose bytes say how fast they leave."""
-
-
-def declared_bytes(content_length: bytes) -> int | None:
-    """Bytes that the body is said to have; None when nothing is said, or no number."""
-    return int(content_length) if content_length.isdigit() and len(content_length) < 20 else None
+_RATE_WINDOW_S = 64
+"""Seconds, among those in which bodies were released, over which the release rate is measured."""
 
 
 class BodyBudget:
-    """Reads bodies, and knows how many bytes of them are in memory."""
+    """The memory for bodies: at most `max_waiting_bytes` together."""
 
-    def __init__(
-        self, settings: Settings, metrics: AdmissionMetrics, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self._metrics = metrics
         self._bytes = 0
-        self._outflow = _Outflow(clock)
+        self._rate = _ReleaseRate(clock)
 
     @contextmanager
-    def place(self, request: Request) -> Iterator[Reservation]:
-        """A place for the body of `request`, given back when the block ends."""
-        place = Reservation(self, request)
+    def reservation(self, headers: Mapping[bytes, bytes], receive: Receive) -> Iterator[Reservation]:
+        """Room for the body of one request, released when the block ends."""
+        reservation = Reservation(self, headers, receive)
         try:
-            yield place
+            yield reservation
         finally:
-            self.count(-place.bytes)
+            self.add(-reservation.bytes)
 
-    def check(self, own: int, size: int) -> None:
-        """Raise when a body of `size` has no room; `own` bytes of it are counted already. A lone one fits."""
+    def check(self, reserved: int, size: int) -> None:
+        """Raise if a body of `size` bytes, of which `reserved` are counted already, has no room.
+
+        A body that is alone always has room.
+        """
         settings = self.settings
         if size > settings.max_body_bytes:
             raise TooLargeError(
                 f"the body has more than {settings.max_body_bytes} bytes; send the items in several requests"
             )
-        others = self._bytes - own
+        others = self._bytes - reserved
         excess = others + size - settings.max_waiting_bytes
         if others and excess > 0:
             raise NoRoomError(
-                f"{others} bytes of bodies wait, at most {settings.max_waiting_bytes} are held",
-                retry_after_s=self._outflow.seconds_for(min(excess, others)),
+                f"{others} bytes of bodies are in memory, at most {settings.max_waiting_bytes} are allowed",
+                retry_after_s=self._rate.seconds_for(min(excess, others)),
             )
 
-    def count(self, change: int) -> None:
-        """So many bytes more are in memory."""
+    def add(self, n_bytes: int) -> None:
+        """Count `n_bytes` more; a negative number releases them."""
         if not self._bytes:
-            self._outflow.begins()
-        self._bytes += change
-        self._outflow.left(-change)
+            self._rate.restart()
+        self._bytes += n_bytes
+        self._rate.released(-n_bytes)
         self._metrics.body_bytes(self._bytes)
 
 
 class Reservation:
     """Room for one body: reserved before any of it is read, then filled."""
 
-    def __init__(self, bodies: BodyBudget, request: Request) -> None:
+    def __init__(self, budget: BodyBudget, headers: Mapping[bytes, bytes], receive: Receive) -> None:
         self.bytes = 0
         """What is counted for it."""
-        self._bodies = bodies
-        self._request = request
+        self._budget = budget
+        self._headers = headers
+        self._receive = receive
 
-    async def reserve(self) -> None:
-        """Reserve what the request says of its body.
+    def reserve(self) -> None:
+        """Reserve the declared length of the body.
 
         Raises:
-            InvalidRequestError: it is compressed.
+            InvalidRequestError: the body is compressed.
             TooLargeError: it is over `max_body_bytes`.
-            NoRoomError: it does not fit beside the bodies that are there.
+            NoRoomError: it does not fit beside the bodies in memory.
         """
-        headers = self._request.headers
-        if headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise InvalidRequestError("compressed bodies are not read; send it without content-encoding")
-        self._grow(declared_bytes(headers.get("content-length", "").encode()) or 0)
+        if self._headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+            raise InvalidRequestError("compressed bodies are not supported; send it without content-encoding")
+        self._grow(_declared_bytes(self._headers.get(b"content-length", b"")))
 
-    async def read(self) -> bytes:
-        """The whole body. Raises as `reserve`, or SlowBodyError."""
-        limit_s = self._bodies.settings.body_timeout_s
+    async def read(self) -> bytearray:
+        """The whole body. Raises as `reserve` does, SlowBodyError, or starlette's ClientDisconnect."""
+        limit_s = self._budget.settings.body_timeout_s
         body = bytearray()
         try:
             async with asyncio.timeout(limit_s):
-                async for chunk in self._request.stream():
+                more = True
+                while more:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    chunk = message.get("body", b"")
                     self._grow(len(body) + len(chunk))
                     body += chunk
+                    more = message.get("more_body", False)
         except TimeoutError as exc:
             raise SlowBodyError(f"the body did not arrive within {limit_s:g} s") from exc
-        return bytes(body)
+        return body
 
     def _grow(self, size: int) -> None:
-        """Count `size` bytes for it, if that is more than before."""
-        size = max(size, self.bytes)
-        self._bodies.check(self.bytes, size)
-        self._bodies.count(size - self.bytes)
-        self.bytes = size
+        if size > self.bytes or not self.bytes:
+            self._budget.check(self.bytes, size)
+        if size > self.bytes:
+            self._budget.add(size - self.bytes)
+            self.bytes = size
 
 
-class _Outflow:
-    """How fast bodies leave memory, since it was last empty or for a minute; those of a second count as one."""
+def _declared_bytes(content_length: bytes) -> int:
+    """The declared length of a body; 0 without a valid declaration."""
+    return int(content_length) if content_length.isdigit() and len(content_length) < 20 else 0
+
+
+class _ReleaseRate:
+    """Bytes per second that bodies release, since memory was last empty, in at most `_RATE_WINDOW_S` samples."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._left: deque[tuple[float, int]] = deque(maxlen=_SECONDS)
-        """When the first of a second left, and how many bytes did."""
+        self._samples: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW_S)
+        """Start of a second and the bytes released in it; the first sample only marks the start."""
 
-    def begins(self) -> None:
-        """Memory was empty until now."""
-        self._left.clear()
-        self._left.append((self._clock(), 0))
+    def restart(self) -> None:
+        """Measure anew: no body is in memory."""
+        self._samples.clear()
+        self._samples.append((self._clock(), 0))
 
-    def left(self, n_bytes: int) -> None:
-        """So many bytes were given back; none, when it is not above 0."""
+    def released(self, n_bytes: int) -> None:
+        """Count `n_bytes`, unless they are not above 0."""
         if n_bytes <= 0:
             return
-        at_s, so_far = self._left[-1]
-        if self._clock() - at_s < 1:
-            self._left[-1] = at_s, so_far + n_bytes
+        start, so_far = self._samples[-1]
+        if self._clock() - start < 1:
+            self._samples[-1] = start, so_far + n_bytes
         else:
-            self._left.append((self._clock(), n_bytes))
+            self._samples.append((self._clock(), n_bytes))
 
     def seconds_for(self, n_bytes: int) -> float:
-        """Until about so many more will have left; 0 while it is not known. It grows when none leave."""
-        (began, _), *later = self._left
-        return n_bytes * (self._clock() - began) / sum(n for _, n in later) if later else 0.0
+        """Estimated seconds until `n_bytes` more are released; 0 without a measurement."""
+        (start, _), *later = self._samples
+        return n_bytes * (self._clock() - start) / sum(n for _, n in later) if later else 0.0

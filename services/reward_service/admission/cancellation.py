@@ -1,4 +1,4 @@
-"""Work that something else may make pointless: a caller who hangs up, a service that stops."""
+"""Cancel work when an event occurs that makes it pointless: the client disconnects, or the service shuts down."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ T = TypeVar("T")
 
 
 class CancelledByEventError(Exception):
-    """The other thing came first; the work was cancelled."""
+    """The event occurred before the work was done."""
 
 
 async def cancel_on(event: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns or raises. Raises CancelledByEventError when `event` ends before it; both are then over.
+    """Return or raise what `work` does; both coroutines have ended then.
 
-    An `event` that fails is ignored: what it watched for can no longer be told, and the work goes on.
+    Raises:
+        CancelledByEventError: `event` returned first. If it raises, `work` goes on.
     """
-    doing, watching = asyncio.ensure_future(work), asyncio.ensure_future(event)
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(event)
     try:
-        await asyncio.wait({doing, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done() and not watching.cancelled() and watching.exception() is None:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done() and not watching.cancelled() and watching.exception() is None:
             raise CancelledByEventError
-        return await doing
+        return await working
     finally:
-        doing.cancel()
+        working.cancel()
         watching.cancel()
-        await asyncio.gather(doing, watching, return_exceptions=True)
+        await asyncio.gather(working, watching, return_exceptions=True)

@@ -1,7 +1,7 @@
-"""The end of the service, in order: not ready, nothing new, what is in flight finishes, then the process ends.
+"""Graceful shutdown: no longer ready, no new requests, requests in flight finish, then the process ends.
 
-SIGTERM ──▶ Drain.begin ─┬─▶ /readyz 503, new work 503 with Retry-After, held requests 503
-                         └─▶ uvicorn closes its listener, waits for answers in flight (`stop_timeout_s`), ends
+SIGTERM ──▶ Drain.begin ─┬─▶ /readyz 503; new and held requests 503 with Retry-After
+                         └─▶ uvicorn closes its listener, waits for requests in flight (`stop_timeout_s`), ends
 """
 
 from __future__ import annotations
@@ -10,41 +10,43 @@ import asyncio
 import logging
 
 from reward_service.errors import DrainingError
-from reward_service.telemetry.admission_metrics import AdmissionMetrics
+from reward_service.telemetry.metrics import Metrics
 
 __all__ = ["Drain"]
 
 logger = logging.getLogger(__name__)
 
 _RESTART_S = 5.0
-"""About what a restart takes, with models that are on the disk."""
+"""Typical seconds of a restart, with models on the local disk."""
 
 
 class Drain:
-    """Whether the service was told to stop. Made inside the event loop that it belongs to."""
+    """Whether the service is shutting down. To be created in its event loop."""
 
-    def __init__(self, metrics: AdmissionMetrics) -> None:
+    def __init__(self, metrics: Metrics) -> None:
+        self.is_draining = False
         self._loop = asyncio.get_running_loop()
         self._begun = asyncio.Event()
         self._metrics = metrics
 
     def begin(self) -> None:
-        """Take nothing new from now on. From any thread, and from a signal handler."""
+        """Admit no new requests from now on. Safe in any thread and in a signal handler."""
         self._loop.call_soon_threadsafe(self._begin)
 
     def _begin(self) -> None:
-        if not self._begun.is_set():
-            logger.info("told to stop: nothing new is taken, what is in flight finishes")
+        if not self.is_draining:
+            logger.info("shutting down: no new requests are admitted, requests in flight finish")
             self._metrics.draining()
+            self.is_draining = True
             self._begun.set()
 
     async def begun(self) -> None:
-        """Return once the service was told to stop."""
+        """Return when the service begins to shut down."""
         await self._begun.wait()
 
     def check(self) -> None:
-        """Raise DrainingError when the service was told to stop."""
-        if self._begun.is_set():
+        """Raise DrainingError if the service is shutting down."""
+        if self.is_draining:
             raise DrainingError(
-                "the service is about to stop; ask it again when it is back, or ask another", _RESTART_S
+                "the service is about to stop; retry after its restart, or at another replica", _RESTART_S
             )

@@ -1,142 +1,125 @@
-"""How long whom may be kept waiting: the one table, and the one place that holds.
+"""Hold: requests of clients that do not retry wait for admission instead of being refused.
 
-A client that does not survive a refusal is held while models load, while their queues are full and while the
-memory for bodies is taken; a client that knows what to do with a refusal gets it at once, with a Retry-After.
+    request ─▶ does a queue wait? ─no─▶ attempt ─▶ admitted, or refused ─▶ at the end of the queue, up to hold_s
+                              └─yes─▶ at the end of the queue, or refused like the head of the queue
 
-    arrives ─▶ a line? ─no─▶ admitted, or refused ─▶ held, at the line's end ─▶ its head tries until it is admitted
-                   └─yes──────────────────────────▶ held, or refused as its head was
-
-First come, first served: nobody is admitted past those who wait in the same line, and one line does not wait for
-another. Nothing is computed for who waits.
+The head of a queue retries until it is admitted: first come, first served. Each resource (memory for bodies, each
+set of models) has its own queue, so that a request waits only for what it needs. Nothing is computed for a request
+that waits. A protocol's `hold_s` says how long its clients can wait; 0 refuses at once, with Retry-After.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any
 
 from reward_service.admission.cancellation import CancelledByEventError, cancel_on
 from reward_service.admission.drain import Drain
 from reward_service.errors import NoRoomError, NotReadyError, OverloadedError, UnavailableError
-from reward_service.telemetry.admission_metrics import AdmissionMetrics
+from reward_service.protocols.base import ProtocolSpec
+from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["HOLD_POLICIES", "AdmissionHold", "HoldPolicy", "Line", "Protocol"]
-
-Protocol = Literal["score", "openrlhf", "slime", "areal"]
-
-
-@dataclass(frozen=True, slots=True)
-class HoldPolicy:
-    """Seconds that a protocol's clients can wait."""
-
-    hold_s: float
-    """For admission. 0: they are refused at once, and know what to do."""
-    answer_s: float
-    """For the whole answer: a little less than what makes them hang up."""
-
-
-HOLD_POLICIES: dict[Protocol, HoldPolicy] = {
-    "score": HoldPolicy(hold_s=0, answer_s=float("inf")),  # our client obeys Retry-After, for minutes
-    "openrlhf": HoldPolicy(hold_s=150, answer_s=175),  # hangs up after 180 s; five quick refusals end a run
-    "slime": HoldPolicy(hold_s=100, answer_s=115),  # hangs up after 120 s
-    "areal": HoldPolicy(hold_s=12, answer_s=14),  # hangs up after 15 s, and then trains on 0
-}
-
-Line = Literal["body", "white-box", "gold"]
-"""What one can wait for: memory for a body, the models of a job without a gold score, and those of one with it."""
+__all__ = ["AdmissionHold"]
 
 RETRYABLE = (NotReadyError, OverloadedError, NoRoomError)
-_PAUSE_S = 0.05
-"""Seconds between two tries of the head of a line; a try costs nearly nothing."""
+"""Refusals that waiting can resolve."""
+_RETRY_S = 0.05
+"""Seconds between two attempts of the head of a queue; an attempt costs microseconds."""
+
+Attempt = Callable[[], None]
 
 
 class AdmissionQueue:
-    """Who waits for the same thing: a lock whose holder is the head, and whose waiters are served in order."""
+    """Requests that wait for the same resource. The lock's holder is the head; its waiters are served in order."""
 
     def __init__(self) -> None:
-        self.turn = asyncio.Lock()
+        self.head = asyncio.Lock()
         self.length = 0
-        self.refusal: UnavailableError | None = None
-        """Why the head, or whoever tried last, was not admitted."""
+        self.refusal: UnavailableError = NotReadyError("no attempt was made yet", 1.0)
+        """Of the last attempt."""
 
-    def refuse(self) -> UnavailableError:
-        """The last refusal, for another caller."""
-        assert self.refusal is not None, "a line begins with a refusal"  # noqa: S101
+    def attempt(self, attempt: Attempt) -> bool:
+        """Whether `attempt` was not refused."""
+        try:
+            attempt()
+        except RETRYABLE as refusal:
+            self.refusal = refusal
+            return False
+        return True
+
+    def refusal_copy(self) -> UnavailableError:
+        """The last refusal, for another request."""
         return type(self.refusal)(str(self.refusal), self.refusal.retry_after_s)
 
 
 class AdmissionHold:
-    """Holds requests until they are admitted, their patience ends, or the service stops."""
+    """Admits requests, or holds them until they are admitted, time out, or the service shuts down."""
 
-    def __init__(self, max_hold_s: float, drain: Drain, metrics: AdmissionMetrics) -> None:
+    def __init__(self, max_hold_s: float, drain: Drain, metrics: Metrics) -> None:
         self._max_hold_s = max_hold_s
         self._drain = drain
         self._metrics = metrics
-        self._lines: dict[Line, AdmissionQueue] = {name: AdmissionQueue() for name in get_args(Line)}
+        self._queues: defaultdict[str, AdmissionQueue] = defaultdict(AdmissionQueue)
 
-    async def admit(
+    def admit_now(self, spec: ProtocolSpec[Any], resource: str, attempt: Attempt) -> bool:
+        """Attempt once. False means that the request has to `wait`.
+
+        Raises:
+            NotReadyError, OverloadedError, NoRoomError: refused, and the protocol's clients are not held.
+        """
+        queue = self._queues[resource]
+        if not queue.length and queue.attempt(attempt):
+            return True
+        if not min(spec.hold_s, self._max_hold_s):
+            raise queue.refusal_copy()
+        return False
+
+    async def wait(
         self,
-        protocol: Protocol,
-        line: Line,
-        attempt: Callable[[], Awaitable[None]],
+        spec: ProtocolSpec[Any],
+        resource: str,
+        attempt: Attempt,
         ready: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         """Return when `attempt` was not refused.
 
         Args:
-            protocol: whose patience applies.
-            line: what is waited for.
-            attempt: raises one of `RETRYABLE` when it is refused; each call is a new try. When this method raises,
-                the last try may have succeeded: the caller gives back what it took in any case.
-            ready: returns when what `attempt` needs is loaded; raises NotReadyError when it cannot be.
+            spec: whose `hold_s` applies.
+            resource: names the queue.
+            attempt: takes what the request needs, or raises one of `RETRYABLE`. When this method raises, the last
+                attempt may have succeeded: the caller releases what it took in any case.
+            ready: returns when the models that `attempt` needs are loaded; raises NotReadyError if one cannot be.
 
         Raises:
-            DrainingError: the service was told to stop while this was held.
-            NotReadyError, OverloadedError, NoRoomError: the refusal, when patience is over.
+            DrainingError: the service began to shut down.
+            NotReadyError, OverloadedError, NoRoomError: the last refusal, after `hold_s`.
         """
-        waiting = self._lines[line]
-        if not waiting.length and await _admitted(waiting, attempt):
-            return
-        hold_s = min(HOLD_POLICIES[protocol].hold_s, self._max_hold_s)
-        if not hold_s:
-            raise waiting.refuse()
-        began, outcome = time.monotonic(), "ended"
-        waiting.length += 1
-        self._metrics.holding(protocol, 1)
+        queue, outcome, began = self._queues[resource], "ended", time.monotonic()
+        queue.length += 1
+        self._metrics.holding(spec.name, 1)
         try:
-            async with asyncio.timeout(hold_s):
-                await cancel_on(self._drain.begun(), _in_turn(waiting, attempt, ready))
+            async with asyncio.timeout(min(spec.hold_s, self._max_hold_s)):
+                await cancel_on(self._drain.begun(), _retry_at_head(queue, attempt, ready))
             outcome = "admitted"
         except CancelledByEventError:
             self._drain.check()
         except TimeoutError:
             outcome = "refused"
-            raise waiting.refuse() from None
+            raise queue.refusal_copy() from None
         finally:
-            waiting.length -= 1
-            self._metrics.holding(protocol, -1)
-            self._metrics.held(protocol, outcome, time.monotonic() - began)
+            queue.length -= 1
+            self._metrics.holding(spec.name, -1)
+            self._metrics.held(spec.name, outcome, time.monotonic() - began)
 
 
-async def _in_turn(
-    line: AdmissionQueue, attempt: Callable[[], Awaitable[None]], ready: Callable[[], Awaitable[object]] | None
+async def _retry_at_head(
+    queue: AdmissionQueue, attempt: Attempt, ready: Callable[[], Awaitable[object]] | None
 ) -> None:
-    """Wait for the head of the line, then try until admitted."""
-    async with line.turn:
-        while not await _admitted(line, attempt):
-            if isinstance(line.refusal, NotReadyError) and ready is not None:
+    async with queue.head:
+        while not queue.attempt(attempt):
+            if isinstance(queue.refusal, NotReadyError) and ready is not None:
                 await ready()
-            await asyncio.sleep(_PAUSE_S)
-
-
-async def _admitted(line: AdmissionQueue, attempt: Callable[[], Awaitable[None]]) -> bool:
-    """Whether this try was not refused; if it was, the line knows why."""
-    try:
-        await attempt()
-    except RETRYABLE as refusal:
-        line.refusal = refusal
-        return False
-    return True
+            await asyncio.sleep(_RETRY_S)

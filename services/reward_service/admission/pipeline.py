@@ -1,7 +1,13 @@
-"""What happens around every scoring route, in this order, before and while the work is done.
+"""Request pipeline: what happens to every scoring request, in this order.
 
-draining? ─▶ deadline set ─▶ room for the body? ─▶ body read ─▶ idempotent? ─▶ work ─▶ answer
-             └── 504 when it passes   └── held, by protocol          └── dropped when the caller hangs up
+    draining? ─▶ deadline ─▶ room for the body? ─▶ body read ─▶ room in the model queues? ─▶ idempotent?
+      503          504         503, or held           408         429 or 503, or held          replay, 422
+    ─▶ parse, validate, prepare (in a thread) ─▶ enqueue ─▶ models ─▶ reply (in a thread) ─▶ response
+         422, 413                                            500
+
+Capacity is asked once per request, for all the models that it needs, and before the body is parsed if the protocol
+can tell these models without parsing. A request with a known Idempotency-Key is not asked. Refusals are cheap, so
+that an overloaded service spends its processor time on its models.
 """
 
 from __future__ import annotations
@@ -9,95 +15,143 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qsl
 
-from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
 
 from reward_client.wire import FieldError
 from reward_service.admission.body_limits import BodyBudget
 from reward_service.admission.cancellation import CancelledByEventError, cancel_on
 from reward_service.admission.drain import Drain
-from reward_service.admission.hold import HOLD_POLICIES, AdmissionHold, Protocol
+from reward_service.admission.hold import AdmissionHold
 from reward_service.admission.idempotency import IdempotencyCache, fingerprint, idempotency_key
-from reward_service.errors import DeadlineError, InvalidRequestError
-from reward_service.http.request_context import request_context
+from reward_service.admission.work import Work
+from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestError
+from reward_service.features.recipe_registry import RecipeRegistry
+from reward_service.http.problems import CLIENT_CLOSED_REQUEST, error_response
+from reward_service.http.request_context import RequestContext, request_context
+from reward_service.protocols.base import Call, ProtocolSpec
+from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import Settings
-from reward_service.telemetry.admission_metrics import AdmissionMetrics
+from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["DEADLINE_HEADER", "RequestPipeline", "deadline_s"]
+__all__ = ["DEADLINE_HEADER", "ProtocolRoute", "RequestPipeline", "deadline_s"]
 
 DEADLINE_HEADER = "Glassbox-Deadline-S"
-_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
-
-Work = Callable[[bytes], Coroutine[Any, Any, bytes]]
+_SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
-def deadline_s(request: Request, protocol: Protocol, settings: Settings) -> float:
-    """Seconds from receipt that the answer may take. Raises InvalidRequestError for a header that is none."""
-    own = min(settings.request_timeout_s, HOLD_POLICIES[protocol].answer_s)
-    given = request.headers.get(DEADLINE_HEADER)
+def deadline_s(headers: Mapping[bytes, bytes], spec: ProtocolSpec[Any], settings: Settings) -> float:
+    """Seconds from receipt in which the request must be answered. Raises InvalidRequestError for a bad header."""
+    limit = min(settings.request_timeout_s, spec.answer_s)
+    given = headers.get(DEADLINE_HEADER.lower().encode())
     if given is None:
-        return own
+        return limit
     if not _SECONDS.fullmatch(given) or not math.isfinite(float(given)) or float(given) <= 0:
         message = "a number of seconds above 0 is needed, like 2.5"
         raise InvalidRequestError(
             f"{DEADLINE_HEADER}: {message}", [FieldError(field=DEADLINE_HEADER, message=message)]
         )
-    return min(own, float(given))
+    return min(limit, float(given))
 
 
 class RequestPipeline:
-    """The state that requests share before they meet a model."""
+    """Answers the scoring requests of all protocols."""
 
-    def __init__(self, settings: Settings, metrics: AdmissionMetrics) -> None:
-        self.metrics = metrics
+    def __init__(self, settings: Settings, recipes: RecipeRegistry, scorer: Scorer, metrics: Metrics) -> None:
         self.drain = Drain(metrics)
-        self.holder = AdmissionHold(settings.max_hold_s, self.drain, metrics)
+        self._hold = AdmissionHold(settings.max_hold_s, self.drain, metrics)
         self._settings = settings
+        self._recipes = recipes
+        self._scorer = scorer
+        self._metrics = metrics
         self._bodies = BodyBudget(settings, metrics)
         self._replies = IdempotencyCache(settings, metrics)
 
-    def knows(self, key: str) -> bool:
-        """Whether a request with this Idempotency-Key has a reply, or is being answered."""
-        return self._replies.contains(key)
-
-    async def answer(self, request: Request, protocol: Protocol, work: Work) -> Response:
-        """The reply that `work` makes of the body, as JSON.
-
-        Raises:
-            DrainingError, DeadlineError: too late, or nearly.
-            ClientDisconnect: the caller hung up; its work was dropped.
-            GlassboxError: what `work` raises.
-        """
-        self.drain.check()
-        seconds = deadline_s(request, protocol, self._settings)
+    async def respond(self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive) -> Response:
+        """The response to a request of protocol `spec`."""
         try:
-            async with asyncio.timeout_at(request_context().received + seconds) as limit:
-                reply = await self._reply(request, protocol, work)
+            content = await self._before_deadline(spec, scope, receive)
+        except GlassboxError as exc:
+            self._metrics.refused(scope["route"].path, exc.cause)
+            return error_response(exc)
+        except ClientDisconnect:
+            self._metrics.refused(scope["route"].path, "client_gone")
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        return Response(content, media_type="application/json")
+
+    async def _before_deadline(self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive) -> bytes:
+        if self.drain.is_draining:
+            self.drain.check()
+        context = request_context()
+        seconds = deadline_s(context.headers, spec, self._settings)
+        try:
+            async with asyncio.timeout_at(context.received + seconds) as limit:
+                return await self._answer(spec, scope, receive, context)
         except TimeoutError as exc:
             if not limit.expired():
                 raise
-            raise DeadlineError(f"no answer within {seconds:g} s; what was left undone was dropped") from exc
-        return Response(reply, media_type="application/json")
+            raise DeadlineError(f"no answer within {seconds:g} s; unfinished work was dropped") from exc
 
-    async def _reply(self, request: Request, protocol: Protocol, work: Work) -> bytes:
-        key = idempotency_key(request)
-        with self._bodies.place(request) as place:
-            await self.holder.admit(protocol, "body", place.reserve)
-            body = await place.read()
-            if key is None:
-                doing = work(body)
-            else:
-                doing = self._replies.get_or_compute(key, fingerprint(request, body), lambda: work(body))
+    async def _answer(
+        self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive, context: RequestContext
+    ) -> bytes:
+        key = idempotency_key(context.headers)
+        with self._bodies.reservation(context.headers, receive) as room:
+            if not self._hold.admit_now(spec, "body", room.reserve):
+                await self._hold.wait(spec, "body", room.reserve)
+            body = await room.read()
+            work = self._work(spec, scope, context, body)
             try:
-                return await cancel_on(_hung_up(request), doing)
+                if key is None:
+                    work.admit()
+                    answer = work.run()
+                else:
+                    digest = fingerprint(scope["path"], scope["query_string"], body)
+                    if not self._replies.contains(key):
+                        work.admit()
+                    answer = self._replies.get_or_compute(key, digest, work.run)
+                return await cancel_on(_disconnected(receive), answer)
             except CancelledByEventError:
                 raise ClientDisconnect from None
+            finally:
+                work.close_if_unstarted()
+
+    def _work(self, spec: ProtocolSpec[Any], scope: Scope, context: RequestContext, body: bytearray) -> Work:
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        call = Call(self._settings, self._recipes, context.headers, scope["path_params"], query)
+        call = replace(call, options=spec.options(call, body))
+        return Work(spec, call, body, self._scorer, self._hold, self._metrics)
 
 
-async def _hung_up(request: Request) -> None:
-    """Return when the caller closes its connection. Its body has been read."""
-    while (await request.receive())["type"] != "http.disconnect":
+class ProtocolRoute(Route):
+    """A route of a protocol, served by the application's `RequestPipeline` without FastAPI's routing."""
+
+    def __init__(self, path: str, spec: ProtocolSpec[Any]) -> None:
+        super().__init__(path, _Endpoint(spec), methods=["POST"], include_in_schema=False)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        return match, {**child, "route": self} if match != Match.NONE else child
+
+
+class _Endpoint:
+    def __init__(self, spec: ProtocolSpec[Any]) -> None:
+        self._spec = spec
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        pipeline: RequestPipeline = scope["app"].state.pipeline
+        response = await pipeline.respond(self._spec, scope, receive)
+        await response(scope, receive, send)
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Return when the client disconnects. The body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
         pass

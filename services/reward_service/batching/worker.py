@@ -1,6 +1,6 @@
 """The worker of one model: it loads the model, admits requests to its queue, and restarts it when it hangs.
 
-    admit(units) ──▶ queue ──▶ BatchRunner ──▶ Executor (the model's thread) ──▶ outcomes of each submission
+    enqueue(units) ──▶ queue ──▶ BatchRunner ──▶ Executor (the model's thread) ──▶ outcomes of each submission
 
 A request is admitted as a whole or rejected as a whole. A model that hangs is abandoned together with its thread,
 and loaded again up to `max_restarts` times.
@@ -126,22 +126,26 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._check_usable()
         return await self.loaded()
 
-    def check(self, n: int = 1) -> None:
-        """Return when `n` items would be admitted now.
+    def loaded_model(self) -> ModelT:
+        """The model. Raises NotReadyError, with the cause, when it cannot be used."""
+        self._check_usable()
+        model: ModelT = self._loaded.result()
+        return model
+
+    def check(self, n: int = 1, reserved: int = 0) -> None:
+        """Return if there is room for `n` items now, beside `reserved` ones that are not in the queue yet.
 
         Raises:
             NotReadyError: the model is loading, could not be loaded, or was stopped.
             OverloadedError: too many items wait already, or too many seconds of work.
         """
-        self._check_room(n)
+        self._check_room(n, reserved)
         self._check_usable()
 
-    def _check_room(self, n: int) -> None:
-        """What waits may be too many items for the memory, or too much work to be done in time."""
-        waiting = self._runner.queue.waiting_items
-        wait_s = (
-            self._runner.queue.waiting_tokens / self._runner.tokens_per_s if self._runner.tokens_per_s else 0.0
-        )
+    def _check_room(self, n: int, reserved: int) -> None:
+        """Limit the queue in items, which bounds memory, and in seconds of work, which bounds the time to wait."""
+        waiting = self._runner.queue.waiting_items + reserved
+        wait_s = self._runner.queued_s
         if waiting and (waiting + n > self._max_waiting_items or wait_s > self._max_waiting_s):
             raise OverloadedError(
                 f"{waiting} items wait for the {self.name} model, about {wait_s:.0f} s of work; at most "
@@ -163,10 +167,10 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         if self._runner.last_failed:
             raise ModelError(f"the last forward pass of the {self.name} model failed")
 
-    def admit(self, units: Sequence[Unit[InT]]) -> Submission[OutT]:
-        """Queue all of `units`, or none of them: then it raises what `check` raises."""
-        if units:
-            self.check(len(units))
+    def enqueue(self, units: Sequence[Unit[InT]]) -> Submission[OutT]:
+        """Queue all of `units`, whatever the load. Raises NotReadyError when the model has stopped for good."""
+        if self._task.done():
+            self._check_usable()
         submission = Submission(self._runner.queue.admit(units), self._close)
         if not units:
             submission.finish()
@@ -177,7 +181,9 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
     async def submit(self, units: Sequence[Unit[InT]]) -> Done[OutT]:
         """Outcomes for `units`, in order, once the model has seen them. Raises what `check` raises."""
-        submission = self.admit(units)
+        if units:
+            self.check(len(units))
+        submission = self.enqueue(units)
         try:
             return await submission.done()
         finally:

@@ -1,33 +1,35 @@
-"""The API's description (OpenAPI), told in full: bodies that routes parse themselves, refusals, headers, keys."""
+"""OpenAPI document: routes of the protocols from their specs, error responses, headers, authentication."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from reward_client.wire import WIRE_VERSION_HEADER, Problem
-from reward_service.admission.idempotency import HEADER as IDEMPOTENCY_HEADER
+from reward_client.wire import Problem
+from reward_service.admission.idempotency import IDEMPOTENCY_HEADER
 from reward_service.admission.pipeline import DEADLINE_HEADER
-from reward_service.http.auth import OPEN
+from reward_service.http.auth import OPEN_PATHS
+from reward_service.protocols.base import ProtocolSpec, RouteSpec
 
-__all__ = ["ERROR_RESPONSES", "WIRE_VERSION_PARAMETER", "install", "request_body"]
+__all__ = ["ERROR_RESPONSES", "install"]
 
 _SECONDS = {"description": "Seconds after which the same request may succeed.", "schema": {"type": "integer"}}
-_CHALLENGE = {"description": "How a key is sent.", "schema": {"type": "string"}}
+_CHALLENGE = {"description": "How to send an API key.", "schema": {"type": "string"}}
 _HEADERS = {401: {"WWW-Authenticate": _CHALLENGE}, 429: {"Retry-After": _SECONDS}, 503: {"Retry-After": _SECONDS}}
 
 _COMMON_HEADERS = {
     "X-Request-ID": {
-        "description": "The request's own, when it is safe to log, or one made for it.",
+        "description": "The request's id: the caller's, if it is safe to log, or a new one.",
         "schema": {"type": "string"},
     }
 }
-_WAYS_IN = {
+_SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "basic": {"type": "http", "scheme": "basic", "description": "Any user name; the password is the key."},
@@ -39,13 +41,15 @@ def _header(name: str, description: str, **kind: object) -> dict[str, Any]:
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
-_ASKED = [
+_REQUEST_HEADERS = [
     _header(
-        IDEMPOTENCY_HEADER, "The same key and request get one reply, computed once.", pattern="^[!-~]{1,255}$"
+        IDEMPOTENCY_HEADER,
+        "Requests with the same key and body get one reply, computed once.",
+        pattern="^[!-~]{1,255}$",
     ),
     _header(
         DEADLINE_HEADER,
-        "Seconds from receipt after which nobody wants the answer.",
+        "Seconds from receipt after which the caller no longer needs the reply.",
         pattern=r"^(?=.*[1-9])[0-9]{1,9}(\.[0-9]{1,9})?$",
     ),
 ]
@@ -60,58 +64,75 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {s: _problem(s) for s in (408, 413, 422, 429, 503, 504)}
-"""How scoring may end, besides with a reply."""
+"""Error responses of the protocols' routes."""
 
 
-WIRE_VERSION_PARAMETER = _header(
-    WIRE_VERSION_HEADER,
-    "Wire version of the client; the reply holds nothing newer. The service's own when absent.",
-    pattern="^[1-9][0-9]{0,5}$",
-)
-
-
-def request_body(schema: str, *headers: dict[str, Any]) -> dict[str, Any]:
-    """The body and headers of a route that reads them itself."""
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
-        },
-        "parameters": [*_ASKED, *headers],
-    }
-
-
-def install(app: FastAPI, bodies: Sequence[type[BaseModel]], *, with_keys: bool) -> None:
-    """Make `app` describe itself in full; `bodies` are those that routes parse themselves."""
+def install(app: FastAPI, protocols: Sequence[ProtocolSpec[Any]], *, with_keys: bool) -> None:
+    """Add `protocols`, error responses and authentication to the document that `app` generates."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _completed(generate(), bodies, with_keys)
+            app.openapi_schema = _complete_document(generate(), protocols, with_keys)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _completed(document: dict[str, Any], bodies: Sequence[type[BaseModel]], with_keys: bool) -> dict[str, Any]:
-    modes = [(body, "validation") for body in (*bodies, Problem)]
-    _, definitions = models_json_schema(modes, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+def _complete_document(
+    document: dict[str, Any], protocols: Sequence[ProtocolSpec[Any]], with_keys: bool
+) -> dict[str, Any]:
+    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [(Problem, "validation")]
+    for spec in protocols:
+        modes += [(spec.request_model, "validation"), (spec.reply_model, "serialization")]
+    schemas, definitions = models_json_schema(modes, ref_template="#/components/schemas/{model}")
     components = document.setdefault("components", {})
     components["schemas"] = definitions["$defs"] | components.get("schemas", {})
+    for spec in protocols:
+        body, reply = schemas[spec.request_model, "validation"], schemas[spec.reply_model, "serialization"]
+        for route in spec.routes:
+            document["paths"][route.path] = {"post": _protocol_operation(spec.name, route, body, reply)}
     if with_keys:
-        components["securitySchemes"] = _WAYS_IN
-        document["security"] = [{name: []} for name in _WAYS_IN]
+        components["securitySchemes"] = _SECURITY_SCHEMES
+        document["security"] = [{name: []} for name in _SECURITY_SCHEMES]
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            _complete(operation, is_open=path in OPEN)
+            _complete_operation(operation, is_open=path in OPEN_PATHS)
     return document
 
 
-def _complete(operation: dict[str, Any], *, is_open: bool) -> None:
+def _protocol_operation(
+    protocol: str, route: RouteSpec, body: Mapping[str, Any], reply: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One route of a protocol; its path parameters are strings."""
+    responses: Iterable[tuple[int | str, dict[str, Any]]] = ERROR_RESPONSES.items()
+    return {
+        "tags": [protocol],
+        "summary": route.summary,
+        "description": route.description,
+        "operationId": re.sub(r"\W+", "_", f"{protocol}{route.path}").strip("_"),
+        "parameters": [
+            *map(_path_parameter, re.findall(r"{(\w+)}", route.path)),
+            *_REQUEST_HEADERS,
+            *route.parameters,
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {
+            "200": {"description": "OK", "content": {"application/json": {"schema": reply}}},
+            **{str(status): dict(response) for status, response in responses},
+        },
+    }
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _complete_operation(operation: dict[str, Any], *, is_open: bool) -> None:
     if is_open:
         operation["security"] = []
-    answers = operation["responses"]
+    responses = operation["responses"]
     for status in (500,) if is_open else (401, 500):
-        answers.setdefault(str(status), _problem(status))
-    for answer in answers.values():
-        answer["headers"] = _COMMON_HEADERS | answer.get("headers", {})
+        responses.setdefault(str(status), _problem(status))
+    for response in responses.values():
+        response["headers"] = _COMMON_HEADERS | response.get("headers", {})

@@ -1,10 +1,11 @@
-"""Every request has an id: in its answer, in its error document, and in every log line written on its behalf.
+"""Request context: id, trace context, arrival time and headers of the request being served; and its middleware.
 
-    X-Request-ID (theirs, when it is safe to log, else ours) ─┬─▶ the answer's X-Request-ID and traceparent
-    traceparent  (W3C Trace Context; passed on as it came)   ─┴─▶ log lines, `request_id` of problem documents
+    X-Request-ID (the caller's if it is safe to log, else a new one) ─┬─▶ response headers
+    traceparent  (W3C Trace Context, passed on unchanged)            ─┴─▶ log lines, problem documents
 
-The outermost middleware: it also puts the security headers on every answer, answers bugs, and logs one line per
-request. That line has the route's pattern and never the path, a query or a body: any of them may hold a secret.
+`RequestContextMiddleware` is the outermost middleware. It sets the context, adds the security headers, answers
+unexpected exceptions, measures the request for `/metrics` and writes the access log. A log line has the pattern of
+the route, but no path, query or body, because any of them may contain a secret.
 """
 
 from __future__ import annotations
@@ -14,65 +15,69 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reward_service.http.headers import header_dict
-from reward_service.http.problems import bug_response, request_id
+from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["LOG_FORMAT", "RequestContext", "RequestContextMiddleware", "RequestIdFilter", "request_context"]
+__all__ = [
+    "LOG_FORMAT",
+    "RequestContext",
+    "RequestContextMiddleware",
+    "RequestIdFilter",
+    "request_context",
+    "route_pattern",
+]
 
 logger = logging.getLogger("reward_service.access")
 
 LOG_FORMAT = "%(asctime)s level=%(levelname)s logger=%(name)s request_id=%(request_id)s %(message)s"
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-"""What may stand in a log line and a header without quoting; longer than any id in use."""
+"""Ids that need no quoting in a log line or a header; longer than any id in use."""
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
-_ALWAYS = (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")
-_CLOSED = b"default-src 'none'; frame-ancestors 'none'"
-_DOCS = (
+_SECURITY_HEADERS = (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")
+_NO_CONTENT = b"default-src 'none'; frame-ancestors 'none'"
+_DOCS_POLICY = (
     b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     b"img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src blob:; base-uri 'none'; "
     b"frame-ancestors 'none'"
 )
-_POLICIES = {"/docs": _DOCS, "/redoc": _DOCS}
-"""Pages that are not ours bring scripts of their own; they load nothing from elsewhere."""
+_POLICIES = {"/docs": _DOCS_POLICY, "/redoc": _DOCS_POLICY}
+"""Content security policy of FastAPI's pages, which have inline scripts; they load nothing from other hosts."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What is known of a request from its first moment."""
+    """The request that the current task serves."""
 
     id: str
     traceparent: str | None
+    headers: Mapping[bytes, bytes]
+    """By lower-case name; the first of repeated headers counts."""
     received: float = field(default_factory=time.monotonic)
-    """On the clock of time.monotonic, which is the event loop's too."""
+    """On the clock of `time.monotonic`, which the event loop uses too."""
 
 
-_current: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)
+_NO_REQUEST = RequestContext("-", None, {})
+_current: ContextVar[RequestContext] = ContextVar("request_context", default=_NO_REQUEST)
+request_context = _current.get
+"""The context of the request that the current task serves; outside of requests its id is `-`."""
 
 
-def request_context() -> RequestContext:
-    """The request that this task works for; one of its own outside requests."""
-    return _current.get() or RequestContext("-", None)
-
-
-def _begin(scope: Scope) -> RequestContext:
-    headers = header_dict(scope)
-    given = headers.get(b"x-request-id", b"").decode("latin-1")
-    parent = headers.get(b"traceparent", b"").decode("latin-1")
-    return RequestContext(
-        id=given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex,
-        traceparent=parent if _TRACEPARENT.fullmatch(parent) else None,
-    )
+def route_pattern(scope: Scope) -> str:
+    """Pattern of the route that matched, for metrics and logs."""
+    pattern: str = getattr(scope.get("route"), "path", "unknown")
+    return pattern
 
 
 class RequestIdFilter(logging.Filter):
-    """Gives every log record the `request_id` that `LOG_FORMAT` writes."""
+    """Gives every log record the `request_id` that `LOG_FORMAT` refers to."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_context().id
@@ -80,57 +85,69 @@ class RequestIdFilter(logging.Filter):
 
 
 class RequestContextMiddleware:
-    """Names, dresses and logs every request; pure ASGI."""
+    """Sets the request context; adds headers; measures and logs the request. Pure ASGI: buffers nothing."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, bug_response: Callable[[Exception], Response]) -> None:
         self._app = app
+        self._metrics = metrics
+        self._bug_response = bug_response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        this = _begin(scope)
-        current, named = _current.set(this), request_id.set(this.id)
+        context = _context_of(scope)
+        token = _current.set(context)
         status: int | None = None
 
-        async def dress(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _dress(message, this, scope["path"])
+                _add_headers(message, context, scope["path"])
             await send(message)
 
         try:
-            await self._app(scope, receive, dress)
+            await self._app(scope, receive, send_with_headers)
         except Exception as exc:
             if status is None:
-                await bug_response(exc)(scope, receive, dress)
+                await self._bug_response(exc)(scope, receive, send_with_headers)
             raise
-        except asyncio.CancelledError:  # the service stops, and has waited long enough
-            logger.warning("given up on a request because the service stops: %s", _line(scope, this, status))
+        except asyncio.CancelledError:  # the shutdown timeout has passed
+            logger.warning("cancelled by shutdown: %s", _log_line(scope, context, status))
             raise
         else:
-            logger.info("%s", _line(scope, this, status))
+            if logger.isEnabledFor(logging.INFO):
+                logger.info("%s", _log_line(scope, context, status))
         finally:
-            _current.reset(current)
-            request_id.reset(named)
+            self._metrics.answered(route_pattern(scope), status or 500, time.monotonic() - context.received)
+            _current.reset(token)
 
 
-def _dress(message: Message, this: RequestContext, path: str) -> None:
-    """Give the answer its names, which nobody else does; what it says of its own security stands."""
+def _context_of(scope: Scope) -> RequestContext:
+    headers = dict(reversed(scope["headers"]))
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    parent = headers.get(b"traceparent", b"").decode("latin-1")
+    return RequestContext(
+        id=given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex,
+        traceparent=parent if _TRACEPARENT.fullmatch(parent) else None,
+        headers=headers,
+    )
+
+
+def _add_headers(message: Message, context: RequestContext, path: str) -> None:
+    """Add request id, trace context, and the security headers that the response does not have."""
     headers: list[tuple[bytes, bytes]] = list(message["headers"])
-    present = dict(headers)
-    headers.append((b"x-request-id", this.id.encode()))
-    if this.traceparent:
-        headers.append((b"traceparent", this.traceparent.encode()))
-    policy = b"content-security-policy", _POLICIES.get(path, _CLOSED)
-    headers += (header for header in (*_ALWAYS, policy) if header[0] not in present)
+    present = {name for name, _ in headers}
+    headers.append((b"x-request-id", context.id.encode()))
+    if context.traceparent:
+        headers.append((b"traceparent", context.traceparent.encode()))
+    policy = b"content-security-policy", _POLICIES.get(path, _NO_CONTENT)
+    headers += (header for header in (*_SECURITY_HEADERS, policy) if header[0] not in present)
     message["headers"] = headers
 
 
-def _line(scope: Scope, this: RequestContext, status: int | None) -> str:
-    route = getattr(scope.get("route"), "path", "unknown")
-    line = (
-        f"method={scope['method']} route={route} status={status} ms={(time.monotonic() - this.received) * 1e3:.1f}"
-    )
-    return f"{line} traceparent={this.traceparent}" if this.traceparent else line
+def _log_line(scope: Scope, context: RequestContext, status: int | None) -> str:
+    milliseconds = (time.monotonic() - context.received) * 1e3
+    line = f"method={scope['method']} route={route_pattern(scope)} status={status} ms={milliseconds:.1f}"
+    return f"{line} traceparent={context.traceparent}" if context.traceparent else line

@@ -11,14 +11,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import Request
-
 from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, FieldError, Info, ScoreReply
 from reward_service.errors import InvalidRequestError
 
-__all__ = ["info_json", "requested_version", "score_reply_json"]
+__all__ = ["WIRE_VERSION_PARAMETER", "in_version", "info_json", "requested_version"]
 
-_VERSION = re.compile(r"[1-9][0-9]{0,5}")
+WIRE_VERSION_PARAMETER: dict[str, Any] = {
+    "name": WIRE_VERSION_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Wire version of the client; the reply has nothing newer. The service's own if absent.",
+    "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,5}$"},
+}
+"""The header in the OpenAPI document."""
+
+_VERSION = re.compile(rb"[1-9][0-9]{0,5}")
 _NEW_IN_INFO_2: Mapping[str, Any] = {
     "wire_version": True,
     "features": True,
@@ -27,11 +34,11 @@ _NEW_IN_INFO_2: Mapping[str, Any] = {
 _FEATURES_OF_VERSION_1 = {"length_incentive", "repetition_penalty", "query_relevance", "reference_relevance"}
 
 
-def requested_version(request: Request) -> int:
+def requested_version(headers: Mapping[bytes, bytes], method: str = "POST") -> int:
     """The version to reply in. Raises InvalidRequestError for a header that is not a positive integer."""
-    given = request.headers.get(WIRE_VERSION_HEADER)
+    given = headers.get(WIRE_VERSION_HEADER.lower().encode())
     if given is None:
-        return 1 if _is_release_0_1(request) else WIRE_VERSION
+        return 1 if _is_release_0_1(headers, method) else WIRE_VERSION
     if not _VERSION.fullmatch(given):
         message = f"must be a positive integer, like {WIRE_VERSION}"
         raise InvalidRequestError(
@@ -40,23 +47,23 @@ def requested_version(request: Request) -> int:
     return min(int(given), WIRE_VERSION)
 
 
-def _is_release_0_1(request: Request) -> bool:
+def _is_release_0_1(headers: Mapping[bytes, bytes], method: str) -> bool:
     """Release 0.1's client is the only one on httpx with a content type on GET and an Idempotency-Key on POST."""
-    marker = "content-type" if request.method == "GET" else "idempotency-key"
-    return marker in request.headers and request.headers.get("user-agent", "").startswith("python-httpx/")
+    marker = b"content-type" if method == "GET" else b"idempotency-key"
+    return marker in headers and headers.get(b"user-agent", b"").startswith(b"python-httpx/")
 
 
-def score_reply_json(reply: ScoreReply, version: int) -> bytes:
-    """Body of a `/score` reply. Only features of plug-ins are newer than version 1."""
-    if version < 2:
-        results = [
-            result.model_copy(
-                update={"features": {k: v for k, v in result.features.items() if k in _FEATURES_OF_VERSION_1}}
-            )
-            for result in reply.results
-        ]
-        reply = reply.model_copy(update={"results": results})
-    return reply.model_dump_json().encode()
+def in_version(reply: ScoreReply, version: int) -> ScoreReply:
+    """A `/score` reply for clients of `version`. Only features of plug-ins are newer than version 1."""
+    if version >= 2:
+        return reply
+    results = [
+        result.model_copy(
+            update={"features": {k: v for k, v in result.features.items() if k in _FEATURES_OF_VERSION_1}}
+        )
+        for result in reply.results
+    ]
+    return reply.model_copy(update={"results": results})
 
 
 def info_json(info: Info, version: int) -> bytes:

@@ -52,16 +52,16 @@ class RewardServer(uvicorn.Server):
         if counter % _TICKS_A_BEAT == 0 and self._beats is not None:
             self._beat(self._beats)
         state = getattr(self._app.state, "glassbox", None)
-        if state is not None and state.broken and not self.should_exit:
+        if state is not None and state.is_broken and not self.should_exit:
             logger.error("a model is gone for good: this process ends")
             self.broken = self.should_exit = True
             self._drain()
         return await super().on_tick(counter)
 
     def _drain(self) -> None:
-        drain = getattr(self._app.state, "drain", None)
-        if drain is not None:
-            drain.begin()
+        pipeline = getattr(self._app.state, "pipeline", None)
+        if pipeline is not None:
+            pipeline.drain.begin()
 
     def _beat(self, beats: int) -> None:
         try:
@@ -107,7 +107,7 @@ def serve(settings: Settings, lines: Lines | None = None) -> int:
     gc.freeze()  # half a million objects of libraries, which stay: to look through them took a third of a second
     sockets = beats = None
     if lines is not None:
-        app.state.admission_metrics.restarts(lines.restarts)
+        app.state.metrics.process_restarts(lines.restarts)
         sockets, beats = [socket.socket(fileno=lines.listener)], lines.beats
         os.set_blocking(beats, False)
         for descriptor in (lines.listener, beats):

@@ -1,55 +1,47 @@
-"""POST /score: the native protocol, `reward_client.wire` as it stands."""
+"""POST /score: the native protocol. Its body is `reward_client.wire.ScoreRequest`, its reply `ScoreReply`."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
-
 from reward_client.wire import Item, ScoreReply, ScoreRequest
-from reward_service.errors import TooLargeError
-from reward_service.http.app_state import AppState, AppStateDep
-from reward_service.http.json_body import parse
-from reward_service.http.openapi import ERROR_RESPONSES, WIRE_VERSION_PARAMETER, request_body
-from reward_service.http.wire_version import requested_version, score_reply_json
+from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, in_version, requested_version
+from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, ScoringOptions
+from reward_service.protocols.lists import check_count
 from reward_service.scoring.job import Job
 from reward_service.scoring.validation import check_lengths, scorable_item
 from reward_service.settings import Settings
 
-__all__ = ["router"]
+__all__ = ["PROTOCOL"]
 
-router = APIRouter(tags=["score"])
-
-
-@router.post(
-    "/score",
-    response_model=ScoreReply,
-    responses=ERROR_RESPONSES,
-    summary="Score a batch of (prompt, response)",
-    openapi_extra=request_body("ScoreRequest", WIRE_VERSION_PARAMETER),
-)
-async def score(request: Request, state: AppStateDep) -> Response:
-    """One reward per item, in order, each taken apart. The request is scored whole or refused whole."""
-    version = requested_version(request)
-    return await state.pipeline.answer(request, "score", lambda body: _scored(body, state, version))
+_SEARCHED_BYTES = 64 * 1024
+"""Size up to which a body is searched: a search in tens of megabytes would stall the event loop."""
+_OPTIONS = (b'"recipe', b'"gold"', b"\\u006", b"\\u007")
+"""Bytes without which a body has no recipe and no gold: keys, and escapes that could spell a key."""
 
 
-async def _scored(content: bytes, state: AppState, version: int) -> bytes:
-    body = parse(ScoreRequest, content)
-    _check_limits(body, state.settings)
-    recipe = state.recipes.get(body.recipe or state.settings.default_recipe, body.recipe_overrides)
+def _options(call: Call, body: bytes | bytearray) -> ScoringOptions | None:
+    """The default options, if the body cannot set others. Raises InvalidRequestError for a bad wire version."""
+    requested_version(call.headers)
+    if len(body) > _SEARCHED_BYTES or any(option in body for option in _OPTIONS):
+        return None
+    return ScoringOptions(call.recipes.get(call.settings.default_recipe))
+
+
+def _job(body: ScoreRequest, call: Call) -> Job:
+    _check_limits(body, call.settings)
+    recipe = call.recipes.get(body.recipe or call.settings.default_recipe, body.recipe_overrides)
     default = body.query_type_default or recipe.query_type_default
-    job = Job(
+    return Job(
         entries=[scorable_item(item, default) for item in body.items],
         recipe=recipe,
         gold=body.gold,
         on_item_error=body.on_item_error,
+        run=body.run,
+        step=body.step,
     )
-    reply = await state.score(job, protocol="score", run=body.run, step=body.step)
-    return score_reply_json(reply, version)
 
 
 def _check_limits(body: ScoreRequest, settings: Settings) -> None:
-    if len(body.items) > settings.max_items:
-        raise TooLargeError(f"{len(body.items)} items, at most {settings.max_items} fit one request")
+    check_count(len(body.items), settings.max_items, "items")
     texts = ((i, f"items.{i}.{field}", text) for i, item in enumerate(body.items) for field, text in _texts(item))
     check_lengths(texts, settings.max_text_chars)
 
@@ -61,3 +53,26 @@ def _texts(item: Item) -> list[tuple[str, str]]:
         else [(f"prompt.{turn}.content", message.content) for turn, message in enumerate(item.prompt)]
     )
     return [*prompt, ("response", item.response), ("reference", item.reference or "")]
+
+
+def _reply(reply: ScoreReply, _: Job, call: Call) -> ScoreReply:
+    return in_version(reply, requested_version(call.headers))
+
+
+PROTOCOL = ProtocolSpec(
+    name="score",
+    routes=[
+        RouteSpec(
+            "/score",
+            "Score a batch of (prompt, response)",
+            "One reward per item, in order, with its features. A request is scored whole or refused whole.",
+            [WIRE_VERSION_PARAMETER],
+        )
+    ],
+    request_model=ScoreRequest,
+    reply_model=ScoreReply,
+    job=_job,
+    reply=_reply,
+    options=_options,
+    # hold_s = 0: our client retries after Retry-After.
+)

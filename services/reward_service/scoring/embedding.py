@@ -1,6 +1,6 @@
 """Embeddings of texts, each text once: from the cache, or from the encoder's queue.
 
-    texts ──look_up──▶ cached vectors, tokens of the others ──admit──▶ queued ──done──▶ a vector or an error each
+    texts ──look_up──▶ cached vectors, tokens of the others ──enqueue──▶ queued ──done──▶ a vector or an error each
 
 `look_up` tokenizes, so it runs in a thread; the other calls run on the event loop.
 """
@@ -112,9 +112,9 @@ class Embedder:
         units = {t: Unit(keys[t], row, len(row)) for t, row in zip(unknown, tokens, strict=True)}
         return LookUp(known, units)
 
-    def admit(self, look_up: LookUp) -> Embedding:
-        """Queue what is missing; the worker puts it into the cache. Raises NotReadyError or OverloadedError."""
-        return Embedding(look_up, self.worker.admit(list(look_up.missing.values())))
+    def enqueue(self, look_up: LookUp) -> Embedding:
+        """Queue what is missing; the worker puts it into the cache. Raises NotReadyError."""
+        return Embedding(look_up, self.worker.enqueue(list(look_up.missing.values())))
 
 
 def _key(encoder: TextEncoder, text: str) -> bytes:

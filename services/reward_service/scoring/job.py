@@ -1,4 +1,4 @@
-"""One request's items with everything that decides how they are scored."""
+"""The items of one request, with everything that decides how they are scored."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ def _item_path(index: int, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The items of one request, and how to score them."""
+    """The work of one request."""
 
     entries: Sequence[ScorableItem | InvalidItem]
     """In the caller's order."""
     recipe: Recipe
     gold: bool = False
-    """Whether the caller wants gold scores in addition to the rewards."""
+    """Whether gold scores are requested beside the rewards."""
     on_item_error: OnItemError = "fail"
     path: Callable[[int, str], str] = _item_path
     """Path of a field of item i in the caller's protocol, for errors."""
+    run: str | None = None
+    """Training run that the rewards belong to."""
+    step: int | None = None
+    """Optimizer step of that run."""
 
     @property
     def wants_gold(self) -> bool:

@@ -1,26 +1,24 @@
-"""The pipeline on one page: prepare → admit → embed and judge → combine.
+"""Scoring of one job: prepare, enqueue, wait for the models, combine.
 
-    job.entries ──▶ prepare (features and tokens, in a thread) ──▶ admit ─┬▶ embed (unique texts) ─┐
-                                                                          └▶ gold (exchanges)     ─┴▶ combine
+    job.entries ──▶ prepare (features and tokens) ──▶ enqueue ─┬▶ embed (unique texts) ─┐
+                                                               └▶ gold (exchanges)     ─┴▶ reply
+                    in a worker thread                 on the event loop                   in a worker thread
 
-Both models admit a job in one step, or neither does. They work at the same time. Nothing here knows HTTP, and
-nothing here invents a number: an item that a model failed on, or whose arithmetic is not finite, gets an error.
+Both models receive a job in one step and work on it at the same time. Nothing here knows HTTP. An item that a
+model failed on, or whose result is not finite, gets an error instead of a number.
+
+Capacity is asked once per job, by `Scorer.reserve`, before the job is prepared. Until it is enqueued, a job counts
+as one item of each model. So the queues can exceed `max_waiting_items` by the items of the jobs in preparation,
+whose number is limited by `max_items` per job and by the memory for request bodies.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections import Counter
+from collections.abc import Sequence
 
-from reward_client.wire import (
-    FieldError,
-    RecipeName,
-    ScoreReply,
-    TextCounts,
-    TimingMs,
-)
+from reward_client.wire import FieldError, RecipeName, ScoreReply, TextCounts, TimingMs
 from reward_service.batching import Submission
 from reward_service.errors import InvalidRequestError
 from reward_service.models.gold import shared_base_notice
@@ -28,110 +26,124 @@ from reward_service.scoring.embedding import Embedded, Embedder, Embedding, Enco
 from reward_service.scoring.job import GoldWorker, Job, reject_invalid_items
 from reward_service.scoring.preparation import PreparedJob, prepare
 from reward_service.scoring.results import (
+    GoldScores,
     gold_scores,
     item_result,
     reject_failed_items,
 )
 
-__all__ = ["Scorer", "Scoring"]
+__all__ = ["Scorer", "Scoring", "Worker"]
+
+Worker = EncoderWorker | GoldWorker
 
 
 class Scorer:
-    """Scores jobs with the models it was given; None stands for a model that the operator switched off."""
+    """Scores jobs with the given models; None stands for a model that is switched off."""
 
     def __init__(self, embedder: Embedder | None, gold: GoldWorker | None) -> None:
-        self._embedder = embedder
-        self._gold = gold
-
-    def start(self, job: Job) -> Scoring:
-        """`job`, on its way. Raises InvalidRequestError for entries, or models, that it cannot be scored with."""
-        reject_invalid_items(job, job.entries)
-        embedder, gold = self.models_for(job)
-        return Scoring(job, embedder, gold, self.notices)
+        self.embedder = embedder
+        self.gold = gold
+        self._reserved: Counter[str] = Counter()
+        """Jobs that have been admitted and not enqueued, by worker."""
 
     @property
-    def workers(self) -> list[EncoderWorker | GoldWorker]:
-        """Those of all models that there are."""
-        return _workers(self._embedder, self._gold)
+    def workers(self) -> list[Worker]:
+        """The workers of all models."""
+        return self.workers_for(encoder=True, gold=True)
 
-    async def score(self, job: Job) -> ScoreReply:
-        """Score a job. Raises InvalidRequestError, ModelError, NotReadyError or OverloadedError."""
-        with closing(self.start(job)) as scoring:
-            await scoring.admit()
-            return await scoring.finish()
+    def workers_for(self, *, encoder: bool, gold: bool) -> list[Worker]:
+        """The workers of the named models, without those that are switched off."""
+        needed = (self.embedder.worker if encoder and self.embedder else None, self.gold if gold else None)
+        return [worker for worker in needed if worker is not None]
+
+    def reserve(self, workers: Sequence[Worker]) -> None:
+        """Admit one job to the queues of all `workers`, or raise NotReadyError or OverloadedError."""
+        for worker in workers:
+            worker.check(reserved=self._reserved[worker.name])
+        for worker in workers:
+            self._reserved[worker.name] += 1
+
+    def release(self, workers: Sequence[Worker]) -> None:
+        """The opposite of `reserve`, when the job has been enqueued or dropped."""
+        for worker in workers:
+            self._reserved[worker.name] -= 1
+
+    def start(self, job: Job) -> Scoring:
+        """Begin to score `job`. Raises InvalidRequestError for items, or models, that it cannot be scored with."""
+        reject_invalid_items(job, job.entries)
+        return Scoring(job, *self._models_for(job), self)
 
     def notices(self) -> list[str]:
-        """What readers of this service's gold scores must know."""
-        gold = self._gold.model if self._gold else None
+        """What a reader of this service's gold scores must know."""
+        gold = self.gold.model if self.gold else None
         if gold is None:
             return []
-        encoder = self._embedder.worker.model if self._embedder else None
+        encoder = self.embedder.worker.model if self.embedder else None
         shared = shared_base_notice(gold, encoder.id) if encoder else None
         return [*gold.notices, shared] if shared else list(gold.notices)
 
-    def models_for(self, job: Job) -> tuple[Embedder | None, GoldWorker | None]:
-        """The models that `job` needs. Raises InvalidRequestError when the service lacks one."""
+    def _models_for(self, job: Job) -> tuple[Embedder | None, GoldWorker | None]:
         recipe = job.recipe
-        if recipe.needs_encoder and self._embedder is None:
+        if not job.entries:
+            return None, None
+        if recipe.needs_encoder and self.embedder is None:
             raise InvalidRequestError(
                 f"recipe {recipe.name!r} needs a relevance encoder and this service has none; "
                 "start it with --encoder, or choose a recipe without relevance",
                 [FieldError(field="recipe", message="needs a relevance encoder, which this service lacks")],
             )
-        if job.wants_gold and self._gold is None:
+        wants_gold = job.wants_gold
+        if wants_gold and self.gold is None:
             name = "recipe" if recipe.needs_gold else "gold"
             raise InvalidRequestError(
-                "a gold score was asked for, and this service has no gold model; start it with --gold",
+                "a gold score was requested, and this service has no gold model; start it with --gold",
                 [FieldError(field=name, message="needs a gold model, which this service lacks")],
             )
-        return self._embedder if recipe.needs_encoder else None, self._gold if job.wants_gold else None
+        return self.embedder if recipe.needs_encoder else None, self.gold if wants_gold else None
 
 
 class Scoring:
-    """A job on its way: admitted, by another try after a refusal if need be; finished; closed in any case."""
+    """One job being scored: `prepare`, `enqueue`, `wait`, `reply`, and `close` in any case."""
 
-    def __init__(
-        self, job: Job, embedder: Embedder | None, gold: GoldWorker | None, notices: Callable[[], list[str]]
-    ) -> None:
-        self._job = job
+    def __init__(self, job: Job, embedder: Embedder | None, gold: GoldWorker | None, scorer: Scorer) -> None:
+        self.job = job
         self._embedder = embedder
         self._gold = gold
-        self._notices = notices
+        self._scorer = scorer
         self._started = time.monotonic()
         self._prepared: PreparedJob | None = None
         self._embedding: Embedding | None = None
         self._judging: Submission[float] | None = None
+        self._embedded = Embedded({}, TextCounts())
+        self._judged = GoldScores({})
 
-    async def loaded(self) -> None:
-        """Return once the models are loaded. Raises NotReadyError when one cannot be."""
-        for worker in _workers(self._embedder, self._gold):
-            await worker.loaded()
+    @property
+    def workers(self) -> list[Worker]:
+        """The workers of the models that the job needs."""
+        return self._scorer.workers_for(encoder=self._embedder is not None, gold=self._gold is not None)
 
-    async def admit(self) -> None:
-        """Put the work into the models' queues, all of it or none. Raises NotReadyError or OverloadedError."""
-        for worker in _workers(self._embedder, self._gold):
-            worker.check()  # before the work of preparing
-        if self._prepared is None:
-            encoder = self._embedder.worker.model if self._embedder else None
-            gold = self._gold.model if self._gold else None
-            self._prepared = await asyncio.to_thread(prepare, self._job, self._embedder, encoder, gold)
-        texts, units = self._prepared.texts, self._prepared.units
-        if self._embedder is not None and texts.missing:
-            self._embedder.worker.check(len(texts.missing))
-        if self._gold is not None and units:
-            self._gold.check(len(units))
-        # From here on nothing is awaited, so that what was found free is free.
+    def prepare(self) -> None:
+        """Compute features and tokens. CPU-bound: to be called in a thread. Raises NotReadyError."""
+        encoder = self._embedder.worker.loaded_model() if self._embedder else None
+        gold = self._gold.loaded_model() if self._gold else None
+        self._prepared = prepare(self.job, self._embedder, encoder, gold)
+
+    def enqueue(self) -> None:
+        """Put the work into the models' queues, without asking for capacity. Raises NotReadyError."""
         if self._embedder is not None:
-            self._embedding = self._embedder.admit(texts)
+            self._embedding = self._embedder.enqueue(self._prepared_job.texts)
         if self._gold is not None:
-            self._judging = self._gold.admit(units)
+            self._judging = self._gold.enqueue(self._prepared_job.units)
 
-    async def finish(self) -> ScoreReply:
-        """The reply, once the models have seen what was admitted. Raises ModelError, or NotReadyError."""
-        job, prepared = self._job, self._prepared
-        assert prepared is not None, "admit comes first"  # noqa: S101
-        embedded = await _embedded(self._embedding)
-        judged = await gold_scores(self._judging, prepared)  # which has gone on in the meantime
+    async def wait(self) -> None:
+        """Return when the models have processed the job. Raises NotReadyError if one stops for good."""
+        if self._embedding is not None:
+            self._embedded = await self._embedding.done()
+        self._judged = await gold_scores(self._judging, self._prepared_job)
+
+    def reply(self) -> ScoreReply:
+        """Combine the results. CPU-bound for thousands of items. Raises ModelError."""
+        job, prepared, embedded, judged = self.job, self._prepared_job, self._embedded, self._judged
         results = [
             item_result(item, job.recipe, embedded.vectors, judged.scores.get(i))
             for i, item in enumerate(prepared.items)
@@ -145,24 +157,20 @@ class Scoring:
             timing_ms=TimingMs(
                 queue=1e3 * max(embedded.queue_s, judged.queue_s),
                 encode=1e3 * embedded.model_s,
-                gold=1e3 * judged.model_s if job.wants_gold else None,
+                gold=1e3 * judged.model_s if self._gold is not None else None,
                 total=1e3 * (time.monotonic() - self._started),
             ),
             texts=embedded.counts,
-            notices=self._notices() if job.wants_gold else [],
+            notices=self._scorer.notices() if self._gold is not None else [],
         )
 
     def close(self) -> None:
-        """Give up what the models have not done yet."""
+        """Drop what the models have not processed yet."""
         for work in (self._embedding, self._judging):
             if work is not None:
                 work.close()
 
-
-def _workers(embedder: Embedder | None, gold: GoldWorker | None) -> list[EncoderWorker | GoldWorker]:
-    encoder = embedder.worker if embedder else None
-    return [worker for worker in (encoder, gold) if worker is not None]
-
-
-async def _embedded(embedding: Embedding | None) -> Embedded:
-    return await embedding.done() if embedding is not None else Embedded({}, TextCounts())
+    @property
+    def _prepared_job(self) -> PreparedJob:
+        assert self._prepared is not None, "prepare comes first"  # noqa: S101
+        return self._prepared

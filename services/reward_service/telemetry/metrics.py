@@ -1,8 +1,13 @@
-"""What the service tells Prometheus; one registry per application, so that tests and replicas do not share."""
+"""Prometheus metrics of one application: one registry, which `GET /metrics` exposes.
+
+Labels are routes (as patterns), protocols, recipes, models and causes. They have few values, and never have text
+from a request. A registry belongs to one application, so that tests and replicas do not share counters.
+"""
 
 from __future__ import annotations
 
-from functools import cache
+from collections import Counter as Tally
+from functools import cache, partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -12,110 +17,140 @@ from reward_service.batching import BatchStats
 __all__ = ["Metrics"]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150)
+_HELD_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 100, 150)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+_REWARDS = (-1, 0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
+_SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+"""What Prometheus appends to a metric's name, by its type."""
 
 
 class Metrics:
-    """The metrics, by name; every label has few values, and none of them is a caller's text."""
+    """Counters, gauges and histograms of requests, admission, batches and results."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "glassbox_requests_total",
-            "Requests by route and status.",
-            ["route", "status"],
-            registry=self._registry,
+        self._define_requests()
+        self._define_admission()
+        self._define_models()
+
+    def _define_requests(self) -> None:
+        counter, histogram = partial(Counter, registry=self._registry), partial(Histogram, registry=self._registry)
+        requests = counter("glassbox_requests_total", "Requests by route and status.", ["route", "status"])
+        latency = histogram("glassbox_request_seconds", "Time to answer.", ["route"], buckets=_SECONDS)
+        self._items = counter(
+            "glassbox_items_total", "Items by protocol, recipe and outcome.", ["protocol", "recipe", "outcome"]
         )
-        self._latency = Histogram(
-            "glassbox_request_seconds", "Time to answer.", ["route"], buckets=_SECONDS, registry=self._registry
-        )
-        self._items = Counter(
-            "glassbox_items_total",
-            "Items by protocol, recipe and outcome.",
-            ["protocol", "recipe", "outcome"],
-            registry=self._registry,
-        )
-        self._reward = Histogram(
-            "glassbox_reward",
-            "Rewards by recipe.",
-            ["recipe"],
-            buckets=(-1, 0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10),
-            registry=self._registry,
-        )
-        self._batch_items = Histogram(
-            "glassbox_batch_items", "Items of one model call.", ["model"], buckets=_ITEMS, registry=self._registry
-        )
-        self._batch_requests = Histogram(
-            "glassbox_batch_requests",
-            "Requests that shared a model call.",
-            ["model"],
-            buckets=_ITEMS,
-            registry=self._registry,
-        )
-        self._model_seconds = Counter(
-            "glassbox_model_seconds_total", "Time inside models.", ["model"], registry=self._registry
-        )
-        self._tokens = Counter(
-            "glassbox_model_tokens_total",
-            "Tokens given to models; kind is text or padding.",
-            ["model", "kind"],
-            registry=self._registry,
-        )
-        self._waiting = Gauge(
-            "glassbox_waiting_items", "Items that wait for a model.", ["model"], registry=self._registry
-        )
-        self._waiting_tokens = Gauge(
-            "glassbox_waiting_tokens", "Tokens that wait for a model.", ["model"], registry=self._registry
-        )
-        self._queue_wait = Histogram(
-            "glassbox_queue_seconds",
-            "Time from a request's submission to its first batch.",
-            ["model"],
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._batch_failures = Counter(
-            "glassbox_batch_failures_total",
-            "Model calls that failed.",
-            ["model", "cause"],
-            registry=self._registry,
-        )
-        self._not_finite = Counter(
-            "glassbox_not_finite_total",
-            "Results of models that were NaN or infinite.",
-            ["model"],
-            registry=self._registry,
-        )
-        self._restarts = Counter(
-            "glassbox_model_restarts_total",
-            "Models loaded anew after they hung.",
-            ["model"],
-            registry=self._registry,
-        )
-        self._texts = Counter(
+        self._reward = histogram("glassbox_reward", "Rewards by recipe.", ["recipe"], buckets=_REWARDS)
+        self._texts = counter(
             "glassbox_texts_total",
             "Different texts of requests: cached, shared with another request, or encoded.",
             ["source"],
+        )
+        self._requests = cache(requests.labels)  # `labels` is slow, and needed for every request
+        self._latency = cache(latency.labels)
+
+    def _define_admission(self) -> None:
+        counter, gauge = partial(Counter, registry=self._registry), partial(Gauge, registry=self._registry)
+        refusals = counter("glassbox_refused_total", "Requests refused or failed, by cause.", ["route", "cause"])
+        self._held = gauge("glassbox_held_requests", "Requests held until they can be admitted.", ["protocol"])
+        self._held_seconds = Histogram(
+            "glassbox_held_seconds",
+            "Time that requests were held, by how it ended.",
+            ["protocol", "outcome"],
+            buckets=_HELD_SECONDS,
             registry=self._registry,
         )
+        self._body_bytes = gauge("glassbox_body_bytes", "Bytes of the bodies being read or answered.")
+        self._idempotent = counter(
+            "glassbox_idempotent_total",
+            "Requests with an Idempotency-Key: computed, shared with one in flight, replayed, or in conflict.",
+            ["outcome"],
+        )
+        self._draining = gauge("glassbox_draining", "1 while the service shuts down.")
+        self._process_restarts = gauge(
+            "glassbox_process_restarts", "Serving processes that were replaced behind the same socket."
+        )
+        self._refusals = cache(refusals.labels)
 
-        self._answers = cache(self._requests.labels)  # asked for with every request, and slow to look up
-        self._latencies = cache(self._latency.labels)
+    def _define_models(self) -> None:
+        counter, gauge = partial(Counter, registry=self._registry), partial(Gauge, registry=self._registry)
+        histogram = partial(Histogram, registry=self._registry)
+        model = ["model"]
+        self._batch_items = histogram("glassbox_batch_items", "Items of one model call.", model, buckets=_ITEMS)
+        self._batch_requests = histogram(
+            "glassbox_batch_requests", "Requests that shared a model call.", model, buckets=_ITEMS
+        )
+        self._model_seconds = counter("glassbox_model_seconds_total", "Time inside models.", model)
+        self._tokens = counter(
+            "glassbox_model_tokens_total", "Tokens given to models; kind is text or padding.", ["model", "kind"]
+        )
+        self._waiting = gauge("glassbox_waiting_items", "Items that wait for a model.", model)
+        self._waiting_tokens = gauge("glassbox_waiting_tokens", "Tokens that wait for a model.", model)
+        self._queue_wait = histogram(
+            "glassbox_queue_seconds",
+            "Time from a request's submission to its first batch.",
+            model,
+            buckets=_SECONDS,
+        )
+        self._batch_failures = counter(
+            "glassbox_batch_failures_total", "Model calls that failed.", ["model", "cause"]
+        )
+        self._not_finite = counter(
+            "glassbox_not_finite_total", "Results of models that were NaN or infinite.", model
+        )
+        self._restarts = counter("glassbox_model_restarts_total", "Models reloaded after they hung.", model)
+
+    # Requests -----------------------------------------------------------------------------------------------
 
     def answered(self, route: str, status: int, seconds: float) -> None:
-        """A request got its answer."""
-        self._answers(route, status).inc()
-        self._latencies(route).observe(seconds)
+        """A request was answered with `status`."""
+        self._requests(route, status).inc()
+        self._latency(route).observe(seconds)
 
     def scored(self, protocol: str, reply: ScoreReply) -> None:
-        """A request was scored."""
+        """A request was scored. Thread-safe; slow for thousands of items."""
         recipe = reply.recipe.name
         for source in ("cached", "shared", "encoded"):
             self._texts.labels(source).inc(getattr(reply.texts, source))
+        outcomes = Tally("error" if reward is None else "scored" for reward in reply.rewards)
+        for outcome, n in outcomes.items():
+            self._items.labels(protocol, recipe, outcome).inc(n)
+        observe = self._reward.labels(recipe).observe
         for reward in reply.rewards:
-            self._items.labels(protocol, recipe, "error" if reward is None else "scored").inc()
             if reward is not None:
-                self._reward.labels(recipe).observe(reward)
+                observe(reward)
+
+    # Admission ----------------------------------------------------------------------------------------------
+
+    def refused(self, route: str, cause: str) -> None:
+        """A request did not succeed, because of `cause`."""
+        self._refusals(route, cause).inc()
+
+    def holding(self, protocol: str, change: int) -> None:
+        """The number of held requests changed by `change`."""
+        self._held.labels(protocol).inc(change)
+
+    def held(self, protocol: str, outcome: str, seconds: float) -> None:
+        """A request was held, and then `admitted`, `refused`, or `ended` for another reason."""
+        self._held_seconds.labels(protocol, outcome).observe(seconds)
+
+    def body_bytes(self, n: int) -> None:
+        """Bytes of bodies in memory."""
+        self._body_bytes.set(n)
+
+    def idempotent(self, outcome: str) -> None:
+        """A request with an Idempotency-Key arrived."""
+        self._idempotent.labels(outcome).inc()
+
+    def draining(self) -> None:
+        """The service has begun to shut down."""
+        self._draining.set(1)
+
+    def process_restarts(self, n: int) -> None:
+        """How many serving processes this one replaces."""
+        self._process_restarts.set(n)
+
+    # Models: `batching.MetricsHook` ---------------------------------------------------------------------------
 
     def batch_done(self, worker: str, batch: BatchStats) -> None:
         """A model call succeeded."""
@@ -126,7 +161,7 @@ class Metrics:
         self._tokens.labels(worker, "padding").inc(batch.padded_tokens - batch.tokens)
 
     def batch_failed(self, worker: str, cause: str) -> None:
-        """A model call raised, or never came back."""
+        """A model call raised an exception, or timed out."""
         self._batch_failures.labels(worker, cause).inc()
 
     def not_finite(self, worker: str) -> None:
@@ -134,18 +169,28 @@ class Metrics:
         self._not_finite.labels(worker).inc()
 
     def waiting(self, worker: str, items: int, tokens: int) -> None:
-        """So much waits for a model now."""
+        """Items and tokens in a model's queue."""
         self._waiting.labels(worker).set(items)
         self._waiting_tokens.labels(worker).set(tokens)
 
     def waited(self, worker: str, seconds: float) -> None:
-        """A request waited so long for its first batch."""
+        """Time from a request's submission to its first batch."""
         self._queue_wait.labels(worker).observe(seconds)
 
     def restarted(self, worker: str) -> None:
-        """A model that hung is loaded anew."""
+        """A model that hung is reloaded."""
         self._restarts.labels(worker).inc()
 
+    # Exposition ---------------------------------------------------------------------------------------------
+
     def exposition(self) -> bytes:
-        """The text that Prometheus scrapes."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+    def names(self) -> list[str]:
+        """Every name that a query may use, with the suffixes that Prometheus appends."""
+        return sorted(
+            f"{family.name}{suffix}"
+            for family in self._registry.collect()
+            for suffix in _SUFFIXES.get(family.type, ("",))
+        )

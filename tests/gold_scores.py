@@ -1,4 +1,4 @@
-"""Gold scores of exchanges, computed as the service does: tokenize, then one batch."""
+"""Gold scores of exchanges in one batch."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["scores"]
 
 
 def scores(gold: GoldModel, exchanges: Sequence[Exchange]) -> list[float]:
-    """One forward pass over `exchanges`."""
+    """Run one forward pass over `exchanges`."""
     return gold.judge([gold.read(exchange) for exchange in exchanges])

@@ -1,4 +1,4 @@
-"""GET /healthz, /readyz, /metrics, /info: what operators and trainers ask before and while they rely on us."""
+"""GET /info: recipes, features, models, limits and library versions of the service."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import math
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
 from reward_client.wire import WIRE_VERSION, FeatureInfo, Info, LimitsInfo, ModelInfo, RecipeInfo
 from reward_service.features import Feature
 from reward_service.features.recipe import Recipe
 from reward_service.http.app_state import AppState, AppStateDep
-from reward_service.http.auth import presented_keys
-from reward_service.http.openapi import ERROR_RESPONSES, WIRE_VERSION_PARAMETER
-from reward_service.http.readiness import UnreadyError
-from reward_service.http.wire_version import info_json, requested_version
+from reward_service.http.openapi import ERROR_RESPONSES
+from reward_service.http.request_context import request_context
+from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, info_json, requested_version
 from reward_service.models.protocols import GoldModel, TextEncoder
 
 __all__ = ["router", "service_version"]
@@ -35,48 +34,22 @@ _LIBRARIES = (
 _FIXED = {"name", "description"}
 
 
-@router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """The process is alive and its event loop turns."""
-    return {"status": "alive"}
-
-
-@router.get("/readyz", responses={503: ERROR_RESPONSES[503]})
-async def readyz(request: Request, state: AppStateDep) -> dict[str, str]:
-    """Every model is loaded, answers a real forward pass right now, and the service is to stay."""
-    state.pipeline.drain.check()
-    try:
-        await state.readiness.probe()
-    except UnreadyError as exc:
-        if state.keys is not None and not state.keys.accepts(presented_keys(request.scope["headers"])):
-            raise exc.redacted() from None
-        raise
-    return {"status": "ready"}
-
-
-@router.get("/metrics", response_class=Response)
-async def metrics(state: AppStateDep) -> Response:
-    """Prometheus' text format."""
-    exposition = state.metrics.exposition() + state.pipeline.metrics.exposition()
-    return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
 @router.get(
     "/info",
     response_model=Info,
     responses={422: ERROR_RESPONSES[422]},
     openapi_extra={"parameters": [WIRE_VERSION_PARAMETER]},
 )
-async def info(request: Request, state: AppStateDep) -> Response:
+async def info(state: AppStateDep) -> Response:
     """Recipes, features, models, limits, versions."""
-    version = requested_version(request)
+    version = requested_version(request_context().headers, "GET")
     return Response(info_json(_info(state), version), media_type="application/json")
 
 
 def _info(state: AppState) -> Info:
     settings = state.settings
-    encoder = state.embedder.worker.model if state.embedder else None
-    gold = state.gold.model if state.gold else None
+    encoder = state.scorer.embedder.worker.model if state.scorer.embedder else None
+    gold = state.scorer.gold.model if state.scorer.gold else None
     return Info(
         version=service_version(),
         wire_version=WIRE_VERSION,
@@ -126,7 +99,7 @@ def _model_info(model: TextEncoder | GoldModel, notices: list[str]) -> ModelInfo
 
 
 def service_version() -> str:
-    """The version of this distribution."""
+    """Version of the installed distribution."""
     return _version("glassbox-reward")
 
 

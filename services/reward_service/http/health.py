@@ -1,0 +1,39 @@
+"""GET /healthz, /readyz, /metrics: liveness, readiness and Prometheus metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from reward_service.http.app_state import AppStateDep
+from reward_service.http.auth import presented_keys
+from reward_service.http.openapi import ERROR_RESPONSES
+from reward_service.http.readiness import UnreadyError
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Liveness: the event loop of the process runs."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", responses={503: ERROR_RESPONSES[503]})
+async def readyz(request: Request, state: AppStateDep) -> dict[str, str]:
+    """Readiness: every model is loaded and has just done a forward pass, and the service is not shutting down."""
+    state.pipeline.drain.check()
+    try:
+        await state.readiness.probe()
+    except UnreadyError as exc:
+        if state.keys is not None and not state.keys.accepts(presented_keys(request.scope["headers"])):
+            raise exc.redacted() from None
+        raise
+    return {"status": "ready"}
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(state: AppStateDep) -> Response:
+    """Metrics in Prometheus' text format."""
+    return Response(state.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

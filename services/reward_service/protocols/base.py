@@ -1,0 +1,98 @@
+"""Protocol specification: everything that the service needs to serve one protocol, in one object.
+
+    POST route ─▶ options(call, body) ─▶ request_model ─▶ job(parsed, call) ─▶ scored ─▶ reply(reply, job, call)
+                  before parsing          in a worker thread                              in a worker thread
+
+A new protocol is one module with a `PROTOCOL`, and its entry in `app.PROTOCOLS`. Admission, metrics and the
+OpenAPI document are derived from the specification.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from reward_client.wire import QueryType, ScoreReply
+from reward_service.features.recipe import Recipe
+from reward_service.features.recipe_registry import RecipeRegistry
+from reward_service.scoring.job import Job
+from reward_service.settings import Settings
+
+__all__ = ["Call", "ProtocolSpec", "RouteSpec", "ScoringOptions"]
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringOptions:
+    """What a request asks for besides its items."""
+
+    recipe: Recipe
+    gold: bool = False
+    query_type_default: QueryType | None = None
+    """For items with a reference and no query type."""
+
+    @property
+    def wants_gold(self) -> bool:
+        """Whether the gold model has to score: requested, or part of the reward."""
+        return self.gold or self.recipe.needs_gold
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, without its body."""
+
+    settings: Settings
+    recipes: RecipeRegistry
+    headers: Mapping[bytes, bytes]
+    """By lower-case name."""
+    path: Mapping[str, str]
+    """Parameters of the path."""
+    query: Sequence[tuple[str, str]]
+    """Parameters of the query string, in order."""
+    options: ScoringOptions | None = None
+    """What `ProtocolSpec.options` returned."""
+
+
+def _unknown_before_parsing(_: Call, __: bytes | bytearray) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """One path that a protocol is served at, by POST."""
+
+    path: str
+    """May have parameters: `/r/{run}/get_reward`."""
+    summary: str
+    description: str = ""
+    parameters: Sequence[Mapping[str, Any]] = ()
+    """OpenAPI parameters besides those of the path, and of the headers that every route has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolSpec(Generic[BodyT]):
+    """One protocol. All functions raise InvalidRequestError or TooLargeError for what the caller has to change."""
+
+    name: str
+    """Label in metrics and logs."""
+    routes: Sequence[RouteSpec]
+    request_model: type[BodyT]
+    reply_model: type[BaseModel]
+    job: Callable[[BodyT, Call], Job]
+    """Makes the work of a request from its parsed body. Called in a thread."""
+    reply: Callable[[ScoreReply, Job, Call], BaseModel]
+    """Makes the protocol's reply. Called in a thread."""
+    options: Callable[[Call, bytes | bytearray], ScoringOptions | None] = _unknown_before_parsing
+    """Options of a request, if its URL or a search in its unparsed body is enough to know them.
+
+    With them, a request is refused before its body is parsed, otherwise after. Called on the event loop.
+    """
+    hold_s: float = 0
+    """Seconds that a request may wait for admission, for clients that do not retry; 0 refuses at once."""
+    answer_s: float = math.inf
+    """Seconds in which a request must be answered: a little less than the client's own timeout."""

@@ -1,0 +1,56 @@
+"""Scoring options in a URL, for protocols whose bodies have no fields for them.
+
+    ?recipe=rer&gold=true&query_type_default=open_ended&max_response_tokens=128
+
+Any other parameter overrides a parameter of the recipe.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from reward_client.wire import AnyQueryType, FieldError
+from reward_service.errors import InvalidRequestError
+from reward_service.protocols.base import Call, ScoringOptions
+
+__all__ = ["json_or_text", "url_options"]
+
+_NOT_OVERRIDES = {"recipe", "gold", "query_type_default"}
+_BOOL: TypeAdapter[bool] = TypeAdapter(bool)
+_QUERY_TYPE: TypeAdapter[Any] = TypeAdapter(AnyQueryType)
+
+
+def url_options(call: Call, _: bytes | bytearray) -> ScoringOptions:
+    """The options in the URL of `call`. Raises InvalidRequestError that names the parameter."""
+    parameters = dict(call.query)
+    if len(parameters) != len(call.query):
+        raise InvalidRequestError(
+            "a parameter is repeated in the URL", [FieldError(field="url", message="has a repeated parameter")]
+        )
+    overrides = {key: json_or_text(value) for key, value in parameters.items() if key not in _NOT_OVERRIDES}
+    recipe = call.recipes.get(parameters.get("recipe", call.settings.default_recipe), overrides)
+    gold = _parameter("gold", _BOOL, parameters.get("gold", "false"))
+    given = parameters.get("query_type_default")
+    default = _parameter("query_type_default", _QUERY_TYPE, given) if given is not None else None
+    return ScoringOptions(recipe, gold, default or recipe.query_type_default)
+
+
+def json_or_text(value: str) -> Any:
+    """Numbers, lists, objects and null as JSON writes them; anything else is text."""
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _parameter(name: str, adapter: TypeAdapter[Any], value: str) -> Any:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as exc:
+        message = exc.errors()[0]["msg"]
+        raise InvalidRequestError(
+            f"{name}={value!r} in the URL: {message}", [FieldError(field=name, message=message)]
+        ) from exc

@@ -1,0 +1,90 @@
+"""Files that one `POST /score` with gold goes through, and how often execution moves from one to another.
+
+    python -m tools.trace_request             the two figures
+    python -m tools.trace_request --files     and, for each file, how often it is entered
+
+The service runs in this process with the stand-in models of the tests. A move is a call, or the resumption of a
+coroutine, whose file differs from that of the previous one in the same thread; only files of the service and of
+the client's wire count. A smaller number means that a reader follows a request through fewer files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from types import FrameType
+
+import httpx
+
+from reward_service.app import create_app
+from reward_service.settings import Settings
+from tests.doubles import LengthGold, LetterEncoder
+
+__all__ = ["Trace", "trace_request"]
+
+_PACKAGES = ("/reward_service/", "/reward_client/")
+
+
+@dataclass
+class Trace:
+    """Files entered while it is on, in every thread that was started after `install`."""
+
+    on: bool = False
+    entered: Counter[str] = field(default_factory=Counter)
+    """Moves into each file."""
+    _local: threading.local = field(default_factory=threading.local)
+
+    @property
+    def moves(self) -> int:
+        return self.entered.total()
+
+    def install(self) -> None:
+        """Follow this thread, and those that are started from now on."""
+        threading.setprofile(self._profile)
+        sys.setprofile(self._profile)
+
+    def _profile(self, frame: FrameType, event: str, _: object) -> None:
+        if not self.on or event != "call":
+            return
+        name = frame.f_code.co_filename
+        if not any(package in name for package in _PACKAGES) or name == getattr(self._local, "file", None):
+            return
+        self._local.file = name
+        self.entered[name] += 1
+
+
+async def trace_request(trace: Trace) -> None:
+    """Answer one request, the second of its kind, under `trace`."""
+    trace.install()
+    app = create_app(Settings(), encoder_loader=lambda _: LetterEncoder(), gold_loader=lambda _: LengthGold())
+    transport = httpx.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport) as client:
+        await client.post("http://x/get_reward", json={"query": "Why?a", "prompts": "Why?"})
+        for number in range(2):
+            item = {"prompt": f"Why {number}?", "response": "Because."}
+            trace.on = number == 1
+            answer = await client.post("http://x/score", json={"items": [item], "gold": True})
+            trace.on = False
+            answer.raise_for_status()
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m tools.trace_request", description=__doc__)
+    parser.add_argument("--files", action="store_true", help="list the files")
+    arguments = parser.parse_args()
+    trace = Trace()
+    asyncio.run(trace_request(trace))
+    sys.setprofile(None)
+    print(f"{len(trace.entered)} files, {trace.moves} moves")
+    if arguments.files:
+        for name, count in trace.entered.most_common():
+            print(f"{count:4d}  {name.split('/services/')[-1].split('/client/')[-1]}")
+
+
+if __name__ == "__main__":
+    main()
