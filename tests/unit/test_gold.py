@@ -129,7 +129,7 @@ def test_a_conversation_that_the_template_rejects_is_an_error_with_its_reason(ch
     tool = Exchange(turns(("user", "Hi"), ("tool", "42")), "ok")
 
     with pytest.raises(ValueError, match="no tools here"):
-        load_gold(str(chat_folder), "cpu").read(tool)
+        load_gold(str(chat_folder), "cpu").tokenize(tool)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -53,12 +53,12 @@ class HfGoldModel:
         positions = getattr(config, "max_position_embeddings", None)
         self._cuda = CudaRunner(model.device, positions) if model.device.type == "cuda" else None
 
-    def read(self, exchange: Exchange) -> Tokens:
+    def tokenize(self, exchange: Exchange) -> Tokens:
         """Tokens of `exchange`. Raises ValueError, with the reason, when the model's format cannot express it."""
         return self._text(exchange)
 
     @torch.inference_mode()
-    def judge(self, batch: Sequence[Tokens]) -> list[float]:
+    def score(self, batch: Sequence[Tokens]) -> list[float]:
         """One forward pass over right-padded rows (B, T); the logits as B floats."""
         pad_id = self._pad_id(batch)
         if self._cuda is not None:

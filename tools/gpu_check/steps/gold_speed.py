@@ -49,16 +49,18 @@ def _bare(setting: Setting, name: str, folder: Path, work: Sequence[Item]) -> fl
     tokenizer = AutoTokenizer.from_pretrained(folder)
     plain_scores(model, tokenizer, asked[:4], 4096)
     plain = seconds(lambda: plain_scores(model, tokenizer, asked, 4096), setting.device)
-    read = [gold.read(exchange) for exchange in asked]
+    read = [gold.tokenize(exchange) for exchange in asked]
     tokens = sum(map(len, read))
     formed = batches(read, gold.limits)
-    taken = median_s(lambda: [gold.judge(batch) for batch in formed], setting.device, rounds=3, warm_up=1)
-    reading = seconds(lambda: [gold.read(exchange) for exchange in asked], setting.device)
+    taken = median_s(lambda: [gold.score(batch) for batch in formed], setting.device, rounds=3, warm_up=1)
+    reading = seconds(lambda: [gold.tokenize(exchange) for exchange in asked], setting.device)
     said = (
         f"{len(read)} texts, {tokens} tokens, {len(formed)} batches: {plain:.2f} s against {taken + reading:.3f} s"
     )
     setting.note(f"gold {name}, bare: batches ÷ plain one by one, in speed", plain / (taken + reading), note=said)
-    setting.note(f"gold {name}: reading, of reading and judging", 100 * reading / (reading + taken), "%")
+    setting.note(
+        f"gold {name}: tokenization, share of tokenization and scoring", 100 * reading / (reading + taken), "%"
+    )
     _shapes(setting, name, gold, model)
     return plain
 
@@ -70,7 +72,7 @@ def _shapes(setting: Setting, name: str, gold: HfGoldModel, model: Any) -> None:
     for rows, width in setting.size([(4, 512), (16, 512), (32, 512), (64, 512), (8, 2048)], [(2, 16)]):
         batch = random_rows(rows, [width, width * 3 // 4])
         tokens = sum(map(len, batch))
-        taken = median_s(partial(gold.judge, batch), setting.device, rounds=5)
+        taken = median_s(partial(gold.score, batch), setting.device, rounds=5)
         said = f"{tokens / taken:,.0f} tokens/s, {1e3 * taken:.1f} ms"
         share = 2.0 * weights * rows * width / taken / peak
         setting.note(f"gold {name}, {rows} × {width}: of the products' peak", 100 * share, "%", said)
@@ -81,13 +83,13 @@ def _without_mask(
     setting: Setting, name: str, gold: HfGoldModel, batch: Sequence[Tokens], masked_s: float
 ) -> None:
     inputs = unpack(pack(batch, 3, gold.limits.max_tokens).to(setting.device))
-    masked = gold.judge(batch)
+    masked = gold.score(batch)
     del inputs["attention_mask"]
     with torch.inference_mode():
         taken = median_s(lambda: gold.logits(inputs), setting.device, rounds=5)
         apart = max(abs(a - b) for a, b in zip(masked, gold.logits(inputs).tolist(), strict=True))
     setting.note(
-        f"{name}: pass without mask, times as fast as judge", masked_s / taken, note=f"scores {apart:.2g} apart"
+        f"{name}: pass without mask, times as fast as score", masked_s / taken, note=f"scores {apart:.2g} apart"
     )
 
 
