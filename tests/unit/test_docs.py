@@ -104,6 +104,14 @@ def test_every_command_is_documented() -> None:
         assert f"| `glassbox {name}" in page
 
 
+def test_make_targets_in_the_pages_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+    for page in PAGES:
+        named = set(re.findall(r"(?:`| {4})make ([a-z-]+)", page.read_text(encoding="utf-8")))
+        assert named <= targets or page.name == "CHANGELOG.md", page
+
+
 def test_every_recipe_and_parameter_is_documented() -> None:
     page = read("reference/recipes.md")
     recipes = [path.stem for path in (ROOT / "services/reward_service/features/recipes").glob("*.yaml")]
@@ -131,6 +139,7 @@ def examples() -> Iterator[tuple[str, str]]:
             yield f"{page.relative_to(ROOT)}-{number}", code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code"), [pytest.param(code, id=name) for name, code in examples()])
 def test_examples_run(code: str, service: str) -> None:
     done = subprocess.run(
