@@ -25,12 +25,7 @@ from reward_service.models.gold import shared_base_notice
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker
 from reward_service.scoring.job import GoldWorker, Job, reject_invalid_items
 from reward_service.scoring.preparation import PreparedJob, prepare
-from reward_service.scoring.results import (
-    GoldScores,
-    gold_scores,
-    item_result,
-    reject_failed_items,
-)
+from reward_service.scoring.results import gold_scores, item_result, reject_failed_items
 
 __all__ = ["Scorer", "Scoring", "Worker"]
 
@@ -114,8 +109,6 @@ class Scoring:
         self._prepared: PreparedJob | None = None
         self._embedding: Embedding | None = None
         self._gold_submission: Submission[float] | None = None
-        self._embedded = Embedded({}, TextCounts())
-        self._gold_scores = GoldScores({})
 
     @property
     def workers(self) -> list[Worker]:
@@ -137,13 +130,16 @@ class Scoring:
 
     async def wait(self) -> None:
         """Return when the models have processed the job. Raises NotReadyError if one stops for good."""
-        if self._embedding is not None:
-            self._embedded = await self._embedding.done()
-        self._gold_scores = await gold_scores(self._gold_submission, self._prepared_job)
+        submissions = (self._embedding.submission if self._embedding else None, self._gold_submission)
+        for submission in submissions:
+            if submission is not None:
+                await submission.finished
 
     def reply(self) -> ScoreReply:
         """Combine the results. CPU-bound for thousands of items. Raises ModelError."""
-        job, prepared, embedded, gold = self.job, self._prepared_job, self._embedded, self._gold_scores
+        job, prepared = self.job, self._prepared_job
+        embedded = self._embedding.result() if self._embedding else Embedded({}, TextCounts())
+        gold = gold_scores(self._gold_submission, prepared)
         results = [
             item_result(item, job.recipe, embedded.vectors, gold.scores.get(i))
             for i, item in enumerate(prepared.items)
