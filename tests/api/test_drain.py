@@ -19,6 +19,8 @@ from reward_service.settings import Settings
 from tests.doubles import LengthGold, LetterEncoder
 from tests.live import item, until
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "reward_service", "--port", "0", "--encoder", "none", "--gold", "none"]
 
 

@@ -14,6 +14,8 @@ import pytest
 
 from reward_service.http.auth import Keyring
 
+pytestmark = pytest.mark.slow
+
 KEYS = [f"key-{number:02}-of-the-house" for number in range(8)]
 
 

@@ -25,6 +25,8 @@ from reward_service.settings import Settings
 from tests.doubles import LetterEncoder
 from tests.live import item, metric, until
 
+pytestmark = pytest.mark.slow
+
 SERVICE = ["-m", "reward_service", "--port", "0", "--encoder", "none", "--gold", "none"]
 WITHOUT_MODELS = [*SERVICE, "--default-recipe", "li-rp"]
 

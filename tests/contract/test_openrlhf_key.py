@@ -17,6 +17,8 @@ import pytest
 
 from reward_trainer.openrlhf import api_key
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("openrlhf.utils.agent", reason="OpenRLHF is not installed (extra: train)")
 
 ROOT = Path(__file__).parents[2]

@@ -20,6 +20,8 @@ from reward_trainer.hardware import Hardware
 from reward_trainer.openrlhf.command import LaunchInputs, build_command
 from reward_trainer.openrlhf.cpu.launch import environment
 
+pytestmark = pytest.mark.slow
+
 PARSE = """
 import argparse, json, runpy, sys
 import openrlhf.utils, ray

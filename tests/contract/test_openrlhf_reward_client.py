@@ -15,6 +15,8 @@ import pytest
 from reward_service.settings import Settings
 from tests.live import busy_service, serving
 
+pytestmark = pytest.mark.slow
+
 agent = pytest.importorskip("openrlhf.utils.agent", reason="OpenRLHF is not installed (extra: train)")
 
 PROMPT = "<|im_start|>user\nHow many legs has a spider?<|im_end|>\n<|im_start|>assistant\n"

@@ -16,6 +16,8 @@ from reward_service.settings import Settings
 from tests.deploy.files import ROOT, env_examples, load_yaml, scalars
 from tests.deploy.programs import program, skip_or_fail
 
+pytestmark = pytest.mark.slow
+
 OVERRIDES = ("docker-compose.hub.yml", "docker-compose.gpu.yml")
 PROFILES = ("train", "observe")
 FIXED_BY_COMPOSE = {"host", "port", "api_keys_file", "recipes_dir"}

@@ -18,6 +18,8 @@ from reward_service.settings import Settings
 from tests.generated_cases import MULTIPLE
 from tests.live import serving
 
+pytestmark = pytest.mark.slow
+
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed (extra: dev)")
 
 SETTINGS = Settings()

@@ -21,6 +21,8 @@ from reward_service.protocols.chat_templates import clean, parse_prompt, split_q
 from reward_service.protocols.openrlhf import OpenRlhfRequest
 from tests.generated_cases import cases
 
+pytestmark = pytest.mark.slow
+
 PIECES = [
     *("<|im_start|>", "<|im_end|>", "<|im_", "end|>", "start|>", "user\n", "assistant\n", "system\n", "poet\n"),
     *("<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", "<|begin_of_text|>", "<s>", "</s>", "<</s>s>"),

@@ -11,6 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from scipy.stats import spearmanr
 
+pytestmark = pytest.mark.slow
+
 OWN = Path(__file__).parent / "own_vectors.jsonl"
 RECIPES = {
     "li": "li",

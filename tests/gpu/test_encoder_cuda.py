@@ -40,3 +40,15 @@ def test_narrow_formats_rank_as_fp32_does(precision: str) -> None:
     narrow = relevances(embed(load_encoder(EMBEDDED_ENCODER, "cuda", precision=precision)))  # type: ignore[arg-type]
 
     assert spearmanr(wide, narrow).statistic >= 0.999
+
+
+def test_a_text_has_the_same_vector_alone_in_a_small_batch_and_in_a_large_one() -> None:
+    """Small batches are replayed as recorded, large ones launched kernel by kernel."""
+    encoder = load_encoder(EMBEDDED_ENCODER, "cuda")
+    rows = encoder.tokenize([row.prompt for row in load_embedded("train")])
+    large = encoder.embed(rows)
+    small = np.concatenate([encoder.embed(rows[i : i + 5]) for i in range(0, len(rows), 5)])
+    alone = np.concatenate([encoder.embed([row]) for row in rows[:20]])
+
+    np.testing.assert_allclose(small, large, atol=1e-4)
+    np.testing.assert_allclose(alone, large[:20], atol=1e-4)

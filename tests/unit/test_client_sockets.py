@@ -192,6 +192,7 @@ class Gate:
         answer(served, handler, number)
 
 
+@pytest.mark.slow
 def test_many_calls_at_once_share_a_bounded_number_of_connections() -> None:
     async def ask(url: str) -> list[ScoreReply]:
         async with AsyncRewardClient(url, retry=NEVER) as client:

@@ -104,6 +104,7 @@ def batch(*lengths: int) -> list[Item]:
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=40)
 
 
+@pytest.mark.slow
 @given(lengths=LENGTHS, max_items=st.integers(1, 12), max_body_bytes=st.integers(170, 800))
 def test_any_split_gives_the_rewards_of_one_request_in_the_same_order(
     lengths: list[int], max_items: int, max_body_bytes: int
@@ -184,6 +185,7 @@ def test_a_small_batch_is_one_request_and_the_limits_are_read_only_once(ask: Ask
     assert large.paths == ["/info", *["/score"] * 6]
 
 
+@pytest.mark.slow
 def test_a_batch_may_exceed_the_longest_list_of_a_request() -> None:
     items = [Item(prompt="p", response="r")] * (MAX_LIST + 1)
 

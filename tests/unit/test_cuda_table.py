@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reward_service.models.cuda import pack, unpack
-from reward_service.models.encoder import CHUNK_CHARS, CHUNK_TEXTS, load_encoder, text_chunks
+from reward_service.models.cuda import pack, shape_of, unpack
+from reward_service.models.encoder import CHUNK_CHARS, CHUNK_TEXTS, FEW_TEXTS, load_encoder, text_chunks
+from reward_service.models.graphs import smallest_shape
 from reward_service.models.padding import pad_right
 from reward_service.models.protocols import Tokens
 from reward_service.settings import EMBEDDED_ENCODER
@@ -37,8 +38,26 @@ def test_rows_of_equal_length_are_not_padded() -> None:
 
 
 @pytest.mark.parametrize(("limit", "width"), [(None, 32), (32, 32), (20, 20), (12, 17)])
-def test_padding_does_not_exceed_the_positions_of_the_model(limit: int | None, width: int) -> None:
-    assert unpack(pack([SHORT, LONG], 0, limit))["input_ids"].shape == (2, width)
+def test_padding_keeps_to_the_positions_that_a_model_has(limit: int | None, width: int) -> None:
+    assert shape_of([SHORT, LONG], limit) == (2, width)
+
+
+def test_a_table_of_a_larger_shape_has_rows_of_one_padding_token() -> None:
+    inputs = unpack(pack([SHORT, LONG], 9, shape=(4, 32)))
+
+    assert inputs["input_ids"].shape == (4, 32)
+    assert inputs["attention_mask"].sum(1).tolist() == [3, 17, 1, 1]
+    assert (inputs["input_ids"][2:] == 9).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "longest", "shape"),
+    [(1, 1, (1, 16)), (3, 33, (4, 64)), (64, 64, (64, 64)), (64, 65, None), (65, 8, None), (1, 513, None)],
+)
+def test_a_batch_goes_into_the_smallest_recorded_shape_that_holds_it(
+    rows: int, longest: int, shape: tuple[int, int] | None
+) -> None:
+    assert smallest_shape(rows, longest) == shape
 
 
 def test_texts_are_tokenized_in_chunks_of_bounded_size_and_in_order() -> None:
@@ -52,7 +71,8 @@ def test_texts_are_tokenized_in_chunks_of_bounded_size_and_in_order() -> None:
 
 def test_tokens_are_the_same_one_by_one_and_in_chunks() -> None:
     encoder = load_encoder(EMBEDDED_ENCODER, "cpu", backend="torch")
-    texts = ["", "Why is the sky blue?", "start " * 600 + "end", "word"]
+    texts = ["", "Why is the sky blue?", "start " * 600 + "end", *[f"word {n}" for n in range(FEW_TEXTS)]]
     one_by_one = [encoder.tokenize([text])[0] for text in texts]
 
     assert encoder.tokenize(texts, all_cores=True) == one_by_one
+    assert encoder.tokenize(texts[:4], all_cores=True) == one_by_one[:4]

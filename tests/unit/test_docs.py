@@ -147,6 +147,7 @@ def examples() -> Iterator[tuple[str, str]]:
             yield f"{page.relative_to(ROOT)}-{number}", code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code"), [pytest.param(code, id=name) for name, code in examples()])
 def test_examples_run(code: str, service: str) -> None:
     done = subprocess.run(

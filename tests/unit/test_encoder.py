@@ -12,6 +12,8 @@ from reward_service.models.encoder import SentenceEncoder, load_encoder
 from reward_service.models.protocols import Embeddings
 from reward_service.settings import EMBEDDED_ENCODER
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["", "a", "Why is the sky blue?", "Air scatters blue light most. " * 20, "word " * 2000]
 
 

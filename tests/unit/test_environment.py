@@ -69,6 +69,7 @@ def test_variables_that_kubernetes_sets_for_a_service_are_left_alone(variable: s
     assert read_environment({variable: value}, Settings.model_fields).values == {}
 
 
+@pytest.mark.slow
 def test_an_unknown_variable_stops_the_start() -> None:
     command = [sys.executable, "-m", "reward_service", "--port", "0"]
     done = subprocess.run(

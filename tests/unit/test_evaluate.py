@@ -194,6 +194,7 @@ def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
 # -- the command, over HTTP
 
 
+@pytest.mark.slow
 def test_the_command_evaluates_real_models_and_writes_everything(
     tmp_path: Path, service_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -302,6 +302,7 @@ def service(version: str) -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "status"), [(__version__, "ok"), ("99.0", "note")])
 def test_doctor_reports_a_service_that_is_ready(
     version: str, status: str, capsys: pytest.CaptureFixture[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from reward_client.wire import ChatMessage
-from reward_service.models.gold import shared_base_notice
+from reward_service.models.gold import (
+    only_looks_back,
+    shared_base_notice,
+)
 from reward_service.models.gold_text import ChatText, PairLengths, PairText, pair_prompt
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Exchange
@@ -158,3 +162,25 @@ def test_a_gold_model_on_the_encoders_base_has_a_notice(pair_folder: Path) -> No
 
     assert "no independent evidence" in str(shared_base_notice(gold, "sentence-transformers/all-MiniLM-L6-v2"))
     assert shared_base_notice(gold, "facebook/contriever") is None
+
+
+def test_a_model_that_only_looks_back_scores_padded_rows_without_a_mask_as_it_scores_them_alone(
+    chat_folder: Path,
+) -> None:
+    gold, model = load_gold(str(chat_folder), "cpu"), _model(chat_folder)
+    rows = [list(gold.read(asked).input_ids) for asked in EXCHANGES]
+    width = max(map(len, rows))
+    padded = [row + [model.config.pad_token_id] * (width - len(row)) for row in rows]
+    with torch.no_grad():
+        without_mask = model(torch.tensor(padded)).logits[:, 0].tolist()
+
+    assert only_looks_back(model)
+    assert without_mask == pytest.approx(scores(gold, EXCHANGES), abs=1e-5)
+
+
+def test_a_model_that_looks_both_ways_needs_a_mask(pair_folder: Path) -> None:
+    assert not only_looks_back(_model(pair_folder))
+
+
+def _model(folder: Path) -> Any:
+    return AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()

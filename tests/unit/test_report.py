@@ -26,6 +26,8 @@ from tests.unit.evidence_run import (
     sampling_settings,
 )
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "</div><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} & \u2028 \x00"
 
 

@@ -118,6 +118,7 @@ def test_divergence_is_the_sum_of_log_ratios_under_teacher_forcing(run: Path) ->
         assert found.exact == pytest.approx(exact, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_both_estimators_agree_on_average_and_the_exact_one_varies_less(run: Path) -> None:
     exact, k1 = exact_and_k1(respond(run, 1, samples=20))
     standard_error = (exact - k1).std() / len(exact) ** 0.5

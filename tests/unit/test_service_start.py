@@ -46,6 +46,7 @@ def test_a_switch_may_stand_alone(argv: list[str], allowed: bool) -> None:
     assert parse_arguments(argv).allow_anonymous is allowed
 
 
+@pytest.mark.slow
 def test_an_open_address_without_a_key_stops_the_start_with_both_ways_out() -> None:
     command = [sys.executable, "-m", "reward_service", "--host", "0.0.0.0", "--port", "0"]  # noqa: S104
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

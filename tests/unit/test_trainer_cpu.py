@@ -14,6 +14,8 @@ import pytest
 from reward_trainer.openrlhf.cpu.launch import ROLLOUT_ENGINE, environment
 from tests.tiny_llama import save_tiny_llama
 
+pytestmark = pytest.mark.slow
+
 
 def python(code: str, **variables: str) -> str:
     """Run `code` in the environment and return its output."""

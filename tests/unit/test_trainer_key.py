@@ -56,6 +56,7 @@ def service() -> Iterator[tuple[str, list[str | None]]]:
     server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_url", [True, False])
 def test_the_launcher_sends_the_key_and_does_not_print_or_store_it(
     service: tuple[str, list[str | None]], in_url: bool, tmp_path: Path

@@ -27,7 +27,9 @@ __all__ = ["Step", "run_steps"]
 LOOK_S = 0.5
 """Interval at which the figures of a step are read, in seconds."""
 WORTH_S = 6.0
-"""A step is not started with fewer seconds left."""
+"""Seconds below which a step is not begun."""
+PATIENCE = 3
+"""Times the limit of a step that a dry run has: its machine is slower, and others may use it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,13 @@ def run_steps(steps: list[Step], report: Report, out: Path, setting: Setting, un
             written, words = (setting.scratch / f"{step.name}.{kind}" for kind in ("jsonl", "txt"))
             mine = Setting(setting.device, setting.small, setting.scratch, Figures(written))
             child = multiprocessing.get_context(method).Process(target=_child, args=(step, mine, words))  # type: ignore[attr-defined]
-            _watch(child, min(step.limit_s, left), outcome, (written, words), lambda: report.save(out))
+            _watch(
+                child,
+                min(step.limit_s * setting.size(1, PATIENCE), left),
+                outcome,
+                (written, words),
+                lambda: report.save(out),
+            )
         report.save(out)
         print(f"{step.name}: {outcome.status}, {outcome.seconds:.1f} s", flush=True)
 

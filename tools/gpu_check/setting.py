@@ -36,4 +36,4 @@ class Setting:
     @property
     def precisions(self) -> tuple[Any, ...]:
         """The encoder's number formats on this device."""
-        return ("fp32", "fp16", "bf16") if self.device == "cuda" else ("fp32", "bf16")
+        return ("fp32", "fp16", "bf16") if self.device == "cuda" else ("fp32",)

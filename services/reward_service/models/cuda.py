@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reward_service.models.graphs import Graphs
 from reward_service.models.protocols import Tokens
 
-__all__ = ["CudaRunner", "Inputs", "pack", "unpack"]
+__all__ = ["CudaRunner", "Inputs", "pack", "shape_of", "unpack"]
 
 Inputs = dict[str, torch.Tensor]
 """Inputs of a Transformers model, each (B, T)."""
@@ -28,27 +29,38 @@ STEP = 16
 
 
 class CudaRunner:
-    """Runs forward passes on one GPU, in a separate stream, so that two models on it do not block each other."""
+    """Runs a model's passes on one GPU, in a separate stream, so that two models on it do not block each other."""
 
-    def __init__(self, device: torch.device, max_tokens: int | None) -> None:
-        """`max_tokens` is the model's maximum length, or None; rows are not padded beyond it."""
+    def __init__(
+        self,
+        forward: Callable[[Inputs], torch.Tensor],
+        device: torch.device,
+        max_tokens: int | None,
+        *,
+        graphs: bool,
+    ) -> None:
+        """Run `forward`, which maps rows (B, T) to values (B, …).
+
+        `max_tokens` is what the model can read of a text, if there is a limit; padding keeps to it too. With
+        `graphs`, small batches of one plane are replayed as CUDA graphs, which are recorded now.
+        """
+        torch.backends.cuda.enable_cudnn_sdp(False)  # its plan for each new shape takes 300 ms
+        self._forward = forward
         self._device = device
         self._max_tokens = max_tokens
-        torch.cuda.synchronize(device)  # the weights were copied in another stream
+        torch.cuda.current_stream(device).synchronize()  # the weights were copied in that one
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._graphs = Graphs(self._run, device, self._stream, max_tokens) if graphs else None
         self._out_of_memory = False
 
-    def __call__(
-        self, batch: Sequence[Tokens], pad_id: int, forward: Callable[[Inputs], torch.Tensor]
-    ) -> NDArray[np.float32]:
-        """The result of `forward` for `batch`, in fp32, on the host."""
-        if self._out_of_memory:  # the tensors of the failed pass are unreferenced by now
+    def __call__(self, batch: Sequence[Tokens], pad_id: int) -> NDArray[np.float32]:
+        """The values of `batch`, in fp32 and on the host."""
+        if self._out_of_memory:  # by now nothing refers any more to what the failed pass had allocated
             torch.cuda.empty_cache()
             self._out_of_memory = False
         try:
             with torch.inference_mode(), torch.cuda.device(self._device), torch.cuda.stream(self._stream):
-                table = pack(batch, pad_id, self._max_tokens, pinned=True)
-                values = forward(unpack(table.to(self._device, non_blocking=True))).float()
+                values = self._values(batch, pad_id)
                 host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
                 host.copy_(values, non_blocking=True)
                 self._stream.synchronize()
@@ -57,31 +69,49 @@ class CudaRunner:
             raise
         return host.numpy().copy()  # callers may cache rows, and pinned memory is scarce
 
+    def _values(self, batch: Sequence[Tokens], pad_id: int) -> torch.Tensor:
+        held = self._graphs.holding(len(batch), max(map(len, batch))) if self._graphs else None
+        if held is not None:
+            graph, shape = held
+            return graph.replay(pack(batch, pad_id, shape=shape, pinned=True))[: len(batch)]
+        table = pack(batch, pad_id, shape=shape_of(batch, self._max_tokens), pinned=True)
+        return self._run(table.to(self._device, non_blocking=True))
+
+    def _run(self, table: torch.Tensor) -> torch.Tensor:
+        return self._forward(unpack(table)).float()
+
+
+def shape_of(batch: Sequence[Tokens], max_tokens: int | None = None) -> tuple[int, int]:
+    """Rows and width of a batch's table: a multiple of 16, or the one length that all have."""
+    lengths = [len(tokens) for tokens in batch]
+    longest = max(lengths)
+    if longest == min(lengths):
+        return len(batch), longest
+    width = -(-longest // STEP) * STEP
+    return len(batch), width if max_tokens is None else max(longest, min(width, max_tokens))
+
 
 def pack(
-    batch: Sequence[Tokens], pad_id: int, max_tokens: int | None = None, *, pinned: bool = False
+    batch: Sequence[Tokens], pad_id: int, *, shape: tuple[int, int] | None = None, pinned: bool = False
 ) -> torch.Tensor:
-    """The rows of `batch`, padded on the right, as one int32 table (P, B, T + 1)."""
-    width = _width([len(tokens) for tokens in batch], max_tokens)
+    """The rows of `batch`, padded on the right, as one int32 table (P, B, T + 1).
+
+    `shape` is B and T; rows that the batch lacks have one padding token.
+    """
+    rows, width = shape or shape_of(batch)
     planes = 2 if any(tokens.token_type_ids is not None for tokens in batch) else 1
-    table = torch.empty((planes, len(batch), width + 1), dtype=torch.int32, pin_memory=pinned)
+    table = torch.empty((planes, rows, width + 1), dtype=torch.int32, pin_memory=pinned)
     numbers = table.numpy()
     numbers[0] = pad_id
     numbers[1:] = 0
+    numbers[0, :, width] = 1
     for row, tokens in enumerate(batch):
-        numbers[0, row, : len(tokens)] = tokens.input_ids
+        length = len(tokens)
+        numbers[0, row, :length] = tokens.input_ids
+        numbers[0, row, width] = length
         if tokens.token_type_ids is not None:
-            numbers[1, row, : len(tokens)] = tokens.token_type_ids
-    numbers[0, :, width] = [len(tokens) for tokens in batch]
+            numbers[1, row, :length] = tokens.token_type_ids
     return table
-
-
-def _width(lengths: Sequence[int], max_tokens: int | None) -> int:
-    longest = max(lengths)
-    if longest == min(lengths):
-        return longest
-    width = -(-longest // STEP) * STEP
-    return width if max_tokens is None else max(longest, min(width, max_tokens))
 
 
 def unpack(table: torch.Tensor) -> Inputs:

@@ -78,11 +78,12 @@ class CudaForward:
     def __init__(self, pipeline: Any, device: torch.device, precision: str) -> None:
         self.name = f"torch {precision}"
         self._body, *self._after = list(pipeline.to(_DTYPES[precision]))
-        self._cuda = CudaRunner(device, getattr(self._body.auto_model.config, "max_position_embeddings", None))
+        positions = getattr(self._body.auto_model.config, "max_position_embeddings", None)
+        self._cuda = CudaRunner(self.vectors, device, positions, graphs=True)
 
     def __call__(self, batch: Sequence[Tokens], pad_id: int) -> Embeddings:
         """Vectors (B, D) of the rows."""
-        return self._cuda(batch, pad_id, self.vectors)
+        return self._cuda(batch, pad_id)
 
     def vectors(self, inputs: Inputs) -> torch.Tensor:
         """The forward pass: vectors (B, D) of rows (B, T)."""

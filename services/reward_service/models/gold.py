@@ -16,7 +16,7 @@ from reward_service.models.gold_text import GoldText
 from reward_service.models.padding import pad_right
 from reward_service.models.protocols import Exchange, GoldModel, Tokens
 
-__all__ = ["HfGoldModel", "shared_base_notice"]
+__all__ = ["HfGoldModel", "only_looks_back", "shared_base_notice"]
 
 CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
 """Larger batches are not faster on a few cores and delay the next request."""
@@ -51,7 +51,9 @@ class HfGoldModel:
         config = model.config.get_text_config()
         self._has_pad_id = config.pad_token_id is not None
         positions = getattr(config, "max_position_embeddings", None)
-        self._cuda = CudaRunner(model.device, positions) if model.device.type == "cuda" else None
+        self._needs_mask = not only_looks_back(model)
+        on_gpu = model.device.type == "cuda"
+        self._cuda = CudaRunner(self.logits, model.device, positions, graphs=False) if on_gpu else None
 
     def read(self, exchange: Exchange) -> Tokens:
         """Tokens of `exchange`. Raises ValueError, with the reason, when the model's format cannot express it."""
@@ -62,7 +64,7 @@ class HfGoldModel:
         """One forward pass over right-padded rows (B, T); the logits as B floats."""
         pad_id = self._pad_id(batch)
         if self._cuda is not None:
-            scores: list[float] = self._cuda(batch, pad_id, self.logits).tolist()
+            scores: list[float] = self._cuda(batch, pad_id).tolist()
             return scores
         inputs = pad_right(batch, pad_id)
         tensors = {name: torch.from_numpy(rows).to(self._model.device) for name, rows in inputs.items()}
@@ -70,7 +72,9 @@ class HfGoldModel:
         return values
 
     def logits(self, inputs: Inputs) -> torch.Tensor:
-        """The forward pass: logits (B,) of rows (B, T)."""
+        """The pass itself: logits (B,) of rows (B, T)."""
+        if self._cuda is not None and not self._needs_mask:
+            inputs = {name: rows for name, rows in inputs.items() if name != "attention_mask"}
         logits: torch.Tensor = self._model(**inputs).logits[:, 0]
         return logits
 
@@ -86,6 +90,12 @@ class HfGoldModel:
             config.pad_token_id = next(i for i in range(config.vocab_size) if i not in used)
         pad_id: int = config.pad_token_id
         return pad_id
+
+
+def only_looks_back(model: Any) -> bool:
+    """Whether no token sees a later one: then none sees padding on the right, and attention needs no mask."""
+    causal = [module.is_causal for module in model.modules() if hasattr(module, "is_causal")]
+    return bool(causal) and all(causal)
 
 
 def shared_base_notice(gold: GoldModel, encoder_id: str) -> str | None:

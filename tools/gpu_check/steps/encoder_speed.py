@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from functools import partial
 
 import torch
@@ -13,7 +14,7 @@ from tools.gpu_check.peak import copy_bytes_s, products_flops
 from tools.gpu_check.plain import PlainEncoder, random_rows
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import batches, items, unique_texts
-from tools.gpu_check.timing import median_s
+from tools.gpu_check.timing import median_s, seconds
 
 __all__ = ["attention_flops", "run"]
 
@@ -39,6 +40,7 @@ def run(setting: Setting) -> None:
     if setting.device == "cuda":
         _products_in_tf32(setting)
         _graphs(setting)
+        _attention_of_cudnn(setting)
 
 
 def _shapes(setting: Setting, encoder: SentenceEncoder, precision: str) -> None:
@@ -114,3 +116,22 @@ def _graphs(setting: Setting) -> None:
             replayed = median_s(graph.replay, "cuda")
         said = f"{1e3 * replayed:.3f} ms against {1e3 * eager:.3f}"
         setting.note(f"CUDA graph, bf16, {rows} × {width}: times as fast", eager / replayed, note=said)
+
+
+def _attention_of_cudnn(setting: Setting) -> None:
+    """cuDNN's attention, which the service switches off: its first pass at a new shape, and its later ones."""
+    body = PlainEncoder("cuda", torch.bfloat16)
+    for name, allowed in (("as the service has it", False), ("cuDNN's", True)):
+        torch.backends.cuda.enable_cudnn_sdp(allowed)
+        first, later = [], 0.0
+        for width in (72, 88, 104, 120):  # shapes that nothing before has used
+            inputs = unpack(pack(random_rows(300, [width, width - 8]), 0).cuda())
+            ids, mask = inputs["input_ids"], inputs["attention_mask"]
+            with torch.inference_mode():
+                first.append(seconds(partial(body.vectors, ids, mask), "cuda"))
+                later = median_s(partial(body.vectors, ids, mask), "cuda")
+        said = f"then {1e3 * later:.2f} ms for 300 × 120"
+        setting.note(
+            f"attention, {name}, bf16: first pass at a new shape", 1e3 * statistics.median(first), "ms", said
+        )
+    torch.backends.cuda.enable_cudnn_sdp(False)

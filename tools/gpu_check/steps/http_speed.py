@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any
 
+import httpx
+
 from reward_service.models.encoder import load_encoder
 from reward_service.settings import EMBEDDED_ENCODER
-from tools.gpu_check.service import one_post, posts, serving, single_bodies, started
+from tools.gpu_check.service import gets, one_post, posts, serving, single_bodies, started
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import batches, items, unique_texts
 
@@ -22,13 +25,23 @@ ROUNDS = 3
 
 
 def run(setting: Setting) -> None:
-    """The two useful formats: fp32, which keeps parity, and bf16."""
+    """Both formats that are worth having, fp32, which keeps parity, and bf16; and the latter on few cores."""
     precisions = setting.size(("fp32", "bf16"), ("fp32",))
+    few = setting.size((2, 4), (1,))
     with ExitStack() as stack:
-        services = [serving(setting, "--gold", "none", "--precision", precision) for precision in precisions]
-        for url, precision in zip(started(stack, *services), precisions, strict=True):
+        services = [_service(setting, precision) for precision in precisions]
+        services += [_service(setting, precisions[-1], cores) for cores in few]
+        urls = started(stack, *services)
+        for url, precision in zip(urls, precisions, strict=False):
+            _latency(setting, url, precision)
             _one_and_many(setting, url, precision)
             _against_bare(setting, url, precision)
+        for url, cores in zip(urls[len(precisions) :], few, strict=True):
+            _one_and_many(setting, url, f"{precisions[-1]}, service on {cores} cores")
+
+
+def _service(setting: Setting, precision: str, cores: int | None = None) -> AbstractContextManager[str]:
+    return serving(setting, "--gold", "none", "--precision", precision, cores=cores)
 
 
 def _against_bare(setting: Setting, url: str, precision: Any) -> None:
@@ -73,9 +86,38 @@ def _one_and_many(setting: Setting, url: str, precision: str) -> None:
         if seed >= 0:
             whole.append(whole_s)
             single.append(single_s)
+    _, bare_s = _timed(partial(gets, f"{url}/healthz", n))
+    said = "what HTTP and the client alone take of the posts' time"
+    setting.note(f"{precision}, {n} GETs of /healthz at once", 1e3 * bare_s, "ms", said)
+    passes = _passes(url)
+    posts(f"{url}/score", single_bodies(items(n, seed=9900), RECIPE))
+    setting.note(f"{precision}, {n} one-item posts: passes that they took", _passes(url) - passes)
     ratio = statistics.median(w / s for w, s in zip(whole, single, strict=True))
     said = f"{1e3 * statistics.median(single):.0f} ms against {1e3 * statistics.median(whole):.0f}"
     setting.note(f"{precision}, {n} one-item posts ÷ one post of {n}, in speed", ratio, note=said)
+
+
+def _latency(setting: Setting, url: str, precision: str) -> None:
+    """One item at a time, on an idle service."""
+    bodies = single_bodies(items(setting.size(30, 4), seed=9700), RECIPE)
+    with httpx.Client() as client:
+        client.post(f"{url}/score", content=bodies[0]).raise_for_status()
+        taken, passes = [], []
+        for content in bodies[1:]:
+            reply, spent = _timed(partial(client.post, f"{url}/score", content=content))
+            taken.append(spent)
+            passes.append(reply.raise_for_status().json()["timing_ms"]["encode"])
+    said = f"{statistics.median(passes):.2f} ms of it the pass"
+    setting.note(f"{precision}, one item, nothing else asked", 1e3 * statistics.median(taken), "ms", said)
+
+
+def _passes(url: str) -> float:
+    """Forward passes of the encoder since the service began."""
+    text = httpx.get(f"{url}/metrics").text
+    found = re.search(r'^glassbox_batch_items_count\{model="encoder"\} (\S+)$', text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError("the service does not count its batches")
+    return float(found[1])
 
 
 def _embed(encoder: Any, texts: list[str]) -> None:

@@ -105,7 +105,7 @@ async def _too_large(setting: Setting, peak: int) -> None:
     expected = np.concatenate([encoder.embed(many[i : i + fits]) for i in range(0, len(many), fits)])
     near = encoder.embed(few)
     watch = _Watch()
-    before = _cap(setting, encoder, many[:fits], peak)
+    _cap(setting, encoder, many[:fits], peak)
     worker: ModelWorker[SentenceEncoder, Tokens, Vector] = ModelWorker(
         "encoder",
         lambda: encoder,
@@ -116,6 +116,8 @@ async def _too_large(setting: Setting, peak: int) -> None:
     )
     async with worker:
         await worker.loaded()
+        await worker.submit(_units(few, 3 * 10**6))  # the worker's thread allocates its buffers here
+        before = torch.cuda.memory_allocated() if setting.device == "cuda" else 0
         large, neighbour = await asyncio.gather(worker.submit(_units(many, 0)), worker.submit(_units(few, 10**6)))
         again = await worker.submit(_units(few, 2 * 10**6))
     causes = ", ".join(sorted(set(watch.failed)))
@@ -136,15 +138,14 @@ async def _too_large(setting: Setting, peak: int) -> None:
         )
 
 
-def _cap(setting: Setting, encoder: SentenceEncoder, rows: Sequence[Tokens], peak: int) -> int:
-    """Limit this process to four times the memory of the rows that fit; bytes in use between passes."""
+def _cap(setting: Setting, encoder: SentenceEncoder, rows: Sequence[Tokens], peak: int) -> None:
+    """Let this process have four times what the rows that fit take."""
     if setting.device != "cuda":
-        return 0
+        return
     used = max(_peak(lambda: encoder.embed(rows)), peak // 16)
     card = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, 4 * used / card))
     setting.note("too large a batch: memory that it may take", 4 * used / MIB, "MiB")
-    return int(torch.cuda.memory_allocated())
 
 
 def _embed(setting: Setting, model: SentenceEncoder, batch: Sequence[Tokens], most: int) -> list[Vector]:

@@ -72,7 +72,7 @@ def _other_ways(setting: Setting, rows: Sequence[Tokens], expected: Vectors) -> 
 
 @torch.inference_mode()
 def _by(vectors: Callable[[Inputs], torch.Tensor], rows: Sequence[Tokens]) -> Vectors:
-    found = [vectors(unpack(pack(rows[i : i + 64], 0, 512).cuda())).cpu() for i in range(0, len(rows), 64)]
+    found = [vectors(unpack(pack(rows[i : i + 64], 0).cuda())).cpu() for i in range(0, len(rows), 64)]
     return np.concatenate([part.numpy() for part in found])
 
 

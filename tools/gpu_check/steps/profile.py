@@ -71,7 +71,7 @@ def _stages(setting: Setting) -> None:
         "reply to JSON": lambda: _reply(work).model_dump_json(),
     }
     if setting.device == "cuda":
-        stages["tables in pinned memory"] = lambda: [pack(batch, 0, 512, pinned=True) for batch in formed]
+        stages["tables in pinned memory"] = lambda: [pack(batch, 0, pinned=True) for batch in formed]
     for name, action in stages.items():
         taken = median_s(action, setting.device, rounds=3, warm_up=1)
         setting.note(f"one request of {n} items, bf16: {name}", 1e3 * taken, "ms")

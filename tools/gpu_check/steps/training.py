@@ -20,6 +20,7 @@ from reward_client import Item, RewardClient
 from reward_evidence.sampling.generation import Rollout, Sampling, generate
 from reward_runs.prompts import load_embedded
 from tests.tiny_llama import save_tiny_llama
+from tools.gpu_check.gold_models import built
 from tools.gpu_check.service import serving
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.timing import finish
@@ -39,7 +40,8 @@ def run(setting: Setting) -> None:
     start = [weight.detach().clone() for weight in policy.parameters()]
     optimizer = torch.optim.AdamW(policy.parameters(), lr=LEARNING_RATE)
     torch.manual_seed(0)
-    with serving(setting, "--gold", "none") as url, RewardClient(url) as client:
+    gold = built("0.1 B", setting.scratch, setting.device, small=setting.small)
+    with serving(setting, "--gold", str(gold)) as url, RewardClient(url) as client:
         for step in range(setting.size(6, 2)):
             _step(setting, step, policy, tokenizer, optimizer, client)
     moved = max(float((a - b.detach()).abs().max()) for a, b in zip(start, policy.parameters(), strict=True))
@@ -66,7 +68,8 @@ def _step(
         Item(prompt=prompts[i // each], response=rollout.text or " ", query_type="open_ended")
         for i, rollout in enumerate(rollouts)
     ]
-    rewards = torch.tensor(client.score(asked, recipe="rer").rewards, dtype=torch.float32, device=setting.device)
+    reply = client.score(asked, recipe="rer", gold=True)
+    rewards = torch.tensor(reply.rewards, dtype=torch.float32, device=setting.device)
     marks.append(time.perf_counter())
     apart, loss = _update(policy.train(), optimizer, ids, rollouts, rewards.view(n_prompts, each))
     finish(setting.device)
@@ -76,6 +79,9 @@ def _step(
         f"sampling {sampled:.0f} ms, rewards over HTTP {scored:.0f} ms, update {updated:.0f} ms, loss {loss:.3g}"
     )
     setting.note(f"training step {step + 1}: mean reward of {len(asked)}", float(rewards.mean()), note=said)
+    judged = [result.gold_reward for result in reply.results if result.gold_reward is not None]
+    every = len(judged) == len(asked)
+    setting.note(f"training step {step + 1}: mean gold score", sum(judged) / max(1, len(judged)), kept=every)
     note = "largest difference of a token's log-probability, nats"
     setting.note(f"training step {step + 1}: sampling - training", apart, "nats", note, kept=apart <= LOGPROB_BAR)
 
