@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -25,7 +24,7 @@ from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import GoldModel, TextEncoder
 from reward_service.protocols import openrlhf, score
 from reward_service.protocols.base import ProtocolSpec
-from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache
+from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache, embed, is_finite
 from reward_service.scoring.job import GoldWorker
 from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import NO_MODEL, Settings
@@ -113,14 +112,14 @@ def _encoder_worker(
     return ModelWorker(
         "encoder",
         lambda: loader(settings),
-        lambda model, batch: list(model.embed(batch)),
+        embed,
         limits=lambda model: _limits(settings, model.limits),
         max_waiting_items=settings.max_waiting_items,
         max_waiting_s=settings.max_waiting_s,
         batch_timeout_s=settings.batch_timeout_s,
         max_restarts=settings.max_model_restarts,
         keep=cache.put,
-        finite=lambda vector: bool(np.isfinite(vector).all()),
+        finite=is_finite,
         metrics_hook=metrics,
     )
 
@@ -129,7 +128,7 @@ def _gold_worker(settings: Settings, loader: GoldLoader, metrics: Metrics) -> Go
     return ModelWorker(
         "gold",
         lambda: loader(settings),
-        lambda model, batch: model.judge(batch),
+        lambda model, batch: model.score(batch),
         limits=lambda model: _limits(settings, model.limits),
         max_waiting_items=settings.max_waiting_items,
         max_waiting_s=settings.max_waiting_s,

@@ -133,7 +133,7 @@ def test_a_conversation_that_the_template_rejects_is_an_error_with_its_reason(ch
     tool = Exchange(turns(("user", "Hi"), ("tool", "42")), "ok")
 
     with pytest.raises(ValueError, match="no tools here"):
-        load_gold(str(chat_folder), "cpu").read(tool)
+        load_gold(str(chat_folder), "cpu").tokenize(tool)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -168,7 +168,7 @@ def test_a_model_that_only_looks_back_scores_padded_rows_without_a_mask_as_it_sc
     chat_folder: Path,
 ) -> None:
     gold, model = load_gold(str(chat_folder), "cpu"), _model(chat_folder)
-    rows = [list(gold.read(asked).input_ids) for asked in EXCHANGES]
+    rows = [list(gold.tokenize(asked).input_ids) for asked in EXCHANGES]
     width = max(map(len, rows))
     padded = [row + [model.config.pad_token_id] * (width - len(row)) for row in rows]
     with torch.no_grad():

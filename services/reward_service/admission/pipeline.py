@@ -30,7 +30,12 @@ from reward_service.admission.body_limits import BodyBudget
 from reward_service.admission.cancellation import CancelledByEventError, cancel_on
 from reward_service.admission.drain import Drain
 from reward_service.admission.hold import AdmissionHold
-from reward_service.admission.idempotency import IdempotencyCache, fingerprint, idempotency_key
+from reward_service.admission.idempotency import (
+    IDEMPOTENCY_HEADER,
+    IdempotencyCache,
+    fingerprint,
+    idempotency_key,
+)
 from reward_service.admission.work import Work
 from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestError
 from reward_service.features.recipe_registry import RecipeRegistry
@@ -44,6 +49,7 @@ from reward_service.telemetry.metrics import Metrics
 __all__ = ["DEADLINE_HEADER", "ProtocolRoute", "RequestPipeline", "deadline_s"]
 
 DEADLINE_HEADER = "Glassbox-Deadline-S"
+_KEY = IDEMPOTENCY_HEADER.lower().encode()
 _SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
@@ -102,7 +108,7 @@ class RequestPipeline:
     async def _answer(
         self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive, context: RequestContext
     ) -> bytes:
-        key = idempotency_key(context.headers)
+        key = idempotency_key(context.headers) if _KEY in context.headers else None
         with self._bodies.reservation(context.headers, receive) as room:
             if not self._hold.admit_now(spec, "body", room.reserve):
                 await self._hold.wait(spec, "body", room.reserve)

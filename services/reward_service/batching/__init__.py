@@ -8,7 +8,7 @@ submission     the units of one caller
 """
 
 from reward_service.batching.executor import Executor
-from reward_service.batching.metrics_hook import BatchStats, MetricsHook
+from reward_service.batching.metrics_hook import BatchStats, MetricsHook, QueueSize
 from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Ticket, Unit
 from reward_service.batching.submission import Done, Submission
 from reward_service.batching.worker import ModelWorker
@@ -22,6 +22,7 @@ __all__ = [
     "Executor",
     "MetricsHook",
     "ModelWorker",
+    "QueueSize",
     "Submission",
     "Ticket",
     "Unit",

@@ -64,11 +64,12 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         self.pass_ended.set()
         self.last_failed = False
         """Whether the last forward pass failed."""
+        if metrics_hook is not None:
+            metrics_hook.watch_queue(name, self.queue)
 
     async def run_queue(self, executor: Executor, model: ModelT, limits: BatchLimits) -> None:
         """Run batches until the queue is empty. Raises HungError."""
         while batch := self.queue.take(limits):
-            self.report_queue()
             self._backlogged = self.queue.waiting_items > 0
             await self._run_batch(executor, model, batch)
         self._distribute_results()
@@ -77,11 +78,6 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
     def queued_s(self) -> float:
         """Seconds of queued work at the measured speed; 0 while it is not known."""
         return self.queue.waiting_tokens / self.tokens_per_s if self.tokens_per_s else 0.0
-
-    def report_queue(self) -> None:
-        """Report the size of the queue to the metrics."""
-        if self._metrics_hook is not None:
-            self._metrics_hook.waiting(self._name, self.queue.waiting_items, self.queue.waiting_tokens)
 
     async def _run_batch(self, executor: Executor, model: ModelT, batch: list[Entry[InT, OutT]]) -> None:
         """Run `batch` in one call; if that fails, run its halves separately."""

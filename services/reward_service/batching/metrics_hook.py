@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["BatchStats", "MetricsHook"]
+__all__ = ["BatchStats", "MetricsHook", "QueueSize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,13 @@ class BatchStats:
     """Longest item × items."""
     requests: int
     seconds: float
+
+
+class QueueSize(Protocol):
+    """The size of a queue."""
+
+    waiting_items: int
+    waiting_tokens: int
 
 
 class MetricsHook(Protocol):
@@ -35,8 +42,8 @@ class MetricsHook(Protocol):
         """A result was NaN or infinite."""
         ...
 
-    def waiting(self, worker: str, items: int, tokens: int) -> None:
-        """The size of the queue changed."""
+    def watch_queue(self, worker: str, queue: QueueSize) -> None:
+        """The worker has a queue, whose size may be read at any time."""
         ...
 
     def waited(self, worker: str, seconds: float) -> None:

@@ -92,13 +92,10 @@ class BatchQueue(Generic[InT, OutT]):
         self._by_sort_key: dict[tuple[int, int], Entry[InT, OutT]] = {}
         self._rotation: deque[Ticket[InT, OutT]] = deque()
         self._count = 0
+        self.waiting_items = 0
+        """Number of queued entries."""
         self.waiting_tokens = 0
         """Tokens of the queued entries, without padding."""
-
-    @property
-    def waiting_items(self) -> int:
-        """Number of queued entries."""
-        return len(self._sort_keys)
 
     def admit(self, units: Sequence[Unit[InT]]) -> Ticket[InT, OutT]:
         """Queue all of a caller's units."""
@@ -147,6 +144,7 @@ class BatchQueue(Generic[InT, OutT]):
             ticket.outcomes[position] = outcome
             ticket.missing -= 1
             if not ticket.missing and ticket.open:
+                ticket.entries.clear()
                 finished.append(ticket)
         return finished
 
@@ -160,6 +158,7 @@ class BatchQueue(Generic[InT, OutT]):
 
     def _insert(self, keys: list[tuple[int, int]]) -> None:
         """Insert sorted `keys` into the sorted list; many at once by one merge."""
+        self.waiting_items += len(keys)
         if len(keys) < _BULK:
             for key in keys:
                 insort(self._sort_keys, key)
@@ -168,6 +167,7 @@ class BatchQueue(Generic[InT, OutT]):
             self._sort_keys.sort()  # timsort merges the two sorted runs
 
     def _remove(self, keys: list[tuple[int, int]]) -> None:
+        self.waiting_items -= len(keys)
         if len(keys) < _BULK:
             for key in keys:
                 del self._sort_keys[bisect_left(self._sort_keys, key)]
@@ -179,6 +179,7 @@ class BatchQueue(Generic[InT, OutT]):
         start, end = _span(self._sort_keys, bisect_left(self._sort_keys, anchor.sort_key), limits)
         batch = [self._by_sort_key.pop(key) for key in self._sort_keys[start:end]]
         del self._sort_keys[start:end]
+        self.waiting_items -= len(batch)
         for entry in batch:
             entry.waiting = False
             self.waiting_tokens -= entry.unit.n_tokens

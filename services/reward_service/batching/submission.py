@@ -43,9 +43,9 @@ class Submission(Generic[OutT]):
     """When the first batch with one of its units started."""
     model_s: float = 0.0
 
-    async def done(self) -> Done[OutT]:
-        """The outcomes. Raises NotReadyError when the worker ends before they are complete."""
-        await self.finished
+    def result(self) -> Done[OutT]:
+        """The outcomes, once `finished` is done. Raises NotReadyError if the worker ended before."""
+        self.finished.result()
         outcomes = [outcome for outcome in self.ticket.outcomes if outcome is not None]
         return Done(outcomes, self.ticket.shared, (self.started or self.submitted) - self.submitted, self.model_s)
 
@@ -54,7 +54,7 @@ class Submission(Generic[OutT]):
         self.on_close(self.ticket)
 
     def finish(self, error: Exception | None = None) -> None:
-        """Complete `done`, with `error` if given. Idempotent."""
+        """Complete `finished`, with `error` if given. Idempotent."""
         if self.finished.done():
             return
         if error is None:

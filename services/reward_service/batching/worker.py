@@ -175,7 +175,6 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         if not units:
             submission.finish()
         self._runner.submissions[submission.ticket] = submission
-        self._runner.report_queue()
         self._arrived.set()
         return submission
 
@@ -185,14 +184,14 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             self.check(len(units))
         submission = self.enqueue(units)
         try:
-            return await submission.done()
+            await submission.finished
+            return submission.result()
         finally:
             submission.close()
 
     def _close(self, ticket: Ticket[InT, OutT]) -> None:
-        if self._runner.submissions.pop(ticket, None) is not None:
+        if self._runner.submissions.pop(ticket, None) is not None and ticket.missing:
             self._runner.queue.close(ticket)
-            self._runner.report_queue()
 
     # The task ---------------------------------------------------------------------------------------------------
 

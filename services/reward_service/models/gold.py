@@ -55,12 +55,12 @@ class HfGoldModel:
         on_gpu = model.device.type == "cuda"
         self._cuda = CudaRunner(self.logits, model.device, positions, graphs=False) if on_gpu else None
 
-    def read(self, exchange: Exchange) -> Tokens:
+    def tokenize(self, exchange: Exchange) -> Tokens:
         """Tokens of `exchange`. Raises ValueError, with the reason, when the model's format cannot express it."""
         return self._text(exchange)
 
     @torch.inference_mode()
-    def judge(self, batch: Sequence[Tokens]) -> list[float]:
+    def score(self, batch: Sequence[Tokens]) -> list[float]:
         """One forward pass over right-padded rows (B, T); the logits as B floats."""
         pad_id = self._pad_id(batch)
         if self._cuda is not None:

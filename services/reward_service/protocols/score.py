@@ -42,7 +42,7 @@ def _job(body: ScoreRequest, call: Call) -> Job:
 
 def _check_limits(body: ScoreRequest, settings: Settings) -> None:
     check_count(len(body.items), settings.max_items, "items")
-    texts = ((i, f"items.{i}.{field}", text) for i, item in enumerate(body.items) for field, text in _texts(item))
+    texts = [(i, f"items.{i}.{field}", text) for i, item in enumerate(body.items) for field, text in _texts(item)]
     check_lengths(texts, settings.max_text_chars)
 
 

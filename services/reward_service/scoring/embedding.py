@@ -20,7 +20,7 @@ from reward_client.wire import TextCounts
 from reward_service.batching import ModelWorker, Submission, Unit
 from reward_service.models.protocols import TextEncoder, Tokens
 
-__all__ = ["Embedded", "Embedder", "EncoderWorker", "LookUp", "Vector", "VectorCache"]
+__all__ = ["Embedded", "Embedder", "EncoderWorker", "LookUp", "Vector", "VectorCache", "embed", "is_finite"]
 
 Vector = NDArray[np.float32]
 """Shape (D,)."""
@@ -82,9 +82,9 @@ class Embedding:
     look_up: LookUp
     submission: Submission[Vector]
 
-    async def done(self) -> Embedded:
+    def result(self) -> Embedded:
         """All vectors. Raises NotReadyError when the encoder's worker ends before they are complete."""
-        done = await self.submission.done()
+        done = self.submission.result()
         known, missing = self.look_up.known, self.look_up.missing
         counts = TextCounts(cached=len(known), shared=done.shared, encoded=len(missing) - done.shared)
         vectors = {**known, **dict(zip(missing, done.outcomes, strict=True))}
@@ -115,6 +115,16 @@ class Embedder:
     def enqueue(self, look_up: LookUp) -> Embedding:
         """Queue what is missing; the worker puts it into the cache. Raises NotReadyError."""
         return Embedding(look_up, self.worker.enqueue(list(look_up.missing.values())))
+
+
+def embed(encoder: TextEncoder, batch: Sequence[Tokens]) -> list[Vector]:
+    """A vector for each text of `batch`."""
+    return list(encoder.embed(batch))
+
+
+def is_finite(vector: Vector) -> bool:
+    """Whether all numbers of `vector` are finite."""
+    return bool(np.isfinite(vector).all())
 
 
 def _key(encoder: TextEncoder, text: str) -> bytes:

@@ -25,12 +25,7 @@ from reward_service.models.gold import shared_base_notice
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker
 from reward_service.scoring.job import GoldWorker, Job, reject_invalid_items
 from reward_service.scoring.preparation import PreparedJob, prepare
-from reward_service.scoring.results import (
-    GoldScores,
-    gold_scores,
-    item_result,
-    reject_failed_items,
-)
+from reward_service.scoring.results import gold_scores, item_result, reject_failed_items
 
 __all__ = ["Scorer", "Scoring", "Worker"]
 
@@ -113,9 +108,7 @@ class Scoring:
         self._started = time.monotonic()
         self._prepared: PreparedJob | None = None
         self._embedding: Embedding | None = None
-        self._judging: Submission[float] | None = None
-        self._embedded = Embedded({}, TextCounts())
-        self._judged = GoldScores({})
+        self._gold_submission: Submission[float] | None = None
 
     @property
     def workers(self) -> list[Worker]:
@@ -133,19 +126,22 @@ class Scoring:
         if self._embedder is not None:
             self._embedding = self._embedder.enqueue(self._prepared_job.texts)
         if self._gold is not None:
-            self._judging = self._gold.enqueue(self._prepared_job.units)
+            self._gold_submission = self._gold.enqueue(self._prepared_job.units)
 
     async def wait(self) -> None:
         """Return when the models have processed the job. Raises NotReadyError if one stops for good."""
-        if self._embedding is not None:
-            self._embedded = await self._embedding.done()
-        self._judged = await gold_scores(self._judging, self._prepared_job)
+        submissions = (self._embedding.submission if self._embedding else None, self._gold_submission)
+        for submission in submissions:
+            if submission is not None:
+                await submission.finished
 
     def reply(self) -> ScoreReply:
         """Combine the results. CPU-bound for thousands of items. Raises ModelError."""
-        job, prepared, embedded, judged = self.job, self._prepared_job, self._embedded, self._judged
+        job, prepared = self.job, self._prepared_job
+        embedded = self._embedding.result() if self._embedding else Embedded({}, TextCounts())
+        gold = gold_scores(self._gold_submission, prepared)
         results = [
-            item_result(item, job.recipe, embedded.vectors, judged.scores.get(i))
+            item_result(item, job.recipe, embedded.vectors, gold.scores.get(i))
             for i, item in enumerate(prepared.items)
         ]
         reject_failed_items(job, results)
@@ -155,9 +151,9 @@ class Scoring:
             recipe=RecipeName(name=job.recipe.name, hash=job.recipe.hash),
             models=prepared.models,
             timing_ms=TimingMs(
-                queue=1e3 * max(embedded.queue_s, judged.queue_s),
+                queue=1e3 * max(embedded.queue_s, gold.queue_s),
                 encode=1e3 * embedded.model_s,
-                gold=1e3 * judged.model_s if self._gold is not None else None,
+                gold=1e3 * gold.model_s if self._gold is not None else None,
                 total=1e3 * (time.monotonic() - self._started),
             ),
             texts=embedded.counts,
@@ -166,7 +162,7 @@ class Scoring:
 
     def close(self) -> None:
         """Drop what the models have not processed yet."""
-        for work in (self._embedding, self._judging):
+        for work in (self._embedding, self._gold_submission):
             if work is not None:
                 work.close()
 

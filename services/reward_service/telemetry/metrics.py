@@ -12,7 +12,7 @@ from functools import cache, partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from reward_client.wire import ScoreReply
-from reward_service.batching import BatchStats
+from reward_service.batching import BatchStats, QueueSize
 
 __all__ = ["Metrics"]
 
@@ -168,10 +168,10 @@ class Metrics:
         """A result was NaN or infinite."""
         self._not_finite.labels(worker).inc()
 
-    def waiting(self, worker: str, items: int, tokens: int) -> None:
-        """Items and tokens in a model's queue."""
-        self._waiting.labels(worker).set(items)
-        self._waiting_tokens.labels(worker).set(tokens)
+    def watch_queue(self, worker: str, queue: QueueSize) -> None:
+        """A model has a queue, whose size is read when metrics are exposed."""
+        self._waiting.labels(worker).set_function(lambda: queue.waiting_items)
+        self._waiting_tokens.labels(worker).set_function(lambda: queue.waiting_tokens)
 
     def waited(self, worker: str, seconds: float) -> None:
         """Time from a request's submission to its first batch."""

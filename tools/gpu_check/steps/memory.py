@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reward_service.batching import BatchLimits, BatchStats, ModelWorker, Unit
+from reward_service.batching import BatchLimits, BatchStats, ModelWorker, QueueSize, Unit
 from reward_service.models.encoder import SentenceEncoder, load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Tokens
@@ -54,7 +54,7 @@ def _encoder_peak(setting: Setting, precision: Any, width: int) -> int:
 def _gold_peak(setting: Setting, name: str, width: int) -> None:
     gold = load_gold(str(built(name, setting.scratch, setting.device)), setting.device)
     rows = gold.limits.max_tokens // width
-    peak = _peak(partial(gold.judge, random_rows(rows, [width, width - 8])))
+    peak = _peak(partial(gold.score, random_rows(rows, [width, width - 8])))
     _note_peak(setting, f"gold {name}, default shape {rows} × {width}", peak)
 
 
@@ -87,7 +87,7 @@ class _Watch:
 
     def not_finite(self, worker: str) -> None: ...
 
-    def waiting(self, worker: str, items: int, tokens: int) -> None: ...
+    def watch_queue(self, worker: str, queue: QueueSize) -> None: ...
 
     def waited(self, worker: str, seconds: float) -> None: ...
 
