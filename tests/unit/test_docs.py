@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reward_client.cli.discovery import GROUP, discover
 from reward_service.app import create_app
 from reward_service.features.recipe import Recipe
+from reward_service.http.problems import STATUS
 from reward_service.settings import Settings
 from tests.conftest import ROOT
 from tests.live import serving
@@ -81,6 +82,13 @@ def test_every_route_is_documented() -> None:
     for path, methods in create_app(Settings()).openapi()["paths"].items():
         for method in methods:
             assert f"`{method.upper()} {path}`" in pages
+
+
+def test_every_status_and_cause_of_an_error_is_documented() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", read("reference/errors.md"), re.MULTILINE)
+    documented = {(int(status), cause.strip("`")) for status, causes in rows for cause in causes.split(", ")}
+
+    assert {(status.value, kind.cause) for kind, status in STATUS.items()} <= documented
 
 
 def test_every_metric_is_documented(service: str) -> None:
