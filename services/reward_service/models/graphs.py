@@ -2,7 +2,7 @@
 kernels themselves.
 
 Graphs have fixed shapes. A batch uses the smallest shape that is large enough, filled with rows of one padding
-token; a batch larger than all shapes is launched kernel by kernel. All graphs are recorded when the model is loaded,
+token; larger batches are launched kernel by kernel. All graphs are recorded when the model is loaded,
 in one memory pool, because they never run at the same time.
 """
 
