@@ -168,7 +168,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             raise ModelError(f"the last forward pass of the {self.name} model failed")
 
     def enqueue(self, units: Sequence[Unit[InT]]) -> Submission[OutT]:
-        """Queue all of `units`, whatever the load. Raises NotReadyError when the model has stopped for good."""
+        """Queue all of `units`, regardless of the load. Raises NotReadyError when the worker has ended."""
         if self._task.done():
             self._check_usable()
         submission = Submission(self._runner.queue.admit(units), self._close)

@@ -16,7 +16,7 @@ from reward_service.models.gold_text import GoldText
 from reward_service.models.padding import pad_right
 from reward_service.models.protocols import Exchange, GoldModel, Tokens
 
-__all__ = ["HfGoldModel", "only_looks_back", "shared_base_notice"]
+__all__ = ["HfGoldModel", "has_causal_attention", "shared_base_notice"]
 
 CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
 """Larger batches are not faster on a few cores and delay the next request."""
@@ -51,9 +51,9 @@ class HfGoldModel:
         config = model.config.get_text_config()
         self._has_pad_id = config.pad_token_id is not None
         positions = getattr(config, "max_position_embeddings", None)
-        self._needs_mask = not only_looks_back(model)
-        on_gpu = model.device.type == "cuda"
-        self._cuda = CudaRunner(self.logits, model.device, positions, graphs=False) if on_gpu else None
+        self._needs_mask = not has_causal_attention(model)
+        on_cuda = model.device.type == "cuda"
+        self._cuda = CudaRunner(self.logits, model.device, positions, graphs=False) if on_cuda else None
 
     def tokenize(self, exchange: Exchange) -> Tokens:
         """Tokens of `exchange`. Raises ValueError, with the reason, when the model's format cannot express it."""
@@ -72,7 +72,7 @@ class HfGoldModel:
         return values
 
     def logits(self, inputs: Inputs) -> torch.Tensor:
-        """The pass itself: logits (B,) of rows (B, T)."""
+        """The forward pass: logits (B,) of rows (B, T)."""
         if self._cuda is not None and not self._needs_mask:
             inputs = {name: rows for name, rows in inputs.items() if name != "attention_mask"}
         logits: torch.Tensor = self._model(**inputs).logits[:, 0]
@@ -92,8 +92,8 @@ class HfGoldModel:
         return pad_id
 
 
-def only_looks_back(model: Any) -> bool:
-    """Whether no token sees a later one: then none sees padding on the right, and attention needs no mask."""
+def has_causal_attention(model: Any) -> bool:
+    """Whether no token attends to a later one. Then padding on the right has no effect, even without a mask."""
     causal = [module.is_causal for module in model.modules() if hasattr(module, "is_causal")]
     return bool(causal) and all(causal)
 
