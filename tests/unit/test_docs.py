@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from reward_client.cli.discovery import GROUP, discover
@@ -99,6 +100,14 @@ def test_every_metric_is_documented(service: str) -> None:
     assert names
     for name in names:
         assert f"`{name}`" in page or name.endswith("_created")  # added by prometheus_client
+
+
+def test_every_alert_is_documented_with_its_severity() -> None:
+    groups = yaml.safe_load((ROOT / "docker/prometheus/alerts.yml").read_text(encoding="utf-8"))["groups"]
+    page = read("reference/metrics.md")
+
+    for rule in (rule for group in groups for rule in group["rules"]):
+        assert f"| `{rule['alert']}` | {rule['labels']['severity']} |" in page
 
 
 def test_every_command_is_documented() -> None:
