@@ -190,11 +190,11 @@ async def _rewards(url: str, rollouts: list[_Rollout]) -> list[float]:
 
 
 def _batching_alone(model: HfGoldModel, rollouts: list[_Rollout]) -> Figure:
-    tokens = [model.read(rollout.exchange) for rollout in rollouts]
+    tokens = [model.tokenize(rollout.exchange) for rollout in rollouts]
     batches = _batches(model, tokens)
     timings: Timings = in_turn(
-        one_by_one=lambda: [model.judge([row]) for row in tokens],
-        batched=lambda: [model.judge(batch) for batch in batches],
+        one_by_one=lambda: [model.score([row]) for row in tokens],
+        batched=lambda: [model.score(batch) for batch in batches],
     )
     figure = timings.ratio("gold model, bare: in the service's batches ÷ one by one", "batched", "one_by_one")
     sizes = f"{len(tokens)} texts, {sum(map(len, tokens))} tokens, {len(batches)} batches"

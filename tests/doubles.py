@@ -68,13 +68,13 @@ class LengthGold:
     notices: tuple[str, ...] = ("a stand-in of the tests",)
     encoder_base: str | None = None
     seen: list[str] = field(default_factory=list)
-    """The responses that it judged."""
+    """The responses that it scored."""
 
-    def read(self, exchange: Exchange) -> Tokens:
+    def tokenize(self, exchange: Exchange) -> Tokens:
         if "UNREAD" in exchange.response:
             raise ValueError("UNREAD")
         return letters(exchange.response)
 
-    def judge(self, batch: Sequence[Tokens]) -> list[float]:
+    def score(self, batch: Sequence[Tokens]) -> list[float]:
         self.seen += [text_of(tokens) for tokens in batch]
         return [float("nan") if "NAN" in text_of(tokens) else len(tokens) / 10 for tokens in batch]

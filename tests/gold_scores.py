@@ -11,4 +11,4 @@ __all__ = ["scores"]
 
 def scores(gold: GoldModel, exchanges: Sequence[Exchange]) -> list[float]:
     """Run one forward pass over `exchanges`."""
-    return gold.judge([gold.read(exchange) for exchange in exchanges])
+    return gold.score([gold.tokenize(exchange) for exchange in exchanges])

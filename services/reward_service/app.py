@@ -128,7 +128,7 @@ def _gold_worker(settings: Settings, loader: GoldLoader, metrics: Metrics) -> Go
     return ModelWorker(
         "gold",
         lambda: loader(settings),
-        lambda model, batch: model.judge(batch),
+        lambda model, batch: model.score(batch),
         limits=lambda model: _limits(settings, model.limits),
         max_waiting_items=settings.max_waiting_items,
         max_waiting_s=settings.max_waiting_s,

@@ -207,6 +207,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_a_log_that_cannot_be_written_stops_no_request() -> None:
     port = free_port()
     service = [sys.executable, "-m", "reward_service", "--port", str(port), "--log-level", "debug"]
@@ -234,6 +235,7 @@ def test_a_log_that_cannot_be_written_stops_no_request() -> None:
             process.wait(30)
 
 
+@pytest.mark.slow
 def test_scoring_a_file_onto_a_full_disk_leaves_one_that_can_be_gone_on_with(url: str, tmp_path: Path) -> None:
     source, target, whole = (tmp_path / name for name in ("in.jsonl", "out.jsonl", "whole.jsonl"))
     source.write_text("".join(json.dumps(item("b " * n)) + "\n" for n in range(1, 41)))

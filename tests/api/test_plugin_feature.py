@@ -24,6 +24,8 @@ from tests.fixtures import wire_0_1
 from tests.plugins import install_plugin
 from tests.unit.evidence_run import ScriptedSampler, Service, make_evaluation_run, make_run, sampling_settings
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/plugin_feature"
 TAGGED = "<think>a b c</think> <answer>a b c d</answer>"
 UNTAGGED = "a b c d"

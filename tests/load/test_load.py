@@ -154,6 +154,7 @@ def test_{name}(value):
 """
 
 
+@pytest.mark.slow
 def test_generated_cases_are_counted_by_file(tmp_path: Path) -> None:
     folder = tmp_path / "tests"
     folder.mkdir()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reward_service.models.cuda import pack, shape_of, unpack
-from reward_service.models.encoder import CHUNK_CHARS, CHUNK_TEXTS, FEW_TEXTS, load_encoder, text_chunks
+from reward_service.models.encoder import CHUNK_CHARS, CHUNK_TEXTS, SERIAL_TEXTS, load_encoder, text_chunks
 from reward_service.models.graphs import smallest_shape
 from reward_service.models.padding import pad_right
 from reward_service.models.protocols import Tokens
@@ -71,7 +71,7 @@ def test_texts_are_tokenized_in_chunks_of_bounded_size_and_in_order() -> None:
 
 def test_tokens_are_the_same_one_by_one_and_in_chunks() -> None:
     encoder = load_encoder(EMBEDDED_ENCODER, "cpu", backend="torch")
-    texts = ["", "Why is the sky blue?", "start " * 600 + "end", *[f"word {n}" for n in range(FEW_TEXTS)]]
+    texts = ["", "Why is the sky blue?", "start " * 600 + "end", *[f"word {n}" for n in range(SERIAL_TEXTS)]]
     one_by_one = [encoder.tokenize([text])[0] for text in texts]
 
     assert encoder.tokenize(texts, all_cores=True) == one_by_one

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from reward_client.cli.discovery import GROUP, discover
 from reward_service.app import create_app
 from reward_service.features.recipe import Recipe
+from reward_service.http.problems import STATUS
 from reward_service.settings import Settings
 from tests.conftest import ROOT
 from tests.live import serving
@@ -83,6 +85,13 @@ def test_every_route_is_documented() -> None:
             assert f"`{method.upper()} {path}`" in pages
 
 
+def test_every_status_and_cause_of_an_error_is_documented() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", read("reference/errors.md"), re.MULTILINE)
+    documented = {(int(status), cause.strip("`")) for status, causes in rows for cause in causes.split(", ")}
+
+    assert {(status.value, kind.cause) for kind, status in STATUS.items()} <= documented
+
+
 def test_every_metric_is_documented(service: str) -> None:
     page = read("reference/metrics.md")
     families = text_string_to_metric_families(httpx.get(f"{service}/metrics").text)
@@ -91,6 +100,14 @@ def test_every_metric_is_documented(service: str) -> None:
     assert names
     for name in names:
         assert f"`{name}`" in page or name.endswith("_created")  # added by prometheus_client
+
+
+def test_every_alert_is_documented_with_its_severity() -> None:
+    groups = yaml.safe_load((ROOT / "docker/prometheus/alerts.yml").read_text(encoding="utf-8"))["groups"]
+    page = read("reference/metrics.md")
+
+    for rule in (rule for group in groups for rule in group["rules"]):
+        assert f"| `{rule['alert']}` | {rule['labels']['severity']} |" in page
 
 
 def test_every_command_is_documented() -> None:

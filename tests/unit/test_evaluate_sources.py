@@ -19,6 +19,8 @@ from tests.unit.evidence_run import make_checkpoint
 from tests.unit.scoring_server import service_url as service_url  # a fixture
 from tests.unit.tiny_policy import make_tiny_policy
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = [
     {"prompt": f"What is {word}?", "query_type": "closed_ended", "reference": f"It is {word}."}
     for word in ("rain", "salt", "wool")

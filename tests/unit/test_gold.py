@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from reward_client.wire import ChatMessage
 from reward_service.models.gold import (
-    only_looks_back,
+    has_causal_attention,
     shared_base_notice,
 )
 from reward_service.models.gold_text import ChatText, PairLengths, PairText, pair_prompt
@@ -133,7 +133,7 @@ def test_a_conversation_that_the_template_rejects_is_an_error_with_its_reason(ch
     tool = Exchange(turns(("user", "Hi"), ("tool", "42")), "ok")
 
     with pytest.raises(ValueError, match="no tools here"):
-        load_gold(str(chat_folder), "cpu").read(tool)
+        load_gold(str(chat_folder), "cpu").tokenize(tool)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -160,26 +160,26 @@ def test_a_gold_model_on_the_encoders_base_has_a_notice(pair_folder: Path) -> No
 
     gold.encoder_base = "all-MiniLM-L6-v2"
 
-    assert "no independent evidence" in str(shared_base_notice(gold, "sentence-transformers/all-MiniLM-L6-v2"))
+    assert "not independent evidence" in str(shared_base_notice(gold, "sentence-transformers/all-MiniLM-L6-v2"))
     assert shared_base_notice(gold, "facebook/contriever") is None
 
 
-def test_a_model_that_only_looks_back_scores_padded_rows_without_a_mask_as_it_scores_them_alone(
+def test_a_causal_model_needs_no_mask_for_rows_padded_on_the_right(
     chat_folder: Path,
 ) -> None:
     gold, model = load_gold(str(chat_folder), "cpu"), _model(chat_folder)
-    rows = [list(gold.read(asked).input_ids) for asked in EXCHANGES]
+    rows = [list(gold.tokenize(asked).input_ids) for asked in EXCHANGES]
     width = max(map(len, rows))
     padded = [row + [model.config.pad_token_id] * (width - len(row)) for row in rows]
     with torch.no_grad():
         without_mask = model(torch.tensor(padded)).logits[:, 0].tolist()
 
-    assert only_looks_back(model)
+    assert has_causal_attention(model)
     assert without_mask == pytest.approx(scores(gold, EXCHANGES), abs=1e-5)
 
 
-def test_a_model_that_looks_both_ways_needs_a_mask(pair_folder: Path) -> None:
-    assert not only_looks_back(_model(pair_folder))
+def test_a_bidirectional_model_needs_a_mask(pair_folder: Path) -> None:
+    assert not has_causal_attention(_model(pair_folder))
 
 
 def _model(folder: Path) -> Any:

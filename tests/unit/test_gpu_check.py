@@ -70,6 +70,7 @@ def test_a_step_that_fails_is_reported_with_its_error_and_the_others_go_on(tmp_p
     ]
 
 
+@pytest.mark.slow
 def test_a_step_that_hangs_is_ended_with_its_children_and_keeps_its_figures(tmp_path: Path) -> None:
     found = run(tmp_path, step(hanging, limit_s=4.0), step(good))
 

@@ -171,7 +171,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             raise ModelError(f"the last forward pass of the {self.name} model failed")
 
     async def enqueue(self, units: Sequence[Unit[InT]]) -> Submission[OutT]:
-        """Queue all of `units`, whatever the load. Raises NotReadyError when the model has stopped for good.
+        """Queue all of `units`, regardless of the load. Raises NotReadyError when the worker has ended.
 
         Many units are queued in parts, between which other tasks run.
         """

@@ -84,15 +84,15 @@ class Readiness:
         if self._embedder is not None:
             worker = self._embedder.worker
             probe = _probe(worker, lambda model: model.tokenize(["ready?"])[0])
-            probes.append(_judged(worker.name, probe, self._timeout_s))
+            probes.append(_outcome(worker.name, probe, self._timeout_s))
         if self._gold is not None:
             exchange = Exchange((ChatMessage(role="user", content="Ready?"),), "Yes.")
-            probe = _probe(self._gold, lambda model: model.read(exchange))
-            probes.append(_judged(self._gold.name, probe, self._timeout_s))
+            probe = _probe(self._gold, lambda model: model.tokenize(exchange))
+            probes.append(_outcome(self._gold.name, probe, self._timeout_s))
         return probes
 
 
-async def _judged(name: str, probe: Awaitable[None], seconds: float) -> tuple[str, UnavailableError | None]:
+async def _outcome(name: str, probe: Awaitable[None], seconds: float) -> tuple[str, UnavailableError | None]:
     """The model's name, and why it is not ready when it is not."""
     try:
         async with asyncio.timeout(seconds):

@@ -41,21 +41,21 @@ class CudaRunner:
     ) -> None:
         """Run `forward`, which maps rows (B, T) to values (B, …).
 
-        `max_tokens` is what the model can read of a text, if there is a limit; padding keeps to it too. With
-        `graphs`, small batches of one plane are replayed as CUDA graphs, which are recorded now.
+        `max_tokens` is the model's maximum length, or None; rows are not padded beyond it. With `graphs`, small
+        batches of one plane are replayed as CUDA graphs, which are recorded now.
         """
         torch.backends.cuda.enable_cudnn_sdp(False)  # its plan for each new shape takes 300 ms
         self._forward = forward
         self._device = device
         self._max_tokens = max_tokens
-        torch.cuda.current_stream(device).synchronize()  # the weights were copied in that one
+        torch.cuda.current_stream(device).synchronize()  # the weights were copied in that stream
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._graphs = Graphs(self._run, device, self._stream, max_tokens) if graphs else None
         self._out_of_memory = False
 
     def __call__(self, batch: Sequence[Tokens], pad_id: int) -> NDArray[np.float32]:
-        """The values of `batch`, in fp32 and on the host."""
-        if self._out_of_memory:  # by now nothing refers any more to what the failed pass had allocated
+        """The values of `batch`, in fp32, on the host."""
+        if self._out_of_memory:  # the tensors of the failed pass are unreferenced by now
             torch.cuda.empty_cache()
             self._out_of_memory = False
         try:
@@ -70,9 +70,9 @@ class CudaRunner:
         return host.numpy().copy()  # callers may cache rows, and pinned memory is scarce
 
     def _values(self, batch: Sequence[Tokens], pad_id: int) -> torch.Tensor:
-        held = self._graphs.holding(len(batch), max(map(len, batch))) if self._graphs else None
-        if held is not None:
-            graph, shape = held
+        found = self._graphs.graph_for(len(batch), max(map(len, batch))) if self._graphs else None
+        if found is not None:
+            graph, shape = found
             return graph.replay(pack(batch, pad_id, shape=shape, pinned=True))[: len(batch)]
         table = pack(batch, pad_id, shape=shape_of(batch, self._max_tokens), pinned=True)
         return self._run(table.to(self._device, non_blocking=True))
@@ -82,7 +82,7 @@ class CudaRunner:
 
 
 def shape_of(batch: Sequence[Tokens], max_tokens: int | None = None) -> tuple[int, int]:
-    """Rows and width of a batch's table: a multiple of 16, or the one length that all have."""
+    """Rows and width of a batch's table: the width is a multiple of 16, or the common length of all rows."""
     lengths = [len(tokens) for tokens in batch]
     longest = max(lengths)
     if longest == min(lengths):
@@ -96,7 +96,7 @@ def pack(
 ) -> torch.Tensor:
     """The rows of `batch`, padded on the right, as one int32 table (P, B, T + 1).
 
-    `shape` is B and T; rows that the batch lacks have one padding token.
+    `shape` is (B, T); additional rows consist of one padding token.
     """
     rows, width = shape or shape_of(batch)
     planes = 2 if any(tokens.token_type_ids is not None for tokens in batch) else 1

@@ -43,8 +43,8 @@ CHUNK_CHARS = 400_000
 """Maximum texts and characters per tokenizer call for a model on a GPU. The call uses all cores, because one core
 tokenizes more slowly than a GPU encodes. It is bounded, because tokens take much memory until truncation."""
 
-FEW_TEXTS = 8
-"""Texts that are tokenized in the caller's thread also beside a GPU: to wake the others would take longer."""
+SERIAL_TEXTS = 8
+"""Maximum texts that are tokenized serially for a model on a GPU: waking other threads would take longer."""
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +70,10 @@ class SentenceEncoder:
 
         `all_cores` is whether to tokenize several texts in parallel; when None, only for a model on a GPU.
         """
-        at_once = self._on_cuda if all_cores is None else all_cores
-        if at_once and len(texts) <= FEW_TEXTS:
+        parallel = self._on_cuda if all_cores is None else all_cores
+        if parallel and len(texts) <= SERIAL_TEXTS:
             return [Tokens(self._words.encode(text).ids) for text in texts]
-        parts = text_chunks(texts) if at_once else ([text] for text in texts)
+        parts = text_chunks(texts) if parallel else ([text] for text in texts)
         return [Tokens(words.ids) for part in parts for words in self._words.encode_batch_fast(part)]
 
     def embed(self, batch: Sequence[Tokens]) -> Embeddings:

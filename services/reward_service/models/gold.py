@@ -16,7 +16,7 @@ from reward_service.models.gold_text import GoldText
 from reward_service.models.padding import pad_right
 from reward_service.models.protocols import Exchange, GoldModel, Tokens
 
-__all__ = ["HfGoldModel", "only_looks_back", "shared_base_notice"]
+__all__ = ["HfGoldModel", "has_causal_attention", "shared_base_notice"]
 
 CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
 """Larger batches are not faster on a few cores and delay the next request."""
@@ -51,16 +51,16 @@ class HfGoldModel:
         config = model.config.get_text_config()
         self._has_pad_id = config.pad_token_id is not None
         positions = getattr(config, "max_position_embeddings", None)
-        self._needs_mask = not only_looks_back(model)
-        on_gpu = model.device.type == "cuda"
-        self._cuda = CudaRunner(self.logits, model.device, positions, graphs=False) if on_gpu else None
+        self._needs_mask = not has_causal_attention(model)
+        on_cuda = model.device.type == "cuda"
+        self._cuda = CudaRunner(self.logits, model.device, positions, graphs=False) if on_cuda else None
 
-    def read(self, exchange: Exchange) -> Tokens:
+    def tokenize(self, exchange: Exchange) -> Tokens:
         """Tokens of `exchange`. Raises ValueError, with the reason, when the model's format cannot express it."""
         return self._text(exchange)
 
     @torch.inference_mode()
-    def judge(self, batch: Sequence[Tokens]) -> list[float]:
+    def score(self, batch: Sequence[Tokens]) -> list[float]:
         """One forward pass over right-padded rows (B, T); the logits as B floats."""
         pad_id = self._pad_id(batch)
         if self._cuda is not None:
@@ -72,7 +72,7 @@ class HfGoldModel:
         return values
 
     def logits(self, inputs: Inputs) -> torch.Tensor:
-        """The pass itself: logits (B,) of rows (B, T)."""
+        """The forward pass: logits (B,) of rows (B, T)."""
         if self._cuda is not None and not self._needs_mask:
             inputs = {name: rows for name, rows in inputs.items() if name != "attention_mask"}
         logits: torch.Tensor = self._model(**inputs).logits[:, 0]
@@ -92,8 +92,8 @@ class HfGoldModel:
         return pad_id
 
 
-def only_looks_back(model: Any) -> bool:
-    """Whether no token sees a later one: then none sees padding on the right, and attention needs no mask."""
+def has_causal_attention(model: Any) -> bool:
+    """Whether no token attends to a later one. Then padding on the right has no effect, even without a mask."""
     causal = [module.is_causal for module in model.modules() if hasattr(module, "is_causal")]
     return bool(causal) and all(causal)
 
@@ -107,7 +107,7 @@ def shared_base_notice(gold: GoldModel, encoder_id: str) -> str | None:
         return None
     return (
         f"the gold model {gold.id} is fitted on {gold.encoder_base}, which is also the relevance encoder: "
-        "where the two agree, that is no independent evidence"
+        "where the two agree, that is not independent evidence"
     )
 
 

@@ -1,9 +1,9 @@
-"""Small batches as CUDA graphs: a pass is one launch, where launching its hundred kernels one by one takes longer
-than the kernels do.
+"""CUDA graphs for small batches: one launch a pass. Launching a hundred kernels one by one takes longer than the
+kernels themselves.
 
-Graphs have fixed shapes. A batch goes into the smallest that holds it, with rows of one padding token to fill it;
-one that no shape holds is launched kernel by kernel. All are recorded when the model is loaded, in one memory
-pool, since they run one after another.
+Graphs have fixed shapes. A batch uses the smallest shape that is large enough, filled with rows of one padding
+token; larger batches are launched kernel by kernel. All graphs are recorded when the model is loaded,
+in one memory pool, because they never run at the same time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Graph", "Graphs", "smallest_shape"]
 ROWS = (1, 4, 16, 64)
 WIDTHS = (16, 32, 64, 128, 256, 512)
 MAX_TOKENS = 4096
-"""Rows × width of the largest graph: beyond it, kernels take longer than their launch (docs/performance.md)."""
+"""Maximum rows × width of a graph; in larger batches the kernels take longer than their launch."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,42 +35,42 @@ class Graph:
 
     graph: torch.cuda.CUDAGraph
     table: torch.Tensor
-    """Where it reads its table (1, B, T + 1)."""
+    """Its input: a table (1, B, T + 1)."""
     values: torch.Tensor
-    """Where it leaves its values."""
+    """Its output."""
 
     def replay(self, table: torch.Tensor) -> torch.Tensor:
-        """The values of `table`, a pinned one of the graph's shape; good until the next replay."""
+        """The values of `table`, which is pinned and has the graph's shape; valid until the next replay."""
         self.table.copy_(table, non_blocking=True)
         self.graph.replay()
         return self.values
 
 
 class Graphs:
-    """The graphs of one model; none where it cannot be recorded."""
+    """The graphs of one model; empty when its passes cannot be recorded."""
 
     def __init__(self, run: Pass, device: torch.device, stream: torch.cuda.Stream, max_tokens: int | None) -> None:
-        """Record `run`, in `stream`, for every shape that the model can read."""
+        """Record `run`, in `stream`, for every shape within the model's maximum length."""
         self._graphs: dict[tuple[int, int], Graph] = {}
         pool = torch.cuda.graph_pool_handle()
         shapes = [shape for shape in _shapes() if max_tokens is None or shape[1] <= max_tokens]
         try:
             with torch.inference_mode(), torch.cuda.device(device), torch.cuda.stream(stream):
-                for shape in reversed(shapes):  # the largest first: the others fit into its memory
+                for shape in reversed(shapes):  # the largest first, so that the others reuse its memory
                     self._graphs[shape] = _record(run, shape, device, pool)
         except RuntimeError as exc:
             self._graphs.clear()
             logger.warning("this model's passes cannot be recorded, so small batches are slower: %s", exc)
 
-    def holding(self, rows: int, longest: int) -> tuple[Graph, tuple[int, int]] | None:
-        """The graph for `rows` of up to `longest` tokens, with its shape, if there is one."""
+    def graph_for(self, rows: int, longest: int) -> tuple[Graph, tuple[int, int]] | None:
+        """The graph for `rows` rows of up to `longest` tokens and its shape; None if the batch is too large."""
         shape = smallest_shape(rows, longest)
         graph = self._graphs.get(shape) if shape else None
         return (graph, shape) if graph and shape else None
 
 
 def smallest_shape(rows: int, longest: int) -> tuple[int, int] | None:
-    """The fewest rows and the least width that hold a batch, if a graph may be as large."""
+    """The smallest shape of a graph for this batch; None if the batch is too large."""
     held = next((n for n in ROWS if n >= rows), None)
     width = next((n for n in WIDTHS if n >= longest), None)
     return None if held is None or width is None or held * width > MAX_TOKENS else (held, width)
@@ -84,7 +84,7 @@ def _record(run: Pass, shape: tuple[int, int], device: torch.device, pool: Any) 
     rows, width = shape
     table = torch.zeros((1, rows, width + 1), dtype=torch.int32, device=device)
     table[:, :, width] = 1
-    for _ in range(2):  # what is made on first use must not become part of the graph
+    for _ in range(2):  # initialisation on first use must not become part of the graph
         run(table)
     torch.cuda.current_stream(device).synchronize()
     graph = torch.cuda.CUDAGraph()

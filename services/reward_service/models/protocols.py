@@ -84,10 +84,10 @@ class GoldModel(Protocol):
     encoder_base: str | None
     """Encoder whose weights the model was fitted on, if any; it gives no independent evidence for that encoder."""
 
-    def read(self, exchange: Exchange) -> Tokens:
+    def tokenize(self, exchange: Exchange) -> Tokens:
         """Tokens of `exchange`. Thread-safe. Raises ValueError, with the reason, when it cannot be tokenized."""
         ...
 
-    def judge(self, batch: Sequence[Tokens]) -> list[float]:
+    def score(self, batch: Sequence[Tokens]) -> list[float]:
         """One forward pass: independent scores in the order of `batch`. May contain NaN or infinity."""
         ...

@@ -108,7 +108,7 @@ class Scoring:
         self._started = time.monotonic()
         self._prepared: PreparedJob | None = None
         self._embedding: Embedding | None = None
-        self._judging: Submission[float] | None = None
+        self._gold_submission: Submission[float] | None = None
 
     @property
     def workers(self) -> list[Worker]:
@@ -127,11 +127,11 @@ class Scoring:
         if self._embedder is not None:
             self._embedding = await self._embedder.enqueue(prepared.texts)
         if self._gold is not None:
-            self._judging = await self._gold.enqueue(prepared.units)
+            self._gold_submission = await self._gold.enqueue(prepared.units)
 
     async def wait(self) -> None:
         """Return when the models have processed the job. Raises NotReadyError if one stops for good."""
-        submissions = (self._embedding.submission if self._embedding else None, self._judging)
+        submissions = (self._embedding.submission if self._embedding else None, self._gold_submission)
         for submission in submissions:
             if submission is not None:
                 await submission.finished
@@ -140,9 +140,9 @@ class Scoring:
         """Combine the results. CPU-bound for thousands of items. Raises ModelError."""
         job, prepared = self.job, self._prepared_job
         embedded = self._embedding.result() if self._embedding else Embedded({}, TextCounts())
-        judged = gold_scores(self._judging, prepared)
+        gold = gold_scores(self._gold_submission, prepared)
         results = [
-            item_result(item, job.recipe, embedded.vectors, judged.scores.get(i))
+            item_result(item, job.recipe, embedded.vectors, gold.scores.get(i))
             for i, item in enumerate(prepared.items)
         ]
         reject_failed_items(job, results)
@@ -152,9 +152,9 @@ class Scoring:
             recipe=RecipeName(name=job.recipe.name, hash=job.recipe.hash),
             models=prepared.models,
             timing_ms=TimingMs(
-                queue=1e3 * max(embedded.queue_s, judged.queue_s),
+                queue=1e3 * max(embedded.queue_s, gold.queue_s),
                 encode=1e3 * embedded.model_s,
-                gold=1e3 * judged.model_s if self._gold is not None else None,
+                gold=1e3 * gold.model_s if self._gold is not None else None,
                 total=1e3 * (time.monotonic() - self._started),
             ),
             texts=embedded.counts,
@@ -163,7 +163,7 @@ class Scoring:
 
     def close(self) -> None:
         """Drop what the models have not processed yet."""
-        for work in (self._embedding, self._judging):
+        for work in (self._embedding, self._gold_submission):
             if work is not None:
                 work.close()
 

@@ -54,7 +54,7 @@ def prepare(
     good = {i: item for i, item in enumerate(items) if isinstance(item, PreparedItem)}
     texts = dict.fromkeys(text for item in good.values() for pair in item.pairs.values() for text in pair)
     look_up = embedder.look_up(encoder, list(texts)) if embedder and encoder else LookUp({}, {})
-    exchanges = {i: _read(gold, item.scorable) for i, item in good.items()} if gold else {}
+    exchanges = {i: _gold_unit(gold, item.scorable) for i, item in good.items()} if gold else {}
     models = ModelNames(
         relevance=encoder.id if encoder else None,
         gold=gold.id if gold else None,
@@ -89,10 +89,10 @@ def _text_values(inputs: ResponseText, recipe: Recipe, query_type: QueryType) ->
         return exc
 
 
-def _read(gold: GoldModel, scorable: ScorableItem) -> Unit[Tokens] | ItemError:
+def _gold_unit(gold: GoldModel, scorable: ScorableItem) -> Unit[Tokens] | ItemError:
     exchange = Exchange(scorable.messages, scorable.response)
     try:
-        tokens = gold.read(exchange)
+        tokens = gold.tokenize(exchange)
     except ValueError as exc:
         return ItemError(field="response", message=f"the gold model cannot read this exchange: {exc}")
     return Unit(exchange, tokens, len(tokens))

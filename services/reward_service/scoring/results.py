@@ -29,11 +29,11 @@ class GoldScores:
     model_s: float = 0.0
 
 
-def gold_scores(judging: Submission[float] | None, prepared: PreparedJob) -> GoldScores:
+def gold_scores(submission: Submission[float] | None, prepared: PreparedJob) -> GoldScores:
     """A score for every exchange that the model can read, and an error for every other one."""
-    if judging is None:
+    if submission is None:
         return GoldScores({})
-    done = judging.result()
+    done = submission.result()
     scores: dict[int, float | ItemError] = {
         i: exchange for i, exchange in prepared.exchanges.items() if isinstance(exchange, ItemError)
     }

@@ -52,11 +52,11 @@ def _bare(setting: Setting, name: str, folder: Path, work: Sequence[Item]) -> fl
     setting.note(
         f"gold {name}, plain one by one: first time ÷ second, in time", first / plain, note=f"{first:.2f} s"
     )
-    read = [gold.read(exchange) for exchange in asked]
+    read = [gold.tokenize(exchange) for exchange in asked]
     tokens = sum(map(len, read))
     formed = batches(read, gold.limits)
-    taken = median_s(lambda: [gold.judge(batch) for batch in formed], setting.device, rounds=3, warm_up=1)
-    reading = seconds(lambda: [gold.read(exchange) for exchange in asked], setting.device)
+    taken = median_s(lambda: [gold.score(batch) for batch in formed], setting.device, rounds=3, warm_up=1)
+    reading = seconds(lambda: [gold.tokenize(exchange) for exchange in asked], setting.device)
     said = (
         f"{len(read)} texts, {tokens} tokens, {len(formed)} batches: {plain:.2f} s against {taken + reading:.3f} s"
     )
@@ -73,7 +73,7 @@ def _shapes(setting: Setting, name: str, gold: HfGoldModel, model: Any) -> None:
     for rows, width in setting.size([(4, 512), (16, 512), (32, 512), (64, 512), (8, 2048)], [(2, 16)]):
         batch = random_rows(rows, [width, width * 3 // 4])
         tokens = sum(map(len, batch))
-        taken = median_s(partial(gold.judge, batch), setting.device, rounds=5)
+        taken = median_s(partial(gold.score, batch), setting.device, rounds=5)
         said = f"{tokens / taken:,.0f} tokens/s, {1e3 * taken:.1f} ms"
         share = 2.0 * weights * rows * width / taken / peak
         setting.note(f"gold {name}, {rows} × {width}: of the products' peak", 100 * share, "%", said)

@@ -59,7 +59,7 @@ def _demo_gold(setting: Setting) -> None:
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     asked: list[Exchange] = exchanges(items(setting.size(64, 6), seed=3))
     expected, got = (
-        gold.judge([gold.read(exchange) for exchange in asked])
+        gold.score([gold.tokenize(exchange) for exchange in asked])
         for gold in (load_gold(str(folder), "cpu"), load_gold(str(folder), setting.device))
     )
     apart = max(abs(a - b) for a, b in zip(expected, got, strict=True))

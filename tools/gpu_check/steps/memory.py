@@ -54,7 +54,7 @@ def _encoder_peak(setting: Setting, precision: Any, width: int) -> int:
 def _gold_peak(setting: Setting, name: str, width: int) -> None:
     gold = load_gold(str(built(name, setting.scratch, setting.device)), setting.device)
     rows = gold.limits.max_tokens // width
-    peak = _peak(partial(gold.judge, random_rows(rows, [width, width - 8])))
+    peak = _peak(partial(gold.score, random_rows(rows, [width, width - 8])))
     _note_peak(setting, f"gold {name}, default shape {rows} × {width}", peak)
 
 

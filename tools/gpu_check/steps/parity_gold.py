@@ -64,7 +64,7 @@ def _as_loaded(setting: Setting, name: str, folder: Path, asked: Sequence[Exchan
     gold = load_gold(str(folder), setting.device)
     dtype = torch.bfloat16 if setting.device == "cuda" else torch.float32
     model: Any = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).to(setting.device).eval()
-    plain = np.array([_plain_score(model, gold.read(exchange)) for exchange in asked])
+    plain = np.array([_plain_score(model, gold.tokenize(exchange)) for exchange in asked])
     alone = float(np.abs(np.array(_each(gold, asked)) - plain).max())
     setting.note(f"{name} {gold.backend}, alone - plain Transformers", alone, kept=alone <= ALONE_BAR)
     spread = max(float(truth.std()), 1e-6)
@@ -99,7 +99,7 @@ def _in_fp32(folder: Path, device: str) -> HfGoldModel:
 
 
 def _scores(gold: HfGoldModel, asked: Sequence[Exchange]) -> list[float]:
-    return gold.judge([gold.read(exchange) for exchange in asked])
+    return gold.score([gold.tokenize(exchange) for exchange in asked])
 
 
 def _each(gold: HfGoldModel, asked: Sequence[Exchange]) -> list[float]:

@@ -49,7 +49,7 @@ def run(setting: Setting) -> None:
     folder = built("0.6 B", setting.scratch, setting.device, small=setting.small)
     gold = load_gold(str(folder), setting.device)
     rows = random_rows(setting.size(32, 2), setting.size([512, 384], [16, 12]))
-    _kernels(setting, "gold 0.6 B, 32 × 512", partial(gold.judge, rows))
+    _kernels(setting, "gold 0.6 B, 32 × 512", partial(gold.score, rows))
 
 
 def _stages(setting: Setting) -> None:
