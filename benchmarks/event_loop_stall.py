@@ -55,10 +55,10 @@ class _Gold:
     notices: tuple[str, ...] = ()
     encoder_base: str | None = None
 
-    def read(self, exchange: Exchange) -> Tokens:
+    def tokenize(self, exchange: Exchange) -> Tokens:
         return Tokens(list(hashlib.blake2b(exchange.response.encode()).digest()))
 
-    def judge(self, batch: Sequence[Tokens]) -> list[float]:
+    def score(self, batch: Sequence[Tokens]) -> list[float]:
         return [0.5] * len(batch)
 
 
