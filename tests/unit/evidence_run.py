@@ -34,7 +34,7 @@ from reward_runs.prompts import Prompt, load_embedded
 DEMO_NOTICE = "demo model, not a judge of quality"
 SHARED_NOTICE = (
     "the gold model demo-gold is fitted on all-MiniLM-L6-v2, which is also the relevance encoder: "
-    "where the two agree, that is no independent evidence"
+    "where the two agree, that is not independent evidence"
 )
 
 _SENTENCES = (

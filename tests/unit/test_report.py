@@ -170,7 +170,7 @@ def test_the_report_states_the_number_of_samples(tmp_path: Path) -> None:
 def test_a_report_without_an_evaluation_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "run", steps=(0,))
     assert main(["--run-dir", str(run)]) == 1
-    assert "reward_evidence.evaluate --run-dir" in capsys.readouterr().err
+    assert "glassbox evaluate --run-dir" in capsys.readouterr().err
 
 
 def test_changed_responses_are_not_reported_with_the_previous_figures(tmp_path: Path) -> None:

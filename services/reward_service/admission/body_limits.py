@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from mmap import mmap
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -21,6 +22,7 @@ from reward_service.telemetry.metrics import Metrics
 
 __all__ = ["BodyBudget", "Reservation"]
 
+_MAPPED_BYTES = 1024 * 1024
 _RATE_WINDOW_S = 64
 """Seconds, among those in which bodies were released, over which the release rate is measured."""
 
@@ -92,10 +94,10 @@ class Reservation:
             raise InvalidRequestError("compressed bodies are not supported; send it without content-encoding")
         self._grow(_declared_bytes(self._headers.get(b"content-length", b"")))
 
-    async def read(self) -> bytearray:
+    async def read(self) -> bytearray | mmap:
         """The whole body. Raises as `reserve` does, SlowBodyError, or starlette's ClientDisconnect."""
         limit_s = self._budget.settings.body_timeout_s
-        body = bytearray()
+        body, size = _buffer(self.bytes), 0
         try:
             async with asyncio.timeout(limit_s):
                 more = True
@@ -104,12 +106,15 @@ class Reservation:
                     if message["type"] == "http.disconnect":
                         raise ClientDisconnect
                     chunk = message.get("body", b"")
-                    self._grow(len(body) + len(chunk))
-                    body += chunk
+                    self._grow(size + len(chunk))
+                    if isinstance(body, mmap) and size + len(chunk) > len(body):
+                        body.resize(size + len(chunk))
+                    body[size : size + len(chunk)] = chunk
+                    size += len(chunk)
                     more = message.get("more_body", False)
         except TimeoutError as exc:
             raise SlowBodyError(f"the body did not arrive within {limit_s:g} s") from exc
-        return body
+        return body if len(body) == size else bytearray(body[:size])
 
     def _grow(self, size: int) -> None:
         if size > self.bytes or not self.bytes:
@@ -117,6 +122,11 @@ class Reservation:
         if size > self.bytes:
             self._budget.add(size - self.bytes)
             self.bytes = size
+
+
+def _buffer(size: int) -> bytearray | mmap:
+    """`size` bytes. The kernel clears the pages of a mapping one by one; a large bytearray is cleared at once."""
+    return mmap(-1, size) if size > _MAPPED_BYTES else bytearray(size)
 
 
 def _declared_bytes(content_length: bytes) -> int:

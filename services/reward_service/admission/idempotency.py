@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from mmap import mmap
 from typing import Any
 
 from cachetools import TTLCache
@@ -42,7 +43,7 @@ def idempotency_key(headers: Mapping[bytes, bytes]) -> str | None:
     return key.decode()
 
 
-def fingerprint(path: str, query_string: bytes, body: bytes | bytearray) -> bytes:
+def fingerprint(path: str, query_string: bytes, body: bytes | bytearray | mmap) -> bytes:
     """Digest of what makes two requests the same. Releases the GIL for large bodies."""
     digest = sha256(path.encode(errors="replace") + b"\0" + query_string + b"\0")
     digest.update(body)

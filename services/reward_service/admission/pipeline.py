@@ -41,7 +41,7 @@ from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestEr
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.http.problems import CLIENT_CLOSED_REQUEST, error_response
 from reward_service.http.request_context import RequestContext, request_context
-from reward_service.protocols.base import Call, ProtocolSpec
+from reward_service.protocols.base import Body, Call, ProtocolSpec
 from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
@@ -49,6 +49,7 @@ from reward_service.telemetry.metrics import Metrics
 __all__ = ["DEADLINE_HEADER", "ProtocolRoute", "RequestPipeline", "deadline_s"]
 
 DEADLINE_HEADER = "Glassbox-Deadline-S"
+_LARGE_BYTES = 1024 * 1024
 _KEY = IDEMPOTENCY_HEADER.lower().encode()
 _SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -119,7 +120,7 @@ class RequestPipeline:
                     work.admit()
                     answer = work.run()
                 else:
-                    digest = fingerprint(scope["path"], scope["query_string"], body)
+                    digest = await _fingerprint(scope, body)
                     if not self._replies.contains(key):
                         work.admit()
                     answer = self._replies.get_or_compute(key, digest, work.run)
@@ -129,7 +130,7 @@ class RequestPipeline:
             finally:
                 work.close_if_unstarted()
 
-    def _work(self, spec: ProtocolSpec[Any], scope: Scope, context: RequestContext, body: bytearray) -> Work:
+    def _work(self, spec: ProtocolSpec[Any], scope: Scope, context: RequestContext, body: Body) -> Work:
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         call = Call(self._settings, self._recipes, context.headers, scope["path_params"], query)
         call = replace(call, options=spec.options(call, body))
@@ -155,6 +156,12 @@ class _Endpoint:
         pipeline: RequestPipeline = scope["app"].state.pipeline
         response = await pipeline.respond(self._spec, scope, receive)
         await response(scope, receive, send)
+
+
+async def _fingerprint(scope: Scope, body: Body) -> bytes:
+    """The digest of a request; of a large one, computed in a thread."""
+    inputs = scope["path"], scope["query_string"], body
+    return fingerprint(*inputs) if len(body) < _LARGE_BYTES else await asyncio.to_thread(fingerprint, *inputs)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from reward_service.admission.hold import AdmissionHold
 from reward_service.http.json_body import parse
-from reward_service.protocols.base import Call, ProtocolSpec
+from reward_service.http.json_reply import dump
+from reward_service.protocols.base import Body, Call, ProtocolSpec
 from reward_service.scoring.pipeline import Scorer, Scoring, Worker
 from reward_service.telemetry.metrics import Metrics
 
@@ -28,14 +29,14 @@ class Work:
         self,
         spec: ProtocolSpec[Any],
         call: Call,
-        body: bytearray,
+        body: Body,
         scorer: Scorer,
         hold: AdmissionHold,
         metrics: Metrics,
     ) -> None:
         self._spec = spec
         self._call = call
-        self._body = body
+        self._body: Body = body
         self._scorer = scorer
         self._hold = hold
         self._metrics = metrics
@@ -61,7 +62,7 @@ class Work:
         try:
             scoring = await self._admitted_and_prepared()
             with closing(scoring):
-                scoring.enqueue()
+                await scoring.enqueue()
                 self._release()
                 await scoring.wait()
                 if len(scoring.job.entries) <= _INLINE_ITEMS:
@@ -89,7 +90,7 @@ class Work:
 
     def _parse(self, *, prepare: bool) -> Scoring:
         parsed = parse(self._spec.request_model, self._body)
-        self._body = bytearray()
+        self._body = b""
         scoring = self._scorer.start(self._spec.job(parsed, self._call))
         if prepare:
             scoring.prepare()
@@ -102,7 +103,7 @@ class Work:
         logger.debug(
             "scored %d items: protocol=%s run=%r step=%s", len(job.entries), self._spec.name, job.run, job.step
         )
-        return self._spec.reply(reply, job, self._call).model_dump_json().encode()
+        return dump(self._spec.reply(reply, job, self._call))
 
     # Capacity -----------------------------------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ class Ticket(Generic[InT, OutT]):
     open: bool = True
     """Whether the caller still waits for the outcomes."""
     entries: list[Entry[InT, OutT]] = field(default_factory=list)
+    in_rotation: bool = False
     next_entry: int = 0
     """Index into `entries`; all earlier ones have left the queue."""
 
@@ -99,9 +100,18 @@ class BatchQueue(Generic[InT, OutT]):
 
     def admit(self, units: Sequence[Unit[InT]]) -> Ticket[InT, OutT]:
         """Queue all of a caller's units."""
-        ticket: Ticket[InT, OutT] = Ticket([None] * len(units), missing=len(units))
+        ticket = self.open(len(units))
+        self.add(ticket, units)
+        return ticket
+
+    def open(self, n_units: int) -> Ticket[InT, OutT]:
+        """A ticket for `n_units`, which `add` queues. It is complete when all of them have their outcomes."""
+        return Ticket([None] * n_units, missing=n_units)
+
+    def add(self, ticket: Ticket[InT, OutT], units: Sequence[Unit[InT]], start: int = 0) -> None:
+        """Queue `units`, the first of which is the ticket's unit number `start`."""
         new = []
-        for position, unit in enumerate(units):
+        for position, unit in enumerate(units, start):
             entry = self._by_key.get(unit.key)
             if entry is None:
                 entry = self._new_entry(unit)
@@ -111,8 +121,9 @@ class BatchQueue(Generic[InT, OutT]):
             entry.requested_by.append((ticket, position))
             ticket.entries.append(entry)
         self._insert(sorted(new))
-        self._rotation.append(ticket)
-        return ticket
+        if not ticket.in_rotation:
+            ticket.in_rotation = True
+            self._rotation.append(ticket)
 
     def close(self, ticket: Ticket[InT, OutT]) -> None:
         """Close the ticket of a caller, and remove its queued entries that no other ticket waits for."""
@@ -134,6 +145,7 @@ class BatchQueue(Generic[InT, OutT]):
             if anchor is not None:
                 self._rotation.append(ticket)
                 return self._batch_around(anchor, limits)
+            ticket.in_rotation = False
         return []
 
     def complete(self, entry: Entry[InT, OutT], outcome: OutT | Exception) -> list[Ticket[InT, OutT]]:

@@ -30,6 +30,9 @@ ModelT = TypeVar("ModelT")
 
 logger = logging.getLogger(__name__)
 
+_UNITS_AT_ONCE = 1024
+"""Units queued in one step, which takes about two milliseconds."""
+
 
 class ModelWorker(Generic[ModelT, InT, OutT]):
     """Loads one model and runs it on batches of the units of many requests.
@@ -167,22 +170,33 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         if self._runner.last_failed:
             raise ModelError(f"the last forward pass of the {self.name} model failed")
 
-    def enqueue(self, units: Sequence[Unit[InT]]) -> Submission[OutT]:
-        """Queue all of `units`, regardless of the load. Raises NotReadyError when the worker has ended."""
+    async def enqueue(self, units: Sequence[Unit[InT]]) -> Submission[OutT]:
+        """Queue all of `units`, regardless of the load. Raises NotReadyError when the worker has ended.
+
+        Many units are queued in parts, between which other tasks run.
+        """
         if self._task.done():
             self._check_usable()
-        submission = Submission(self._runner.queue.admit(units), self._close)
+        ticket = self._runner.queue.open(len(units))
+        submission = self._runner.submissions[ticket] = Submission(ticket, self._close)
         if not units:
             submission.finish()
-        self._runner.submissions[submission.ticket] = submission
-        self._arrived.set()
+        try:
+            for start in range(0, len(units), _UNITS_AT_ONCE):
+                if start:
+                    await asyncio.sleep(0)
+                self._runner.queue.add(ticket, units[start : start + _UNITS_AT_ONCE], start)
+                self._arrived.set()
+        except BaseException:
+            submission.close()
+            raise
         return submission
 
     async def submit(self, units: Sequence[Unit[InT]]) -> Done[OutT]:
         """Outcomes for `units`, in order, once the model has seen them. Raises what `check` raises."""
         if units:
             self.check(len(units))
-        submission = self.enqueue(units)
+        submission = await self.enqueue(units)
         try:
             await submission.finished
             return submission.result()

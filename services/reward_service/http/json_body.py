@@ -15,6 +15,7 @@ import re
 from codecs import getincrementaldecoder
 from collections import Counter
 from collections.abc import Iterator
+from mmap import mmap
 from typing import Any, TypeVar
 
 import pydantic_core
@@ -38,14 +39,14 @@ _PIECE_BYTES = 256 * 1024
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def parse(model: type[ModelT], body: bytes | bytearray) -> ModelT:
+def parse(model: type[ModelT], body: bytes | bytearray | mmap) -> ModelT:
     """`body` as a `model`. Raises InvalidRequestError that names each wrong item and field."""
     if len(body) > _PIECE_BYTES:
         try:
             return model.model_validate(_decode(body))
         except (ValueError, RecursionError):  # pydantic's ValidationError is a ValueError too
             pass  # said below
-    return _parse_at_once(model, body)
+    return _parse_at_once(model, body[:] if isinstance(body, mmap) else body)
 
 
 # Large bodies -------------------------------------------------------------------------------------------------
@@ -67,7 +68,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*(?=[^ \t\n\r])")
 
 
-def _decode(body: bytes | bytearray) -> Any:
+def _decode(body: bytes | bytearray | mmap) -> Any:
     """The object in `body`. Raises ValueError or RecursionError for anything that is not plain JSON."""
     reader = _Reader(body)
     reader.expect("{")
@@ -90,7 +91,7 @@ def _decode(body: bytes | bytearray) -> Any:
 class _Reader:
     """Reads JSON values from UTF-8, of which it decodes a piece at a time."""
 
-    def __init__(self, body: bytes | bytearray) -> None:
+    def __init__(self, body: bytes | bytearray | mmap) -> None:
         self._body = memoryview(body)
         self._decoder = getincrementaldecoder("utf-8")()
         self._n_decoded = 0

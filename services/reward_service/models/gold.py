@@ -107,7 +107,7 @@ def shared_base_notice(gold: GoldModel, encoder_id: str) -> str | None:
         return None
     return (
         f"the gold model {gold.id} is fitted on {gold.encoder_base}, which is also the relevance encoder: "
-        "where the two agree, that is no independent evidence"
+        "where the two agree, that is not independent evidence"
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -22,9 +23,11 @@ from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.scoring.job import Job
 from reward_service.settings import Settings
 
-__all__ = ["Call", "ProtocolSpec", "RouteSpec", "ScoringOptions"]
+__all__ = ["Body", "Call", "ProtocolSpec", "RouteSpec", "ScoringOptions"]
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
+Body = bytes | bytearray | mmap
+"""An unparsed body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Call:
     """What `ProtocolSpec.options` returned."""
 
 
-def _unknown_before_parsing(_: Call, __: bytes | bytearray) -> None:
+def _unknown_before_parsing(_: Call, __: Body) -> None:
     return None
 
 
@@ -83,11 +86,12 @@ class ProtocolSpec(Generic[BodyT]):
     routes: Sequence[RouteSpec]
     request_model: type[BodyT]
     reply_model: type[BaseModel]
+    """Without aliases and serializers of its own."""
     job: Callable[[BodyT, Call], Job]
     """Makes the work of a request from its parsed body. Called in a thread."""
     reply: Callable[[ScoreReply, Job, Call], BaseModel]
     """Makes the protocol's reply. Called in a thread."""
-    options: Callable[[Call, bytes | bytearray], ScoringOptions | None] = _unknown_before_parsing
+    options: Callable[[Call, Body], ScoringOptions | None] = _unknown_before_parsing
     """Options of a request, if its URL or a search in its unparsed body is enough to know them.
 
     With them, a request is refused before its body is parsed, otherwise after. Called on the event loop.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reward_client.wire import Item, ScoreReply, ScoreRequest
 from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, in_version, requested_version
-from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, ScoringOptions
+from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions
 from reward_service.protocols.lists import check_count
 from reward_service.scoring.job import Job
 from reward_service.scoring.validation import check_lengths, scorable_item
@@ -18,7 +18,7 @@ _OPTIONS = (b'"recipe', b'"gold"', b"\\u006", b"\\u007")
 """Bytes without which a body has no recipe and no gold: keys, and escapes that could spell a key."""
 
 
-def _options(call: Call, body: bytes | bytearray) -> ScoringOptions | None:
+def _options(call: Call, body: Body) -> ScoringOptions | None:
     """The default options, if the body cannot set others. Raises InvalidRequestError for a bad wire version."""
     requested_version(call.headers)
     if len(body) > _SEARCHED_BYTES or any(option in body for option in _OPTIONS):

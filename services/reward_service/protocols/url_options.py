@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reward_client.wire import AnyQueryType, FieldError
 from reward_service.errors import InvalidRequestError
-from reward_service.protocols.base import Call, ScoringOptions
+from reward_service.protocols.base import Body, Call, ScoringOptions
 
 __all__ = ["json_or_text", "url_options"]
 
@@ -23,7 +23,7 @@ _BOOL: TypeAdapter[bool] = TypeAdapter(bool)
 _QUERY_TYPE: TypeAdapter[Any] = TypeAdapter(AnyQueryType)
 
 
-def url_options(call: Call, _: bytes | bytearray) -> ScoringOptions:
+def url_options(call: Call, _: Body) -> ScoringOptions:
     """The options in the URL of `call`. Raises InvalidRequestError that names the parameter."""
     parameters = dict(call.query)
     if len(parameters) != len(call.query):

@@ -112,9 +112,9 @@ class Embedder:
         units = {t: Unit(keys[t], row, len(row)) for t, row in zip(unknown, tokens, strict=True)}
         return LookUp(known, units)
 
-    def enqueue(self, look_up: LookUp) -> Embedding:
+    async def enqueue(self, look_up: LookUp) -> Embedding:
         """Queue what is missing; the worker puts it into the cache. Raises NotReadyError."""
-        return Embedding(look_up, self.worker.enqueue(list(look_up.missing.values())))
+        return Embedding(look_up, await self.worker.enqueue(list(look_up.missing.values())))
 
 
 def embed(encoder: TextEncoder, batch: Sequence[Tokens]) -> list[Vector]:

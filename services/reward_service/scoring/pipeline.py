@@ -4,7 +4,7 @@
                                                                └▶ gold (exchanges)     ─┴▶ reply
                     in a worker thread                 on the event loop                   in a worker thread
 
-Both models receive a job in one step and work on it at the same time. Nothing here knows HTTP. An item that a
+Both models work on a job at the same time. Nothing here knows HTTP. An item that a
 model failed on, or whose result is not finite, gets an error instead of a number.
 
 Capacity is asked once per job, by `Scorer.reserve`, before the job is prepared. Until it is enqueued, a job counts
@@ -121,12 +121,13 @@ class Scoring:
         gold = self._gold.loaded_model() if self._gold else None
         self._prepared = prepare(self.job, self._embedder, encoder, gold)
 
-    def enqueue(self) -> None:
+    async def enqueue(self) -> None:
         """Put the work into the models' queues, without asking for capacity. Raises NotReadyError."""
+        prepared = self._prepared_job
         if self._embedder is not None:
-            self._embedding = self._embedder.enqueue(self._prepared_job.texts)
+            self._embedding = await self._embedder.enqueue(prepared.texts)
         if self._gold is not None:
-            self._gold_submission = self._gold.enqueue(self._prepared_job.units)
+            self._gold_submission = await self._gold.enqueue(prepared.units)
 
     async def wait(self) -> None:
         """Return when the models have processed the job. Raises NotReadyError if one stops for good."""
