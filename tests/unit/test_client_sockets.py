@@ -24,6 +24,8 @@ from reward_client.timeouts import TimeBudget
 from reward_client.transport import DeadlineTransport
 from tests.live import until
 
+pytestmark = pytest.mark.slow
+
 ITEMS = [Item(prompt="p", response="r")]
 NEVER = RetryPolicy(budget_s=0.0)
 QUICK = RetryPolicy(budget_s=30.0, first_delay_s=0.01, max_delay_s=0.02)
@@ -192,7 +194,6 @@ class Gate:
         answer(served, handler, number)
 
 
-@pytest.mark.slow
 def test_many_calls_at_once_share_a_bounded_number_of_connections() -> None:
     async def ask(url: str) -> list[ScoreReply]:
         async with AsyncRewardClient(url, retry=NEVER) as client:
