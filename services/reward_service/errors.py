@@ -1,18 +1,18 @@
-"""What can go wrong inside the service, by whose fault it is. No HTTP here: `api/problems.py` maps it, once.
+"""Errors of the service, by the party that has to act. `http/problems.py` maps them to HTTP responses.
 
 GlassboxError
-├── RequestError            the caller's: names what to change
-│   ├── InvalidRequestError     fields that are wrong, each with its item and path
+├── RequestError            the caller: the error names what to change
+│   ├── InvalidRequestError     wrong fields, each with its item and path
 │   ├── TooLargeError           a body, a batch or a text over its limit
 │   └── SlowBodyError           a body that did not arrive in time
-├── UnavailableError        nobody's: ask again later
-│   ├── NotReadyError           models are loading, or failed to
-│   ├── OverloadedError         too much is waiting for a model
-│   ├── NoRoomError             the bodies of others fill the memory set aside for them
-│   └── DrainingError           the service is about to stop
-├── DeadlineError           nobody's: the answer would have come too late
-├── ModelError              ours: a model failed, or gave a number that is none
-└── ConfigurationError      the operator's: the service cannot start like this
+├── UnavailableError        temporary: the caller retries later
+│   ├── NotReadyError           models are loading, or failed to load
+│   ├── OverloadedError         the queue of a model is full
+│   ├── NoRoomError             the memory for request bodies is full
+│   └── DrainingError           the service is shutting down
+├── DeadlineError           temporary: the reply would have come too late
+├── ModelError              the service: a model failed, or returned a number that is not finite
+└── ConfigurationError      the operator: the service cannot start with its settings
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ __all__ = [
 ]
 
 _LONGEST_RETRY_AFTER_S = 30.0
-"""Whoever stays away for longer finds a service without work."""
+"""With longer delays, an overloaded service would become idle before its clients retry."""
 
 
 class GlassboxError(Exception):
-    """Base of all errors that the service explains to its caller."""
+    """Base class of the errors that the service reports to its callers."""
 
     cause: ClassVar[str] = "failed"
-    """What metrics count it under."""
+    """Label of the error in metrics."""
 
 
 class RequestError(GlassboxError):
-    """The request cannot be answered as it is; `errors` say what to change."""
+    """The request has to be changed; `errors` names the fields."""
 
     cause = "invalid"
 
@@ -60,11 +60,11 @@ class RequestError(GlassboxError):
 
 
 class InvalidRequestError(RequestError):
-    """A field has a value that cannot be used."""
+    """A field has an invalid value."""
 
 
 class TooLargeError(RequestError):
-    """Something is over a limit that `GET /info` states."""
+    """Something exceeds a limit of `GET /info`."""
 
     cause = "too_large"
 
@@ -76,7 +76,7 @@ class SlowBodyError(RequestError):
 
 
 class UnavailableError(GlassboxError):
-    """Not now; the same request may succeed after `retry_after_s` seconds: given as 0 to ∞, kept as 1 to 30."""
+    """The same request may succeed after `retry_after_s` seconds, which are limited to 1 to 30."""
 
     cause = "unavailable"
 
@@ -86,37 +86,37 @@ class UnavailableError(GlassboxError):
 
 
 class NotReadyError(UnavailableError):
-    """A model is still loading, or failed to load."""
+    """A model is loading, or failed to load."""
 
     cause = "not_ready"
 
 
 class OverloadedError(UnavailableError):
-    """More is waiting than the settings allow."""
+    """The queue of a model has more items, or more seconds of work, than the settings allow."""
 
     cause = "overloaded"
 
 
 class NoRoomError(UnavailableError):
-    """BodyBudget that are being read or answered fill `max_waiting_bytes`."""
+    """Request bodies occupy all of `max_waiting_bytes`."""
 
     cause = "no_room"
 
 
 class DrainingError(UnavailableError):
-    """The service was told to stop, and takes nothing new."""
+    """The service is shutting down and admits no new requests."""
 
     cause = "draining"
 
 
 class DeadlineError(GlassboxError):
-    """The time that the caller or the settings allow for an answer is over; what was left undone was dropped."""
+    """The time limit of the request has passed; unfinished work was dropped."""
 
     cause = "deadline"
 
 
 class ModelError(GlassboxError):
-    """A model failed on this request; `errors` name the items where they are known."""
+    """A model failed on this request; `errors` names the items, if known."""
 
     cause = "model_failed"
 
@@ -126,4 +126,4 @@ class ModelError(GlassboxError):
 
 
 class ConfigurationError(GlassboxError):
-    """A setting that the service cannot start with; the message names it and the next step."""
+    """The service cannot start with a setting; the message names it and what to do."""

@@ -1,12 +1,12 @@
-"""The service as a Ray Serve application: the same app, a replica an actor, as many as the load needs.
+"""The service as a Ray Serve application: one actor per replica, scaled with the load.
 
     serve run reward_service.ray_app:build max_replicas=4          serve deploy deploy/ray/serve.yaml
 
-    Serve's HTTP proxy ──▶ replica 1..n, each `create_app(settings)` with models of its own
+    Serve's HTTP proxy ──▶ replica 1..n, each `create_app(settings)` with its own models
 
-A replica is a whole service: it batches across its own requests and shares nothing. Each takes the share of a GPU
-that its encoder and its gold model are given, so that several fit one device. Settings come from GLASSBOX_… as
-everywhere; for replicas on other nodes they stand in `runtime_env`. Needs the extra `ray`.
+A replica is a complete service: it batches its own requests and shares nothing with other replicas. It reserves a
+share of a GPU for its encoder and one for its gold model, so that several replicas fit one device. Settings are
+environment variables; `runtime_env` sets them on other nodes. Needs the extra `ray`.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class RayArguments(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     min_replicas: Annotated[int, Field(ge=0)] = 1
-    """Replicas that are always there."""
+    """Minimum number of replicas."""
     max_replicas: Annotated[int, Field(ge=1)] = 1
-    """Replicas at most."""
+    """Maximum number of replicas."""
     target_ongoing_requests: Annotated[float, Field(gt=0)] = 64
-    """Requests a replica should have at a time; above it more replicas start. A batch is made of what waits, so
-    fewer are not better."""
+    """Concurrent requests per replica, above which replicas are added. Queued requests form the batches, so that a
+    low number makes small batches."""
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 1024
-    """Requests given to one replica; further ones wait in Serve's proxy, as OpenRLHF's client needs it."""
+    """Concurrent requests of one replica; further ones wait in Serve's proxy, as OpenRLHF's client needs it."""
     cpus: Annotated[float, Field(ge=0)] = 1
     """CPUs of a replica, for Ray's bookkeeping; its models' own are `GLASSBOX_THREADS`."""
     encoder_gpus: Annotated[float, Field(ge=0)] = 0
@@ -57,7 +57,7 @@ class RayArguments(BaseModel):
 
 
 def deployment_options(arguments: RayArguments, settings: Settings) -> dict[str, Any]:
-    """What Serve is told about a replica: a model that is switched off takes no share of a GPU."""
+    """Serve's options of a replica. A model that is switched off takes no share of a GPU."""
     gpus = (arguments.encoder_gpus if settings.encoder != NO_MODEL else 0) + (
         arguments.gold_gpus if settings.gold != NO_MODEL else 0
     )
@@ -75,9 +75,9 @@ def deployment_options(arguments: RayArguments, settings: Settings) -> dict[str,
 
 
 def _app() -> FastAPI:
-    """The application, made in the replica: models and settings are the replica's own.
+    """The application of a replica, created in its process.
 
-    Serve's proxy listens where `settings` cannot see, so that a key is needed as on any address that others reach.
+    The address of Serve's proxy is not in the settings, so that a key is needed as on any public address.
     """
     settings = Settings()
     shared = settings if "host" in settings.model_fields_set else settings.model_copy(update={"host": "0.0.0.0"})  # noqa: S104
@@ -93,17 +93,17 @@ class GlassboxReplica:
     _was_loaded = False
 
     async def check_health(self) -> None:
-        """What Serve asks before it sends the first request, and then every ten seconds.
+        """Health check of Serve: before the first request, and then every ten seconds.
 
-        Raises, so that Serve starts another: NotReadyError, when a model cannot be loaded; ModelError, when
-        one is gone for good. A model that is loaded anew after it hung is no reason.
+        Raises, so that Serve replaces the replica: NotReadyError when a model cannot be loaded, ModelError when
+        one has stopped for good. A model that is reloaded after it hung does not fail the check.
         """
         state: AppState = self.app.state.glassbox
         if not self._was_loaded:
             await state.loaded()
             self._was_loaded = True
         if state.is_broken:
-            raise ModelError("a model of this replica is gone; only another replica can help")
+            raise ModelError("a model of this replica has stopped for good; the replica must be replaced")
 
 
 def build(arguments: RayArguments) -> serve.Application:

@@ -37,7 +37,7 @@ class Settings(BaseModel):
         return read_environment(os.environ, cls.model_fields).values | given
 
     host: str = "127.0.0.1"
-    """Address to listen on. Any other than loopback needs an API key, or `allow_anonymous`."""
+    """Address to listen on. Addresses other than loopback need an API key, or `allow_anonymous`."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """TCP port; 0 takes a free one and prints it."""
     encoder: str = EMBEDDED_ENCODER
@@ -45,68 +45,69 @@ class Settings(BaseModel):
     gold: str = "demo-gold"
     """Gold reward model: the embedded demo model, a Hugging Face id, a folder, or `none`."""
     default_recipe: str = "rer"
-    """Recipe of requests that name none."""
+    """Recipe of requests that do not name one."""
     recipes_dir: Path | None = None
-    """Folder with recipes of your own (`NAME.yaml`); a name given there wins."""
+    """Folder with custom recipes (`NAME.yaml`); they take precedence over the embedded ones."""
     device: str | None = None
-    """Torch device of the models; CUDA when there is one, else the CPU."""
+    """Torch device of the models; CUDA if available, otherwise the CPU."""
     backend: Literal["auto", "openvino", "torch"] = "auto"
-    """What runs the encoder: on a CPU OpenVINO is the faster one, with the same numbers; `auto` takes it."""
+    """Runtime of the encoder. `auto` is OpenVINO on a CPU, where it is faster and gives the same numbers."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Number format of the encoder; only fp32 keeps parity with the reference (docs/performance.md)."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of each model; all cores when unset. Lower it where a trainer shares them."""
+    """CPU threads of each model; all cores when unset. Lower it if a trainer uses the same machine."""
 
     api_keys_file: Path | None = None
-    """File of API keys, one a line, `#` for comments; read again when it changes: no restart to rotate keys."""
+    """File of API keys, one per line, `#` for comments. Read again when it changes: no restart to rotate keys."""
     api_key: SecretStr | None = None
-    """One API key; only in the environment, because a command line can be read by everybody on the machine."""
+    """One API key; only in the environment, because other users of the machine can read a command line."""
     allow_anonymous: bool = False
-    """Serve whoever can reach an address that is not loopback, without an API key."""
+    """Serve without authentication on an address that other machines can reach."""
 
     max_body_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
-    """Bytes of one request body: bounds what parsing can cost before anything is known about the caller."""
+    """Bytes of one request body: limits the cost of parsing."""
     max_items: Annotated[int, Field(ge=1)] = 4096
-    """Items of one request: larger batches gain nothing, and keep others waiting."""
+    """Items of one request: larger batches are not faster, and delay other requests."""
     max_text_chars: Annotated[int, Field(ge=1)] = 200_000
     """Characters of one text: the encoder reads its last 512 tokens, but words are counted in all of it."""
     max_waiting_items: Annotated[int, Field(ge=1)] = 65_536
-    """Texts waiting for one model, beyond which new requests are told to come back: bounds their memory."""
+    """Texts in the queue of one model, above which new requests are refused or held: limits memory."""
     max_waiting_s: Annotated[float, Field(gt=0)] = 30.0
-    """Seconds of work waiting for one model, beyond which new requests are told to come back: requests take turns,
-    so one of ordinary size takes up to twice as long, a large one longer, and `request_timeout_s` is for all."""
+    """Seconds of work in the queue of one model, above which new requests are refused or held. Requests take
+    turns, so that one of ordinary size takes up to twice as long; `request_timeout_s` limits all of them."""
     max_batch_tokens: Annotated[int, Field(ge=1)] | None = None
     """Padded tokens (longest × count) of one forward pass; each model's own measured choice when unset."""
     max_batch_items: Annotated[int, Field(ge=1)] | None = None
     """Items of one forward pass; each model's own measured choice when unset."""
     batch_timeout_s: Annotated[float, Field(gt=0)] = 300.0
-    """Seconds after which a forward pass counts as hung, its callers are told, and the model is loaded anew."""
+    """Seconds after which a forward pass counts as hung: its requests fail and the model is reloaded."""
     max_model_restarts: Annotated[int, Field(ge=0)] = 3
-    """Times that a hung model is loaded anew; each leaves a stuck thread behind, so it is bounded."""
+    """Reloads of hung models; limited, because each leaves a stuck thread behind."""
     cache_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
-    """Bytes of vectors kept: the prompt and the reference of a group of samples are encoded once. 0 keeps none."""
+    """Bytes of cached vectors: prompt and reference of a group of samples are encoded once. 0 disables it."""
     max_waiting_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
-    """Bytes of all bodies that are being read or answered at a time: bounds the memory that callers can take."""
+    """Bytes of all bodies that are being read or answered: limits the memory that requests can occupy."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds in which a body must have arrived: a caller that trickles keeps memory from others."""
+    """Seconds in which a body must arrive: a slow upload occupies memory that other requests need."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 170.0
-    """Seconds from receipt in which a request is answered; just under the 180 s after which clients hang up."""
+    """Seconds from receipt in which a request is answered; just below the 180 s timeout of common clients."""
     max_hold_s: Annotated[float, Field(ge=0)] = 150.0
-    """Seconds that requests are held, at most, whose clients do not survive a refusal (see api/patience.py)."""
+    """Maximum seconds that a request is held for a protocol whose clients do not retry (`ProtocolSpec.hold_s`)."""
     idempotency_ttl_s: Annotated[float, Field(gt=0)] = 600.0
-    """Seconds that the reply to an Idempotency-Key is kept: longer than clients try again."""
+    """Seconds that the reply to an Idempotency-Key is kept: longer than clients retry."""
     idempotency_entries: Annotated[int, Field(ge=1)] = 10_000
-    """IdempotencyCache kept under an Idempotency-Key; the oldest go first."""
+    """Replies kept for idempotency; the least recently used are dropped first."""
     idempotency_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
-    """Bytes of those replies together."""
+    """Bytes of these replies together."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds within which the forward pass behind `GET /readyz` must be done."""
+    """Timeout of the forward pass of `GET /readyz`, in seconds."""
     supervise: bool = True
-    """A parent process holds the socket and starts the service anew when it dies, so that nobody is refused."""
+    """Run under a parent process that holds the socket and restarts the service when it exits, so that connections
+    wait instead of being refused."""
     stop_timeout_s: Annotated[int, Field(ge=0)] = 20
-    """Seconds that requests in flight have to finish when the service is told to stop."""
+    """Seconds that requests in flight have to finish at shutdown."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """What is logged; request bodies never are."""
+    """Log level. Request bodies are never logged."""
 
 
 def environment_warnings() -> list[str]:

@@ -20,7 +20,14 @@ import pytest
 
 from reward_service.app import create_app
 from reward_service.process.server import server_for
-from reward_service.process.supervisor import BROKEN, LONG_LIFE_S, MAX_RESTARTS, MIN_LIFE_S, Life, pause_s
+from reward_service.process.supervisor import (
+    MAX_RESTARTS,
+    MIN_START_INTERVAL_S,
+    RESTART_STATUS,
+    STABLE_S,
+    WorkerExit,
+    restart_delay_s,
+)
 from reward_service.settings import Settings
 from tests.doubles import LetterEncoder
 from tests.live import item, metric, until
@@ -172,7 +179,7 @@ PARENT = f"""
 import socket, sys
 from reward_service.process.supervisor import Supervisor
 listener = socket.create_server(("127.0.0.1", 0))
-sys.exit(Supervisor([sys.executable, "-c", {HANGS!r}], listener, 0, silence_s=0.2).run())
+sys.exit(Supervisor([sys.executable, "-c", {HANGS!r}], listener, 0, heartbeat_timeout_s=0.2).run())
 """
 
 
@@ -203,21 +210,33 @@ def test_a_model_that_is_gone_for_good_ends_the_process_that_serves() -> None:
 
     thread.join(30)
     assert refusal.status_code in {500, 503}
-    assert server.broken
+    assert server.needs_restart
     gate.set()
 
 
 def test_a_crash_is_followed_by_another_start_but_not_at_once() -> None:
-    for status in (-signal.SIGKILL, -signal.SIGSEGV, 0, 1, BROKEN):
-        assert pause_s(Life(seconds=60, served=True, status=status), 0, ever_served=True) == 0
-        assert pause_s(Life(seconds=1, served=True, status=status), 0, ever_served=True) == MIN_LIFE_S - 1
+    for status in (-signal.SIGKILL, -signal.SIGSEGV, 0, 1, RESTART_STATUS):
+        assert restart_delay_s(WorkerExit(seconds=60, served=True, status=status), 0, ever_served=True) == 0
+        assert (
+            restart_delay_s(WorkerExit(seconds=1, served=True, status=status), 0, ever_served=True)
+            == MIN_START_INTERVAL_S - 1
+        )
 
 
 def test_what_could_not_start_or_dies_again_and_again_is_given_up() -> None:
-    assert pause_s(Life(seconds=60, served=False, status=1), 0, ever_served=False) is None
-    assert pause_s(Life(seconds=LONG_LIFE_S, served=True, status=-9), MAX_RESTARTS, ever_served=True) is None
-    assert pause_s(Life(seconds=1, served=False, status=-signal.SIGKILL), 0, ever_served=False) is not None
+    assert restart_delay_s(WorkerExit(seconds=60, served=False, status=1), 0, ever_served=False) is None
+    assert (
+        restart_delay_s(WorkerExit(seconds=STABLE_S, served=True, status=-9), MAX_RESTARTS, ever_served=True)
+        is None
+    )
+    assert (
+        restart_delay_s(WorkerExit(seconds=1, served=False, status=-signal.SIGKILL), 0, ever_served=False)
+        is not None
+    )
 
 
 def test_what_keeps_a_service_from_starting_that_ran_before_may_pass() -> None:
-    assert pause_s(Life(seconds=2, served=False, status=1), 0, ever_served=True) == MIN_LIFE_S - 2
+    assert (
+        restart_delay_s(WorkerExit(seconds=2, served=False, status=1), 0, ever_served=True)
+        == MIN_START_INTERVAL_S - 2
+    )

@@ -143,7 +143,7 @@ class _ReleaseRate:
         """Start of a second and the bytes released in it; the first sample only marks the start."""
 
     def restart(self) -> None:
-        """Measure anew: no body is in memory."""
+        """Restart the measurement: no body is in memory."""
         self._samples.clear()
         self._samples.append((self._clock(), 0))
 

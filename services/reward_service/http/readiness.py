@@ -1,11 +1,12 @@
-"""Whether the models answer right now: one look at a time, shared by everybody who asks in the meantime.
+"""Readiness: a forward pass through every model, shared by all requests that arrive while it runs.
 
     GET /readyz ─┐
-    GET /readyz ─┼─▶ Readiness.look ─▶ a forward pass through each model ─▶ done, or UnreadyError
+    GET /readyz ─┼─▶ Readiness.probe ─▶ a forward pass through each model ─▶ done, or UnreadyError
     GET /readyz ─┘
 
-Anybody may ask, without a key. So all who ask together cost one forward pass, and a stranger is told which model
-is not ready, but not why: the cause may hold paths and other things of the house. The log has it.
+`/readyz` needs no API key. Therefore concurrent requests cost one forward pass together, and unauthenticated
+callers get the names of the models that are not ready, but not the causes, which may contain paths. The log has
+the causes.
 """
 
 from __future__ import annotations
@@ -30,54 +31,54 @@ ModelT = TypeVar("ModelT")
 OutT = TypeVar("OutT")
 
 _KEY = b"readiness"
-"""One key for all looks, so that the cache keeps one vector of them; no text has it."""
+"""The same key for all probes, so that the cache keeps one vector for them; no text has this key."""
 _RETRY_S = 5.0
-"""After a forward pass that failed or did not end; what loads or waits says itself when to come back."""
+"""Retry-After, if a forward pass failed or timed out; other errors have their own estimate."""
 
 
 class UnreadyError(NotReadyError):
-    """Models that would not score now; the message has the causes, `redacted` has none."""
+    """Models that cannot score now; the message has the causes, that of `redacted` does not."""
 
     def __init__(self, causes: dict[str, UnavailableError]) -> None:
         super().__init__("; ".join(map(str, causes.values())), max(c.retry_after_s for c in causes.values()))
         self._models = list(causes)
 
     def redacted(self) -> NotReadyError:
-        """The same, for callers who showed no key."""
+        """The error for unauthenticated callers."""
         names = " and ".join(self._models)
-        return NotReadyError(f"not ready: {names}; the log of the service has the cause", self.retry_after_s)
+        return NotReadyError(f"not ready: {names}; see the log of the service for the cause", self.retry_after_s)
 
 
 class Readiness:
-    """Looks at the models of one service; None stands for a model that the operator switched off."""
+    """Probes the models of one service; None means that a model is switched off."""
 
     def __init__(self, embedder: Embedder | None, gold: GoldWorker | None, timeout_s: float) -> None:
         self._embedder = embedder
         self._gold = gold
         self._timeout_s = timeout_s
-        self._looking: asyncio.Task[None] | None = None
-        self._said: str | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._logged: str | None = None
 
     async def probe(self) -> None:
         """Return when every model has done a forward pass. Raises UnreadyError."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look(), name="readiness")
-        await asyncio.shield(self._looking)  # whoever leaves takes nothing from the others
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._probe_all(), name="readiness")
+        await asyncio.shield(self._running)  # a caller that disconnects must not cancel it for the others
 
-    async def _look(self) -> None:
+    async def _probe_all(self) -> None:
         found = await asyncio.gather(*self._probes())
         causes = {name: cause for name, cause in found if cause is not None}
         if causes:
             error = UnreadyError(causes)
-            self._say(str(error))
+            self._log(str(error))
             raise error
-        self._said = None
+        self._logged = None
 
-    def _say(self, causes: str) -> None:
-        """Into the log, once: who waits for a service asks again and again."""
-        if causes != self._said:
+    def _log(self, causes: str) -> None:
+        """Log `causes` once: health checks repeat every few seconds."""
+        if causes != self._logged:
             logger.warning("not ready: %s", causes)
-            self._said = causes
+            self._logged = causes
 
     def _probes(self) -> Sequence[Awaitable[tuple[str, UnavailableError | None]]]:
         probes = []
@@ -93,7 +94,7 @@ class Readiness:
 
 
 async def _outcome(name: str, probe: Awaitable[None], seconds: float) -> tuple[str, UnavailableError | None]:
-    """The model's name, and why it is not ready when it is not."""
+    """The model's name, and the cause if it is not ready."""
     try:
         async with asyncio.timeout(seconds):
             await probe
@@ -107,7 +108,7 @@ async def _outcome(name: str, probe: Awaitable[None], seconds: float) -> tuple[s
 
 
 async def _probe(worker: ModelWorker[ModelT, Tokens, OutT], read: Callable[[ModelT], Tokens]) -> None:
-    """A forward pass; a model that is at work needs none, as long as it is not stuck."""
+    """Do a forward pass, or wait for the one that is running."""
     model = await worker.ready()
     tokens = await asyncio.to_thread(read, model)
     if worker.busy:

@@ -1,7 +1,7 @@
-"""Who gets a core when there are too few: a model in the middle of a layer, or a thread that wakes up to answer.
+"""CPU scheduling classes of threads: threads of a model must not be preempted by threads that answer requests.
 
-The threads of a model go through a layer together, so that stopping one of them stops all. Linux only: elsewhere
-nothing happens. Threads inherit what their starter has.
+The threads of a model compute a layer together, so that preempting one of them delays all. Linux only: no effect
+elsewhere. A thread inherits the class of the thread that starts it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ __all__ = ["set_batch", "set_normal"]
 
 
 def set_batch() -> None:
-    """This thread takes a core that is free, or waits for its turn; waking up stops nobody else."""
+    """Run this thread in the batch class: when it wakes up, it preempts no other thread."""
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def set_normal() -> None:
-    """This thread takes cores as any thread does."""
+    """Run this thread in the normal class."""
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

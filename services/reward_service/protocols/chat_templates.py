@@ -1,15 +1,15 @@
-"""Dirty text made clean: from what a trainer decodes (templates, special tokens) to messages and a response.
+"""Chat templates: from decoded text, with template and special tokens, to messages and a response.
 
     query  = [left-truncated] rendered prompt + response + end token      prompt = rendered prompt, whole
 
-    split_query    the response: what follows the longest end of `prompt` that `query` begins with
-                   (a prompt may have been cut on the left, so this is never query[len(prompt):])
-    parse_prompt   the messages, by the template whose marks the prompt carries
-    clean          both, with flags that say what was done: `truncated`, `special_tokens_removed`, …
+    split_query    the response: the text after the longest suffix of `prompt` that `query` begins with
+                   (a prompt may be truncated on the left, so this is not query[len(prompt):])
+    parse_prompt   the messages, by the template whose special tokens the prompt has
+    clean          both, with flags for what was changed: `truncated`, `special_tokens_removed`, …
 
-Templates known: ChatML (Qwen, SmolLM), Llama 3, Llama 2 and Mistral, Alpaca; anything else is one user turn.
-An end token is no word of the response, and a system prompt that a template adds by itself is no part of the
-conversation.
+Known templates: ChatML (Qwen, SmolLM), Llama 3, Llama 2 and Mistral, Alpaca; anything else is one user turn.
+An end token does not count as a word of the response, and the conversation does not include a system prompt that a
+template inserts.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ Messages = tuple[ChatMessage, ...]
 
 @dataclass(frozen=True, slots=True)
 class CleanExchange:
-    """A conversation and a response without marks, and an account of what was done to get there."""
+    """A conversation and a response without special tokens, and flags for what was changed."""
 
     messages: Messages
     response: str
     flags: tuple[str, ...]
-    """`truncated`: no end token. `special_tokens_removed`: the response held some besides the end token.
-    `text_after_end`: the response went on after its end token, and that was cut."""
+    """`truncated`: no end token. `special_tokens_removed`: the response had some besides the end token.
+    `text_after_end`: text after the end token was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Template:
     name: str
     mark: re.Pattern[str]
-    """Matches where a prompt of this template begins, after a BOS token; what a user wrote decides nothing."""
+    """Matches the beginning of a prompt, after a BOS token. Text of the user is not considered."""
     parse: Callable[[str], Messages]
     assistant: str
-    """What stands right before a response."""
+    """Text directly before a response."""
     ends: tuple[str, ...]
     """Tokens that end a response."""
     specials: re.Pattern[str]
-    """Tokens that are marks, not words, wherever they stand."""
+    """Special tokens, which are never words of a text."""
 
 
 def clean(query: str, prompt: str | None) -> CleanExchange:
-    """Take apart what OpenRLHF posts: `query` (prompt + response) and the rendered `prompt`.
+    """Separate a sample of OpenRLHF: `query` (prompt + response) and the rendered `prompt`.
 
     Clients from before `prompts` existed send None: then the query's only assistant mark separates the two.
 
@@ -73,7 +73,7 @@ def clean(query: str, prompt: str | None) -> CleanExchange:
 
 
 def split_query(query: str, prompt: str) -> str:
-    """The response within `query`. Raises ValueError when `query` begins with no end of `prompt`."""
+    """The response within `query`. Raises ValueError when `query` does not begin with a suffix of `prompt`."""
     if query.startswith(prompt):
         return query[len(prompt) :]
     bare = _LEADING.sub("", query)
@@ -84,24 +84,24 @@ def split_query(query: str, prompt: str) -> str:
 
 
 def parse_prompt(prompt: str) -> Messages:
-    """The turns of a rendered prompt, without the system prompts that templates add by themselves."""
+    """The turns of a rendered prompt, without the system prompts that templates insert."""
     messages = _template_of(prompt).parse(prompt)
     return tuple(m for m in messages if not (m.role == "system" and _is_default_system(m.content)))
 
 
 _LEADING = re.compile(r"\A(?:<s>|<bos>|<\|begin_of_text\|>|<\|endoftext\|>|\ufffd|\s)+")
-"""What a tokenizer may put, or leave of a character cut in two, before the first whole word."""
+"""Text that a tokenizer may insert, or leave of a truncated character, before the first complete word."""
 
 _MIN_OVERLAP = 16
-"""Characters of a cut prompt that must be left for the split to be trusted; fewer may coincide by chance."""
+"""Minimum characters of a truncated prompt; shorter ones may match by chance."""
 
 _MAX_PROBES = 64
-"""Places tried: real prompts hold the same 16 characters a few times at most."""
+"""Positions that are tried: prompts repeat the same 16 characters a few times at most."""
 
 
 def _overlap(prompt: str, query: str) -> int:
     """Length of the longest suffix of `prompt` that is a prefix of `query`; 0 when none is long enough."""
-    if query.startswith(prompt):  # a BOS token alone set them apart
+    if query.startswith(prompt):  # they differed by a BOS token only
         return len(prompt)
     probe, start = query[:_MIN_OVERLAP], -1
     for _ in range(_MAX_PROBES):
@@ -119,23 +119,22 @@ _LONGEST_MARK = 32
 
 
 def _without(marks: re.Pattern[str], text: str) -> str:
-    """`text` without `marks`, nor those that removing one would put together; in one pass, however nested.
+    """`text` without `marks`, including those that the removal of others creates; in one pass, for any nesting.
 
-    A mark ends where its last character stands, and no mark begins with what another ends with: so what is removed
-    does not depend on the order.
+    No mark begins with the end of another one, so that the result does not depend on the order of removal.
     """
     if not marks.search(text):
         return text
     kept: list[str] = []
     for piece in _UP_TO_AN_END.findall(text):
         kept += piece
-        if mark := marks.search("".join(kept[-_LONGEST_MARK:])):  # it ends here: earlier ones are gone
+        if mark := marks.search("".join(kept[-_LONGEST_MARK:])):  # it ends here: earlier ones were removed
             del kept[-len(mark[0]) :]
     return "".join(kept)
 
 
 def _cut_at_end(text: str, ends: tuple[str, ...]) -> tuple[str, bool, str]:
-    """`text` up to its first end token, whether there was one, and what follows it."""
+    """`text` up to its first end token, whether it has one, and the rest."""
     first = re.search("|".join(map(re.escape, ends)), text)
     if first is None:
         return text, False, ""
@@ -152,12 +151,12 @@ _KNOWN_ROLES = get_args(ChatMessage.model_fields["role"].annotation)
 
 def _turn(role: str, content: str) -> ChatMessage:
     if _ROLES.get(role, role) not in _KNOWN_ROLES:
-        raise ValueError(f"holds a turn of {role[:32]!r}, which is none of {', '.join(_KNOWN_ROLES)}")
+        raise ValueError(f"has a turn of {role[:32]!r}; known roles: {', '.join(_KNOWN_ROLES)}")
     return ChatMessage.model_validate({"role": _ROLES.get(role, role), "content": content})
 
 
 def _from_turns(turn: re.Pattern[str]) -> Callable[[str], Messages]:
-    """Parser of a template with a mark for each turn; an assistant turn left open is the response to come."""
+    """Parser of a template with a mark for each turn. An open assistant turn at the end is the response's."""
 
     def parse(prompt: str) -> Messages:
         turns = list(turn.finditer(prompt))
@@ -185,7 +184,7 @@ def _parse_llama2(prompt: str) -> Messages:
 
 
 def _parse_alpaca(prompt: str) -> Messages:
-    """`### Input:` stays in the user's text, as in the data; a preamble is the template's, not the user's."""
+    """`### Input:` belongs to the user's text, as in the data; the preamble does not."""
     messages: list[ChatMessage] = []
     for turn in prompt.split("### Instruction:\n")[1:]:
         user, _, assistant = turn.partition("### Response:")
@@ -241,7 +240,7 @@ _PLAIN = _Template("plain", re.compile(""), _parse_plain, "", _END_TOKENS, re.co
 
 
 def _template_of(prompt: str) -> _Template:
-    """The template that `prompt` begins like, and whose turns it holds; else plain text."""
+    """The template whose beginning and turns `prompt` has; otherwise plain text."""
     bare = _LEADING.sub("", prompt)
     marked = (t for t in (_CHATML, _LLAMA3, _LLAMA2, _ALPACA) if t.mark.match(bare))
     return next((t for t in marked if t.parse(prompt)), _PLAIN)
@@ -254,11 +253,11 @@ _DEFAULT_SYSTEMS = (
     re.compile(r"(?:Cutting Knowledge Date: .*\n)?Today Date: .*"),
     re.compile(r"Below is an instruction that describes a task.*", re.DOTALL),
 )
-"""System prompts that templates insert when the conversation has none (SmolLM2, Qwen, Llama 3, Alpaca)."""
+"""System prompts that templates insert into conversations without one (SmolLM2, Qwen, Llama 3, Alpaca)."""
 
 
 def _rendered_prompt(query: str) -> str:
-    """The prompt within `query`, up to its only assistant mark: of several, the policy may have written one."""
+    """The prompt within `query`, up to its only assistant mark. With several, the policy may have written one."""
     mark = _template_of(query).assistant
     if not mark or query.count(mark) != 1:
         raise ValueError("has no single mark that separates prompt and response; send the prompt too")
