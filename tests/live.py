@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from reward_service.app import create_app
+from reward_service.app import PROTOCOLS, create_app
 from reward_service.process.server import server_for
+from reward_service.protocols.base import ProtocolSpec
 from reward_service.settings import Settings
 from tests.doubles import LengthGold, LetterEncoder
 
@@ -26,10 +27,15 @@ __all__ = ["Busy", "busy_service", "item", "metric", "posted", "raw", "serving",
 
 
 @contextmanager
-def serving(settings: Settings, encoder: LetterEncoder | None = None) -> Iterator[str]:
+def serving(
+    settings: Settings, encoder: LetterEncoder | None = None, protocols: Sequence[ProtocolSpec[Any]] = PROTOCOLS
+) -> Iterator[str]:
     """Yields the URL."""
     app = create_app(
-        settings, encoder_loader=lambda _: encoder or LetterEncoder(), gold_loader=lambda _: LengthGold()
+        settings,
+        encoder_loader=lambda _: encoder or LetterEncoder(),
+        gold_loader=lambda _: LengthGold(),
+        protocols=protocols,
     )
     server = server_for(app, settings.model_copy(update={"port": 0, "stop_timeout_s": 5}))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -125,11 +131,14 @@ class Busy:
 
 
 @contextmanager
-def busy_service(kind: type[LetterEncoder] = LetterEncoder, **settings: Any) -> Iterator[Busy]:
+def busy_service(
+    kind: type[LetterEncoder] = LetterEncoder, protocols: Sequence[ProtocolSpec[Any]] = PROTOCOLS, **settings: Any
+) -> Iterator[Busy]:
+    """A service whose encoder works on one request, until `release`."""
     gate = threading.Event()
     gate.set()
     encoder = kind(gate=gate)
-    with serving(Settings(**settings), encoder) as url, ThreadPoolExecutor(20) as pool:
+    with serving(Settings(**settings), encoder, protocols) as url, ThreadPoolExecutor(20) as pool:
         busy = Busy(url, encoder, pool)
         encoder.calls.clear()
         gate.clear()

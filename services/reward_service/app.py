@@ -11,7 +11,7 @@ import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from reward_service.admission.pipeline import ProtocolRoute, RequestPipeline
+from reward_service.admission.pipeline import ProtocolMiddleware, ProtocolRoute, RequestPipeline
 from reward_service.batching import BatchLimits, ModelWorker
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
@@ -95,10 +95,11 @@ def create_app(
     )
     app.state.metrics = metrics
     problems.install(app, metrics)
-    for spec in protocols:
-        app.router.routes[:0] = [ProtocolRoute(route.path, spec) for route in spec.routes]
+    routes = [ProtocolRoute(route.path, spec) for spec in protocols for route in spec.routes]
+    app.router.routes += routes  # for other methods than POST
     for router in (health.router, info.router, page.router):
         app.include_router(router)
+    app.add_middleware(ProtocolMiddleware, routes=routes)
     if keys is not None:
         app.add_middleware(auth.AuthMiddleware, keys=keys, metrics=metrics)
     app.add_middleware(RequestContextMiddleware, metrics=metrics, bug_response=problems.bug_response)  # outermost

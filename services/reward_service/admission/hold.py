@@ -71,10 +71,15 @@ class AdmissionHold:
             NotReadyError, OverloadedError, NoRoomError: refused, and the protocol's clients are not held.
         """
         queue = self._queues[resource]
-        if not queue.length and queue.attempt(attempt):
+        held = min(spec.hold_s, self._max_hold_s) > 0
+        if queue.length:
+            if not held:
+                raise queue.refusal_copy()
+            return False
+        if queue.attempt(attempt):
             return True
-        if not min(spec.hold_s, self._max_hold_s):
-            raise queue.refusal_copy()
+        if not held:
+            raise queue.refusal
         return False
 
     async def wait(

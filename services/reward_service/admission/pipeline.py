@@ -15,15 +15,14 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reward_client.wire import FieldError
 from reward_service.admission.body_limits import BodyBudget
@@ -46,7 +45,7 @@ from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["DEADLINE_HEADER", "ProtocolRoute", "RequestPipeline", "deadline_s"]
+__all__ = ["DEADLINE_HEADER", "ProtocolMiddleware", "ProtocolRoute", "RequestPipeline", "deadline_s"]
 
 DEADLINE_HEADER = "Glassbox-Deadline-S"
 _LARGE_BYTES = 1024 * 1024
@@ -131,14 +130,15 @@ class RequestPipeline:
                 work.close_if_unstarted()
 
     def _work(self, spec: ProtocolSpec[Any], scope: Scope, context: RequestContext, body: Body) -> Work:
-        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        query_string = scope["query_string"].decode("latin-1")
+        query = parse_qsl(query_string, keep_blank_values=True) if query_string else []
         call = Call(self._settings, self._recipes, context.headers, scope["path_params"], query)
-        call = replace(call, options=spec.options(call, body))
+        call.options = spec.options(call, body)
         return Work(spec, call, body, self._scorer, self._hold, self._metrics)
 
 
 class ProtocolRoute(Route):
-    """A route of a protocol, served by the application's `RequestPipeline` without FastAPI's routing."""
+    """A route of a protocol, served by the application's `RequestPipeline`."""
 
     def __init__(self, path: str, spec: ProtocolSpec[Any]) -> None:
         super().__init__(path, _Endpoint(spec), methods=["POST"], include_in_schema=False)
@@ -146,6 +146,24 @@ class ProtocolRoute(Route):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
         return match, {**child, "route": self} if match != Match.NONE else child
+
+
+class ProtocolMiddleware:
+    """Serves `routes` before FastAPI's own middleware and routing, which would double the cost of a refusal."""
+
+    def __init__(self, app: ASGIApp, routes: Sequence[ProtocolRoute]) -> None:
+        self._app = app
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            for route in self._routes:
+                match, child = route.matches(scope)
+                if match == Match.FULL:
+                    scope.update(child)
+                    await route.app(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
 
 
 class _Endpoint:

@@ -45,7 +45,7 @@ class ScoringOptions:
         return self.gold or self.recipe.needs_gold
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One request, without its body."""
 

@@ -14,14 +14,16 @@ __all__ = ["PROTOCOL"]
 
 _SEARCHED_BYTES = 64 * 1024
 """Size up to which a body is searched: a search in tens of megabytes would stall the event loop."""
-_OPTIONS = (b'"recipe', b'"gold"', b"\\u006", b"\\u007")
-"""Bytes without which a body has no recipe and no gold: keys, and escapes that could spell a key."""
+_ESCAPED_LETTERS = b"\\u006", b"\\u007"
+"""Escapes that could spell a key."""
 
 
 def _options(call: Call, body: Body) -> ScoringOptions | None:
     """The default options, if the body cannot set others. Raises InvalidRequestError for a bad wire version."""
     requested_version(call.headers)
-    if len(body) > _SEARCHED_BYTES or any(option in body for option in _OPTIONS):
+    if len(body) > _SEARCHED_BYTES or b'"recipe' in body or b'"gold"' in body:
+        return None
+    if b"\\u00" in body and (_ESCAPED_LETTERS[0] in body or _ESCAPED_LETTERS[1] in body):
         return None
     return ScoringOptions(call.recipes.get(call.settings.default_recipe))
 

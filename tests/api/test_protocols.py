@@ -1,0 +1,118 @@
+"""One specification is enough for a protocol: a third one, defined here, is served like those of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import BaseModel, ConfigDict
+
+from reward_client.wire import Item, ScoreReply
+from reward_service.app import PROTOCOLS, create_app
+from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec
+from reward_service.protocols.lists import check_count, parallel
+from reward_service.protocols.url_options import url_options
+from reward_service.scoring.job import Job
+from reward_service.scoring.validation import scorable_item
+from reward_service.settings import Settings
+from tests.doubles import LengthGold, LetterEncoder
+from tests.live import busy_service, until
+
+
+class EchoRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    questions: list[str]
+    answers: list[str]
+
+
+class EchoReply(BaseModel):
+    values: list[float | None]
+    run: str | None
+
+
+def echo_job(body: EchoRequest, call: Call) -> Job:
+    assert call.options is not None
+    check_count(len(body.questions), call.settings.max_items)
+    answers = parallel("answers", body.answers, len(body.questions), "questions")
+    items = [Item(prompt=q, response=a) for q, a in zip(body.questions, answers, strict=True)]
+    return Job([scorable_item(item, None) for item in items], call.options.recipe, run=call.path["run"])
+
+
+def echo_reply(reply: ScoreReply, job: Job, _: Call) -> EchoReply:
+    return EchoReply(values=reply.rewards, run=job.run)
+
+
+def echo(hold_s: float = 0) -> ProtocolSpec[EchoRequest]:
+    return ProtocolSpec(
+        name="echo",
+        routes=[RouteSpec("/echo/{run}", "Score answers")],
+        request_model=EchoRequest,
+        reply_model=EchoReply,
+        job=echo_job,
+        reply=echo_reply,
+        options=url_options,
+        hold_s=hold_s,
+    )
+
+
+BODY = {"questions": ["Why?", "How?"], "answers": ["because", "by hand"]}
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    app = create_app(
+        Settings(),
+        encoder_loader=lambda _: LetterEncoder(),
+        gold_loader=lambda _: LengthGold(),
+        protocols=[*PROTOCOLS, echo()],
+    )
+    with TestClient(app) as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+        yield client
+
+
+def test_it_scores_as_the_native_protocol_does(client: TestClient) -> None:
+    reply = client.post("/echo/run-7?recipe=li", json=BODY).json()
+    items = [{"prompt": q, "response": a} for q, a in zip(BODY["questions"], BODY["answers"], strict=True)]
+    native = client.post("/score", json={"items": items, "recipe": "li"}).json()
+
+    assert reply == {"values": native["rewards"], "run": "run-7"}
+
+
+def test_its_errors_name_its_fields(client: TestClient) -> None:
+    unknown = client.post("/echo/r", json=BODY | {"extra": 1}).json()
+    unequal = client.post("/echo/r", json=BODY | {"answers": ["one"]}).json()
+
+    assert [error["field"] for error in unknown["errors"]] == ["extra"]
+    assert [error["field"] for error in unequal["errors"]] == ["answers"]
+
+
+def test_it_is_in_the_api_description_and_in_the_metrics(client: TestClient) -> None:
+    client.post("/echo/run-7", json=BODY)
+    operation = client.get("/openapi.json").json()["paths"]["/echo/{run}"]["post"]
+    metrics = client.get("/metrics").text
+
+    assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/EchoRequest")
+    assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/EchoReply")
+    assert {parameter["name"] for parameter in operation["parameters"]} >= {"run", "Idempotency-Key"}
+    assert 'glassbox_requests_total{route="/echo/{run}",status="200"} 1.0' in metrics
+    assert 'glassbox_items_total{outcome="scored",protocol="echo",recipe="rer"} 2.0' in metrics
+
+
+@pytest.mark.parametrize(("hold_s", "statuses"), [(0, {429}), (60, {200})])
+def test_a_full_service_refuses_or_holds_it_as_its_specification_says(hold_s: float, statuses: set[int]) -> None:
+    with busy_service(max_waiting_items=1, protocols=[*PROTOCOLS, echo(hold_s)]) as full:
+        full.fill()
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(httpx.post, f"{full.url}/echo/r", json=BODY, timeout=30)
+            if hold_s:
+                until(
+                    lambda: 'glassbox_held_requests{protocol="echo"} 1.0' in httpx.get(f"{full.url}/metrics").text
+                )
+                full.release()
+
+            assert {answer.result().status_code} == statuses
