@@ -65,7 +65,7 @@ class LengthGold:
     device: str = "cpu"
     backend: str = "counting"
     limits: BatchLimits = LIMITS
-    notices: tuple[str, ...] = ("a fake model of the tests",)
+    notices: tuple[str, ...] = ("a stand-in of the tests",)
     encoder_base: str | None = None
     seen: list[str] = field(default_factory=list)
     """The scored responses."""

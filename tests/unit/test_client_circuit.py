@@ -202,7 +202,7 @@ def test_after_a_failure_the_next_url_is_tried_at_once() -> None:
 
 
 def test_the_budget_ends_a_call_to_two_services_that_never_respond() -> None:
-    """Each attempt takes longer than the other URL's delay, so there is no Sleep that checks the budget."""
+    """Each attempt takes longer than the delay of the other URL, so the budget must be checked without a sleep."""
     world = World(urls=(A, B), retry=RetryPolicy(budget_s=60.0), attempt_s=10.0)
     with pytest.raises(RewardUnavailableError, match="budget"):
         world.call({A: [REFUSED], B: [REFUSED] * 50 + [GOOD]})
