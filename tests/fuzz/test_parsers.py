@@ -78,7 +78,7 @@ def test_a_prompt_is_parsed_or_raises_a_plain_value_error(prompt: str) -> None:
 
 @cases(400)
 @given(answer=marked)
-def test_markers_are_removed_as_if_repeatedly_until_the_text_has_no_more(answer: str) -> None:
+def test_one_pass_removes_the_same_markers_as_repeated_removal(answer: str) -> None:
     """Compares the single pass with the simple loop, for ChatML."""
     prompt = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
     markers = re.compile(
