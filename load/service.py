@@ -25,13 +25,13 @@ from typing import Self
 import httpx
 import psutil
 
-from reward_service.process.supervisor import CHANNEL_OPTION
+from reward_service.process.supervisor import OPTION
 from tools.processes import free_port, log_tail, responds, service_command, wait_until
 
 __all__ = ["MIB", "ScenarioError", "Service", "Usage", "UsageSampler", "raise_descriptor_limit"]
 
 _STOP_S = 60.0
-_SERVING = f"{CHANNEL_OPTION}="
+_SERVING = f"{OPTION}="
 """An argument in the command line of every process that a supervisor starts."""
 MIB = 2**20
 

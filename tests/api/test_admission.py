@@ -16,7 +16,7 @@ from reward_service.admission.drain import Drain
 from reward_service.admission.hold import AdmissionHold
 from reward_service.app import PROTOCOLS, create_app
 from reward_service.errors import OverloadedError
-from reward_service.process.connection_limits import MAX_HEADER_S
+from reward_service.process.connection_limits import MAX_HEAD_S
 from reward_service.process.server import server_for
 from reward_service.protocols import openrlhf, score
 from reward_service.settings import Settings
@@ -214,7 +214,7 @@ def test_an_idle_connection_outlives_the_patience_of_the_clients_that_share_them
     settings = Settings()
     idle_s = server_for(create_app(settings), settings).config.timeout_keep_alive
 
-    assert KEEP_ALIVE_S < 15 < idle_s < MAX_HEADER_S  # ours, aiohttp's, the service's, and what it cuts off
+    assert KEEP_ALIVE_S < 15 < idle_s < MAX_HEAD_S  # ours, aiohttp's, the service's, and what it cuts off
 
 
 # Deadlines ----------------------------------------------------------------------------------------------------

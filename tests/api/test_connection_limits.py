@@ -15,7 +15,7 @@ import psutil
 import pytest
 import uvicorn
 
-from reward_service.process.connection_limits import MAX_HEADER_BYTES, MAX_PIPELINED, LimitedHttpProtocol
+from reward_service.process.connection_limits import MAX_HEAD_BYTES, MAX_PIPELINED, LimitedHttpProtocol
 from tests.live import until
 
 ANSWER = b"a" * 20_000_000
@@ -28,7 +28,7 @@ PIPELINED = b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n"
 class Impatient(LimitedHttpProtocol):
     """The service's protocol with clocks that a test can wait for."""
 
-    max_header_s = 0.3
+    max_head_s = 0.3
     max_stall_s = 0.3
 
 
@@ -138,16 +138,16 @@ def test_what_has_no_end_is_cut_off_soon_and_takes_no_memory(start: bytes, piece
 
 
 def test_a_head_that_is_too_long_is_answered_431() -> None:
-    head = START + LINE * (MAX_HEADER_BYTES // len(LINE) + 1)
+    head = START + LINE * (MAX_HEAD_BYTES // len(LINE) + 1)
     with serving() as served, served.connect() as connection:
-        connection.sendall(head[:MAX_HEADER_BYTES])
+        connection.sendall(head[:MAX_HEAD_BYTES])
 
         assert rest(connection).startswith(b"HTTP/1.1 431 ")
         assert served.app.heads == 0
 
 
 def test_a_head_of_nearly_the_limit_and_a_body_beyond_it_pass() -> None:
-    filler = "a" * (MAX_HEADER_BYTES - 2_000)
+    filler = "a" * (MAX_HEAD_BYTES - 2_000)
     with serving() as served, httpx.Client() as client:
         for _ in range(3):
             answer = client.post(served.url, headers={"x-filler": filler}, content=b"b" * 1_000_000)

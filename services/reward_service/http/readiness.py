@@ -1,12 +1,11 @@
-"""Readiness: a forward pass through every model, shared by all requests that arrive while it runs.
+"""Readiness probe: a forward pass through each model, shared by all concurrent requests.
 
     GET /readyz ─┐
-    GET /readyz ─┼─▶ Readiness.probe ─▶ a forward pass through each model ─▶ done, or UnreadyError
+    GET /readyz ─┼─▶ Readiness.probe ─▶ a forward pass through each model ─▶ ready, or UnreadyError
     GET /readyz ─┘
 
-`/readyz` needs no API key. Therefore concurrent requests cost one forward pass together, and unauthenticated
-callers get the names of the models that are not ready, but not the causes, which may contain paths. The log has
-the causes.
+The route requires no API key. Sharing the probe bounds its cost. A caller without a key gets the names of the
+models that are not ready, but not the causes, which may contain paths; the service logs them.
 """
 
 from __future__ import annotations
@@ -31,26 +30,26 @@ ModelT = TypeVar("ModelT")
 OutT = TypeVar("OutT")
 
 _KEY = b"readiness"
-"""The same key for all probes, so that the cache keeps one vector for them; no text has this key."""
+"""Cache key of the probe text, so that all probes share one vector; keys of real texts differ from it."""
 _RETRY_S = 5.0
-"""Retry-After, if a forward pass failed or timed out; other errors have their own estimate."""
+"""`Retry-After` when the forward pass failed or timed out; other causes have an estimate."""
 
 
 class UnreadyError(NotReadyError):
-    """Models that cannot score now; the message has the causes, that of `redacted` does not."""
+    """One or more models are not ready; the message contains the causes."""
 
     def __init__(self, causes: dict[str, UnavailableError]) -> None:
         super().__init__("; ".join(map(str, causes.values())), max(c.retry_after_s for c in causes.values()))
         self._models = list(causes)
 
     def redacted(self) -> NotReadyError:
-        """The error for unauthenticated callers."""
+        """The same error without the causes, for callers without a valid API key."""
         names = " and ".join(self._models)
         return NotReadyError(f"not ready: {names}; see the log of the service for the cause", self.retry_after_s)
 
 
 class Readiness:
-    """Probes the models of one service; None means that a model is switched off."""
+    """Probes the models of one service; pass None for a disabled model."""
 
     def __init__(self, embedder: Embedder | None, gold: GoldWorker | None, timeout_s: float) -> None:
         self._embedder = embedder
@@ -60,22 +59,22 @@ class Readiness:
         self._logged: str | None = None
 
     async def probe(self) -> None:
-        """Return when every model has done a forward pass. Raises UnreadyError."""
+        """Return when every model has completed a forward pass. Raises UnreadyError."""
         if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._probe_all(), name="readiness")
-        await asyncio.shield(self._running)  # a caller that disconnects must not cancel it for the others
+            self._running = asyncio.create_task(self._probe_models(), name="readiness")
+        await asyncio.shield(self._running)  # a caller that disconnects must not cancel the shared probe
 
-    async def _probe_all(self) -> None:
+    async def _probe_models(self) -> None:
         found = await asyncio.gather(*self._probes())
         causes = {name: cause for name, cause in found if cause is not None}
         if causes:
             error = UnreadyError(causes)
-            self._log(str(error))
+            self._log_once(str(error))
             raise error
         self._logged = None
 
-    def _log(self, causes: str) -> None:
-        """Log `causes` once: health checks repeat every few seconds."""
+    def _log_once(self, causes: str) -> None:
+        """Log a change of the causes only, because orchestrators poll the route."""
         if causes != self._logged:
             logger.warning("not ready: %s", causes)
             self._logged = causes
@@ -94,7 +93,7 @@ class Readiness:
 
 
 async def _outcome(name: str, probe: Awaitable[None], seconds: float) -> tuple[str, UnavailableError | None]:
-    """The model's name, and the cause if it is not ready."""
+    """Name of the model, and the reason why it is not ready, or None."""
     try:
         async with asyncio.timeout(seconds):
             await probe
@@ -107,10 +106,10 @@ async def _outcome(name: str, probe: Awaitable[None], seconds: float) -> tuple[s
     return name, None
 
 
-async def _probe(worker: ModelWorker[ModelT, Tokens, OutT], read: Callable[[ModelT], Tokens]) -> None:
-    """Do a forward pass, or wait for the one that is running."""
+async def _probe(worker: ModelWorker[ModelT, Tokens, OutT], tokenize: Callable[[ModelT], Tokens]) -> None:
+    """Run a forward pass, or wait for the current one if the model is busy."""
     model = await worker.ready()
-    tokens = await asyncio.to_thread(read, model)
+    tokens = await asyncio.to_thread(tokenize, model)
     if worker.busy:
         await worker.wait_for_pass()
         return

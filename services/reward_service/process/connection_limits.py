@@ -1,13 +1,12 @@
-"""Connection limits, before and after authentication: bytes and seconds of request headers, pipelined requests.
+"""Limits of one connection, with or without an API key: size and time of a request head, pipelining, write stalls.
 
-    connection ───┐                             ┌─ complete ─▶ the application, which authenticates
-    response sent ┴─▶ request headers, timed ───┼─ more than 64 KiB ─▶ 431, closed
-                                                └─ not complete in 30 s ─▶ closed
+    connection opened ─┐                          ┌─ complete ─▶ the application, which checks the key
+    response sent ─────┴─▶ read a request head, ──┼─ longer than 64 KiB ─▶ 431, connection closed
+                           timer started          └─ not complete in 30 s ─▶ connection aborted
 
-Headers include the request line. uvicorn's own protocol collects headers without a limit of bytes or time, and any
-number of requests that arrive before the response to the first one. The timer stops while a response is pending:
-bodies have other limits (`admission/body_limits.py`), and a response that the client does not read has
-`MAX_STALL_S`.
+A head is the request line and the header lines. uvicorn limits neither the number of header lines, nor the time
+until a head is complete, nor the number of pipelined requests. The timer is stopped while the application handles
+a request: `admission/body_limits.py` limits the body, and `MAX_STALL_S` a response that the client does not read.
 """
 
 from __future__ import annotations
@@ -18,76 +17,75 @@ from typing import Any, Literal
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-__all__ = ["MAX_HEADER_BYTES", "MAX_HEADER_S", "MAX_PIPELINED", "MAX_STALL_S", "LimitedHttpProtocol"]
+__all__ = ["MAX_HEAD_BYTES", "MAX_HEAD_S", "MAX_PIPELINED", "MAX_STALL_S", "LimitedHttpProtocol"]
 
-MAX_HEADER_BYTES = 64 * 1024
-"""Bytes of one request's headers: eight times what servers and proxies usually allow."""
-MAX_HEADER_S = 30.0
-"""Seconds in which they must arrive, since the connection or the last response on it."""
+MAX_HEAD_BYTES = 64 * 1024
+"""Bytes of a request head: eight times the usual limit of servers and proxies."""
+MAX_HEAD_S = 30.0
+"""Seconds until a request head is complete, from the opening of the connection or the end of its last response."""
 MAX_PIPELINED = 16
-"""Requests of one connection that may wait for the response to an earlier one; few clients send a second."""
+"""Requests of one connection that wait for an earlier response; most clients do not pipeline at all."""
 MAX_STALL_S = 180.0
-"""Seconds that a client may leave a response unread, which keeps it in memory."""
+"""Seconds that a client may leave a response unread, which stays in memory meanwhile."""
 
-
-Timed = Literal["headers", "reading", None]
-"""Request headers, or the client reading a response; None while a response is pending."""
+Timed = Literal["head", "write", None]
+"""What the timer limits: receiving a request head, or a blocked write. None while the application handles a
+request."""
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with limits on everything except bodies."""
+    """uvicorn's HTTP protocol with limits for everything but the body."""
 
-    max_header_s = MAX_HEADER_S
+    max_head_s = MAX_HEAD_S
     max_stall_s = MAX_STALL_S
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._unread = 0
-        """Bytes since the end of the last headers, or since the last part of a body."""
+        self._head_bytes = 0
+        """Bytes received since the parser last completed a head or received part of a body."""
         self._timer: TimerHandle | None = None
         self._timed: Timed = None
-        """What the timer runs for."""
 
-    # Bytes ------------------------------------------------------------------------------------------------------
+    # Size ------------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         while data and not self.transport.is_closing():
-            piece = data[: MAX_HEADER_BYTES - self._unread]
+            piece = data[: MAX_HEAD_BYTES - self._head_bytes]
             data = data[len(piece) :]
-            self._unread += len(piece)
+            self._head_bytes += len(piece)
             super().data_received(piece)
-            if self._unread >= MAX_HEADER_BYTES:
-                self._reject_headers()
+            if self._head_bytes >= MAX_HEAD_BYTES:
+                self._reject_head()
 
     def on_headers_complete(self) -> None:
-        self._unread = 0
+        self._head_bytes = 0
         if len(self.pipeline) >= MAX_PIPELINED:
-            raise _TooManyRequestsError  # makes the parser call send_400_response
+            raise _PipelineLimitError  # to the parser: uvicorn then calls send_400_response
         super().on_headers_complete()
         self._update_timer()
 
     def on_body(self, body: bytes) -> None:
-        self._unread = 0
+        self._head_bytes = 0
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        if self._response_pending:  # a second one would be sent in the middle of it
+        if self._is_responding:  # the 400 would be written into the middle of that response
             self.transport.abort()
         else:
             super().send_400_response(msg)
 
-    def _reject_headers(self) -> None:
+    def _reject_head(self) -> None:
         if self.transport.is_closing():
             return
-        self.logger.warning("request headers have more than %d bytes: the connection is closed", MAX_HEADER_BYTES)
-        if self._response_pending:
+        self.logger.warning("request head larger than %d bytes: closing the connection", MAX_HEAD_BYTES)
+        if self._is_responding:
             self.transport.abort()
             return
         self.transport.write(STATUS_LINE[431] + b"content-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()
 
     @property
-    def _response_pending(self) -> bool:
+    def _is_responding(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
@@ -115,29 +113,28 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._timer.cancel()
 
     def _update_timer(self) -> None:
-        """Start the timer for what is expected now, unless it runs for that already."""
-        timed: Timed = "headers"
+        """Start the timer of the current state; a timer that already runs for this state continues."""
+        timed: Timed = "head"
         if self.flow.write_paused:
-            timed = "reading"
-        elif self._response_pending:
+            timed = "write"
+        elif self._is_responding:
             timed = None
         if timed == self._timed:
             return
         if self._timer is not None:
             self._timer.cancel()
         self._timed = timed
-        limits: dict[Timed, float] = {"headers": self.max_header_s, "reading": self.max_stall_s}
+        limits: dict[Timed, float] = {"head": self.max_head_s, "write": self.max_stall_s}
         self._timer = self.loop.call_later(limits[timed], self._on_timeout) if timed is not None else None
 
     def _on_timeout(self) -> None:
-        if (
-            self._timed == "headers" and self.transport.get_write_buffer_size()
-        ):  # the client is still reading the last response
-            self._timed = "reading"
+        unread = self.transport.get_write_buffer_size() > 0
+        if self._timed == "head" and unread:  # the client still reads the last response
+            self._timed = "write"
             self._timer = self.loop.call_later(self.max_stall_s, self._on_timeout)
         else:
             self.transport.abort()
 
 
-class _TooManyRequestsError(Exception):
-    """More pipelined requests than a connection may send."""
+class _PipelineLimitError(Exception):
+    """A client pipelined more than `MAX_PIPELINED` requests."""

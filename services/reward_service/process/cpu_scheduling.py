@@ -1,7 +1,7 @@
-"""CPU scheduling classes of threads: threads of a model must not be preempted by threads that answer requests.
+"""Linux scheduling policy of threads: those that serve requests yield the CPU to those that run a model.
 
-The threads of a model compute a layer together, so that preempting one of them delays all. Linux only: no effect
-elsewhere. A thread inherits the class of the thread that starts it.
+The threads of a model compute each layer together, so that preempting one of them delays all. Threads inherit the
+policy of the thread that starts them. On other systems both functions do nothing.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ __all__ = ["set_batch", "set_normal"]
 
 
 def set_batch() -> None:
-    """Run this thread in the batch class: when it wakes up, it preempts no other thread."""
+    """Give this thread the policy SCHED_BATCH: it does not preempt other threads when it wakes up."""
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def set_normal() -> None:
-    """Run this thread in the normal class."""
+    """Give this thread the default policy, SCHED_OTHER."""
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

@@ -1,7 +1,7 @@
-"""The serving process: uvicorn with the application, graceful shutdown and heartbeats.
+"""The worker process: uvicorn with the application, a heartbeat to the supervisor, and a drain before it stops.
 
-signal ──▶ drain ──▶ uvicorn closes its listener, finishes requests in flight, exits
-a model has stopped for good ──▶ the same, with the exit status that requests a restart
+SIGTERM, SIGINT ─────────────▶ drain ─▶ uvicorn closes its listener, finishes the requests in flight, exits
+a model failed permanently ──▶ the same, with the exit status that makes the supervisor start another worker
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from fastapi import FastAPI
 from reward_service.app import create_app
 from reward_service.process.connection_limits import LimitedHttpProtocol
 from reward_service.process.cpu_scheduling import set_batch
-from reward_service.process.supervisor import BACKLOG, RESTART_STATUS, WorkerChannel
+from reward_service.process.supervisor import BACKLOG, EXIT_BROKEN, WorkerChannel
 from reward_service.settings import Settings
 
 __all__ = ["RewardServer", "serve", "server_for"]
 
 KEEP_ALIVE_S = 25
-"""Seconds that an idle connection stays open: longer than clients keep theirs (aiohttp: 15), so that no client
-sends a request while it is being closed; less than `MAX_HEADER_S`, which aborts connections."""
+"""Seconds that an idle connection stays open: longer than clients keep theirs (aiohttp 15), so that a client does
+not send a request on a connection that the service is closing; less than `MAX_HEAD_S`, after which the connection
+is aborted instead of closed."""
 _TICKS_PER_HEARTBEAT = 10
 """uvicorn calls `on_tick` ten times a second."""
 
@@ -35,12 +36,12 @@ logger = logging.getLogger(__name__)
 
 
 class RewardServer(uvicorn.Server):
-    """Begins the drain as soon as a signal arrives, and sends heartbeats to the supervisor."""
+    """uvicorn's server, with a drain as soon as a signal arrives and a heartbeat from the event loop."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, heartbeat: int | None = None) -> None:
         super().__init__(config)
-        self.needs_restart = False
-        """Whether it stopped because a model has stopped for good."""
+        self.broken = False
+        """Whether the server stopped because a model failed permanently."""
         self._app = app
         self._heartbeat = heartbeat
 
@@ -53,8 +54,8 @@ class RewardServer(uvicorn.Server):
             self._send_heartbeat(self._heartbeat)
         state = getattr(self._app.state, "glassbox", None)
         if state is not None and state.is_broken and not self.should_exit:
-            logger.error("a model has stopped for good: this process exits")
-            self.needs_restart = self.should_exit = True
+            logger.error("a model failed permanently: stopping this worker")
+            self.broken = self.should_exit = True
             self._drain()
         return await super().on_tick(counter)
 
@@ -67,23 +68,23 @@ class RewardServer(uvicorn.Server):
         try:
             os.write(heartbeat, b".")
         except BlockingIOError:
-            return  # the pipe is full: the supervisor has heartbeats to read
+            return  # the pipe is full, because the supervisor is suspended: unread heartbeats are enough
         except OSError:
             if not self.should_exit:
-                logger.warning("the supervisor has exited: this process exits")
+                logger.warning("the supervisor has ended: stopping this worker")
                 self._drain()
                 self.should_exit = True
 
 
 def server_for(app: FastAPI, settings: Settings, heartbeat: int | None = None) -> RewardServer:
-    """uvicorn, configured by `settings`."""
+    """Create the server of `app`; `heartbeat` is a file descriptor."""
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level,
         log_config=None,
-        access_log=False,  # RequestContextMiddleware writes one without query strings, which may have keys
+        access_log=False,  # the service's access log has the request id, and omits the query, which may hold a key
         server_header=False,
         http=LimitedHttpProtocol,
         ws="none",
@@ -95,16 +96,16 @@ def server_for(app: FastAPI, settings: Settings, heartbeat: int | None = None) -
 
 
 def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
-    """Serve until a stop signal; returns the exit status. With `channel`, on the supervisor's socket.
+    """Serve until a stop signal arrives and return the exit status; with `channel`, on the supervisor's socket.
 
     Raises:
         GlassboxError, ValueError: the service cannot start with these settings.
     """
-    _allow_many_connections()
-    set_batch()  # threads of models set the normal class
+    _raise_descriptor_limit()
+    set_batch()  # threads of models use set_normal
     app = create_app(settings)
     gc.collect()
-    gc.freeze()  # half a million objects of libraries, which a full collection would visit for a third of a second
+    gc.freeze()  # half a million objects of imported libraries: scanning them took a third of a second
     sockets = heartbeat = None
     if channel is not None:
         app.state.metrics.process_restarts(channel.restarts)
@@ -112,17 +113,17 @@ def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
         os.set_blocking(heartbeat, False)
         for descriptor in (channel.listener, heartbeat):
             os.set_inheritable(descriptor, False)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # handled by the supervisor
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor handles it
     server = server_for(app, settings, heartbeat)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets)
-    if server.needs_restart:
-        return RESTART_STATUS
+    if server.broken:
+        return EXIT_BROKEN
     return 0 if server.started else 3
 
 
-def _allow_many_connections() -> None:
-    """Raise the limit of file descriptors: the usual 1,024 are fewer than the samples of one rollout."""
+def _raise_descriptor_limit() -> None:
+    """Raise the limit of open files to its maximum: the usual 1,024 are fewer than the samples of a rollout."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource  # not on Windows
 

@@ -1,13 +1,14 @@
-"""Supervisor: holds the listening socket and keeps one serving process running on it.
+"""The supervisor: a parent process that holds the listening socket and restarts the worker, which serves requests.
 
-    listen ─▶ start a worker process ─▶ it exits, or its heartbeat stops ─▶ start the next one
-    SIGTERM, SIGINT ─▶ close the socket, terminate the worker, wait, exit
-    SIGHUP          ─▶ the worker drains and exits, the next one starts; if the terminal was closed: as SIGTERM
+    listen ─▶ start a worker on the socket ─▶ it ends, or its heartbeat stops ─▶ start another
+    SIGTERM, SIGINT ─▶ close the socket, terminate the worker, wait for it, exit
+    SIGHUP          ─▶ the worker drains and ends, and another is started; when the terminal was closed: as SIGTERM
 
-The socket stays open between two workers, so that connections wait for the next one instead of being refused,
-which OpenRLHF's client does not survive. Requests that a worker had begun are lost; their clients retry.
+The socket stays open between two workers, so that new connections wait in the backlog instead of being refused:
+OpenRLHF's client does not survive a refused connection. Requests in flight in the old worker fail, and their
+clients retry them.
 
-Imports no model libraries: this process must not crash because of a model.
+This module imports no model library, so that a fault in one cannot end the supervisor.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from reward_service.settings import Settings
 
 __all__ = [
     "BACKLOG",
-    "CHANNEL_OPTION",
-    "RESTART_STATUS",
+    "EXIT_BROKEN",
+    "OPTION",
     "Supervisor",
     "WorkerChannel",
     "WorkerExit",
@@ -36,86 +37,85 @@ __all__ = [
     "restart_delay_s",
 ]
 
-RESTART_STATUS = 70
-"""Exit status of a worker that requests a restart (EX_SOFTWARE)."""
+EXIT_BROKEN = 70
+"""Exit status of a worker that has to be replaced, because one of its models failed permanently (EX_SOFTWARE)."""
 MAX_RESTARTS = 100
-"""Unrequested restarts before the supervisor exits; a worker that ran for `STABLE_S` resets the count."""
+"""Restarts without a SIGHUP before the supervisor exits; the count is reset after a worker that ran `STABLE_S`."""
 STABLE_S = 600.0
-MIN_START_INTERVAL_S = 5.0
-"""Minimum seconds between two starts: a worker that exits at once must not keep the machine busy."""
+MIN_RESTART_INTERVAL_S = 5.0
+"""Minimum seconds between two starts: a worker that crashes at start must not keep the CPUs busy."""
 HEARTBEAT_TIMEOUT_S = 60.0
-"""Seconds without a heartbeat, in addition to `stop_timeout_s`, after which a worker counts as hung; its event
-loop sends one every second."""
+"""Seconds without a heartbeat after which a worker counts as hung, in addition to `stop_timeout_s`; its event loop
+sends one each second until it shuts down."""
 KILL_GRACE_S = 15.0
-"""Seconds beyond `stop_timeout_s` that a worker has to exit before it is killed."""
+"""Seconds in addition to `stop_timeout_s` before a worker that was terminated is killed."""
 START_TIMEOUT_S = 300.0
-"""Seconds in which a worker must send its first heartbeat; models are loaded after it."""
+"""Seconds until the first heartbeat of a worker; models are loaded after it."""
 SUSPENDED_S = 5.0
-"""An iteration of the supervisor's own loop that took longer means that both processes were suspended."""
+"""A monitor iteration that took longer means that both processes were suspended, for example by a debugger."""
 BACKLOG = 4096
-"""Connections that the kernel queues until they are accepted: clients open one per sample, all at once."""
-CHANNEL_OPTION = "--supervisor"
-"""Command-line option of a worker with its `WorkerChannel`; not shown by `--help`."""
+"""Connections that the kernel queues until they are accepted: a trainer opens one for each sample, all at once."""
+OPTION = "--supervisor"
+"""Option on a worker's command line with its `WorkerChannel`; internal, and not listed by `--help`."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerChannel:
-    """What a worker inherits from the supervisor."""
+    """What a worker inherits from its supervisor."""
 
     listener: int
     """File descriptor of the listening socket."""
     heartbeat: int
-    """File descriptor to write a byte to, every second."""
+    """File descriptor to write a byte to, each second."""
     restarts: int
-    """Workers that ran before this one."""
+    """Workers that the supervisor started before this one."""
 
     def __str__(self) -> str:
         return f"{self.listener},{self.heartbeat},{self.restarts}"
 
     @classmethod
     def parse(cls, text: str) -> WorkerChannel:
-        """The inverse of `str`. Raises ValueError."""
+        """Inverse of `str`. Raises ValueError for malformed text."""
         listener, heartbeat, restarts = map(int, text.split(","))
         return cls(listener, heartbeat, restarts)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerExit:
-    """How a worker ran and exited."""
+    """How long a worker ran, and how it ended."""
 
     seconds: float
     served: bool
-    """Whether it ever sent a heartbeat."""
+    """Whether it sent at least one heartbeat."""
     status: int
-    """As in `subprocess`: negative for the signal that ended it."""
+    """Return code as in `subprocess`: negative for a signal."""
     requested: bool = False
-    """Whether the supervisor terminated it for a restart."""
+    """Whether it ended because of a SIGHUP to the supervisor."""
 
 
-def restart_delay_s(last: WorkerExit, restarts: int, ever_served: bool) -> float | None:
-    """Seconds until the next worker is started; None if a restart would not help.
+def restart_delay_s(worker: WorkerExit, restarts: int, ever_served: bool) -> float | None:
+    """Seconds until the next worker is started; None when the supervisor should exit instead.
 
     Args:
-        last: the worker that has exited.
-        restarts: unrequested restarts before it, since a worker was stable.
-        ever_served: whether any worker of this supervisor ever served: then the cause of a failed start may be
-            temporary.
+        worker: the worker that has ended.
+        restarts: restarts without a SIGHUP since the last worker that ran longer than `STABLE_S`.
+        ever_served: whether any worker of this supervisor served: then a failed start may be temporary.
     """
-    could_not_start = not last.served and last.status >= 0
-    if (could_not_start and not ever_served) or restarts >= MAX_RESTARTS:
+    failed_to_start = not worker.served and worker.status >= 0
+    if (failed_to_start and not ever_served) or restarts >= MAX_RESTARTS:
         return None
-    return max(0.0, MIN_START_INTERVAL_S - last.seconds)
+    return max(0.0, MIN_RESTART_INTERVAL_S - worker.seconds)
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The listening socket. Raises OSError, with host and port in its message, if the address is unavailable."""
+    """Open the listening socket. Raises OSError naming host and port when the address is not available."""
     try:
         found = socket.getaddrinfo(
             settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        family, _, _, _, address = min(found, key=lambda answer: answer[0] != socket.AF_INET)  # for localhost
+        family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)  # localhost: IPv4 first
         return socket.create_server((str(address[0]), settings.port), family=family, backlog=BACKLOG)
     except OSError as exc:
         where = f"{settings.host}:{settings.port}"
@@ -123,12 +123,12 @@ def listen(settings: Settings) -> socket.socket:
 
 
 class Supervisor:
-    """Runs worker processes on one socket, one at a time.
+    """Runs workers on one socket, one at a time.
 
     Args:
-        command: starts a worker; `CHANNEL_OPTION` is added.
-        listener: the socket that all workers serve on; closed at shutdown.
-        stop_timeout_s: seconds that a worker gives to requests in flight.
+        command: command that starts a worker; `OPTION` is appended.
+        listener: socket that all workers accept from; closed when the supervisor receives SIGTERM or SIGINT.
+        stop_timeout_s: seconds that a worker may take to finish the requests in flight.
         heartbeat_timeout_s: seconds without a heartbeat after which a worker is killed.
     """
 
@@ -147,66 +147,66 @@ class Supervisor:
         self._stopping = False
         self._restart_requested = False
         self._kill_at: float | None = None
-        self._wakeup, self._wakeup_sender = socket.socketpair()
-        for end in (self._wakeup, self._wakeup_sender):
+        self._signal_reader, self._signal_writer = socket.socketpair()
+        for end in (self._signal_reader, self._signal_writer):
             end.setblocking(False)
 
     def run(self) -> int:
-        """Serve until a stop signal, or until a restart would not help; returns the exit status."""
+        """Run workers until a stop signal arrives or a restart would not help; return the exit status."""
         self._install_signal_handlers()
         restarts = total = 0
         ever_served = False
         while True:
-            last = self._run_worker(total)
+            ended = self._run_worker(total)
             if self._stopping:
-                return 0 if last.status in {0, -signal.SIGTERM, -signal.SIGINT} else abs(last.status)
-            ever_served |= last.served
-            restarts = 0 if last.seconds > STABLE_S else restarts
-            delay = restart_delay_s(last, restarts, ever_served)
-            if delay is None:
-                logger.error("the service %s; it is not restarted", _description(last.status))
-                return abs(last.status) or 1
-            level = logging.INFO if last.requested else logging.ERROR
-            logger.log(level, "the service %s; restarting in %.1f s", _description(last.status), delay)
-            restarts, total = restarts + (not last.requested), total + 1
-            self._sleep(delay)
+                return 0 if ended.status in {0, -signal.SIGTERM, -signal.SIGINT} else abs(ended.status)
+            ever_served |= ended.served
+            restarts = 0 if ended.seconds > STABLE_S else restarts
+            delay_s = restart_delay_s(ended, restarts, ever_served)
+            if delay_s is None:
+                logger.error("the worker %s; it is not restarted", _describe_exit(ended.status))
+                return abs(ended.status) or 1
+            level = logging.INFO if ended.requested else logging.ERROR
+            logger.log(level, "the worker %s; restarting in %.1f s", _describe_exit(ended.status), delay_s)
+            restarts, total = restarts + (not ended.requested), total + 1
+            self._wait(delay_s)
             if self._stopping:
                 return 0
 
     def _install_signal_handlers(self) -> None:
-        """Deliver all signals through the wake-up descriptor."""
-        signal.set_wakeup_fd(self._wakeup_sender.fileno())
+        """Deliver signals through the wake-up descriptor, which `select` can wait for."""
+        signal.set_wakeup_fd(self._signal_writer.fileno())
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
             signal.signal(signal.SIGHUP, lambda *_: None)
         if sys.stdin is not None and sys.stdin.isatty():
             self._stop_signals |= {signal.SIGHUP}  # the terminal was closed
 
     def _run_worker(self, restarts: int) -> WorkerExit:
-        """Run one worker from start to exit."""
-        heartbeats, sender = os.pipe()
-        channel = WorkerChannel(self._listener.fileno(), sender, restarts)
-        command = [*self._command, f"{CHANNEL_OPTION}={channel}"]
+        """Start a worker and return when it has ended."""
+        read_end, write_end = os.pipe()
+        channel = WorkerChannel(self._listener.fileno(), write_end, restarts)
+        command = [*self._command, f"{OPTION}={channel}"]
         started = time.monotonic()
         try:
-            worker = subprocess.Popen(command, pass_fds=(channel.listener, sender))  # noqa: S603
+            worker = subprocess.Popen(command, pass_fds=(channel.listener, write_end))  # noqa: S603
         except OSError as exc:  # out of memory or processes, which may be temporary
-            logger.error("cannot start a process: %s", exc)  # noqa: TRY400 (a traceback adds nothing)
-            os.close(heartbeats)
+            logger.error("cannot start a worker: %s", exc)  # noqa: TRY400 (the traceback adds nothing)
+            os.close(read_end)
             return WorkerExit(0.0, served=False, status=os.EX_OSERR)
         finally:
-            os.close(sender)
+            os.close(write_end)
         try:
-            served = self._monitor(worker, heartbeats)
+            served = self._monitor(worker, read_end)
         finally:
-            os.close(heartbeats)
+            os.close(read_end)
         return WorkerExit(time.monotonic() - started, served, worker.wait(), self._restart_requested)
 
-    def _monitor(self, worker: subprocess.Popen[bytes], heartbeats: int) -> bool:
-        """Return when the worker has exited; whether it ever sent a heartbeat."""
+    def _monitor(self, worker: subprocess.Popen[bytes], heartbeat: int) -> bool:
+        """Return when the worker has ended: whether it ever sent a heartbeat."""
         self._kill_at, self._restart_requested = None, False
-        sources = [heartbeats, self._wakeup.fileno()]
+        sources = [heartbeat, self._signal_reader.fileno()]
         last_heartbeat = last_iteration = time.monotonic()
         served = False
         while worker.poll() is None:
@@ -215,45 +215,43 @@ class Supervisor:
             if now - last_iteration > SUSPENDED_S:
                 last_heartbeat = now
             last_iteration = now
-            if heartbeats in readable:
-                if os.read(heartbeats, 4096):
+            if heartbeat in readable:
+                if os.read(heartbeat, 4096):
                     last_heartbeat, served = now, True
                 else:
-                    sources.remove(heartbeats)  # closed: the worker is about to exit
-            if self._wakeup.fileno() in readable:
+                    sources.remove(heartbeat)  # closed: the worker is about to end
+            if self._signal_reader.fileno() in readable:
                 self._handle_signals(worker, now)
-            timeout_s = self._heartbeat_timeout_s if served else START_TIMEOUT_S
-            self._kill_if_stale(worker, now, now - last_heartbeat, timeout_s)
+            limit_s = self._heartbeat_timeout_s if served else START_TIMEOUT_S
+            self._kill_if_stale(worker, now, now - last_heartbeat, limit_s)
         return served
 
-    def _kill_if_stale(
-        self, worker: subprocess.Popen[bytes], now: float, silence_s: float, timeout_s: float
-    ) -> None:
-        """Kill a worker whose heartbeat stopped, or whose time to exit is over."""
-        if self._kill_at is None and silence_s > timeout_s:
-            logger.error("the service has sent no heartbeat for %.0f s; it is killed", silence_s)
+    def _kill_if_stale(self, worker: subprocess.Popen[bytes], now: float, silent_s: float, limit_s: float) -> None:
+        """Kill a worker whose last heartbeat is too old, or that did not end in time after SIGTERM."""
+        if self._kill_at is None and silent_s > limit_s:
+            logger.error("no heartbeat from the worker for %.0f s; killing it", silent_s)
             self._kill_at = now
         if self._kill_at is not None and now >= self._kill_at:
             worker.kill()
 
     def _handle_signals(self, worker: subprocess.Popen[bytes], now: float) -> None:
-        """Terminate the worker for a stop or a restart."""
-        received = set(self._wakeup.recv(4096))
+        """Terminate the worker when a stop signal or SIGHUP has arrived."""
+        received = set(self._signal_reader.recv(4096))
         if received & self._stop_signals:
             self._stop_listening()
         elif signal.SIGHUP in received:
             self._restart_requested = True
         else:
             return
-        worker.terminate()  # for a SIGINT too: a second one would make it drop requests in flight
+        worker.terminate()  # for SIGINT too: a second SIGINT makes uvicorn drop the requests in flight
         self._kill_at = now + self._stop_timeout_s + KILL_GRACE_S
 
-    def _sleep(self, seconds: float) -> None:
-        """Sleep, or return early on a stop signal."""
+    def _wait(self, seconds: float) -> None:
+        """Sleep for `seconds`, or until a stop signal arrives."""
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
-            readable, _, _ = select.select([self._wakeup], [], [], left)
-            if readable and set(self._wakeup.recv(4096)) & self._stop_signals:
+            readable, _, _ = select.select([self._signal_reader], [], [], left)
+            if readable and set(self._signal_reader.recv(4096)) & self._stop_signals:
                 self._stop_listening()
 
     def _stop_listening(self) -> None:
@@ -261,7 +259,7 @@ class Supervisor:
         self._listener.close()
 
 
-def _description(status: int) -> str:
-    if status == RESTART_STATUS:
-        return "requested a restart"
-    return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+def _describe_exit(status: int) -> str:
+    if status == EXIT_BROKEN:
+        return "ended because a model failed permanently"
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
