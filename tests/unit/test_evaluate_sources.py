@@ -196,6 +196,21 @@ def test_changed_responses_are_scored_again_and_others_reused(
     assert "2 of 3 checkpoints are evaluated already" in capsys.readouterr().out
 
 
+def test_with_another_system_prompt_recorded_responses_are_scored_again(
+    tmp_path: Path, service_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = write_lines(tmp_path / "responses.jsonl", response_rows((0, 10))), tmp_path / "results"
+    command = ("--responses", path, "--reward-url", service_url, "--out", out)
+    assert evaluate(*command, "--system-prompt", "Answer briefly.") == 0
+    capsys.readouterr()
+
+    assert evaluate(*command, "--system-prompt", "Answer at length.") == 0
+    assert "evaluated already" not in capsys.readouterr().out
+
+    assert evaluate(*command, "--system-prompt", "Answer at length.") == 0
+    assert "2 of 2 checkpoints are evaluated already" in capsys.readouterr().out
+
+
 def test_several_responses_to_a_prompt_are_numbered_in_order(tmp_path: Path) -> None:
     rows = [
         {"step": 1, "prompt": "Why?", "response": "second", "sample": 7},
