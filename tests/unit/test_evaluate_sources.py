@@ -227,6 +227,28 @@ def test_several_responses_to_a_prompt_are_numbered_in_order(tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("more", "stated"),
+    [
+        ((), "On 6 prompts, one response each, "),
+        (((0, 0), (0, 0)), "On 6 prompts, 1 to 3 responses each, "),
+        (((10, 5),), "On 6 prompts, 1 to 2 responses each, "),
+        (tuple((step, index) for step in (0, 10) for index in range(6)), "On 6 prompts, 2 responses each, "),
+    ],
+)
+def test_the_verdict_states_how_many_responses_each_prompt_has(
+    tmp_path: Path, service_url: str, more: tuple[tuple[int, int], ...], stated: str
+) -> None:
+    rows = response_rows((0, 10)) + [
+        {"step": step, **PROMPTS[index], "response": "Another response."} for step, index in more
+    ]
+    path, out = write_lines(tmp_path / "responses.jsonl", rows), tmp_path / "results"
+
+    assert evaluate("--responses", path, "--reward-url", service_url, "--out", out) == 0
+
+    assert json.loads((out / "evaluation.json").read_text())["verdict"]["sentence"].startswith(stated)
+
+
 def test_other_fields_of_a_row_are_ignored(tmp_path: Path) -> None:
     rows = [{"step": 1, "prompt": "Why?", "response": "So.", "reward": 0.5, "model": "m"}]
 

@@ -89,8 +89,8 @@ def split_complete(found: Sequence[Checkpoint]) -> tuple[list[Checkpoint], list[
 def is_complete(folder: Path, *, like: Path) -> bool:
     """Return whether a checkpoint was written completely.
 
-    Required: all safetensors files of the index and of a series, of their full size; JSON files that parse; and the
-    tokenizer files that `like` has.
+    Required: all safetensors files of the index and of a series, of their full size; JSON files that parse; and
+    the tokenizer files that `like` has.
     """
     weights = list(folder.glob(_WEIGHTS))
     texts = list(folder.glob("*.json"))
