@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from reward_client.cli.command import Command
 
@@ -19,6 +20,10 @@ def _configure_evaluate(parser: argparse.ArgumentParser) -> None:
 def _evaluate(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     from reward_evidence import evaluate
 
+    if arguments.responses is None:
+        for name in ("torch", "transformers"):
+            if find_spec(name) is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)  # `glassbox` names the extra
     return evaluate.run(arguments)
 
 
@@ -41,7 +46,7 @@ COMMANDS = (
         _configure_evaluate,
         _evaluate,
         extra="train",
-        needs=("torch", "transformers", "scipy", "matplotlib", "jinja2"),
+        needs=("numpy", "scipy", "matplotlib", "jinja2"),  # without torch: --responses loads no policy
     ),
     Command(
         "report",
@@ -49,6 +54,6 @@ COMMANDS = (
         _configure_report,
         _report,
         extra="train",
-        needs=("scipy", "matplotlib", "jinja2"),
+        needs=("numpy", "scipy", "matplotlib", "jinja2"),
     ),
 )
