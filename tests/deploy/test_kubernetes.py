@@ -47,6 +47,12 @@ def test_the_manifests_select_the_pods_of_the_deployment() -> None:
     assert manifest("autoscaler")["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
 
 
+def test_kubernetes_does_not_set_variables_with_the_prefix_of_the_settings() -> None:
+    """For the Service `glassbox` it would set `GLASSBOX_PORT`, which is also a setting."""
+    assert manifest("service")["metadata"]["name"] == "glassbox"
+    assert manifest("deployment")["spec"]["template"]["spec"]["enableServiceLinks"] is False
+
+
 def test_the_settings_of_the_pod_exist_and_leave_time_to_drain() -> None:
     pod = manifest("deployment")["spec"]["template"]["spec"]
     settings = {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]}
