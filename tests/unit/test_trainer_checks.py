@@ -1,6 +1,7 @@
 """Problems are found before a run starts, and reported together."""
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,6 +56,25 @@ def test_batches_that_cannot_be_divided_among_the_gpus_are_a_problem() -> None:
     (problem,) = problems(config(), info(recipe()), BUDGET, Hardware(n_gpus=8, n_threads=2))
 
     assert "8 GPUs" in problem
+
+
+@pytest.mark.parametrize(
+    ("package", "n_gpus", "command"),
+    [
+        ("openrlhf", 0, "pip install --no-deps openrlhf=="),
+        ("deepspeed", 0, "DS_BUILD_OPS=0 pip install --no-deps --no-build-isolation deepspeed=="),
+        ("openrlhf", 1, 'pip install "openrlhf[vllm]=='),
+        ("deepspeed", 1, 'pip install "openrlhf[vllm]=='),
+    ],
+)
+def test_a_package_that_is_not_installed_is_a_problem_with_the_install_command(
+    monkeypatch: pytest.MonkeyPatch, package: str, n_gpus: int, command: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # Python's way to make an import fail
+
+    (problem,) = problems(config(), info(recipe()), BUDGET, Hardware(n_gpus=n_gpus, n_threads=2))
+
+    assert problem.startswith(f"the package {package} is not installed: {command}")
 
 
 def test_gold_that_is_not_loaded_is_a_problem() -> None:

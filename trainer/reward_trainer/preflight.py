@@ -19,6 +19,11 @@ from reward_trainer.hardware import DiskBudget, Hardware
 __all__ = ["find_problems", "find_recipe"]
 
 _GB = 1e9
+_INSTALL_ON_GPU = dict.fromkeys(("openrlhf", "deepspeed"), 'pip install "openrlhf[vllm]==0.11.2"')
+_INSTALL_ON_CPU = {
+    "openrlhf": "pip install --no-deps openrlhf==0.11.2",
+    "deepspeed": "DS_BUILD_OPS=0 pip install --no-deps --no-build-isolation deepspeed==0.19.6",
+}
 
 
 def find_recipe(name: str, info: Info) -> RecipeInfo:
@@ -36,12 +41,23 @@ def find_problems(
     """Return every problem that prevents the run, one sentence each."""
     recipe = find_recipe(config.recipe, info)
     return [
+        *_packages(hardware),
         *_batch_split(config, hardware),
         *_gold(config, recipe, info),
         *_calibration(config, recipe, info),
         *_disk(budget),
         *_wandb(config),
         *_key_on_cluster(environ),
+    ]
+
+
+def _packages(hardware: Hardware) -> list[str]:
+    """The extra `train` contains neither: how they are installed depends on the devices."""
+    commands = _INSTALL_ON_GPU if hardware.has_gpu else _INSTALL_ON_CPU
+    return [
+        f"the package {name} is not installed: {command}"
+        for name, command in commands.items()
+        if importlib.util.find_spec(name) is None
     ]
 
 
