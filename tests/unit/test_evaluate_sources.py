@@ -334,7 +334,20 @@ def test_other_fields_of_a_row_are_ignored(tmp_path: Path) -> None:
             {"step": 0, "prompt": "Why?", "response": "So.", "prompt_id": "p"},
             "line 2: prompt: differs from line 1",
         ),
-        ({"step": 0, "prompt": "Who?", "response": "So.", "sample": 0}, "line 2: sample: same step, prompt"),
+        (
+            {"step": 0, "prompt": "Who?", "response": "So.", "sample": 3},
+            "line 2: sample: only one of this line and line 1",
+        ),
+        ({"step": True, "prompt": "Why?", "response": "So."}, "line 2: step: Input should be a valid integer"),
+        ({"step": "7", "prompt": "Why?", "response": "So."}, "line 2: step: Input should be a valid integer"),
+        (
+            {"step": 1, "prompt": "Why?", "response": "So.", "sample": True},
+            "line 2: sample: Input should be a valid integer",
+        ),
+        (
+            {"step": 1, "prompt": "Why?", "response": "So.", "sample": "7"},
+            "line 2: sample: Input should be a valid integer",
+        ),
         ({"step": 5, "prompt": "When?", "response": "So."}, "step 0 has no response to 1 of 2 prompts"),
         (["Why?"], "line 2: not a JSON object"),
     ],
@@ -344,6 +357,20 @@ def test_an_invalid_row_is_an_error_that_names_line_and_field(tmp_path: Path, ro
 
     with pytest.raises(DataError, match=named):
         read_responses(write_lines(tmp_path / "r.jsonl", [first, row]))
+
+
+def test_two_responses_with_the_same_sample_are_an_error_that_names_both_lines(tmp_path: Path) -> None:
+    row = {"step": 0, "prompt": "Who?", "response": "I.", "sample": 4}
+
+    with pytest.raises(DataError, match="line 2: sample: same step, prompt and sample as line 1"):
+        read_responses(write_lines(tmp_path / "r.jsonl", [row, row]))
+
+
+def test_a_response_without_sample_after_one_with_it_is_an_error(tmp_path: Path) -> None:
+    row = {"step": 0, "prompt": "Who?", "response": "I."}
+
+    with pytest.raises(DataError, match="line 2: sample: only one of this line and line 1 has it"):
+        read_responses(write_lines(tmp_path / "r.jsonl", [{**row, "sample": 4}, row]))
 
 
 @pytest.mark.parametrize(("text", "named"), [("", "contains no responses"), ("{", "line 1: not valid JSON")])

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,16 +30,20 @@ from reward_runs.prompts import Prompt, first_error, raise_invalid
 __all__ = ["RecordedResponses", "RecordedSampler", "read_responses"]
 
 
+_Index = Annotated[int, Field(ge=0, strict=True)]
+"""Strict: `true` and `"7"` are not integers."""
+
+
 class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    step: int = Field(ge=0)
+    step: _Index
     prompt: str
     response: str
     reference: str | None = None
     query_type: AnyQueryType | None = None
     prompt_id: str | None = None
-    sample: int | None = Field(default=None, ge=0)
+    sample: _Index | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,12 @@ def _by_step(source: str, rows: Mapping[int, _Row], prompts: Mapping[str, Prompt
     grouped: dict[int, dict[str, dict[int, tuple[int, str]]]] = defaultdict(lambda: defaultdict(dict))
     for number, row in rows.items():
         responses = grouped[row.step][_prompt_key(row)]
+        first_line = next((line for line, _ in responses.values()), number)
+        if (row.sample is None) != (rows[first_line].sample is None):
+            raise DataError(
+                f"{source}, line {number}: sample: only one of this line and line {first_line} has it, and both "
+                "have the same step and prompt: add it to all of these lines, or remove it"
+            )
         sample = len(responses) if row.sample is None else row.sample
         if sample in responses:
             raise DataError(
