@@ -151,7 +151,7 @@ def test_a_plugin_may_be_computed_from_the_gold_score() -> None:
 @pytest.mark.parametrize(
     ("field", "cause"),
     [
-        ({"feature_ranges": {"politeness": [1.0, 1.0]}}, "politeness_range must ascend"),
+        ({"feature_ranges": {"politeness": [1.0, 1.0]}}, r"feature_ranges\.politeness must ascend"),
         ({"feature_ranges": {"gold": [0.0, 1.0]}}, "feature_ranges names 'gold'"),
         ({"feature_floors": {"query_relevance": 0.0}}, "use query_relevance_range and relevance_floor"),
     ],

@@ -37,6 +37,7 @@ __all__ = ["Recipe"]
 
 _BUILTIN = FeatureRegistry()
 _RELEVANCE = ("query_relevance", "reference_relevance")
+_RANGE_FIELDS = (*(f"{name}_range" for name in _RELEVANCE), "reward_range")
 
 Factors = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -93,8 +94,9 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _ranges_must_ascend(self) -> Recipe:
-        ranges = {f"{name}_range": bounds for name, bounds in self._ranges.items()}
-        for field, bounds in (ranges | {"reward_range": self.reward_range}).items():
+        ranges: dict[str, Range | None] = {field: getattr(self, field) for field in _RANGE_FIELDS}
+        ranges |= {f"feature_ranges.{name}": bounds for name, bounds in self.feature_ranges.items()}
+        for field, bounds in ranges.items():
             if bounds is not None and not bounds[0] < bounds[1]:
                 raise ValueError(f"{field} must ascend, got {list(bounds)}")
         return self
