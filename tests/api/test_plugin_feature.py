@@ -190,6 +190,23 @@ def test_a_plugin_that_gives_nan_is_an_error_not_a_reward(plugin_service: TestCl
 
 
 @pytest.mark.parametrize(
+    "plugin_service", [("gbx_steep", "ResponseText, lambda inputs: 1e200, range=(0.0, 1.7e308)")], indirect=True
+)
+def test_a_mapping_that_overflows_is_an_error_not_a_reward(plugin_service: TestClient) -> None:
+    overrides = {
+        "feature_ranges": {"mine": [0.0, 1e-300]},
+        "feature_floors": {"mine": 0.5},
+        "reward_range": [0, 9],
+    }
+    body = {"items": [{"prompt": "q", "response": "a"}], "recipe_overrides": overrides, "on_item_error": "report"}
+    reply = plugin_service.post("/score", json=body)
+
+    (result,) = reply.json()["results"]
+    assert result["reward"] is None
+    assert "mine is not a finite number" in result["error"]["message"]
+
+
+@pytest.mark.parametrize(
     "plugin_service",
     [("gbx_reference", "ReferenceVectors, lambda inputs: float(inputs.text[0] == inputs.response[0])")],
     indirect=True,

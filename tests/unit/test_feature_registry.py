@@ -11,8 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from reward_client.wire import QueryType
-from reward_service.errors import ConfigurationError
+from reward_service.errors import ConfigurationError, InvalidRequestError
 from reward_service.features import UNBOUNDED, Feature, GoldScore, RecipeOnly, ResponseText
+from reward_service.features.feature import FeatureError
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
@@ -140,6 +141,37 @@ def test_a_constant_of_a_plugin_scales_the_reward() -> None:
     assert scaled.combine(QueryType.OPEN_ENDED, {"length_incentive": 0.5}) == 1.0
     assert scaled.constants == {"politeness": 2.0}
     assert "politeness" not in [feature.name for feature in scaled.reported]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("floors", [{}, {"politeness": 0.25}])
+def test_a_constant_that_is_not_finite_is_an_error_with_and_without_a_floor(
+    value: float, floors: dict[str, float]
+) -> None:
+    plugin = politeness(needs=RecipeOnly, compute=lambda inputs: value)
+
+    with pytest.raises(ValidationError, match="politeness is not a finite number"):
+        recipe(plugin, feature_floors=floors, reward_range=[0.0, 9.0])
+
+
+def test_an_override_that_makes_a_constant_not_finite_is_an_invalid_request() -> None:
+    plugin = politeness(
+        needs=RecipeOnly, compute=lambda inputs: {512: 1.0}.get(inputs.parameters.max_response_tokens, math.nan)
+    )
+    recipes = RecipeRegistry({"x": recipe(plugin, feature_floors={"politeness": 0.25})})
+
+    with pytest.raises(InvalidRequestError) as caught:
+        recipes.get("x", {"max_response_tokens": 100})
+
+    assert "politeness is not a finite number" in caught.value.errors[0].message
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_has_no_reward_despite_a_floor(value: float) -> None:
+    floored = recipe(politeness(), feature_floors={"politeness": 0.25})
+
+    with pytest.raises(FeatureError, match="politeness is not a finite number"):
+        floored.combine(QueryType.OPEN_ENDED, {"length_incentive": 1.0, "politeness": value})
 
 
 def test_a_plugin_may_be_computed_from_the_gold_score() -> None:
