@@ -66,6 +66,7 @@ def test_an_installed_plugin_is_found(install: Install) -> None:
         ("gbx_bad_name", "FEATURE = feature('Bad-Name', ResponseText, len)", "'Bad-Name'"),
         ("gbx_needs", "FEATURE = feature('x', str, len)", "needs must be one of"),
         ("gbx_range", "FEATURE = feature('x', ResponseText, len, range=(1.0, 0.0))", "not an interval"),
+        ("gbx_range_type", "FEATURE = feature('x', ResponseText, len, range=('low', 'high'))", "ValueError"),
         ("gbx_ranges", "FEATURE = feature('x', ResponseText, len, range=lambda p: p.no_such)", "no_such"),
         ("gbx_taken", "FEATURE = feature('gold', ResponseText, len, log_key=None)", "'gold' is already used"),
         ("gbx_log", "FEATURE = feature('x', ResponseText, len, log_key='relevance')", "'relevance'"),
