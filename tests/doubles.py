@@ -1,4 +1,4 @@
-"""Stand-ins at the service's designed seams: models whose numbers a person can work out."""
+"""Fake models for tests, with outputs that are easy to calculate by hand."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ LIMITS = BatchLimits(max_tokens=100_000, max_items=64)
 
 
 def letters(text: str) -> Tokens:
-    """A text as the stand-ins read it: its characters."""
+    """Tokenize a text for the fake models: one token per character."""
     return Tokens([ord(character) for character in text])
 
 
 def text_of(tokens: Tokens) -> str:
-    """The text that `letters` made `tokens` of."""
+    """Inverse of `letters`."""
     return "".join(map(chr, tokens.input_ids))
 
 
 @dataclass
 class LetterEncoder:
-    """Embeds a text as its counts of the letters a to z; "NAN" in it gives NaN, "BOOM" raises."""
+    """Embeds a text as its counts of the letters a to z; a text with "NAN" gives NaN, one with "BOOM" raises."""
 
     id: str = "letters"
     revision: str = "0"
@@ -35,7 +35,7 @@ class LetterEncoder:
     limits: BatchLimits = LIMITS
     calls: list[list[str]] = field(default_factory=list)
     gate: threading.Event | None = None
-    """When set, `embed` waits for it: the way to hold the model busy."""
+    """`embed` waits until this event is set, so that a test can keep the model busy."""
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         return [letters(text) for text in texts]
@@ -44,7 +44,7 @@ class LetterEncoder:
         texts = [text_of(tokens) for tokens in batch]
         self.calls.append(texts)
         if self.gate is not None and not self.gate.wait(timeout=30):
-            raise TimeoutError("the test never opened the gate")
+            raise TimeoutError("the test did not set the gate")
         if any("BOOM" in text for text in texts):
             raise RuntimeError("encoder exploded")
         return np.array([self._vector(text) for text in texts], dtype=np.float32)
@@ -58,7 +58,7 @@ class LetterEncoder:
 
 @dataclass
 class LengthGold:
-    """Scores an exchange by its response's characters; "NAN" in it has no score, "UNREAD" cannot be read."""
+    """Scores an exchange by the length of its response; "NAN" in it gives NaN, "UNREAD" cannot be tokenized."""
 
     id: str = "length-gold"
     revision: str = "0"
@@ -68,7 +68,7 @@ class LengthGold:
     notices: tuple[str, ...] = ("a stand-in of the tests",)
     encoder_base: str | None = None
     seen: list[str] = field(default_factory=list)
-    """The responses that it scored."""
+    """The scored responses."""
 
     def tokenize(self, exchange: Exchange) -> Tokens:
         if "UNREAD" in exchange.response:

@@ -1,6 +1,6 @@
-"""python -m reward_service: settings from the environment and the command line, then the process that serves.
+"""python -m reward_service: reads the settings from the environment and the command line, then serves.
 
-python -m reward_service ──▶ supervisor (holds the socket) ──▶ python -m reward_service --listener-fd … ──▶ server
+python -m reward_service ──▶ supervisor (holds the socket) ──▶ python -m reward_service --supervisor … ──▶ server
                          └─ --supervise false ────────────────────────────────────────────────────────▶ server
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from reward_client.cli.command import new_parser
 from reward_service.errors import GlassboxError
 from reward_service.http.request_context import LOG_FORMAT, RequestIdFilter
-from reward_service.process.supervisor import OPTION, Lines, Supervisor, listen
+from reward_service.process.supervisor import OPTION, Supervisor, WorkerChannel, listen
 from reward_service.settings import Settings, environment_warnings
 
 _EPILOG = """\
@@ -33,18 +33,18 @@ examples:
 `python -m reward_service` is the same command.
 """
 
-_SECRET = "api_key"  # noqa: S105 (the setting's name; it is no option, because everybody can read a command line)
+_SECRET = "api_key"  # noqa: S105 (name of the setting; not an option, because other users can read command lines)
 
 
 class _RejectKey(argparse.Action):
-    """Reports an error for an API key on the command line."""
+    """Rejects an API key on the command line."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         parser.error("other users of this machine can read a command line: set GLASSBOX_API_KEY instead")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add description, examples and one option for each setting."""
+    """Add the description, the examples and one option per setting."""
     parser.description = "Serve the white-box reward and a gold reward model over HTTP."
     parser.epilog = _EPILOG
     parser.add_argument("--api-key", nargs="?", action=_RejectKey, help=argparse.SUPPRESS)
@@ -56,14 +56,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs = "?" if field.annotation is bool else None  # --supervise alone means --supervise true
         const = "true" if nargs else None
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="X", help=described, nargs=nargs, const=const)
-    parser.add_argument(OPTION, dest="lines", type=Lines.parse, help=argparse.SUPPRESS)
+    parser.add_argument(OPTION, dest="channel", type=WorkerChannel.parse, help=argparse.SUPPRESS)
 
 
-def read_settings(arguments: argparse.Namespace) -> tuple[Settings, Lines | None]:
-    """Settings from the environment, overridden by options; and the connection to the supervisor, in its child."""
+def read_settings(arguments: argparse.Namespace) -> tuple[Settings, WorkerChannel | None]:
+    """Settings from the environment, overridden by options; and, in a worker, the channel to its supervisor."""
     given = {name: value for name, value in vars(arguments).items() if value is not None}
-    lines = given.pop("lines", None)
-    return Settings(**given), lines
+    channel = given.pop("channel", None)
+    return Settings(**given), channel
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,18 +75,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
-    """Serve until stopped; return the exit status. The supervisor starts its child with `argv` too."""
+    """Serve until stopped; return the exit status. The supervisor starts its worker with the same `argv`."""
     try:
-        settings, lines = read_settings(arguments)
+        settings, channel = read_settings(arguments)
         _configure_logging(settings)
-        if lines is None:
+        if channel is None:
             for warning in environment_warnings():
                 logging.getLogger(__name__).warning(warning)
-        if settings.supervise and lines is None and os.name != "nt":
+        if settings.supervise and channel is None and os.name != "nt":
             return _supervise(settings, argv)
         from reward_service.process.server import serve  # imports torch, which the supervisor does not need
 
-        return serve(settings, lines)
+        return serve(settings, channel)
     except (GlassboxError, ValueError, OSError) as exc:
         sys.stderr.write(f"reward_service: {exc}\n")
         return 1
@@ -104,7 +104,7 @@ def _configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.addFilter(RequestIdFilter())
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, handlers=[handler])
-    for noisy in ("httpx", "sentence_transformers", "transformers"):  # what matters of theirs is an error of ours
+    for noisy in ("httpx", "sentence_transformers", "transformers"):  # the service reports their failures
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 

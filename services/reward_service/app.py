@@ -60,7 +60,7 @@ def create_app(
     gold_loader: GoldLoader = _load_gold,
     protocols: Sequence[ProtocolSpec[Any]] = PROTOCOLS,
 ) -> FastAPI:
-    """The service as an ASGI application. Tests pass loaders that return stand-in models."""
+    """The service as an ASGI application. Tests pass loaders that return fake models."""
     features = FeatureRegistry.load()
     recipes = RecipeRegistry.load(settings.recipes_dir, features)
     ranges = features.ranges(recipes.get(settings.default_recipe))

@@ -1,18 +1,18 @@
-"""What can go wrong inside the service, by whose fault it is. No HTTP here: `api/problems.py` maps it, once.
+"""Errors of the service, by whose fault they are. `http/problems.py` maps them to HTTP statuses.
 
 GlassboxError
-├── RequestError            the caller's: names what to change
-│   ├── InvalidRequestError     fields that are wrong, each with its item and path
-│   ├── TooLargeError           a body, a batch or a text over its limit
-│   └── SlowBodyError           a body that did not arrive in time
-├── UnavailableError        nobody's: ask again later
-│   ├── NotReadyError           models are loading, or failed to
-│   ├── OverloadedError         too much is waiting for a model
-│   ├── NoRoomError             the bodies of others fill the memory set aside for them
-│   └── DrainingError           the service is about to stop
-├── DeadlineError           nobody's: the answer would have come too late
-├── ModelError              ours: a model failed, or gave a number that is none
-└── ConfigurationError      the operator's: the service cannot start like this
+├── RequestError            the caller has to change the request
+│   ├── InvalidRequestError     fields are invalid; `errors` has the item and path of each
+│   ├── TooLargeError           a body, a batch or a text is over its limit
+│   └── SlowBodyError           the body did not arrive in time
+├── UnavailableError        temporary: the caller can retry the same request
+│   ├── NotReadyError           models are loading, or could not be loaded
+│   ├── OverloadedError         the queue of a model is full
+│   ├── NoRoomError             the bodies in memory have reached their limit
+│   └── DrainingError           the service is shutting down
+├── DeadlineError           the reply would arrive after the deadline
+├── ModelError              a model failed, or returned a value that is not a finite number
+└── ConfigurationError      the operator has to change a setting: the service cannot start
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ __all__ = [
     "UnavailableError",
 ]
 
-_LONGEST_RETRY_AFTER_S = 30.0
-"""Whoever stays away for longer finds a service without work."""
+_MAX_RETRY_AFTER_S = 30.0
+"""Clients that wait longer would leave the service idle after a short overload."""
 
 
 class GlassboxError(Exception):
-    """Base of all errors that the service explains to its caller."""
+    """Base class of the errors that the service reports to its caller."""
 
     cause: ClassVar[str] = "failed"
-    """What metrics count it under."""
+    """Value of the label `cause` in the metrics."""
 
 
 class RequestError(GlassboxError):
-    """The request cannot be answered as it is; `errors` say what to change."""
+    """The caller has to change the request; `errors` name the fields."""
 
     cause = "invalid"
 
@@ -60,11 +60,11 @@ class RequestError(GlassboxError):
 
 
 class InvalidRequestError(RequestError):
-    """A field has a value that cannot be used."""
+    """A field is missing, unknown or has an invalid value."""
 
 
 class TooLargeError(RequestError):
-    """Something is over a limit that `GET /info` states."""
+    """The request is over one of the limits that `GET /info` lists."""
 
     cause = "too_large"
 
@@ -76,47 +76,52 @@ class SlowBodyError(RequestError):
 
 
 class UnavailableError(GlassboxError):
-    """Not now; the same request may succeed after `retry_after_s` seconds: given as 0 to ∞, kept as 1 to 30."""
+    """The same request may succeed later.
+
+    Args:
+        detail: the reason.
+        retry_after_s: estimated seconds until then, clamped to 1–30 for the header `Retry-After`.
+    """
 
     cause = "unavailable"
 
     def __init__(self, detail: str, retry_after_s: float) -> None:
         super().__init__(detail)
-        self.retry_after_s = min(max(1.0, retry_after_s), _LONGEST_RETRY_AFTER_S)
+        self.retry_after_s = min(max(1.0, retry_after_s), _MAX_RETRY_AFTER_S)
 
 
 class NotReadyError(UnavailableError):
-    """A model is still loading, or failed to load."""
+    """A model is loading, or could not be loaded."""
 
     cause = "not_ready"
 
 
 class OverloadedError(UnavailableError):
-    """More is waiting than the settings allow."""
+    """The queue of a model has reached `max_waiting_items` or `max_waiting_s`."""
 
     cause = "overloaded"
 
 
 class NoRoomError(UnavailableError):
-    """BodyBudget that are being read or answered fill `max_waiting_bytes`."""
+    """The bodies in memory have reached `max_waiting_bytes`."""
 
     cause = "no_room"
 
 
 class DrainingError(UnavailableError):
-    """The service was told to stop, and takes nothing new."""
+    """The service is shutting down and accepts no new requests."""
 
     cause = "draining"
 
 
 class DeadlineError(GlassboxError):
-    """The time that the caller or the settings allow for an answer is over; what was left undone was dropped."""
+    """The deadline of the request has passed; its remaining work was cancelled."""
 
     cause = "deadline"
 
 
 class ModelError(GlassboxError):
-    """A model failed on this request; `errors` name the items where they are known."""
+    """A model failed on this request; `errors` name the items if they are known."""
 
     cause = "model_failed"
 
@@ -126,4 +131,4 @@ class ModelError(GlassboxError):
 
 
 class ConfigurationError(GlassboxError):
-    """A setting that the service cannot start with; the message names it and the next step."""
+    """The service cannot start with a setting; the message names it and what to change."""

@@ -1,12 +1,12 @@
-"""The service as a Ray Serve application: the same app, a replica an actor, as many as the load needs.
+"""The service as a Ray Serve application: each replica is an actor that runs the same app, scaled by load.
 
     serve run reward_service.ray_app:build max_replicas=4          serve deploy deploy/ray/serve.yaml
 
-    Serve's HTTP proxy ──▶ replica 1..n, each `create_app(settings)` with models of its own
+    Serve's HTTP proxy ──▶ replica 1..n, each `create_app(settings)` with separate models
 
-A replica is a whole service: it batches across its own requests and shares nothing. Each takes the share of a GPU
-that its encoder and its gold model are given, so that several fit one device. Settings come from GLASSBOX_… as
-everywhere; for replicas on other nodes they stand in `runtime_env`. Needs the extra `ray`.
+A replica is a complete service: it batches the requests that it receives and shares no state with other replicas.
+It reserves a share of a GPU for its encoder and its gold model, so that several replicas fit on one device. The
+settings are read from GLASSBOX_…; set them in `runtime_env` for replicas on other nodes. Requires the extra `ray`.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ class RayArguments(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     min_replicas: Annotated[int, Field(ge=0)] = 1
-    """Replicas that are always there."""
+    """Minimum number of replicas."""
     max_replicas: Annotated[int, Field(ge=1)] = 1
-    """Replicas at most."""
+    """Maximum number of replicas."""
     target_ongoing_requests: Annotated[float, Field(gt=0)] = 64
-    """Requests a replica should have at a time; above it more replicas start. A batch is made of what waits, so
-    fewer are not better."""
+    """Concurrent requests per replica above which Serve starts more replicas. Batches are formed from queued
+    requests, so a low value makes them small."""
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 1024
-    """Requests given to one replica; further ones wait in Serve's proxy, as OpenRLHF's client needs it."""
+    """Maximum concurrent requests of one replica; Serve's proxy queues further ones, because OpenRLHF's
+    client does not survive a refusal."""
     cpus: Annotated[float, Field(ge=0)] = 1
-    """CPUs of a replica, for Ray's bookkeeping; its models' own are `GLASSBOX_THREADS`."""
+    """CPUs that Ray reserves for a replica; `GLASSBOX_THREADS` sets the threads of its models."""
     encoder_gpus: Annotated[float, Field(ge=0)] = 0
-    """Share of a GPU that the encoder of a replica takes; Ray reserves it, memory is not enforced."""
+    """Share of a GPU that Ray reserves for the encoder of a replica; GPU memory is not limited by it."""
     gold_gpus: Annotated[float, Field(ge=0)] = 0
-    """Share of a GPU that the gold model of a replica takes."""
+    """Share of a GPU that Ray reserves for the gold model of a replica."""
 
     @model_validator(mode="after")
     def _replicas_in_order(self) -> RayArguments:
@@ -57,7 +58,7 @@ class RayArguments(BaseModel):
 
 
 def deployment_options(arguments: RayArguments, settings: Settings) -> dict[str, Any]:
-    """What Serve is told about a replica: a model that is switched off takes no share of a GPU."""
+    """Options of the Serve deployment; a disabled model reserves no share of a GPU."""
     gpus = (arguments.encoder_gpus if settings.encoder != NO_MODEL else 0) + (
         arguments.gold_gpus if settings.gold != NO_MODEL else 0
     )
@@ -69,15 +70,15 @@ def deployment_options(arguments: RayArguments, settings: Settings) -> dict[str,
         },
         "max_ongoing_requests": arguments.max_ongoing_requests,
         "ray_actor_options": {"num_cpus": arguments.cpus, "num_gpus": gpus},
-        # A drain takes at most stop_timeout_s; Serve kills a replica that takes longer.
+        # A drain takes at most stop_timeout_s; Serve kills a replica that needs longer than this timeout.
         "graceful_shutdown_timeout_s": float(settings.stop_timeout_s + 10),
     }
 
 
 def _app() -> FastAPI:
-    """The application, made in the replica: models and settings are the replica's own.
+    """Create the application in the replica, with its settings and models.
 
-    Serve's proxy listens where `settings` cannot see, so that a key is needed as on any address that others reach.
+    The address of Serve's proxy is not in `settings`, so the API key is required as for a public address.
     """
     settings = Settings()
     shared = settings if "host" in settings.model_fields_set else settings.model_copy(update={"host": "0.0.0.0"})  # noqa: S104
@@ -87,27 +88,30 @@ def _app() -> FastAPI:
 @serve.deployment(name="Glassbox")
 @serve.ingress(_app)
 class GlassboxReplica:
-    """One replica; routes, models and limits are those of the app."""
+    """One replica, which serves the routes of the app."""
 
-    app: FastAPI  # put there by `serve.ingress`
+    app: FastAPI  # set by `serve.ingress`
     _was_loaded = False
 
     async def check_health(self) -> None:
-        """What Serve asks before it sends the first request, and then every ten seconds.
+        """Health check that Serve runs before the first request and then every ten seconds.
 
-        Raises, so that Serve starts another: NotReadyError, when a model cannot be loaded; ModelError, when
-        one is gone for good. A model that is loaded anew after it hung is no reason.
+        Any error makes Serve replace the replica. The check passes while a hung model is loaded again.
+
+        Raises:
+            NotReadyError: a model could not be loaded.
+            ModelError: a model failed permanently.
         """
         state: AppState = self.app.state.glassbox
         if not self._was_loaded:
             await state.loaded()
             self._was_loaded = True
         if state.is_broken:
-            raise ModelError("a model of this replica is gone; only another replica can help")
+            raise ModelError("a model of this replica failed permanently: the replica must be replaced")
 
 
 def build(arguments: RayArguments) -> serve.Application:
-    """The application for `serve run` and `serve deploy`."""
+    """Build the application for `serve run` and `serve deploy`."""
     for warning in environment_warnings():
         logger.warning(warning)
     deployment: serve.Deployment = GlassboxReplica

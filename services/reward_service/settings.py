@@ -1,6 +1,6 @@
-"""Every setting and limit of the service, with its unit and reason, and the reading of the environment.
+"""Settings and limits of the service, each with its unit and reason.
 
-A field is also a variable `GLASSBOX_<NAME>` and, where `--help` lists it, an option on the command line.
+Each field is also an environment variable `GLASSBOX_<NAME>` and, except `api_key`, a command line option.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from reward_service.environment import read_environment
 __all__ = ["EMBEDDED_ENCODER", "NO_MODEL", "Settings", "environment_warnings"]
 
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
-"""The encoder that ships as a Python package, so that no hub is needed."""
+"""Encoder that is installed as a Python package, so that no model hub is needed."""
 
 NO_MODEL = "none"
-"""Value of `encoder` or `gold` that switches the model off."""
+"""Value of `encoder` or `gold` that disables the model."""
 
 
 class Settings(BaseModel):
-    """Settings of one service; `Settings()` reads the environment, arguments take precedence.
+    """Settings of one service. `Settings()` reads the environment; arguments take precedence.
 
     Raises:
-        ConfigurationError: the environment has a variable with our prefix that no part of the project reads.
+        ConfigurationError: the environment has an unknown variable with the prefix of the project.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -37,78 +37,79 @@ class Settings(BaseModel):
         return read_environment(os.environ, cls.model_fields).values | given
 
     host: str = "127.0.0.1"
-    """Address to listen on. Any other than loopback needs an API key, or `allow_anonymous`."""
+    """Address to listen on. An address other than loopback requires an API key or `allow_anonymous`."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    """TCP port; 0 takes a free one and prints it."""
+    """TCP port; 0 selects a free one and prints it."""
     encoder: str = EMBEDDED_ENCODER
     """Relevance encoder: the embedded one, a Hugging Face id (`facebook/contriever`), a folder, or `none`."""
     gold: str = "demo-gold"
     """Gold reward model: the embedded demo model, a Hugging Face id, a folder, or `none`."""
     default_recipe: str = "rer"
-    """Recipe of requests that name none."""
+    """Recipe of requests without one."""
     recipes_dir: Path | None = None
-    """Folder with recipes of your own (`NAME.yaml`); a name given there wins."""
+    """Folder with custom recipes (`NAME.yaml`); they take precedence over packaged ones with the same name."""
     device: str | None = None
-    """Torch device of the models; CUDA when there is one, else the CPU."""
+    """Torch device of the models; when unset, CUDA if available, otherwise the CPU."""
     backend: Literal["auto", "openvino", "torch"] = "auto"
-    """What runs the encoder: on a CPU OpenVINO is the faster one, with the same numbers; `auto` takes it."""
+    """Library that runs the encoder; `auto` selects OpenVINO on a CPU, which is faster with the same results."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Number format of the encoder; only fp32 keeps parity with the reference (docs/performance.md)."""
+    """Number format of the encoder; only fp32 has parity with the reference implementation."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of each model; all cores when unset. Lower it where a trainer shares them."""
+    """CPU threads of each model; all cores when unset. Lower it where a trainer shares the cores."""
 
     api_keys_file: Path | None = None
-    """File of API keys, one a line, `#` for comments; read again when it changes: no restart to rotate keys."""
+    """File of API keys, one per line, `#` for comments; reloaded when it changes: no restart to rotate keys."""
     api_key: SecretStr | None = None
-    """One API key; only in the environment, because a command line can be read by everybody on the machine."""
+    """One API key; only in the environment, because other users of the machine can read command lines."""
     allow_anonymous: bool = False
-    """Serve whoever can reach an address that is not loopback, without an API key."""
+    """Serve on an address other than loopback without an API key."""
 
     max_body_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
-    """Bytes of one request body: bounds what parsing can cost before anything is known about the caller."""
+    """Bytes of one request body; bounds the cost of parsing."""
     max_items: Annotated[int, Field(ge=1)] = 4096
-    """Items of one request: larger batches gain nothing, and keep others waiting."""
+    """Items of one request; larger batches are not faster and delay other requests."""
     max_text_chars: Annotated[int, Field(ge=1)] = 200_000
-    """Characters of one text: the encoder reads its last 512 tokens, but words are counted in all of it."""
+    """Characters of one text; the encoder reads the last 512 tokens, but words are counted in the whole text."""
     max_waiting_items: Annotated[int, Field(ge=1)] = 65_536
-    """Texts waiting for one model, beyond which new requests are told to come back: bounds their memory."""
+    """Texts queued for one model, above which new requests are refused; bounds the memory of the queue."""
     max_waiting_s: Annotated[float, Field(gt=0)] = 30.0
-    """Seconds of work waiting for one model, beyond which new requests are told to come back: requests take turns,
-    so one of ordinary size takes up to twice as long, a large one longer, and `request_timeout_s` is for all."""
+    """Seconds of work queued for one model, above which new requests are refused. Requests take turns, so one of
+    ordinary size may take twice as long, and a large one longer, up to `request_timeout_s`."""
     max_batch_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Padded tokens (longest × count) of one forward pass; each model's own measured choice when unset."""
+    """Padded tokens (longest × count) of one forward pass; when unset, the measured optimum of each model."""
     max_batch_items: Annotated[int, Field(ge=1)] | None = None
-    """Items of one forward pass; each model's own measured choice when unset."""
+    """Items of one forward pass; when unset, the measured optimum of each model."""
     batch_timeout_s: Annotated[float, Field(gt=0)] = 300.0
-    """Seconds after which a forward pass counts as hung, its callers are told, and the model is loaded anew."""
+    """Seconds after which a forward pass counts as hung: its requests fail, and the model is loaded again."""
     max_model_restarts: Annotated[int, Field(ge=0)] = 3
-    """Times that a hung model is loaded anew; each leaves a stuck thread behind, so it is bounded."""
+    """Times that a hung model is loaded again; bounded, because each time one blocked thread remains."""
     cache_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
-    """Bytes of vectors kept: the prompt and the reference of a group of samples are encoded once. 0 keeps none."""
+    """Bytes of cached vectors, so that the prompt and the reference of a group of samples are encoded once; 0
+    disables the cache."""
     max_waiting_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
-    """Bytes of all bodies that are being read or answered at a time: bounds the memory that callers can take."""
+    """Bytes of all bodies in memory, above which new requests are refused; bounds the memory of requests."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds in which a body must have arrived: a caller that trickles keeps memory from others."""
+    """Seconds in which a body must arrive; a slow upload occupies memory that other requests need."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 170.0
-    """Seconds from receipt in which a request is answered; just under the 180 s after which clients hang up."""
+    """Seconds from receipt in which a request is answered; below the 180 s after which clients disconnect."""
     max_hold_s: Annotated[float, Field(ge=0)] = 150.0
-    """Seconds that requests are held, at most, whose clients do not survive a refusal (see api/patience.py)."""
+    """Maximum seconds that a request is held until capacity is free, if its client does not survive a refusal."""
     idempotency_ttl_s: Annotated[float, Field(gt=0)] = 600.0
-    """Seconds that the reply to an Idempotency-Key is kept: longer than clients try again."""
+    """Seconds that the reply of an Idempotency-Key is kept; longer than clients retry."""
     idempotency_entries: Annotated[int, Field(ge=1)] = 10_000
-    """IdempotencyCache kept under an Idempotency-Key; the oldest go first."""
+    """Replies kept for an Idempotency-Key; the oldest are evicted."""
     idempotency_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
-    """Bytes of those replies together."""
+    """Total bytes of those replies."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds within which the forward pass behind `GET /readyz` must be done."""
+    """Seconds in which the forward pass of `GET /readyz` must complete."""
     supervise: bool = True
-    """A parent process holds the socket and starts the service anew when it dies, so that nobody is refused."""
+    """Run a supervisor process that holds the socket and restarts the worker when it ends."""
     stop_timeout_s: Annotated[int, Field(ge=0)] = 20
-    """Seconds that requests in flight have to finish when the service is told to stop."""
+    """Seconds that requests in flight may take to finish at shutdown."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """What is logged; request bodies never are."""
+    """Lowest level of log records; request bodies are never logged."""
 
 
 def environment_warnings() -> list[str]:
-    """What to log at start about the environment: variables that are called by their former names."""
+    """Warnings to log at start: variables with the former prefix."""
     return read_environment(os.environ, Settings.model_fields).warnings

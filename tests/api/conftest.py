@@ -1,4 +1,4 @@
-"""The service in process, with stand-in models at its seam."""
+"""Fixtures: the service in the test process, with fake models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.doubles import LengthGold, LetterEncoder
 
 
 def wait_until_loaded(client: TestClient) -> None:
-    """Return once both models are loaded: OpenRLHF's route holds a request until then."""
+    """Return when both models are loaded: `POST /get_reward` is held until then."""
     client.post("/get_reward", json={"query": "Hi?", "prompts": "Hi?"})
 
 

@@ -1,4 +1,4 @@
-"""Who may come in: every route, every way to send a key, and every way around."""
+"""Authentication: every route, every way to send a key, and attempts to bypass the check."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def guarded_url() -> Iterator[str]:
     ],
     ids=["Bearer", "bearer", "Basic", "X-API-Key", "one of two"],
 )
-def test_a_key_opens_in_every_place_that_is_documented(guarded: TestClient, headers: dict[str, str]) -> None:
+def test_a_key_is_accepted_in_every_documented_header(guarded: TestClient, headers: dict[str, str]) -> None:
     assert guarded.post("/score", json={"items": [item()]}, headers=headers).status_code == 200
 
 
@@ -87,7 +87,7 @@ def test_a_key_opens_in_every_place_that_is_documented(guarded: TestClient, head
         {"x-forwarded-for": "127.0.0.1"},
     ],
 )
-def test_nothing_else_opens(guarded: TestClient, headers: dict[str, str]) -> None:
+def test_other_credentials_are_refused(guarded: TestClient, headers: dict[str, str]) -> None:
     refused = guarded.post("/score", json={"items": [item()]}, headers=headers)
 
     assert refused.status_code == 401
@@ -116,12 +116,12 @@ def test_nothing_else_opens(guarded: TestClient, headers: dict[str, str]) -> Non
         ("GET", f"/info?key={KEY}"),
     ],
 )
-def test_every_route_but_the_health_checks_needs_a_key(guarded: TestClient, method: str, path: str) -> None:
+def test_every_route_except_the_health_checks_requires_a_key(guarded: TestClient, method: str, path: str) -> None:
     assert guarded.request(method, path).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_health_checks_need_none(guarded: TestClient, path: str) -> None:
+def test_health_checks_require_no_key(guarded: TestClient, path: str) -> None:
     assert guarded.get(path).status_code == 200
 
 
@@ -150,7 +150,7 @@ def test_health_checks_need_none(guarded: TestClient, path: str) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_no_spelling_of_a_path_gets_around(guarded_url: str, method: str, target: str) -> None:
+def test_no_form_of_a_path_bypasses_authentication(guarded_url: str, method: str, target: str) -> None:
     assert raw(guarded_url, method, target).status in {400, 401}
 
 
@@ -166,12 +166,12 @@ async def call(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None
     await app(scope, receive, send)
 
 
-def test_a_stranger_is_refused_before_any_of_the_body_is_read(guarded: TestClient) -> None:
-    """The application is asked directly, with a body that nobody may touch."""
+def test_a_request_without_a_key_is_refused_before_its_body_is_read(guarded: TestClient) -> None:
+    """Calls the ASGI application with a `receive` that fails."""
     sent: list[Message] = []
 
     async def receive() -> Message:
-        raise AssertionError("the body was asked for")
+        raise AssertionError("the body was read")
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -197,7 +197,7 @@ def test_a_websocket_is_closed(guarded: TestClient) -> None:
     assert [message["type"] for message in sent] == ["websocket.close"]
 
 
-# Files of keys --------------------------------------------------------------------------------------------------
+# Key files ------------------------------------------------------------------------------------------------------
 
 
 def status(client: TestClient, key: str) -> int:
@@ -206,7 +206,7 @@ def status(client: TestClient, key: str) -> int:
 
 
 def replace(file: Path, text: str) -> None:
-    """As a careful operator, or a secret store, writes a file: whole, at once."""
+    """Write a file atomically, as secret stores do."""
     fresh = file.with_suffix(".new")
     fresh.write_text(text)
     fresh.replace(file)
@@ -224,7 +224,7 @@ def test_keys_rotate_without_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"# none\n", b"\xff\xfe\n", b"two words\n", None])
-def test_a_file_that_became_unusable_lets_nobody_new_in_and_nobody_out(
+def test_an_invalid_key_file_leaves_the_previous_keys_valid(
     tmp_path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "keys"
@@ -242,7 +242,9 @@ def test_a_file_that_became_unusable_lets_nobody_new_in_and_nobody_out(
     ("content", "reason"),
     [(b"", "has no key"), (b"# a comment\n", "has no key"), (b"\xff\n", "not UTF-8"), (b"a\nb c\n", "key 2")],
 )
-def test_a_bad_file_of_keys_stops_the_start_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_an_invalid_key_file_at_start_is_an_error_with_the_reason(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
     file = tmp_path / "keys"
     file.write_bytes(content)
 
@@ -252,11 +254,11 @@ def test_a_bad_file_of_keys_stops_the_start_with_the_reason(tmp_path: Path, cont
         app_with(api_keys_file=tmp_path / "absent")
 
 
-# Other machines -------------------------------------------------------------------------------------------------
+# Public addresses -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "reward.example", "", "127.0.0.1.example"])  # noqa: S104
-def test_an_address_that_others_reach_needs_a_key_or_a_word(host: str) -> None:
+def test_a_public_address_requires_a_key_or_allow_anonymous(host: str) -> None:
     with pytest.raises(ConfigurationError, match=r"GLASSBOX_API_KEY.*--allow-anonymous"):
         app_with(host=host)
     with pytest.raises(ConfigurationError, match="--allow-anonymous"):
@@ -266,14 +268,14 @@ def test_an_address_that_others_reach_needs_a_key_or_a_word(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
-def test_loopback_needs_none(host: str) -> None:
+def test_a_loopback_address_requires_no_key(host: str) -> None:
     app_with(host=host)
 
 
-# Silence --------------------------------------------------------------------------------------------------------
+# Secrets --------------------------------------------------------------------------------------------------------
 
 
-def test_no_key_is_ever_written_anywhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_are_neither_logged_nor_returned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     file = tmp_path / "keys"
     file.write_text(OTHER)
@@ -296,12 +298,14 @@ def test_no_key_is_ever_written_anywhere(tmp_path: Path, caplog: pytest.LogCaptu
             {"method": "GET", "url": f"{secret_url}/"},
         ]
         for call in calls:
-            answer = httpx.request(**call)
-            seen += [answer.text, str(answer.headers)]
+            response = httpx.request(**call)
+            seen += [response.text, str(response.headers)]
         file.write_text(f"{OTHER} {OTHER}")
         seen.append(httpx.get(f"{secret_url}/info").text)
-    ours = [record.getMessage() for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
-    seen += ours
+    messages = [
+        record.getMessage() for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))
+    ]
+    seen += messages
 
-    assert len(ours) > len(calls)
+    assert len(messages) > len(calls)
     assert [text for text in seen if KEY in text or OTHER in text] == []

@@ -1,4 +1,4 @@
-"""Faults at the seams: the right error for the right caller, neighbours unharmed, ready again afterwards."""
+"""Failures of models, clients and the disk: only the affected request fails, and the service stays ready."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.live import Busy, busy_service, item, metric, posted, serving, until
 
 @dataclass
 class Faulty(LetterEncoder):
-    """Runs out of memory over "HUGE", and does not come back from "HANG" until the test is over."""
+    """Raises MemoryError for "HUGE", and blocks on "HANG" until the test ends."""
 
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -43,12 +43,12 @@ class Faulty(LetterEncoder):
 
 
 def busy(**settings: Any) -> AbstractContextManager[Busy]:
-    """A service that works on one request: what is sent now goes into the same batch, at `release`."""
+    """A service whose model is busy: requests sent meanwhile form one batch after `release`."""
     return busy_service(Faulty, **settings)
 
 
 def alone(url: str, response: str) -> float:
-    """The reward of `response` in a request of its own."""
+    """The reward of `response` in a separate request."""
     return float(score(url, item(response)).json()["rewards"][0])
 
 
@@ -60,13 +60,13 @@ def ready(url: str) -> bool:
     return httpx.get(f"{url}/readyz", timeout=30).status_code == 200
 
 
-# A model that fails ---------------------------------------------------------------------------------------------
+# Models ---------------------------------------------------------------------------------------------------------
 
 FAULTS = {"BOOM": "encoder exploded", "NAN": "", "HUGE": "tried to allocate 40.00 GiB"}
 
 
 @pytest.mark.parametrize(("fault", "cause"), FAULTS.items(), ids=["raises", "NaN", "out of memory"])
-def test_one_bad_item_costs_its_own_request_and_none_beside_it(fault: str, cause: str) -> None:
+def test_a_failing_item_fails_only_its_request_in_a_shared_batch(fault: str, cause: str) -> None:
     with busy() as service:
         bad = service.score(fault)
         good = [service.score(f"neighbour b {n}") for n in range(5)]
@@ -82,7 +82,7 @@ def test_one_bad_item_costs_its_own_request_and_none_beside_it(fault: str, cause
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_within_one_request_the_bad_item_is_named_and_the_others_have_their_rewards(fault: str) -> None:
+def test_a_failing_item_is_reported_and_the_others_in_its_request_have_rewards(fault: str) -> None:
     with serving(Settings(), Faulty()) as url:
         reported = score(url, item("a"), item(fault, id="bad"), item("b"), on_item_error="report").json()
 
@@ -94,21 +94,21 @@ def test_within_one_request_the_bad_item_is_named_and_the_others_have_their_rewa
         assert ready(url)
 
 
-def test_a_gold_model_that_cannot_be_loaded_fails_those_who_ask_for_it_and_nobody_else() -> None:
+def test_a_gold_model_that_cannot_be_loaded_fails_only_requests_for_it() -> None:
     def load(_: Settings) -> LengthGold:
         raise OSError("no such weights")
 
     app = create_app(Settings(), encoder_loader=lambda _: LetterEncoder(), gold_loader=load)
     with TestClient(app) as client:
         until(lambda: client.post("/score", json={"items": [item()]}).status_code == 200)
-        asked = client.post("/score", json={"items": [item()], "gold": True})
+        with_gold = client.post("/score", json={"items": [item()], "gold": True})
 
-        assert asked.status_code == 503
-        assert "no such weights" in asked.json()["detail"]
+        assert with_gold.status_code == 503
+        assert "no such weights" in with_gold.json()["detail"]
         assert client.get("/readyz").status_code == 503
 
 
-def test_a_model_that_hangs_is_told_to_its_batch_and_the_next_is_served_by_a_fresh_one() -> None:
+def test_a_hung_model_fails_its_batch_and_is_loaded_again() -> None:
     encoder = Faulty()
     try:
         with serving(Settings(batch_timeout_s=0.3), encoder) as url:
@@ -126,7 +126,7 @@ def test_a_model_that_hangs_is_told_to_its_batch_and_the_next_is_served_by_a_fre
         encoder.over.set()
 
 
-# Callers that do not behave ------------------------------------------------------------------------------------
+# Clients -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -137,17 +137,17 @@ def url() -> Iterator[str]:
 
 @contextmanager
 def unread(url: str, n: int) -> Iterator[list[socket.socket]]:
-    """Callers that asked for more than a socket's buffers hold, and read nothing of it."""
+    """Clients that read nothing of a response that is larger than the buffers of a socket."""
     body = {"items": [item("a b c " * 10, id=f"{i}" + "x" * 2_000) for i in range(4096)]}
-    callers = [posted(url, "/score", body) for _ in range(n)]
+    clients = [posted(url, "/score", body) for _ in range(n)]
     try:
-        yield callers
+        yield clients
     finally:
-        for caller in callers:
-            caller.close()
+        for client in clients:
+            client.close()
 
 
-def test_who_never_reads_an_answer_keeps_nobody_from_theirs(url: str) -> None:
+def test_clients_that_read_no_response_do_not_block_others(url: str) -> None:
     with unread(url, 2):
         until(lambda: metric(url, 'glassbox_requests_total{route="/score",status="200"}') == 2)
 
@@ -156,12 +156,12 @@ def test_who_never_reads_an_answer_keeps_nobody_from_theirs(url: str) -> None:
         assert metric(url, "glassbox_body_bytes") == 0
 
 
-def test_who_reads_an_answer_slowly_gets_it_whole_while_others_are_served(url: str) -> None:
+def test_a_slow_reader_gets_the_complete_response_while_others_are_served(url: str) -> None:
     with unread(url, 1) as [slow]:
         until(lambda: metric(url, 'glassbox_requests_total{route="/score",status="200"}') == 1)
-        answer, read = http.client.HTTPResponse(slow), b""
-        answer.begin()
-        while piece := answer.read(65_536):
+        response, read = http.client.HTTPResponse(slow), b""
+        response.begin()
+        while piece := response.read(65_536):
             read += piece
             if len(read) < 1_000_000:
                 assert score(url, item()).status_code == 200
@@ -169,7 +169,7 @@ def test_who_reads_an_answer_slowly_gets_it_whole_while_others_are_served(url: s
         assert len(json.loads(read)["rewards"]) == 4096
 
 
-def test_half_a_body_keeps_nobody_waiting(url: str) -> None:
+def test_incomplete_bodies_do_not_delay_others(url: str) -> None:
     halves = [posted(url, "/score", b'{"items": [', declared=1_000) for _ in range(10)]
     until(lambda: metric(url, "glassbox_body_bytes") == 10_000)
 
@@ -181,22 +181,22 @@ def test_half_a_body_keeps_nobody_waiting(url: str) -> None:
     assert score(url, item()).status_code == 200
 
 
-def test_who_hangs_up_mid_flight_costs_neither_neighbours_nor_memory() -> None:
+def test_a_disconnected_client_frees_its_place_and_memory_and_others_are_served() -> None:
     with busy() as service:
-        gone = [posted(service.url, "/score", {"items": [item(f"gone {n}")]}) for n in range(5)]
+        disconnected = [posted(service.url, "/score", {"items": [item(f"left {n}")]}) for n in range(5)]
         stays = service.score("stays b")
         until(lambda: service.waiting_texts() == 6)
-        for caller in gone:
-            caller.close()
+        for client in disconnected:
+            client.close()
         until(lambda: service.waiting_texts() == 1)
 
-        assert service.embedded("gone 0") == 0
+        assert service.embedded("left 0") == 0
         assert stays.result().json()["rewards"] == [alone(service.url, "stays b")]
         assert metric(service.url, "glassbox_body_bytes") == 0
         assert ready(service.url)
 
 
-# A disk that is full --------------------------------------------------------------------------------------------
+# Full disks -----------------------------------------------------------------------------------------------------
 
 
 GLASSBOX = "import sys; from reward_client.cli.main import main; sys.exit(main())"
@@ -208,7 +208,7 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
-def test_a_log_that_cannot_be_written_stops_no_request() -> None:
+def test_requests_are_answered_when_the_log_cannot_be_written() -> None:
     port = free_port()
     service = [sys.executable, "-m", "reward_service", "--port", str(port), "--log-level", "debug"]
     models = ["--encoder", "none", "--gold", "none", "--default-recipe", "li-rp"]
@@ -236,12 +236,12 @@ def test_a_log_that_cannot_be_written_stops_no_request() -> None:
 
 
 @pytest.mark.slow
-def test_scoring_a_file_onto_a_full_disk_leaves_one_that_can_be_gone_on_with(url: str, tmp_path: Path) -> None:
+def test_an_output_file_on_a_full_disk_can_be_continued_later(url: str, tmp_path: Path) -> None:
     source, target, whole = (tmp_path / name for name in ("in.jsonl", "out.jsonl", "whole.jsonl"))
     source.write_text("".join(json.dumps(item("b " * n)) + "\n" for n in range(1, 41)))
 
     def glassbox(out: Path, max_bytes: int) -> subprocess.CompletedProcess[str]:
-        """`glassbox score` where a file may have so many bytes: to the program, a disk that fills."""
+        """Run `glassbox score` with a limit on the size of files, which simulates a full disk."""
         command = [sys.executable, "-c", GLASSBOX, "score", str(source), str(out), "--url", url]
         limit = (max_bytes, resource.RLIM_INFINITY)
         return subprocess.run(

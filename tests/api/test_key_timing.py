@@ -1,4 +1,7 @@
-"""The time of a refusal tells nothing of a key. Work is counted, because a clock would tell of the machine."""
+"""Key comparison takes the same work for every key, so that its time does not leak a key.
+
+The tests compare the C functions that are called, because measured times depend on the machine.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from reward_service.http.auth import Keyring
 
 pytestmark = pytest.mark.slow
 
-KEYS = [f"key-{number:02}-of-the-house" for number in range(8)]
+KEYS = [f"key-{number:02}-of-a-trainer" for number in range(8)]
 
 
 @pytest.fixture
@@ -27,30 +30,30 @@ def keys(tmp_path: Path) -> Keyring:
 
 
 def work(keys: Keyring, presented: Iterable[bytes]) -> tuple[bool, list[str]]:
-    """The verdict, and every function of C that was called for it, in order, as the interpreter tells."""
+    """Whether a key was accepted, and the names of the C functions that were called, in order."""
     called: list[str] = []
 
-    def note(_: FrameType, event: str, function: Any) -> None:
+    def profile(_: FrameType, event: str, function: Any) -> None:
         if event == "c_call":
             called.append(function.__qualname__)
 
-    sys.setprofile(note)
+    sys.setprofile(profile)
     try:
-        verdict = keys.accepts(presented)
+        accepted = keys.accepts(presented)
     finally:
         sys.setprofile(None)
-    return verdict, called
+    return accepted, called
 
 
 def nearest(matching_bytes: int) -> bytes:
-    """A wrong key whose digest begins like the one of the first key for so many bytes, found by trying."""
+    """A wrong key whose digest begins with the first bytes of the first key's digest, found by brute force."""
     wanted = sha256(KEYS[0].encode()).digest()[:matching_bytes]
     return next(
         key for key in map(b"%d".__mod__, range(10_000_000)) if sha256(key).digest()[:matching_bytes] == wanted
     )
 
 
-def test_every_key_is_compared_in_constant_time_wherever_a_wrong_one_first_differs(keys: Keyring) -> None:
+def test_the_work_does_not_depend_on_the_first_byte_that_differs(keys: Keyring) -> None:
     far, near = (work(keys, [nearest(n)]) for n in (0, 2))
 
     assert far == near
@@ -59,13 +62,13 @@ def test_every_key_is_compared_in_constant_time_wherever_a_wrong_one_first_diffe
 
 
 @pytest.mark.parametrize("key", [KEYS[0], KEYS[3], KEYS[-1]], ids=["first", "middle", "last"])
-def test_a_right_key_costs_what_a_wrong_one_does_wherever_it_stands(keys: Keyring, key: str) -> None:
-    right, wrong = work(keys, [key.encode()]), work(keys, [b"wrong"])
+def test_a_valid_key_at_any_position_takes_the_work_of_an_invalid_one(keys: Keyring, key: str) -> None:
+    valid, invalid = work(keys, [key.encode()]), work(keys, [b"wrong"])
 
-    assert right == (True, wrong[1])
+    assert valid == (True, invalid[1])
 
 
-def test_a_right_key_among_wrong_ones_ends_nothing_early(keys: Keyring) -> None:
+def test_a_valid_key_among_several_does_not_end_the_comparison(keys: Keyring) -> None:
     first, last = ([KEYS[0].encode(), b"a", b"b"], [b"a", b"b", KEYS[0].encode()])
 
     assert work(keys, first) == work(keys, last)

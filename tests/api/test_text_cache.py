@@ -1,4 +1,4 @@
-"""Nothing is embedded twice, and the reply says where its vectors came from."""
+"""The vector cache: each text is embedded once, and the reply counts encoded and cached texts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_prompt_of_a_group_of_samples_is_embedded_once_for_all_requests(
     assert counts == [(2, 0), (1, 1), (1, 1)]
 
 
-def test_what_was_known_gives_the_same_rewards(service: TestClient, encoder: LetterEncoder) -> None:
+def test_cached_texts_give_the_same_rewards(service: TestClient, encoder: LetterEncoder) -> None:
     first = score(service, item("an answer"), item("another"))
     calls = len(encoder.calls)
     again = score(service, item("another"), item("an answer"))
@@ -44,7 +44,7 @@ def test_what_was_known_gives_the_same_rewards(service: TestClient, encoder: Let
     assert again["rewards"] == first["rewards"][::-1]
 
 
-def test_a_vector_that_is_no_vector_is_not_kept(service: TestClient, encoder: LetterEncoder) -> None:
+def test_a_vector_with_nan_is_not_cached(service: TestClient, encoder: LetterEncoder) -> None:
     for _ in range(2):
         encoder.calls.clear()
         reply = score(service, item("NAN"), on_item_error="report")
@@ -53,7 +53,7 @@ def test_a_vector_that_is_no_vector_is_not_kept(service: TestClient, encoder: Le
         assert "NAN" in embedded(encoder)
 
 
-def test_without_room_nothing_is_kept(encoder: LetterEncoder) -> None:
+def test_a_cache_of_zero_bytes_is_disabled(encoder: LetterEncoder) -> None:
     app = create_app(Settings(gold="none", cache_bytes=0), encoder_loader=lambda _: encoder)
     with TestClient(app) as service:
         wait_until_loaded(service)
@@ -76,7 +76,7 @@ def test_requests_for_the_same_text_at_the_same_time_share_one_embedding() -> No
         assert busy.embedded("the same") == 1
 
 
-def test_the_cache_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
+def test_the_cache_is_bounded_and_evicts_the_least_recently_used_vector() -> None:
     cache = VectorCache(max_bytes=3 * (4 * 100 + 256))
     for key in ("a", "b", "c"):
         cache.put(key, np.zeros(100, dtype=np.float32))
@@ -88,7 +88,7 @@ def test_the_cache_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
     assert cache.bytes_used <= 3 * (4 * 100 + 256)
 
 
-def test_a_vector_larger_than_the_cache_is_not_kept() -> None:
+def test_a_vector_larger_than_the_cache_is_not_cached() -> None:
     cache = VectorCache(max_bytes=100)
     cache.put("a", np.zeros(100, dtype=np.float32))
 

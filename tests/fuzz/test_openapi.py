@@ -1,7 +1,7 @@
-"""The API does what its description says, whatever is sent: schemathesis against the service on a socket.
+"""The API conforms to its OpenAPI schema: schemathesis generates requests to the service on a socket.
 
-schemathesis' own pytest plugin is not used: only its cases and its checks, all of them. No key is set, so that
-every case reaches its route; `tests/api/test_auth.py` is about keys.
+The pytest plugin of schemathesis is not used, only its cases and all of its checks. No API key is set, so that
+every case reaches its route; `tests/api/test_auth.py` covers authentication.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not i
 
 SETTINGS = Settings()
 CHECKS = {
-    # what a schema cannot say (a recipe that exists, a reference where one is needed) is refused by name, with 422
+    # rules that a schema cannot express, such as an existing recipe or a required reference, fail with 422
     "positive_data_acceptance": {"expected-statuses": ["2xx", "422"]},
     "negative_data_rejection": {"expected-statuses": ["4xx"]},
 }
@@ -43,8 +43,8 @@ def url() -> Iterator[str]:
         yield url
 
 
-def asked(n: int) -> settings:
-    """Settings for `n` cases at effort 1, however slowly or rarely they can be made."""
+def effort(n: int) -> settings:
+    """Hypothesis settings for `n` cases at effort 1, without limits on the time to generate them."""
     return settings(
         max_examples=n * MULTIPLE, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
@@ -52,20 +52,22 @@ def asked(n: int) -> settings:
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 @pytest.mark.parametrize("operation", POSTS, ids=lambda operation: operation.label)
-@asked(60)
+@effort(60)
 @given(data=st.data())
-def test_answers_to_good_and_bad_input_are_as_described(operation: Any, mode: Any, url: str, data: Any) -> None:
-    ask(operation, mode, url, data)
+def test_replies_to_valid_and_invalid_requests_conform_to_the_schema(
+    operation: Any, mode: Any, url: str, data: Any
+) -> None:
+    send(operation, mode, url, data)
 
 
 @pytest.mark.parametrize("operation", GETS, ids=lambda operation: operation.label)
-@asked(3)
+@effort(3)
 @given(data=st.data())
-def test_questions_are_answered_as_described(operation: Any, url: str, data: Any) -> None:
-    ask(operation, schemathesis.GenerationMode.POSITIVE, url, data)
+def test_replies_to_get_requests_conform_to_the_schema(operation: Any, url: str, data: Any) -> None:
+    send(operation, schemathesis.GenerationMode.POSITIVE, url, data)
 
 
-def ask(operation: Any, mode: Any, url: str, data: Any) -> None:
-    """Send one generated case of `operation`, and run every check on the answer."""
+def send(operation: Any, mode: Any, url: str, data: Any) -> None:
+    """Send one generated case of `operation` and run every check on the reply."""
     case = data.draw(operation.as_strategy(generation_mode=mode))
     case.call_and_validate(base_url=url, timeout=10)

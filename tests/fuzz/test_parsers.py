@@ -1,4 +1,4 @@
-"""Whatever arrives, parsers give a value or say what is wrong: no other exception, and no long thought."""
+"""Parsers return a value or raise their documented error for any input."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ marked = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=40).ma
 @given(prompt=marked | st.none(), answer=marked)
 @example(prompt="", answer="")
 @example(prompt=None, answer="<|im_start|>assistant\n")
-def test_taking_a_query_apart_gives_text_or_a_reason(prompt: str | None, answer: str) -> None:
+def test_a_query_is_split_or_raises_value_error(prompt: str | None, answer: str) -> None:
     try:
         exchange = clean((prompt or "") + answer, prompt)
     except ValueError:
@@ -57,7 +57,7 @@ def test_taking_a_query_apart_gives_text_or_a_reason(prompt: str | None, answer:
 
 @cases(400)
 @given(query=marked, prompt=marked)
-def test_a_query_and_a_prompt_that_have_nothing_in_common_are_refused_or_split(query: str, prompt: str) -> None:
+def test_an_unrelated_query_and_prompt_are_split_or_raise_value_error(query: str, prompt: str) -> None:
     try:
         response = split_query(query, prompt)
     except ValueError:
@@ -67,7 +67,7 @@ def test_a_query_and_a_prompt_that_have_nothing_in_common_are_refused_or_split(q
 
 @cases(200)
 @given(prompt=marked)
-def test_a_prompt_has_turns_or_a_reason(prompt: str) -> None:
+def test_a_prompt_is_parsed_or_raises_a_plain_value_error(prompt: str) -> None:
     reason = None
     try:
         parse_prompt(prompt)
@@ -78,16 +78,16 @@ def test_a_prompt_has_turns_or_a_reason(prompt: str) -> None:
 
 @cases(400)
 @given(answer=marked)
-def test_removing_marks_is_what_removing_them_until_none_is_left_gives(answer: str) -> None:
-    """The one pass against the plain definition, on ChatML."""
+def test_one_pass_removes_the_same_markers_as_repeated_removal(answer: str) -> None:
+    """Compares the single pass with the simple loop, for ChatML."""
     prompt = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
-    marks = re.compile(
+    markers = re.compile(
         r"<\|(?:im_start|im_end|endoftext|begin_of_text|end_of_text|start_header_id|end_header_id|eot_id|eom_id"
         r"|finetune_right_pad_id)\|>"
     )
     expected = re.split(r"<\|im_end\|>|<\|endoftext\|>", answer)[0]
-    while marks.search(expected):
-        expected = marks.sub("", expected)
+    while markers.search(expected):
+        expected = markers.sub("", expected)
 
     assert clean(prompt + answer, prompt).response == expected
 
@@ -109,22 +109,22 @@ near_requests = st.fixed_dictionaries(
 
 @cases(400)
 @given(st.binary(max_size=200) | (near_requests | values).map(lambda v: json.dumps(v).encode()))
-def test_a_body_is_a_request_or_is_refused_by_field(content: bytes) -> None:
+def test_a_body_is_parsed_or_the_error_names_a_field(content: bytes) -> None:
     for model in (ScoreRequest, OpenRlhfRequest):
-        refusal = None
+        error = None
         try:
             parsed = parse(model, content)
         except InvalidRequestError as exc:
-            refusal = exc
-        if refusal is None:
+            error = exc
+        if error is None:
             assert type(parsed).model_validate_json(parsed.model_dump_json()) == parsed
         else:
-            assert refusal.errors
-            assert all(error.field for error in refusal.errors)
+            assert error.errors
+            assert all(field_error.field for field_error in error.errors)
 
 
 LARGE = 300_000
-"""Bytes from which on a body is parsed element by element."""
+"""Bytes above which a body is parsed element by element."""
 
 
 @cases(100)
@@ -158,10 +158,10 @@ def test_a_large_body_is_parsed_like_a_small_one(
 
 @cases(200)
 @given(st.dictionaries(st.text(max_size=5), st.integers(), min_size=1, max_size=4), st.integers(0, 3), st.data())
-def test_a_key_that_stands_twice_is_found_at_any_depth(fields: dict[str, int], depth: int, data: Any) -> None:
+def test_a_duplicate_key_is_rejected_at_any_depth(fields: dict[str, int], depth: int, data: Any) -> None:
     key = data.draw(st.sampled_from(sorted(fields)))
-    twice = json.dumps(fields)[:-1] + f", {json.dumps(key)}: 0}}"
-    label = '{"a": [' * depth + twice + "]}" * depth
+    duplicate = json.dumps(fields)[:-1] + f", {json.dumps(key)}: 0}}"
+    label = '{"a": [' * depth + duplicate + "]}" * depth
     body = f'{{"query": "a?b", "labels": {label}}}'.encode()
 
     with pytest.raises(InvalidRequestError) as refusal:
@@ -172,7 +172,7 @@ def test_a_key_that_stands_twice_is_found_at_any_depth(fields: dict[str, int], d
 
 @cases(200)
 @given(st.text(max_size=20) | st.sampled_from(["str", "strict", "list[int]", "function-x"]))
-def test_a_field_that_nobody_knows_is_named_whatever_its_name(key: str) -> None:
+def test_the_error_names_an_unknown_field(key: str) -> None:
     assume(key not in Item.model_fields)
     body = json.dumps({"items": [{"prompt": "a", "response": "b"} | {key: 1}]}).encode()
 
@@ -184,7 +184,7 @@ def test_a_field_that_nobody_knows_is_named_whatever_its_name(key: str) -> None:
 
 @cases(400)
 @given(st.text(alphabet=st.characters(), max_size=400) | marked)
-def test_features_of_any_text_are_finite_and_in_their_ranges(text: str) -> None:
+def test_features_of_any_text_are_finite_and_in_range(text: str) -> None:
     counted = words(clean_response(text, ("\n\nHuman:",)))
 
     assert 0 <= length_incentive(counted) < math.inf

@@ -1,4 +1,4 @@
-"""The service as a Ray Serve application, on a Ray of this machine: `make test` runs it in `.venv-serve`."""
+"""The service as a Ray Serve application, on a local Ray instance. `make test` runs this file in `.venv-serve`."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from reward_service.ray_app import RayArguments, build, deployment_options  # no
 from reward_service.settings import Settings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-ASK_S = 60
+POLL_S = 60
 BODY = {"items": [{"prompt": "Why is the sky blue?", "response": "Air scatters blue light most."}]}
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """Two replicas with the real encoder behind Serve's proxy."""
+    """URL of Serve's proxy, in front of two replicas with the real encoder."""
     variables = {
         "GLASSBOX_GOLD": "none",
         "GLASSBOX_THREADS": "1",
@@ -47,7 +47,7 @@ def url() -> Iterator[str]:
     )
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": 200})
-        # Returns when both are healthy: a replica is when its models are loaded.
+        # Returns when both replicas are healthy, which requires loaded models.
         serve.run(build(RayArguments(min_replicas=2, max_replicas=2, cpus=1)), name="glassbox", blocking=False)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -56,16 +56,16 @@ def url() -> Iterator[str]:
 
 
 def scored_by(address: str) -> float:
-    """Requests to /score that the replica which answers has had."""
+    """Number of requests to /score that one replica has answered; Serve selects the replica."""
     text = httpx.get(f"{address}/metrics", timeout=30).text
     found = re.search(r'^glassbox_requests_total\{route="/score",status="200"\} (\S+)$', text, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
 def counts_of_both(address: str) -> set[float]:
-    """What `scored_by` answers; Serve draws the replica, so ask, eight at a time, until both have answered."""
+    """Results of `scored_by`, polled until both replicas have been selected: assumes that their counts differ."""
     counts: set[float] = set()
-    deadline = time.monotonic() + ASK_S
+    deadline = time.monotonic() + POLL_S
     with ThreadPoolExecutor(8) as pool:
         while len(counts) < 2 and time.monotonic() < deadline:
             counts.update(pool.map(scored_by, [address] * 16))
@@ -74,7 +74,7 @@ def counts_of_both(address: str) -> set[float]:
 
 @pytest.mark.slow
 def test_no_request_reaches_a_replica_before_its_models_are_loaded(url: str) -> None:
-    """This one runs first: it asks as soon as Serve says that the replicas run."""
+    """Runs first in this module: sends requests as soon as Serve reports that the replicas are running."""
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: httpx.get(f"{url}/readyz", timeout=30), range(40)))
 
@@ -82,8 +82,8 @@ def test_no_request_reaches_a_replica_before_its_models_are_loaded(url: str) -> 
 
 
 @pytest.mark.slow
-def test_two_replicas_share_the_requests_and_agree_on_the_reward(url: str) -> None:
-    n = 41  # odd, so that two replicas cannot have had the same number
+def test_requests_are_distributed_over_two_replicas_with_equal_rewards(url: str) -> None:
+    n = 41  # odd, so that the counts of two replicas differ
 
     def reward(_: int) -> float:
         reply = httpx.post(f"{url}/score", json=BODY, timeout=60)
@@ -103,21 +103,21 @@ def test_two_replicas_share_the_requests_and_agree_on_the_reward(url: str) -> No
 
 
 @pytest.mark.slow
-def test_a_bad_item_is_refused_by_name_as_everywhere(url: str) -> None:
+def test_an_invalid_item_is_rejected_with_its_field(url: str) -> None:
     reply = httpx.post(f"{url}/score", json={"items": [{"prompt": "Hi?"}]}, timeout=30)
 
     assert reply.status_code == 422
     assert "items.0.response" in reply.text
 
 
-def test_a_model_that_is_switched_off_takes_no_share_of_a_gpu() -> None:
+def test_a_disabled_model_reserves_no_share_of_a_gpu() -> None:
     arguments = RayArguments(encoder_gpus=0.125, gold_gpus=0.25)
 
     assert deployment_options(arguments, Settings())["ray_actor_options"]["num_gpus"] == 0.375
     assert deployment_options(arguments, Settings(gold="none"))["ray_actor_options"]["num_gpus"] == 0.125
 
 
-def test_the_file_for_serve_deploy_fits_its_schema_and_names_settings_that_exist() -> None:
+def test_the_file_for_serve_deploy_is_valid_and_its_variables_are_settings() -> None:
     from ray.serve.schema import ServeDeploySchema
 
     loaded = yaml.safe_load((ROOT / "deploy/ray/serve.yaml").read_text(encoding="utf-8"))

@@ -30,7 +30,7 @@ from reward_client.urls import addresses
 POLICY = CircuitPolicy(failures_to_open=3, first_open_s=1.0, max_open_s=8.0)
 A, B = "http://a", "http://b"
 GOOD = RawResponse(200, b"{}")
-GONE = TransportFailure(httpx.ConnectError("connection refused"))
+REFUSED = TransportFailure(httpx.ConnectError("connection refused"))
 
 
 def busy(status: int, retry_after: str | None = None) -> RawResponse:
@@ -66,7 +66,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     @rule()
     def an_attempt_fails(self) -> None:
-        before, self.circuit = self.circuit, self.circuit.failed(self.now_s, "gone")
+        before, self.circuit = self.circuit, self.circuit.failed(self.now_s, "connection refused")
         self.in_a_row += 1
         if before.probing:
             assert self.circuit.state(self.now_s) is State.OPEN
@@ -99,7 +99,7 @@ def test_rounding_makes_no_wait_longer_than_the_open_time() -> None:
     assert (now_s + POLICY.first_open_s) - now_s > POLICY.first_open_s
     circuit = Circuit(POLICY)
     for _ in range(POLICY.failures_to_open):
-        circuit = circuit.failed(now_s, "gone")
+        circuit = circuit.failed(now_s, "connection refused")
 
     assert circuit.wait_s(now_s) == POLICY.first_open_s
 
@@ -162,7 +162,7 @@ def test_no_retry_begins_after_the_budget_and_every_call_ends(
     world = World(retry=RetryPolicy(budget_s=budget_s))
 
     with pytest.raises(RewardUnavailableError):
-        world.call({A: [busy(status, retry_after) if status else GONE for status in statuses]})
+        world.call({A: [busy(status, retry_after) if status else REFUSED for status in statuses]})
 
     assert all(at_s - 1000.0 <= budget_s for at_s, _ in world.attempts)
     assert world.now_s - 1000.0 <= budget_s + world.attempt_s + 1e-6
@@ -175,7 +175,7 @@ def test_a_deadline_bounds_the_call_and_the_time_left_is_sent_to_the_service(
     world = World(urls=(A, B), attempt_s=attempt_s)
 
     with pytest.raises(RewardUnavailableError, match="deadline"):
-        world.call({A: [GONE], B: [busy(503)]}, deadline_s)
+        world.call({A: [REFUSED], B: [busy(503)]}, deadline_s)
 
     assert world.now_s - 1000.0 <= deadline_s + 1e-6
     for (at_s, _), send in zip(world.attempts, world.sent, strict=True):
@@ -207,15 +207,15 @@ def test_without_a_deadline_no_header_is_sent() -> None:
 def test_after_a_failure_the_next_url_is_tried_at_once() -> None:
     world = World(urls=(A, B))
 
-    assert world.call({A: [GONE], B: [GOOD]}) == GOOD
+    assert world.call({A: [REFUSED], B: [GOOD]}) == GOOD
     assert world.attempts == [(1000.0, A), (1000.1, B)]
 
 
 def test_the_budget_ends_a_call_to_two_services_that_never_respond() -> None:
-    """Each attempt takes longer than the other URL's delay, so there is no Sleep that checks the budget."""
+    """Each attempt takes longer than the delay of the other URL, so the budget must be checked without a sleep."""
     world = World(urls=(A, B), retry=RetryPolicy(budget_s=60.0), attempt_s=10.0)
     with pytest.raises(RewardUnavailableError, match="budget"):
-        world.call({A: [GONE], B: [GONE] * 50 + [GOOD]})
+        world.call({A: [REFUSED], B: [REFUSED] * 50 + [GOOD]})
 
     assert world.now_s <= 1000.0 + 60.0 + 10.0
 
@@ -225,14 +225,14 @@ def test_another_url_is_tried_after_the_first_one_spent_the_budget() -> None:
 
     assert world.call({A: [busy(503)], B: [GOOD]}) == GOOD
     with pytest.raises(RewardUnavailableError):
-        world.call({A: [GONE], B: [GONE]})
+        world.call({A: [REFUSED], B: [REFUSED]})
     assert world.order == "abab"
 
 
 def test_a_url_that_keeps_failing_is_skipped_while_its_circuit_is_open_and_then_preferred_again() -> None:
     world = World(urls=(A, B))
     for _ in range(5):
-        world.call({A: [GONE], B: [GOOD]})
+        world.call({A: [REFUSED], B: [GOOD]})
     assert world.order == "ab" * 3 + "bb"
 
     world.now_s += POLICY.first_open_s
@@ -244,7 +244,7 @@ def test_a_url_that_keeps_failing_is_skipped_while_its_circuit_is_open_and_then_
 def test_in_the_half_open_state_one_call_tries_and_the_others_use_another_url() -> None:
     world = World(urls=(A, B))
     for _ in range(3):
-        world.call({A: [GONE], B: [GOOD]})
+        world.call({A: [REFUSED], B: [GOOD]})
     world.now_s += POLICY.first_open_s
 
     trying = request_flow(Call("GET", "/info"), world.endpoints, world.config)
@@ -272,7 +272,7 @@ def test_an_open_circuit_is_reported_in_the_log_and_in_the_error(caplog: pytest.
     with caplog.at_level(logging.INFO, logger="reward_client"):
         for _ in range(3):
             with pytest.raises(RewardUnavailableError, match="connection refused"):
-                world.call({A: [GONE]})
+                world.call({A: [REFUSED]})
         with pytest.raises(RewardUnavailableError, match=r"0 attempt.*circuit of http://a is open for 1\.0 s"):
             world.call({A: [GOOD]})
         world.now_s += POLICY.first_open_s
@@ -291,9 +291,9 @@ def test_a_service_that_restarts_is_used_again_soon_without_an_error(outage_s: f
 
     class Outage(list[Outcome]):
         def __getitem__(self, _: object) -> Outcome:  # type: ignore[override]
-            return GONE if world.now_s < 1000.0 + outage_s else GOOD
+            return REFUSED if world.now_s < 1000.0 + outage_s else GOOD
 
-    assert world.call({A: Outage([GONE])}) == GOOD
+    assert world.call({A: Outage([REFUSED])}) == GOOD
     assert world.now_s - 1000.0 <= 2 * outage_s + POLICY.first_open_s
 
 
@@ -327,7 +327,7 @@ def test_a_readiness_check_is_sent_while_the_circuit_is_open_and_closes_it() -> 
     world = World(retry=RetryPolicy(budget_s=0.0))
     for _ in range(5):
         with pytest.raises(RewardUnavailableError, match="1 attempt"):
-            world.call({A: [GONE]}, respects_circuit=False)
+            world.call({A: [REFUSED]}, respects_circuit=False)
     assert world.endpoints.states(world.now_s) == [State.OPEN]
 
     assert world.call({A: [GOOD]}, respects_circuit=False) == GOOD

@@ -1,4 +1,4 @@
-"""What refusals say of when to come back."""
+"""`Retry-After` of errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from reward_service.errors import NoRoomError, OverloadedError
 
 
-@pytest.mark.parametrize(("estimate_s", "told_s"), [(0.0, 1.0), (7.5, 7.5), (math.inf, 30.0)])
-def test_nobody_is_sent_away_for_no_time_or_for_long(estimate_s: float, told_s: float) -> None:
-    assert OverloadedError("full", estimate_s).retry_after_s == told_s
-    assert NoRoomError("full", estimate_s).retry_after_s == told_s
+@pytest.mark.parametrize(("estimate_s", "expected_s"), [(0.0, 1.0), (7.5, 7.5), (math.inf, 30.0)])
+def test_retry_after_is_between_1_and_30_seconds(estimate_s: float, expected_s: float) -> None:
+    assert OverloadedError("full", estimate_s).retry_after_s == expected_s
+    assert NoRoomError("full", estimate_s).retry_after_s == expected_s

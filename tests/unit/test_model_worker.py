@@ -115,6 +115,26 @@ def test_the_next_batch_starts_before_the_results_of_the_last_one_are_distribute
     run(scenario)
 
 
+def test_a_result_that_cannot_be_cached_still_reaches_its_caller() -> None:
+    def keep(key: Hashable, _: int) -> None:
+        if key == 2:
+            raise MemoryError("the cache is full")
+
+    async def scenario() -> None:
+        model = Doubler()
+        async with worker(model, keep=keep) as w:
+            first = await busy(model, w)
+            waiting = await submit_all(w, [1, 2, 3], [4])
+            model.gate.set()
+
+            assert [await outcomes(task) for task in (first, *waiting)] == [[0], [2, 4, 6], [8]]
+            [again] = await submit_all(w, [2])
+            assert await outcomes(again) == [4]
+        assert model.batches == [[0], [1, 2, 3, 4], [2]]
+
+    run(scenario)
+
+
 def test_a_failing_item_is_isolated_by_halving_and_the_others_get_their_results() -> None:
     async def scenario() -> None:
         model = Doubler()

@@ -1,4 +1,4 @@
-"""python -m reward_service: what a command line may say, and what stops the start."""
+"""`python -m reward_service`: command line options, and errors that prevent the start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def parse_arguments(argv: list[str]) -> Settings:
     return read_settings(parser.parse_args(argv))[0]
 
 
-def test_every_setting_but_the_secret_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_setting_except_the_api_key_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_arguments(["--help"])
     shown = capsys.readouterr().out
@@ -27,27 +27,27 @@ def test_every_setting_but_the_secret_is_an_option(capsys: pytest.CaptureFixture
         assert (f"--{name.replace('_', '-')} " in shown) == (name != "api_key")
 
 
-@pytest.mark.parametrize("spelt", [["--api-key", "sesame"], ["--api-key=sesame"], ["--api-key"]])
-def test_a_key_on_the_command_line_is_refused_and_not_repeated(
-    spelt: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("argv", [["--api-key", "sesame"], ["--api-key=sesame"], ["--api-key"]])
+def test_an_api_key_on_the_command_line_is_rejected_and_not_printed(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        parse_arguments(spelt)
+        parse_arguments(argv)
 
-    said = capsys.readouterr().err
-    assert "GLASSBOX_API_KEY" in said
-    assert "sesame" not in said
+    message = capsys.readouterr().err
+    assert "GLASSBOX_API_KEY" in message
+    assert "sesame" not in message
 
 
 @pytest.mark.parametrize(
     ("argv", "allowed"), [([], False), (["--allow-anonymous"], True), (["--allow-anonymous", "false"], False)]
 )
-def test_a_switch_may_stand_alone(argv: list[str], allowed: bool) -> None:
+def test_a_boolean_option_needs_no_value(argv: list[str], allowed: bool) -> None:
     assert parse_arguments(argv).allow_anonymous is allowed
 
 
 @pytest.mark.slow
-def test_an_open_address_without_a_key_stops_the_start_with_both_ways_out() -> None:
+def test_a_public_address_without_a_key_is_an_error_that_names_both_solutions() -> None:
     command = [sys.executable, "-m", "reward_service", "--host", "0.0.0.0", "--port", "0"]  # noqa: S104
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
 

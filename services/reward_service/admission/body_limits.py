@@ -97,7 +97,8 @@ class Reservation:
     async def read(self) -> bytearray | mmap:
         """The whole body. Raises as `reserve` does, SlowBodyError, or starlette's ClientDisconnect."""
         limit_s = self._budget.settings.body_timeout_s
-        body, size = _buffer(self.bytes), 0
+        size = 0
+        body: bytearray | mmap = _buffer(self.bytes)
         try:
             async with asyncio.timeout(limit_s):
                 more = True
@@ -108,7 +109,7 @@ class Reservation:
                     chunk = message.get("body", b"")
                     self._grow(size + len(chunk))
                     if isinstance(body, mmap) and size + len(chunk) > len(body):
-                        body.resize(size + len(chunk))
+                        body = bytearray(body[:size])  # a longer body than declared; a mapping cannot grow safely
                     body[size : size + len(chunk)] = chunk
                     size += len(chunk)
                     more = message.get("more_body", False)
@@ -143,7 +144,7 @@ class _ReleaseRate:
         """Start of a second and the bytes released in it; the first sample only marks the start."""
 
     def restart(self) -> None:
-        """Measure anew: no body is in memory."""
+        """Restart the measurement: no body is in memory."""
         self._samples.clear()
         self._samples.append((self._clock(), 0))
 

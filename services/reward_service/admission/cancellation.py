@@ -19,7 +19,7 @@ async def cancel_on(event: Coroutine[Any, Any, object], work: Coroutine[Any, Any
     """Return or raise what `work` does; both coroutines have ended then.
 
     Raises:
-        CancelledByEventError: `event` returned first. If it raises, `work` goes on.
+        CancelledByEventError: `event` returned first. If it raises, `work` continues.
     """
     working, watching = asyncio.ensure_future(work), asyncio.ensure_future(event)
     try:

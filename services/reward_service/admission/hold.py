@@ -5,7 +5,7 @@
 
 The head of a queue retries until it is admitted: first come, first served. Each resource (memory for bodies, each
 set of models) has its own queue, so that a request waits only for what it needs. Nothing is computed for a request
-that waits. A protocol's `hold_s` says how long its clients can wait; 0 refuses at once, with Retry-After.
+that waits. A protocol's `hold_s` is the time that its clients can wait; 0 refuses at once, with Retry-After.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class AdmissionHold:
             spec: whose `hold_s` applies.
             resource: names the queue.
             attempt: takes what the request needs, or raises one of `RETRYABLE`. When this method raises, the last
-                attempt may have succeeded: the caller releases what it took in any case.
+                attempt may have succeeded: the caller must release what it took.
             ready: returns when the models that `attempt` needs are loaded; raises NotReadyError if one cannot be.
 
         Raises:

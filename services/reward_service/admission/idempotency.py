@@ -4,7 +4,7 @@
     known key, same request ───▶ the kept reply, or the one being computed
     known key, other request ──▶ 422, naming the header
 
-A computation that several requests share goes on as long as one of them waits for it.
+A computation that several requests share continues as long as one of them waits for it.
 """
 
 from __future__ import annotations

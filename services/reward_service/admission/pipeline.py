@@ -5,9 +5,9 @@
     ─▶ parse, validate, prepare (in a thread) ─▶ enqueue ─▶ models ─▶ reply (in a thread) ─▶ response
          422, 413                                            500
 
-Capacity is asked once per request, for all the models that it needs, and before the body is parsed if the protocol
-can tell these models without parsing. A request with a known Idempotency-Key is not asked. Refusals are cheap, so
-that an overloaded service spends its processor time on its models.
+Capacity is checked once per request, for all the models that it needs, and before the body is parsed if the
+protocol knows these models without parsing. Requests with a known Idempotency-Key skip the check. Refusals are
+cheap, so that an overloaded service spends its processor time on its models.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class ProtocolRoute(Route):
 
 
 class ProtocolMiddleware:
-    """Serves `routes` before FastAPI's own middleware and routing, which would double the cost of a refusal."""
+    """Serves `routes` before FastAPI's middleware and routing, which would make refusals expensive."""
 
     def __init__(self, app: ASGIApp, routes: Sequence[ProtocolRoute]) -> None:
         self._app = app

@@ -44,17 +44,17 @@ class Work:
         self._workers: list[Worker] | None = None
         """Of the models that the request needs, once they are known."""
         self._reserved: list[Worker] = []
-        self._asked = False
+        self._checked = False
 
     def admit(self) -> None:
-        """Ask for capacity, if the models are known without parsing the body.
+        """Check capacity, if the models are known without parsing the body.
 
         Raises:
             NotReadyError, OverloadedError: refused; a request of a protocol with `hold_s` waits in `run` instead.
         """
         options = self._call.options
         if options is not None:
-            self._ask(self._scorer.workers_for(encoder=options.recipe.needs_encoder, gold=options.wants_gold))
+            self._check(self._scorer.workers_for(encoder=options.recipe.needs_encoder, gold=options.wants_gold))
 
     async def run(self) -> bytes:
         """The serialised reply. Raises GlassboxError."""
@@ -77,13 +77,13 @@ class Work:
             self._release()
 
     async def _admitted_and_prepared(self) -> Scoring:
-        if not self._asked:
+        if not self._checked:
             self.admit()
-        if self._asked:
+        if self._checked:
             await self._wait_if_held()
             return await asyncio.to_thread(self._parse, prepare=True)
         scoring = await asyncio.to_thread(self._parse, prepare=False)
-        self._ask(scoring.workers)
+        self._check(scoring.workers)
         await self._wait_if_held()
         await asyncio.to_thread(scoring.prepare)
         return scoring
@@ -107,8 +107,8 @@ class Work:
 
     # Capacity -----------------------------------------------------------------------------------------------
 
-    def _ask(self, workers: list[Worker]) -> None:
-        self._asked = True
+    def _check(self, workers: list[Worker]) -> None:
+        self._checked = True
         self._workers = workers
         if workers:
             self._hold.admit_now(self._spec, self._resource, self._reserve)

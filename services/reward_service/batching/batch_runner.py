@@ -171,11 +171,15 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
                     self.submissions[ticket].finish()
 
     def _record_result(self, key: Hashable, outcome: OutT) -> None:
-        if not self._finite(outcome):
-            if self._metrics_hook is not None:
-                self._metrics_hook.not_finite(self._name)
-        elif self._keep is not None:
-            self._keep(key, outcome)
+        """Count or cache a result. A failure here is logged; the callers still get their result."""
+        try:
+            if not self._finite(outcome):
+                if self._metrics_hook is not None:
+                    self._metrics_hook.not_finite(self._name)
+            elif self._keep is not None:
+                self._keep(key, outcome)
+        except Exception:
+            logger.exception("a result of the %s model could not be cached or counted", self._name)
 
     def _record_batch(self, batch: list[Entry[InT, OutT]], requests: int, seconds: float) -> None:
         lengths = [entry.unit.n_tokens for entry in batch]

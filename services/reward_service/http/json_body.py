@@ -45,7 +45,7 @@ def parse(model: type[ModelT], body: bytes | bytearray | mmap) -> ModelT:
         try:
             return model.model_validate(_decode(body))
         except (ValueError, RecursionError):  # pydantic's ValidationError is a ValueError too
-            pass  # said below
+            pass  # the other parser explains it
     return _parse_at_once(model, body[:] if isinstance(body, mmap) else body)
 
 
@@ -108,7 +108,7 @@ class _Reader:
                 if not self._extend():
                     raise
                 continue
-            if end < len(self._text) or not self._extend():  # a number may go on in the next piece
+            if end < len(self._text) or not self._extend():  # a number may continue in the next piece
                 break
         text, self._position = self._text[self._position : end], end
         if "\\ud" in text or "\\uD" in text:
@@ -167,7 +167,7 @@ class _Reader:
                 return
 
     def _extend(self) -> bool:
-        """Decode the next piece, as long as what is left of the last ones; False at the end."""
+        """Decode the next piece, at least as long as the unread rest; False at the end."""
         if self._n_decoded == len(self._body):
             return False
         rest = self._text[self._position :]
@@ -218,7 +218,7 @@ def _check_keys(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _location(error: ErrorDetails) -> tuple[int | str, ...]:
-    """The path of an error, without the branches of unions. An unknown field keeps its name, whatever it is."""
+    """The path of an error, without the branches of unions. An unknown field keeps its name."""
     location = error["loc"]
     ours = len(location) - (error["type"] == "extra_forbidden")
     branches = ("list[", "str", "function-")

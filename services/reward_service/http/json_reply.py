@@ -12,7 +12,7 @@ _ELEMENTS = 256
 
 
 def dump(reply: BaseModel) -> bytes:
-    """What `reply.model_dump_json()` returns, for a model without aliases and serializers of its own."""
+    """What `reply.model_dump_json()` returns, for a model without aliases and custom serializers."""
     fields = []
     for name, value in reply:
         if isinstance(value, list) and len(value) > _ELEMENTS:

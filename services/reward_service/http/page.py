@@ -1,4 +1,4 @@
-"""GET /: a page where a person pastes a prompt and a response and sees the reward taken apart."""
+"""GET /: a page that scores a prompt and a response and shows the features of the reward."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ _HEADERS = {
 
 @router.get("/", response_class=HTMLResponse)
 async def page() -> HTMLResponse:
-    """One file, no outside asset; only its own script and style may run."""
+    """A single file without external assets; the policy allows its script and style only."""
     return HTMLResponse(_HTML, headers=_HEADERS)

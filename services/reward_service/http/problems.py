@@ -56,17 +56,17 @@ def install(app: FastAPI, metrics: Metrics) -> None:
     """Make `app` answer every error with a problem document, and count it by cause."""
 
     async def glassbox_error(request: Request, exc: Exception) -> Response:
-        assert isinstance(exc, GlassboxError)  # noqa: S101 (tells mypy what the registration says)
+        assert isinstance(exc, GlassboxError)  # noqa: S101 (for mypy)
         metrics.refused(route_pattern(request.scope), exc.cause)
         return error_response(exc)
 
     async def http_exception(request: Request, exc: Exception) -> Response:
-        assert isinstance(exc, HTTPException)  # noqa: S101 (tells mypy what the registration says)
+        assert isinstance(exc, HTTPException)  # noqa: S101 (for mypy)
         metrics.refused(route_pattern(request.scope), f"http_{exc.status_code}")
         return problem_response(exc.status_code, str(exc.detail), headers=dict(exc.headers or {}))
 
     async def validation_error(request: Request, exc: Exception) -> Response:
-        assert isinstance(exc, RequestValidationError)  # noqa: S101 (tells mypy what the registration says)
+        assert isinstance(exc, RequestValidationError)  # noqa: S101 (for mypy)
         errors = [FieldError(field=".".join(map(str, e["loc"])), message=e["msg"]) for e in exc.errors()]
         metrics.refused(route_pattern(request.scope), "invalid")
         return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, "the request has wrong parameters", errors)

@@ -1,11 +1,11 @@
-"""Whether the models answer right now: one look at a time, shared by everybody who asks in the meantime.
+"""Readiness probe: a forward pass through each model, shared by all concurrent requests.
 
     GET /readyz ─┐
-    GET /readyz ─┼─▶ Readiness.look ─▶ a forward pass through each model ─▶ done, or UnreadyError
+    GET /readyz ─┼─▶ Readiness.probe ─▶ a forward pass through each model ─▶ ready, or UnreadyError
     GET /readyz ─┘
 
-Anybody may ask, without a key. So all who ask together cost one forward pass, and a stranger is told which model
-is not ready, but not why: the cause may hold paths and other things of the house. The log has it.
+The route requires no API key. Sharing the probe bounds its cost. A caller without a key gets the names of the
+models that are not ready, but not the causes, which may contain paths; the service logs them.
 """
 
 from __future__ import annotations
@@ -30,54 +30,54 @@ ModelT = TypeVar("ModelT")
 OutT = TypeVar("OutT")
 
 _KEY = b"readiness"
-"""One key for all looks, so that the cache keeps one vector of them; no text has it."""
+"""Cache key of the probe text, so that all probes share one vector; keys of real texts differ from it."""
 _RETRY_S = 5.0
-"""After a forward pass that failed or did not end; what loads or waits says itself when to come back."""
+"""`Retry-After` when the forward pass failed or timed out; other causes have an estimate."""
 
 
 class UnreadyError(NotReadyError):
-    """Models that would not score now; the message has the causes, `redacted` has none."""
+    """One or more models are not ready; the message contains the causes."""
 
     def __init__(self, causes: dict[str, UnavailableError]) -> None:
         super().__init__("; ".join(map(str, causes.values())), max(c.retry_after_s for c in causes.values()))
         self._models = list(causes)
 
     def redacted(self) -> NotReadyError:
-        """The same, for callers who showed no key."""
+        """The same error without the causes, for callers without a valid API key."""
         names = " and ".join(self._models)
-        return NotReadyError(f"not ready: {names}; the log of the service has the cause", self.retry_after_s)
+        return NotReadyError(f"not ready: {names}; see the log of the service for the cause", self.retry_after_s)
 
 
 class Readiness:
-    """Looks at the models of one service; None stands for a model that the operator switched off."""
+    """Probes the models of one service; pass None for a disabled model."""
 
     def __init__(self, embedder: Embedder | None, gold: GoldWorker | None, timeout_s: float) -> None:
         self._embedder = embedder
         self._gold = gold
         self._timeout_s = timeout_s
-        self._looking: asyncio.Task[None] | None = None
-        self._said: str | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._logged: str | None = None
 
     async def probe(self) -> None:
-        """Return when every model has done a forward pass. Raises UnreadyError."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look(), name="readiness")
-        await asyncio.shield(self._looking)  # whoever leaves takes nothing from the others
+        """Return when every model has completed a forward pass. Raises UnreadyError."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._probe_models(), name="readiness")
+        await asyncio.shield(self._running)  # a caller that disconnects must not cancel the shared probe
 
-    async def _look(self) -> None:
+    async def _probe_models(self) -> None:
         found = await asyncio.gather(*self._probes())
         causes = {name: cause for name, cause in found if cause is not None}
         if causes:
             error = UnreadyError(causes)
-            self._say(str(error))
+            self._log_once(str(error))
             raise error
-        self._said = None
+        self._logged = None
 
-    def _say(self, causes: str) -> None:
-        """Into the log, once: who waits for a service asks again and again."""
-        if causes != self._said:
+    def _log_once(self, causes: str) -> None:
+        """Log a change of the causes only, because orchestrators poll the route."""
+        if causes != self._logged:
             logger.warning("not ready: %s", causes)
-            self._said = causes
+            self._logged = causes
 
     def _probes(self) -> Sequence[Awaitable[tuple[str, UnavailableError | None]]]:
         probes = []
@@ -93,7 +93,7 @@ class Readiness:
 
 
 async def _outcome(name: str, probe: Awaitable[None], seconds: float) -> tuple[str, UnavailableError | None]:
-    """The model's name, and why it is not ready when it is not."""
+    """Name of the model, and the reason why it is not ready, or None."""
     try:
         async with asyncio.timeout(seconds):
             await probe
@@ -106,10 +106,10 @@ async def _outcome(name: str, probe: Awaitable[None], seconds: float) -> tuple[s
     return name, None
 
 
-async def _probe(worker: ModelWorker[ModelT, Tokens, OutT], read: Callable[[ModelT], Tokens]) -> None:
-    """A forward pass; a model that is at work needs none, as long as it is not stuck."""
+async def _probe(worker: ModelWorker[ModelT, Tokens, OutT], tokenize: Callable[[ModelT], Tokens]) -> None:
+    """Run a forward pass, or wait for the current one if the model is busy."""
     model = await worker.ready()
-    tokens = await asyncio.to_thread(read, model)
+    tokens = await asyncio.to_thread(tokenize, model)
     if worker.busy:
         await worker.wait_for_pass()
         return

@@ -1,7 +1,7 @@
-"""Who gets a core when there are too few: a model in the middle of a layer, or a thread that wakes up to answer.
+"""Linux scheduling policy of threads: those that serve requests yield the CPU to those that run a model.
 
-The threads of a model go through a layer together, so that stopping one of them stops all. Linux only: elsewhere
-nothing happens. Threads inherit what their starter has.
+The threads of a model compute each layer together, so that preempting one of them delays all. Threads inherit the
+policy of the thread that starts them. On other systems both functions do nothing.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ __all__ = ["set_batch", "set_normal"]
 
 
 def set_batch() -> None:
-    """This thread takes a core that is free, or waits for its turn; waking up stops nobody else."""
+    """Give this thread the policy SCHED_BATCH: it does not preempt other threads when it wakes up."""
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def set_normal() -> None:
-    """This thread takes cores as any thread does."""
+    """Give this thread the default policy, SCHED_OTHER."""
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

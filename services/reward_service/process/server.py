@@ -1,7 +1,7 @@
-"""The process that serves: uvicorn over the application. It drains before it stops, and gives signs of life.
+"""The worker process: uvicorn with the application, a heartbeat to the supervisor, and a drain before it stops.
 
-signal ──▶ drain ──▶ uvicorn closes its listener, finishes what is in flight, ends
-a model that is gone for good ──▶ the same, with the status that asks for another process
+SIGTERM, SIGINT ─────────────▶ drain ─▶ uvicorn closes its listener, finishes the requests in flight, exits
+a model failed permanently ──▶ the same, with the exit status that makes the supervisor start another worker
 """
 
 from __future__ import annotations
@@ -20,40 +20,41 @@ from fastapi import FastAPI
 from reward_service.app import create_app
 from reward_service.process.connection_limits import LimitedHttpProtocol
 from reward_service.process.cpu_scheduling import set_batch
-from reward_service.process.supervisor import BACKLOG, BROKEN, Lines
+from reward_service.process.supervisor import BACKLOG, EXIT_BROKEN, WorkerChannel
 from reward_service.settings import Settings
 
 __all__ = ["RewardServer", "serve", "server_for"]
 
 KEEP_ALIVE_S = 25
-"""Seconds that an idle connection stays open: longer than clients keep theirs (aiohttp 15), so that none of them
-sends into one that is being closed here; less than a head may take, whose clock closes less politely."""
-_TICKS_A_BEAT = 10
-"""uvicorn ticks ten times a second."""
+"""Seconds that an idle connection stays open: longer than clients keep theirs (aiohttp 15), so that a client does
+not send a request on a connection that the service is closing; less than `MAX_HEAD_S`, after which the connection
+is aborted instead of closed."""
+_TICKS_PER_HEARTBEAT = 10
+"""uvicorn calls `on_tick` ten times a second."""
 
 logger = logging.getLogger(__name__)
 
 
 class RewardServer(uvicorn.Server):
-    """Tells the application of a signal at once, and its supervisor that the event loop turns."""
+    """uvicorn's server, with a drain as soon as a signal arrives and a heartbeat from the event loop."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, beats: int | None = None) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, heartbeat: int | None = None) -> None:
         super().__init__(config)
         self.broken = False
-        """Whether it stopped because a model is gone for good."""
+        """Whether the server stopped because a model failed permanently."""
         self._app = app
-        self._beats = beats
+        self._heartbeat = heartbeat
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._drain()
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % _TICKS_A_BEAT == 0 and self._beats is not None:
-            self._beat(self._beats)
+        if counter % _TICKS_PER_HEARTBEAT == 0 and self._heartbeat is not None:
+            self._send_heartbeat(self._heartbeat)
         state = getattr(self._app.state, "glassbox", None)
         if state is not None and state.is_broken and not self.should_exit:
-            logger.error("a model is gone for good: this process ends")
+            logger.error("a model failed permanently: stopping this worker")
             self.broken = self.should_exit = True
             self._drain()
         return await super().on_tick(counter)
@@ -63,27 +64,27 @@ class RewardServer(uvicorn.Server):
         if pipeline is not None:
             pipeline.drain.begin()
 
-    def _beat(self, beats: int) -> None:
+    def _send_heartbeat(self, heartbeat: int) -> None:
         try:
-            os.write(beats, b".")
+            os.write(heartbeat, b".")
         except BlockingIOError:
-            return  # nobody has read for an hour; there is a beat to be read
+            return  # the pipe is full, because the supervisor is suspended: unread heartbeats are enough
         except OSError:
             if not self.should_exit:
-                logger.warning("the supervisor is gone: this process ends")
+                logger.warning("the supervisor has ended: stopping this worker")
                 self._drain()
                 self.should_exit = True
 
 
-def server_for(app: FastAPI, settings: Settings, beats: int | None = None) -> RewardServer:
-    """uvicorn, as the settings want it."""
+def server_for(app: FastAPI, settings: Settings, heartbeat: int | None = None) -> RewardServer:
+    """Create the server of `app`; `heartbeat` is a file descriptor."""
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level,
         log_config=None,
-        access_log=False,  # ours has the request's id, and no query, where somebody may have put a key
+        access_log=False,  # the service's access log has the request id, and omits the query, which may hold a key
         server_header=False,
         http=LimitedHttpProtocol,
         ws="none",
@@ -91,38 +92,38 @@ def server_for(app: FastAPI, settings: Settings, beats: int | None = None) -> Re
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.stop_timeout_s,
     )
-    return RewardServer(config, app, beats)
+    return RewardServer(config, app, heartbeat)
 
 
-def serve(settings: Settings, lines: Lines | None = None) -> int:
-    """Serve until told to stop; the exit status. With `lines`, on the supervisor's socket.
+def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
+    """Serve until a stop signal arrives and return the exit status; with `channel`, on the supervisor's socket.
 
     Raises:
-        GlassboxError, ValueError: the settings are ones that it cannot start with.
+        GlassboxError, ValueError: the service cannot start with these settings.
     """
-    _allow_many_connections()
-    set_batch()  # models take theirs
+    _raise_descriptor_limit()
+    set_batch()  # threads of models use set_normal
     app = create_app(settings)
     gc.collect()
-    gc.freeze()  # half a million objects of libraries, which stay: to look through them took a third of a second
-    sockets = beats = None
-    if lines is not None:
-        app.state.metrics.process_restarts(lines.restarts)
-        sockets, beats = [socket.socket(fileno=lines.listener)], lines.beats
-        os.set_blocking(beats, False)
-        for descriptor in (lines.listener, beats):
+    gc.freeze()  # half a million objects of imported libraries: scanning them took a third of a second
+    sockets = heartbeat = None
+    if channel is not None:
+        app.state.metrics.process_restarts(channel.restarts)
+        sockets, heartbeat = [socket.socket(fileno=channel.listener)], channel.heartbeat
+        os.set_blocking(heartbeat, False)
+        for descriptor in (channel.listener, heartbeat):
             os.set_inheritable(descriptor, False)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor's to heed
-    server = server_for(app, settings, beats)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor handles it
+    server = server_for(app, settings, heartbeat)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets)
     if server.broken:
-        return BROKEN
+        return EXIT_BROKEN
     return 0 if server.started else 3
 
 
-def _allow_many_connections() -> None:
-    """Use as many file descriptors as the system allows: its usual 1,024 are fewer than one rollout's samples."""
+def _raise_descriptor_limit() -> None:
+    """Raise the limit of open files to its maximum: the usual 1,024 are fewer than the samples of a rollout."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource  # not on Windows
 

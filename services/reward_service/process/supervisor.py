@@ -1,13 +1,14 @@
-"""The parent that holds the listening socket, and starts a process that serves whenever there is none.
+"""The supervisor: a parent process that holds the listening socket and restarts the worker, which serves requests.
 
-    listen ─▶ start a child on the socket ─▶ it ends, or gives no sign of life ─▶ start another
-    SIGTERM, SIGINT ─▶ close the socket, tell the child, wait, end
-    SIGHUP          ─▶ the child drains and ends, another is started; a closed terminal stops it instead
+    listen ─▶ start a worker on the socket ─▶ it ends, or its heartbeat stops ─▶ start another
+    SIGTERM, SIGINT ─▶ close the socket, terminate the worker, wait for it, exit
+    SIGHUP          ─▶ the worker drains and ends, and another is started; when the terminal was closed: as SIGTERM
 
-The socket stays open in between: who connects then waits for the next child instead of being refused, which is
-what OpenRLHF's client does not survive. What the child had begun is lost with it, and asked again by its client.
+The socket stays open between two workers, so that new connections wait in the backlog instead of being refused:
+OpenRLHF's client does not survive a refused connection. Requests in flight in the old worker fail, and their
+clients retry them.
 
-Imports nothing heavy: this process must not be able to die of what a model does.
+This module imports no model library, so that a fault in one cannot end the supervisor.
 """
 
 from __future__ import annotations
@@ -25,88 +26,96 @@ from dataclasses import dataclass
 
 from reward_service.settings import Settings
 
-__all__ = ["BACKLOG", "BROKEN", "OPTION", "Life", "Lines", "Supervisor", "listen", "pause_s"]
+__all__ = [
+    "BACKLOG",
+    "EXIT_BROKEN",
+    "OPTION",
+    "Supervisor",
+    "WorkerChannel",
+    "WorkerExit",
+    "listen",
+    "restart_delay_s",
+]
 
-BROKEN = 70
-"""Exit status of a child that wants to be replaced (EX_SOFTWARE)."""
+EXIT_BROKEN = 70
+"""Exit status of a worker that has to be replaced, because one of its models failed permanently (EX_SOFTWARE)."""
 MAX_RESTARTS = 100
-"""Children that are replaced, unasked, before the parent gives up; a life of `LONG_LIFE_S` starts anew."""
-LONG_LIFE_S = 600.0
-MIN_LIFE_S = 5.0
-"""Seconds between two starts, at the least: a child that dies at once must not keep the machine busy."""
-SILENCE_S = 60.0
-"""Seconds without a sign of life after which a child counts as hung, beyond those that it may take to stop; its
-event loop gives one each second until then."""
-GRACE_S = 15.0
-"""Seconds beyond `stop_timeout_s` that a child has to end, before it is killed."""
-
-START_S = 300.0
-"""Seconds in which a child must give its first one; models are loaded after it."""
-STOPPED_S = 5.0
-"""A turn of the parent's own loop that took longer means that both were stopped (by a debugger, say)."""
+"""Restarts without a SIGHUP before the supervisor exits; the count is reset after a worker that ran `STABLE_S`."""
+STABLE_S = 600.0
+MIN_RESTART_INTERVAL_S = 5.0
+"""Minimum seconds between two starts: a worker that crashes at start must not keep the CPUs busy."""
+HEARTBEAT_TIMEOUT_S = 60.0
+"""Seconds without a heartbeat after which a worker counts as hung, in addition to `stop_timeout_s`; its event loop
+sends one each second until it shuts down."""
+KILL_GRACE_S = 15.0
+"""Seconds in addition to `stop_timeout_s` before a worker that was terminated is killed."""
+START_TIMEOUT_S = 300.0
+"""Seconds until the first heartbeat of a worker; models are loaded after it."""
+SUSPENDED_S = 5.0
+"""A monitor iteration that took longer means that both processes were suspended, for example by a debugger."""
 BACKLOG = 4096
-"""Connections that the kernel holds until they are accepted: clients open one a sample, all at once."""
+"""Connections that the kernel queues until they are accepted: a trainer opens one for each sample, all at once."""
 OPTION = "--supervisor"
-"""The option of a child's command line that holds its `Lines`; no concern of a person who reads `--help`."""
+"""Option on a worker's command line with its `WorkerChannel`; internal, and not listed by `--help`."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
-    """What a child has from its parent."""
+class WorkerChannel:
+    """What a worker inherits from its supervisor."""
 
     listener: int
     """File descriptor of the listening socket."""
-    beats: int
+    heartbeat: int
     """File descriptor to write a byte to, each second."""
     restarts: int
-    """How many children there were before."""
+    """Workers that the supervisor started before this one."""
 
     def __str__(self) -> str:
-        return f"{self.listener},{self.beats},{self.restarts}"
+        return f"{self.listener},{self.heartbeat},{self.restarts}"
 
     @classmethod
-    def parse(cls, text: str) -> Lines:
-        """What `str` made of them. Raises ValueError for anything else."""
-        listener, beats, restarts = map(int, text.split(","))
-        return cls(listener, beats, restarts)
+    def parse(cls, text: str) -> WorkerChannel:
+        """Inverse of `str`. Raises ValueError for malformed text."""
+        listener, heartbeat, restarts = map(int, text.split(","))
+        return cls(listener, heartbeat, restarts)
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
-    """How a child lived and ended."""
+class WorkerExit:
+    """How long a worker ran, and how it ended."""
 
     seconds: float
     served: bool
-    """Whether its event loop ever gave a sign of life."""
+    """Whether it sent at least one heartbeat."""
     status: int
-    """As of `subprocess`: negative for the signal that ended it."""
-    asked_for: bool = False
-    """Whether it was told to make room for another."""
+    """Return code as in `subprocess`: negative for a signal."""
+    requested: bool = False
+    """Whether it ended because of a SIGHUP to the supervisor."""
 
 
-def pause_s(life: Life, restarts: int, ever_served: bool) -> float | None:
-    """Seconds until the next child is started; None when another would not help.
+def restart_delay_s(worker: WorkerExit, restarts: int, ever_served: bool) -> float | None:
+    """Seconds until the next worker is started; None when the supervisor should exit instead.
 
     Args:
-        life: of the child that has ended.
-        restarts: children that were replaced before it, unasked, since the last long life.
-        ever_served: whether a child of this parent ever served: then what keeps this one from starting may pass.
+        worker: the worker that has ended.
+        restarts: restarts without a SIGHUP since the last worker that ran longer than `STABLE_S`.
+        ever_served: whether any worker of this supervisor served: then a failed start may be temporary.
     """
-    could_not_start = not life.served and life.status >= 0
-    if (could_not_start and not ever_served) or restarts >= MAX_RESTARTS:
+    failed_to_start = not worker.served and worker.status >= 0
+    if (failed_to_start and not ever_served) or restarts >= MAX_RESTARTS:
         return None
-    return max(0.0, MIN_LIFE_S - life.seconds)
+    return max(0.0, MIN_RESTART_INTERVAL_S - worker.seconds)
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The listening socket. Raises OSError, with host and port in it, when the address cannot be had."""
+    """Open the listening socket. Raises OSError naming host and port when the address is not available."""
     try:
         found = socket.getaddrinfo(
             settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        family, _, _, _, address = min(found, key=lambda answer: answer[0] != socket.AF_INET)  # for localhost
+        family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)  # localhost: IPv4 first
         return socket.create_server((str(address[0]), settings.port), family=family, backlog=BACKLOG)
     except OSError as exc:
         where = f"{settings.host}:{settings.port}"
@@ -114,13 +123,13 @@ def listen(settings: Settings) -> socket.socket:
 
 
 class Supervisor:
-    """Runs children on one socket, one at a time.
+    """Runs workers on one socket, one at a time.
 
     Args:
-        command: starts a child; `OPTION` with its `Lines` is added.
-        listener: the socket that all of them serve on; closed when the parent is told to stop.
-        stop_timeout_s: seconds that a child gives to what is in flight.
-        silence_s: seconds without a sign of life after which a child is killed.
+        command: command that starts a worker; `OPTION` is appended.
+        listener: socket that all workers accept from; closed when the supervisor receives SIGTERM or SIGINT.
+        stop_timeout_s: seconds that a worker may take to finish the requests in flight.
+        heartbeat_timeout_s: seconds without a heartbeat after which a worker is killed.
     """
 
     def __init__(
@@ -128,120 +137,121 @@ class Supervisor:
         command: Sequence[str],
         listener: socket.socket,
         stop_timeout_s: float,
-        silence_s: float = SILENCE_S,
+        heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
     ) -> None:
         self._command = list(command)
         self._listener = listener
         self._stop_timeout_s = stop_timeout_s
-        self._silence_s = silence_s + stop_timeout_s
-        self._stops: set[int] = {signal.SIGTERM, signal.SIGINT}
+        self._heartbeat_timeout_s = heartbeat_timeout_s + stop_timeout_s
+        self._stop_signals: set[int] = {signal.SIGTERM, signal.SIGINT}
         self._stopping = False
-        self._asked_for_another = False
+        self._restart_requested = False
         self._kill_at: float | None = None
-        self._wakes, self._woken_by = socket.socketpair()
-        for end in (self._wakes, self._woken_by):
+        self._signal_reader, self._signal_writer = socket.socketpair()
+        for end in (self._signal_reader, self._signal_writer):
             end.setblocking(False)
 
     def run(self) -> int:
-        """Serve until told to stop, or until another child would not help; the exit status."""
-        self._listen_to_signals()
+        """Run workers until a stop signal arrives or a restart would not help; return the exit status."""
+        self._install_signal_handlers()
         restarts = total = 0
         ever_served = False
         while True:
-            life = self._live(total)
+            ended = self._run_worker(total)
             if self._stopping:
-                return 0 if life.status in {0, -signal.SIGTERM, -signal.SIGINT} else abs(life.status)
-            ever_served |= life.served
-            restarts = 0 if life.seconds > LONG_LIFE_S else restarts
-            pause = pause_s(life, restarts, ever_served)
-            if pause is None:
-                logger.error("the service %s; it is not started again", _ended(life.status))
-                return abs(life.status) or 1
-            level = logging.INFO if life.asked_for else logging.ERROR
-            logger.log(level, "the service %s; another is started in %.1f s", _ended(life.status), pause)
-            restarts, total = restarts + (not life.asked_for), total + 1
-            self._wait(pause)
+                return 0 if ended.status in {0, -signal.SIGTERM, -signal.SIGINT} else abs(ended.status)
+            ever_served |= ended.served
+            restarts = 0 if ended.seconds > STABLE_S else restarts
+            delay_s = restart_delay_s(ended, restarts, ever_served)
+            if delay_s is None:
+                logger.error("the worker %s; it is not restarted", _describe_exit(ended.status))
+                return abs(ended.status) or 1
+            level = logging.INFO if ended.requested else logging.ERROR
+            logger.log(level, "the worker %s; restarting in %.1f s", _describe_exit(ended.status), delay_s)
+            restarts, total = restarts + (not ended.requested), total + 1
+            self._wait(delay_s)
             if self._stopping:
                 return 0
 
-    def _listen_to_signals(self) -> None:
-        """All signals arrive through the wake-up descriptor."""
-        signal.set_wakeup_fd(self._woken_by.fileno())
+    def _install_signal_handlers(self) -> None:
+        """Deliver signals through the wake-up descriptor, which `select` can wait for."""
+        signal.set_wakeup_fd(self._signal_writer.fileno())
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
             signal.signal(signal.SIGHUP, lambda *_: None)
         if sys.stdin is not None and sys.stdin.isatty():
-            self._stops |= {signal.SIGHUP}  # the terminal was closed
+            self._stop_signals |= {signal.SIGHUP}  # the terminal was closed
 
-    def _live(self, restarts: int) -> Life:
-        """One child, from its start to its end."""
-        mine, its = os.pipe()
-        lines = Lines(self._listener.fileno(), its, restarts)
-        command = [*self._command, f"{OPTION}={lines}"]
+    def _run_worker(self, restarts: int) -> WorkerExit:
+        """Start a worker and return when it has ended."""
+        read_end, write_end = os.pipe()
+        channel = WorkerChannel(self._listener.fileno(), write_end, restarts)
+        command = [*self._command, f"{OPTION}={channel}"]
         started = time.monotonic()
         try:
-            child = subprocess.Popen(command, pass_fds=(lines.listener, its))  # noqa: S603
-        except OSError as exc:  # no memory or no process left, which may pass
-            logger.error("no process can be started: %s", exc)  # noqa: TRY400 (a trace says no more)
-            os.close(mine)
-            return Life(0.0, served=False, status=os.EX_OSERR)
+            worker = subprocess.Popen(command, pass_fds=(channel.listener, write_end))  # noqa: S603
+        except OSError as exc:  # out of memory or processes, which may be temporary
+            logger.error("cannot start a worker: %s", exc)  # noqa: TRY400 (the traceback adds nothing)
+            os.close(read_end)
+            return WorkerExit(0.0, served=False, status=os.EX_OSERR)
         finally:
-            os.close(its)
+            os.close(write_end)
         try:
-            served = self._watch(child, mine)
+            served = self._monitor(worker, read_end)
         finally:
-            os.close(mine)
-        return Life(time.monotonic() - started, served, child.wait(), self._asked_for_another)
+            os.close(read_end)
+        return WorkerExit(time.monotonic() - started, served, worker.wait(), self._restart_requested)
 
-    def _watch(self, child: subprocess.Popen[bytes], beats: int) -> bool:
-        """Return when the child has ended; whether it ever gave a sign of life."""
-        self._kill_at, self._asked_for_another = None, False
-        sources = [beats, self._wakes.fileno()]
-        heard = turned = time.monotonic()
+    def _monitor(self, worker: subprocess.Popen[bytes], heartbeat: int) -> bool:
+        """Return when the worker has ended: whether it ever sent a heartbeat."""
+        self._kill_at, self._restart_requested = None, False
+        sources = [heartbeat, self._signal_reader.fileno()]
+        last_heartbeat = last_iteration = time.monotonic()
         served = False
-        while child.poll() is None:
+        while worker.poll() is None:
             readable, _, _ = select.select(sources, [], [], 1.0)
             now = time.monotonic()
-            if now - turned > STOPPED_S:
-                heard = now
-            turned = now
-            if beats in readable:
-                if os.read(beats, 4096):
-                    heard, served = now, True
+            if now - last_iteration > SUSPENDED_S:
+                last_heartbeat = now
+            last_iteration = now
+            if heartbeat in readable:
+                if os.read(heartbeat, 4096):
+                    last_heartbeat, served = now, True
                 else:
-                    sources.remove(beats)  # it is about to end
-            if self._wakes.fileno() in readable:
-                self._obey(child, now)
-            self._mind(child, now, now - heard, self._silence_s if served else START_S)
+                    sources.remove(heartbeat)  # closed: the worker is about to end
+            if self._signal_reader.fileno() in readable:
+                self._handle_signals(worker, now)
+            limit_s = self._heartbeat_timeout_s if served else START_TIMEOUT_S
+            self._kill_if_stale(worker, now, now - last_heartbeat, limit_s)
         return served
 
-    def _mind(self, child: subprocess.Popen[bytes], now: float, silence_s: float, limit_s: float) -> None:
-        """Kill a child that has been silent for too long, or was told to stop long ago."""
-        if self._kill_at is None and silence_s > limit_s:
-            logger.error("the service has given no sign of life for %.0f s; it is killed", silence_s)
+    def _kill_if_stale(self, worker: subprocess.Popen[bytes], now: float, silent_s: float, limit_s: float) -> None:
+        """Kill a worker whose last heartbeat is too old, or that did not end in time after SIGTERM."""
+        if self._kill_at is None and silent_s > limit_s:
+            logger.error("no heartbeat from the worker for %.0f s; killing it", silent_s)
             self._kill_at = now
         if self._kill_at is not None and now >= self._kill_at:
-            child.kill()
+            worker.kill()
 
-    def _obey(self, child: subprocess.Popen[bytes], now: float) -> None:
-        """Do what the signals ask for."""
-        asked = set(self._wakes.recv(4096))
-        if asked & self._stops:
+    def _handle_signals(self, worker: subprocess.Popen[bytes], now: float) -> None:
+        """Terminate the worker when a stop signal or SIGHUP has arrived."""
+        received = set(self._signal_reader.recv(4096))
+        if received & self._stop_signals:
             self._stop_listening()
-        elif signal.SIGHUP in asked:
-            self._asked_for_another = True
+        elif signal.SIGHUP in received:
+            self._restart_requested = True
         else:
             return
-        child.terminate()  # for a SIGINT too: a second one would make it drop what is in flight
-        self._kill_at = now + self._stop_timeout_s + GRACE_S
+        worker.terminate()  # for SIGINT too: a second SIGINT makes uvicorn drop the requests in flight
+        self._kill_at = now + self._stop_timeout_s + KILL_GRACE_S
 
     def _wait(self, seconds: float) -> None:
-        """Wait, cancel_on told to stop."""
+        """Sleep for `seconds`, or until a stop signal arrives."""
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
-            readable, _, _ = select.select([self._wakes], [], [], left)
-            if readable and set(self._wakes.recv(4096)) & self._stops:
+            readable, _, _ = select.select([self._signal_reader], [], [], left)
+            if readable and set(self._signal_reader.recv(4096)) & self._stop_signals:
                 self._stop_listening()
 
     def _stop_listening(self) -> None:
@@ -249,7 +259,7 @@ class Supervisor:
         self._listener.close()
 
 
-def _ended(status: int) -> str:
-    if status == BROKEN:
-        return "gave up"
+def _describe_exit(status: int) -> str:
+    if status == EXIT_BROKEN:
+        return "ended because a model failed permanently"
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"

@@ -32,7 +32,7 @@ Body = bytes | bytearray | mmap
 
 @dataclass(frozen=True, slots=True)
 class ScoringOptions:
-    """What a request asks for besides its items."""
+    """Options of a request besides its items."""
 
     recipe: Recipe
     gold: bool = False
@@ -86,7 +86,7 @@ class ProtocolSpec(Generic[BodyT]):
     routes: Sequence[RouteSpec]
     request_model: type[BodyT]
     reply_model: type[BaseModel]
-    """Without aliases and serializers of its own."""
+    """Without aliases and custom serializers."""
     job: Callable[[BodyT, Call], Job]
     """Makes the work of a request from its parsed body. Called in a thread."""
     reply: Callable[[ScoreReply, Job, Call], BaseModel]

@@ -1,15 +1,14 @@
-"""Dirty text made clean: from what a trainer decodes (templates, special tokens) to messages and a response.
+"""Chat templates: converts the text that a trainer decodes, with template markers, to messages and a response.
 
-    query  = [left-truncated] rendered prompt + response + end token      prompt = rendered prompt, whole
+    query  = [left-truncated] rendered prompt + response + end token      prompt = complete rendered prompt
 
-    split_query    the response: what follows the longest end of `prompt` that `query` begins with
-                   (a prompt may have been cut on the left, so this is never query[len(prompt):])
-    parse_prompt   the messages, by the template whose marks the prompt carries
-    clean          both, with flags that say what was done: `truncated`, `special_tokens_removed`, …
+    split_query    the response: the text after the longest suffix of `prompt` that `query` begins with
+                   (query[len(prompt):] would be wrong for a prompt that was truncated on the left)
+    parse_prompt   the messages, according to the template whose markers the prompt begins with
+    clean          both, with flags for the changes: `truncated`, `special_tokens_removed`, …
 
-Templates known: ChatML (Qwen, SmolLM), Llama 3, Llama 2 and Mistral, Alpaca; anything else is one user turn.
-An end token is no word of the response, and a system prompt that a template adds by itself is no part of the
-conversation.
+Known templates: ChatML (Qwen, SmolLM), Llama 3, Llama 2 and Mistral, Alpaca; any other text is one user turn.
+End tokens are removed from the response, and default system prompts of templates from the messages.
 """
 
 from __future__ import annotations
@@ -28,80 +27,81 @@ Messages = tuple[ChatMessage, ...]
 
 @dataclass(frozen=True, slots=True)
 class CleanExchange:
-    """A conversation and a response without marks, and an account of what was done to get there."""
+    """A conversation and a response without template markers."""
 
     messages: Messages
     response: str
     flags: tuple[str, ...]
-    """`truncated`: no end token. `special_tokens_removed`: the response held some besides the end token.
-    `text_after_end`: the response went on after its end token, and that was cut."""
+    """`truncated`: the response has no end token. `special_tokens_removed`: it contained other special tokens.
+    `text_after_end`: text after the end token was removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Template:
     name: str
-    mark: re.Pattern[str]
-    """Matches where a prompt of this template begins, after a BOS token; what a user wrote decides nothing."""
+    start: re.Pattern[str]
+    """Matches the start of a prompt, after a BOS token, so that markers written by a user do not match."""
     parse: Callable[[str], Messages]
     assistant: str
-    """What stands right before a response."""
+    """Marker before a response."""
     ends: tuple[str, ...]
     """Tokens that end a response."""
     specials: re.Pattern[str]
-    """Tokens that are marks, not words, wherever they stand."""
+    """Special tokens, which are removed from a response at any position."""
 
 
 def clean(query: str, prompt: str | None) -> CleanExchange:
-    """Take apart what OpenRLHF posts: `query` (prompt + response) and the rendered `prompt`.
+    """Split OpenRLHF's `query` at the end of the rendered `prompt`, parse the prompt and clean the response.
 
-    Clients from before `prompts` existed send None: then the query's only assistant mark separates the two.
+    Requests of older OpenRLHF releases have no field `prompts`: then `prompt` is None, and `query` is split at its
+    only assistant marker.
 
     Raises:
-        ValueError: nothing shows where in `query` the response begins.
+        ValueError: the start of the response in `query` cannot be determined, or the prompt has an unknown role.
     """
     if prompt is None:
         prompt = _rendered_prompt(query)
     template = _template_of(prompt)
     response, ended, rest = _cut_at_end(split_query(query, prompt), template.ends)
-    bare = _without(template.specials, response)
+    bare = _remove(template.specials, response)
     flags = [
         *(["truncated"] if not ended else []),
         *(["special_tokens_removed"] if bare != response else []),
-        *(["text_after_end"] if _without(template.specials, rest).strip() else []),
+        *(["text_after_end"] if _remove(template.specials, rest).strip() else []),
     ]
     return CleanExchange(parse_prompt(prompt), bare.strip() if template is _LLAMA2 else bare, tuple(flags))
 
 
 def split_query(query: str, prompt: str) -> str:
-    """The response within `query`. Raises ValueError when `query` begins with no end of `prompt`."""
+    """The response in `query`. Raises ValueError when `query` does not begin with a suffix of `prompt`."""
     if query.startswith(prompt):
         return query[len(prompt) :]
     bare = _LEADING.sub("", query)
     overlap = _overlap(_LEADING.sub("", prompt), bare)
     if not overlap:
-        raise ValueError("does not begin with the prompt, nor with an end of it")
+        raise ValueError("does not begin with the prompt or a suffix of it")
     return bare[overlap:]
 
 
 def parse_prompt(prompt: str) -> Messages:
-    """The turns of a rendered prompt, without the system prompts that templates add by themselves."""
+    """The messages of a rendered prompt, without default system prompts of templates."""
     messages = _template_of(prompt).parse(prompt)
     return tuple(m for m in messages if not (m.role == "system" and _is_default_system(m.content)))
 
 
 _LEADING = re.compile(r"\A(?:<s>|<bos>|<\|begin_of_text\|>|<\|endoftext\|>|\ufffd|\s)+")
-"""What a tokenizer may put, or leave of a character cut in two, before the first whole word."""
+"""BOS tokens, replacement characters of a truncated character, and white space at the start of a text."""
 
 _MIN_OVERLAP = 16
-"""Characters of a cut prompt that must be left for the split to be trusted; fewer may coincide by chance."""
+"""Minimum characters of a truncated prompt that must match; shorter matches may be coincidences."""
 
 _MAX_PROBES = 64
-"""Places tried: real prompts hold the same 16 characters a few times at most."""
+"""Maximum positions tried; real prompts repeat the same 16 characters a few times at most."""
 
 
 def _overlap(prompt: str, query: str) -> int:
     """Length of the longest suffix of `prompt` that is a prefix of `query`; 0 when none is long enough."""
-    if query.startswith(prompt):  # a BOS token alone set them apart
+    if query.startswith(prompt):  # they differed only in a BOS token
         return len(prompt)
     probe, start = query[:_MIN_OVERLAP], -1
     for _ in range(_MAX_PROBES):
@@ -113,29 +113,28 @@ def _overlap(prompt: str, query: str) -> int:
     return 0
 
 
-_UP_TO_AN_END = re.compile(r"[^>\]]*[>\]]|[^>\]]+\Z")
-_LONGEST_MARK = 32
-"""Characters; `<|finetune_right_pad_id|>` has 25."""
+_PIECE = re.compile(r"[^>\]]*[>\]]|[^>\]]+\Z")
+_MAX_MARKER_CHARS = 32
+"""`<|finetune_right_pad_id|>` has 25."""
 
 
-def _without(marks: re.Pattern[str], text: str) -> str:
-    """`text` without `marks`, nor those that removing one would put together; in one pass, however nested.
+def _remove(markers: re.Pattern[str], text: str) -> str:
+    """Remove `markers` from `text`, and those that form when another is removed, in one pass for any nesting.
 
-    A mark ends where its last character stands, and no mark begins with what another ends with: so what is removed
-    does not depend on the order.
+    No suffix of a marker is a prefix of another marker, so the result does not depend on the order of removal.
     """
-    if not marks.search(text):
+    if not markers.search(text):
         return text
     kept: list[str] = []
-    for piece in _UP_TO_AN_END.findall(text):
+    for piece in _PIECE.findall(text):
         kept += piece
-        if mark := marks.search("".join(kept[-_LONGEST_MARK:])):  # it ends here: earlier ones are gone
-            del kept[-len(mark[0]) :]
+        if found := markers.search("".join(kept[-_MAX_MARKER_CHARS:])):  # it ends here: earlier ones were removed
+            del kept[-len(found[0]) :]
     return "".join(kept)
 
 
 def _cut_at_end(text: str, ends: tuple[str, ...]) -> tuple[str, bool, str]:
-    """`text` up to its first end token, whether there was one, and what follows it."""
+    """The text before the first end token, whether `text` has an end token, and the text after it."""
     first = re.search("|".join(map(re.escape, ends)), text)
     if first is None:
         return text, False, ""
@@ -152,12 +151,12 @@ _KNOWN_ROLES = get_args(ChatMessage.model_fields["role"].annotation)
 
 def _turn(role: str, content: str) -> ChatMessage:
     if _ROLES.get(role, role) not in _KNOWN_ROLES:
-        raise ValueError(f"holds a turn of {role[:32]!r}, which is none of {', '.join(_KNOWN_ROLES)}")
+        raise ValueError(f"has a turn with the unknown role {role[:32]!r}; known roles: {', '.join(_KNOWN_ROLES)}")
     return ChatMessage.model_validate({"role": _ROLES.get(role, role), "content": content})
 
 
 def _from_turns(turn: re.Pattern[str]) -> Callable[[str], Messages]:
-    """Parser of a template with a mark for each turn; an assistant turn left open is the response to come."""
+    """Parser of a template with a marker per turn. The last assistant turn is the response if it is not closed."""
 
     def parse(prompt: str) -> Messages:
         turns = list(turn.finditer(prompt))
@@ -185,7 +184,7 @@ def _parse_llama2(prompt: str) -> Messages:
 
 
 def _parse_alpaca(prompt: str) -> Messages:
-    """`### Input:` stays in the user's text, as in the data; a preamble is the template's, not the user's."""
+    """Keep `### Input:` in the text of the user, as in the data, and drop the preamble of the template."""
     messages: list[ChatMessage] = []
     for turn in prompt.split("### Instruction:\n")[1:]:
         user, _, assistant = turn.partition("### Response:")
@@ -241,10 +240,10 @@ _PLAIN = _Template("plain", re.compile(""), _parse_plain, "", _END_TOKENS, re.co
 
 
 def _template_of(prompt: str) -> _Template:
-    """The template that `prompt` begins like, and whose turns it holds; else plain text."""
+    """The template whose start `prompt` matches and whose turns it contains; otherwise plain text."""
     bare = _LEADING.sub("", prompt)
-    marked = (t for t in (_CHATML, _LLAMA3, _LLAMA2, _ALPACA) if t.mark.match(bare))
-    return next((t for t in marked if t.parse(prompt)), _PLAIN)
+    candidates = (t for t in (_CHATML, _LLAMA3, _LLAMA2, _ALPACA) if t.start.match(bare))
+    return next((t for t in candidates if t.parse(prompt)), _PLAIN)
 
 
 _DEFAULT_SYSTEMS = (
@@ -254,15 +253,17 @@ _DEFAULT_SYSTEMS = (
     re.compile(r"(?:Cutting Knowledge Date: .*\n)?Today Date: .*"),
     re.compile(r"Below is an instruction that describes a task.*", re.DOTALL),
 )
-"""System prompts that templates insert when the conversation has none (SmolLM2, Qwen, Llama 3, Alpaca)."""
+"""Default system prompts of SmolLM2, Qwen, Llama 3 and Alpaca, for conversations without a system prompt."""
 
 
 def _rendered_prompt(query: str) -> str:
-    """The prompt within `query`, up to its only assistant mark: of several, the policy may have written one."""
-    mark = _template_of(query).assistant
-    if not mark or query.count(mark) != 1:
-        raise ValueError("has no single mark that separates prompt and response; send the prompt too")
-    return query.partition(mark)[0] + mark
+    """The prompt in `query`, up to its only assistant marker; of several, the policy may have generated one."""
+    marker = _template_of(query).assistant
+    if not marker or query.count(marker) != 1:
+        raise ValueError(
+            "does not have exactly one assistant marker between prompt and response; send the prompt too"
+        )
+    return query.partition(marker)[0] + marker
 
 
 def _is_default_system(content: str) -> bool:

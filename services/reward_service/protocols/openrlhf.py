@@ -6,7 +6,7 @@
 The URL has the scoring options (`url_options`), because the body has no fields for them. `scores` are rewards
 mapped from the recipe's range to [0, 1] and clipped; OpenRLHF filters by them. `extra_logs` has the same keys for
 every request to one URL, all floats, because OpenRLHF reads the keys of one sample and expects them of all.
-Requests are held, because this client gives up after a few refusals.
+Requests are held, because this client ends the run after a few refusals.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["PROTOCOL", "OpenRlhfRequest"]
 
 
 class OpenRlhfRequest(BaseModel):
-    """What OpenRLHF 0.5 to 0.11 posts; keys that a later release may add are left alone."""
+    """What OpenRLHF 0.5 to 0.11 posts; unknown keys are ignored, because later releases may add some."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
@@ -58,7 +58,7 @@ class OpenRlhfReply(BaseModel):
     scores: list[float] = Field(description="rewards mapped to [0, 1] by the recipe's range, clipped")
     extra_logs: dict[str, list[float]]
     flags: list[list[str]] = []
-    """What was noticed, or done to the text, of each sample."""
+    """Properties of each sample's text, and changes to it."""
     notices: list[str] = []
 
 
@@ -110,7 +110,7 @@ def _sample(query: str, prompt: str | None, label: Any) -> Sample:
 
 
 def _label(value: Any) -> Label:
-    """Null and "" say nothing; an object has our keys or is wrong; all else is a reference in plain words."""
+    """Null and "" are empty labels; an object must have the fields of `Label`; anything else is a reference."""
     if value is None or value == "":
         return Label()
     decoded = json_or_text(value) if isinstance(value, str) else value
@@ -133,7 +133,7 @@ _BODY_FIELDS = {"prompt": "prompts", "response": "query", "query": "query", "pro
 
 
 def _path(index: int, name: str) -> str:
-    """`labels.3.reference`, `query.3`, …: where in the posted lists an item's field stands."""
+    """`labels.3.reference`, `query.3`, …: path of an item's field in the posted lists."""
     own, _, rest = name.partition(".")
     field = _BODY_FIELDS.get(own)
     if field is not None:

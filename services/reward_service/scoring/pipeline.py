@@ -7,9 +7,9 @@
 Both models work on a job at the same time. Nothing here knows HTTP. An item that a
 model failed on, or whose result is not finite, gets an error instead of a number.
 
-Capacity is asked once per job, by `Scorer.reserve`, before the job is prepared. Until it is enqueued, a job counts
-as one item of each model. So the queues can exceed `max_waiting_items` by the items of the jobs in preparation,
-whose number is limited by `max_items` per job and by the memory for request bodies.
+Capacity is checked once per job, by `Scorer.reserve`, before the job is prepared. Until it is enqueued, a job
+counts as one item of each model. So the queues can exceed `max_waiting_items` by the items of the jobs in
+preparation, whose number is limited by `max_items` per job and by the memory for request bodies.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Worker = EncoderWorker | GoldWorker
 
 
 class Scorer:
-    """Scores jobs with the given models; None stands for a model that is switched off."""
+    """Scores jobs with the given models; None means that a model is switched off."""
 
     def __init__(self, embedder: Embedder | None, gold: GoldWorker | None) -> None:
         self.embedder = embedder
@@ -98,7 +98,7 @@ class Scorer:
 
 
 class Scoring:
-    """One job being scored: `prepare`, `enqueue`, `wait`, `reply`, and `close` in any case."""
+    """One job being scored: `prepare`, `enqueue`, `wait`, `reply`, and always `close`."""
 
     def __init__(self, job: Job, embedder: Embedder | None, gold: GoldWorker | None, scorer: Scorer) -> None:
         self.job = job
@@ -122,7 +122,7 @@ class Scoring:
         self._prepared = prepare(self.job, self._embedder, encoder, gold)
 
     async def enqueue(self) -> None:
-        """Put the work into the models' queues, without asking for capacity. Raises NotReadyError."""
+        """Put the work into the models' queues, without a capacity check. Raises NotReadyError."""
         prepared = self._prepared_job
         if self._embedder is not None:
             self._embedding = await self._embedder.enqueue(prepared.texts)

@@ -97,3 +97,23 @@ def test_bodies_that_leave_with_one_batch_say_how_fast_batches_are() -> None:
         return waits
 
     assert asyncio.run(scenario()) == [10.0, pytest.approx(40 / 3)]
+
+
+@pytest.mark.parametrize("declared", [1000, 2 * 2**20])
+def test_a_body_longer_than_declared_is_read_whole_and_counted(declared: int) -> None:
+    chunks = [b"a" * declared, b"b" * declared]
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)}
+
+    async def scenario() -> None:
+        bodies = BodyBudget(Settings(), Metrics())
+        headers = {b"content-length": str(declared).encode()}
+        with bodies.reservation(headers, receive) as reservation:
+            reservation.reserve()
+            body = await reservation.read()
+
+            assert bytes(body) == b"a" * declared + b"b" * declared
+            assert reservation.bytes == 2 * declared
+
+    asyncio.run(scenario())
