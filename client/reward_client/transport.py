@@ -120,6 +120,8 @@ def _pattern(host: str) -> str:
     """httpx's pattern for an entry of NO_PROXY; a name stands for its subdomains too."""
     if "://" in host:
         return host
+    if host.startswith("["):  # an IPv6 address, maybe with a port; httpx rejects this form
+        return f"all://{host}"
     try:
         address = ip_address(host.split("/")[0])
     except ValueError:
