@@ -191,7 +191,7 @@ def test_the_deadline_of_a_request_is_never_sent_as_zero(deadline_s: float) -> N
     world = World()
 
     with pytest.raises(RewardUnavailableError, match="deadline"):
-        world.call({A: [GONE]}, deadline_s)
+        world.call({A: [REFUSED]}, deadline_s)
 
     assert [send.headers["glassbox-deadline-s"] for send in world.sent] == ["0.001"]
 
