@@ -32,8 +32,8 @@ class BodyBudget:
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
-        self._metrics = metrics
         self._bytes = 0
+        metrics.watch_bodies(lambda: self._bytes)
         self._rate = _ReleaseRate(clock)
 
     @contextmanager
@@ -69,7 +69,6 @@ class BodyBudget:
             self._rate.restart()
         self._bytes += n_bytes
         self._rate.released(-n_bytes)
-        self._metrics.body_bytes(self._bytes)
 
 
 class Reservation:

@@ -127,8 +127,9 @@ class Work:
             self._reserved = list(self._workers or ())
 
     def _release(self) -> None:
-        self._scorer.release(self._reserved)
-        self._reserved = []
+        if self._reserved:
+            self._scorer.release(self._reserved)
+            self._reserved = []
 
     async def _loaded(self) -> None:
         for worker in self._workers or ():

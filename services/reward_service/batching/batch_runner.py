@@ -74,11 +74,6 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
             await self._run_batch(executor, model, batch)
         self._distribute_results()
 
-    @property
-    def queued_s(self) -> float:
-        """Seconds of queued work at the measured speed; 0 while it is not known."""
-        return self.queue.waiting_tokens / self.tokens_per_s if self.tokens_per_s else 0.0
-
     async def _run_batch(self, executor: Executor, model: ModelT, batch: list[Entry[InT, OutT]]) -> None:
         """Run `batch` in one call; if that fails, run its halves separately."""
         started = time.monotonic()
@@ -168,7 +163,7 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
                 self._record_result(entry.unit.key, outcome)
             for ticket in self.queue.complete(entry, outcome):
                 if ticket in self.submissions:
-                    self.submissions[ticket].finish()
+                    self.submissions.pop(ticket).finish()
 
     def _record_result(self, key: Hashable, outcome: OutT) -> None:
         """Count or cache a result. A failure here is logged; the callers still get their result."""

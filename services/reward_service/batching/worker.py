@@ -147,8 +147,9 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
     def _check_room(self, n: int, reserved: int) -> None:
         """Limit the queue in items, which bounds memory, and in seconds of work, which bounds the time to wait."""
-        waiting = self._runner.queue.waiting_items + reserved
-        wait_s = self._runner.queued_s
+        queue, tokens_per_s = self._runner.queue, self._runner.tokens_per_s
+        waiting = queue.waiting_items + reserved
+        wait_s = queue.waiting_tokens / tokens_per_s if tokens_per_s else 0.0
         if waiting and (waiting + n > self._max_waiting_items or wait_s > self._max_waiting_s):
             raise OverloadedError(
                 f"{waiting} items wait for the {self.name} model, about {wait_s:.0f} s of work; at most "
@@ -178,8 +179,10 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         if self._task.done():
             self._check_usable()
         ticket = self._runner.queue.open(len(units))
-        submission = self._runner.submissions[ticket] = Submission(ticket, self._close)
-        if not units:
+        submission = Submission(ticket, self._close)
+        if units:
+            self._runner.submissions[ticket] = submission
+        else:
             submission.finish()
         try:
             for start in range(0, len(units), _UNITS_AT_ONCE):
@@ -204,7 +207,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             submission.close()
 
     def _close(self, ticket: Ticket[InT, OutT]) -> None:
-        if self._runner.submissions.pop(ticket, None) is not None and ticket.missing:
+        if self._runner.submissions.pop(ticket, None) is not None:
             self._runner.queue.close(ticket)
 
     # The task ---------------------------------------------------------------------------------------------------

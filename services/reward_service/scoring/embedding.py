@@ -77,7 +77,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Texts whose missing vectors are queued. Must be closed like a submission."""
+    """Texts whose missing vectors are queued. Its submission must be closed."""
 
     look_up: LookUp
     submission: Submission[Vector]
@@ -89,10 +89,6 @@ class Embedding:
         counts = TextCounts(cached=len(known), shared=done.shared, encoded=len(missing) - done.shared)
         vectors = {**known, **dict(zip(missing, done.outcomes, strict=True))}
         return Embedded(vectors, counts, done.queue_s, done.model_s)
-
-    def close(self) -> None:
-        """Cancel the texts that are still queued."""
-        self.submission.close()
 
 
 class Embedder:

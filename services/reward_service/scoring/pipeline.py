@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from reward_client.wire import FieldError, RecipeName, ScoreReply, TextCounts, TimingMs
 from reward_service.batching import Submission
@@ -131,10 +132,8 @@ class Scoring:
 
     async def wait(self) -> None:
         """Return when the models have processed the job. Raises NotReadyError if one stops for good."""
-        submissions = (self._embedding.submission if self._embedding else None, self._gold_submission)
-        for submission in submissions:
-            if submission is not None:
-                await submission.finished
+        for submission in self._submissions():
+            await submission.finished
 
     def reply(self) -> ScoreReply:
         """Combine the results. CPU-bound for thousands of items. Raises ModelError."""
@@ -163,9 +162,13 @@ class Scoring:
 
     def close(self) -> None:
         """Drop what the models have not processed yet."""
-        for work in (self._embedding, self._gold_submission):
-            if work is not None:
-                work.close()
+        for submission in self._submissions():
+            if not submission.finished.done():
+                submission.close()
+
+    def _submissions(self) -> list[Submission[Any]]:
+        queued = (self._embedding.submission if self._embedding else None, self._gold_submission)
+        return [submission for submission in queued if submission is not None]
 
     @property
     def _prepared_job(self) -> PreparedJob:

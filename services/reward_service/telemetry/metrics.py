@@ -7,6 +7,7 @@ from a request. A registry belongs to one application, so that tests and replica
 from __future__ import annotations
 
 from collections import Counter as Tally
+from collections.abc import Callable
 from functools import cache, partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -134,9 +135,9 @@ class Metrics:
         """A request was held, and then `admitted`, `refused`, or `ended` for another reason."""
         self._held_seconds.labels(protocol, outcome).observe(seconds)
 
-    def body_bytes(self, n: int) -> None:
-        """Bytes of bodies in memory."""
-        self._body_bytes.set(n)
+    def watch_bodies(self, n_bytes: Callable[[], int]) -> None:
+        """The bytes of bodies in memory are read when metrics are exposed."""
+        self._body_bytes.set_function(n_bytes)
 
     def idempotent(self, outcome: str) -> None:
         """A request with an Idempotency-Key arrived."""
