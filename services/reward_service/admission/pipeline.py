@@ -113,13 +113,14 @@ class RequestPipeline:
             if not self._hold.admit_now(spec, "body", room.reserve):
                 await self._hold.wait(spec, "body", room.reserve)
             body = await room.read()
+            digest = await _fingerprint(scope, body) if key is not None else b""
             work = self._work(spec, scope, context, body)
+            del body  # `work` drops it once it is parsed
             try:
                 if key is None:
                     work.admit()
                     answer = work.run()
                 else:
-                    digest = await _fingerprint(scope, body)
                     if not self._replies.contains(key):
                         work.admit()
                     answer = self._replies.get_or_compute(key, digest, work.run)
