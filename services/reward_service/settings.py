@@ -71,8 +71,8 @@ class Settings(BaseModel):
     max_text_chars: Annotated[int, Field(ge=1)] = 200_000
     """Characters of one text; the encoder reads the last 512 tokens, but words are counted in the whole text."""
     max_waiting_items: Annotated[int, Field(ge=1)] = 65_536
-    """Texts queued for one model, above which new requests are refused. Capacity is checked once, before a request is
-    parsed, so the queue may exceed this by the texts of requests that are being prepared."""
+    """Texts queued for one model, above which new requests are refused. Capacity is checked once, before a
+    request is parsed, so the queue may exceed this by the texts of requests that are being prepared."""
     max_waiting_s: Annotated[float, Field(gt=0)] = 30.0
     """Seconds of work queued for one model, above which new requests are refused. Requests take turns, so one of
     ordinary size may take twice as long, and a large one longer, up to `request_timeout_s`."""
@@ -94,8 +94,8 @@ class Settings(BaseModel):
     request_timeout_s: Annotated[float, Field(gt=0)] = 170.0
     """Seconds from receipt in which a request is answered; below the 180 s after which clients disconnect."""
     max_hold_s: Annotated[float, Field(ge=0)] = 150.0
-    """Maximum seconds that a request waits for body memory, and again for model capacity, if its client does not survive
-    a refusal; `request_timeout_s` bounds the whole request."""
+    """Maximum seconds that a request waits for body memory, and again for model capacity, if its client does not
+    survive a refusal; `request_timeout_s` bounds the whole request."""
     idempotency_ttl_s: Annotated[float, Field(gt=0)] = 600.0
     """Seconds that the reply of an Idempotency-Key is kept; longer than clients retry."""
     idempotency_entries: Annotated[int, Field(ge=1)] = 10_000

@@ -163,8 +163,7 @@ class Scoring:
     def close(self) -> None:
         """Drop what the models have not processed yet."""
         for submission in self._submissions():
-            if not submission.finished.done():
-                submission.close()
+            submission.close()
 
     def _submissions(self) -> list[Submission[Any]]:
         queued = (self._embedding.submission if self._embedding else None, self._gold_submission)
