@@ -41,7 +41,6 @@ class DeadlineTransport(httpx.BaseTransport):
         limits: of the pool.
         proxy: URL of an HTTP or SOCKS proxy.
         ssl_context: httpx's default when None.
-        uds: path of a Unix socket to connect to instead.
         socket_options: for new sockets, as arguments of setsockopt.
     """
 
@@ -51,7 +50,6 @@ class DeadlineTransport(httpx.BaseTransport):
         *,
         proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        uds: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> None:
         options: dict[str, Any] = {
@@ -63,7 +61,7 @@ class DeadlineTransport(httpx.BaseTransport):
         }
         self._pool: httpcore.ConnectionPool
         if proxy is None:
-            self._pool = httpcore.ConnectionPool(uds=uds, socket_options=socket_options, **options)
+            self._pool = httpcore.ConnectionPool(socket_options=socket_options, **options)
         else:
             parsed = httpx.Proxy(proxy)
             pool = httpcore.SOCKSProxy if parsed.url.scheme.startswith("socks") else httpcore.HTTPProxy
@@ -181,12 +179,6 @@ class _Backend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         with _bounded("connect", timeout) as seconds:
             return _Stream(self._inner.connect_tcp(host, port, seconds, local_address, socket_options))
-
-    def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.NetworkStream:
-        with _bounded("connect", timeout) as seconds:
-            return _Stream(self._inner.connect_unix_socket(path, seconds, socket_options))
 
 
 class _Stream(httpcore.NetworkStream):

@@ -450,7 +450,7 @@ def test_a_service_behind_a_unix_socket_is_reached(tmp_path: Path) -> None:
 
         server = threading.Thread(target=serve, daemon=True)
         server.start()
-        transport = DeadlineTransport(uds=path)
+        transport = httpx.HTTPTransport(uds=path)
         with RewardClient("http://localhost", transport=transport, retry=NEVER) as client:
             assert client.score(ITEMS).rewards == [0.5]
         server.join()
