@@ -63,7 +63,7 @@ def create_app(
     """The service as an ASGI application. Tests pass loaders that return fake models."""
     features = FeatureRegistry.load()
     recipes = RecipeRegistry.load(settings.recipes_dir, features)
-    recipes.get(settings.default_recipe)
+    ranges = features.ranges(recipes.get(settings.default_recipe))
     keys = auth.keyring(settings)
     metrics = Metrics()
 
@@ -82,7 +82,9 @@ def create_app(
             pipeline = RequestPipeline(settings, recipes, scorer, metrics)
             readiness = Readiness(embedder, gold, settings.ready_timeout_s)
             app.state.pipeline = pipeline
-            app.state.glassbox = AppState(settings, features, recipes, scorer, metrics, pipeline, readiness, keys)
+            app.state.glassbox = AppState(
+                settings, features, ranges, recipes, scorer, metrics, pipeline, readiness, keys
+            )
             yield
 
     app: FastAPI = FastAPIOffline(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from reward_evidence.errors import EvaluationError
 from reward_evidence.evaluate import main
@@ -137,6 +141,41 @@ def test_an_incomplete_checkpoint_is_excluded_with_a_notice(run: Path) -> None:
     assert any("step 4" in notice for notice in evaluation.notices)
 
 
+SHARDS = [f"model-{index:05}-of-00003.safetensors" for index in (1, 2, 3)]
+
+
+def split_weights(checkpoint: Path, shards: list[str], *, index: str | None) -> None:
+    """Replace the weights of `checkpoint` with `shards`, and write `index` if there is one."""
+    weights = checkpoint / "model.safetensors"
+    for shard in shards:
+        shutil.copy(weights, checkpoint / shard)
+    weights.unlink()
+    if index is not None:
+        (checkpoint / "model.safetensors.index.json").write_text(index)
+
+
+INDEX = json.dumps({"weight_map": {f"weight_{shard}": shard for shard in SHARDS}})
+
+
+@pytest.mark.parametrize(
+    ("shards", "index", "steps"),
+    [
+        (SHARDS, INDEX, [0, 2, 4]),
+        (SHARDS[:2], INDEX, [0, 2]),
+        (["part.safetensors"], INDEX, [0, 2]),
+        (SHARDS, "{}", [0, 2]),
+        (SHARDS, None, [0, 2, 4]),
+        ([SHARDS[0], SHARDS[2]], None, [0, 2]),
+    ],
+)
+def test_a_checkpoint_without_one_of_its_shards_is_incomplete(
+    run: Path, shards: list[str], index: str | None, steps: list[int]
+) -> None:
+    split_weights(run / "checkpoints" / "000004", shards, index=index)
+
+    assert list(from_run(run).steps) == steps
+
+
 def test_progress_shows_responses_and_remaining_time(run: Path) -> None:
     log: list[str] = []
     evaluate(make_evaluation_run(run, log=log))
@@ -209,6 +248,33 @@ def test_the_command_evaluates_real_models_and_writes_everything(
     for name in ("report.html", "alpaca_eval.json", "alpaca_eval_first.json", "plots/gold_by_step.png"):
         assert (run / name).is_file()
     assert not list(run.rglob("*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["no tokenizer", "other weights", "invalid config"])
+def test_a_checkpoint_that_cannot_be_loaded_is_an_error_that_names_folder_and_cause(
+    tmp_path: Path, service_url: str, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    run = make_tiny_run(tmp_path / "tiny")
+    cause = {
+        "no tokenizer": "cannot load the tokenizer",
+        "other weights": "cannot load the model .* weights are missing, such as ",
+        "invalid config": "cannot load the model .*unheard_of",
+    }[damage]
+    for checkpoint in (run / "checkpoints").iterdir():
+        if damage == "no tokenizer":
+            for file in checkpoint.glob("tokenizer*"):
+                file.unlink()
+        elif damage == "other weights":
+            save_file({"weight": torch.zeros(1)}, checkpoint / "model.safetensors")
+        else:
+            (checkpoint / "config.json").write_text('{"model_type": "unheard_of"}')
+
+    assert main(["--run-dir", str(run), "--reward-url", service_url, "--steps", "0", "--device", "cpu"]) == 1
+
+    error = capsys.readouterr().err
+    assert re.search(f"error: {cause}", error, re.DOTALL)
+    assert str(run / "checkpoints" / "000000") in error
 
 
 def test_the_command_reports_an_error_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

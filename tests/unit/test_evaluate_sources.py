@@ -196,6 +196,21 @@ def test_changed_responses_are_scored_again_and_others_reused(
     assert "2 of 3 checkpoints are evaluated already" in capsys.readouterr().out
 
 
+def test_with_another_system_prompt_recorded_responses_are_scored_again(
+    tmp_path: Path, service_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = write_lines(tmp_path / "responses.jsonl", response_rows((0, 10))), tmp_path / "results"
+    command = ("--responses", path, "--reward-url", service_url, "--out", out)
+    assert evaluate(*command, "--system-prompt", "Answer briefly.") == 0
+    capsys.readouterr()
+
+    assert evaluate(*command, "--system-prompt", "Answer at length.") == 0
+    assert "evaluated already" not in capsys.readouterr().out
+
+    assert evaluate(*command, "--system-prompt", "Answer at length.") == 0
+    assert "2 of 2 checkpoints are evaluated already" in capsys.readouterr().out
+
+
 def test_several_responses_to_a_prompt_are_numbered_in_order(tmp_path: Path) -> None:
     rows = [
         {"step": 1, "prompt": "Why?", "response": "second", "sample": 7},
@@ -210,6 +225,28 @@ def test_several_responses_to_a_prompt_are_numbered_in_order(tmp_path: Path) -> 
         [(0, "first"), (1, "second")],
         [(0, "a"), (1, "b")],
     ]
+
+
+@pytest.mark.parametrize(
+    ("more", "stated"),
+    [
+        ((), "On 6 prompts, one response each, "),
+        (((0, 0), (0, 0)), "On 6 prompts, 1 to 3 responses each, "),
+        (((10, 5),), "On 6 prompts, 1 to 2 responses each, "),
+        (tuple((step, index) for step in (0, 10) for index in range(6)), "On 6 prompts, 2 responses each, "),
+    ],
+)
+def test_the_verdict_states_how_many_responses_each_prompt_has(
+    tmp_path: Path, service_url: str, more: tuple[tuple[int, int], ...], stated: str
+) -> None:
+    rows = response_rows((0, 10)) + [
+        {"step": step, **PROMPTS[index], "response": "Another response."} for step, index in more
+    ]
+    path, out = write_lines(tmp_path / "responses.jsonl", rows), tmp_path / "results"
+
+    assert evaluate("--responses", path, "--reward-url", service_url, "--out", out) == 0
+
+    assert json.loads((out / "evaluation.json").read_text())["verdict"]["sentence"].startswith(stated)
 
 
 def test_other_fields_of_a_row_are_ignored(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def figures(*checkpoints: list[EvaluatedResponse]) -> RunFigures:
 
 
 def verdict(found: RunFigures, *notices: str, recipe: str = "rer") -> VerdictText:
-    circumstances = Circumstances(recipe, samples=1, temperature=0.7, max_new_tokens=128, notices=notices)
+    circumstances = Circumstances(recipe, samples=(1, 1), temperature=0.7, max_new_tokens=128, notices=notices)
     return write_verdict(found.checkpoints, found.trend, found.query_types, circumstances)
 
 
@@ -231,5 +231,5 @@ def test_the_service_s_notices_about_the_gold_model_are_recognised() -> None:
 
     notice = shared_base_notice(DemoGold(), "sentence-transformers/all-MiniLM-L6-v2")  # type: ignore[arg-type]
     assert notice is not None
-    assert Circumstances("rer", 1, 0.7, 128, [notice]).gold_shares_base
-    assert Circumstances("rer", 1, 0.7, 128, NOTICES).gold_is_demo
+    assert Circumstances("rer", (1, 1), 0.7, 128, [notice]).gold_shares_base
+    assert Circumstances("rer", (1, 1), 0.7, 128, NOTICES).gold_is_demo

@@ -83,5 +83,24 @@ def test_the_progress_line_has_the_features_that_the_service_logs() -> None:
     assert "unused" not in line
 
 
+def test_the_progress_line_has_the_gold_reward_once() -> None:
+    features = [FeatureInfo(name="gold", label="Gold", log_key="gold_reward")]
+
+    line = step_line([{"step": 1, "time_s": 60.0, "gold_reward": -0.5}], 8, feature_labels(features))
+
+    assert line.count("gold -0.50") == 1
+
+
+def test_the_progress_line_has_the_features_of_a_service_that_does_not_list_them() -> None:
+    step = {
+        "step": 1, "time_s": 60.0, "length_incentive": 0.5, "repetition_penalty": 0.75, "relevance": 0.25,
+        "gold_reward": -0.5,
+    }  # fmt: skip
+
+    line = step_line([step], 8, feature_labels([]))
+
+    assert "length 0.50  repetition 0.75  relevance 0.25  gold -0.50" in line
+
+
 def test_durations_are_readable() -> None:
     assert [duration(s) for s in (40, 700, 12_000)] == ["40 s", "12 min", "3 h 20 min"]

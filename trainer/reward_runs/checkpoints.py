@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _WEIGHTS = "*.safetensors"
+_SHARD = re.compile(r"(?P<stem>.+)-\d+-of-(?P<total>\d+)\.safetensors")
 _STEP = re.compile(r"(?:step|checkpoint|ckpt|iter(?:ation)?)s?[-_]?(\d+)", re.IGNORECASE)
 
 
@@ -88,7 +89,8 @@ def split_complete(found: Sequence[Checkpoint]) -> tuple[list[Checkpoint], list[
 def is_complete(folder: Path, *, like: Path) -> bool:
     """Return whether a checkpoint was written completely.
 
-    Required: safetensors files of their full size, JSON files that parse, and the tokenizer files that `like` has.
+    Required: all safetensors files of the index and of a series, of their full size; JSON files that parse; and
+    the tokenizer files that `like` has.
     """
     weights = list(folder.glob(_WEIGHTS))
     texts = list(folder.glob("*.json"))
@@ -98,6 +100,7 @@ def is_complete(folder: Path, *, like: Path) -> bool:
         and wanted <= {file.name for file in texts}
         and all(_has_full_size(file) for file in weights)
         and all(_parses(file) for file in texts)
+        and _has_every_shard(folder, {file.name for file in weights})
     )
 
 
@@ -130,6 +133,20 @@ def _has_full_size(file: Path) -> bool:
         return False
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     return file.stat().st_size == start + max(ends, default=0)
+
+
+def _has_every_shard(folder: Path, names: set[str]) -> bool:
+    """Return whether `names` has the files in the index, and all of a series such as `-00001-of-00003`."""
+    wanted: set[str] = set()
+    for file in folder.glob("*.safetensors.index.json"):
+        try:
+            wanted |= set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
+        except (AttributeError, KeyError, TypeError):
+            return False
+    for shard in filter(None, map(_SHARD.fullmatch, names)):
+        stem, total = shard["stem"], shard["total"]
+        wanted |= {f"{stem}-{index:0{len(total)}}-of-{total}.safetensors" for index in range(1, int(total) + 1)}
+    return wanted <= names
 
 
 def _parses(file: Path) -> bool:

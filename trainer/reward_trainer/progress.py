@@ -11,6 +11,14 @@ from reward_client.wire import FeatureInfo
 
 __all__ = ["duration", "feature_labels", "step_line"]
 
+_LABELS_0_1 = {
+    "length_incentive": "length",
+    "repetition_penalty": "repetition",
+    "relevance": "relevance",
+    "gold_reward": "gold",
+}
+"""Labels for a service of release 0.1, whose `GET /info` does not list its features."""
+
 
 def duration(seconds: float) -> str:
     """Return a readable duration: `40 s`, `12 min`, `3 h 20 min`."""
@@ -22,6 +30,8 @@ def duration(seconds: float) -> str:
 
 def feature_labels(features: Sequence[FeatureInfo]) -> dict[str, str]:
     """Return the label of each log key of a feature; the key itself, as words, if several features share it."""
+    if not features:
+        return _LABELS_0_1
     keys = [feature.log_key for feature in features]
     return {
         feature.log_key: feature.label.lower()
@@ -42,8 +52,6 @@ def step_line(steps: Sequence[dict[str, Any]], n_steps: int, labels: Mapping[str
     parts += [
         f"{label} {_formatted(step, name, '.2f')}" for name, label in labels.items() if step.get(name) is not None
     ]
-    if step.get("gold_reward") is not None:
-        parts.append(f"gold {_formatted(step, 'gold_reward', '.2f')}")
     if step.get("kl") is not None:
         parts.append(f"KL {_formatted(step, 'kl', '.4f')}")
     parts.append(f"{_formatted(step, 'response_length', '.0f')} tokens")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -90,7 +91,7 @@ def evaluate_figures(checkpoints: Sequence[CheckpointResponses], provenance: Pro
     settings = provenance.settings
     circumstances = Circumstances(
         recipe=settings["recipe"],
-        samples=settings["samples"],
+        samples=_samples_per_prompt(checkpoints),
         temperature=settings["temperature"],
         max_new_tokens=settings["max_new_tokens"],
         notices=provenance.notices,
@@ -98,6 +99,16 @@ def evaluate_figures(checkpoints: Sequence[CheckpointResponses], provenance: Pro
     )
     verdict = write_verdict(figures.checkpoints, figures.trend, figures.query_types, circumstances)
     return Evaluation(verdict=verdict, method=METHOD, **dict(figures), **dict(provenance))
+
+
+def _samples_per_prompt(checkpoints: Sequence[CheckpointResponses]) -> tuple[int, int]:
+    """Return the smallest and the largest number of responses of one checkpoint to one prompt."""
+    counts = [
+        count
+        for one in checkpoints
+        for count in Counter(response.prompt_id for response in one.responses).values()
+    ]
+    return min(counts), max(counts)
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> Path:

@@ -143,7 +143,12 @@ class EvaluationRun:
 
     def _common_settings(self) -> dict[str, Any]:
         sampling: Mapping[str, Any] = (
-            {"samples": self.source.n_samples, "temperature": None, "max_new_tokens": None}
+            {
+                "samples": None,
+                "temperature": None,
+                "max_new_tokens": None,
+                "system_prompt": self.source.system_prompt,  # the service scores the prompt with it
+            }
             if self.sampling is None
             else asdict(self.sampling)
         )

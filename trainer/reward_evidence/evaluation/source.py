@@ -76,11 +76,6 @@ class EvaluationSource:
         """Hash of the prompts; for a run it is the hash of its `heldout.jsonl`."""
         return hashlib.sha256("".join(p.model_dump_json() + "\n" for p in self.prompts).encode()).hexdigest()
 
-    @property
-    def n_samples(self) -> int:
-        """Largest number of recorded responses to one prompt."""
-        return max((s.sample + 1 for one in self.recorded for s in one.samples), default=0)
-
 
 def from_run(path: Path) -> EvaluationSource:
     """Read a run directory; the results are written into it."""

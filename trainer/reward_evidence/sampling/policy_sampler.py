@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from reward_evidence.errors import EvaluationError
 from reward_evidence.sampling.generation import Rollout, Sampling, generate
 from reward_evidence.sampling.samples import (
     Divergence,
@@ -107,10 +109,24 @@ def _load_model(path: Path, device: str) -> Any:
 
     disable_progress_bar()  # local files load within seconds
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    return AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
+    with _loading(path, "model"):
+        model, report = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, output_loading_info=True)
+        if missing := sorted(report["missing_keys"]):  # Transformers would sample from random weights there
+            raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
+        return model.to(device).eval()
 
 
 def _load_tokenizer(path: Path) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(path)
+    with _loading(path, "tokenizer"):
+        return AutoTokenizer.from_pretrained(path)
+
+
+@contextmanager
+def _loading(path: Path, part: str) -> Iterator[None]:
+    """Raise EvaluationError naming the folder and the cause when Transformers cannot load `part`."""
+    try:
+        yield
+    except Exception as exc:  # Transformers and safetensors document no common base of their errors
+        raise EvaluationError(f"cannot load the {part} of the checkpoint {path}: {exc}") from exc

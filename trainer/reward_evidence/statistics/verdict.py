@@ -39,7 +39,8 @@ class Circumstances:
     """How the responses were obtained and scored."""
 
     recipe: str
-    samples: int
+    samples: tuple[int, int]
+    """Smallest and largest number of responses of one checkpoint to one prompt."""
     temperature: float | None
     """None: unknown, as for recorded responses."""
     max_new_tokens: int | None
@@ -127,7 +128,9 @@ def _no_primary(first: CheckpointFigures, last: CheckpointFigures, circumstances
 
 
 def _responses_each(circumstances: Circumstances) -> str:
-    each = "one response each" if circumstances.samples == 1 else f"{circumstances.samples} responses each"
+    fewest, most = circumstances.samples
+    number = str(most) if fewest == most else f"{fewest} to {most}"
+    each = "one response each" if most == 1 else f"{number} responses each"
     return each if circumstances.temperature is None else f"{each} at temperature {circumstances.temperature:g}"
 
 
