@@ -15,6 +15,8 @@ FROM ${BASE_IMAGE} AS build
 ARG TORCH_INDEX_URL=
 WORKDIR /build
 COPY --from=lock /lock/torch.txt /lock/service.txt /lock/constraints.txt ./
+# For every pip below, instead of constraints that the base image's pip may be set to.
+ENV PIP_CONSTRAINT=/build/constraints.txt
 # torch is installed first and alone: resolved with other packages, pip may choose a build of several gigabytes.
 # Its headers, tests and protoc (190 MB) are only needed to build and test it.
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -23,7 +25,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && rm -rf /opt/glassbox/lib/python3.*/site-packages/torch/test /opt/glassbox/lib/python3.*/site-packages/torch/include \
     && find /opt/glassbox/lib/python3.*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/glassbox/bin/python install -r service.txt -c constraints.txt
+    pip --python /opt/glassbox/bin/python install -r service.txt
 COPY pyproject.toml LICENSE NOTICE README.md ./
 COPY client client
 COPY services services

@@ -18,6 +18,8 @@ FROM ${BASE_IMAGE} AS build
 ARG TORCH_INDEX_URL=
 WORKDIR /build
 COPY --from=lock /lock/*.txt ./
+# For every pip below, instead of constraints that the base image's pip may be set to.
+ENV PIP_CONSTRAINT=/build/constraints.txt
 # torch's headers, tests and protoc (190 MB) are only needed to build and test it.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /opt/glassbox \
@@ -25,7 +27,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && rm -rf /opt/glassbox/lib/python3.*/site-packages/torch/test /opt/glassbox/lib/python3.*/site-packages/torch/include \
     && find /opt/glassbox/lib/python3.*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/glassbox/bin/python install -r train.txt -c constraints.txt
+    pip --python /opt/glassbox/bin/python install -r train.txt
 # Without dependencies: they require vLLM, flash attention and CUDA packages, which a CPU cannot use.
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/glassbox/bin/python install --no-deps -r openrlhf.txt \

@@ -25,7 +25,7 @@ from reward_client.flow import ClientConfig, Outcome, RawResponse, SendRequest, 
 from reward_client.operations import Flow, Operations, ResultT, score_request
 from reward_client.retry import RetryPolicy
 from reward_client.timeouts import async_deadline, sync_deadline
-from reward_client.transport import DeadlineTransport, proxy_transports
+from reward_client.transport import DeadlineTransport, proxy_mounts
 from reward_client.urls import addresses
 from reward_client.wire import Info, Item, ScoreReply
 
@@ -102,7 +102,7 @@ class RewardClient(_Client):
     ) -> None:
         config = ClientConfig(retry or RetryPolicy(), connect_timeout_s, read_timeout_s)
         super().__init__(urls, api_key, config, circuit, deadline_s)
-        mounts = proxy_transports(self.urls, _LIMITS) if transport is None else {}
+        mounts = proxy_mounts(_LIMITS) if transport is None else {}
         self._http = httpx.Client(transport=transport or DeadlineTransport(_LIMITS), mounts=mounts)
 
     def __enter__(self) -> Self:

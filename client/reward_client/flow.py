@@ -194,7 +194,7 @@ class _RequestFlow:
             headers["idempotency-key"] = self._key
         left_s = None if call.deadline_at_s is None else call.deadline_at_s - now_s
         if left_s is not None:
-            headers[DEADLINE_HEADER] = f"{left_s:.3f}"
+            headers[DEADLINE_HEADER] = f"{max(left_s, 0.001):.3f}"  # the service rejects 0.000
         cap_s = float("inf") if left_s is None else left_s
         return SendRequest(
             method=call.method,

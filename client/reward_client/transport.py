@@ -9,17 +9,18 @@ transport) and of httpcore (a network backend).
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
 import httpcore
 import httpx
 
 from reward_client.timeouts import Phase, current_budget
 
-__all__ = ["DeadlineTransport", "proxy_transports"]
+__all__ = ["DeadlineTransport", "proxy_mounts"]
 
 _PIECE_BYTES = 16 * 1024
 """Bytes written between two checks of the budget: a socket may accept a few bytes at a time."""
@@ -40,7 +41,6 @@ class DeadlineTransport(httpx.BaseTransport):
         limits: of the pool.
         proxy: URL of an HTTP or SOCKS proxy.
         ssl_context: httpx's default when None.
-        uds: path of a Unix socket to connect to instead.
         socket_options: for new sockets, as arguments of setsockopt.
     """
 
@@ -50,7 +50,6 @@ class DeadlineTransport(httpx.BaseTransport):
         *,
         proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        uds: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> None:
         options: dict[str, Any] = {
@@ -62,7 +61,7 @@ class DeadlineTransport(httpx.BaseTransport):
         }
         self._pool: httpcore.ConnectionPool
         if proxy is None:
-            self._pool = httpcore.ConnectionPool(uds=uds, socket_options=socket_options, **options)
+            self._pool = httpcore.ConnectionPool(socket_options=socket_options, **options)
         else:
             parsed = httpx.Proxy(proxy)
             pool = httpcore.SOCKSProxy if parsed.url.scheme.startswith("socks") else httpcore.HTTPProxy
@@ -98,18 +97,34 @@ class DeadlineTransport(httpx.BaseTransport):
         self._pool.close()
 
 
-def proxy_transports(urls: Sequence[str], limits: httpx.Limits) -> dict[str, httpx.BaseTransport]:
-    """A transport for each of `urls` that the environment (HTTP_PROXY, …, NO_PROXY) sends through a proxy."""
-    found = {url: _proxy_for(httpx.URL(url)) for url in urls}
-    return {url: DeadlineTransport(limits, proxy=proxy) for url, proxy in found.items() if proxy is not None}
+def proxy_mounts(limits: httpx.Limits) -> dict[str, httpx.BaseTransport | None]:
+    """Mounts of httpx.Client for the proxies of the environment (HTTP_PROXY, …, NO_PROXY), as httpx reads it.
 
-
-def _proxy_for(url: httpx.URL) -> str | None:
+    httpx selects the mount by URL; None stands for the transport without a proxy.
+    """
     proxies = getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(url.host):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    direct = [host for entry in proxies.get("no", "").split(",") if (host := entry.strip())]
+    if "*" in direct:
+        return {}
+    urls = {scheme: url for scheme in ("http", "https", "all") if (url := proxies.get(scheme))}
+    mounts: dict[str, httpx.BaseTransport | None] = {
+        f"{scheme}://": DeadlineTransport(limits, proxy=url if "://" in url else f"http://{url}")
+        for scheme, url in urls.items()
+    }
+    return mounts | {_pattern(host): None for host in direct} if mounts else {}
+
+
+def _pattern(host: str) -> str:
+    """httpx's pattern for an entry of NO_PROXY; a name stands for its subdomains too."""
+    if "://" in host:
+        return host
+    if host.startswith("["):  # an IPv6 address, maybe with a port; httpx rejects this form
+        return f"all://{host}"
+    try:
+        address = ip_address(host.split("/")[0])
+    except ValueError:
+        return f"all://{host}" if host.lower() == "localhost" else f"all://*{host}"
+    return f"all://[{host}]" if address.version == 6 else f"all://{host}"
 
 
 @contextmanager
@@ -164,12 +179,6 @@ class _Backend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         with _bounded("connect", timeout) as seconds:
             return _Stream(self._inner.connect_tcp(host, port, seconds, local_address, socket_options))
-
-    def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.NetworkStream:
-        with _bounded("connect", timeout) as seconds:
-            return _Stream(self._inner.connect_unix_socket(path, seconds, socket_options))
 
 
 class _Stream(httpcore.NetworkStream):

@@ -63,7 +63,7 @@ def create_app(
     """The service as an ASGI application. Tests pass loaders that return fake models."""
     features = FeatureRegistry.load()
     recipes = RecipeRegistry.load(settings.recipes_dir, features)
-    recipes.get(settings.default_recipe)
+    ranges = features.ranges(recipes.get(settings.default_recipe))
     keys = auth.keyring(settings)
     metrics = Metrics()
 
@@ -75,16 +75,16 @@ def create_app(
             embedder: Embedder | None = None
             gold: GoldWorker | None = None
             if settings.encoder != NO_MODEL:
-                cache = VectorCache(settings.cache_bytes)
-                worker = _encoder_worker(settings, encoder_loader, metrics, cache)
-                embedder = Embedder(await stack.enter_async_context(worker), cache)
+                embedder = await stack.enter_async_context(_embedder(settings, encoder_loader, metrics))
             if settings.gold != NO_MODEL:
                 gold = await stack.enter_async_context(_gold_worker(settings, gold_loader, metrics))
             scorer = Scorer(embedder, gold)
             pipeline = RequestPipeline(settings, recipes, scorer, metrics)
             readiness = Readiness(embedder, gold, settings.ready_timeout_s)
             app.state.pipeline = pipeline
-            app.state.glassbox = AppState(settings, features, recipes, scorer, metrics, pipeline, readiness, keys)
+            app.state.glassbox = AppState(
+                settings, features, ranges, recipes, scorer, metrics, pipeline, readiness, keys
+            )
             yield
 
     app: FastAPI = FastAPIOffline(
@@ -105,6 +105,13 @@ def create_app(
     app.add_middleware(RequestContextMiddleware, metrics=metrics, bug_response=problems.bug_response)  # outermost
     openapi.install(app, protocols, with_keys=keys is not None)
     return app
+
+
+@asynccontextmanager
+async def _embedder(settings: Settings, loader: EncoderLoader, metrics: Metrics) -> AsyncIterator[Embedder]:
+    cache = VectorCache(settings.cache_bytes)
+    async with _encoder_worker(settings, loader, metrics, cache) as worker:
+        yield Embedder(worker, cache)
 
 
 def _encoder_worker(

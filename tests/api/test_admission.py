@@ -1,4 +1,4 @@
-"""What callers may rely on before a model sees their texts: holding, deadlines, hanging up, asking twice, ids."""
+"""Admission: hold and refusal, deadlines, disconnects, idempotency, request context."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def holding(url: str, n: int) -> Callable[[], bool]:
 
 OPENRLHF = {"query": ["Why?zebra"], "prompts": ["Why?"], "labels": [None]}
 
-# Held, or told ------------------------------------------------------------------------------------------------
+# Hold and refusal ------------------------------------------------------------------------------------------------
 
 
-def test_over_the_bound_openrlhf_is_held_and_the_native_caller_told(full: Busy) -> None:
+def test_when_the_queue_is_full_openrlhf_is_held_and_native_requests_are_refused(full: Busy) -> None:
     held = full.post("/get_reward?recipe=rer", OPENRLHF)
     until(lambda: metric(full.url, 'glassbox_held_requests{protocol="openrlhf"}') == 1)
     told = full.score("x").result()
@@ -64,7 +64,7 @@ def test_over_the_bound_openrlhf_is_held_and_the_native_caller_told(full: Busy) 
     assert metric(full.url, 'glassbox_refused_total{cause="overloaded",route="/score"}') >= 1
 
 
-def test_a_refusal_is_counted_under_its_route_and_has_the_requests_id(full: Busy) -> None:
+def test_a_refusal_is_counted_by_route_and_has_the_request_id(full: Busy) -> None:
     refused = 'glassbox_requests_total{route="/score",status="429"}'
     until(lambda: metric(full.url, refused) == len(full.waiting) - 1)  # one of them waits, the others were told
     told = full.score("x", x_request_id="mine").result()
@@ -75,18 +75,18 @@ def test_a_refusal_is_counted_under_its_route_and_has_the_requests_id(full: Busy
 
 
 @pytest.mark.parametrize("recipe", ["recipe", r"recip\u0065"])
-def test_a_recipe_without_a_model_is_scored_though_the_queue_is_full(full: Busy, recipe: str) -> None:
+def test_a_recipe_without_models_is_scored_when_the_queue_is_full(full: Busy, recipe: str) -> None:
     body = f'{{"items": [{json.dumps(item())}], "{recipe}": "li"}}'
 
     assert httpx.post(f"{full.url}/score", content=body).status_code == 200
 
 
-def test_large_bodies_are_told_as_well(full: Busy) -> None:
+def test_large_bodies_are_refused_when_the_queue_is_full(full: Busy) -> None:
     assert full.post("/score", {"items": [item("word " * 400)] * 100}).result().status_code == 429
 
 
 @pytest.mark.parametrize("at_first", [0, 20])
-def test_a_body_that_comes_late_is_told_as_well(full: Busy, at_first: int) -> None:
+def test_a_slow_body_is_refused_when_the_queue_is_full(full: Busy, at_first: int) -> None:
     body = json.dumps({"items": [item()]}).encode()
     with posted(full.url, "/score", body[:at_first], declared=len(body)) as connection:
         assert full.score("x").result().status_code == 429  # by then the head of the other is there
@@ -95,14 +95,14 @@ def test_a_body_that_comes_late_is_told_as_well(full: Busy, at_first: int) -> No
         assert connection.recv(100).startswith(b"HTTP/1.1 429")
 
 
-def test_a_body_that_waits_to_be_asked_for_is_refused_unread(full: Busy) -> None:
+def test_a_compressed_body_is_refused_before_100_continue(full: Busy) -> None:
     headers = {"Expect": "100-continue", "Content-Encoding": "gzip"}
     with posted(full.url, "/score", b"", headers, declared=50) as connection:
         assert connection.recv(100).startswith(b"HTTP/1.1 422")
 
 
 @pytest.mark.parametrize("name", [b"x-request-id", b"traceparent"])
-def test_of_a_header_that_stands_twice_the_first_counts(full: Busy, name: bytes) -> None:
+def test_the_first_of_repeated_headers_counts(full: Busy, name: bytes) -> None:
     """Refused early or not, a request means the same."""
     twice = [(name, PARENT.encode()), (name, PARENT.replace("0af7", "ffff").encode())]
 
@@ -114,7 +114,7 @@ def test_of_a_header_that_stands_twice_the_first_counts(full: Busy, name: bytes)
 
 
 @pytest.mark.parametrize("keys", [["k"], ["k", "never seen"]])
-def test_a_repeated_request_shares_its_answer_though_the_queue_is_full(keys: list[str]) -> None:
+def test_a_known_idempotency_key_is_answered_when_the_queue_is_full(keys: list[str]) -> None:
     with busy_service(max_waiting_items=1) as full:
         first = full.score("zebra", idempotency_key="k")
         until(full.waiting_texts)
@@ -130,7 +130,7 @@ def test_a_repeated_request_shares_its_answer_though_the_queue_is_full(keys: lis
         assert first.result().content == again.result().content
 
 
-def test_patience_that_ends_ends_in_an_honest_refusal() -> None:
+def test_a_held_request_is_refused_after_max_hold_s() -> None:
     with busy_service(max_waiting_items=1, max_hold_s=0.2) as full:
         full.fill()
         refused = full.post("/get_reward", OPENRLHF).result()
@@ -142,7 +142,7 @@ def test_patience_that_ends_ends_in_an_honest_refusal() -> None:
         assert metric(full.url, "glassbox_held_requests") == 0
 
 
-def test_bodies_that_fill_their_memory_make_native_callers_come_back_and_hold_openrlhf() -> None:
+def test_when_body_memory_is_full_openrlhf_is_held_and_native_requests_are_refused() -> None:
     with busy_service(max_waiting_bytes=1_200) as busy:
         large = busy.score("word " * 180)
         until(lambda: metric(busy.url, "glassbox_body_bytes") > 900)
@@ -165,7 +165,7 @@ def test_every_protocol_is_answered_before_its_client_hangs_up() -> None:
         assert spec.hold_s < spec.answer_s < hangs_up.get(spec.name, float("inf")) or spec.name == "score"
 
 
-def test_the_held_are_admitted_in_the_order_in_which_they_came_and_nobody_before_them(full: Busy) -> None:
+def test_held_requests_are_admitted_in_order_of_arrival(full: Busy) -> None:
     words = ["walnut", "almond", "peanut", "cashew"]
     held = []
     for n, word in enumerate(words, start=1):
@@ -179,7 +179,7 @@ def test_the_held_are_admitted_in_the_order_in_which_they_came_and_nobody_before
     assert sorted(words, key=seen.index) == words
 
 
-def test_a_native_caller_is_told_to_come_back_while_others_are_held() -> None:
+def test_a_native_request_is_refused_while_others_are_held() -> None:
     async def scenario() -> list[str]:
         metrics = Metrics()
         holder = AdmissionHold(60, Drain(metrics), metrics)
@@ -210,7 +210,7 @@ def test_a_native_caller_is_told_to_come_back_while_others_are_held() -> None:
     assert asyncio.run(scenario()) == ["elsewhere", "held", "native"]
 
 
-def test_an_idle_connection_outlives_the_patience_of_the_clients_that_share_them() -> None:
+def test_the_service_keeps_idle_connections_open_longer_than_its_clients_do() -> None:
     settings = Settings()
     idle_s = server_for(create_app(settings), settings).config.timeout_keep_alive
 
@@ -239,7 +239,7 @@ def test_the_operators_limit_holds_without_a_header_and_over_a_longer_one() -> N
 
 
 @pytest.mark.parametrize("deadline", ["0", "-1", "nan", "inf", "1e3", "soon", "", "0.0", "9" * 400, "٣"])
-def test_a_deadline_that_is_none_is_named(service: TestClient, deadline: str) -> None:
+def test_an_invalid_deadline_is_refused_by_name(service: TestClient, deadline: str) -> None:
     refused = service.post("/score", json={"items": [item()]}, headers={"glassbox-deadline-s": deadline.encode()})
 
     assert refused.status_code == 422
@@ -247,7 +247,7 @@ def test_a_deadline_that_is_none_is_named(service: TestClient, deadline: str) ->
 
 
 @pytest.mark.parametrize(("path", "body"), [("/score", {"items": [item("zebra")]}), ("/get_reward", OPENRLHF)])
-def test_a_caller_who_hangs_up_frees_its_work(busy: Busy, path: str, body: dict[str, Any]) -> None:
+def test_work_of_a_disconnected_client_is_dropped(busy: Busy, path: str, body: dict[str, Any]) -> None:
     gone, stays = posted(busy.url, path, body), busy.score("stays")
     until(lambda: metric(busy.url, "glassbox_body_bytes") > 100)
     gone.close()
@@ -257,7 +257,7 @@ def test_a_caller_who_hangs_up_frees_its_work(busy: Busy, path: str, body: dict[
     assert stays.result().status_code == 200
 
 
-def test_a_body_of_which_half_came_is_dropped_with_its_caller() -> None:
+def test_an_incomplete_body_of_a_disconnected_client_is_dropped() -> None:
     with serving(Settings()) as url:
         half = posted(url, "/score", b'{"items": [', declared=100)
         until(lambda: metric(url, "glassbox_body_bytes") > 0)
@@ -268,7 +268,7 @@ def test_a_body_of_which_half_came_is_dropped_with_its_caller() -> None:
         assert httpx.post(f"{url}/score", json={"items": [item()]}).status_code == 200
 
 
-def test_a_body_that_trickles_is_given_up() -> None:
+def test_a_slow_body_is_refused_after_body_timeout_s() -> None:
     with serving(Settings(body_timeout_s=0.2)) as url:
         trickling = posted(url, "/score", b'{"items": [', declared=100)
 
@@ -276,7 +276,7 @@ def test_a_body_that_trickles_is_given_up() -> None:
         assert metric(url, "glassbox_body_bytes") == 0
 
 
-# Asking twice ---------------------------------------------------------------------------------------------------
+# Idempotency ---------------------------------------------------------------------------------------------------
 
 
 def test_the_same_key_and_request_get_the_same_bytes_computed_once(
@@ -293,7 +293,7 @@ def test_the_same_key_and_request_get_the_same_bytes_computed_once(
     assert 'glassbox_idempotent_total{outcome="replayed"} 1.0' in service.get("/metrics").text
 
 
-def test_one_who_asks_while_the_first_is_in_flight_shares_its_answer(busy: Busy) -> None:
+def test_concurrent_requests_with_one_key_share_a_computation(busy: Busy) -> None:
     first, second = (busy.score("zebra", idempotency_key="k") for _ in range(2))
     until(lambda: metric(busy.url, 'glassbox_idempotent_total{outcome="shared"}') == 1)
     busy.release()
@@ -302,7 +302,7 @@ def test_one_who_asks_while_the_first_is_in_flight_shares_its_answer(busy: Busy)
     assert busy.embedded("zebra") == 1
 
 
-def test_the_second_gets_its_answer_though_the_first_hangs_up(busy: Busy) -> None:
+def test_a_shared_computation_continues_when_its_first_client_disconnects(busy: Busy) -> None:
     body = json.dumps({"items": [item("zebra")]}).encode()
     first = posted(busy.url, "/score", body, {"Idempotency-Key": "k"})
     until(lambda: metric(busy.url, 'glassbox_idempotent_total{outcome="computed"}') == 1)
@@ -318,7 +318,7 @@ def test_the_second_gets_its_answer_though_the_first_hangs_up(busy: Busy) -> Non
     assert busy.embedded("zebra") == 1
 
 
-def test_work_that_everybody_left_is_dropped_and_its_key_is_free(busy: Busy) -> None:
+def test_work_without_clients_is_dropped_and_its_key_can_be_used_again(busy: Busy) -> None:
     late = busy.score("zebra", idempotency_key="k", glassbox_deadline_s="0.3").result()
     assert late.status_code == 504
     busy.release()
@@ -346,7 +346,7 @@ def test_a_key_for_another_request_is_refused(service: TestClient, path: str, bo
     assert refused.json()["errors"][0]["field"] == "Idempotency-Key"
 
 
-def test_what_the_url_asks_for_is_part_of_the_request(service: TestClient) -> None:
+def test_the_query_string_is_part_of_the_request(service: TestClient) -> None:
     answers = [
         service.post(f"/get_reward?recipe={recipe}", json=OPENRLHF, headers={"idempotency-key": "k1"})
         for recipe in ("li", "rer", "li")
@@ -365,7 +365,7 @@ def test_a_failure_is_not_kept(service: TestClient, encoder: LetterEncoder) -> N
 
 
 @pytest.mark.parametrize("key", ["", "two words", "x" * 256, "\u00e9"])
-def test_a_key_that_is_none_is_named(service: TestClient, key: str) -> None:
+def test_an_invalid_key_is_refused_by_name(service: TestClient, key: str) -> None:
     refused = service.post("/score", json={"items": [item()]}, headers={"idempotency-key": key.encode("latin-1")})
 
     assert refused.status_code == 422

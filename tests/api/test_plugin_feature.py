@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from reward_client.wire import FeatureInfo, Info, Item, ScoreReply
 from reward_evidence.report.write import write_report
 from reward_service.app import create_app
+from reward_service.errors import ConfigurationError
 from reward_service.settings import Settings
 from tests.api.conftest import wait_until_loaded
 from tests.doubles import LengthGold, LetterEncoder
@@ -35,6 +36,7 @@ import json, sys
 from pathlib import Path
 from fastapi.testclient import TestClient
 from reward_service.app import create_app
+from reward_service.errors import ConfigurationError
 from reward_service.settings import Settings
 from tests.doubles import LengthGold, LetterEncoder
 
@@ -187,6 +189,43 @@ def test_a_plugin_that_gives_nan_is_an_error_not_a_reward(plugin_service: TestCl
 
     assert result["reward"] is None
     assert "mine is not a finite number" in result["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "plugin_service", [("gbx_steep", "ResponseText, lambda inputs: 1e200, range=(0.0, 1.7e308)")], indirect=True
+)
+def test_a_mapping_that_overflows_is_an_error_not_a_reward(plugin_service: TestClient) -> None:
+    overrides = {
+        "feature_ranges": {"mine": [0.0, 1e-300]},
+        "feature_floors": {"mine": 0.5},
+        "reward_range": [0, 9],
+    }
+    body = {"items": [{"prompt": "q", "response": "a"}], "recipe_overrides": overrides, "on_item_error": "report"}
+    reply = plugin_service.post("/score", json=body)
+
+    (result,) = reply.json()["results"]
+    assert result["reward"] is None
+    assert "mine is not a finite number" in result["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("package", "feature_range", "cause"),
+    [
+        ("gbx_short", "lambda p: (0.0, 1 / (p.max_response_tokens - 100))", "ZeroDivisionError"),
+        ("gbx_empty", "lambda p: (1.0, p.max_response_tokens / 512)", "not an interval"),
+    ],
+)
+def test_a_range_that_fails_for_the_default_recipe_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, feature_range: str, cause: str
+) -> None:
+    (tmp_path / "short.yaml").write_text(
+        "open_ended: [length_incentive]\nclosed_ended: [length_incentive]\nmax_response_tokens: 100\n"
+    )
+    code = f"FEATURE = feature('mine', ResponseText, lambda inputs: 0.5, range={feature_range})"
+    install_plugin(tmp_path, monkeypatch, package, code)
+
+    with pytest.raises(ConfigurationError, match=f"plug-in {package} 1.0: the range of feature mine.*{cause}"):
+        create_app(Settings(recipes_dir=tmp_path, default_recipe="short"))
 
 
 @pytest.mark.parametrize(

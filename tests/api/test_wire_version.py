@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,9 @@ from pydantic import ValidationError
 from reward_client import Item, RewardClient
 from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, Info, Problem, ScoreReply, ScoreRequest
 from tests.fixtures import wire_0_1
+
+RECIPES_0_1 = Path(__file__).parents[1] / "fixtures/recipes_0_1.json"
+"""The recipes in `GET /info` of release 0.1."""
 
 RELEASE_0_1 = {"user-agent": "python-httpx/0.28.1", "content-type": "application/json"}
 """What 0.1's client sends with every request; with a POST also an Idempotency-Key."""
@@ -42,10 +46,11 @@ def test_the_client_of_0_1_reads_todays_rewards(service: TestClient, recipe: str
     assert read.results[0].features.length_incentive == 0.04
 
 
-def test_the_client_of_0_1_reads_todays_info(service: TestClient) -> None:
+def test_the_client_of_0_1_reads_todays_info_with_the_parameters_of_0_1(service: TestClient) -> None:
     info = wire_0_1.Info.model_validate_json(service.get("/info", headers=RELEASE_0_1).content)
+    old = {recipe["name"]: recipe["parameters"] for recipe in json.loads(RECIPES_0_1.read_text(encoding="utf-8"))}
 
-    assert "rer" in {recipe.name for recipe in info.recipes}
+    assert {recipe.name: recipe.parameters for recipe in info.recipes if recipe.name in old} == old
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,16 @@ def test_a_deadline_bounds_the_call_and_the_time_left_is_sent_to_the_service(
         assert send.connect_timeout_s <= left_s
 
 
+@pytest.mark.parametrize("deadline_s", [1e-6, 4e-4, 6e-4])
+def test_the_deadline_of_a_request_is_never_sent_as_zero(deadline_s: float) -> None:
+    world = World()
+
+    with pytest.raises(RewardUnavailableError, match="deadline"):
+        world.call({A: [REFUSED]}, deadline_s)
+
+    assert [send.headers["glassbox-deadline-s"] for send in world.sent] == ["0.001"]
+
+
 def test_without_a_deadline_no_header_is_sent() -> None:
     world = World()
     world.call({A: [GOOD]})

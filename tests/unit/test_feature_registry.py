@@ -11,8 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from reward_client.wire import QueryType
-from reward_service.errors import ConfigurationError
+from reward_service.errors import ConfigurationError, InvalidRequestError
 from reward_service.features import UNBOUNDED, Feature, GoldScore, RecipeOnly, ResponseText
+from reward_service.features.feature import FeatureError
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
@@ -65,6 +66,7 @@ def test_an_installed_plugin_is_found(install: Install) -> None:
         ("gbx_bad_name", "FEATURE = feature('Bad-Name', ResponseText, len)", "'Bad-Name'"),
         ("gbx_needs", "FEATURE = feature('x', str, len)", "needs must be one of"),
         ("gbx_range", "FEATURE = feature('x', ResponseText, len, range=(1.0, 0.0))", "not an interval"),
+        ("gbx_range_type", "FEATURE = feature('x', ResponseText, len, range=('low', 'high'))", "ValueError"),
         ("gbx_ranges", "FEATURE = feature('x', ResponseText, len, range=lambda p: p.no_such)", "no_such"),
         ("gbx_taken", "FEATURE = feature('gold', ResponseText, len, log_key=None)", "'gold' is already used"),
         ("gbx_log", "FEATURE = feature('x', ResponseText, len, log_key='relevance')", "'relevance'"),
@@ -142,6 +144,37 @@ def test_a_constant_of_a_plugin_scales_the_reward() -> None:
     assert "politeness" not in [feature.name for feature in scaled.reported]
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("floors", [{}, {"politeness": 0.25}])
+def test_a_constant_that_is_not_finite_is_an_error_with_and_without_a_floor(
+    value: float, floors: dict[str, float]
+) -> None:
+    plugin = politeness(needs=RecipeOnly, compute=lambda inputs: value)
+
+    with pytest.raises(ValidationError, match="politeness is not a finite number"):
+        recipe(plugin, feature_floors=floors, reward_range=[0.0, 9.0])
+
+
+def test_an_override_that_makes_a_constant_not_finite_is_an_invalid_request() -> None:
+    plugin = politeness(
+        needs=RecipeOnly, compute=lambda inputs: {512: 1.0}.get(inputs.parameters.max_response_tokens, math.nan)
+    )
+    recipes = RecipeRegistry({"x": recipe(plugin, feature_floors={"politeness": 0.25})})
+
+    with pytest.raises(InvalidRequestError) as caught:
+        recipes.get("x", {"max_response_tokens": 100})
+
+    assert "politeness is not a finite number" in caught.value.errors[0].message
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_has_no_reward_despite_a_floor(value: float) -> None:
+    floored = recipe(politeness(), feature_floors={"politeness": 0.25})
+
+    with pytest.raises(FeatureError, match="politeness is not a finite number"):
+        floored.combine(QueryType.OPEN_ENDED, {"length_incentive": 1.0, "politeness": value})
+
+
 def test_a_plugin_may_be_computed_from_the_gold_score() -> None:
     plugin = politeness(needs=GoldScore, compute=lambda inputs: math.tanh(inputs.score))
 
@@ -151,7 +184,7 @@ def test_a_plugin_may_be_computed_from_the_gold_score() -> None:
 @pytest.mark.parametrize(
     ("field", "cause"),
     [
-        ({"feature_ranges": {"politeness": [1.0, 1.0]}}, "politeness_range must ascend"),
+        ({"feature_ranges": {"politeness": [1.0, 1.0]}}, r"feature_ranges\.politeness must ascend"),
         ({"feature_ranges": {"gold": [0.0, 1.0]}}, "feature_ranges names 'gold'"),
         ({"feature_floors": {"query_relevance": 0.0}}, "use query_relevance_range and relevance_floor"),
     ],

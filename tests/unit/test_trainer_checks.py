@@ -13,12 +13,16 @@ import pytest
 from reward_client.wire import Info, LimitsInfo, ModelInfo, RecipeInfo
 from reward_runs.layout import RunDir
 from reward_runs.record import RunRecord
+from reward_service.features.recipe_registry import RecipeRegistry
 from reward_trainer.config import Config, make_config
 from reward_trainer.errors import ConfigError, PreflightError
 from reward_trainer.hardware import DiskBudget, Hardware, estimate_disk
 from reward_trainer.preflight import find_problems
 from reward_trainer.service_probe import trial_reward, why_not_ready
 from reward_trainer.train import resumed_config, reward_changes
+
+RECIPES_0_1 = Path(__file__).parents[1] / "fixtures/recipes_0_1.json"
+"""The recipes in `GET /info` of release 0.1."""
 
 CPU = Hardware(n_gpus=0, n_threads=2)
 BUDGET = DiskBudget(disk_needed=1, disk_free=2, shared_memory_free=2)
@@ -240,7 +244,9 @@ def other_gold(**changes: str) -> dict[str, Any]:
     [
         (record(), True, []),
         (record(recipe_hash="other"), False, ["recipe_hash"]),
-        (record(recipe_parameters={"max_words": 100}), False, ["recipe_parameters"]),
+        (record(recipe_parameters={"added_by_a_later_release": {}}), False, []),
+        (record(recipe_hash=None), False, []),
+        (record(recipe_hash=None, recipe_parameters={"max_words": 100}), False, ["recipe_parameters"]),
         (record(service=other_gold(revision="2")), True, ["gold"]),
         (record(service=other_gold(revision="2")), False, []),
         (record(service=other_gold(notices="reworded")), True, []),
@@ -251,3 +257,19 @@ def test_a_resumed_run_has_the_same_recipe_and_models(
     now: RunRecord, needs_gold: bool, changed: list[str]
 ) -> None:
     assert reward_changes(record(), now, needs_gold=needs_gold) == changed
+
+
+@pytest.mark.parametrize("old", json.loads(RECIPES_0_1.read_text(encoding="utf-8")), ids=lambda old: old["name"])
+def test_a_run_of_release_0_1_has_the_same_reward_today(old: dict[str, Any], tmp_path: Path) -> None:
+    def stored(recipe_hash: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        content = record(recipe=old["name"], recipe_hash=recipe_hash, recipe_parameters=parameters).content()
+        return {name: value for name, value in content.items() if name != "schema_version"}
+
+    (tmp_path / "config.json").write_text(json.dumps(stored(old["hash"], old["parameters"])))
+    today = RecipeRegistry.load().get(old["name"])
+    now = RunRecord.model_validate(stored(today.hash, today.model_dump(mode="json")))
+    changed = today.with_overrides({"max_response_tokens": 7})
+    other = RunRecord.model_validate(stored(changed.hash, changed.model_dump(mode="json")))
+
+    assert reward_changes(RunRecord.read(RunDir.at(tmp_path)), now, needs_gold=True) == []
+    assert reward_changes(RunRecord.read(RunDir.at(tmp_path)), other, needs_gold=True) == ["recipe_hash"]

@@ -84,10 +84,15 @@ def _check_same_reward(plan: Plan) -> None:
 
 
 def reward_changes(stored: RunRecord, now: RunRecord, *, needs_gold: bool) -> list[str]:
-    """Return the inputs of the reward that differ between two records of a run."""
+    """Return the inputs of the reward that differ between two records of a run.
+
+    The hash covers the parameters, and releases may add parameters without changing it; so the parameters are
+    compared only when a record has no hash.
+    """
     before, after = stored.model_dump(mode="json"), now.model_dump(mode="json")
     models = ("relevance", "gold") if needs_gold else ("relevance",)
-    changed = [name for name in ("recipe_hash", "recipe_parameters") if before[name] != after[name]]
+    recipe = "recipe_hash" if stored.recipe_hash and now.recipe_hash else "recipe_parameters"
+    changed = [recipe] if before[recipe] != after[recipe] else []
     return changed + [
         name
         for name in models

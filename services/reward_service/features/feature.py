@@ -163,7 +163,7 @@ class Feature(Generic[InputsT]):
     def bounds(self, parameters: RecipeParameters) -> Range:
         """Lowest and highest value under `parameters`. Raises FeatureError when `range` is not an interval."""
         try:
-            low, high = self.range(parameters) if callable(self.range) else self.range
+            low, high = map(float, self.range(parameters) if callable(self.range) else self.range)
         except Exception as exc:
             raise FeatureError(f"the range of feature {self.name} failed: {type(exc).__name__}: {exc}") from exc
         if not low <= high:

@@ -23,6 +23,7 @@ from reward_client.wire import AnyQueryType, QueryType
 from reward_service.features.builtin.gold import GOLD
 from reward_service.features.feature import (
     Feature,
+    FeatureError,
     GoldScore,
     Range,
     RecipeOnly,
@@ -37,6 +38,7 @@ __all__ = ["Recipe"]
 
 _BUILTIN = FeatureRegistry()
 _RELEVANCE = ("query_relevance", "reference_relevance")
+_RANGE_FIELDS = (*(f"{name}_range" for name in _RELEVANCE), "reward_range")
 
 Factors = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -93,8 +95,9 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _ranges_must_ascend(self) -> Recipe:
-        ranges = {f"{name}_range": bounds for name, bounds in self._ranges.items()}
-        for field, bounds in (ranges | {"reward_range": self.reward_range}).items():
+        ranges: dict[str, Range | None] = {field: getattr(self, field) for field in _RANGE_FIELDS}
+        ranges |= {f"feature_ranges.{name}": bounds for name, bounds in self.feature_ranges.items()}
+        for field, bounds in ranges.items():
             if bounds is not None and not bounds[0] < bounds[1]:
                 raise ValueError(f"{field} must ascend, got {list(bounds)}")
         return self
@@ -172,9 +175,12 @@ class Recipe(BaseModel):
 
     @cached_property
     def constants(self) -> dict[str, float]:
-        """Values of the factors that depend on nothing but the recipe, by name."""
+        """Values of the factors that depend on nothing but the recipe, by name. Raises FeatureError."""
         used = [self._registry[name] for name in self._names]
-        return {f.name: f.value(RecipeOnly(self)) for f in used if f.needs is RecipeOnly}
+        values = {f.name: f.value(RecipeOnly(self)) for f in used if f.needs is RecipeOnly}
+        for name, value in values.items():
+            _check_finite(name, value)
+        return values
 
     def logs(self, features: Mapping[str, float | None]) -> dict[str, float]:
         """Logged values of one item by log key; every item of a recipe has the same keys.
@@ -194,7 +200,7 @@ class Recipe(BaseModel):
         return Recipe.model_validate(content, context=self._registry)
 
     def combine(self, query_type: QueryType, values: Mapping[str, float]) -> float:
-        """The reward: the product of the branch's factors."""
+        """The reward: the product of the branch's factors. Raises FeatureError when a factor is not finite."""
         return math.prod(self._factor(feature, values) for feature in self.factors(query_type))
 
     def bounds(self) -> Range:
@@ -212,6 +218,7 @@ class Recipe(BaseModel):
         if name in self._ranges:
             low, high = self._ranges[name]
             value = (value - low) / (high - low)
+        _check_finite(name, value)  # before the floor, because max(floor, nan) is the floor
         floor = self._floors.get(name)
         return value if floor is None else max(floor, value)
 
@@ -274,6 +281,11 @@ class Recipe(BaseModel):
         """(log key, name) of the features that are measured in some branch."""
         measured = [f for f in self.reported if f.needs is ResponseText or f.name in self._names]
         return [(feature.log_key, feature.name) for feature in measured if feature.log_key is not None]
+
+
+def _check_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise FeatureError(f"{name} is not a finite number: {value}")
 
 
 def _registry_of(info: ValidationInfo) -> FeatureRegistry:

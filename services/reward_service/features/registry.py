@@ -18,7 +18,7 @@ from typing import Any
 
 from reward_service.errors import ConfigurationError
 from reward_service.features.builtin import BUILTIN
-from reward_service.features.feature import Feature, FeatureError, Similarity
+from reward_service.features.feature import Feature, FeatureError, Range, RecipeParameters, Similarity
 
 __all__ = ["ENTRY_POINT_GROUP", "FeatureRegistry", "UnknownFeatureError"]
 
@@ -88,6 +88,10 @@ class FeatureRegistry(Mapping[str, Feature[Any]]):
         """The package, as `name version`, that the feature `name` comes from; None for a built-in one."""
         return self._packages.get(name)
 
+    def ranges(self, parameters: RecipeParameters) -> dict[str, Range]:
+        """Range of every feature under `parameters`. Raises ConfigurationError naming package and cause."""
+        return {name: _range(feature, parameters, self.package(name)) for name, feature in self.items()}
+
     @property
     def packages(self) -> dict[str, str]:
         """Versions of the plug-in packages by name."""
@@ -107,11 +111,15 @@ def _loaded(point: EntryPoint) -> Feature[Any]:
         raise _broken(_package(point), f"{point.value} cannot be loaded: {type(exc).__name__}: {exc}") from exc
     if not isinstance(feature, Feature):
         raise _broken(_package(point), f"{point.value} is a {type(feature).__name__}, not a Feature")
-    try:
-        feature.bounds(_TypicalParameters())
-    except FeatureError as exc:
-        raise _broken(_package(point), str(exc)) from exc
+    _range(feature, _TypicalParameters(), _package(point))
     return feature
+
+
+def _range(feature: Feature[Any], parameters: RecipeParameters, package: str | None) -> Range:
+    try:
+        return feature.bounds(parameters)
+    except FeatureError as exc:
+        raise _broken(package or "glassbox-reward", str(exc)) from exc
 
 
 def _package(point: EntryPoint) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from reward_service.admission.pipeline import RequestPipeline
+from reward_service.features.feature import Range
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
 from reward_service.http.auth import Keyring
@@ -25,6 +27,8 @@ class AppState:
 
     settings: Settings
     features: FeatureRegistry
+    feature_ranges: Mapping[str, Range]
+    """Ranges under the default recipe, by feature name."""
     recipes: RecipeRegistry
     scorer: Scorer
     metrics: Metrics

@@ -55,7 +55,7 @@ def _info(state: AppState) -> Info:
         wire_version=WIRE_VERSION,
         default_recipe=settings.default_recipe,
         recipes=[_recipe_info(recipe) for recipe in state.recipes],
-        features=[_feature_info(f, state.recipes.get(settings.default_recipe)) for f in state.features.values()],
+        features=[_feature_info(f, *state.feature_ranges[f.name]) for f in state.features.values()],
         relevance=_model_info(encoder, []) if encoder else None,
         gold=_model_info(gold, state.scorer.notices()) if gold else None,
         limits=LimitsInfo(
@@ -81,8 +81,7 @@ def _recipe_info(recipe: Recipe) -> RecipeInfo:
     )
 
 
-def _feature_info(feature: Feature[Any], recipe: Recipe) -> FeatureInfo:
-    low, high = feature.bounds(recipe)
+def _feature_info(feature: Feature[Any], low: float, high: float) -> FeatureInfo:
     return FeatureInfo(
         name=feature.name,
         label=feature.label,

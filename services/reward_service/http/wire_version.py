@@ -31,6 +31,8 @@ _NEW_IN_INFO_2: Mapping[str, Any] = {
     "features": True,
     "recipes": {"__all__": {"constants"}},
 }
+_PARAMETERS_NEW_IN_2 = {"feature_ranges", "feature_floors"}
+"""Empty ones are left out, as a recipe's hash does; others are kept, because they determine the reward."""
 _FEATURES_OF_VERSION_1 = {"length_incentive", "repetition_penalty", "query_relevance", "reference_relevance"}
 
 
@@ -68,4 +70,13 @@ def in_version(reply: ScoreReply, version: int) -> ScoreReply:
 
 def info_json(info: Info, version: int) -> bytes:
     """Body of an `/info` reply."""
-    return info.model_dump_json(exclude=_NEW_IN_INFO_2 if version < 2 else None).encode()
+    if version >= 2:
+        return info.model_dump_json().encode()
+    recipes = [
+        recipe.model_copy(update={"parameters": _in_version_1(recipe.parameters)}) for recipe in info.recipes
+    ]
+    return info.model_copy(update={"recipes": recipes}).model_dump_json(exclude=_NEW_IN_INFO_2).encode()
+
+
+def _in_version_1(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if value or name not in _PARAMETERS_NEW_IN_2}

@@ -123,7 +123,10 @@ def _vector_inputs(
 
 def _reward(item: PreparedItem, recipe: Recipe, values: Mapping[str, float]) -> float:
     zero = item.empty and recipe.empty_is_zero
-    reward = 0.0 if zero else recipe.combine(item.scorable.query_type, values)
+    try:
+        reward = 0.0 if zero else recipe.combine(item.scorable.query_type, values)
+    except FeatureError as exc:
+        raise _FailedItemError("response", exc) from exc
     broken = [name for name, value in [("reward", reward), *values.items()] if not math.isfinite(value)]
     if broken:
         raise _FailedItemError("response", f"{', '.join(broken)} is not a finite number")
