@@ -72,12 +72,7 @@ def create_app(
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         async with AsyncExitStack() as stack:
-            embedder: Embedder | None = None
-            gold: GoldWorker | None = None
-            if settings.encoder != NO_MODEL:
-                embedder = await stack.enter_async_context(_embedder(settings, encoder_loader, metrics))
-            if settings.gold != NO_MODEL:
-                gold = await stack.enter_async_context(_gold_worker(settings, gold_loader, metrics))
+            embedder, gold = await _models(stack, settings, encoder_loader, gold_loader, metrics)
             scorer = Scorer(embedder, gold)
             pipeline = RequestPipeline(settings, recipes, scorer, metrics)
             readiness = Readiness(embedder, gold, settings.ready_timeout_s)
@@ -105,6 +100,23 @@ def create_app(
     app.add_middleware(RequestContextMiddleware, metrics=metrics, bug_response=problems.bug_response)  # outermost
     openapi.install(app, protocols, with_keys=keys is not None)
     return app
+
+
+async def _models(
+    stack: AsyncExitStack,
+    settings: Settings,
+    encoder_loader: EncoderLoader,
+    gold_loader: GoldLoader,
+    metrics: Metrics,
+) -> tuple[Embedder | None, GoldWorker | None]:
+    """The models that `settings` name, loading, until `stack` is closed."""
+    embedder: Embedder | None = None
+    gold: GoldWorker | None = None
+    if settings.encoder != NO_MODEL:
+        embedder = await stack.enter_async_context(_embedder(settings, encoder_loader, metrics))
+    if settings.gold != NO_MODEL:
+        gold = await stack.enter_async_context(_gold_worker(settings, gold_loader, metrics))
+    return embedder, gold
 
 
 @asynccontextmanager
