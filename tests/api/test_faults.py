@@ -99,13 +99,17 @@ def test_a_gold_model_that_cannot_be_loaded_fails_only_requests_for_it() -> None
     def load(_: Settings) -> LengthGold:
         raise OSError("no such weights")
 
+    def refusal() -> str:
+        response = client.post("/score", json={"items": [item()], "gold": True})
+        assert response.status_code == 503
+        return str(response.json()["detail"])
+
     app = create_app(Settings(), encoder_loader=lambda _: LetterEncoder(), gold_loader=load)
     with TestClient(app) as client:
+        until(lambda: "no such weights" in refusal())  # until its thread has tried, it is loading
         until(lambda: client.post("/score", json={"items": [item()]}).status_code == 200)
-        with_gold = client.post("/score", json={"items": [item()], "gold": True})
 
-        assert with_gold.status_code == 503
-        assert "no such weights" in with_gold.json()["detail"]
+        assert "no such weights" in refusal()
         assert client.get("/readyz").status_code == 503
 
 
