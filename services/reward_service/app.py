@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from fastapi import FastAPI
@@ -21,7 +21,7 @@ from reward_service.http.readiness import Readiness
 from reward_service.http.request_context import RequestContextMiddleware
 from reward_service.models.encoder import load_encoder
 from reward_service.models.load_gold import load_gold
-from reward_service.models.protocols import GoldModel, TextEncoder
+from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
 from reward_service.protocols import openrlhf, score
 from reward_service.protocols.base import ProtocolSpec
 from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache, embed, is_finite
@@ -37,6 +37,8 @@ PROTOCOLS: Sequence[ProtocolSpec[Any]] = (score.PROTOCOL, openrlhf.PROTOCOL)
 
 EncoderLoader = Callable[[Settings], TextEncoder]
 GoldLoader = Callable[[Settings], GoldModel]
+ModelT = TypeVar("ModelT", TextEncoder, GoldModel)
+OutT = TypeVar("OutT")
 
 
 def _load_encoder(settings: Settings) -> TextEncoder:
@@ -129,32 +131,36 @@ async def _embedder(settings: Settings, loader: EncoderLoader, metrics: Metrics)
 def _encoder_worker(
     settings: Settings, loader: EncoderLoader, metrics: Metrics, cache: VectorCache
 ) -> EncoderWorker:
-    return ModelWorker(
-        "encoder",
-        lambda: loader(settings),
-        embed,
-        limits=lambda model: _limits(settings, model.limits),
-        max_waiting_items=settings.max_waiting_items,
-        max_waiting_s=settings.max_waiting_s,
-        batch_timeout_s=settings.batch_timeout_s,
-        max_restarts=settings.max_model_restarts,
-        keep=cache.put,
-        finite=is_finite,
-        metrics_hook=metrics,
-    )
+    return _worker("encoder", settings, metrics, loader, embed, finite=is_finite, keep=cache.put)
 
 
 def _gold_worker(settings: Settings, loader: GoldLoader, metrics: Metrics) -> GoldWorker:
+    return _worker(
+        "gold", settings, metrics, loader, lambda model, batch: model.score(batch), finite=math.isfinite
+    )
+
+
+def _worker(
+    name: str,
+    settings: Settings,
+    metrics: Metrics,
+    loader: Callable[[Settings], ModelT],
+    run: Callable[[ModelT, Sequence[Tokens]], Sequence[OutT]],
+    *,
+    finite: Callable[[OutT], bool],
+    keep: Callable[[Hashable, OutT], None] | None = None,
+) -> ModelWorker[ModelT, Tokens, OutT]:
     return ModelWorker(
-        "gold",
+        name,
         lambda: loader(settings),
-        lambda model, batch: model.score(batch),
+        run,
         limits=lambda model: _limits(settings, model.limits),
         max_waiting_items=settings.max_waiting_items,
         max_waiting_s=settings.max_waiting_s,
         batch_timeout_s=settings.batch_timeout_s,
         max_restarts=settings.max_model_restarts,
-        finite=math.isfinite,
+        keep=keep,
+        finite=finite,
         metrics_hook=metrics,
     )
 
