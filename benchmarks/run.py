@@ -36,8 +36,7 @@ from benchmarks.requests import body, post, post_all, score
 from benchmarks.sweep import sizes
 from reward_client import Item
 from reward_service.batching import BatchQueue, Unit
-from reward_service.features.builtin.length import length_incentive
-from reward_service.features.builtin.repetition import repetition_penalty
+from reward_service.features.builtin import length_incentive, repetition_penalty
 from reward_service.features.text import DEFAULT_STOP_STRINGS, clean_response, words
 from reward_service.models.encoder import load_encoder
 from reward_service.models.protocols import TextEncoder, Tokens

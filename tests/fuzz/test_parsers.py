@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from reward_client.wire import Item, ScoreRequest
 from reward_service.errors import InvalidRequestError
-from reward_service.features.builtin.length import length_incentive
-from reward_service.features.builtin.repetition import repetition_penalty
+from reward_service.features.builtin import length_incentive, repetition_penalty
 from reward_service.features.text import clean_response, words
 from reward_service.http.json_body import parse
 from reward_service.protocols.chat_templates import clean, parse_prompt, split_query

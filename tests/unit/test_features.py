@@ -13,9 +13,7 @@ from pydantic import ValidationError
 
 from reward_client.wire import ChatMessage, QueryType
 from reward_service.errors import ConfigurationError, InvalidRequestError
-from reward_service.features.builtin.length import length_incentive
-from reward_service.features.builtin.relevance import similarity
-from reward_service.features.builtin.repetition import repetition_penalty
+from reward_service.features.builtin import length_incentive, repetition_penalty, similarity
 from reward_service.features.feature import Similarity
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry

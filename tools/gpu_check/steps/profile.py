@@ -12,8 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.requests import body
 from reward_client import Item
 from reward_client.wire import ItemResult, ModelNames, RecipeName, ScoreReply, ScoreRequest, TextCounts, TimingMs
-from reward_service.features.builtin.length import length_incentive
-from reward_service.features.builtin.repetition import repetition_penalty
+from reward_service.features.builtin import length_incentive, repetition_penalty
 from reward_service.features.text import words
 from reward_service.models.cuda import pack
 from reward_service.models.encoder import SentenceEncoder, load_encoder

@@ -1,0 +1,43 @@
+"""Capacity that callers share: one alone may use most of it, and some of it always stays free for a newcomer.
+
+A caller may use at most `_ALPHA` times what is free. Alone it gets 8/9 of the capacity; two that want more than
+there is get 8/17 each. Source: Choudhury & Hahne, "Dynamic queue length thresholds for shared-memory packet
+switches", IEEE/ACM Transactions on Networking 6 (1998).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+_ALPHA = 8
+
+
+class FairShare:
+    """Use of one resource, by caller. An amount that has been added must be removed later."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.total: float = 0
+        self._used: Counter[str] = Counter()
+
+    def allows(self, caller: str, amount: float) -> bool:
+        """Whether `caller` may use `amount` more now; the first use of all is always allowed."""
+        free = self.limit - self.total - amount
+        used = self._used[caller]
+        return not self.total or (free >= 0 and (not used or used + amount <= _ALPHA * free))
+
+    def add(self, caller: str, amount: float) -> None:
+        """Count `amount` more for `caller`; a negative amount is released. It is not checked."""
+        self.total += amount
+        self._used[caller] += amount  # type: ignore[assignment]
+        if self._used[caller] <= 0:
+            del self._used[caller]
+
+    def used(self, caller: str) -> float:
+        """What `caller` uses."""
+        return self._used.get(caller, 0)
+
+    @property
+    def callers(self) -> int:
+        """Number of callers that use something."""
+        return len(self._used)

@@ -1,0 +1,152 @@
+"""The features that ship with the service. Source: Kim & Seo (EMNLP 2024).
+
+length_incentive      LI = words / 100
+repetition_penalty    RP = distinct word trigrams / word trigrams; 1 for fewer than three words
+query_relevance       QR = dot product or cosine of the embeddings of response and prompt
+reference_relevance   RAR = the same of response and reference
+max_length_incentive  the constant LI of the longest response, which scales closed-ended rewards
+gold                  the gold reward model's score: training on a reward model is the paper's baseline
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_service.features.feature import (
+    UNBOUNDED,
+    Feature,
+    GoldScore,
+    PromptVectors,
+    Range,
+    RecipeOnly,
+    RecipeParameters,
+    ReferenceVectors,
+    ResponseText,
+    Similarity,
+    VectorPair,
+)
+
+__all__ = ["BUILTIN", "GOLD", "length_incentive", "repetition_penalty", "similarity"]
+
+_WORDS_PER_UNIT = 100
+"""Words with a length incentive of 1."""
+
+
+def length_incentive(words: Sequence[str]) -> float:
+    """Words / 100."""
+    return len(words) / _WORDS_PER_UNIT
+
+
+def _longest(parameters: RecipeParameters) -> float:
+    """Length incentive of the longest response; a word is about a token, so tokens bound words."""
+    return parameters.max_response_tokens / _WORDS_PER_UNIT
+
+
+def _length_range(parameters: RecipeParameters) -> Range:
+    return 0.0, _longest(parameters)
+
+
+def _constant(parameters: RecipeParameters) -> Range:
+    return _longest(parameters), _longest(parameters)
+
+
+LENGTH_INCENTIVE = Feature(
+    name="length_incentive",
+    needs=ResponseText,
+    range=_length_range,
+    label="Length incentive",
+    description="words / 100",
+    log_key="length_incentive",
+    compute=lambda inputs: length_incentive(inputs.words),
+)
+
+MAX_LENGTH_INCENTIVE = Feature(
+    name="max_length_incentive",
+    needs=RecipeOnly,
+    range=_constant,
+    label="Longest answer's incentive",
+    description="allowed tokens / 100: puts both query types on one scale",
+    log_key=None,
+    compute=lambda inputs: _longest(inputs.parameters),
+)
+
+
+def repetition_penalty(words: Sequence[str]) -> float:
+    """Share of distinct trigrams among all trigrams of `words`, in (0, 1]."""
+    trigrams = list(zip(words, words[1:], words[2:], strict=False))
+    return len(set(trigrams)) / len(trigrams) if trigrams else 1.0
+
+
+REPETITION_PENALTY = Feature(
+    name="repetition_penalty",
+    needs=ResponseText,
+    range=(0.0, 1.0),
+    label="Repetition penalty",
+    description="distinct / all word trigrams; 1 means no repetition",
+    log_key="repetition_penalty",
+    compute=lambda inputs: repetition_penalty(inputs.words),
+)
+
+
+def similarity(a: NDArray[np.float32], b: NDArray[np.float32], kind: Similarity) -> float:
+    """Compare two embeddings of shape (D,), in float64; the cosine with a zero vector is 0."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    dot = float(x @ y)
+    if kind is Similarity.DOT:
+        return dot
+    norm = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(np.clip(dot / norm, -1.0, 1.0)) if norm != 0 else 0.0  # clip, unlike min, keeps NaN
+
+
+def _compare(inputs: VectorPair) -> float:
+    return similarity(inputs.text, inputs.response, inputs.parameters.similarity)
+
+
+def _relevance_range(parameters: RecipeParameters) -> Range:
+    return (-1.0, 1.0) if parameters.similarity is Similarity.COSINE else UNBOUNDED
+
+
+QUERY_RELEVANCE = Feature(
+    name="query_relevance",
+    needs=PromptVectors,
+    range=_relevance_range,
+    label="Query relevance",
+    description="similarity of prompt and response",
+    log_key="relevance",
+    compute=_compare,
+)
+
+REFERENCE_RELEVANCE = Feature(
+    name="reference_relevance",
+    needs=ReferenceVectors,
+    range=_relevance_range,
+    label="Reference relevance",
+    description="similarity of reference and response",
+    log_key="relevance",
+    compute=_compare,
+)
+
+
+GOLD = Feature(
+    name="gold",
+    needs=GoldScore,
+    range=UNBOUNDED,
+    label="Gold",
+    description="the gold reward model's score",
+    log_key="gold_reward",
+    compute=lambda inputs: inputs.score,
+)
+
+BUILTIN: tuple[Feature[Any], ...] = (
+    LENGTH_INCENTIVE,
+    REPETITION_PENALTY,
+    QUERY_RELEVANCE,
+    REFERENCE_RELEVANCE,
+    MAX_LENGTH_INCENTIVE,
+    GOLD,
+)
+"""In the order in which replies and the reward page list them."""
