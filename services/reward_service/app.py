@@ -15,7 +15,7 @@ from reward_service.admission.pipeline import ProtocolMiddleware, ProtocolRoute,
 from reward_service.batching import BatchLimits, ModelWorker
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
-from reward_service.http import auth, health, info, openapi, page, problems
+from reward_service.http import auth, browser, health, info, openapi, page, problems
 from reward_service.http.app_state import AppState
 from reward_service.http.readiness import Readiness
 from reward_service.http.request_context import RequestContextMiddleware
@@ -89,6 +89,8 @@ def create_app(
         summary="Reward as a service, with the features behind every reward.",
         version=info.service_version(),
         lifespan=lifespan,
+        root_path=settings.root_path,
+        redirect_slashes=False,
     )
     app.state.metrics = metrics
     problems.install(app, metrics)
@@ -99,6 +101,7 @@ def create_app(
     app.add_middleware(ProtocolMiddleware, routes=routes)
     if keys is not None:
         app.add_middleware(auth.AuthMiddleware, keys=keys, metrics=metrics)
+    app.add_middleware(browser.BrowserMiddleware, settings=settings, metrics=metrics, with_keys=keys is not None)
     app.add_middleware(RequestContextMiddleware, metrics=metrics, bug_response=problems.bug_response)  # outermost
     openapi.install(app, protocols, with_keys=keys is not None)
     return app

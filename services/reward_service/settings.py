@@ -64,6 +64,17 @@ class Settings(BaseModel):
     allow_anonymous: bool = False
     """Serve on an address other than loopback without an API key."""
 
+    allowed_hosts: str | None = None
+    """Names, separated by commas, that the `Host` of a request may have. When unset, any name; without an API key
+    on loopback, only loopback names, because a web page can make a browser resolve its own name to 127.0.0.1."""
+    root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
+    """Path prefix under which a reverse proxy publishes the service, like `/glassbox`."""
+    trusted_proxies: str | None = None
+    """Addresses or networks, separated by commas, of reverse proxies whose `X-Forwarded-For` names the caller."""
+
+    max_connections: Annotated[int, Field(ge=1)] | None = None
+    """Open connections, of which one address may have 8/9; each needs a file descriptor and some memory. When
+    unset, 16384, or as many as the limit of open files allows."""
     max_body_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     """Bytes of one request body; bounds the cost of parsing."""
     max_items: Annotated[int, Field(ge=1)] = 4096

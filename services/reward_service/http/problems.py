@@ -14,10 +14,12 @@ from starlette.exceptions import HTTPException
 from reward_client.wire import FieldError, Problem
 from reward_service.errors import (
     ConfigurationError,
+    CrossSiteError,
     DeadlineError,
     DrainingError,
     GlassboxError,
     InvalidRequestError,
+    MediaTypeError,
     ModelError,
     NoRoomError,
     NotReadyError,
@@ -25,6 +27,7 @@ from reward_service.errors import (
     SlowBodyError,
     TooLargeError,
     UnavailableError,
+    UnknownHostError,
 )
 from reward_service.http.request_context import request_context, route_pattern
 from reward_service.telemetry.metrics import Metrics
@@ -40,6 +43,9 @@ STATUS: dict[type[GlassboxError], HTTPStatus] = {
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     SlowBodyError: HTTPStatus.REQUEST_TIMEOUT,
+    MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    CrossSiteError: HTTPStatus.FORBIDDEN,
+    UnknownHostError: HTTPStatus.MISDIRECTED_REQUEST,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     OverloadedError: HTTPStatus.TOO_MANY_REQUESTS,
     NoRoomError: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -11,6 +11,7 @@ the route, but no path, query or body, because any of them may contain a secret.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import re
 import time
@@ -18,6 +19,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +31,7 @@ __all__ = [
     "RequestContext",
     "RequestContextMiddleware",
     "RequestIdFilter",
+    "caller_address",
     "request_context",
     "route_pattern",
 ]
@@ -98,6 +101,8 @@ class RequestContextMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope.get("root_path"):
+            scope["path"] = _without_prefix(scope["path"], scope["root_path"])
         context = _context_of(scope)
         token = _current.set(context)
         status: int | None = None
@@ -126,6 +131,11 @@ class RequestContextMiddleware:
             _current.reset(token)
 
 
+def _without_prefix(path: str, prefix: str) -> str:
+    """The path of the route: some reverse proxies remove the prefix `root_path`, others leave it."""
+    return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
+
+
 def _context_of(scope: Scope) -> RequestContext:
     headers = dict(reversed(scope["headers"]))
     given = headers.get(b"x-request-id", b"").decode("latin-1")
@@ -134,8 +144,25 @@ def _context_of(scope: Scope) -> RequestContext:
         id=given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex,
         traceparent=parent if _TRACEPARENT.fullmatch(parent) else None,
         headers=headers,
-        caller=scope["client"][0] if scope.get("client") else "local",
+        caller=caller_address(scope["client"][0]) if scope.get("client") else "local",
     )
+
+
+@lru_cache(maxsize=4096)
+def caller_address(host: str) -> str:
+    """The address that capacity is shared by; of IPv6 the network of 64 bits, all of which one machine may use.
+
+    A socket that accepts IPv4 and IPv6 reports IPv4 addresses as `::ffff:10.0.0.1`.
+    """
+    if ":" not in host:
+        return host
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, 64), strict=False))
 
 
 def _add_headers(message: Message, context: RequestContext, path: str) -> None:
