@@ -67,6 +67,7 @@ def create_app(
     recipes = RecipeRegistry.load(settings.recipes_dir, features)
     ranges = features.ranges(recipes.get(settings.default_recipe))
     keys = auth.keyring(settings)
+    browser.allowed_hosts(settings)  # a malformed name is an error at start
     metrics = Metrics()
 
     @asynccontextmanager

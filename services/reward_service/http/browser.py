@@ -15,22 +15,41 @@ Programs send neither `Sec-Fetch-Site` nor `Origin`. Theirs may have no content 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from reward_service.errors import CrossSiteError, GlassboxError, MediaTypeError, UnknownHostError
+from reward_service.errors import (
+    ConfigurationError,
+    CrossSiteError,
+    GlassboxError,
+    MediaTypeError,
+    UnknownHostError,
+)
 from reward_service.http.auth import OPEN_PATHS, is_loopback
 from reward_service.http.problems import error_response
-from reward_service.http.request_context import request_context
+from reward_service.http.request_context import RequestContext, request_context
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
 
 __all__ = ["BrowserMiddleware"]
 
+_NETLOC = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]*)?")
 _OWN_SITES = frozenset({b"same-origin", b"none"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def allowed_hosts(settings: Settings) -> frozenset[str]:
+    """The hosts of the setting. Raises ConfigurationError if one is malformed."""
+    names = [name.strip() for name in (settings.allowed_hosts or "").split(",") if name.strip()]
+    for name in names:
+        if not _host(name):
+            raise ConfigurationError(
+                f"allowed_hosts has {name!r}: a name like reward.example or [2001:db8::1] is needed"
+            )
+    return frozenset(map(_host, names))
 
 
 class BrowserMiddleware:
@@ -39,29 +58,29 @@ class BrowserMiddleware:
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, *, with_keys: bool) -> None:
         self._app = app
         self._metrics = metrics
-        self._allowed = {_host(name) for name in (settings.allowed_hosts or "").split(",") if name.strip()}
+        self._allowed = allowed_hosts(settings)
         self._only_loopback = not with_keys and is_loopback(settings.host)
         self._checks_host = bool(self._allowed) or self._only_loopback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
-                self._check(scope, request_context().headers)
+                self._check(scope["method"], request_context())
             except GlassboxError as exc:
                 self._metrics.refused("unknown", exc.cause)
                 await error_response(exc)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
-        if self._checks_host and scope["path"] not in OPEN_PATHS:
+    def _check(self, method: str, context: RequestContext) -> None:
+        headers = context.headers
+        if self._checks_host and context.path not in OPEN_PATHS:
             self._check_host(headers)
-        is_post = scope["method"] == "POST"
         if b"sec-fetch-site" in headers or b"origin" in headers:
-            self._check_site(scope["method"], headers)
-            if is_post and b"content-type" not in headers:
+            self._check_site(method, headers)
+            if method == "POST" and b"content-type" not in headers:
                 raise MediaTypeError("send the header `Content-Type: application/json`")
-        if is_post and b"content-type" in headers:
+        if method == "POST" and b"content-type" in headers:
             _check_media_type(headers[b"content-type"])
 
     def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
@@ -105,9 +124,6 @@ def _check_media_type(value: bytes) -> None:
 
 
 def _host(netloc: str) -> str:
-    """The host of `HOST:PORT` or `[ADDRESS]:PORT`, in lower case."""
-    text = netloc.strip().lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    host = text.partition(":")[0] if text.count(":") <= 1 else text
-    return host.removesuffix(".")
+    """The host of `HOST:PORT` or `[ADDRESS]:PORT`, in lower case; empty if it is malformed."""
+    found = _NETLOC.fullmatch(netloc.strip().lower())
+    return (found["address"] or found["name"].removesuffix(".")) if found else ""

@@ -60,6 +60,8 @@ class RequestContext:
     """The request that the current task serves."""
 
     id: str
+    path: str
+    """Without the prefix `root_path`."""
     traceparent: str | None
     headers: Mapping[bytes, bytes]
     """By lower-case name; the first of repeated headers counts."""
@@ -69,7 +71,7 @@ class RequestContext:
     """On the clock of `time.monotonic`, which the event loop uses too."""
 
 
-_NO_REQUEST = RequestContext("-", None, {})
+_NO_REQUEST = RequestContext("-", "", None, {})
 _current: ContextVar[RequestContext] = ContextVar("request_context", default=_NO_REQUEST)
 request_context = _current.get
 """The context of the request that the current task serves; outside of requests its id is `-`."""
@@ -101,8 +103,6 @@ class RequestContextMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if scope.get("root_path"):
-            scope["path"] = _without_prefix(scope["path"], scope["root_path"])
         context = _context_of(scope)
         token = _current.set(context)
         status: int | None = None
@@ -111,7 +111,7 @@ class RequestContextMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(message, context, scope["path"])
+                _add_headers(message, context)
             await send(message)
 
         try:
@@ -131,9 +131,14 @@ class RequestContextMiddleware:
             _current.reset(token)
 
 
-def _without_prefix(path: str, prefix: str) -> str:
-    """The path of the route: some reverse proxies remove the prefix `root_path`, others leave it."""
-    return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
+def _route_path(scope: Scope) -> str:
+    """The path without the prefix `root_path`, which some proxies remove and which ASGI requires in the scope."""
+    path: str = scope["path"]
+    if prefix := scope.get("root_path"):
+        if path.startswith(f"{prefix}/"):
+            return path.removeprefix(prefix)
+        scope["path"] = prefix + path
+    return path
 
 
 def _context_of(scope: Scope) -> RequestContext:
@@ -141,6 +146,7 @@ def _context_of(scope: Scope) -> RequestContext:
     given = headers.get(b"x-request-id", b"").decode("latin-1")
     parent = headers.get(b"traceparent", b"").decode("latin-1")
     return RequestContext(
+        path=_route_path(scope),
         id=given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex,
         traceparent=parent if _TRACEPARENT.fullmatch(parent) else None,
         headers=headers,
@@ -165,14 +171,14 @@ def caller_address(host: str) -> str:
     return str(ipaddress.IPv6Network((address, 64), strict=False))
 
 
-def _add_headers(message: Message, context: RequestContext, path: str) -> None:
+def _add_headers(message: Message, context: RequestContext) -> None:
     """Add request id, trace context, and the security headers that the response does not have."""
     headers: list[tuple[bytes, bytes]] = list(message["headers"])
     present = {name for name, _ in headers}
     headers.append((b"x-request-id", context.id.encode()))
     if context.traceparent:
         headers.append((b"traceparent", context.traceparent.encode()))
-    policy = b"content-security-policy", _POLICIES.get(path, _NO_CONTENT)
+    policy = b"content-security-policy", _POLICIES.get(context.path, _NO_CONTENT)
     headers += (header for header in (*_SECURITY_HEADERS, policy) if header[0] not in present)
     message["headers"] = headers
 
