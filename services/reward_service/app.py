@@ -90,7 +90,7 @@ def create_app(
         summary="Reward as a service, with the features behind every reward.",
         version=info.service_version(),
         lifespan=lifespan,
-        root_path=settings.root_path,
+        root_path=settings.root_path or "",
         redirect_slashes=False,
     )
     app.state.metrics = metrics

@@ -67,7 +67,7 @@ class Settings(BaseModel):
     allowed_hosts: str | None = None
     """Names, separated by commas, that the `Host` of a request may have. When unset, any name; without an API key
     on loopback, only loopback names, because a web page can make a browser resolve its own name to 127.0.0.1."""
-    root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
+    root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] | None = None
     """Path prefix under which a reverse proxy publishes the service, like `/glassbox`."""
     trusted_proxies: str | None = None
     """Addresses or networks, separated by commas, of reverse proxies whose `X-Forwarded-For` names the caller."""

@@ -214,7 +214,7 @@ def waiting(url: str, name: str) -> float:
 
 @pytest.mark.parametrize("n_bytes", [100_000, 40_000_000, 100_000_000])
 def test_urllib_sees_why_its_body_was_refused(target: HostileTarget, n_bytes: int) -> None:
-    """It sends the whole body before it reads, and asks for the connection to be closed."""
+    """It sends the whole body before it reads, with `Connection: close`."""
     cases = {401: {}, 415: target.headers() | {"Content-Type": "text/plain"}, 404: target.headers()}
     if n_bytes > target.settings.max_body_bytes:
         cases[413] = target.headers()
