@@ -19,8 +19,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
 
-import httpx
-
 from load.exchanges import generate, score_body
 from load.honest_clients import Record
 from load.http_client import HttpClient
@@ -74,8 +72,8 @@ def run(plan: Plan) -> list[Findings]:
     speeds = model_per_s, alone_per_s, beside_per_s, again_per_s, baseline_per_s
     outcome = _Outcome(*speeds, small, greedy.statuses)
     done = (
-        f"One caller sends {_ITEMS} new items a request over {_CONNECTIONS} connections for {plan.callers_s:.0f} s, "
-        "alone and beside another that sends one item a second; each has an API key."
+        f"One caller sends {_ITEMS} new items a request over {_CONNECTIONS} connections for {plan.callers_s:.0f} "
+        "s, alone and beside another that sends one item a second; each has an API key."
     )
     return [Findings("callers", done, _checks(outcome), _figures(outcome))]
 
@@ -117,7 +115,8 @@ class _Greedy:
     async def sending(self) -> AsyncIterator[None]:
         """Its connections send while the block runs; what is unfinished then is cancelled."""
         async with HttpClient("127.0.0.1", self._service.port, "/score", _KEYS[0]) as client:
-            tasks = [asyncio.create_task(self._send(client)) for _ in range(_CONNECTIONS)]
+            generating = asyncio.Lock()
+            tasks = [asyncio.create_task(self._send(client, generating)) for _ in range(_CONNECTIONS)]
             try:
                 await self._until_busy(tasks)
                 yield
@@ -127,9 +126,10 @@ class _Greedy:
                 await asyncio.gather(*tasks, return_exceptions=True)
         await self._until_idle()
 
-    async def _send(self, client: HttpClient) -> None:
+    async def _send(self, client: HttpClient, generating: asyncio.Lock) -> None:
         while True:
-            body = await asyncio.to_thread(lambda: score_body(list(islice(self._exchanges, _ITEMS))))
+            async with generating:
+                body = await asyncio.to_thread(lambda: score_body(list(islice(self._exchanges, _ITEMS))))
             response = await client.post(body, timeout_s=_TIMEOUT_S)
             while response.status in {429, 503}:
                 self.statuses[str(response.status)] += 1
@@ -141,12 +141,15 @@ class _Greedy:
         before = await self._texts()
         while await self._texts() < before + 1000:
             if any(task.done() for task in tasks):
-                raise ScenarioError(f"the greedy caller failed: {[t.exception() for t in tasks if t.done()][0]}")
+                raise ScenarioError(f"the greedy caller failed: {next(t.exception() for t in tasks if t.done())}")
             await asyncio.sleep(0.1)
 
     async def _until_idle(self) -> None:
-        while await asyncio.to_thread(self._service.metric, 'glassbox_waiting_items{model="encoder"}'):
+        while await self._waiting():  # noqa: ASYNC110 (of another process)
             await asyncio.sleep(0.1)
+
+    async def _waiting(self) -> float:
+        return await asyncio.to_thread(self._service.metric, 'glassbox_waiting_items{model="encoder"}')
 
     async def _texts(self) -> float:
         return await asyncio.to_thread(self._service.metric, 'glassbox_batch_items_sum{model="encoder"}')
