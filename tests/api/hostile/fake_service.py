@@ -1,6 +1,6 @@
 """The service as a separate process, with fake models whose speed does not depend on the machine.
 
-python -m tests.api.hostile.fake_service OPTIONS        the options of `python -m reward_service`, without a supervisor
+`python -m tests.api.hostile.fake_service` has the options of `python -m reward_service`, and no supervisor.
 """
 
 from __future__ import annotations
