@@ -108,7 +108,10 @@ class AdmissionHold:
             DrainingError: the service began to shut down.
             NotReadyError, OverloadedError, NoRoomError: the last refusal, after `hold_s`.
         """
-        queue = self._queues.setdefault((resource, caller), AdmissionQueue())
+        queue = self._queues.get((resource, caller), AdmissionQueue())
+        if not queue.length and queue.attempt(attempt):
+            return
+        self._queues[resource, caller] = queue
         outcome, began = "ended", time.monotonic()
         queue.length += 1
         self._metrics.holding(spec.name, 1)

@@ -4,8 +4,8 @@
             413, 503, or held   └─ no room: waits, and its socket is not read meanwhile; 503 if that takes too long
 
 What has been received counts, not what was declared: a declaration counts only against other requests of its
-caller. Callers share the budget by `FairShare`. Bodies cannot wait for each other forever: one of those that wait,
-the oldest, may exceed the budget until it is complete. So at most one body is over the budget.
+caller. Callers share the budget by `FairShare`. Bodies cannot wait for each other forever: the oldest of those
+that wait gets what it still needs beside the budget, until its request has been answered; one body at a time.
 
 A byte of a body is charged `BYTE_COST`, and a string in it `STRING_COST`, because texts, tokens and items take a
 multiple of the body. Measured while a request waits for both models, per byte of its body: 2.5 for ASCII texts of
@@ -54,11 +54,11 @@ class MemoryBudget:
         """Bytes that bodies being received will take as well, by caller."""
         self._waiting: dict[str, deque[_Waiter]] = {}
         """By caller, in order of arrival."""
-        self._over_budget: MemoryClaim | None = None
-        """The body that may exceed the budget."""
+        self._beside: MemoryClaim | None = None
+        """What gets its memory beside the budget."""
         self._rate = _ReleaseRate(clock)
         self._claims = 0
-        metrics.watch_memory(lambda: self._share.total)
+        metrics.watch_memory(lambda: self._share.total + (self._beside.n_beside if self._beside else 0))
 
     @contextmanager
     def claim(self, caller: str) -> Iterator[MemoryClaim]:
@@ -87,10 +87,10 @@ class MemoryBudget:
 
     def try_take(self, claim: MemoryClaim, n_bytes: int) -> bool:
         """Whether there was room for `n_bytes` more; they are counted then."""
-        if claim is not self._over_budget:
-            if claim.caller in self._waiting or not self._share.allows(claim.caller, n_bytes):
-                return False
-        self.add(claim, n_bytes)
+        queued = claim.caller in self._waiting
+        if claim is not self._beside and (queued or not self._share.allows(claim.caller, n_bytes)):
+            return False
+        self._take(claim, n_bytes)
         return True
 
     async def wait(self, claim: MemoryClaim, n_bytes: int, max_wait_s: float) -> None:
@@ -105,7 +105,7 @@ class MemoryBudget:
         except TimeoutError:
             raise self._refusal(claim.caller, n_bytes) from None
         finally:
-            if not waiter.granted.done() or waiter.granted.cancelled():
+            if waiter in queue:
                 queue.remove(waiter)
                 self._grant()
 
@@ -119,31 +119,38 @@ class MemoryBudget:
             self._rate.released(-n_bytes)
             self._grant()
 
-    def complete(self, claim: MemoryClaim) -> None:
-        """The body of `claim` needs no more memory."""
-        if claim is self._over_budget:
-            self._over_budget = None
+    def release_beside(self, claim: MemoryClaim) -> None:
+        """What `claim` holds beside the budget is no longer needed."""
+        if claim is self._beside:
+            claim.n_beside = 0
+            self._beside = None
             self._grant()
 
     def _grant(self) -> None:
-        """Serve the bodies that wait: what fits, by caller, and the oldest if none is over the budget."""
+        """Serve the bodies that wait: what fits, by caller, and the oldest if none is beside the budget."""
         for caller, queue in list(self._waiting.items()):
-            while queue and self._share.allows(caller, queue[0].n_bytes):
-                self._serve(queue)
+            while queue and (queue[0].granted.done() or self._share.allows(caller, queue[0].n_bytes)):
+                self._serve(queue.popleft())
             if not queue:
                 del self._waiting[caller]
-        if self._waiting and self._over_budget is None:
+        if self._waiting and self._beside is None:
             queue = min(self._waiting.values(), key=lambda waiters: waiters[0].claim.number)
-            self._over_budget = queue[0].claim
-            caller = queue[0].claim.caller
-            self._serve(queue)
+            self._beside = queue[0].claim
+            self._serve(queue.popleft())
             if not queue:
-                del self._waiting[caller]
+                del self._waiting[self._beside.caller]
 
-    def _serve(self, queue: deque[_Waiter]) -> None:
-        waiter = queue.popleft()
-        self.add(waiter.claim, waiter.n_bytes)
+    def _serve(self, waiter: _Waiter) -> None:
+        if waiter.granted.done():
+            return  # cancelled
+        self._take(waiter.claim, waiter.n_bytes)
         waiter.granted.set_result(None)
+
+    def _take(self, claim: MemoryClaim, n_bytes: int) -> None:
+        if claim is self._beside:
+            claim.n_beside += n_bytes
+        else:
+            self.add(claim, n_bytes)
 
     def _refusal(self, caller: str, n_bytes: int) -> NoRoomError:
         total, limit = self._share.total, self._share.limit
@@ -163,7 +170,9 @@ class MemoryClaim:
         self.number = number
         """In order of creation."""
         self.n_bytes = 0
-        """What is counted for it."""
+        """What is counted for it in the budget."""
+        self.n_beside = 0
+        """What it holds beside the budget."""
         self._budget = budget
         self._expected = 0
 
@@ -175,7 +184,7 @@ class MemoryClaim:
     async def take(self, n_bytes: int, max_wait_s: float) -> float:
         """Hold `n_bytes` more; the seconds that it took to get them. Raises NoRoomError after `max_wait_s`."""
         waited_s = 0.0
-        if not self._budget.try_take(self, n_bytes):
+        if n_bytes and not self._budget.try_take(self, n_bytes):
             began = time.monotonic()
             await self._budget.wait(self, n_bytes, max_wait_s)
             waited_s = time.monotonic() - began
@@ -186,11 +195,11 @@ class MemoryClaim:
     def complete(self) -> None:
         """The body has been received."""
         self._expect(0)
-        self._budget.complete(self)
 
     def keep(self, n_bytes: int) -> None:
         """Hold `n_bytes` from now on, instead of what was held."""
         self.complete()
+        self._budget.release_beside(self)
         if n_bytes != self.n_bytes:
             self._budget.add(self, n_bytes - self.n_bytes)
 

@@ -1,9 +1,9 @@
 """Transfer of bodies: requests are received within limits of size and time, replies are sent in pieces.
 
-    content-length ─▶ check_head ─▶ receive_body ─▶ …                       … ─▶ send_response
-                      413, 422, or 503 with          408: too slow               waits when the client does not read
-                      Retry-After, before any        413: longer than allowed
-                      byte is read                   503: no memory for the rest
+    content-length ─▶ check_head ─▶ receive_body ─▶ …                    … ─▶ send_response
+                      413, 422, or 503 with         408: too slow             waits while the client does not read
+                      Retry-After, before any       413: longer than allowed
+                      byte is read                  503: no memory for the rest
 
 All of it is counted in the request's `MemoryClaim`.
 """
@@ -49,7 +49,12 @@ def check_head(headers: Mapping[bytes, bytes], claim: MemoryClaim, settings: Set
 
 
 async def receive_body(
-    headers: Mapping[bytes, bytes], receive: Receive, claim: MemoryClaim, settings: Settings, max_wait_s: float
+    headers: Mapping[bytes, bytes],
+    receive: Receive,
+    claim: MemoryClaim,
+    settings: Settings,
+    max_wait_s: float,
+    grace_s: float = GRACE_S,
 ) -> bytes | bytearray | mmap:
     """The whole body. It waits at most `max_wait_s` at a time for memory, which does not count as the client's.
 
@@ -63,7 +68,7 @@ async def receive_body(
     began = loop.time()
     body, max_strings = _Buffer(_declared_bytes(headers)), _STRINGS_PER_ITEM * settings.max_items
     try:
-        async with asyncio.timeout_at(began + _allowed_s(0, settings)) as limit:
+        async with asyncio.timeout_at(began + _allowed_s(0, settings, grace_s)) as limit:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -78,7 +83,7 @@ async def receive_body(
                     claim.complete()
                     return body.with_last(chunk)
                 body.append(chunk)
-                limit.reschedule(began + _allowed_s(body.size, settings))
+                limit.reschedule(began + _allowed_s(body.size, settings, grace_s))
     except TimeoutError as exc:
         slowest = f", or at less than {settings.min_body_bytes_per_s} bytes per second"
         raise SlowBodyError(
@@ -107,11 +112,11 @@ def _check_size(size: int, settings: Settings) -> None:
         )
 
 
-def _allowed_s(size: int, settings: Settings) -> float:
+def _allowed_s(size: int, settings: Settings, grace_s: float) -> float:
     """Seconds in which a body may be incomplete after `size` bytes."""
     slowest = settings.min_body_bytes_per_s
     limit = settings.body_timeout_s
-    return min(limit, max(GRACE_S, size / slowest)) if slowest else limit
+    return min(limit, max(grace_s, size / slowest)) if slowest else limit
 
 
 def _declared_bytes(headers: Mapping[bytes, bytes]) -> int:
