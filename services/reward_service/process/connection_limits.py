@@ -8,7 +8,7 @@
 
 A head is the request line and the header lines. uvicorn limits neither the number of connections or header lines,
 nor the time until a head is complete. The timer is stopped while the application handles a request:
-`admission/body_limits.py` limits the body, and `MAX_STALL_S` a response that the client does not read.
+`admission/transfer.py` limits the body, and `MAX_STALL_S` a response that the client does not read.
 """
 
 from __future__ import annotations
