@@ -95,7 +95,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "http": _SERVICE_HTTP,
     "protocols": _SERVICE_HTTP,
     "cpu scheduling": set(),
-    "process": {"errors", "settings", "telemetry", "cpu scheduling", "wiring"},
+    "process": {"errors", "settings", "fair share", "telemetry", "cpu scheduling", "wiring"},
     "wiring": _SERVICE_HTTP | {"protocols", "process", "cpu scheduling", "cli"},
 }
 """Layer → the layers that it may import besides itself."""

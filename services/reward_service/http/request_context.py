@@ -11,7 +11,6 @@ the route, but no path, query or body, because any of them may contain a secret.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import re
 import time
@@ -19,11 +18,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reward_service.fair_share import caller_address
 from reward_service.telemetry.metrics import Metrics
 
 __all__ = [
@@ -31,7 +30,6 @@ __all__ = [
     "RequestContext",
     "RequestContextMiddleware",
     "RequestIdFilter",
-    "caller_address",
     "request_context",
     "route_pattern",
 ]
@@ -152,23 +150,6 @@ def _context_of(scope: Scope) -> RequestContext:
         headers=headers,
         caller=caller_address(scope["client"][0]) if scope.get("client") else "local",
     )
-
-
-@lru_cache(maxsize=4096)
-def caller_address(host: str) -> str:
-    """The address that capacity is shared by; of IPv6 the network of 64 bits, all of which one machine may use.
-
-    A socket that accepts IPv4 and IPv6 reports IPv4 addresses as `::ffff:10.0.0.1`.
-    """
-    if ":" not in host:
-        return host
-    try:
-        address = ipaddress.IPv6Address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((address, 64), strict=False))
 
 
 def _add_headers(message: Message, context: RequestContext) -> None:

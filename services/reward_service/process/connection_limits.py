@@ -17,7 +17,7 @@ import asyncio
 from asyncio.events import TimerHandle
 from typing import Any, Literal
 
-from reward_service.http.request_context import caller_address
+from reward_service.fair_share import caller_address
 from reward_service.process.connections import Connections
 from reward_service.process.http_protocol import CompleteHttpProtocol
 
