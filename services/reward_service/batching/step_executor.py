@@ -19,7 +19,8 @@ from collections.abc import Generator
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from reward_service.errors import NotReadyError, OverloadedError
 
@@ -35,6 +36,8 @@ _JOB_BYTES = 1024
 """Bytes that take as long to prepare as what each job needs besides its body."""
 _RESTART_S = 2.0
 """`Retry-After` of the jobs that wait when the executor is stopped."""
+_JOIN_S = 1.0
+"""Seconds to wait for the running steps when the executor is stopped."""
 _MEMORY = 0.95
 """Weight of the past in the measured speed, for each finished job."""
 
@@ -87,7 +90,7 @@ class _Job:
 
 
 class StepExecutor:
-    """Runs jobs in `threads` threads, which end when the executor is stopped.
+    """Runs jobs in `threads` threads, until the context ends; what a caller may have waiting is `max_waiting_s`.
 
     The threads are daemons: a step that never returns must not keep the process alive.
     """
@@ -141,15 +144,17 @@ class StepExecutor:
         result: ResultT = job.future.result()
         return result
 
-    async def stop(self, timeout_s: float) -> None:
-        """End the threads after their current steps, and wait for them for at most `timeout_s`."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         with self._lock:
             self._stopped = True
             waiting = [job for caller in self._callers.values() for job in (*caller.new, *caller.started)]
             self._lock.notify_all()
         for job in waiting:
             job.settle(None, NotReadyError("the service was stopped", retry_after_s=_RESTART_S))
-        await asyncio.to_thread(self._join, time.monotonic() + timeout_s)
+        await asyncio.to_thread(self._join, time.monotonic() + _JOIN_S)
 
     def _join(self, until: float) -> None:
         for thread in self._threads:
