@@ -16,8 +16,9 @@ from reward_service.errors import InvalidRequestError
 from reward_service.features.builtin import length_incentive, repetition_penalty
 from reward_service.features.text import clean_response, words
 from reward_service.http.json_body import parse
-from reward_service.protocols.chat_templates import clean, parse_prompt, split_query
+from reward_service.protocols.chat_templates import clean, parse_prompt
 from reward_service.protocols.openrlhf import OpenRlhfRequest
+from reward_service.protocols.rendered_text import split_query
 from tests.generated_cases import cases
 
 pytestmark = pytest.mark.slow
@@ -25,6 +26,26 @@ pytestmark = pytest.mark.slow
 PIECES = [
     *("<|im_start|>", "<|im_end|>", "<|im_", "end|>", "start|>", "user\n", "assistant\n", "system\n", "poet\n"),
     *("<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", "<|begin_of_text|>", "<s>", "</s>", "<</s>s>"),
+    *(
+        "<think>",
+        "</think>",
+        "<start_of_turn>",
+        "<|channel|>final<|message|>",
+        "<|start|>",
+        "<｜User｜>",
+        "USER: ",
+    ),
+    *(
+        "<|user|>",
+        "<|end|>",
+        "ASSISTANT:",
+        "<｜User｜>",
+        "[THINK]",
+        "<pad>",
+        "<|turn>",
+        "<turn|>",
+        "[SYSTEM_PROMPT]",
+    ),
     *("[INST]", "[/INST]", "[/INST", "<<SYS>>", "<</SYS>>", "### Instruction:\n", "### Response:", "### Input:\n"),
     *(
         "Below is an instruction that describes a task",
@@ -49,8 +70,11 @@ def test_a_query_is_split_or_raises_value_error(prompt: str | None, answer: str)
         exchange = clean((prompt or "") + answer, prompt)
     except ValueError:
         return
-    assert exchange.response in exchange.response.strip() + answer or len(exchange.response) <= len(answer)
-    assert set(exchange.flags) <= {"truncated", "special_tokens_removed", "text_after_end"}
+    assert len(exchange.response) <= len(answer) + len("<think></think>")
+    assert set(exchange.flags) <= {
+        *("truncated", "special_tokens_removed", "text_after_end"),
+        *("unknown_template", "unknown_special_tokens"),
+    }
     assert all(message.content is not None for message in exchange.messages)
 
 
