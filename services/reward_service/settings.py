@@ -79,6 +79,10 @@ class Settings(BaseModel):
     """Items of one request; larger batches are not faster and delay other requests."""
     max_text_chars: Annotated[int, Field(ge=1)] = 200_000
     """Characters of one text; the encoder reads the last 512 tokens, but words are counted in the whole text."""
+    max_object_keys: Annotated[int, Field(ge=16)] = 128
+    """Keys of one JSON object in a body; no message has as many, and every unknown key is an error to report."""
+    max_values: Annotated[int, Field(ge=1)] = 1_000_000
+    """JSON values of one body; a short value takes twenty times as much memory as it has bytes."""
     max_waiting_items: Annotated[int, Field(ge=1)] = 65_536
     """Texts queued for one model, above which new requests are refused. Capacity is checked once, before a
     request is parsed, so the queue may exceed this by the texts of requests that are being prepared."""

@@ -15,13 +15,16 @@ from reward_client.wire import Item, ScoreRequest
 from reward_service.errors import InvalidRequestError
 from reward_service.features.builtin import length_incentive, repetition_penalty
 from reward_service.features.text import clean_response, words
-from reward_service.http.json_body import parse
+from reward_service.http.json_codec import parse
 from reward_service.protocols.chat_templates import clean, parse_prompt
 from reward_service.protocols.openrlhf import OpenRlhfRequest
 from reward_service.protocols.rendered_text import split_query
+from reward_service.settings import Settings
 from tests.generated_cases import cases
 
 pytestmark = pytest.mark.slow
+
+SETTINGS = Settings()
 
 PIECES = [
     *("<|im_start|>", "<|im_end|>", "<|im_", "end|>", "start|>", "user\n", "assistant\n", "system\n", "poet\n"),
@@ -136,7 +139,7 @@ def test_a_body_is_parsed_or_the_error_names_a_field(content: bytes) -> None:
     for model in (ScoreRequest, OpenRlhfRequest):
         error = None
         try:
-            parsed = parse(model, content)
+            parsed = parse(model, content, SETTINGS)
         except InvalidRequestError as exc:
             error = exc
         if error is None:
@@ -170,9 +173,9 @@ def test_a_large_body_is_parsed_like_a_small_one(
 ) -> None:
     def outcome(body: bytes) -> object:
         try:
-            return parse(model, body)
+            return parse(model, body, SETTINGS)
         except InvalidRequestError as exc:
-            return str(exc), [(e.item, e.field, re.sub(r"line \d+ column \d+", "", e.message)) for e in exc.errors]
+            return str(exc), [(e.item, e.field, re.sub(r"at character \d+", "", e.message)) for e in exc.errors]
 
     assert outcome(content + b" " * LARGE) == outcome(content)
     if content.startswith(b"{"):
@@ -188,7 +191,7 @@ def test_a_duplicate_key_is_rejected_at_any_depth(fields: dict[str, int], depth:
     body = f'{{"query": "a?b", "labels": {label}}}'.encode()
 
     with pytest.raises(InvalidRequestError) as refusal:
-        parse(OpenRlhfRequest, body)
+        parse(OpenRlhfRequest, body, SETTINGS)
 
     assert [error.field.endswith(key) for error in refusal.value.errors] == [True]
 
@@ -200,7 +203,7 @@ def test_the_error_names_an_unknown_field(key: str) -> None:
     body = json.dumps({"items": [{"prompt": "a", "response": "b"} | {key: 1}]}).encode()
 
     with pytest.raises(InvalidRequestError) as refusal:
-        parse(ScoreRequest, body)
+        parse(ScoreRequest, body, SETTINGS)
 
     assert [error.field for error in refusal.value.errors] == [f"items.0.{key}"]
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from reward_service.admission.hold import AdmissionHold
 from reward_service.batching import Reservation, StepExecutor, Steps, complete
-from reward_service.http.json_body import parse
-from reward_service.http.json_reply import dump
+from reward_service.http.json_codec import dump_steps, parse_steps
 from reward_service.protocols.base import Body, Call, ProtocolSpec
 from reward_service.scoring.pipeline import Scorer, Scoring, Worker
 from reward_service.telemetry.metrics import Metrics
@@ -99,9 +98,8 @@ class Work:
 
     def _parse(self) -> Steps[Scoring]:
         """Parse the body, and prepare its items if the request was admitted to the models' queues."""
-        parsed = parse(self._spec.request_model, self._body)
+        parsed = yield from parse_steps(self._spec.request_model, self._body, self._call.settings)
         self._body = b""
-        yield
         job = self._spec.job(parsed, self._call)
         del parsed
         scoring = yield from self._scorer.start(job)
@@ -116,8 +114,7 @@ class Work:
         logger.debug(
             "scored %d items: protocol=%s run=%r step=%s", scoring.n_items, self._spec.name, job.run, job.step
         )
-        yield
-        return dump(self._spec.reply(reply, job, self._call))
+        return (yield from dump_steps(self._spec.reply(reply, job, self._call)))
 
     # Capacity -----------------------------------------------------------------------------------------------
 

@@ -146,7 +146,7 @@ class Witness:
         return self._held.enter_context(connection)
 
     def wait(self, seconds: float) -> None:
-        """Let the measurement go on, while connections are held."""
+        """Measure for `seconds` more, while connections are held."""
         threading.Event().wait(seconds)
 
     # Bounds -----------------------------------------------------------------------------------------------------
