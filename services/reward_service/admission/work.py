@@ -125,11 +125,11 @@ class Work:
 
     def _check(self) -> None:
         self._checked = True
-        self._hold.admit_now(self._spec, self._resource, self._reserve)
+        self._hold.admit_now(self._spec, self._call.caller, self._resource, self._reserve)
 
     async def _wait_if_held(self) -> None:
         if not self._has_room:
-            await self._hold.wait(self._spec, self._resource, self._reserve, self._loaded)
+            await self._hold.wait(self._spec, self._call.caller, self._resource, self._reserve, self._loaded)
 
     def _reserve(self) -> None:
         self._executor.check(self._call.caller)
