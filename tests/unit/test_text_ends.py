@@ -66,7 +66,7 @@ def test_an_end_is_short(tokenizer: Tokenizer) -> None:
 
 def test_a_text_that_cannot_be_divided_is_its_own_end(tokenizer: Tokenizer) -> None:
     assert TextEnds(tokenizer).of("w" * 1000, 100) == "w" * 1000
-    assert len(TextEnds(tokenizer).of("a " * 5000 + "w" * 1000, 100)) == 1600
+    assert len(TextEnds(tokenizer).of("a " * 5000 + "w" * 1000, 100)) <= 1600
 
 
 def _byte_level() -> Tokenizer:

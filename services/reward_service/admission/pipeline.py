@@ -36,7 +36,7 @@ from reward_service.admission.idempotency import (
     idempotency_key,
 )
 from reward_service.admission.work import Work
-from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestError
+from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestError, TooLargeError
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.http.problems import CLIENT_CLOSED_REQUEST, error_response
 from reward_service.http.request_context import RequestContext, request_context
@@ -132,7 +132,7 @@ class RequestPipeline:
 
     def _work(self, spec: ProtocolSpec[Any], scope: Scope, context: RequestContext, body: Body) -> Work:
         query_string = scope["query_string"].decode("latin-1")
-        query = parse_qsl(query_string, keep_blank_values=True) if query_string else []
+        query = _parameters(query_string, self._settings.max_url_parameters) if query_string else []
         call = Call(self._settings, self._recipes, context.headers, scope["path_params"], query)
         call.options = spec.options(call, body)
         return Work(spec, call, body, self._scorer, self._hold, self._metrics)
@@ -175,6 +175,14 @@ class _Endpoint:
         pipeline: RequestPipeline = scope["app"].state.pipeline
         response = await pipeline.respond(self._spec, scope, receive)
         await response(scope, receive, send)
+
+
+def _parameters(query_string: str, most: int) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query_string, keep_blank_values=True, max_num_fields=most)
+    except ValueError as exc:
+        message = f"has more than {most} parameters"
+        raise TooLargeError(f"the URL {message}", [FieldError(field="url", message=message)]) from exc
 
 
 async def _fingerprint(scope: Scope, body: Body) -> bytes:

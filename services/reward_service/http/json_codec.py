@@ -22,14 +22,12 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from reward_client.wire import FieldError
-from reward_service.errors import InvalidRequestError, RequestError, TooLargeError
+from reward_service.errors import MAX_ERRORS, InvalidRequestError, RequestError, TooLargeError
 from reward_service.http.json_reader import PIECE_BYTES, JsonReader, Path, RefusedValueError, mistakes
 from reward_service.settings import Settings
 
-__all__ = ["MAX_ERRORS", "dump", "dump_steps", "parse", "parse_steps"]
+__all__ = ["dump", "dump_steps", "parse", "parse_steps"]
 
-MAX_ERRORS = 100
-"""Errors after which reading stops: a caller corrects the first ones, and thousands of items may have the same."""
 _MAX_EXPLAINED = 1_000
 """Errors of one value that pydantic explains; a model with more in one value gets one error for all of them."""
 _REPLY_ELEMENTS = 256

@@ -13,9 +13,8 @@ from reward_service.errors import ModelError
 from reward_service.features.feature import Feature, FeatureError, GoldScore, PromptVectors, VectorPair
 from reward_service.features.recipe import Recipe
 from reward_service.scoring.embedding import Vector
-from reward_service.scoring.job import Job
+from reward_service.scoring.job import InvalidItem, Job
 from reward_service.scoring.preparation import PreparedItem, PreparedJob
-from reward_service.scoring.validation import InvalidItem
 
 __all__ = ["GoldScores", "gold_scores", "item_result", "reject_failed_items"]
 
