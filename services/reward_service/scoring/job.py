@@ -112,7 +112,7 @@ class ItemLimits:
     def check(self) -> None:
         """Raise TooLargeError if something was over a limit. `fits` does so too, after a hundred errors."""
         if self._errors:
-            raise TooLargeError(f"{len(self._errors)} field(s) are over a limit", self._errors)
+            raise TooLargeError(f"{len(self._errors)} field(s) are too long", self._errors)
 
     def _refuse(self, item: int | None, field: str, message: str) -> bool:
         self._errors.append(FieldError(item=item, field=field, message=message))
