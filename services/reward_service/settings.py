@@ -106,6 +106,9 @@ class Settings(BaseModel):
     max_waiting_s: Annotated[float, Field(gt=0)] = 30.0
     """Seconds of work queued for one model, above which new requests are refused. Requests take turns, so one of
     ordinary size may take twice as long, and a large one longer, up to `request_timeout_s`."""
+    preparation_threads: Annotated[int, Field(ge=1)] = 2
+    """Threads that parse, tokenize and compute text features. With one, a slow feature of a plug-in delays all
+    requests; more than two compete with the models for the CPU."""
     max_batch_tokens: Annotated[int, Field(ge=1)] | None = None
     """Padded tokens (longest × count) of one forward pass; when unset, the measured optimum of each model."""
     max_batch_items: Annotated[int, Field(ge=1)] | None = None

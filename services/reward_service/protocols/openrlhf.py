@@ -73,7 +73,7 @@ def _job(body: OpenRlhfRequest, call: Call) -> Job:
     limits, run = ItemLimits(call.settings), call.path.get("run")
     limits.fits(None, "run", len(run or ""), call.settings.max_id_chars, "characters")
     return Job(
-        entries=list(_entries(_rows(body, call.settings.max_items), options.query_type_default, limits)),
+        entries=_entries(_rows(body, call.settings.max_items), options.query_type_default, limits),
         recipe=options.recipe,
         gold=options.gold,
         path=_path,

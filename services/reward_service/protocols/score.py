@@ -34,7 +34,7 @@ def _job(body: ScoreRequest, call: Call) -> Job:
     limits.fits(None, "run", len(body.run or ""), settings.max_id_chars, "characters")
     recipe = call.recipes.get(body.recipe or settings.default_recipe, body.recipe_overrides)
     return Job(
-        entries=list(_entries(body.items, body.query_type_default or recipe.query_type_default, limits)),
+        entries=_entries(body.items, body.query_type_default or recipe.query_type_default, limits),
         recipe=recipe,
         gold=body.gold,
         on_item_error=body.on_item_error,
