@@ -64,7 +64,7 @@ def create_app(
 ) -> FastAPI:
     """The service as an ASGI application. Tests pass loaders that return fake models."""
     features = FeatureRegistry.load()
-    recipes = RecipeRegistry.load(settings.recipes_dir, features)
+    recipes = RecipeRegistry.load(settings.recipes_dir, features, settings)
     ranges = features.ranges(recipes.get(settings.default_recipe))
     keys = auth.keyring(settings)
     browser.allowed_hosts(settings)  # a malformed name is an error at start

@@ -26,6 +26,7 @@ from typing import ClassVar
 from reward_client.wire import FieldError
 
 __all__ = [
+    "MAX_ERRORS",
     "ConfigurationError",
     "CrossSiteError",
     "DeadlineError",
@@ -43,6 +44,10 @@ __all__ = [
     "UnavailableError",
     "UnknownHostError",
 ]
+
+MAX_ERRORS = 100
+"""Errors of fields after which a request is not examined further, and errors in one reply: a caller corrects the
+first ones, and thousands of items may have the same."""
 
 _MAX_RETRY_AFTER_S = 30.0
 """Clients that wait longer would leave the service idle after a short overload."""

@@ -90,6 +90,23 @@ class Settings(BaseModel):
     """Items of one request; larger batches are not faster and delay other requests."""
     max_text_chars: Annotated[int, Field(ge=1)] = 200_000
     """Characters of one text; the encoder reads the last 512 tokens, but words are counted in the whole text."""
+    max_item_chars: Annotated[int, Field(ge=1)] = 400_000
+    """Characters of all texts of one item; a gold model renders and tokenizes them together, in half a kilobyte a
+    character. Those of a request are bounded by `max_body_bytes`, because each has at least one byte."""
+    max_messages: Annotated[int, Field(ge=1)] = 1_000
+    """Messages of one prompt; a chat template is rendered message by message."""
+    max_id_chars: Annotated[int, Field(ge=1)] = 256
+    """Characters of the `id` of an item and of `run`; ids are repeated in replies, errors and logs."""
+    max_override_values: Annotated[int, Field(ge=1)] = 256
+    """Values in `recipe_overrides` or the URL, nested ones included; all parameters of a recipe have fewer."""
+    max_override_chars: Annotated[int, Field(ge=1)] = 32_768
+    """Characters of those values."""
+    max_stop_strings: Annotated[int, Field(ge=1)] = 64
+    """Stop strings of a recipe or a request; each is searched in every response."""
+    max_stop_string_chars: Annotated[int, Field(ge=1)] = 256
+    """Characters of one stop string; a long one makes the search slower."""
+    max_url_parameters: Annotated[int, Field(ge=1)] = 100
+    """Parameters in the query of a URL; all options and recipe parameters are fewer."""
     max_object_keys: Annotated[int, Field(ge=16)] = 128
     """Keys of one JSON object in a body; no message has as many, and every unknown key is an error to report."""
     max_values: Annotated[int, Field(ge=1)] = 1_000_000
