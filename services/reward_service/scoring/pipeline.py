@@ -136,7 +136,7 @@ class Scoring:
     async def wait(self) -> None:
         """Return when the models have processed the job. Raises NotReadyError if one stops for good."""
         for submission in self._submissions():
-            await submission.finished
+            await submission.wait()
 
     def reply(self) -> ScoreReply:
         """Combine the results. CPU-bound for thousands of items. Raises ModelError."""

@@ -33,14 +33,13 @@ def gold_scores(submission: Submission[float] | None, prepared: PreparedJob) -> 
     """A score for every exchange that the model can read, and an error for every other one."""
     if submission is None:
         return GoldScores({})
-    done = submission.result()
     scores: dict[int, float | ItemError] = {
         i: exchange for i, exchange in prepared.exchanges.items() if isinstance(exchange, ItemError)
     }
     read = [i for i in prepared.exchanges if i not in scores]
-    for i, outcome in zip(read, done.outcomes, strict=True):
+    for i, outcome in zip(read, submission.outcomes, strict=True):
         scores[i] = _gold_score(outcome)
-    return GoldScores(scores, done.queue_s, done.model_s)
+    return GoldScores(scores, submission.queue_s, submission.model_s)
 
 
 def _gold_score(outcome: float | Exception) -> float | ItemError:
