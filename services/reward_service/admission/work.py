@@ -9,8 +9,7 @@ from typing import Any
 
 from reward_service.admission.hold import AdmissionHold
 from reward_service.batching import Reservation
-from reward_service.http.json_body import parse
-from reward_service.http.json_reply import dump
+from reward_service.http.json_codec import dump, parse
 from reward_service.http.request_context import request_context
 from reward_service.protocols.base import Body, Call, ProtocolSpec
 from reward_service.scoring.pipeline import Scorer, Scoring, Worker
@@ -93,7 +92,7 @@ class Work:
         return scoring
 
     def _parse(self, *, prepare: bool) -> Scoring:
-        parsed = parse(self._spec.request_model, self._body)
+        parsed = parse(self._spec.request_model, self._body, self._call.settings)
         self._body = b""
         scoring = self._scorer.start(self._spec.job(parsed, self._call))
         if prepare:
@@ -115,11 +114,11 @@ class Work:
         self._checked = True
         self._workers = workers
         if workers:
-            self._hold.admit_now(self._spec, self._resource, self._reserve)
+            self._hold.admit_now(self._spec, self._caller, self._resource, self._reserve)
 
     async def _wait_if_held(self) -> None:
         if self._workers and not self._reserved:
-            await self._hold.wait(self._spec, self._resource, self._reserve, self._loaded)
+            await self._hold.wait(self._spec, self._caller, self._resource, self._reserve, self._loaded)
 
     @property
     def _resource(self) -> str:
