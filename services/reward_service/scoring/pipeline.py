@@ -8,8 +8,7 @@ Both models work on a job at the same time. Nothing here knows HTTP. An item tha
 model failed on, or whose result is not finite, gets an error instead of a number.
 
 Capacity is checked once per job, by `Scorer.reserve`, before the job is prepared. Until it is enqueued, a job
-counts as one item of each model. So the queues can exceed `max_waiting_items` by the items of the jobs in
-preparation, whose number is limited by `max_items` per job and by the memory for request bodies.
+counts with the items and tokens that its body is expected to have.
 """
 
 from __future__ import annotations
