@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from reward_service.admission.pipeline import ProtocolMiddleware, ProtocolRoute, RequestPipeline
-from reward_service.batching import BatchLimits, ModelWorker
+from reward_service.batching import BatchLimits, ModelWorker, StepExecutor
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
 from reward_service.http import auth, health, info, openapi, page, problems
@@ -76,8 +76,12 @@ def create_app(
         async with AsyncExitStack() as stack:
             embedder, gold = await _models(stack, settings, encoder_loader, gold_loader, metrics)
             scorer = Scorer(embedder, gold)
-            pipeline = RequestPipeline(settings, recipes, scorer, metrics)
+            executor = await stack.enter_async_context(
+                StepExecutor(settings.preparation_threads, settings.max_waiting_s)
+            )
+            pipeline = RequestPipeline(settings, recipes, scorer, executor, metrics)
             readiness = Readiness(embedder, gold, settings.ready_timeout_s)
+            stack.callback(readiness.stop)
             app.state.pipeline = pipeline
             app.state.glassbox = AppState(
                 settings, features, ranges, recipes, scorer, metrics, pipeline, readiness, keys

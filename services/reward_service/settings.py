@@ -90,6 +90,9 @@ class Settings(BaseModel):
     """Seconds until the work that a caller has queued for one model is done, above which its new requests are
     refused. Its requests take turns, so one of ordinary size may take twice as long, and a large one longer, up to
     `request_timeout_s`."""
+    preparation_threads: Annotated[int, Field(ge=1)] = 2
+    """Threads that parse, tokenize and compute text features. With one, a slow feature of a plug-in delays all
+    requests; more than two compete with the models for the CPU."""
     max_batch_tokens: Annotated[int, Field(ge=1)] | None = None
     """Padded tokens (longest × count) of one forward pass; when unset, the measured optimum of each model."""
     max_batch_items: Annotated[int, Field(ge=1)] | None = None

@@ -1,7 +1,7 @@
 """Protocol specification: everything that the service needs to serve one protocol, in one object.
 
     POST route ─▶ options(call, body) ─▶ request_model ─▶ job(parsed, call) ─▶ scored ─▶ reply(reply, job, call)
-                  before parsing          in a worker thread                              in a worker thread
+                  before parsing          steps of the preparation                        a step of the preparation
 
 A new protocol is one module with a `PROTOCOL`, and its entry in `app.PROTOCOLS`. Admission, metrics and the
 OpenAPI document are derived from the specification.
@@ -57,6 +57,8 @@ class Call:
     """Parameters of the path."""
     query: Sequence[tuple[str, str]]
     """Parameters of the query string, in order."""
+    caller: str
+    """Who capacity is shared with: an API key, or an address."""
     options: ScoringOptions | None = None
     """What `ProtocolSpec.options` returned."""
 
@@ -88,7 +90,8 @@ class ProtocolSpec(Generic[BodyT]):
     reply_model: type[BaseModel]
     """Without aliases and custom serializers."""
     job: Callable[[BodyT, Call], Job]
-    """Makes the work of a request from its parsed body. Called in a thread."""
+    """Makes the work of a request from its parsed body. Called in a thread that other requests wait for, so what
+    takes long for many items belongs in an iterator of the job's entries."""
     reply: Callable[[ScoreReply, Job, Call], BaseModel]
     """Makes the protocol's reply. Called in a thread."""
     options: Callable[[Call, Body], ScoringOptions | None] = _unknown_before_parsing

@@ -12,7 +12,7 @@ Requests are held, because this client ends the run after a few refusals.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,6 +24,7 @@ from reward_service.protocols.lists import as_list, check_count, parallel, texts
 from reward_service.protocols.url_options import json_or_text, url_options
 from reward_service.scoring.job import Job
 from reward_service.scoring.validation import InvalidItem, ScorableItem, check_lengths, scorable_item
+from reward_service.settings import Settings
 
 __all__ = ["PROTOCOL", "OpenRlhfRequest"]
 
@@ -69,10 +70,8 @@ Sample = tuple[CleanExchange, Label] | InvalidItem
 
 def _job(body: OpenRlhfRequest, call: Call) -> Job:
     options = call.options or url_options(call, b"")
-    samples = _samples(body, call.settings.max_items, call.settings.max_text_chars)
-    _check_references(samples, call.settings.max_text_chars)
     return Job(
-        entries=[_entry(sample, options.query_type_default) for sample in samples],
+        entries=_entries(_rows(body, call.settings), options.query_type_default, call.settings.max_text_chars),
         recipe=options.recipe,
         gold=options.gold,
         path=_path,
@@ -80,20 +79,26 @@ def _job(body: OpenRlhfRequest, call: Call) -> Job:
     )
 
 
-def _samples(body: OpenRlhfRequest, max_items: int, max_chars: int) -> list[Sample]:
+def _rows(body: OpenRlhfRequest, settings: Settings) -> Iterable[tuple[str, str | None, Any]]:
     queries = as_list(body.query)
-    check_count(len(queries), max_items)
+    check_count(len(queries), settings.max_items)
     prompts = parallel("prompts", body.prompts, len(queries), "query")
     labels = parallel("labels", body.labels, len(queries), "query")
-    check_lengths(texts([("query", queries), ("prompts", prompts), ("labels", labels)]), max_chars)
-    return [_sample(*row) for row in zip(queries, prompts, labels, strict=True)]
+    columns = [("query", queries), ("prompts", prompts), ("labels", labels)]
+    check_lengths(texts(columns), settings.max_text_chars)
+    return zip(queries, prompts, labels, strict=True)
 
 
-def _check_references(samples: Sequence[Sample], max_chars: int) -> None:
-    good = (
-        (i, sample[1].reference or "") for i, sample in enumerate(samples) if not isinstance(sample, InvalidItem)
-    )
-    check_lengths(((i, f"labels.{i}.reference", text) for i, text in good), max_chars)
+def _entries(
+    rows: Iterable[tuple[str, str | None, Any]], default: QueryType | None, max_chars: int
+) -> Iterator[ScorableItem | InvalidItem]:
+    references = []
+    for i, row in enumerate(rows):
+        sample = _sample(*row)
+        if not isinstance(sample, InvalidItem):
+            references.append((i, f"labels.{i}.reference", sample[1].reference or ""))
+        yield _entry(sample, default)
+    check_lengths(references, max_chars)
 
 
 def _sample(query: str, prompt: str | None, label: Any) -> Sample:

@@ -33,7 +33,7 @@ def _job(body: ScoreRequest, call: Call) -> Job:
     recipe = call.recipes.get(body.recipe or call.settings.default_recipe, body.recipe_overrides)
     default = body.query_type_default or recipe.query_type_default
     return Job(
-        entries=[scorable_item(item, default) for item in body.items],
+        entries=(scorable_item(item, default) for item in body.items),
         recipe=recipe,
         gold=body.gold,
         on_item_error=body.on_item_error,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from reward_client.wire import FieldError, OnItemError
@@ -25,8 +25,8 @@ def _item_path(index: int, name: str) -> str:
 class Job:
     """The work of one request."""
 
-    entries: Sequence[ScorableItem | InvalidItem]
-    """In the caller's order."""
+    entries: Iterable[ScorableItem | InvalidItem]
+    """In the caller's order. Those of an iterator are made in steps, between which other requests are served."""
     recipe: Recipe
     gold: bool = False
     """Whether gold scores are requested beside the rewards."""
