@@ -17,8 +17,6 @@ from reward_client.client import RewardClient
 from reward_client.score_file import FileError, read_rows
 from reward_client.wire import Item, QueryType, RecipeInfo
 
-__all__ = ["Similarities", "calibrate", "recipe_yaml"]
-
 _MIN_PAIRS = 20
 _BATCH = 64
 _BASE = "rer"

@@ -15,8 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-__all__ = ["Circuit", "CircuitPolicy", "State"]
-
 
 @dataclass(frozen=True, slots=True)
 class CircuitPolicy:

@@ -29,8 +29,6 @@ from reward_client.transport import DeadlineTransport, proxy_mounts
 from reward_client.urls import addresses
 from reward_client.wire import Info, Item, ScoreReply
 
-__all__ = ["AsyncRewardClient", "RewardClient"]
-
 MAX_CONNECTIONS = 100
 """Open connections of one client; further calls wait for a free one."""
 KEEP_ALIVE_S = 4.0

@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from reward_client.circuit import Circuit, CircuitPolicy, State
 from reward_client.urls import Address
 
-__all__ = ["Endpoints"]
-
 _logger = logging.getLogger("reward_client")
 
 

@@ -15,8 +15,6 @@ from pydantic import ValidationError
 
 from reward_client.wire import FieldError, Problem, ScoreReply
 
-__all__ = ["RewardError", "RewardRejectedError", "RewardUnavailableError", "Unscored", "first_error"]
-
 
 class Unscored(NamedTuple):
     """An item without a reward."""

@@ -25,19 +25,6 @@ from reward_client.errors import RewardError, RewardRejectedError, RewardUnavail
 from reward_client.retry import RETRYABLE, RetryPolicy, backoff_s, parse_retry_after
 from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, Problem
 
-__all__ = [
-    "Call",
-    "ClientConfig",
-    "Outcome",
-    "RawResponse",
-    "RequestFlow",
-    "SendRequest",
-    "Sleep",
-    "Step",
-    "TransportFailure",
-    "request_flow",
-]
-
 DEADLINE_HEADER = "glassbox-deadline-s"
 """Seconds, counted from sending, after which the client stops waiting: the service should not begin later."""
 

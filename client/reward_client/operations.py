@@ -18,8 +18,6 @@ from reward_client.flow import Call, ClientConfig, Outcome, RawResponse, Step, r
 from reward_client.splitting import check_same_reward, join, reindex, split
 from reward_client.wire import Info, Item, LimitsInfo, OnItemError, QueryType, ScoreReply, ScoreRequest
 
-__all__ = ["Operations", "score_request"]
-
 SMALL_ITEMS = 256
 """Up to so many items, a request is sent without reading the limits of the service first."""
 SMALL_BYTES = 1024 * 1024

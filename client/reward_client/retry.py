@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-__all__ = ["RETRYABLE", "RetryPolicy", "backoff_s", "parse_retry_after"]
-
 RETRYABLE = frozenset({408, 425, 429, 502, 503, 504})
 """HTTP statuses that a later attempt can turn into a success."""
 

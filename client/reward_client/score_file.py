@@ -23,9 +23,6 @@ from reward_client.client import RewardClient
 from reward_client.errors import first_error
 from reward_client.wire import Item, ItemResult, OnItemError, QueryType, ScoreReply
 
-__all__ = ["FileError", "Progress", "ScoreOptions", "read_rows", "score_file"]
-
-
 _TOLERANCE = 1e-3
 """Relative or absolute difference up to which two rewards of one item count as equal."""
 

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from reward_client.errors import RewardError
 from reward_client.wire import FieldError, LimitsInfo, Problem, ScoreReply, TextCounts, TimingMs
 
-__all__ = ["check_same_reward", "join", "reindex", "split"]
-
 _ITEM_FIELD = re.compile(r"^(?:body\.)?items\.(\d+)\b")
 
 

@@ -20,8 +20,6 @@ import httpx
 
 from reward_client.flow import SendRequest
 
-__all__ = ["Phase", "TimeBudget", "async_deadline", "current_budget", "sync_deadline"]
-
 Phase = Literal["pool", "connect", "write", "read"]
 """`pool`: waiting for a free connection, which is not a failure of the service."""
 

@@ -20,8 +20,6 @@ import httpx
 
 from reward_client.timeouts import Phase, current_budget
 
-__all__ = ["DeadlineTransport", "proxy_mounts"]
-
 _PIECE_BYTES = 16 * 1024
 """Bytes written between two checks of the budget: a socket may accept a few bytes at a time."""
 

@@ -18,8 +18,6 @@ import httpx
 
 from reward_client.errors import RewardError
 
-__all__ = ["API_KEY_VARIABLE", "Address", "ApiKey", "addresses", "key_from_environment"]
-
 API_KEY_VARIABLE = "GLASSBOX_API_KEY"
 """Environment variable from which the command line and the trainer read the key."""
 

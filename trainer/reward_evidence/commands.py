@@ -8,8 +8,6 @@ from importlib.util import find_spec
 
 from reward_client.cli.command import Command
 
-__all__ = ["COMMANDS"]
-
 
 def _configure_evaluate(parser: argparse.ArgumentParser) -> None:
     from reward_evidence import evaluate

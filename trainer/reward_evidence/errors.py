@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from reward_runs.errors import RunError
 
-__all__ = ["EvaluationError"]
-
 
 class EvaluationError(RunError):
     """An evaluation cannot be done; the message states what to do next."""

@@ -23,8 +23,6 @@ from reward_evidence.sampling.recorded import RecordedSampler
 from reward_evidence.sampling.samples import Sampler
 from reward_runs.errors import RunError
 
-__all__ = ["configure", "evaluate", "main", "run"]
-
 _DESCRIPTION = """\
 Evaluate a training run. Every checkpoint responds to the same prompts, the reward service scores the responses
 with the recipe and, if it has one, with its gold model, and a report states whether gold rose with the proxy.

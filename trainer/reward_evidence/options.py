@@ -20,8 +20,6 @@ from reward_evidence.evaluation.source import (
 from reward_evidence.sampling.samples import SamplingSettings
 from reward_runs.prompts import EMBEDDED_PROMPTS, Columns, load_prompts
 
-__all__ = ["add_options", "open_source", "sampling_settings"]
-
 _SAMPLING = ("samples", "temperature", "max_new_tokens", "seed", "batch_size", "kl", "device")
 _PROMPTS = ("prompts", "prompt_column", "reference_column", "query_type_column")
 _NOT_APPLICABLE = {

@@ -13,16 +13,6 @@ from pathlib import Path
 
 from reward_runs.errors import RunDirectoryError
 
-__all__ = [
-    "Checkpoint",
-    "find_checkpoints",
-    "has_chat_template",
-    "is_complete",
-    "n_parameters",
-    "split_complete",
-    "step_of",
-]
-
 _WEIGHTS = "*.safetensors"
 _SHARD = re.compile(r"(?P<stem>.+)-\d+-of-(?P<total>\d+)\.safetensors")
 _STEP = re.compile(r"(?:step|checkpoint|ckpt|iter(?:ation)?)s?[-_]?(\d+)", re.IGNORECASE)

@@ -7,8 +7,6 @@ RunError                     base of this package, the trainer and the evaluatio
 
 from __future__ import annotations
 
-__all__ = ["DataError", "RunDirectoryError", "RunError"]
-
 
 class RunError(Exception):
     """A run cannot be read, trained or evaluated."""

@@ -12,8 +12,6 @@ from typing import Any
 
 from reward_runs.errors import DataError, RunDirectoryError
 
-__all__ = ["json_lines", "lock_folder", "parse_json", "read_text", "replace_text"]
-
 
 def replace_text(path: Path, text: str) -> None:
     """Replace the content of `path` atomically: a reader sees the old text or the new one."""

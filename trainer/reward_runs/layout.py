@@ -17,8 +17,6 @@ from pathlib import Path
 
 from reward_runs.files import lock_folder
 
-__all__ = ["RunDir", "step_name"]
-
 
 def step_name(step: int) -> str:
     """Return the name of `step` in files and folders: `000012`."""

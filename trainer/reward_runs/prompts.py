@@ -18,18 +18,6 @@ from reward_runs.embedded_prompts import Part, embedded_file
 from reward_runs.errors import DataError
 from reward_runs.files import json_lines, parse_json, read_text
 
-__all__ = [
-    "EMBEDDED_PROMPTS",
-    "Columns",
-    "Prompt",
-    "first_error",
-    "load_embedded",
-    "load_prompts",
-    "messages",
-    "model_input",
-    "raise_invalid",
-]
-
 EMBEDDED_PROMPTS = "embedded"
 _MAX_REPORTED = 5
 

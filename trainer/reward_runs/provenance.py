@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["freeze", "git_commit", "versions"]
-
 _PACKAGES = (
     "glassbox-reward",
     "openrlhf",

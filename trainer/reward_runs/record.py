@@ -21,8 +21,6 @@ from reward_runs.errors import RunDirectoryError
 from reward_runs.files import replace_text
 from reward_runs.layout import RunDir
 
-__all__ = ["SCHEMA_VERSION", "RunRecord"]
-
 SCHEMA_VERSION = 1
 """Version that this release writes. Increase it, and add a migration, when a field is renamed or redefined."""
 

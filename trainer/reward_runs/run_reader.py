@@ -11,8 +11,6 @@ from reward_runs.layout import RunDir
 from reward_runs.prompts import Columns, Prompt, load_prompts
 from reward_runs.record import RunRecord
 
-__all__ = ["RunReader"]
-
 
 @dataclass(frozen=True)
 class RunReader:

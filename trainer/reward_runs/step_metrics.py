@@ -8,8 +8,6 @@ from typing import Any
 
 from reward_runs.files import replace_text
 
-__all__ = ["Step", "StepMetrics", "read_metrics"]
-
 Step = dict[str, Any]
 """One line of metrics.jsonl: `step`, `time_s` (seconds since the start), and finite numbers or null."""
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from reward_client.cli.command import Command
 
-__all__ = ["COMMANDS"]
-
 
 def _configure_train(parser: argparse.ArgumentParser) -> None:
     from reward_trainer import cli

@@ -14,8 +14,6 @@ from reward_client.urls import API_KEY_VARIABLE
 from reward_trainer.errors import ConfigError
 from reward_trainer.policy import EMBEDDED_POLICY
 
-__all__ = ["ESTIMATORS", "GROUP_ESTIMATORS", "PRESETS", "Config", "make_config"]
-
 Estimator = Literal["group_norm", "reinforce_baseline", "reinforce", "rloo", "gae", "dr_grpo"]
 ESTIMATORS: tuple[Estimator, ...] = ("group_norm", "reinforce_baseline", "reinforce", "rloo", "gae", "dr_grpo")
 GROUP_ESTIMATORS = frozenset({"group_norm", "reinforce_baseline", "rloo", "dr_grpo"})

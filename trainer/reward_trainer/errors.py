@@ -13,15 +13,6 @@ from __future__ import annotations
 
 from reward_runs.errors import RunError
 
-__all__ = [
-    "ConfigError",
-    "PolicyError",
-    "PreflightError",
-    "RewardUnavailableError",
-    "RunFailedError",
-    "TrainerError",
-]
-
 
 class TrainerError(RunError):
     """A training run cannot start or continue."""

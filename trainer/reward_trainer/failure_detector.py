@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from reward_trainer.openrlhf.log_parser import failed_attempt, failed_reward
 
-__all__ = ["MAX_UNAVAILABLE_S", "FailureDetector"]
-
 MAX_UNAVAILABLE_S = 40.0
 """Seconds that the service may be unavailable before the run is stopped: enough for a restart, under a minute."""
 

@@ -30,8 +30,6 @@ from reward_trainer.gold.preferences import Pair, balance_lengths, read_pairs
 from reward_trainer.gold.quality import Row, quality
 from reward_trainer.gold.text import PairLengths, encode_pairs
 
-__all__ = ["fit_gold", "main"]
-
 EXCLUDED = ("ultrafeedback", "*gpt4*")
 """Sources excluded by default, because another model judged them: `demo-gold` is fitted on human judgements."""
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from reward_runs.layout import RunDir
 from reward_trainer.config import Config
 
-__all__ = ["DiskBudget", "Hardware", "detect_hardware", "estimate_disk", "missing_gpu_packages"]
-
 
 @dataclass(frozen=True)
 class Hardware:

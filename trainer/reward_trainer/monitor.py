@@ -24,8 +24,6 @@ from reward_trainer.openrlhf.process import OpenRLHFProcess, child_environment
 from reward_trainer.plan import Plan
 from reward_trainer.progress import feature_labels, step_line
 
-__all__ = ["Log", "Monitor", "StoppedByUser"]
-
 Log = Callable[[str], None]
 """Receives one line for the user."""
 

@@ -29,8 +29,6 @@ from reward_trainer.openrlhf.process import MODULE
 from reward_trainer.policy import resolve_policy
 from reward_trainer.preflight import find_problems, find_recipe
 
-__all__ = ["Plan", "prepare", "run_record"]
-
 _MIN_SHARED_MEMORY = 1e9
 """Bytes that Ray's object store should have."""
 

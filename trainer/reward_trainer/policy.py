@@ -16,8 +16,6 @@ from typing import Any
 
 from reward_trainer.errors import PolicyError
 
-__all__ = ["EMBEDDED_POLICY", "cache_dir", "resolve_policy"]
-
 EMBEDDED_POLICY = "smollm2-135m-instruct"
 
 _END_OF_TURN = "<|im_end|>"

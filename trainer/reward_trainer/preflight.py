@@ -16,8 +16,6 @@ from reward_trainer.config import Config
 from reward_trainer.errors import PreflightError
 from reward_trainer.hardware import DiskBudget, Hardware
 
-__all__ = ["find_problems", "find_recipe"]
-
 _GB = 1e9
 _INSTALL_ON_GPU = dict.fromkeys(("openrlhf", "deepspeed"), 'pip install "openrlhf[vllm]==0.11.2"')
 _INSTALL_ON_CPU = {

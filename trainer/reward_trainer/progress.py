@@ -9,8 +9,6 @@ from typing import Any
 
 from reward_client.wire import FeatureInfo
 
-__all__ = ["duration", "feature_labels", "step_line"]
-
 _LABELS_0_1 = {
     "length_incentive": "length",
     "repetition_penalty": "repetition",

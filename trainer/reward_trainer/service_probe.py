@@ -14,8 +14,6 @@ from reward_client.wire import Info, Problem
 from reward_trainer.errors import PreflightError
 from reward_trainer.openrlhf import api_key
 
-__all__ = ["service_info", "trial_reward", "why_not_ready"]
-
 _SERVICE_HELP = "Start it with `glassbox serve`, or set its address with --reward-url."
 _TRIAL_RESPONSE = "This is a trial before the training starts."
 

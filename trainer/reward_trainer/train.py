@@ -24,8 +24,6 @@ from reward_trainer.monitor import Log, Monitor
 from reward_trainer.openrlhf import saved_policies
 from reward_trainer.plan import Plan, run_record
 
-__all__ = ["evaluate", "resumed_config", "reward_changes", "train"]
-
 _MODEL_IDENTITY = ("id", "revision", "device", "backend")
 """Fields of a model in `GET /info` that determine its scores."""
 

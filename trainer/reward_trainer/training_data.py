@@ -15,8 +15,6 @@ from typing import Any
 from reward_runs.errors import DataError
 from reward_runs.prompts import Prompt, model_input
 
-__all__ = ["check_overlap", "hold_out", "label", "training_order", "training_row"]
-
 _MAX_REPORTED = 5
 
 

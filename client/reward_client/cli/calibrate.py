@@ -9,8 +9,6 @@ from pathlib import Path
 from reward_client.calibrate import calibrate
 from reward_client.cli.options import add_url, connect, reporting_errors
 
-__all__ = ["configure", "run"]
-
 _EPILOG = """\
 Each line of PAIRS is JSON with a prompt, a response that answers it, and optionally a reference. The similarity of
 matched pairs is compared with that of mismatched ones (each prompt with the next line's response). The recipe

@@ -18,19 +18,6 @@ from reward_client import RetryPolicy, __version__
 from reward_client.cli.options import connect
 from reward_client.errors import RewardError
 
-__all__ = [
-    "Check",
-    "Status",
-    "base_install",
-    "disk",
-    "memory",
-    "openrlhf",
-    "packages",
-    "service",
-    "shared_memory",
-    "torch_device",
-]
-
 DISTRIBUTION = "glassbox-reward"
 
 GB = 1e9

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-__all__ = ["Command", "new_parser"]
-
 
 @dataclass(frozen=True, slots=True)
 class Command:

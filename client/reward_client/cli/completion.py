@@ -10,8 +10,6 @@ from pathlib import Path
 from reward_client.cli.discovery import discover
 from reward_client.cli.overview import completion_parser
 
-__all__ = ["configure", "run"]
-
 SHELLS = ("bash", "zsh", "tcsh")
 
 _EPILOG = """\

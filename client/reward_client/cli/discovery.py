@@ -7,8 +7,6 @@ from importlib.metadata import EntryPoint, entry_points
 
 from reward_client.cli.command import Command
 
-__all__ = ["GROUP", "discover"]
-
 GROUP = "glassbox.commands"
 """Entry points of this group refer to a `Command`, or to a tuple of them."""
 

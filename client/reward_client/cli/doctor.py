@@ -11,8 +11,6 @@ from reward_client.cli import checks
 from reward_client.cli.checks import Check, Status
 from reward_client.cli.options import positive_float, url
 
-__all__ = ["configure", "run", "table"]
-
 _EPILOG = """\
 Each line shows ok, note (it works, or is not needed) or missing (it is needed), and what to do next. The exit
 status is 1 when something is missing.

@@ -11,8 +11,6 @@ from reward_client.cli.command import Command, new_parser
 from reward_client.cli.discovery import discover
 from reward_client.cli.overview import install_hint, overview_parser
 
-__all__ = ["main"]
-
 EXIT_USAGE = 2
 
 

@@ -15,8 +15,6 @@ from reward_client.errors import RewardError
 from reward_client.score_file import FileError
 from reward_client.urls import API_KEY_VARIABLE, Address, key_from_environment
 
-__all__ = ["KeyValue", "add_url", "connect", "positive_float", "positive_int", "reporting_errors", "url"]
-
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 

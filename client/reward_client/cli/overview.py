@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from reward_client import __version__
 from reward_client.cli.command import Command, new_parser
 
-__all__ = ["completion_parser", "install_hint", "overview_parser"]
-
 _DESCRIPTION = "Rewards for reinforcement learning as a service: start it, use it, train and evaluate with it."
 
 _EPILOG = """\

@@ -10,8 +10,6 @@ from pathlib import Path
 from reward_client.cli.options import add_url, connect, positive_int, reporting_errors
 from reward_client.score_file import ScoreOptions, score_file
 
-__all__ = ["configure", "run"]
-
 _EPILOG = """\
 Each line of IN is one item of POST /score, as JSON: prompt, response, and optionally reference, query_type, id.
 Each line of OUT is the input line with two more fields: "result" (reward, features, query type, gold reward) and

@@ -15,17 +15,6 @@ from reward_evidence.statistics.summary import CheckpointFigures, CheckpointResp
 from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
 from reward_runs.files import replace_text
 
-__all__ = [
-    "FILE_NAME",
-    "METHOD",
-    "Evaluation",
-    "Provenance",
-    "SourceKind",
-    "evaluate_figures",
-    "read_evaluation",
-    "write_evaluation",
-]
-
 FILE_NAME = "evaluation.json"
 
 METHOD = {

@@ -26,8 +26,6 @@ from reward_evidence.statistics.summary import CheckpointResponses
 from reward_runs.checkpoints import Checkpoint
 from reward_runs.provenance import versions
 
-__all__ = ["MAX_ITEMS", "EvaluationRun", "find_recipe", "use_gold"]
-
 MAX_ITEMS = 64
 """Maximum items per scoring request, so that a gold model on a CPU replies well within the client's timeout."""
 _LIBRARIES = ("glassbox-reward", "torch", "transformers", "numpy", "scipy")

@@ -11,8 +11,6 @@ from reward_evidence.evaluation.store import EvaluatedResponse, ScoredResponses
 from reward_evidence.sampling.samples import Sample
 from reward_runs.prompts import messages
 
-__all__ = ["Scorer", "score_samples", "unique"]
-
 
 class Scorer(Protocol):
     """The part of a reward client that scores."""

@@ -25,8 +25,6 @@ from reward_runs.layout import RunDir
 from reward_runs.prompts import Prompt
 from reward_runs.run_reader import RunReader
 
-__all__ = ["EvaluationSource", "from_checkpoints", "from_responses", "from_run", "select_steps"]
-
 DEFAULT_MAX_NEW_TOKENS = 512
 """For a folder of checkpoints; the recipes assume responses of up to this length."""
 DEFAULT_SEED = 42

@@ -22,16 +22,6 @@ from reward_client.wire import ModelNames, QueryType, RecipeName
 from reward_runs.files import replace_text
 from reward_runs.layout import step_name
 
-__all__ = [
-    "CheckpointRecord",
-    "EvaluatedResponse",
-    "EvaluatedStep",
-    "ScoredResponses",
-    "find_evaluated",
-    "record_of",
-    "save",
-]
-
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)

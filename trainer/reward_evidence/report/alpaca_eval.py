@@ -13,8 +13,6 @@ from collections.abc import Sequence
 
 from reward_evidence.evaluation.store import EvaluatedResponse
 
-__all__ = ["model_outputs"]
-
 
 def model_outputs(responses: Sequence[EvaluatedResponse], generator: str, dataset: str) -> str:
     """Return the text of the file: the first sample of each prompt, because AlpacaEval uses one output per prompt.

@@ -14,8 +14,6 @@ from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.statistics.monotonicity import Change, Estimate
 from reward_evidence.statistics.summary import CheckpointFigures, GroupFigures
 
-__all__ = ["Line", "Panel", "Role", "panels"]
-
 Role = Literal["proxy", "gold", "open_ended", "closed_ended", "neutral"]
 """Kind of a line, which determines its colour and marker."""
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from reward_evidence.evaluation.store import EvaluatedResponse
 from reward_evidence.statistics.monotonicity import average_by_prompt
 
-__all__ = ["N_EXTREME", "N_SPACED", "Example", "ExampleGroup", "choose_examples"]
-
 N_EXTREME = 3
 N_SPACED = 4
 

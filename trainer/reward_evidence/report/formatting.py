@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["decimals_for", "interval", "percent", "plain", "signed"]
-
 _MAX_DECIMALS = 6
 
 

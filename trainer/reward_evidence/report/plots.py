@@ -21,8 +21,6 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from reward_evidence.report.charts import Line, Panel, Role
 
-__all__ = ["Drawing", "render"]
-
 _COLOURS: dict[Role, str] = {
     "proxy": "#0072B2",
     "gold": "#B85000",

@@ -33,8 +33,6 @@ from reward_runs.layout import RunDir, step_name
 from reward_runs.record import RunRecord
 from reward_runs.step_metrics import read_metrics
 
-__all__ = ["main", "render", "write_report"]
-
 REPORT_NAME = "report.html"
 _TEMPLATE = "report.html.j2"
 _MAX_VALUE_CHARS = 2000

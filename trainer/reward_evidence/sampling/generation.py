@@ -13,8 +13,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Rollout", "Sampling", "generate", "stop_token_ids"]
-
 
 @dataclass(frozen=True)
 class Sampling:

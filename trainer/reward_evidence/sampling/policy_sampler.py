@@ -24,8 +24,6 @@ from reward_evidence.statistics.kl import TokenSequence, divergences
 from reward_runs.checkpoints import Checkpoint
 from reward_runs.prompts import Prompt, model_input
 
-__all__ = ["PolicySampler"]
-
 
 @dataclass
 class PolicySampler:

@@ -27,9 +27,6 @@ from reward_runs.errors import DataError
 from reward_runs.files import json_lines, read_text
 from reward_runs.prompts import Prompt, first_error, raise_invalid
 
-__all__ = ["RecordedResponses", "RecordedSampler", "read_responses"]
-
-
 _Index = Annotated[int, Field(ge=0, strict=True)]
 """Strict: `true` and `"7"` are not integers."""
 

@@ -19,8 +19,6 @@ import numpy as np
 
 from reward_runs.prompts import Prompt
 
-__all__ = ["Divergence", "Progress", "Sample", "Sampler", "SamplingSettings", "batch_seed", "even_batches"]
-
 Progress = Callable[[int, int], None]
 """Called with the number of finished responses and the number of all."""
 

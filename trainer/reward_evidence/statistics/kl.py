@@ -29,8 +29,6 @@ from torch import Tensor
 
 from reward_evidence.sampling.samples import Divergence
 
-__all__ = ["TokenSequence", "divergences"]
-
 _BATCH_LOGITS = 50_000_000
 """Maximum logits per forward pass; each of a few fp32 tensors of that size takes 0.2 GB."""
 

@@ -21,24 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = [
-    "BOOTSTRAP_RESAMPLES",
-    "LEVEL",
-    "MAX_PERMUTATIONS",
-    "Change",
-    "Estimate",
-    "Falls",
-    "RankCorrelation",
-    "Verdict",
-    "average_by_prompt",
-    "count_falls",
-    "estimate",
-    "paired_change",
-    "permutation_p_value",
-    "rank_correlation",
-    "spearman",
-]
-
 FloatArray = NDArray[np.float64]
 
 LEVEL = 0.95

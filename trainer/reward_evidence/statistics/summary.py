@@ -26,19 +26,6 @@ from reward_evidence.statistics.monotonicity import (
     rank_correlation,
 )
 
-__all__ = [
-    "CheckpointFigures",
-    "CheckpointResponses",
-    "GroupFigures",
-    "RunFigures",
-    "Trend",
-    "count_words",
-    "group_figures",
-    "summarise",
-    "summarise_checkpoint",
-    "trend",
-]
-
 _WORD = re.compile(r"\w+|[^\w\s]+")
 
 Responses = Sequence[EvaluatedResponse]

@@ -12,8 +12,6 @@ from reward_evidence.report.formatting import decimals_for, interval, percent, p
 from reward_evidence.statistics.monotonicity import Change, Falls, RankCorrelation, Verdict
 from reward_evidence.statistics.summary import CheckpointFigures, Trend
 
-__all__ = ["MIN_PROMPTS", "Circumstances", "VerdictText", "write_verdict"]
-
 MIN_PROMPTS = 60
 """With fewer prompts, the change in a short run is more often missed than detected."""
 

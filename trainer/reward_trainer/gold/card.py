@@ -18,8 +18,6 @@ from reward_trainer.gold.preferences import Pair
 from reward_trainer.gold.quality import Estimate, Row
 from reward_trainer.gold.text import PairLengths
 
-__all__ = ["CardInputs", "model_card"]
-
 
 @dataclass(frozen=True)
 class CardInputs:

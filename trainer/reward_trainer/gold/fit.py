@@ -19,8 +19,6 @@ from transformers import get_linear_schedule_with_warmup
 from reward_trainer.gold.model import GoldNet
 from reward_trainer.gold.text import Encoded, to_tensors
 
-__all__ = ["FitSettings", "fit", "score_rows"]
-
 Log = Callable[[str], None]
 
 SORTED_BATCHES = 40

@@ -18,8 +18,6 @@ from reward_runs.files import replace_text
 from reward_trainer.gold.model import Base, GoldNet
 from reward_trainer.gold.text import PairLengths
 
-__all__ = ["NOTICES", "Snapshot", "write_model"]
-
 NOTICES = (
     "demo model, not a judge of quality",
     "put a real reward model in its place with --gold Skywork/Skywork-Reward-V2-Qwen3-0.6B, any other "

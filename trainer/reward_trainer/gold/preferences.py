@@ -17,8 +17,6 @@ from pathlib import Path
 
 from reward_runs.errors import DataError
 
-__all__ = ["Pair", "balance_lengths", "n_words", "read_pairs"]
-
 
 @dataclass(frozen=True, slots=True)
 class Pair:

@@ -20,8 +20,6 @@ from scipy.stats import bootstrap
 
 from reward_trainer.gold.preferences import Pair, n_words
 
-__all__ = ["Estimate", "Row", "quality"]
-
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 

@@ -16,8 +16,6 @@ import torch
 
 from reward_trainer.gold.preferences import Pair
 
-__all__ = ["Encoded", "PairLengths", "encode_pairs", "to_tensors"]
-
 TOKENIZED_AT_ONCE = 2048
 """Texts per call of the tokenizer: enough for its threads, with little memory."""
 

@@ -17,8 +17,6 @@ from typing import Any
 from reward_trainer.openrlhf import import_hook
 from reward_trainer.openrlhf.environment import API_KEY_HOOK, with_hook
 
-__all__ = ["basic_auth", "environment", "install_hooks"]
-
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return `base`, with the hook that sends the key if `base` contains one."""

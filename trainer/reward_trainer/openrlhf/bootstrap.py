@@ -9,8 +9,6 @@ import os
 
 from reward_trainer.openrlhf.environment import API_KEY_HOOK, CPU_HOOK, HOOKS_VARIABLE
 
-__all__ = ["install_hooks"]
-
 
 def install_hooks() -> None:
     """Install the hooks in GLASSBOX_HOOKS; called once, before any large library is imported."""

@@ -17,15 +17,6 @@ from reward_runs.layout import RunDir
 from reward_trainer.config import Config
 from reward_trainer.hardware import Hardware
 
-__all__ = [
-    "DEFAULT_CLIP",
-    "LaunchInputs",
-    "build_command",
-    "clip_range",
-    "recipe_overrides",
-    "reward_endpoint",
-]
-
 DEFAULT_CLIP = (-10.0, 10.0)
 """OpenRLHF's default `--reward.clip_range`; it clips silently."""
 

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["API_KEY_HOOK", "CPU_HOOK", "HOOKS_VARIABLE", "with_hook"]
-
 CPU_HOOK = "cpu"
 API_KEY_HOOK = "api-key"
 HOOKS_VARIABLE = "GLASSBOX_HOOKS"

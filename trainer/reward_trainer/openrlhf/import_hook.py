@@ -14,8 +14,6 @@ from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Names", "Patch", "install"]
-
 Patch = Callable[[ModuleType], None]
 Names = Callable[[], Mapping[str, Any]]
 """Returns the names of a stand-in module; called when the module is imported."""

@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 
 from reward_runs.step_metrics import Step
 
-__all__ = ["failed_attempt", "failed_reward", "last_error", "parse_step", "phase_of"]
-
 _STEP = re.compile(r"Global step (?P<step>\d+): \{(?P<metrics>.*)\}")
 _METRIC = re.compile(r"'(?P<name>[^']+)': (?P<value>-?(?:nan|inf|\d[\d.]*(?:e[+-]?\d+)?))")
 _FAILED_ATTEMPT = re.compile(r"(?:Request error|Unexpected error), please check: (?P<cause>.*)")

@@ -25,8 +25,6 @@ from typing import Self
 
 import psutil
 
-__all__ = ["OpenRLHFProcess", "child_environment"]
-
 MODULE = "openrlhf.cli.train_ppo_ray"
 _LAUNCH_VARIABLE = "GLASSBOX_LAUNCH"
 _STOP_GRACE_S = 15.0

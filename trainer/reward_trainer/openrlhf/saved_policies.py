@@ -13,8 +13,6 @@ from pathlib import Path
 from reward_runs.checkpoints import is_complete
 from reward_runs.layout import RunDir
 
-__all__ = ["collect", "collect_final", "save_initial"]
-
 _SAVED = re.compile(r"global_step(\d+)_hf")
 
 

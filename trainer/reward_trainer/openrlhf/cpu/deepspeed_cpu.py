@@ -12,8 +12,6 @@ from typing import Any
 
 from reward_trainer.openrlhf.import_hook import Patch
 
-__all__ = ["PATCHES"]
-
 
 def _disable_compiled_collectives(deepspeed_ops: ModuleType) -> None:
     """Use gloo for collectives; DeepSpeed's shared-memory ones need a C++ compiler."""

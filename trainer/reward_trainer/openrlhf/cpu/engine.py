@@ -26,8 +26,6 @@ from reward_evidence.sampling.generation import Rollout, Sampling, generate
 from reward_trainer.openrlhf.cpu.gloo import GlooGroup
 from reward_trainer.openrlhf.cpu.launch import ROLLOUT_BATCH_VARIABLE, ROLLOUT_ENGINE
 
-__all__ = ["TransformersEngine"]
-
 BATCH_TIMEOUT_S = 1.0
 """Seconds without a new request after which an incomplete batch is generated, as in OpenRLHF's evaluation."""
 

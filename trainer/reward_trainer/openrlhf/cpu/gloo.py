@@ -9,8 +9,6 @@ from torch import distributed
 
 dist: Any = distributed  # its type information lacks stores and groups
 
-__all__ = ["GlooGroup"]
-
 
 class GlooGroup:
     """A process group of one trainer rank and the engines, separate from torch's default group."""

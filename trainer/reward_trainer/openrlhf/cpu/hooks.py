@@ -5,8 +5,6 @@ from __future__ import annotations
 from reward_trainer.openrlhf import import_hook
 from reward_trainer.openrlhf.cpu import deepspeed_cpu, torch_cuda, vllm_standin
 
-__all__ = ["install_hooks"]
-
 
 def install_hooks() -> None:
     """Register the stand-ins and patches; called once, before any large library is imported."""

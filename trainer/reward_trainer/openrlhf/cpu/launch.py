@@ -7,8 +7,6 @@ from collections.abc import Mapping
 
 from reward_trainer.openrlhf.environment import CPU_HOOK, with_hook
 
-__all__ = ["ROLLOUT_BATCH_VARIABLE", "ROLLOUT_ENGINE", "environment"]
-
 ROLLOUT_ENGINE = "rollout engine: transformers (CPU), not vLLM"
 """Written to the log, the record and the report of every run on a CPU."""
 

@@ -12,8 +12,6 @@ from typing import Any
 
 from reward_trainer.openrlhf.import_hook import Patch
 
-__all__ = ["PATCHES"]
-
 
 class _CpuDevice(str):
     """torch reads it as "cpu"; f"cuda:{device}", which OpenRLHF builds without using it, remains valid."""

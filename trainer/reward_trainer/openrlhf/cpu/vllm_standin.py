@@ -13,8 +13,6 @@ from typing import Any
 
 from reward_trainer.openrlhf.import_hook import Names
 
-__all__ = ["STAND_INS"]
-
 
 class SamplingParams(SimpleNamespace):
     """The parameters that OpenRLHF sets, as attributes."""
