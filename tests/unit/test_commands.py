@@ -20,8 +20,7 @@ import pytest
 from reward_client import __version__
 from reward_client.cli import checks, options
 from reward_client.cli.checks import Status
-from reward_client.cli.command import Command
-from reward_client.cli.discovery import GROUP, discover
+from reward_client.cli.command import GROUP, Command, discover
 from reward_client.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]

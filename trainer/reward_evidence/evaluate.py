@@ -9,9 +9,10 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 from reward_client import RewardClient, RewardError
-from reward_client.cli.command import new_parser
+from reward_client.cli.command import run_program
 from reward_client.urls import key_from_environment
 from reward_evidence.errors import EvaluationError
 from reward_evidence.evaluation.evaluation import Evaluation
@@ -93,13 +94,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse `argv` and run the command; return the exit status."""
-    parser = new_parser("python -m reward_evidence.evaluate")
-    configure(parser)
-    return run(parser.parse_args(argv))
+    return run_program("python -m reward_evidence.evaluate", configure, run, argv)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, _: Sequence[str]) -> int:
     """Evaluate and write the report; return the exit status: 0 done, 1 failed, 130 stopped."""
+    if options.responses is None:
+        for name in ("torch", "transformers"):
+            if find_spec(name) is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)  # `glassbox` names the extra
     try:
         source = open_source(options)
         evaluation = evaluate(options, source, _log)

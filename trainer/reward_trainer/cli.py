@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reward_client import RewardError
-from reward_client.cli.command import new_parser
+from reward_client.cli.command import run_program
 from reward_client.cli.options import KeyValue
 from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_environment
 from reward_runs.errors import RunError
@@ -49,12 +49,10 @@ EXIT_STOPPED = 130
 
 def main(argv: Sequence[str] | None = None, prog: str = "glassbox train") -> int:
     """Parse `argv` and run the command; return the exit status."""
-    parser = new_parser(prog)
-    configure(parser)
-    return run(parser.parse_args(argv))
+    return run_program(prog, configure, run, argv)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Train, resume, or check with --dry-run; return the exit status."""
     options = dict(vars(arguments))
     resume, dry_run, preset = (options.pop(name) for name in ("resume", "dry_run", "preset"))

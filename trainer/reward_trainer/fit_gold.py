@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from reward_client.cli.command import new_parser
+from reward_client.cli.command import run_program
 from reward_runs.errors import RunError
 from reward_runs.files import replace_text
 from reward_trainer.gold.card import CardInputs, model_card
@@ -45,10 +45,7 @@ Example (7 000 pairs took 26 minutes on two shared cores):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse `argv` and run the command; return the exit status."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    parser = new_parser("python -m reward_trainer.fit_gold")
-    configure(parser)
-    return run(parser.parse_args(given), given)
+    return run_program("python -m reward_trainer.fit_gold", configure, run, argv)
 
 
 def run(options: argparse.Namespace, argv: Sequence[str]) -> int:

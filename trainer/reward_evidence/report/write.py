@@ -17,7 +17,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reward_client.cli.command import new_parser
+from reward_client.cli.command import run_program
 from reward_evidence.errors import EvaluationError
 from reward_evidence.evaluation.evaluation import Evaluation, read_evaluation
 from reward_evidence.evaluation.store import EvaluatedResponse, find_evaluated
@@ -166,9 +166,7 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse `argv` and run the command; return the exit status."""
-    parser = new_parser("python -m reward_evidence.report")
-    configure(parser)
-    return run(parser.parse_args(argv))
+    return run_program("python -m reward_evidence.report", configure, run, argv)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -189,7 +187,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, _: Sequence[str]) -> int:
     """Write the report; return the exit status: 0 done, 1 failed."""
     try:
         path = write_report(options.folder)
