@@ -3,7 +3,7 @@
     client.py        two shells that send, receive and sleep ── transport.py: the sockets of the synchronous one
     timeouts.py      the time budget of an attempt, by phase
     operations.py    score, info, ready; batches in parts ───── splitting.py
-    flow.py          attempts, retries, failover, deadline ──── retry.py, circuit.py, endpoints.py
+    flow.py          attempts, retries, failover, deadline ──── retry.py, endpoints.py
     urls.py          URLs and API keys      wire  the models of requests and replies      errors.py  the errors
 
 The shells only perform the steps of a flow, so both clients retry, raise and return the same.
@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
-from reward_client.circuit import CircuitPolicy
-from reward_client.endpoints import Endpoints
+from reward_client.endpoints import CircuitPolicy, Endpoints
 from reward_client.flow import ClientConfig, Outcome, RawResponse, SendRequest, Sleep, Step, TransportFailure
 from reward_client.operations import Flow, Operations, ResultT, score_request
 from reward_client.retry import RetryPolicy
@@ -100,7 +100,7 @@ class RewardClient(_Client):
     ) -> None:
         config = ClientConfig(retry or RetryPolicy(), connect_timeout_s, read_timeout_s)
         super().__init__(urls, api_key, config, circuit, deadline_s)
-        mounts = proxy_mounts(_LIMITS) if transport is None else {}
+        mounts = proxy_mounts(lambda url: DeadlineTransport(_LIMITS, proxy=url)) if transport is None else {}
         self._http = httpx.Client(transport=transport or DeadlineTransport(_LIMITS), mounts=mounts)
 
     def __enter__(self) -> Self:
@@ -172,7 +172,9 @@ class AsyncRewardClient(_Client):
     ) -> None:
         config = ClientConfig(retry or RetryPolicy(), connect_timeout_s, read_timeout_s)
         super().__init__(urls, api_key, config, circuit, deadline_s)
-        self._http = httpx.AsyncClient(limits=_LIMITS, transport=transport)
+        new_transport = partial(httpx.AsyncHTTPTransport, limits=_LIMITS)
+        mounts = proxy_mounts(lambda url: new_transport(proxy=url)) if transport is None else {}
+        self._http = httpx.AsyncClient(transport=transport or new_transport(), mounts=mounts)
 
     async def __aenter__(self) -> Self:
         return self

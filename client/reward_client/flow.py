@@ -18,10 +18,9 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 import httpx
-from pydantic import ValidationError
 
 from reward_client.endpoints import Endpoints
-from reward_client.errors import RewardError, RewardRejectedError, RewardUnavailableError
+from reward_client.errors import RewardError, RewardRejectedError, RewardUnavailableError, read_problem
 from reward_client.retry import RETRYABLE, RetryPolicy, backoff_s, parse_retry_after
 from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, Problem
 
@@ -247,11 +246,7 @@ def _accepted(response: RawResponse) -> RawResponse:
 
 
 def _problem(response: RawResponse) -> Problem:
-    try:
-        return Problem.model_validate_json(response.body)
-    except ValidationError:
-        text = response.body[:2000].decode("utf-8", errors="replace")[:500]
-        return Problem(title=response.reason or "error", status=response.status, detail=text)
+    return read_problem(response.status, response.reason, response.body)
 
 
 def _describe(outcome: RawResponse | TransportFailure) -> str:

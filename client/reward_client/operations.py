@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from reward_client.endpoints import Endpoints
-from reward_client.errors import RewardError, RewardRejectedError, Unscored, first_error
+from reward_client.errors import RewardError, RewardRejectedError, Unscored, validation_errors
 from reward_client.flow import Call, ClientConfig, Outcome, RawResponse, Step, request_flow
 from reward_client.splitting import check_same_reward, join, reindex, split
 from reward_client.wire import Info, Item, LimitsInfo, OnItemError, QueryType, ScoreReply, ScoreRequest
@@ -152,7 +152,9 @@ def _parsed(model: type[ModelT], response: RawResponse) -> ModelT:
     try:
         return model.model_validate_json(response.body)
     except ValidationError as exc:
-        raise RewardError(f"the service's reply is not a valid {model.__name__}: {first_error(exc)}") from exc
+        raise RewardError(
+            f"the service's reply is not a valid {model.__name__}: {validation_errors(exc)[0]}"
+        ) from exc
 
 
 def _check_belongs(reply: ScoreReply, request: ScoreRequest) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from reward_client.client import RewardClient
-from reward_client.errors import first_error
+from reward_client.errors import validation_errors
 from reward_client.wire import Item, ItemResult, OnItemError, QueryType, ScoreReply
 
 _TOLERANCE = 1e-3
@@ -200,7 +200,7 @@ def _item(row: dict[str, Any], where: str) -> Item:
     try:
         return Item.model_validate({key: value for key, value in row.items() if key in Item.model_fields})
     except ValidationError as exc:
-        raise FileError(f"{where}: {first_error(exc)}") from exc
+        raise FileError(f"{where}: {validation_errors(exc)[0]}") from exc
 
 
 def _finished(target: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from reward_client.circuit import Circuit, CircuitPolicy, State
-from reward_client.endpoints import Endpoints
+from reward_client.endpoints import Circuit, CircuitPolicy, Endpoints, State
 from reward_client.errors import RewardError, RewardUnavailableError
 from reward_client.flow import (
     Call,

@@ -530,10 +530,13 @@ def test_no_proxy_means_the_same_as_for_httpx(
     assert (len(service.keys), len(proxy.keys)) == ((1, 0) if direct else (0, 1))
 
 
+@pytest.mark.parametrize("ask", [score_by_default_transport, score_async_by_default_transport])
 @pytest.mark.parametrize("no_proxy", ["[::1], 127.0.0.1", "[::1]:8000, 127.0.0.1"])
-def test_no_proxy_may_contain_an_ipv6_address_in_brackets(no_proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_may_contain_an_ipv6_address_in_brackets(
+    ask: Ask, no_proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving(answer) as service:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
         monkeypatch.setenv("no_proxy", no_proxy)
 
-        assert score_by_default_transport(service.url, retry=NEVER).rewards == [0.5]
+        assert ask(service.url, retry=NEVER).rewards == [0.5]

@@ -13,7 +13,7 @@ import yaml
 from fastapi.testclient import TestClient
 
 from reward_client import RetryPolicy, RewardClient, RewardError
-from reward_client.calibrate import Similarities, calibrate
+from reward_client.cli.calibrate import Similarities, calibrate
 from reward_client.score_file import FileError, ScoreOptions, score_file
 from reward_client.wire import QueryType
 from tests.api.conftest import encoder, gold, service  # noqa: F401 (fixtures)

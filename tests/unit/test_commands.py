@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from reward_client import __version__
-from reward_client.cli import checks, options
-from reward_client.cli.checks import Status
+from reward_client.cli import doctor, options
 from reward_client.cli.command import GROUP, Command, discover
+from reward_client.cli.doctor import Status
 from reward_client.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -270,7 +270,7 @@ REQUIREMENTS = [
 def test_doctor_compares_an_extra_with_what_is_installed(
     extra: str, needed: bool, status: Status, found: str
 ) -> None:
-    check = checks.packages(extra, REQUIREMENTS, needed=needed)
+    check = doctor.packages(extra, REQUIREMENTS, needed=needed)
 
     assert (check.status, check.found) == (status, found)
     assert (check.next_step == f"pip install 'glassbox-reward[{extra}]'") == (status is not Status.OK)

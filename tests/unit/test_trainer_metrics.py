@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from reward_client.wire import FeatureInfo
-from reward_runs.step_metrics import StepMetrics, read_metrics
+from reward_runs.layout import StepMetrics, read_metrics
 from reward_trainer.openrlhf.log_parser import parse_step
 from reward_trainer.progress import duration, feature_labels, step_line
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reward_client.wire import AnyQueryType, QueryType
-from reward_runs.embedded_prompts import Part, embedded_file
 from reward_runs.errors import DataError
 from reward_runs.files import json_lines, parse_json, read_text
 
 EMBEDDED_PROMPTS = "embedded"
+Part = Literal["train", "heldout"]
+"""The embedded prompts for training, and those for the evaluation."""
 _MAX_REPORTED = 5
 
 
@@ -54,6 +57,11 @@ class Columns:
     prompt: str = "prompt"
     reference: str = "reference"
     query_type: str = "query_type"
+
+
+def embedded_file(part: Part) -> Traversable:
+    """Return the file with the JSON lines of `part`; `README.md` beside it describes the format."""
+    return files(__package__) / "embedded_prompts" / f"{part}.jsonl"
 
 
 def load_embedded(part: Part) -> list[Prompt]:

@@ -1,8 +1,1 @@
 """Trains policies with OpenRLHF and the rewards of the service."""
-
-from importlib.metadata import PackageNotFoundError, version
-
-try:
-    __version__ = version("glassbox-reward")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+unknown"

@@ -14,10 +14,9 @@ from reward_client import RewardError
 from reward_client.cli.command import run_program
 from reward_client.cli.options import KeyValue
 from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_environment
-from reward_runs.errors import RunError
+from reward_runs.errors import ConfigError, RunError
 from reward_trainer import service_probe, train
 from reward_trainer.config import ESTIMATORS, PRESETS, Config, make_config
-from reward_trainer.errors import ConfigError
 from reward_trainer.hardware import detect_hardware
 from reward_trainer.monitor import StoppedByUser
 from reward_trainer.openrlhf.process import MODULE

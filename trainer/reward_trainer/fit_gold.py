@@ -22,9 +22,8 @@ import torch
 from reward_client.cli.command import run_program
 from reward_runs.errors import RunError
 from reward_runs.files import replace_text
-from reward_trainer.gold.card import CardInputs, model_card
 from reward_trainer.gold.fit import FitSettings, fit, score_rows
-from reward_trainer.gold.folder import Snapshot, write_model
+from reward_trainer.gold.folder import Snapshot, model_card, write_model
 from reward_trainer.gold.model import GoldNet, load_base
 from reward_trainer.gold.preferences import Pair, balance_lengths, read_pairs
 from reward_trainer.gold.quality import Row, quality
@@ -83,21 +82,21 @@ def fit_gold(options: argparse.Namespace, command: str) -> None:
         "accuracy": {row.name: asdict(row.model) for row in rows},
     }
     write_model(options.out, base, delta, lengths, fitted)
-    inputs = CardInputs(
+    card = model_card(
+        used,
+        read,
+        test,
         base=base,
         settings=settings,
         lengths=lengths,
-        read=read,
-        used=used,
         excluded=options.exclude_source,
         rows=rows,
-        test_sources=sorted({pair.source for pair in test}),
         command=command,
         made_on=datetime.now(UTC).date(),
         minutes=minutes,
         n_trained=sum(tensor.numel() for tensor in delta.values()),
     )
-    replace_text(options.out / "MODEL_CARD.md", model_card(inputs))
+    replace_text(options.out / "MODEL_CARD.md", card)
     _log(f"written: {options.out}; serve it with: glassbox serve --gold {options.out}")
 
 

@@ -1,7 +1,10 @@
 """Runs OpenRLHF and follows it until its last step: log, checkpoints, state of the service, stop requests.
 
 every 0.5 s   stop requested? ─ new log lines ─▶ metrics.jsonl, progress line, checkpoints/, FailureDetector
-every 5 s     probe of the reward service ─────▶ FailureDetector
+every 5 s     probe of the reward service ─────▶ FailureDetector ─▶ None, or the cause to stop with
+
+OpenRLHF requests a reward five times and ends later with the misleading message `reward_model_group is required`.
+Only its INFO lines contain the cause, so they are parsed, and the service is probed as well.
 """
 
 from __future__ import annotations
@@ -11,16 +14,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 
-from reward_runs.step_metrics import StepMetrics
+from reward_runs.errors import RewardUnavailableError, RunFailedError
+from reward_runs.layout import StepMetrics
 from reward_trainer import service_probe
-from reward_trainer.errors import RewardUnavailableError, RunFailedError
-from reward_trainer.failure_detector import FailureDetector
 from reward_trainer.openrlhf import api_key, saved_policies
-from reward_trainer.openrlhf.cpu.launch import environment as cpu_environment
-from reward_trainer.openrlhf.log_parser import last_error, parse_step, phase_of
-from reward_trainer.openrlhf.process import OpenRLHFProcess, child_environment
+from reward_trainer.openrlhf.environment import child_environment, cpu_environment
+from reward_trainer.openrlhf.log_parser import failed_attempt, failed_reward, last_error, parse_step, phase_of
+from reward_trainer.openrlhf.process import OpenRLHFProcess
 from reward_trainer.plan import Plan
 from reward_trainer.progress import feature_labels, step_line
 
@@ -32,6 +35,33 @@ _PROBE_EVERY_S = 5.0
 _MAX_RECENT_LINES = 400
 _DIAGNOSIS_TIMEOUT_S = 5.0
 """Seconds to wait for the service's own error message when the run is about to be stopped."""
+MAX_UNAVAILABLE_S = 40.0
+"""Seconds that the service may be unavailable before the run is stopped: enough for a restart, under a minute."""
+
+
+@dataclass
+class FailureDetector:
+    """Decides when a run must stop because it gets no rewards. Pure: no clock, process or network."""
+
+    _last_attempt: str | None = None
+    """Cause of the latest failed attempt at a reward."""
+    _unavailable_since_s: float | None = None
+
+    def observe_line(self, line: str) -> str | None:
+        """Process a log line; return the cause when the run must stop."""
+        self._last_attempt = failed_attempt(line) or self._last_attempt
+        failure = failed_reward(line)
+        return None if failure is None else self._last_attempt or failure
+
+    def observe_service(self, cause: str | None, now_s: float) -> str | None:
+        """Process a probe (`cause` None: ready); return the cause when the run must stop."""
+        if cause is None:
+            self._unavailable_since_s = None
+            return None
+        if self._unavailable_since_s is None:
+            self._unavailable_since_s = now_s
+        unavailable_s = now_s - self._unavailable_since_s
+        return None if unavailable_s < MAX_UNAVAILABLE_S else f"not ready for {unavailable_s:.0f} s: {cause}"
 
 
 class StoppedByUser(Exception):  # noqa: N818 - a request, not an error

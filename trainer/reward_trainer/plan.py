@@ -14,17 +14,16 @@ from typing import Any
 from reward_client.wire import Info
 from reward_runs import provenance
 from reward_runs.checkpoints import n_parameters
-from reward_runs.errors import DataError
+from reward_runs.errors import DataError, PolicyError, PreflightError
 from reward_runs.layout import RunDir
 from reward_runs.prompts import EMBEDDED_PROMPTS, Columns, Prompt, load_prompts, model_input
 from reward_runs.record import RunRecord
 from reward_trainer import training_data
 from reward_trainer.config import Config
-from reward_trainer.errors import PolicyError, PreflightError
 from reward_trainer.hardware import Hardware, estimate_disk, missing_gpu_packages
 from reward_trainer.openrlhf import command
 from reward_trainer.openrlhf.command import LaunchInputs
-from reward_trainer.openrlhf.cpu.launch import ROLLOUT_ENGINE
+from reward_trainer.openrlhf.environment import ROLLOUT_ENGINE
 from reward_trainer.openrlhf.process import MODULE
 from reward_trainer.policy import resolve_policy
 from reward_trainer.preflight import find_problems, find_recipe
@@ -73,7 +72,7 @@ class Plan:
 
 def prepare(config: Config, info: Info, hardware: Hardware) -> Plan:
     """Return the plan; raise RunError when a check fails."""
-    run = RunDir.at(config.run_dir)
+    run = RunDir(config.run_dir)
     recipe = find_recipe(config.recipe, info)
     overrides = command.recipe_overrides(config, recipe)
     training, heldout = _prompts(config)

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from reward_trainer.errors import PolicyError
+from reward_runs.errors import PolicyError
 
 EMBEDDED_POLICY = "smollm2-135m-instruct"
 

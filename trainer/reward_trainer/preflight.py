@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from reward_client.urls import API_KEY_VARIABLE, key_from_environment
 from reward_client.wire import Info, RecipeInfo
+from reward_runs.errors import PreflightError
 from reward_trainer.config import Config
-from reward_trainer.errors import PreflightError
 from reward_trainer.hardware import DiskBudget, Hardware
 
 _GB = 1e9

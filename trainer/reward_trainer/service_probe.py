@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import httpx
-from pydantic import ValidationError
 
 from reward_client import RewardClient, RewardError
+from reward_client.errors import describe_problem, read_problem
 from reward_client.retry import RetryPolicy
 from reward_client.urls import key_from_environment
-from reward_client.wire import Info, Problem
-from reward_trainer.errors import PreflightError
+from reward_client.wire import Info
+from reward_runs.errors import PreflightError
 from reward_trainer.openrlhf import api_key
 
 _SERVICE_HELP = "Start it with `glassbox serve`, or set its address with --reward-url."
@@ -67,18 +67,9 @@ def trial_reward(
 
 def _failure(response: httpx.Response) -> str | None:
     if not response.is_success:
-        return _problem_text(response)
+        return describe_problem(read_problem(response.status_code, response.reason_phrase, response.content))
     try:
         rewards = response.json()["rewards"]
     except (ValueError, KeyError, TypeError):
         return f"the reply contains no rewards: {response.text[:300]}"
     return None if isinstance(rewards, list) and len(rewards) == 1 else f"one reward expected, got {rewards}"
-
-
-def _problem_text(response: httpx.Response) -> str:
-    try:
-        problem = Problem.model_validate_json(response.content)
-    except ValidationError:
-        return f"{response.status_code} {response.reason_phrase}: {response.text[:300]}"
-    details = [f"{error.field}: {error.message}" for error in problem.errors[:5]]
-    return "; ".join([f"{problem.status} {problem.title}: {problem.detail}", *details])

@@ -14,12 +14,12 @@ import sys
 from typing import Any
 
 from reward_runs import provenance
+from reward_runs.errors import ConfigError, PreflightError
 from reward_runs.files import replace_text
 from reward_runs.layout import RunDir
 from reward_runs.record import RunRecord
 from reward_trainer import service_probe, training_data
 from reward_trainer.config import Config
-from reward_trainer.errors import ConfigError, PreflightError
 from reward_trainer.monitor import Log, Monitor
 from reward_trainer.openrlhf import saved_policies
 from reward_trainer.plan import Plan, run_record
@@ -30,7 +30,7 @@ _MODEL_IDENTITY = ("id", "revision", "device", "backend")
 
 def resumed_config(run_dir: str, given: dict[str, object]) -> Config:
     """Return the settings of the run in `run_dir`; only the service's address and the evaluation may change."""
-    stored = RunRecord.read(RunDir.at(run_dir)).content()
+    stored = RunRecord.read(RunDir(run_dir)).content()
     settings = {name: stored[name] for name in Config.model_fields if name in stored}
     changeable = {"reward_url", "run_dir", "evaluate"}
     changed = [name for name, value in given.items() if name not in changeable and settings.get(name) != value]

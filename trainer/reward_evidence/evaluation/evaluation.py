@@ -10,9 +10,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reward_client.wire import FeatureInfo, QueryType
-from reward_evidence.errors import EvaluationError
 from reward_evidence.statistics.summary import CheckpointFigures, CheckpointResponses, Trend, summarise
 from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
+from reward_runs.errors import EvaluationError
 from reward_runs.files import replace_text
 
 FILE_NAME = "evaluation.json"

@@ -16,14 +16,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reward_client.wire import Info, RecipeInfo
-from reward_evidence.errors import EvaluationError
 from reward_evidence.evaluation.evaluation import Evaluation, Provenance, evaluate_figures, write_evaluation
-from reward_evidence.evaluation.scoring import Scorer, score_samples, unique
 from reward_evidence.evaluation.source import EvaluationSource
-from reward_evidence.evaluation.store import EvaluatedStep, find_evaluated, record_of, save
+from reward_evidence.evaluation.store import (
+    EvaluatedStep,
+    Scorer,
+    evaluated_step,
+    find_evaluated,
+    save,
+    score_samples,
+    unique,
+)
 from reward_evidence.sampling.samples import Sampler, SamplingSettings
 from reward_evidence.statistics.summary import CheckpointResponses
 from reward_runs.checkpoints import Checkpoint
+from reward_runs.errors import EvaluationError
 from reward_runs.provenance import versions
 
 MAX_ITEMS = 64
@@ -102,7 +109,7 @@ class EvaluationRun:
             self.source.prompts,
             lambda n, of: self.log(f"{prefix}: {n} of {of} responses, {time.monotonic() - started_s:.0f} s"),
         )
-        scored = score_samples(
+        responses, replies = score_samples(
             scorer,
             samples,
             system_prompt=self.source.system_prompt,
@@ -115,8 +122,8 @@ class EvaluationRun:
                 "step": step,
             },
         )
-        record = record_of(step, self._settings(step), scored, duration_s=time.monotonic() - started_s)
-        evaluated = EvaluatedStep(record=record, responses=scored.responses)
+        duration_s = time.monotonic() - started_s
+        evaluated = evaluated_step(step, self._settings(step), responses, replies, duration_s)
         save(self.source.out / "evaluation", evaluated)
         return evaluated
 

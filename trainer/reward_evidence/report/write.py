@@ -4,12 +4,18 @@
 
 writes them from `evaluation.json` and `evaluation/`, without a model and without the service. The page is a single
 file without scripts and external assets; the charts are inline.
+
+    alpaca_eval --model_outputs runs/NAME/alpaca_eval.json --reference_outputs runs/NAME/alpaca_eval_first.json
+
+compares the last checkpoint with the first, with the annotator that AlpacaEval is configured with. The prompts are
+those of the evaluation, not AlpacaEval's set, so the results are not comparable with its leaderboard.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,20 +24,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from reward_client.cli.command import run_program
-from reward_evidence.errors import EvaluationError
 from reward_evidence.evaluation.evaluation import Evaluation, read_evaluation
 from reward_evidence.evaluation.store import EvaluatedResponse, find_evaluated
 from reward_evidence.report import formatting
-from reward_evidence.report.alpaca_eval import model_outputs
 from reward_evidence.report.charts import Panel, panels
 from reward_evidence.report.examples import choose_examples
 from reward_evidence.report.plots import Drawing
 from reward_evidence.report.plots import render as draw_panel
-from reward_runs.errors import RunError
+from reward_runs.errors import EvaluationError, RunError
 from reward_runs.files import replace_text
-from reward_runs.layout import RunDir, step_name
+from reward_runs.layout import RunDir, read_metrics, step_name
 from reward_runs.record import RunRecord
-from reward_runs.step_metrics import read_metrics
 
 REPORT_NAME = "report.html"
 _TEMPLATE = "report.html.j2"
@@ -43,7 +46,7 @@ def write_report(folder: Path) -> Path:
     """Write page, charts and AlpacaEval files of the evaluation in `folder`; return the path of the page."""
     evaluation = read_evaluation(folder)
     first, last = (_responses(folder, evaluation.checkpoints[i].step) for i in (0, -1))
-    run = RunDir.at(folder) if evaluation.source == "run" else None
+    run = RunDir(folder) if evaluation.source == "run" else None
     sections = _draw(panels(evaluation, read_metrics(run.metrics) if run else []))
     _write_plots(folder / "plots", sections)
     _write_alpaca_eval(folder, evaluation, first, last)
@@ -119,6 +122,22 @@ def _write_alpaca_eval(
     for name, (index, responses) in ends.items():
         generator = f"{evaluation.run}-step-{step_name(evaluation.checkpoints[index].step)}"
         replace_text(folder / name, model_outputs(responses, generator, f"{evaluation.run}-{prompts}"))
+
+
+def model_outputs(responses: Sequence[EvaluatedResponse], generator: str, dataset: str) -> str:
+    """Return responses in AlpacaEval's `model_outputs` format: the first sample of each prompt, as it uses one.
+
+    Args:
+        responses: the responses of one checkpoint.
+        generator: name of the model, for instance `RUN-step-000008`.
+        dataset: origin of the prompts.
+    """
+    rows = [
+        {"instruction": r.prompt, "output": r.response, "generator": generator, "dataset": dataset}
+        for r in responses
+        if r.sample == 0
+    ]
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
 
 
 def _data_url(svg: str) -> str:

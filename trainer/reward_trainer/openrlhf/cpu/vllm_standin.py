@@ -34,7 +34,7 @@ def _vllm() -> Mapping[str, Any]:
 
 
 def _process_group() -> Mapping[str, Any]:
-    from reward_trainer.openrlhf.cpu.gloo import GlooGroup
+    from reward_trainer.openrlhf.cpu.engine import GlooGroup
 
     return {"StatelessProcessGroup": GlooGroup}
 
