@@ -1,6 +1,7 @@
 """Problems are found before a run starts, and reported together."""
 
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,11 +18,12 @@ from reward_runs.record import RunRecord
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_trainer.config import Config, make_config
 from reward_trainer.hardware import DiskBudget, Hardware, estimate_disk
-from reward_trainer.preflight import find_problems
+from reward_trainer.preflight import DEEPSPEED, OPENRLHF, find_problems
 from reward_trainer.service_probe import trial_reward, why_not_ready
 from reward_trainer.train import resumed_config, reward_changes
 
-RECIPES_0_1 = Path(__file__).parents[1] / "fixtures/recipes_0_1.json"
+ROOT = Path(__file__).parents[2]
+RECIPES_0_1 = ROOT / "tests/fixtures/recipes_0_1.json"
 """The recipes in `GET /info` of release 0.1."""
 
 CPU = Hardware(n_gpus=0, n_threads=2)
@@ -273,3 +275,13 @@ def test_a_run_of_release_0_1_has_the_same_reward_today(old: dict[str, Any], tmp
 
     assert reward_changes(RunRecord.read(RunDir(tmp_path)), now, needs_gold=True) == []
     assert reward_changes(RunRecord.read(RunDir(tmp_path)), other, needs_gold=True) == ["recipe_hash"]
+
+
+@pytest.mark.parametrize(("package", "release"), [("openrlhf", OPENRLHF), ("deepspeed", DEEPSPEED)])
+def test_every_file_that_pins_openrlhf_or_deepspeed_pins_the_same_release(package: str, release: str) -> None:
+    pin = re.compile(rf"\b{package}(?:\[\w+\])?==([\w.]+)")
+    files = [ROOT / "constraints.txt", *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.Dockerfile")]
+    pinned = {str(file): pin.findall(file.read_text(encoding="utf-8")) for file in files}
+
+    assert pinned[str(ROOT / "constraints.txt")] == [release]
+    assert {found for releases in pinned.values() for found in releases} == {release}

@@ -16,7 +16,7 @@ from typing import Any
 
 from reward_client import RewardClient, RewardError
 from reward_client.cli.command import run_program
-from reward_client.cli.options import KeyValue, positive_float, positive_int
+from reward_client.cli.options import add_recipe_overrides, positive_float, positive_int
 from reward_client.urls import key_from_environment
 from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.evaluation.evaluation_run import EvaluationRun, find_recipe, use_gold
@@ -33,7 +33,7 @@ from reward_evidence.report.write import write_report
 from reward_evidence.sampling.recorded import RecordedSampler
 from reward_evidence.sampling.samples import Sampler, SamplingSettings
 from reward_runs.errors import EvaluationError, RunError
-from reward_runs.prompts import EMBEDDED_PROMPTS, Columns, load_prompts
+from reward_runs.prompts import EMBEDDED_PROMPTS, Columns, add_columns, load_prompts
 
 _SAMPLING = ("samples", "temperature", "max_new_tokens", "seed", "batch_size", "kl", "device")
 _PROMPTS = ("prompts", "prompt_column", "reference_column", "query_type_column")
@@ -74,23 +74,13 @@ def _add_prompts(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--out", type=Path, metavar="DIR", help="folder for the results (required)")
     add("--recipe", metavar="NAME", help="reward recipe (default: the service's default)")
-    add(
-        "--recipe-override",
-        dest="recipe_overrides",
-        action=KeyValue,
-        nargs="+",
-        metavar="K=V",
-        help="parameters of the recipe",
-    )
-    add("--system-prompt", metavar="TEXT", help="system message before each prompt (default: the chat template's)")
+    add_recipe_overrides(group)
     add(
         "--prompts",
         metavar="SOURCE",
         help="with --checkpoints: embedded held-out prompts (default), FILE.jsonl, FILE.json, or a dataset",
     )
-    add("--prompt-column", metavar="NAME", help="field with the prompt (default: prompt)")
-    add("--reference-column", metavar="NAME", help="field with the reference (default: reference)")
-    add("--query-type-column", metavar="NAME", help="field with the query type (default: query_type)")
+    add_columns(group)
 
 
 def _add_scoring(group: argparse._ArgumentGroup) -> None:

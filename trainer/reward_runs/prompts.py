@@ -7,6 +7,7 @@ An invalid row is an error that names it; rows are never skipped, completed or t
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -57,6 +58,15 @@ class Columns:
     prompt: str = "prompt"
     reference: str = "reference"
     query_type: str = "query_type"
+
+
+def add_columns(group: argparse._ArgumentGroup) -> None:
+    """Add the options for `Columns`, and `--system-prompt`."""
+    add = group.add_argument
+    add("--prompt-column", metavar="NAME", help="field with the prompt (default: prompt)")
+    add("--reference-column", metavar="NAME", help="field with the reference (default: reference)")
+    add("--query-type-column", metavar="NAME", help="field with the query type (default: query_type)")
+    add("--system-prompt", metavar="TEXT", help="system message before each prompt (default: the chat template's)")
 
 
 def embedded_file(part: Part) -> Traversable:

@@ -88,7 +88,10 @@ def prepare(config: Config, info: Info, hardware: Hardware) -> Plan:
         clip=command.clip_range(recipe, overrides),
         run=run,
     )
-    trial = _one_of_each_type(training)
+    first_of_type: dict[str, int] = {}
+    for index, prompt in enumerate(training):
+        first_of_type.setdefault(prompt.query_type, index)
+    trial = list(first_of_type.values())
     return Plan(
         config=config,
         run=run,
@@ -144,13 +147,6 @@ def _longest_prompt(prompts: Sequence[Prompt], rendered: Sequence[str], tokenize
             "Remove them, or raise --max-prompt-tokens."
         )
     return max(lengths)
-
-
-def _one_of_each_type(prompts: Sequence[Prompt]) -> list[int]:
-    first: dict[str, int] = {}
-    for index, prompt in enumerate(prompts):
-        first.setdefault(prompt.query_type, index)
-    return list(first.values())
 
 
 def _check(config: Config, info: Info, launch: LaunchInputs) -> list[str]:

@@ -57,19 +57,13 @@ def _embedded_policy(target: Path) -> Path:
     try:
         _convert(_embedded_gguf(), scratch)
         scratch.chmod(0o755)
-        _publish(scratch, target)
+        scratch.rename(target)
+    except OSError:
+        if not target.is_dir():  # a concurrent conversion has the same result
+            raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
-
-
-def _publish(scratch: Path, target: Path) -> None:
-    """Rename into place; a concurrent conversion has the same result."""
-    try:
-        scratch.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
 
 
 def _embedded_gguf() -> Path:

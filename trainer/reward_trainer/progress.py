@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from reward_client.wire import FeatureInfo
+from reward_evidence.report.formatting import duration
 
 _LABELS_0_1 = {
     "length_incentive": "length",
@@ -16,14 +17,6 @@ _LABELS_0_1 = {
     "gold_reward": "gold",
 }
 """Labels for a service of release 0.1, whose `GET /info` does not list its features."""
-
-
-def duration(seconds: float) -> str:
-    """Return a readable duration: `40 s`, `12 min`, `3 h 20 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def feature_labels(features: Sequence[FeatureInfo]) -> dict[str, str]:
@@ -54,18 +47,14 @@ def step_line(steps: Sequence[dict[str, Any]], n_steps: int, labels: Mapping[str
         parts.append(f"KL {_formatted(step, 'kl', '.4f')}")
     parts.append(f"{_formatted(step, 'response_length', '.0f')} tokens")
     parts.append(f"{_formatted(step, 'truncated', '.0%')} truncated")
-    remaining = n_steps - step["step"]
-    if remaining:
-        parts.append(f"about {duration(remaining * _step_duration_s(steps))} left")
+    if remaining := n_steps - step["step"]:
+        times = [step["time_s"] for step in steps[-6:]]
+        gaps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
+        step_s = median(gaps) if gaps else step.get("step_s") or 0.0
+        parts.append(f"about {duration(remaining * step_s)} left")
     return "  ".join(parts)
 
 
 def _formatted(step: dict[str, Any], name: str, spec: str) -> str:
     value = step.get(name)
     return "?" if value is None else format(value, spec)
-
-
-def _step_duration_s(steps: Sequence[dict[str, Any]]) -> float:
-    times = [step["time_s"] for step in steps[-6:]]
-    gaps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
-    return float(median(gaps)) if gaps else float(steps[-1].get("step_s") or 0.0)

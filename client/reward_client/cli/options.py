@@ -83,6 +83,18 @@ def add_url(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_recipe_overrides(group: argparse._ArgumentGroup) -> None:
+    """Add `--recipe-override K=V …`."""
+    group.add_argument(
+        "--recipe-override",
+        dest="recipe_overrides",
+        action=KeyValue,
+        nargs="+",
+        metavar="K=V",
+        help="parameters of the recipe for this run",
+    )
+
+
 def connect(urls: Sequence[str] | None, **options: Any) -> RewardClient:
     """A client for the URLs of `--url`, with the key in the environment; `options` are passed to the client."""
     return RewardClient(urls or DEFAULT_URL, api_key=key_from_environment(), **options)

@@ -78,9 +78,14 @@ def evaluate_figures(checkpoints: Sequence[CheckpointResponses], provenance: Pro
     """Compute all figures of `checkpoints` (by step, at least one) and describe them."""
     figures = summarise(checkpoints)
     settings = provenance.settings
+    counts = [  # responses of one checkpoint to one prompt
+        count
+        for one in checkpoints
+        for count in Counter(response.prompt_id for response in one.responses).values()
+    ]
     circumstances = Circumstances(
         recipe=settings["recipe"],
-        samples=_samples_per_prompt(checkpoints),
+        samples=(min(counts), max(counts)),
         temperature=settings["temperature"],
         max_new_tokens=settings["max_new_tokens"],
         notices=provenance.notices,
@@ -88,16 +93,6 @@ def evaluate_figures(checkpoints: Sequence[CheckpointResponses], provenance: Pro
     )
     verdict = write_verdict(figures.checkpoints, figures.trend, figures.query_types, circumstances)
     return Evaluation(verdict=verdict, method=METHOD, **dict(figures), **dict(provenance))
-
-
-def _samples_per_prompt(checkpoints: Sequence[CheckpointResponses]) -> tuple[int, int]:
-    """Return the smallest and the largest number of responses of one checkpoint to one prompt."""
-    counts = [
-        count
-        for one in checkpoints
-        for count in Counter(response.prompt_id for response in one.responses).values()
-    ]
-    return min(counts), max(counts)
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> Path:

@@ -27,6 +27,7 @@ from reward_evidence.evaluation.store import (
     score_samples,
     unique,
 )
+from reward_evidence.report.formatting import duration
 from reward_evidence.sampling.samples import Sampler, SamplingSettings
 from reward_evidence.statistics.summary import CheckpointResponses
 from reward_runs.checkpoints import Checkpoint
@@ -82,7 +83,12 @@ class EvaluationRun:
         one. Raises EvaluationError, or RewardError when the service fails; finished steps are kept.
         """
         self.source.out.mkdir(parents=True, exist_ok=True)
-        evaluated = {step: found for step in self.steps if (found := self._find(step)) is not None}
+        folder = self.source.out / "evaluation"
+        evaluated = {
+            step: found
+            for step in self.steps
+            if (found := find_evaluated(folder, step, self._settings(step))) is not None
+        }
         remaining = [step for step in self.steps if step not in evaluated]
         if evaluated:
             self.log(f"{len(evaluated)} of {len(self.steps)} checkpoints are evaluated already")
@@ -91,14 +97,20 @@ class EvaluationRun:
             started_s = time.monotonic()
             for index, step in enumerate(remaining):
                 evaluated[step] = self._evaluate(step, sampler, scorer, f"[{index + 1}/{len(remaining)}]")
-                self._log_remaining_time(time.monotonic() - started_s, index + 1, len(remaining))
+                if left := len(remaining) - index - 1:
+                    self.log(f"about {duration((time.monotonic() - started_s) / (index + 1) * left)} remaining")
         ordered = [evaluated[step] for step in self.steps]
-        evaluation = evaluate_figures([self._responses(one) for one in ordered], self._provenance(ordered))
+        checkpoints = [
+            CheckpointResponses(
+                step=one.record.step,
+                weights_sha256=one.record.settings.get("weights_sha256"),
+                responses=one.responses,
+            )
+            for one in ordered
+        ]
+        evaluation = evaluate_figures(checkpoints, self._provenance(ordered))
         write_evaluation(self.source.out, evaluation)
         return evaluation
-
-    def _find(self, step: int) -> EvaluatedStep | None:
-        return find_evaluated(self.source.out / "evaluation", step, self._settings(step))
 
     def _evaluate(self, step: int, sampler: Sampler, scorer: Scorer, progress: str) -> EvaluatedStep:
         started_s = time.monotonic()
@@ -126,12 +138,6 @@ class EvaluationRun:
         evaluated = evaluated_step(step, self._settings(step), responses, replies, duration_s)
         save(self.source.out / "evaluation", evaluated)
         return evaluated
-
-    def _log_remaining_time(self, elapsed_s: float, n_done: int, n_all: int) -> None:
-        remaining_s = elapsed_s / n_done * (n_all - n_done)
-        if n_done < n_all:
-            duration = f"{remaining_s / 60:.0f} min" if remaining_s >= 90 else f"{remaining_s:.0f} s"
-            self.log(f"about {duration} remaining")
 
     def _settings(self, step: int) -> dict[str, Any]:
         """Return everything that the responses of `step` and their scores depend on."""
@@ -167,12 +173,6 @@ class EvaluationRun:
             "heldout_sha256": self.source.prompts_sha256,
         }
 
-    def _responses(self, evaluated: EvaluatedStep) -> CheckpointResponses:
-        step, settings = evaluated.record.step, evaluated.record.settings
-        return CheckpointResponses(
-            step=step, weights_sha256=settings.get("weights_sha256"), responses=evaluated.responses
-        )
-
     def _provenance(self, evaluated: Sequence[EvaluatedStep]) -> Provenance:
         records = [one.record for one in evaluated]
         hashes = {
@@ -200,16 +200,13 @@ class EvaluationRun:
                 **hashes,
             },
             features=self.info.features,
-            notices=self._notices([notice for record in records for notice in record.notices]),
+            notices=unique([notice for record in records for notice in record.notices] + self._notices()),
             rollout_engine=self.source.rollout_engine,
         )
 
-    def _notices(self, of_replies: Sequence[str]) -> list[str]:
-        of_gold = self.info.gold.notices if self.info.gold and self.gold else []
-        return unique([*of_replies, *of_gold, *self._source_notices()])
-
-    def _source_notices(self) -> list[str]:
-        source, notices = self.source, []
+    def _notices(self) -> list[str]:
+        source = self.source
+        notices = list(self.info.gold.notices) if self.info.gold and self.gold else []
         if source.trained_recipe_hash not in (None, self.recipe.hash):
             notices.append(
                 f"The recipe {self.recipe.name} of the service differs from that of the training: "

@@ -27,7 +27,7 @@ from reward_client.cli.command import run_program
 from reward_evidence.evaluation.evaluation import Evaluation, read_evaluation
 from reward_evidence.evaluation.store import EvaluatedResponse, find_evaluated
 from reward_evidence.report import formatting
-from reward_evidence.report.charts import Panel, panels
+from reward_evidence.report.charts import panels
 from reward_evidence.report.examples import choose_examples
 from reward_evidence.report.plots import Drawing
 from reward_evidence.report.plots import render as draw_panel
@@ -47,9 +47,13 @@ def write_report(folder: Path) -> Path:
     evaluation = read_evaluation(folder)
     first, last = (_responses(folder, evaluation.checkpoints[i].step) for i in (0, -1))
     run = RunDir(folder) if evaluation.source == "run" else None
-    sections = _draw(panels(evaluation, read_metrics(run.metrics) if run else []))
+    shown = panels(evaluation, read_metrics(run.metrics) if run else [])
+    sections = {name: [draw_panel(panel) for panel in found] for name, found in shown.items()}
     _write_plots(folder / "plots", sections)
-    _write_alpaca_eval(folder, evaluation, first, last)
+    prompts = f"{evaluation.run}-{'heldout' if run else 'prompts'}"
+    for name, index, responses in (("alpaca_eval.json", -1, last), ("alpaca_eval_first.json", 0, first)):
+        generator = f"{evaluation.run}-step-{step_name(evaluation.checkpoints[index].step)}"
+        replace_text(folder / name, model_outputs(responses, generator, prompts))
     page = render(evaluation, sections, first, last, RunRecord.read(run).content() if run else {})
     replace_text(folder / REPORT_NAME, page)
     return folder / REPORT_NAME
@@ -75,9 +79,9 @@ def render(
         "signed": formatting.signed,
         "percent": formatting.percent,
         "estimate": _estimate,
-        "label": _label,
-        "tidy": _tidy,
-        "data_url": _data_url,
+        "label": lambda name: name.replace("_", "-"),  # open-ended for open_ended
+        "tidy": lambda sentence: sentence.replace(" %", "\N{NO-BREAK SPACE}%"),  # in one line with its number
+        "data_url": lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}",
     }
     several = len(evaluation.checkpoints) > 1
     return environment.get_template(_TEMPLATE).render(
@@ -99,29 +103,12 @@ def _responses(folder: Path, step: int) -> list[EvaluatedResponse]:
     return evaluated.responses
 
 
-def _draw(sections: Mapping[str, Sequence[Panel]]) -> dict[str, list[Drawing]]:
-    return {name: [draw_panel(panel) for panel in found] for name, found in sections.items()}
-
-
 def _write_plots(folder: Path, sections: Mapping[str, Sequence[Drawing]]) -> None:
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
     for drawing in (drawing for found in sections.values() for drawing in found):
         (folder / f"{drawing.panel.name}.png").write_bytes(drawing.png)
-
-
-def _write_alpaca_eval(
-    folder: Path,
-    evaluation: Evaluation,
-    first: Sequence[EvaluatedResponse],
-    last: Sequence[EvaluatedResponse],
-) -> None:
-    prompts = "heldout" if evaluation.source == "run" else "prompts"
-    ends = {"alpaca_eval.json": (-1, last), "alpaca_eval_first.json": (0, first)}
-    for name, (index, responses) in ends.items():
-        generator = f"{evaluation.run}-step-{step_name(evaluation.checkpoints[index].step)}"
-        replace_text(folder / name, model_outputs(responses, generator, f"{evaluation.run}-{prompts}"))
 
 
 def model_outputs(responses: Sequence[EvaluatedResponse], generator: str, dataset: str) -> str:
@@ -140,10 +127,6 @@ def model_outputs(responses: Sequence[EvaluatedResponse], generator: str, datase
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
 
 
-def _data_url(svg: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-
-
 def _estimate(estimate: Any, decimals: int | None = None) -> str:
     """Return `0.41 ± 0.05`: mean and half of the 95 % interval."""
     if estimate is None:
@@ -151,16 +134,6 @@ def _estimate(estimate: Any, decimals: int | None = None) -> str:
     shown = formatting.decimals_for(estimate.low, estimate.high) if decimals is None else decimals
     mean = formatting.plain(estimate.mean, shown)
     return mean if estimate.low is None else f"{mean} ± {formatting.plain(estimate.high - estimate.mean, shown)}"
-
-
-def _label(name: str) -> str:
-    """Return `open-ended` for `open_ended`."""
-    return name.replace("_", "-")
-
-
-def _tidy(sentence: str) -> str:
-    """Keep a number and its percent sign on one line."""
-    return sentence.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _tables(evaluation: Evaluation, record: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:

@@ -79,14 +79,12 @@ def length_batches(pairs: Sequence[tuple[Encoded, Encoded]], size: int, rng: ran
     order = rng.sample(range(len(pairs)), len(pairs))
     batches = []
     for start in range(0, len(order), size * SORTED_BATCHES):
-        chunk = sorted(order[start : start + size * SORTED_BATCHES], key=lambda i: _longest(pairs[i]))
+        chunk = sorted(
+            order[start : start + size * SORTED_BATCHES], key=lambda i: max(len(side.ids) for side in pairs[i])
+        )
         batches += [chunk[i : i + size] for i in range(0, len(chunk), size)]
     rng.shuffle(batches)
     return batches
-
-
-def _longest(pair: tuple[Encoded, Encoded]) -> int:
-    return max(len(pair[0].ids), len(pair[1].ids))
 
 
 @torch.inference_mode()
