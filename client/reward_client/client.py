@@ -9,8 +9,6 @@
 The shells only perform the steps of a flow, so both clients retry, raise and return the same.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Sequence

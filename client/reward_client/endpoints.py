@@ -11,13 +11,12 @@ changes nothing. `Circuit` is a pure state machine; the time is an argument. `En
 concurrent calls share, so it has a lock. URLs are in order of preference: the first one available is selected.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Self
 
 from reward_client.urls import Address
 
@@ -73,15 +72,15 @@ class Circuit:
             return min(self.open_s, self.open_until_s - now_s)  # rounding must not make it longer
         return self.policy.probe_poll_s if self.probing else 0.0
 
-    def began(self, now_s: float) -> Circuit:
+    def began(self, now_s: float) -> Self:
         """The circuit after an attempt began, normally with `wait_s` at 0."""
         return replace(self, probing=self.state(now_s) is State.HALF_OPEN)
 
-    def succeeded(self) -> Circuit:
+    def succeeded(self) -> Self:
         """The circuit after the service responded."""
-        return Circuit(self.policy)
+        return type(self)(self.policy)
 
-    def failed(self, now_s: float, cause: str, retry_after_s: float | None = None) -> Circuit:
+    def failed(self, now_s: float, cause: str, retry_after_s: float | None = None) -> Self:
         """The circuit after a failure: no response, or 502–504, which may contain `Retry-After`."""
         failures = self.failures + 1
         failed = replace(self, failures=failures, cause=cause)
@@ -89,11 +88,11 @@ class Circuit:
             return failed._opened(now_s, retry_after_s) if failures >= self.policy.failures_to_open else failed
         return failed._opened(now_s, retry_after_s) if self.probing else self
 
-    def abandoned(self) -> Circuit:
+    def abandoned(self) -> Self:
         """The circuit after an attempt was cancelled."""
         return replace(self, probing=False)
 
-    def _opened(self, now_s: float, retry_after_s: float | None) -> Circuit:
+    def _opened(self, now_s: float, retry_after_s: float | None) -> Self:
         open_s = min(self.policy.max_open_s, max(self.policy.first_open_s, 2 * self.open_s))
         if retry_after_s is not None:  # a starting service knows better when it will be ready
             open_s = min(open_s, retry_after_s)

@@ -7,8 +7,6 @@
 Every failure raises one of these; it never becomes a reward. Errors of `score` list the items without a reward.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple, Self
 
 from pydantic import ValidationError

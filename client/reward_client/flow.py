@@ -9,8 +9,6 @@ It selects the URL of each attempt and decides whether to retry. Another URL is 
 after a delay; `RetryPolicy.budget_s` bounds retries of the same URL, the deadline bounds both.
 """
 
-from __future__ import annotations
-
 import random
 import time
 import uuid

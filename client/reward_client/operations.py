@@ -4,8 +4,6 @@ Operations.score ─▶ small ────────────────�
              └▶ large, or rejected with 413 ─▶ GET /info, once ─▶ parts ─▶ POST /score each ─▶ joined reply
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar

@@ -4,8 +4,6 @@ A missing response and the statuses in `RETRYABLE` are retried. The delay is tha
 else exponential with full jitter. The policy's budget bounds the time until the last retry.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime

@@ -5,8 +5,6 @@ continues after the last complete line, provided that the service still scores w
 full disk never damages lines that were written before.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import time

@@ -5,8 +5,6 @@ replies ────────▶ join() ─▶ one ScoreReply, as for a singl
 problem of a part, its first item ──▶ reindex() ──▶ the problem, with indices in the whole batch
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -7,8 +7,6 @@ So a server that sends one byte now and then cannot extend a call. `async_deadli
 attempt. `sync_deadline` sets the budget that `transport` checks at each read and write of a socket.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

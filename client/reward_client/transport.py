@@ -6,8 +6,6 @@ httpx gives no access to the sockets of its transport. This one uses the public 
 transport) and of httpcore (a network backend).
 """
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

@@ -6,12 +6,11 @@ Messages, logs and `repr` show only `url`. The key is used in two places only: `
 programs that accept nothing but a URL.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 from urllib.parse import quote
 
 import httpx
@@ -50,7 +49,7 @@ class Address:
     key: ApiKey | None = None
 
     @classmethod
-    def parse(cls, text: str, key: ApiKey | None = None) -> Address:
+    def parse(cls, text: str, key: ApiKey | None = None) -> Self:
         """Parse a URL; a key in it takes precedence over `key`. Raises RewardError when it is not valid."""
         shown = _without_userinfo(text)
         if not text.startswith(("http://", "https://")):

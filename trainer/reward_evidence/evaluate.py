@@ -3,8 +3,6 @@
 options ──▶ EvaluationSource ──▶ EvaluationRun (policy, reward service) ──▶ evaluation.json ──▶ report
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -1,7 +1,5 @@
 """Folders of checkpoints in Hugging Face format: which step each one has, and whether it is complete."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Files that several processes read and write: atomic replacement, a lock on a folder, JSON lines."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -8,8 +8,6 @@ runs/NAME/
   state/                                                   OpenRLHF's own checkpoints; deleted after the last step
 """
 
-from __future__ import annotations
-
 import json
 import re
 from contextlib import AbstractContextManager

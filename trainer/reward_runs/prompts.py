@@ -5,14 +5,12 @@
 An invalid row is an error that names it; rows are never skipped, completed or truncated.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -45,7 +43,7 @@ class Prompt(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _closed_ended_has_reference(self) -> Prompt:
+    def _closed_ended_has_reference(self) -> Self:
         if self.query_type is QueryType.CLOSED_ENDED and not (self.reference or "").strip():
             raise ValueError("reference: a closed_ended prompt needs one")
         return self

@@ -1,7 +1,5 @@
 """Provenance of a run: package versions, platform, commit."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from collections.abc import Sequence

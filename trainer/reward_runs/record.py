@@ -9,13 +9,11 @@ trainer (batch sizes, optimizer, …) are kept under the names that the trainer 
 else a finished or interrupted run left: held-out prompts and checkpoints.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -68,7 +66,7 @@ class RunRecord(BaseModel):
     n_heldout_prompts: int | None = None
 
     @classmethod
-    def read(cls, run: RunDir) -> RunRecord:
+    def read(cls, run: RunDir) -> Self:
         """Read `config.json`; raise RunDirectoryError naming the file and, where one is invalid, the field."""
         path = run.config
         try:
@@ -130,7 +128,7 @@ class RunReader:
     """Checkpoints that were not written completely."""
 
     @classmethod
-    def open(cls, path: Path) -> RunReader:
+    def open(cls, path: Path) -> Self:
         """Read the run at `path`; raise RunDirectoryError or DataError when a part is missing or invalid."""
         if not path.is_dir():
             raise RunDirectoryError(

@@ -1,7 +1,5 @@
 """`glassbox train`, also `python trainer/run.py`: train a policy with OpenRLHF and the reward service."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

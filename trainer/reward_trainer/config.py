@@ -4,8 +4,6 @@ Conflicting settings are rejected here, before anything is loaded. That includes
 although it then trains on a part of the rollouts only.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator

@@ -4,8 +4,6 @@ read pairs ──▶ balance lengths ──▶ fit ──▶ write delta.safeten
                                     └────▶ measure on the test file ──▶ MODEL_CARD.md
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import shlex

@@ -1,7 +1,5 @@
 """What this machine has: GPUs, cores, disk and shared memory."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

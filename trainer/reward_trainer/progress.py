@@ -1,7 +1,5 @@
 """The progress line of a step. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median

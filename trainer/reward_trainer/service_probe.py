@@ -1,7 +1,5 @@
 """Requests to the reward service around a run: what it offers, whether it is ready, a trial reward."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import httpx

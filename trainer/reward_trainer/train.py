@@ -5,8 +5,6 @@
 A run that ends early can be resumed, and the checkpoints that it saved can be evaluated.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -3,8 +3,6 @@
 [Prompt] ──▶ hold_out / check_overlap ──▶ training_order ──▶ training_row ──▶ data/train.jsonl
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import random

@@ -4,8 +4,6 @@ Compares matched pairs (a prompt and its response) with mismatched pairs (a prom
 The recipe maps the mismatched median to 0 and the matched 90th percentile to 1, linearly, with a floor at 0.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ A package offers its commands as a `Command`, or a tuple of them, under an entry
 `Command.lazy` names the module that a command runs, which is imported when the command is used.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Self
 
 GROUP = "glassbox.commands"
 """Entry points of this group refer to a `Command`, or to a tuple of them."""
@@ -41,7 +39,7 @@ class Command:
     """Top-level modules of that extra; the command is listed as not installed when one of them is missing."""
 
     @classmethod
-    def lazy(cls, name: str, summary: str, module: str, **options: Any) -> Command:
+    def lazy(cls, name: str, summary: str, module: str, **options: Any) -> Self:
         """A command that `module` implements, with functions `configure` and `run`; it is imported when used."""
         return cls(
             name,

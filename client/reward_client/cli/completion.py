@@ -1,7 +1,5 @@
 """`glassbox completion`: print a completion script for a shell."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """`glassbox doctor`: check this machine, the installation and the service; one function per subject."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform

@@ -1,7 +1,5 @@
 """Entry point of `glassbox`: lists the subcommands, or selects one and runs it."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import sys

@@ -1,7 +1,5 @@
 """Option types and options that several commands share."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -1,7 +1,5 @@
 """`glassbox score`: score a JSONL file through the service."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

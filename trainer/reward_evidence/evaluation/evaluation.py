@@ -1,7 +1,5 @@
 """`evaluation.json`: the figures of an evaluation, how they were measured, and the verdict."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path

@@ -7,8 +7,6 @@
 The policy and the service are passed in as a `Sampler` and a `Scorer`.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass

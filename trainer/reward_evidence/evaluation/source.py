@@ -8,8 +8,6 @@ Only a run directory has a record: for the other two the recipe, the prompts and
 options of the command.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field

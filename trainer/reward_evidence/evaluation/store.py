@@ -8,8 +8,6 @@ The record is written last. A step without a matching record is evaluated again,
 any point and continued, and responses of different settings are never mixed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Sequence

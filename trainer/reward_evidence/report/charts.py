@@ -3,8 +3,6 @@
 A panel has one y axis: proxy and gold have different scales, so they have separate panels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal

@@ -4,8 +4,6 @@ The largest gains and losses in the mean score of a prompt (gold, or proxy if go
 that are evenly spaced in the prompts file.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

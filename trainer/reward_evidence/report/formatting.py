@@ -1,7 +1,5 @@
 """Numbers as text: decimals according to the interval, a typographic minus sign, durations."""
 
-from __future__ import annotations
-
 import math
 
 _MAX_DECIMALS = 6

@@ -4,8 +4,6 @@ Colours are those of Okabe and Ito, distinguishable for colour-blind readers; li
 for black-and-white prints. Text in the SVG remains text, in the reader's font.
 """
 
-from __future__ import annotations
-
 import io
 import itertools
 import math

@@ -11,8 +11,6 @@ compares the last checkpoint with the first, with the annotator that AlpacaEval 
 those of the evaluation, not AlpacaEval's set, so the results are not comparable with its leaderboard.
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import json

@@ -4,8 +4,6 @@ The trainer's CPU rollout engine and the evaluation of checkpoints both use it, 
 temperature, then top-k, then top-p, with torch's global random generator.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Samples a checkpoint's responses to the prompts: load, render, tokenize, generate, measure the divergence."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

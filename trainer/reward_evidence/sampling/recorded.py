@@ -8,8 +8,6 @@
 Other fields are ignored, unless their name resembles one of these. An error names line and field.
 """
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import json

@@ -7,8 +7,6 @@ numbers until a response of the batch ends, and independent ones afterwards. Fig
 random number.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -18,8 +18,6 @@ log-ratios at temperature 1 of responses sampled at 0.7 estimate no divergence. 
 responses, so this is the divergence of the truncated responses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -9,8 +9,6 @@ Intervals cover the choice of prompts: the prompt is the sampling unit, and the 
 first. They do not cover the variation between training runs. The primary figure is fixed before any evaluation.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass

@@ -3,8 +3,6 @@
 Means are over prompts, after the samples of each prompt are averaged; shares are over responses.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 

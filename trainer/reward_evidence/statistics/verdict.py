@@ -1,7 +1,5 @@
 """Figures → sentences: the verdict of an evaluation. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

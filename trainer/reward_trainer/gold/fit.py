@@ -5,8 +5,6 @@
 R. A. Bradley, M. E. Terry, "Rank analysis of incomplete block designs", Biometrika 39 (1952).
 """
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable, Sequence

@@ -5,8 +5,6 @@ config.json         format, base, base_revision, changed, whole, text_pair, noti
 MODEL_CARD.md       sources, attribution, measured accuracy
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Sequence

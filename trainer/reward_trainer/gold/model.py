@@ -5,8 +5,6 @@
 The model is a `BertForSequenceClassification`, run in two halves: that costs a fraction of a full backward pass.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 One JSON object per line: `{"prompt": …, "chosen": …, "rejected": …, "source": …}`; the file may be gzipped.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import math

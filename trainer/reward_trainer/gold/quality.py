@@ -9,8 +9,6 @@ Pairs of one prompt are not independent, so the bootstrap resamples prompts, not
     one row per source  sources that the model was not fitted on are marked
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@
 The lengths are stored with the model, and the service truncates in the same way; a test compares the two.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain

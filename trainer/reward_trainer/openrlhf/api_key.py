@@ -8,8 +8,6 @@ URL in the memory of the rollout engine, when the executor is created: OpenRLHF 
 CPU and GPUs work the same way. Written for openrlhf 0.11.2.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any

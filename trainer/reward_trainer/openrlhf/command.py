@@ -5,8 +5,6 @@
 Only `LaunchInputs.hardware` distinguishes a laptop from a server. Written for openrlhf 0.11.2.
 """
 
-from __future__ import annotations
-
 import json
 import urllib.parse
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ launcher: with_hook(environment, NAME) ──▶ PYTHONPATH, GLASSBOX_HOOKS
 process:  hook/sitecustomize.py ──▶ install_hooks of cpu/ and api_key, as named in GLASSBOX_HOOKS
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

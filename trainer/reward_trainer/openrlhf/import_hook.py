@@ -4,8 +4,6 @@ import vllm      ──▶ a stand-in: a function returns its names at import, n
 import deepspeed ──▶ the real module, then patches["deepspeed"](module)
 """
 
-from __future__ import annotations
-
 import importlib.machinery
 import importlib.util
 import sys

@@ -4,8 +4,6 @@ OpenRLHF also writes the metrics to TensorBoard, but its writer buffers them for
 when the run is killed; the log line is written immediately. A test compares the two.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

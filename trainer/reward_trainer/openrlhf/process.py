@@ -8,8 +8,6 @@ Ray detaches its daemons, so a process group does not contain all of them; they 
 environment variable. The kernel terminates the child when the launcher dies, and Ray ends with its driver.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import shutil

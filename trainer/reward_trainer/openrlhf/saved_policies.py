@@ -3,8 +3,6 @@
 Each folder in `checkpoints/` is complete, because it is created by a single rename.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -9,8 +9,6 @@ Requests arrive in a different order in each run, so a batch is sorted before sa
 seed: the same seed and weights give the same responses.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

@@ -8,8 +8,6 @@ several times slower, so the parser accepts `--ds.param_dtype fp32`. `torch_adam
 configuration that OpenRLHF's command line does not offer.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from types import ModuleType, SimpleNamespace

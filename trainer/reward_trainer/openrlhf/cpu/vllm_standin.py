@@ -4,8 +4,6 @@ Our Transformers engine implements `vllm`. The names of `flash_attn` have no imp
 packed sequences only, which the command for a CPU never enables.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Mapping
 from types import SimpleNamespace
