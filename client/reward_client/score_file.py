@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from reward_client.client import RewardClient
 from reward_client.errors import validation_errors
-from reward_client.wire import Item, ItemResult, OnItemError, QueryType, ScoreReply
+from reward_client.wire import Item, ItemResult, ScoreReply
 
 _TOLERANCE = 1e-3
 """Relative or absolute difference up to which two rewards of one item count as equal."""
@@ -27,18 +27,6 @@ _TOLERANCE = 1e-3
 
 class FileError(Exception):
     """A file cannot be used; the message names the line and the field."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreOptions:
-    """Fields of the requests, their number of items, and whether to replace the output."""
-
-    recipe: str | None = None
-    gold: bool = False
-    query_type_default: QueryType | None = None
-    on_item_error: OnItemError = "fail"
-    batch: int = 64
-    overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +62,27 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def score_file(client: RewardClient, source: Path, target: Path, options: ScoreOptions) -> Iterator[Progress]:
-    """Score `source` into `target`, yielding progress. Raises FileError and RewardError."""
+def score_file(
+    client: RewardClient, source: Path, target: Path, *, batch: int = 64, overwrite: bool = False, **options: Any
+) -> Iterator[Progress]:
+    """Score `source` into `target`, yielding progress. Raises FileError and RewardError.
+
+    Args:
+        client: sends the requests.
+        source: JSONL file of items.
+        target: JSONL file to write, or to continue.
+        batch: number of items in a request.
+        overwrite: whether to replace `target`.
+        options: those of `RewardClient.score`.
+    """
     if target.exists() and source.samefile(target):
         raise FileError(f"{target} is the input; choose another output file")
     rows = read_rows(source)
     items = [_item(row, f"{source}, line {number}") for number, row in enumerate(rows, 1)]
-    finished = [] if options.overwrite else _finished(target, rows)
+    finished = [] if overwrite else _finished(target, rows)
     scorer = _scorer_of_lines(target, finished)
     if scorer is not None:
-        again = _score(client, items[:1], options)
+        again = client.score(items[:1], **options)
         _check_same_scorer(target, scorer, _scorer(again))
         _check_first(target, finished[0]["result"], again.results[0])
     done = first = len(finished)
@@ -92,23 +91,13 @@ def score_file(client: RewardClient, source: Path, target: Path, options: ScoreO
         if done:
             out.seek(0, 2)
         while done < len(rows):
-            chunk = slice(done, done + options.batch)
-            reply = _score(client, items[chunk], options)
+            chunk = slice(done, done + batch)
+            reply = client.score(items[chunk], **options)
             scorer = scorer or _scorer(reply)
             _check_same_scorer(target, scorer, _scorer(reply))
             _append(out, _lines(rows[chunk], reply), target)
             done += len(reply.results)
             yield Progress(done, len(rows), (done - first) / max(time.monotonic() - started, 1e-9))
-
-
-def _score(client: RewardClient, items: Sequence[Item], options: ScoreOptions) -> ScoreReply:
-    return client.score(
-        items,
-        recipe=options.recipe,
-        gold=options.gold,
-        query_type_default=options.query_type_default,
-        on_item_error=options.on_item_error,
-    )
 
 
 def _lines(rows: Sequence[dict[str, Any]], reply: ScoreReply) -> bytes:

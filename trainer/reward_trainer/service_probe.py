@@ -10,7 +10,6 @@ from reward_client.retry import RetryPolicy
 from reward_client.urls import key_from_environment
 from reward_client.wire import Info
 from reward_runs.errors import PreflightError
-from reward_trainer.openrlhf import api_key
 
 _SERVICE_HELP = "Start it with `glassbox serve`, or set its address with --reward-url."
 _TRIAL_RESPONSE = "This is a trial before the training starts."
@@ -52,10 +51,12 @@ def trial_reward(
         labels: their labels, as in the training data.
         timeout_s: seconds to wait for a reply.
     """
+    key = key_from_environment()
+    auth = None if key is None else ("key", key)  # user and password, as OpenRLHF will send them
     for prompt, label in zip(rendered_prompts, labels, strict=True):
         body = {"query": [prompt + _TRIAL_RESPONSE], "prompts": [prompt], "labels": [label]}
         try:
-            response = httpx.post(endpoint, json=body, timeout=timeout_s, auth=api_key.basic_auth())
+            response = httpx.post(endpoint, json=body, timeout=timeout_s, auth=auth)
         except httpx.TransportError as exc:
             return f"{type(exc).__name__}: {exc}"
         if cause := _failure(response):

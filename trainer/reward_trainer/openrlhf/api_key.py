@@ -23,14 +23,6 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
     return dict(base) if key_from_environment(base) is None else with_hook(base, API_KEY_HOOK)
 
 
-def basic_auth() -> tuple[str, str] | None:
-    """Return the user and password that OpenRLHF will send; None without a key."""
-    from reward_client.urls import key_from_environment
-
-    key = key_from_environment()
-    return None if key is None else ("key", key)
-
-
 def install_hooks() -> None:
     """Patch OpenRLHF's executor when it is imported; imports nothing itself."""
     import_hook.install(stand_ins={}, patches={"openrlhf.utils.agent": _send_key})
