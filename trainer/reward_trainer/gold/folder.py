@@ -35,7 +35,6 @@ class Snapshot:
     """The trained parameters before training; the delta is the difference from them."""
 
     def __init__(self, base: Base, net: GoldNet) -> None:
-        self._base = base
         self._net = net
         self._before = {
             n: p.detach().clone() for n, p in net.trained_parameters.items() if n not in base.new_parameters
