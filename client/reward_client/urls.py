@@ -16,11 +16,10 @@ from urllib.parse import quote
 import httpx
 
 from reward_client.errors import RewardError
+from reward_client.wire.api_key import fits_in_header, key_problem
 
 API_KEY_VARIABLE = "GLASSBOX_API_KEY"
 """Environment variable from which the command line and the trainer read the key."""
-
-_IN_A_HEADER = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -30,7 +29,7 @@ class ApiKey:
     secret: str
 
     def __post_init__(self) -> None:
-        if not _IN_A_HEADER.fullmatch(self.secret):
+        if not fits_in_header(self.secret):
             raise RewardError(
                 "the API key is empty or has characters that an HTTP header cannot carry (blanks, not ASCII). "
                 f"It is not shown here; check {API_KEY_VARIABLE}, the argument api_key and the URL."
@@ -91,8 +90,11 @@ def addresses(urls: str | Sequence[str], api_key: str | None = None) -> tuple[Ad
 
 
 def key_from_environment(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The key in GLASSBOX_API_KEY, without surrounding blanks; None when it is unset or empty."""
-    return environ.get(API_KEY_VARIABLE, "").strip() or None
+    """The key in GLASSBOX_API_KEY; None when it is unset. Raises RewardError when it is empty or miswritten."""
+    key = environ.get(API_KEY_VARIABLE)
+    if key is not None and (problem := key_problem(key)):
+        raise RewardError(f"the API key in {API_KEY_VARIABLE} {problem}; unset it to send no key")
+    return key
 
 
 def _without_userinfo(text: str) -> str:

@@ -3,8 +3,11 @@
     GLASSBOX_MAX_ITEMS ─▶ max_items
     REWARD_MAX_ITEMS   ─▶ max_items, with a warning at start: the former prefix, accepted until release 0.3
     GLASSBOX_MAX_ITEM  ─▶ ConfigurationError: did you mean GLASSBOX_MAX_ITEMS?
+    GLASBOX-MAX-ITEMS  ─▶ the same: separators, or a letter or two, differ from a known name
+    GLASSBOX_MAX_ITEMS= ▶ ConfigurationError: no setting may be empty; unset the variable to use the default
 
-`GLASSBOX_API_KEY` means the same everywhere: the service accepts the key, client and trainer send it.
+Upper and lower case are equal. `GLASSBOX_API_KEY` means the same everywhere: the service accepts the key, client
+and trainer send it.
 """
 
 from __future__ import annotations
@@ -13,10 +16,11 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from reward_service.errors import ConfigurationError
 
-__all__ = ["PREFIX", "EnvironmentValues", "read_environment"]
+__all__ = ["PREFIX", "EnvironmentValues", "empty_value", "read_environment"]
 
 PREFIX = "GLASSBOX_"
 FORMER_PREFIX = "REWARD_"
@@ -31,6 +35,13 @@ OTHER_VARIABLES = frozenset(
     )
 )
 """Variables with our prefix that other parts of the project read."""
+
+KEY_SETTINGS = ("api_key", "api_keys_file")
+"""Settings without which authentication is off."""
+
+_NEAR = 0.9
+"""Share of equal letters above which a name counts as a misspelling: two of `GLASSBOX_API_KEY` may differ.
+`FORWARD_API_KEY` is below it."""
 
 _KUBERNETES = re.compile(r"GLASSBOX_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
 """Variables that Kubernetes sets in every pod for a Service whose name begins with `glassbox`."""
@@ -52,19 +63,18 @@ def read_environment(environ: Mapping[str, str], settings: Iterable[str]) -> Env
     """The values of `settings` in `environ`.
 
     Raises:
-        ConfigurationError: a variable has one of our prefixes, and its name is not known.
+        ConfigurationError: a variable has one of our prefixes, or nearly so, and its name is not known; it is
+            empty; or it is set twice.
     """
     known = {PREFIX + name.upper(): name for name in settings}
-    given = {name.upper(): value for name, value in environ.items()}
+    given = _in_upper_case(environ)
     found = EnvironmentValues({}, [])
     for variable, value in sorted(given.items()):
-        current = variable
-        if variable.startswith(FORMER_PREFIX):
-            current = PREFIX + variable.removeprefix(FORMER_PREFIX)
-        if not current.startswith(PREFIX) or current in OTHER_VARIABLES or _is_set_by_kubernetes(current, value):
+        current = _current_name(variable, value, known)
+        if current is None:
             continue
-        if current not in known:
-            raise ConfigurationError(_unknown(variable, [*known, *OTHER_VARIABLES]))
+        if not value.strip():
+            raise ConfigurationError(empty_value(variable, known[current]))
         if variable == current:
             found.values[known[current]] = value
             continue
@@ -76,10 +86,55 @@ def read_environment(environ: Mapping[str, str], settings: Iterable[str]) -> Env
     return found
 
 
+def _in_upper_case(environ: Mapping[str, str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for variable, value in environ.items():
+        name = variable.upper()
+        if given.setdefault(name, value) != value and name.startswith((PREFIX, FORMER_PREFIX)):
+            raise ConfigurationError(f"{name} is set twice, in upper and lower case, to different values")
+    return given
+
+
+def _current_name(variable: str, value: str, known: Mapping[str, str]) -> str | None:
+    """The current name of a variable that sets a setting; None for variables of other programs."""
+    current = re.sub(f"^{FORMER_PREFIX}", PREFIX, variable)
+    if current in known and not _is_set_by_kubernetes(current, value):
+        return current
+    if not current.startswith(PREFIX):
+        if near := _nearly_ours(variable, tuple(known)):
+            raise ConfigurationError(f"unknown environment variable {variable}; did you mean {near}?")
+    elif current not in OTHER_VARIABLES and not _is_set_by_kubernetes(current, value):
+        raise ConfigurationError(_unknown(variable, [*known, *OTHER_VARIABLES]))
+    return None
+
+
+def empty_value(shown: str, setting: str) -> str:
+    """Message for a setting with an empty value; `shown` is how it was given."""
+    if setting in KEY_SETTINGS:
+        return (
+            f"{shown} is empty: set it to a key, or leave it out and give no key in another way, to serve without "
+            f"authentication; other addresses than loopback then need {PREFIX}ALLOW_ANONYMOUS=true"
+        )
+    return f"{shown} is empty: leave it out to use the default"
+
+
 def _is_set_by_kubernetes(variable: str, value: str) -> bool:
     if variable == f"{PREFIX}PORT":
         return _KUBERNETES_URL.match(value) is not None
     return _KUBERNETES.fullmatch(variable) is not None
+
+
+@lru_cache(maxsize=4096)
+def _nearly_ours(variable: str, known: tuple[str, ...]) -> str | None:
+    """The variable that was meant by a name without our prefix; of the former names only the keys are compared."""
+    former = [FORMER_PREFIX + name.upper() for name in KEY_SETTINGS]
+    names = {_letters(name): name for name in (*known, *former)}
+    (near, *_) = difflib.get_close_matches(_letters(variable), names, 1, _NEAR) or [""]
+    return names.get(near)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "", name)
 
 
 def _unknown(variable: str, known: list[str]) -> str:

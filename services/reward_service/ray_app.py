@@ -6,7 +6,8 @@
 
 A replica is a complete service: it batches the requests that it receives and shares no state with other replicas.
 It reserves a share of a GPU for its encoder and its gold model, so that several replicas fit on one device. The
-settings are read from GLASSBOX_…; set them in `runtime_env` for replicas on other nodes. Requires the extra `ray`.
+settings are read from GLASSBOX_…, except for `host` and `port`, which are Serve's; set them in `runtime_env` for
+replicas on other nodes. Requires the extra `ray`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from reward_service.errors import ModelError
 from reward_service.http.app_state import AppState
 from reward_service.settings import NO_MODEL, Settings, environment_warnings
 
-__all__ = ["RayArguments", "build", "deployment_options"]
+__all__ = ["RayArguments", "build", "deployment_options", "replica_app"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,18 +76,20 @@ def deployment_options(arguments: RayArguments, settings: Settings) -> dict[str,
     }
 
 
-def _app() -> FastAPI:
+def replica_app() -> FastAPI:
     """Create the application in the replica, with its settings and models.
 
-    The address of Serve's proxy is not in `settings`, so the API key is required as for a public address.
+    Serve's proxies listen where the cluster's configuration says, whatever the setting `host` is, so without an
+    API key the replica starts only with `allow_anonymous`.
+
+    Raises:
+        ConfigurationError: neither a key nor `allow_anonymous` is set.
     """
-    settings = Settings()
-    shared = settings if "host" in settings.model_fields_set else settings.model_copy(update={"host": "0.0.0.0"})  # noqa: S104
-    return create_app(shared)
+    return create_app(Settings(host="0.0.0.0"))  # noqa: S104
 
 
 @serve.deployment(name="Glassbox")
-@serve.ingress(_app)
+@serve.ingress(replica_app)
 class GlassboxReplica:
     """One replica, which serves the routes of the app."""
 

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from reward_service.environment import read_environment
+from reward_client.wire.api_key import key_problem
+from reward_service.environment import empty_value, read_environment
+from reward_service.errors import ConfigurationError
 
 __all__ = ["EMBEDDED_ENCODER", "NO_MODEL", "Settings", "environment_warnings"]
 
@@ -26,7 +28,8 @@ class Settings(BaseModel):
     """Settings of one service. `Settings()` reads the environment; arguments take precedence.
 
     Raises:
-        ConfigurationError: the environment has an unknown variable with the prefix of the project.
+        ConfigurationError: the environment has an unknown variable with the prefix of the project, a value is
+            empty, or the API key has quotation marks or white space around it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -34,7 +37,13 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_environment(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return read_environment(os.environ, cls.model_fields).values | given
+        for name, value in given.items():
+            if isinstance(value, str) and not value.strip():
+                raise ConfigurationError(empty_value(f"--{name.replace('_', '-')}", name))
+        values = read_environment(os.environ, cls.model_fields).values | given
+        if isinstance(key := values.get("api_key"), str) and (problem := key_problem(key)):
+            raise ConfigurationError(f"GLASSBOX_API_KEY {problem}")
+        return values
 
     host: str = "127.0.0.1"
     """Address to listen on. An address other than loopback requires an API key or `allow_anonymous`."""
@@ -70,6 +79,10 @@ class Settings(BaseModel):
     """Items of one request; larger batches are not faster and delay other requests."""
     max_text_chars: Annotated[int, Field(ge=1)] = 200_000
     """Characters of one text; the encoder reads the last 512 tokens, but words are counted in the whole text."""
+    max_object_keys: Annotated[int, Field(ge=16)] = 128
+    """Keys of one JSON object in a body; no message has as many, and every unknown key is an error to report."""
+    max_values: Annotated[int, Field(ge=1)] = 1_000_000
+    """JSON values of one body; a short value takes twenty times as much memory as it has bytes."""
     max_waiting_items: Annotated[int, Field(ge=1)] = 65_536
     """Texts queued for one model, above which new requests are refused. Capacity is checked once, before a
     request is parsed, so the queue may exceed this by the texts of requests that are being prepared."""

@@ -240,7 +240,13 @@ def test_an_invalid_key_file_leaves_the_previous_keys_valid(
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "has no key"), (b"# a comment\n", "has no key"), (b"\xff\n", "not UTF-8"), (b"a\nb c\n", "key 2")],
+    [
+        (b"", "has no key"),
+        (b"# a comment\n", "has no key"),
+        (b"\xff\n", "not UTF-8"),
+        (b"a\nb c\n", "key 2"),
+        (b"a\n'b'\n", "key 2 of .* quotation"),
+    ],
 )
 def test_an_invalid_key_file_at_start_is_an_error_with_the_reason(
     tmp_path: Path, content: bytes, reason: str
@@ -254,15 +260,27 @@ def test_an_invalid_key_file_at_start_is_an_error_with_the_reason(
         app_with(api_keys_file=tmp_path / "absent")
 
 
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o604, True), (0o640, False), (0o400, False)])
+def test_a_key_file_that_every_user_can_read_is_logged(
+    tmp_path: Path, mode: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(KEY)
+    file.chmod(mode)
+
+    app_with(api_keys_file=file)
+
+    assert ("every user of this machine" in caplog.text) is warned
+    assert KEY not in caplog.text
+
+
 # Public addresses -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "reward.example", "", "127.0.0.1.example"])  # noqa: S104
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "reward.example", "127.0.0.1.example"])  # noqa: S104
 def test_a_public_address_requires_a_key_or_allow_anonymous(host: str) -> None:
     with pytest.raises(ConfigurationError, match=r"GLASSBOX_API_KEY.*--allow-anonymous"):
         app_with(host=host)
-    with pytest.raises(ConfigurationError, match="--allow-anonymous"):
-        app_with(host=host, api_key=" ")
     app_with(host=host, api_key=KEY)
     app_with(host=host, allow_anonymous=True)
 

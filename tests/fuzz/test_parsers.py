@@ -15,16 +15,40 @@ from reward_client.wire import Item, ScoreRequest
 from reward_service.errors import InvalidRequestError
 from reward_service.features.builtin import length_incentive, repetition_penalty
 from reward_service.features.text import clean_response, words
-from reward_service.http.json_body import parse
-from reward_service.protocols.chat_templates import clean, parse_prompt, split_query
+from reward_service.http.json_codec import parse
+from reward_service.protocols.chat_templates import clean, parse_prompt
 from reward_service.protocols.openrlhf import OpenRlhfRequest
+from reward_service.protocols.rendered_text import split_query
+from reward_service.settings import Settings
 from tests.generated_cases import cases
 
 pytestmark = pytest.mark.slow
 
+SETTINGS = Settings()
+
 PIECES = [
     *("<|im_start|>", "<|im_end|>", "<|im_", "end|>", "start|>", "user\n", "assistant\n", "system\n", "poet\n"),
     *("<|start_header_id|>", "<|end_header_id|>\n\n", "<|eot_id|>", "<|begin_of_text|>", "<s>", "</s>", "<</s>s>"),
+    *(
+        "<think>",
+        "</think>",
+        "<start_of_turn>",
+        "<|channel|>final<|message|>",
+        "<|start|>",
+        "<｜User｜>",
+        "USER: ",
+    ),
+    *(
+        "<|user|>",
+        "<|end|>",
+        "ASSISTANT:",
+        "<｜User｜>",
+        "[THINK]",
+        "<pad>",
+        "<|turn>",
+        "<turn|>",
+        "[SYSTEM_PROMPT]",
+    ),
     *("[INST]", "[/INST]", "[/INST", "<<SYS>>", "<</SYS>>", "### Instruction:\n", "### Response:", "### Input:\n"),
     *(
         "Below is an instruction that describes a task",
@@ -49,8 +73,11 @@ def test_a_query_is_split_or_raises_value_error(prompt: str | None, answer: str)
         exchange = clean((prompt or "") + answer, prompt)
     except ValueError:
         return
-    assert exchange.response in exchange.response.strip() + answer or len(exchange.response) <= len(answer)
-    assert set(exchange.flags) <= {"truncated", "special_tokens_removed", "text_after_end"}
+    assert len(exchange.response) <= len(answer) + len("<think></think>")
+    assert set(exchange.flags) <= {
+        *("truncated", "special_tokens_removed", "text_after_end"),
+        *("unknown_template", "unknown_special_tokens"),
+    }
     assert all(message.content is not None for message in exchange.messages)
 
 
@@ -112,7 +139,7 @@ def test_a_body_is_parsed_or_the_error_names_a_field(content: bytes) -> None:
     for model in (ScoreRequest, OpenRlhfRequest):
         error = None
         try:
-            parsed = parse(model, content)
+            parsed = parse(model, content, SETTINGS)
         except InvalidRequestError as exc:
             error = exc
         if error is None:
@@ -146,9 +173,9 @@ def test_a_large_body_is_parsed_like_a_small_one(
 ) -> None:
     def outcome(body: bytes) -> object:
         try:
-            return parse(model, body)
+            return parse(model, body, SETTINGS)
         except InvalidRequestError as exc:
-            return str(exc), [(e.item, e.field, re.sub(r"line \d+ column \d+", "", e.message)) for e in exc.errors]
+            return str(exc), [(e.item, e.field, re.sub(r"at character \d+", "", e.message)) for e in exc.errors]
 
     assert outcome(content + b" " * LARGE) == outcome(content)
     if content.startswith(b"{"):
@@ -164,7 +191,7 @@ def test_a_duplicate_key_is_rejected_at_any_depth(fields: dict[str, int], depth:
     body = f'{{"query": "a?b", "labels": {label}}}'.encode()
 
     with pytest.raises(InvalidRequestError) as refusal:
-        parse(OpenRlhfRequest, body)
+        parse(OpenRlhfRequest, body, SETTINGS)
 
     assert [error.field.endswith(key) for error in refusal.value.errors] == [True]
 
@@ -176,7 +203,7 @@ def test_the_error_names_an_unknown_field(key: str) -> None:
     body = json.dumps({"items": [{"prompt": "a", "response": "b"} | {key: 1}]}).encode()
 
     with pytest.raises(InvalidRequestError) as refusal:
-        parse(ScoreRequest, body)
+        parse(ScoreRequest, body, SETTINGS)
 
     assert [error.field for error in refusal.value.errors] == [f"items.0.{key}"]
 

@@ -22,7 +22,8 @@ serve = pytest.importorskip("ray.serve", reason="Ray Serve is not installed (ext
 
 import ray  # noqa: E402
 
-from reward_service.ray_app import RayArguments, build, deployment_options  # noqa: E402
+from reward_service.errors import ConfigurationError  # noqa: E402
+from reward_service.ray_app import RayArguments, build, deployment_options, replica_app  # noqa: E402
 from reward_service.settings import Settings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +109,20 @@ def test_an_invalid_item_is_rejected_with_its_field(url: str) -> None:
 
     assert reply.status_code == 422
     assert "items.0.response" in reply.text
+
+
+@pytest.mark.parametrize("host", [None, "127.0.0.1", "::1", "localhost"])
+def test_a_replica_without_a_key_needs_allow_anonymous_whatever_the_host(
+    host: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASSBOX_GOLD", "none")
+    if host is not None:
+        monkeypatch.setenv("GLASSBOX_HOST", host)
+
+    with pytest.raises(ConfigurationError, match="--allow-anonymous"):
+        replica_app()
+    monkeypatch.setenv("GLASSBOX_ALLOW_ANONYMOUS", "true")
+    replica_app()
 
 
 def test_a_disabled_model_reserves_no_share_of_a_gpu() -> None:

@@ -111,11 +111,19 @@ def test_a_key_that_a_header_cannot_carry_is_rejected_without_showing_it(key: st
     assert not key or key not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("environ", "key"), [({}, None), ({"GLASSBOX_API_KEY": "  "}, None), ({"GLASSBOX_API_KEY": "k\n"}, "k")]
-)
-def test_the_key_is_read_from_the_environment(environ: dict[str, str], key: str | None) -> None:
-    assert key_from_environment(environ) == key
+def test_the_key_is_read_from_the_environment() -> None:
+    assert key_from_environment({}) is None
+    assert key_from_environment({"GLASSBOX_API_KEY": "k'e\"y"}) == "k'e\"y"
+
+
+@pytest.mark.parametrize("key", ["", " \n", "s3cret\n", " s3cret", '"s3cret"', "'s3cret'", "s3cret'", "s3 cret"])
+def test_a_key_in_the_environment_that_was_miswritten_is_an_error_that_does_not_show_it(key: str) -> None:
+    with pytest.raises(
+        RewardError, match=r"GLASSBOX_API_KEY (is empty|has .*); unset it to send no key"
+    ) as caught:
+        key_from_environment({"GLASSBOX_API_KEY": key})
+
+    assert "s3" not in str(caught.value)
 
 
 def test_the_command_line_reads_the_key_from_the_environment(

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from reward_service.__main__ import main
 from reward_service.environment import read_environment
 from reward_service.errors import ConfigurationError
 from reward_service.settings import Settings
@@ -67,6 +68,91 @@ def test_variables_of_other_programs_are_left_alone(variable: str) -> None:
 )
 def test_variables_that_kubernetes_sets_for_a_service_are_left_alone(variable: str, value: str) -> None:
     assert read_environment({variable: value}, Settings.model_fields).values == {}
+
+
+@pytest.mark.parametrize(
+    ("variable", "named"),
+    [
+        ("GLASBOX_API_KEY", "GLASSBOX_API_KEY"),
+        ("GLASSBOXAPIKEY", "GLASSBOX_API_KEY"),
+        ("GLASSBOX-API-KEY", "GLASSBOX_API_KEY"),
+        ("Glass_Box.Api.Key", "GLASSBOX_API_KEY"),
+        ("GALSSBOX_API_KEY", "GLASSBOX_API_KEY"),
+        (" GLASSBOX_API_KEY", "GLASSBOX_API_KEY"),
+        ("GLASSBOX_АPI_KEY", "GLASSBOX_API_KEY"),  # the A is Cyrillic
+        ("GLASSBX_API_KEYS_FILE", "GLASSBOX_API_KEYS_FILE"),
+        ("GLASBOX_MAX_ITEMS", "GLASSBOX_MAX_ITEMS"),
+        ("REWARDAPIKEY", "REWARD_API_KEY"),
+        ("REWARD-API-KEY", "REWARD_API_KEY"),
+        ("REWARDS_API_KEY", "REWARD_API_KEY"),
+    ],
+)
+def test_a_name_that_is_nearly_ours_is_an_error_that_names_ours(variable: str, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"unknown environment variable .*{named}"):
+        read_environment({variable: "x"}, Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "API_KEY",
+        "OPENAI_API_KEY",
+        "FORWARD_API_KEY",
+        "REWARDED",
+        "GLASSFISH_PORT",
+        "STAGING_GLASSBOX_API_KEY",
+        "GLASSBOX",
+    ],
+)
+def test_variables_of_others_with_similar_names_are_left_alone(variable: str) -> None:
+    assert read_environment({variable: "x"}, Settings.model_fields).values == {}
+
+
+def test_a_variable_in_lower_case_is_a_setting_and_one_in_both_cases_must_agree() -> None:
+    assert read_environment({"glassbox_api_key": "a"}, Settings.model_fields).values == {"api_key": "a"}
+    with pytest.raises(ConfigurationError, match="GLASSBOX_API_KEY is set twice"):
+        read_environment({"glassbox_api_key": "a", "GLASSBOX_API_KEY": "b"}, Settings.model_fields)
+
+
+@pytest.mark.parametrize("prefix", ["GLASSBOX_", "REWARD_"])
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_an_empty_value_is_an_error_for_every_setting(name: str, value: str, prefix: str) -> None:
+    variable = prefix + name.upper()
+
+    with pytest.raises(ConfigurationError, match=f"{variable} is empty"):
+        read_environment({variable: value}, Settings.model_fields)
+
+
+@pytest.mark.parametrize("name", ["API_KEY", "API_KEYS_FILE"])
+def test_an_empty_key_is_an_error_that_says_how_to_serve_without_one(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"leave it out.*GLASSBOX_ALLOW_ANONYMOUS=true"):
+        read_environment({f"GLASSBOX_{name}": ""}, Settings.model_fields)
+
+
+@pytest.mark.parametrize("key", ['"s3cret"', "'s3cret'", "s3cret\n", " s3cret", "s3cret”", "s3 cret"])
+def test_a_key_with_quotation_marks_or_white_space_is_an_error_that_does_not_show_it(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASSBOX_API_KEY", key)
+
+    with pytest.raises(ConfigurationError, match="GLASSBOX_API_KEY has") as raised:
+        Settings()
+    assert "s3" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["--allow-anonymous=flase", "--allow-anonymous=", "--host=", "--api-keys-file=", "--allow-anonymou"],
+)
+def test_a_misspelt_or_empty_option_stops_the_start(argument: str, capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = main(["--port", "0", argument])
+    except SystemExit as exc:
+        status = int(str(exc.code))
+
+    assert status != 0
+    assert argument.split("=")[0].removeprefix("--").replace("-", "_") in capfd.readouterr().err.replace("-", "_")
 
 
 @pytest.mark.slow

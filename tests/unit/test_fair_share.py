@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reward_service.admission.fair_share import FairShare
+from reward_service.fair_share import FairShare
 
 
 def _filled(share: FairShare, caller: str, piece: float) -> float:

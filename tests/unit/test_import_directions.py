@@ -3,7 +3,8 @@
 wire ◀── client ◀── cli                    the client installs without torch and without the service
    ▲        ▲
    │        └── runs ◀── evidence ◀── trainer
-   └── service: errors, settings ◀── features, batching ◀── models ◀── scoring ◀── http, admission ◀── protocols
+   └── service: errors, settings, fair share ◀── features, batching ◀── models ◀── scoring ◀── http, admission
+                                                                                              ◀── protocols
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ LAYERS = {
     "run": "trainer",
     "reward_service": "service",
     "reward_service.errors": "errors",
+    "reward_service.fair_share": "fair share",
     "reward_service.environment": "settings",
     "reward_service.settings": "settings",
     "reward_service.telemetry": "telemetry",
@@ -67,7 +69,7 @@ FIRST_PARTY = {name.split(".")[0] for name in LAYERS}
 
 _CLIENT = {"wire", "client"}
 _SERVICE_CORE = {"wire", "errors", "settings", "features", "batching", "models", "scoring"}
-_SERVICE_HTTP = _SERVICE_CORE | {"protocol spec", "telemetry", "http", "admission"}
+_SERVICE_HTTP = _SERVICE_CORE | {"fair share", "protocol spec", "telemetry", "http", "admission"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "wire": set(),
@@ -83,7 +85,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"wire", "errors"},
     "telemetry": {"wire", "errors", "settings", "batching"},
     "features": {"wire", "errors"},
-    "batching": {"errors", "cpu scheduling"},
+    "fair share": set(),
+    "batching": {"errors", "fair share", "cpu scheduling"},
     "models": {"wire", "errors", "settings", "batching"},
     "scoring": {"wire", "errors", "features", "batching", "models"},
     "protocol spec": _SERVICE_CORE,

@@ -64,7 +64,7 @@ def test_the_launcher_sends_the_key_and_does_not_print_or_store_it(
     address, sent = service
     url = f"http://key:s3cret@{address}" if in_url else f"http://{address}"
     env = {name: value for name, value in os.environ.items() if name != "GLASSBOX_API_KEY"}
-    env |= {} if in_url else {"GLASSBOX_API_KEY": "s3cret\n"}
+    env |= {} if in_url else {"GLASSBOX_API_KEY": "s3cret"}
     command = [sys.executable, str(RUN), "--reward-url", url, "--run-dir", str(tmp_path / "run")]
 
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)

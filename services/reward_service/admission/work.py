@@ -8,8 +8,9 @@ from contextlib import closing
 from typing import Any
 
 from reward_service.admission.hold import AdmissionHold
-from reward_service.http.json_body import parse
-from reward_service.http.json_reply import dump
+from reward_service.batching import Reservation
+from reward_service.http.json_codec import dump, parse
+from reward_service.http.request_context import request_context
 from reward_service.protocols.base import Body, Call, ProtocolSpec
 from reward_service.scoring.pipeline import Scorer, Scoring, Worker
 from reward_service.telemetry.metrics import Metrics
@@ -43,7 +44,9 @@ class Work:
         self._started = False
         self._workers: list[Worker] | None = None
         """Of the models that the request needs, once they are known."""
-        self._reserved: list[Worker] = []
+        self._reserved: dict[str, Reservation] = {}
+        self._caller = request_context().caller
+        self._n_bytes = len(body)
         self._checked = False
 
     def admit(self) -> None:
@@ -62,7 +65,7 @@ class Work:
         try:
             scoring = await self._admitted_and_prepared()
             with closing(scoring):
-                await scoring.enqueue()
+                await scoring.enqueue(self._caller, self._reserved)
                 self._release()
                 await scoring.wait()
                 if len(scoring.job.entries) <= _INLINE_ITEMS:
@@ -89,7 +92,7 @@ class Work:
         return scoring
 
     def _parse(self, *, prepare: bool) -> Scoring:
-        parsed = parse(self._spec.request_model, self._body)
+        parsed = parse(self._spec.request_model, self._body, self._call.settings)
         self._body = b""
         scoring = self._scorer.start(self._spec.job(parsed, self._call))
         if prepare:
@@ -123,13 +126,11 @@ class Work:
 
     def _reserve(self) -> None:
         if not self._reserved:
-            self._scorer.reserve(self._workers or ())
-            self._reserved = list(self._workers or ())
+            self._reserved = self._scorer.reserve(self._workers or (), self._caller, self._n_bytes)
 
     def _release(self) -> None:
-        if self._reserved:
-            self._scorer.release(self._reserved)
-            self._reserved = []
+        for reservation in self._reserved.values():
+            reservation.release()
 
     async def _loaded(self) -> None:
         for worker in self._workers or ():

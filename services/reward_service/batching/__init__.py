@@ -11,7 +11,7 @@ from reward_service.batching.executor import Executor
 from reward_service.batching.metrics_hook import BatchStats, MetricsHook, QueueSize
 from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Ticket, Unit
 from reward_service.batching.submission import Done, Submission
-from reward_service.batching.worker import ModelWorker
+from reward_service.batching.worker import ModelWorker, Reservation
 
 __all__ = [
     "BatchLimits",
@@ -23,6 +23,7 @@ __all__ = [
     "MetricsHook",
     "ModelWorker",
     "QueueSize",
+    "Reservation",
     "Submission",
     "Ticket",
     "Unit",

@@ -22,7 +22,7 @@ from reward_service.batching.queue import BatchLimits, Ticket, Unit
 from reward_service.batching.submission import Done, Submission
 from reward_service.errors import ModelError, NotReadyError, OverloadedError
 
-__all__ = ["ModelWorker"]
+__all__ = ["ModelWorker", "Reservation"]
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
@@ -32,6 +32,20 @@ logger = logging.getLogger(__name__)
 
 _UNITS_AT_ONCE = 1024
 """Units queued in one step, which takes about two milliseconds."""
+
+
+class Reservation:
+    """Room in a worker's queue for one request that is not prepared yet."""
+
+    def __init__(self, on_release: Callable[[], None]) -> None:
+        self._on_release = on_release
+        self._released = False
+
+    def release(self) -> None:
+        """Give the room back, when the request has been queued or dropped. Idempotent."""
+        if not self._released:
+            self._released = True
+            self._on_release()
 
 
 class ModelWorker(Generic[ModelT, InT, OutT]):
@@ -82,6 +96,8 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         )
         self._arrived = asyncio.Event()
         self._was_loaded = False
+        self._reserved = 0
+        """Requests that were admitted and are not queued yet."""
 
     async def __aenter__(self) -> Self:
         self._start_loading()
@@ -135,20 +151,25 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         model: ModelT = self._loaded.result()
         return model
 
-    def check(self, n: int = 1, reserved: int = 0) -> None:
-        """Return if there is room for `n` items now, beside `reserved` ones that are not in the queue yet.
+    def reserve(self, caller: str, n_bytes: int) -> Reservation:  # noqa: ARG002 - used by the next commit
+        """Room for one request of `caller`, of `n_bytes`, that is not prepared yet.
 
         Raises:
             NotReadyError: the model is loading, could not be loaded, or was stopped.
             OverloadedError: too many items wait already, or too many seconds of work.
         """
-        self._check_room(n, reserved)
+        self._check_room(1)
         self._check_usable()
+        self._reserved += 1
+        return Reservation(self._release)
 
-    def _check_room(self, n: int, reserved: int) -> None:
+    def _release(self) -> None:
+        self._reserved -= 1
+
+    def _check_room(self, n: int) -> None:
         """Limit the queue in items, which bounds memory, and in seconds of work, which bounds the time to wait."""
         queue, tokens_per_s = self._runner.queue, self._runner.tokens_per_s
-        waiting = queue.waiting_items + reserved
+        waiting = queue.waiting_items + self._reserved
         wait_s = queue.waiting_tokens / tokens_per_s if tokens_per_s else 0.0
         if waiting and (waiting + n > self._max_waiting_items or wait_s > self._max_waiting_s):
             raise OverloadedError(
@@ -171,11 +192,19 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         if self._runner.last_failed:
             raise ModelError(f"the last forward pass of the {self.name} model failed")
 
-    async def enqueue(self, units: Sequence[Unit[InT]]) -> Submission[OutT]:
-        """Queue all of `units`, regardless of the load. Raises NotReadyError when the worker has ended.
+    async def enqueue(
+        self,
+        units: Sequence[Unit[InT]],
+        caller: str = "",  # noqa: ARG002 - used by the next commit
+        reservation: Reservation | None = None,
+    ) -> Submission[OutT]:
+        """Queue all `units` of `caller`, regardless of the load, and release the `reservation` made for them.
 
-        Many units are queued in parts, between which other tasks run.
+        Many units are queued in parts, between which other tasks run. Raises NotReadyError when the worker has
+        ended.
         """
+        if reservation is not None:
+            reservation.release()
         if self._task.done():
             self._check_usable()
         ticket = self._runner.queue.open(len(units))
@@ -195,11 +224,12 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             raise
         return submission
 
-    async def submit(self, units: Sequence[Unit[InT]]) -> Done[OutT]:
-        """Outcomes for `units`, in order, once the model has seen them. Raises what `check` raises."""
+    async def submit(self, units: Sequence[Unit[InT]], caller: str = "") -> Done[OutT]:
+        """Outcomes for `units`, in order, once the model has seen them. Raises what `reserve` raises."""
         if units:
-            self.check(len(units))
-        submission = await self.enqueue(units)
+            self._check_room(len(units))
+            self._check_usable()
+        submission = await self.enqueue(units, caller)
         try:
             await submission.finished
             return submission.result()

@@ -16,12 +16,14 @@ import binascii
 import hmac
 import ipaddress
 import logging
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from reward_client.wire.api_key import key_problem
 from reward_service.errors import ConfigurationError
 from reward_service.http.problems import problem_response
 from reward_service.http.request_context import request_context
@@ -46,7 +48,7 @@ def keyring(settings: Settings) -> Keyring | None:
         ConfigurationError: the key file is unusable, or other machines can reach the address and neither a key nor
             `allow_anonymous` is set.
     """
-    single = settings.api_key.get_secret_value().strip() if settings.api_key else ""
+    single = settings.api_key.get_secret_value() if settings.api_key else ""
     if single or settings.api_keys_file:
         return Keyring(single, settings.api_keys_file)
     if not settings.allow_anonymous and not _is_loopback(settings.host):
@@ -120,15 +122,21 @@ class Keyring:
             raise ConfigurationError(
                 f"the file of API keys {self._file} has no key; write one per line, `#` starts a comment"
             )
+        if _is_world_readable(self._file):
+            logger.warning("every user of this machine can read the API keys in %s; chmod o-r", self._file)
         return _digests(keys, str(self._file))
 
 
 def _digests(keys: Sequence[str], source: str) -> list[bytes]:
-    """Digests of `keys`. Raises ConfigurationError, without the key, if one cannot be sent in a header."""
+    """Digests of `keys`. Raises ConfigurationError, without the key, if one cannot be meant as it is written."""
     for number, key in enumerate(keys, start=1):
-        if not all("!" <= char <= "~" for char in key):
-            raise ConfigurationError(f"key {number} of {source} contains characters that are not printable ASCII")
+        if problem := key_problem(key):
+            raise ConfigurationError(f"key {number} of {source} {problem}")
     return [sha256(key.encode()).digest() for key in keys]
+
+
+def _is_world_readable(file: Path) -> bool:
+    return bool(file.stat().st_mode & stat.S_IROTH)
 
 
 def _stamp(file: Path | None) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -36,6 +37,14 @@ logger = logging.getLogger(__name__)
 CLIENT_CLOSED_REQUEST = 499
 """Status in logs and metrics of a request whose client disconnected; it is never received."""
 
+MAX_PROBLEM_BYTES = 64 * 1024
+"""Bytes of an error reply, whatever the request was."""
+_MAX_ERRORS = 100
+"""Errors in one reply; a caller corrects the first ones, and thousands of items may have the same."""
+_MAX_CHARS = {"field": 300, "message": 500, "id": 256}
+"""Characters of the parts of an error; keys and values of the caller, which are in them, may have megabytes."""
+_MAX_DETAIL_CHARS = 2_000
+
 STATUS: dict[type[GlassboxError], HTTPStatus] = {
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -67,7 +76,9 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
     async def validation_error(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, RequestValidationError)  # noqa: S101 (for mypy)
-        errors = [FieldError(field=".".join(map(str, e["loc"])), message=e["msg"]) for e in exc.errors()]
+        errors = [
+            FieldError(field=".".join(map(str, e["loc"])), message=e["msg"]) for e in exc.errors()[:_MAX_ERRORS]
+        ]
         metrics.refused(route_pattern(request.scope), "invalid")
         return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, "the request has wrong parameters", errors)
 
@@ -77,13 +88,36 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
 
 def problem_response(
-    status: int, detail: str, errors: list[FieldError] | None = None, headers: dict[str, str] | None = None
+    status: int, detail: str, errors: Sequence[FieldError] | None = None, headers: dict[str, str] | None = None
 ) -> Response:
-    """A problem document as a response."""
-    members = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail, "errors": errors or []}
+    """A problem document as a response, of at most `MAX_PROBLEM_BYTES`."""
+    detail, kept = _shortened(detail, _MAX_DETAIL_CHARS), _kept(errors or [])
+    if errors and len(kept) < len(errors):
+        detail += f" ({len(errors) - len(kept)} more errors are left out)"
+    members = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail, "errors": kept}
     problem = Problem.model_validate(members | {"request_id": request_context().id})
     content = problem.model_dump_json(exclude_none=True)
     return Response(content, status, headers, media_type="application/problem+json")
+
+
+def _kept(errors: Sequence[FieldError]) -> list[FieldError]:
+    """The first of `errors`, with shortened texts, that fit one reply beside its other members."""
+    kept: list[FieldError] = []
+    room = MAX_PROBLEM_BYTES - 8 * _MAX_DETAIL_CHARS
+    for error in errors[:_MAX_ERRORS]:
+        texts = {name: _shortened(getattr(error, name) or "", most) for name, most in _MAX_CHARS.items()}
+        kept.append(error.model_copy(update=texts | {"id": texts["id"] or error.id}))
+        room -= len(kept[-1].model_dump_json().encode()) + 1
+        if room < 0:
+            return kept[:-1]
+    return kept
+
+
+def _shortened(text: str, max_chars: int) -> str:
+    """The start of `text`, as valid Unicode: an unpaired surrogate becomes a question mark."""
+    if len(text) <= max_chars and text.isascii():
+        return text
+    return (text[:max_chars] + "…" * (len(text) > max_chars)).encode(errors="replace").decode()
 
 
 def error_response(exc: GlassboxError) -> Response:

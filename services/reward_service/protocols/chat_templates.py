@@ -1,28 +1,45 @@
 """Chat templates: converts the text that a trainer decodes, with template markers, to messages and a response.
 
-    query  = [left-truncated] rendered prompt + response + end token      prompt = complete rendered prompt
+    query  = [padding] [left-truncated] rendered prompt + response + end token [padding]
+    prompt = complete rendered prompt
 
     split_query    the response: the text after the longest suffix of `prompt` that `query` begins with
                    (query[len(prompt):] would be wrong for a prompt that was truncated on the left)
-    parse_prompt   the messages, according to the template whose markers the prompt begins with
+    parse_prompt   the messages, by the headers and footers of the format that the prompt begins with
     clean          both, with flags for the changes: `truncated`, `special_tokens_removed`, …
 
-Known templates: ChatML (Qwen, SmolLM), Llama 3, Llama 2 and Mistral, Alpaca; any other text is one user turn.
-End tokens are removed from the response, and default system prompts of templates from the messages.
+`chat_formats` has the formats. End tokens are removed from the response, default system prompts of templates from
+the messages, and every way to mark reasoning becomes `<think>…</think>`, which recipes know.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import get_args
 
 from reward_client.wire import ChatMessage
+from reward_service.protocols.chat_formats import (
+    DEFAULT_SYSTEMS,
+    FORMATS,
+    LEADING,
+    MARKER,
+    PADDING,
+    PLAIN,
+    TEMPLATE_TEXT,
+    ChatFormat,
+)
+from reward_service.protocols.rendered_text import remove_markers, split_query
 
-__all__ = ["CleanExchange", "clean", "parse_prompt", "split_query"]
+__all__ = ["CleanExchange", "PromptError", "clean", "parse_prompt"]
 
 Messages = tuple[ChatMessage, ...]
+
+
+class PromptError(ValueError):
+    """The rendered prompt cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,238 +50,225 @@ class CleanExchange:
     response: str
     flags: tuple[str, ...]
     """`truncated`: the response has no end token. `special_tokens_removed`: it contained other special tokens.
-    `text_after_end`: text after the end token was removed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Template:
-    name: str
-    start: re.Pattern[str]
-    """Matches the start of a prompt, after a BOS token, so that markers written by a user do not match."""
-    parse: Callable[[str], Messages]
-    assistant: str
-    """Marker before a response."""
-    ends: tuple[str, ...]
-    """Tokens that end a response."""
-    specials: re.Pattern[str]
-    """Special tokens, which are removed from a response at any position."""
+    `text_after_end`: text after the end token was removed. `unknown_template`: the prompt has markers of no known
+    format. `unknown_special_tokens`: the response has markers that its format does not have."""
 
 
 def clean(query: str, prompt: str | None) -> CleanExchange:
     """Split OpenRLHF's `query` at the end of the rendered `prompt`, parse the prompt and clean the response.
 
     Requests of older OpenRLHF releases have no field `prompts`: then `prompt` is None, and `query` is split at its
-    only assistant marker.
+    only assistant header.
 
     Raises:
-        ValueError: the start of the response in `query` cannot be determined, or the prompt has an unknown role.
+        PromptError: the prompt has an unknown role.
+        ValueError: the start of the response in `query` cannot be determined.
     """
     if prompt is None:
         prompt = _rendered_prompt(query)
-    template = _template_of(prompt)
-    response, ended, rest = _cut_at_end(split_query(query, prompt), template.ends)
-    bare = _remove(template.specials, response)
-    flags = [
-        *(["truncated"] if not ended else []),
-        *(["special_tokens_removed"] if bare != response else []),
-        *(["text_after_end"] if _remove(template.specials, rest).strip() else []),
-    ]
-    return CleanExchange(parse_prompt(prompt), bare.strip() if template is _LLAMA2 else bare, tuple(flags))
-
-
-def split_query(query: str, prompt: str) -> str:
-    """The response in `query`. Raises ValueError when `query` does not begin with a suffix of `prompt`."""
-    if query.startswith(prompt):
-        return query[len(prompt) :]
-    bare = _LEADING.sub("", query)
-    overlap = _overlap(_LEADING.sub("", prompt), bare)
-    if not overlap:
-        raise ValueError("does not begin with the prompt or a suffix of it")
-    return bare[overlap:]
+    parser, messages = _read(prompt)
+    response, ended, rest = parser.cut_at_end(split_query(query, prompt))
+    response = parser.mark_reasoning(response, prompt)
+    bare = remove_markers(parser.specials, response)
+    flags = {
+        "truncated": not ended,
+        "special_tokens_removed": bare != response,
+        "text_after_end": PADDING.fullmatch(remove_markers(parser.specials, rest)) is None,
+        "unknown_template": parser.format is PLAIN and MARKER.search(prompt) is not None,
+        "unknown_special_tokens": MARKER.search(bare) is not None,
+    }
+    return CleanExchange(
+        _without_defaults(messages),
+        bare.strip() if parser.format.strip else bare,
+        tuple(flag for flag, is_set in flags.items() if is_set),
+    )
 
 
 def parse_prompt(prompt: str) -> Messages:
-    """The messages of a rendered prompt, without default system prompts of templates."""
-    messages = _template_of(prompt).parse(prompt)
-    return tuple(m for m in messages if not (m.role == "system" and _is_default_system(m.content)))
+    """The messages of a rendered prompt, without default system prompts of templates. Raises PromptError."""
+    return _without_defaults(_read(prompt)[1])
 
 
-_LEADING = re.compile(r"\A(?:<s>|<bos>|<\|begin_of_text\|>|<\|endoftext\|>|\ufffd|\s)+")
-"""BOS tokens, replacement characters of a truncated character, and white space at the start of a text."""
-
-_MIN_OVERLAP = 16
-"""Minimum characters of a truncated prompt that must match; shorter matches may be coincidences."""
-
-_MAX_PROBES = 64
-"""Maximum positions tried; real prompts repeat the same 16 characters a few times at most."""
+# Formats --------------------------------------------------------------------------------------------------------
 
 
-def _overlap(prompt: str, query: str) -> int:
-    """Length of the longest suffix of `prompt` that is a prefix of `query`; 0 when none is long enough."""
-    if query.startswith(prompt):  # they differed only in a BOS token
-        return len(prompt)
-    probe, start = query[:_MIN_OVERLAP], -1
-    for _ in range(_MAX_PROBES):
-        start = prompt.find(probe, start + 1)
-        if start < 0 or len(prompt) - start < _MIN_OVERLAP:
-            break
-        if query.startswith(prompt[start:]):
-            return len(prompt) - start
-    return 0
+@dataclass(frozen=True, slots=True)
+class _Header:
+    start: int
+    end: int
+    role: str | None
 
 
-_PIECE = re.compile(r"[^>\]]*[>\]]|[^>\]]+\Z")
-_MAX_MARKER_CHARS = 32
-"""`<|finetune_right_pad_id|>` has 25."""
+class _Ahead:
+    """Searches a pattern from ascending positions, in one pass over the text."""
+
+    def __init__(self, pattern: re.Pattern[str], text: str) -> None:
+        self._matches = pattern.finditer(text)
+        self._next = next(self._matches, None)
+
+    def search(self, position: int) -> re.Match[str] | None:
+        """The first match at or after `position`."""
+        while self._next is not None and self._next.start() < position:
+            self._next = next(self._matches, None)
+        return self._next
 
 
-def _remove(markers: re.Pattern[str], text: str) -> str:
-    """Remove `markers` from `text`, and those that form when another is removed, in one pass for any nesting.
+@dataclass(frozen=True)
+class _Parser:
+    """The parser of one format, with its patterns compiled."""
 
-    No suffix of a marker is a prefix of another marker, so the result does not depend on the order of removal.
-    """
-    if not markers.search(text):
-        return text
-    kept: list[str] = []
-    for piece in _PIECE.findall(text):
-        kept += piece
-        if found := markers.search("".join(kept[-_MAX_MARKER_CHARS:])):  # it ends here: earlier ones were removed
-            del kept[-len(found[0]) :]
-    return "".join(kept)
+    format: ChatFormat
 
+    @cached_property
+    def start(self) -> re.Pattern[str]:
+        own = self.format.start
+        return re.compile(rf"\s*{self.format.header}" if own is None else own)
 
-def _cut_at_end(text: str, ends: tuple[str, ...]) -> tuple[str, bool, str]:
-    """The text before the first end token, whether `text` has an end token, and the text after it."""
-    first = re.search("|".join(map(re.escape, ends)), text)
-    if first is None:
-        return text, False, ""
-    return text[: first.start()], True, text[first.end() :]
+    @cached_property
+    def specials(self) -> re.Pattern[str]:
+        return re.compile("|".join([self.format.specials, *map(re.escape, self.format.footers)]))
 
+    @cached_property
+    def _header(self) -> re.Pattern[str]:
+        return re.compile(self.format.header)
 
-# Templates ------------------------------------------------------------------------------------------------------
+    @cached_property
+    def _footers(self) -> dict[bool, re.Pattern[str]]:
+        """By whether the turn is the assistant's."""
+        common = self.format.footers
+        both = {True: (*common, *self.format.assistant_footers), False: common}
+        return {key: _any_of(texts) for key, texts in both.items()}
 
-_CHATML_TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(<\|im_end\|>|\Z)", re.DOTALL)
-_LLAMA3_TURN = re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n(.*?)(<\|eot_id\|>|\Z)", re.DOTALL)
-_ROLES = {"user": "user", "human": "user", "assistant": "assistant", "system": "system", "ipython": "tool"}
-_KNOWN_ROLES = get_args(ChatMessage.model_fields["role"].annotation)
+    @cached_property
+    def _ends(self) -> re.Pattern[str]:
+        footers = self.format.footers
+        if self.format.name == "harmony":  # `<|end|>` ends the analysis, and the answer follows
+            footers = ("<|return|>", "<|call|>")
+        return _any_of((*footers, *self.format.assistant_footers, *self.format.ends))
 
+    def headers(self, text: str) -> Iterator[_Header]:
+        """The headers in `text`. Raises PromptError for an unknown role."""
+        for match in self._header.finditer(text):
+            yield _Header(match.start(), match.end(), self._role(match["role"]))
 
-def _turn(role: str, content: str) -> ChatMessage:
-    if _ROLES.get(role, role) not in _KNOWN_ROLES:
-        raise ValueError(f"has a turn with the unknown role {role[:32]!r}; known roles: {', '.join(_KNOWN_ROLES)}")
-    return ChatMessage.model_validate({"role": _ROLES.get(role, role), "content": content})
+    def _role(self, word: str) -> str | None:
+        roles = self.format.roles
+        if word in roles or word.lower() in roles:
+            return roles.get(word, roles.get(word.lower()))
+        known = ", ".join(get_args(ChatMessage.model_fields["role"].annotation))
+        raise PromptError(f"has a turn with the unknown role {word[:32]!r}; known roles: {known}")
 
-
-def _from_turns(turn: re.Pattern[str]) -> Callable[[str], Messages]:
-    """Parser of a template with a marker per turn. The last assistant turn is the response if it is not closed."""
-
-    def parse(prompt: str) -> Messages:
-        turns = list(turn.finditer(prompt))
-        if turns and turns[-1][1] == "assistant" and not turns[-1][3]:
+    def messages(self, prompt: str) -> Messages:
+        """The messages of `prompt`, without the generation prompt. Raises PromptError."""
+        if self.format is PLAIN:
+            bare = re.sub(r"\A(?:<s>|<bos>|<\|begin_of_text\|>)|(?:</s>|<eos>)\Z", "", prompt)
+            return (ChatMessage(role="user", content=bare),)
+        text = LEADING.sub("", prompt)
+        if self.format.generation_prompt is not None:
+            text = re.sub(self.format.generation_prompt, "", text)
+        turns = list(self._turns(text))
+        if turns and turns[-1][0] == "assistant" and not turns[-1][2]:
             turns.pop()
-        return tuple(_turn(match[1], match[2]) for match in turns)
+        found = [(role, content.strip() if self.format.strip else content) for role, content, _ in turns if role]
+        return tuple(message for turn in found for message in _messages_of_turn(*turn))
 
-    return parse
+    def _turns(self, text: str) -> Iterator[tuple[str | None, str, bool]]:
+        """(role, content, whether a footer closed it) of each turn."""
+        headers = list(self.headers(text))
+        lead = text[: headers[0].start].strip() if headers and self.format.lead_role else ""
+        if lead:
+            yield self.format.lead_role, lead, True
+        position = 0
+        footers = {kind: _Ahead(pattern, text) for kind, pattern in self._footers.items()}
+        for number, header in enumerate(headers):
+            if header.start < position:  # a marker inside a turn that has a footer
+                continue
+            following = headers[number + 1].start if number + 1 < len(headers) else len(text)
+            footer = footers[header.role == "assistant"].search(header.end)
+            may_continue = not (header.role in self.format.unclosed or self._has_open_turns(header.role))
+            if footer is not None and (footer.start() <= following or may_continue):
+                yield header.role, text[header.end : footer.start()], True
+                position = footer.end()
+            else:
+                yield header.role, text[header.end : following], False
+                position = following
 
+    def _has_open_turns(self, role: str | None) -> bool:
+        """Whether turns of `role` end at the next header."""
+        return not self.format.footers or (self.format.name in {"mistral", "role-tags"} and role != "tool")
 
-def _parse_llama2(prompt: str) -> Messages:
-    messages: list[ChatMessage] = []
-    for turn in prompt.split("[INST]")[1:]:
-        user, closed, assistant = turn.partition("[/INST]")
-        if not closed:
-            continue
-        before, opened, rest = user.partition("<<SYS>>")
-        system, ended, after = rest.partition("<</SYS>>")
-        if opened and ended:
-            messages.append(_turn("system", system.strip()))
-            user = before + after
-        messages.append(_turn("user", user.strip()))
-        messages += _assistant_turn(assistant)
-    return tuple(messages)
+    def cut_at_end(self, text: str) -> tuple[str, bool, str]:
+        """The text before the first end token, whether `text` has an end token, and the text after it."""
+        first = self._ends.search(text)
+        return (text, False, "") if first is None else (text[: first.start()], True, text[first.end() :])
 
+    def mark_reasoning(self, response: str, prompt: str) -> str:
+        """`response` with its reasoning, in the markers of this format, between `<think>` and `</think>`."""
+        opened = re.search(self.format.thinking_opened, prompt)
+        text = opened[0].strip() + response if opened is not None else response.lstrip()
+        found = re.compile(self.format.thinking, re.DOTALL).match(text)
+        if found is None:
+            return self._without_answer_header(response)
+        if found.end() == found.end("thought"):
+            return f"<think>{found['thought']}"
+        return f"<think>{found['thought']}</think>{self._without_answer_header(text[found.end() :])}"
 
-def _parse_alpaca(prompt: str) -> Messages:
-    """Keep `### Input:` in the text of the user, as in the data, and drop the preamble of the template."""
-    messages: list[ChatMessage] = []
-    for turn in prompt.split("### Instruction:\n")[1:]:
-        user, _, assistant = turn.partition("### Response:")
-        messages.append(_turn("user", user.rstrip()))
-        messages += _assistant_turn(assistant)
-    return tuple(messages)
-
-
-def _assistant_turn(text: str) -> Messages:
-    content = text.replace("</s>", "").replace("<s>", "").strip()
-    return (_turn("assistant", content),) if content else ()
-
-
-_END_TOKENS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>", "<eos>", "<end_of_turn>")
-_BRACKETED = (
-    r"<\|(?:im_start|im_end|endoftext|begin_of_text|end_of_text|start_header_id|end_header_id|eot_id|eom_id"
-    r"|finetune_right_pad_id)\|>"
-)
-
-
-def _parse_plain(prompt: str) -> Messages:
-    return (_turn("user", re.sub(r"\A(?:<s>|<bos>|<\|begin_of_text\|>)|(?:</s>|<eos>)\Z", "", prompt)),)
-
-
-_CHATML = _Template(
-    "chatml",
-    re.compile(r"\s*<\|im_start\|>\w+\n"),
-    _from_turns(_CHATML_TURN),
-    "<|im_start|>assistant\n",
-    ("<|im_end|>", "<|endoftext|>"),
-    re.compile(_BRACKETED),
-)
-_LLAMA3 = _Template(
-    "llama3",
-    re.compile(r"\s*<\|start_header_id\|>\w+<\|end_header_id\|>"),
-    _from_turns(_LLAMA3_TURN),
-    "<|start_header_id|>assistant<|end_header_id|>\n\n",
-    ("<|eot_id|>", "<|end_of_text|>", "<|eom_id|>"),
-    re.compile(_BRACKETED),
-)
-_LLAMA2 = _Template(
-    "llama2", re.compile(r"\s*\[INST\]"), _parse_llama2, "[/INST]", ("</s>",), re.compile(r"</?s>|\[/?INST\]")
-)
-_ALPACA = _Template(
-    "alpaca",
-    re.compile(r"(?:.*\n)*?### Instruction:\n"),
-    _parse_alpaca,
-    "### Response:",
-    ("</s>", "<|endoftext|>", "<|im_end|>", "<|end_of_text|>"),
-    re.compile(rf"</?s>|{_BRACKETED}"),
-)
-_PLAIN = _Template("plain", re.compile(""), _parse_plain, "", _END_TOKENS, re.compile(_BRACKETED))
+    def _without_answer_header(self, text: str) -> str:
+        header = self.format.answer_header
+        return text if header is None else re.sub(rf"\A{header}", "", text)
 
 
-def _template_of(prompt: str) -> _Template:
-    """The template whose start `prompt` matches and whose turns it contains; otherwise plain text."""
-    bare = _LEADING.sub("", prompt)
-    candidates = (t for t in (_CHATML, _LLAMA3, _LLAMA2, _ALPACA) if t.start.match(bare))
-    return next((t for t in candidates if t.parse(prompt)), _PLAIN)
+def _any_of(texts: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, texts)) or "(?!)")
 
 
-_DEFAULT_SYSTEMS = (
-    re.compile(r"You are a helpful(?:,? and harmless)?(?: AI)? assistant\.?"),
-    re.compile(r"You are a helpful AI assistant named SmolLM, trained by Hugging Face\.?"),
-    re.compile(r"You are Qwen, created by Alibaba Cloud\. You are a helpful assistant\.?"),
-    re.compile(r"(?:Cutting Knowledge Date: .*\n)?Today Date: .*"),
-    re.compile(r"Below is an instruction that describes a task.*", re.DOTALL),
-)
-"""Default system prompts of SmolLM2, Qwen, Llama 3 and Alpaca, for conversations without a system prompt."""
+_PARSERS = tuple(map(_Parser, FORMATS))
+_PLAIN_PARSER = _Parser(PLAIN)
+
+
+def _read(prompt: str) -> tuple[_Parser, Messages]:
+    """The first parser whose start `prompt` matches, and the messages; plain text if none finds any."""
+    bare = LEADING.sub("", prompt)
+    for parser in _PARSERS:
+        if parser.start.match(bare) and (messages := parser.messages(prompt)):
+            return parser, messages
+    return _PLAIN_PARSER, _PLAIN_PARSER.messages(prompt)
 
 
 def _rendered_prompt(query: str) -> str:
-    """The prompt in `query`, up to its only assistant marker; of several, the policy may have generated one."""
-    marker = _template_of(query).assistant
-    if not marker or query.count(marker) != 1:
+    """The prompt in `query`, up to its only assistant header; of several, the policy may have generated one."""
+    parser, _ = _read(query)
+    ends = [header.end for header in parser.headers(query) if header.role == "assistant"]
+    if len(ends) != 1:
         raise ValueError(
             "does not have exactly one assistant marker between prompt and response; send the prompt too"
         )
-    return query.partition(marker)[0] + marker
+    return query[: ends[0]]
 
 
-def _is_default_system(content: str) -> bool:
-    return any(pattern.fullmatch(content.strip()) for pattern in _DEFAULT_SYSTEMS)
+# Messages -------------------------------------------------------------------------------------------------------
+
+_LLAMA2_SYSTEM = re.compile(r"<<SYS>>(.*?)<</SYS>>", re.DOTALL)
+
+
+def _messages_of_turn(role: str, content: str) -> Iterator[ChatMessage]:
+    """The message of one turn; two where Llama 2 wrote the system message into the first user turn."""
+    system = _LLAMA2_SYSTEM.search(content) if role == "user" else None
+    if system is not None:
+        yield ChatMessage(role="system", content=system[1].strip())
+        content = (content[: system.start()] + content[system.end() :]).strip()
+    if content or role == "user":
+        yield ChatMessage.model_validate({"role": role, "content": content})
+
+
+def _without_defaults(messages: Messages) -> Messages:
+    """`messages` without the text that templates add to them."""
+    kept = []
+    for message in messages:
+        content = message.content
+        if message.role in {"system", "developer"}:
+            content = TEMPLATE_TEXT.sub("", content)
+            if not content.strip() or any(pattern.fullmatch(content.strip()) for pattern in DEFAULT_SYSTEMS):
+                continue
+        kept.append(message if content == message.content else ChatMessage(role=message.role, content=content))
+    return tuple(kept)

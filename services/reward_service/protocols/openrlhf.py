@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reward_client.wire import MAX_LIST, AnyQueryType, Item, ItemResult, QueryType, ScoreReply, Text
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec
-from reward_service.protocols.chat_templates import CleanExchange, clean
+from reward_service.protocols.chat_templates import CleanExchange, PromptError, clean
 from reward_service.protocols.lists import as_list, check_count, parallel, texts
 from reward_service.protocols.url_options import json_or_text, url_options
 from reward_service.scoring.job import Job
@@ -99,6 +99,8 @@ def _check_references(samples: Sequence[Sample], max_chars: int) -> None:
 def _sample(query: str, prompt: str | None, label: Any) -> Sample:
     try:
         exchange = clean(query, prompt)
+    except PromptError as exc:
+        return InvalidItem(field="prompts", message=str(exc))
     except ValueError as exc:
         return InvalidItem(field="query", message=str(exc))
     try:

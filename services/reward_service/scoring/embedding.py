@@ -17,7 +17,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from reward_client.wire import TextCounts
-from reward_service.batching import ModelWorker, Submission, Unit
+from reward_service.batching import ModelWorker, Reservation, Submission, Unit
 from reward_service.models.protocols import TextEncoder, Tokens
 
 __all__ = ["Embedded", "Embedder", "EncoderWorker", "LookUp", "Vector", "VectorCache", "embed", "is_finite"]
@@ -108,9 +108,12 @@ class Embedder:
         units = {t: Unit(keys[t], row, len(row)) for t, row in zip(unknown, tokens, strict=True)}
         return LookUp(known, units)
 
-    async def enqueue(self, look_up: LookUp) -> Embedding:
+    async def enqueue(
+        self, look_up: LookUp, caller: str = "", reservation: Reservation | None = None
+    ) -> Embedding:
         """Queue what is missing; the worker puts it into the cache. Raises NotReadyError."""
-        return Embedding(look_up, await self.worker.enqueue(list(look_up.missing.values())))
+        missing = list(look_up.missing.values())
+        return Embedding(look_up, await self.worker.enqueue(missing, caller, reservation))
 
 
 def embed(encoder: TextEncoder, batch: Sequence[Tokens]) -> list[Vector]:

@@ -15,13 +15,12 @@ preparation, whose number is limited by `max_items` per job and by the memory fo
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reward_client.wire import FieldError, RecipeName, ScoreReply, TextCounts, TimingMs
-from reward_service.batching import Submission
-from reward_service.errors import InvalidRequestError
+from reward_service.batching import Reservation, Submission
+from reward_service.errors import InvalidRequestError, UnavailableError
 from reward_service.models.gold import shared_base_notice
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker
 from reward_service.scoring.job import GoldWorker, Job, reject_invalid_items
@@ -39,8 +38,6 @@ class Scorer:
     def __init__(self, embedder: Embedder | None, gold: GoldWorker | None) -> None:
         self.embedder = embedder
         self.gold = gold
-        self._reserved: Counter[str] = Counter()
-        """Jobs that have been admitted and not enqueued, by worker."""
 
     @property
     def workers(self) -> list[Worker]:
@@ -52,17 +49,21 @@ class Scorer:
         needed = (self.embedder.worker if encoder and self.embedder else None, self.gold if gold else None)
         return [worker for worker in needed if worker is not None]
 
-    def reserve(self, workers: Sequence[Worker]) -> None:
-        """Admit one job to the queues of all `workers`, or raise NotReadyError or OverloadedError."""
-        for worker in workers:
-            worker.check(reserved=self._reserved[worker.name])
-        for worker in workers:
-            self._reserved[worker.name] += 1
+    def reserve(self, workers: Sequence[Worker], caller: str, n_bytes: int) -> dict[str, Reservation]:
+        """Room in the queues of all `workers`, by name, or NotReadyError or OverloadedError and no room in any.
 
-    def release(self, workers: Sequence[Worker]) -> None:
-        """The opposite of `reserve`, when the job has been enqueued or dropped."""
-        for worker in workers:
-            self._reserved[worker.name] -= 1
+        The request has a body of `n_bytes`. `Scoring.enqueue` releases the room; for a request that is dropped
+        before, the caller must.
+        """
+        reserved: dict[str, Reservation] = {}
+        try:
+            for worker in workers:
+                reserved[worker.name] = worker.reserve(caller, n_bytes)
+        except UnavailableError:
+            for reservation in reserved.values():
+                reservation.release()
+            raise
+        return reserved
 
     def start(self, job: Job) -> Scoring:
         """Begin to score `job`. Raises InvalidRequestError for items, or models, that it cannot be scored with."""
@@ -122,13 +123,15 @@ class Scoring:
         gold = self._gold.loaded_model() if self._gold else None
         self._prepared = prepare(self.job, self._embedder, encoder, gold)
 
-    async def enqueue(self) -> None:
-        """Put the work into the models' queues, without a capacity check. Raises NotReadyError."""
+    async def enqueue(self, caller: str, reserved: Mapping[str, Reservation]) -> None:
+        """Put the work of `caller` into the models' queues, in the room `reserved`. Raises NotReadyError."""
         prepared = self._prepared_job
         if self._embedder is not None:
-            self._embedding = await self._embedder.enqueue(prepared.texts)
+            room = reserved.get(self._embedder.worker.name)
+            self._embedding = await self._embedder.enqueue(prepared.texts, caller, room)
         if self._gold is not None:
-            self._gold_submission = await self._gold.enqueue(prepared.units)
+            room = reserved.get(self._gold.name)
+            self._gold_submission = await self._gold.enqueue(prepared.units, caller, room)
 
     async def wait(self) -> None:
         """Return when the models have processed the job. Raises NotReadyError if one stops for good."""

@@ -26,5 +26,5 @@ STEPS = [
     Step("profile", "Where the time goes.", 45, profile.run),
     Step("memory", "Peaks, and a batch too large on purpose.", 60, memory.run),
     Step("training", "RL steps with the trainer's own sampling.", 60, training.run),
-    Step("compile", "torch.compile of the encoder and a gold model.", 100, compiled.run),
+    Step("compile", "torch.compile of the encoder and a gold model.", 240, compiled.run),
 ]

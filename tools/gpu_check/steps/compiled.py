@@ -16,9 +16,9 @@ from tools.gpu_check.timing import median_s, seconds
 
 
 def run(setting: Setting) -> None:
-    """The larger gold model, then the encoder."""
-    _gold(setting)
+    """The encoder, then the larger gold model, which takes minutes to compile."""
     _encoder(setting)
+    _gold(setting)
 
 
 def _gold(setting: Setting) -> None:
@@ -28,7 +28,7 @@ def _gold(setting: Setting) -> None:
     options: dict[str, Any] = {"dynamic": True} | setting.size({}, {"backend": "eager"})
     compiled = torch.compile(gold.logits, **options)
     with torch.inference_mode():
-        for rows, width in setting.size([(32, 512), (16, 256), (4, 512)], [(2, 16)]):
+        for rows, width in setting.size([(32, 512), (4, 512)], [(2, 16)]):
             inputs = unpack(pack(random_rows(rows, [width, width - 1]), 3).to(setting.device))
             first = seconds(partial(compiled, inputs), setting.device)
             fast = median_s(partial(compiled, inputs), setting.device, rounds=5)

@@ -1,0 +1,222 @@
+"""JSON bodies of requests and replies, parsed and serialised in steps, so that other work can run between them.
+
+    small body ─▶ pydantic parses it at once ─▶ model
+                  └─ anything wrong ─▶ as a large body, for the errors
+    large body ─▶ each element of a list is decoded and validated in a step ─▶ model
+                  └─ anything wrong ─▶ InvalidRequestError or TooLargeError, which names item and field
+
+Decoding tens of megabytes in one call holds the interpreter's lock for a tenth of a second, which stops the event
+loop even if another thread does it. Reading stops at a hundred errors, so the cost of a wrong body is that of its
+first errors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator
+from functools import lru_cache
+from mmap import mmap
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, to_json
+
+from reward_client.wire import FieldError
+from reward_service.errors import InvalidRequestError, RequestError, TooLargeError
+from reward_service.http.json_reader import PIECE_BYTES, JsonReader, Path, RefusedValueError, mistakes
+from reward_service.settings import Settings
+
+__all__ = ["MAX_ERRORS", "dump", "dump_steps", "parse", "parse_steps"]
+
+MAX_ERRORS = 100
+"""Errors after which reading stops: a caller corrects the first ones, and thousands of items may have the same."""
+_MAX_EXPLAINED = 1_000
+"""Errors of one value that pydantic explains; a model with more in one value gets one error for all of them."""
+_REPLY_ELEMENTS = 256
+"""Elements of a list that are serialised in one step."""
+
+_MESSAGES = {
+    "model_type": "Input should be an object",
+    "dict_type": "Input should be an object",
+    "list_type": "Input should be a valid array",
+}
+"""Pydantic's messages for JSON, where those for decoded values name types of Python."""
+_WRONG = object()
+
+T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Body = bytes | bytearray | mmap
+
+
+def parse(model: type[ModelT], body: Body, settings: Settings) -> ModelT:
+    """`body` as a `model`. Raises InvalidRequestError or TooLargeError that names each wrong item and field."""
+    return _last(parse_steps(model, body, settings))
+
+
+def parse_steps(model: type[ModelT], body: Body, settings: Settings) -> Generator[None, None, ModelT]:
+    """As `parse`, with a yield between two steps; the model is the generator's return value."""
+    if len(body) <= PIECE_BYTES:
+        content = body[:] if isinstance(body, mmap) else body
+        try:
+            parsed = model.model_validate_json(content)
+            json.loads(content, object_pairs_hook=_key_check(settings.max_object_keys))
+        except (ValueError, RecursionError):
+            pass  # explained below
+        else:
+            return parsed
+    result: ModelT = yield from _Parser(model, body, settings).steps()
+    return result
+
+
+def dump(reply: BaseModel) -> bytes:
+    """What `reply.model_dump_json()` returns, for a model without aliases and custom serializers."""
+    return _last(dump_steps(reply))
+
+
+def dump_steps(reply: BaseModel) -> Generator[None, None, bytes]:
+    """As `dump`, with a yield between two steps."""
+    fields = []
+    for name, value in reply:
+        if isinstance(value, list) and len(value) > _REPLY_ELEMENTS:
+            parts = []
+            for start in range(0, len(value), _REPLY_ELEMENTS):
+                parts.append(to_json(value[start : start + _REPLY_ELEMENTS])[1:-1])
+                yield
+            content = b"[" + b",".join(parts) + b"]"
+        else:
+            content = to_json(value)
+        fields.append(to_json(name) + b":" + content)
+    return b"{" + b",".join(fields) + b"}"
+
+
+def _last(steps: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+
+@lru_cache
+def _key_check(max_keys: int) -> Any:
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        if len(pairs) > max_keys or len(pairs) != len({key for key, _ in pairs}):
+            raise ValueError("an object has too many keys, or one of them twice")
+
+    return check
+
+
+@lru_cache
+def _elements(model: type[BaseModel]) -> dict[str, TypeAdapter[Any]]:
+    """Validators of the elements of the model's lists, by field."""
+    types = {name: _element_type(field.annotation) for name, field in model.model_fields.items()}
+    return {name: TypeAdapter(kind) for name, kind in types.items() if kind is not None}
+
+
+def _element_type(annotation: Any) -> Any:
+    arguments = get_args(annotation)
+    if get_origin(annotation) is list:
+        return arguments[0]
+    inner = arguments[:1] if get_origin(annotation) is Annotated else arguments
+    return next((kind for part in inner if (kind := _element_type(part)) is not None), None)
+
+
+class _EnoughError(Exception):
+    """No more errors are needed."""
+
+
+class _Parser:
+    """One body being parsed; collects the errors that it finds."""
+
+    def __init__(self, model: type[BaseModel], body: Body, settings: Settings) -> None:
+        self._model = model
+        self._body = body
+        self._settings = settings
+        self._errors: list[FieldError] = []
+        self._wrong: set[int | str] = set()
+        """Fields of the body with an error."""
+
+    def steps(self) -> Generator[None, None, Any]:
+        """The model. Raises InvalidRequestError or TooLargeError."""
+        kind: type[RequestError] = InvalidRequestError
+        try:
+            fields = yield from self._fields()
+            parsed = self._validated(self._model.model_validate, fields, ())
+            if not self._errors:
+                return parsed
+        except RefusedValueError as exc:
+            kind = TooLargeError if exc.too_large else InvalidRequestError
+            self._errors.append(_field_error(exc.path, str(exc)))
+        except _EnoughError:
+            pass
+        found = f"at least {MAX_ERRORS}" if len(self._errors) >= MAX_ERRORS else len(self._errors)
+        raise kind(f"{found} field(s) of the body are wrong", self._errors)
+
+    def _fields(self) -> Generator[None, None, dict[str, Any]]:
+        """The body's fields, with lists of validated elements. Wrong values are reported, and left out."""
+        reader = JsonReader(self._body, self._settings)
+        if not reader.next_is("{"):
+            raise RefusedValueError((), "is not a JSON object")
+        fields: dict[str, Any] = {}
+        for key in reader.keys(()):
+            yield
+            if key in fields:
+                self._report((key,), "is repeated in its object")
+            elements = _elements(self._model).get(key)
+            fields[key] = []
+            if not reader.next_is("["):
+                fields[key] = yield from self._value(reader, (key,))
+                continue
+            for index in reader.indexes((key,)):
+                value = yield from self._value(reader, (key, index))
+                if value is not _WRONG and elements is not None:
+                    value = self._validated(elements.validate_python, value, (key, index))
+                if value is not _WRONG:
+                    fields[key].append(value)
+                yield
+        reader.expect_end()
+        return fields
+
+    def _value(self, reader: JsonReader, path: Path) -> Generator[None, None, Any]:
+        value = yield from reader.value(path)
+        if not reader.suspicious:
+            return value
+        reader.suspicious = False
+        n_errors = len(self._errors)
+        for where, message in mistakes(value, path, self._settings.max_object_keys):
+            self._report(where, message)
+        return value if len(self._errors) == n_errors else _WRONG
+
+    def _validated(self, validate: Callable[[Any], Any], value: Any, path: Path) -> Any:
+        try:
+            return validate(value)
+        except ValidationError as exc:
+            if exc.error_count() > _MAX_EXPLAINED:
+                self._report(path, f"has {exc.error_count()} errors")
+                return _WRONG
+            for error in exc.errors(include_url=False, include_context=False, include_input=False):
+                location = (*path, *_location(error))
+                if path or location[:1] == () or location[0] not in self._wrong:
+                    self._report(location, _MESSAGES.get(error["type"], error["msg"]))
+        return _WRONG
+
+    def _report(self, path: Path, message: str) -> None:
+        self._errors.append(_field_error(path, message))
+        self._wrong.update(path[:1])
+        if len(self._errors) >= MAX_ERRORS:
+            raise _EnoughError
+
+
+def _location(error: ErrorDetails) -> Path:
+    """The path of an error, without the branches of unions. An unknown field keeps its name."""
+    location = error["loc"]
+    ours = len(location) - (error["type"] == "extra_forbidden")
+    branches = ("list[", "str", "function-")
+    return (*(part for part in location[:ours] if not str(part).startswith(branches)), *location[ours:])
+
+
+def _field_error(location: Path, message: str) -> FieldError:
+    """The first number in a location is the item's index."""
+    item = next((part for part in location if isinstance(part, int)), None)
+    return FieldError(item=item, field=".".join(map(str, location)) or "body", message=message)
