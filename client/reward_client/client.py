@@ -2,7 +2,7 @@
 
     client.py        two shells that send, receive and sleep ── transport.py: the sockets of the synchronous one
     timeouts.py      the time budget of an attempt, by phase
-    operations.py    score, info, ready; batches in parts ───── splitting.py
+    operations.py    score, info, ready; a large batch in parts
     flow.py          attempts, retries, failover, deadline ──── retry.py, endpoints.py
     urls.py          URLs and API keys      wire  the models of requests and replies      errors.py  the errors
 

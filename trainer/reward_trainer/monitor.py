@@ -10,11 +10,16 @@ Only its INFO lines contain the cause, so they are parsed, and the service is pr
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from types import FrameType
+from typing import Any
 
+from reward_client.wire import FeatureInfo
+from reward_evidence.report.formatting import duration
 from reward_runs.errors import RewardUnavailableError, RunFailedError
 from reward_runs.layout import StepMetrics
 from reward_trainer import service_probe
@@ -23,7 +28,6 @@ from reward_trainer.openrlhf.environment import child_environment, cpu_environme
 from reward_trainer.openrlhf.log_parser import failed_attempt, failed_reward, last_error, parse_step, phase_of
 from reward_trainer.openrlhf.process import OpenRLHFProcess
 from reward_trainer.plan import Plan
-from reward_trainer.progress import feature_labels, step_line
 
 Log = Callable[[str], None]
 """Receives one line for the user."""
@@ -188,3 +192,53 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+_LABELS_0_1 = {
+    "length_incentive": "length",
+    "repetition_penalty": "repetition",
+    "relevance": "relevance",
+    "gold_reward": "gold",
+}
+"""Labels for a service of release 0.1, whose `GET /info` does not list its features."""
+
+
+def feature_labels(features: Sequence[FeatureInfo]) -> dict[str, str]:
+    """Return the label of each log key of a feature; the key itself, as words, if several features share it."""
+    if not features:
+        return _LABELS_0_1
+    keys = [feature.log_key for feature in features]
+    return {
+        feature.log_key: feature.label.lower()
+        if keys.count(feature.log_key) == 1
+        else feature.log_key.replace("_", " ")
+        for feature in features
+        if feature.log_key is not None
+    }
+
+
+def step_line(steps: Sequence[dict[str, Any]], n_steps: int, labels: Mapping[str, str]) -> str:
+    """Return the line for the last of `steps` of `n_steps`, with the features in `labels`.
+
+    Recent steps give the remaining time.
+    """
+    step = steps[-1]
+    parts = [f"step {step['step']}/{n_steps}", f"reward {_formatted(step, 'reward', '.3f')}"]
+    parts += [
+        f"{label} {_formatted(step, name, '.2f')}" for name, label in labels.items() if step.get(name) is not None
+    ]
+    if step.get("kl") is not None:
+        parts.append(f"KL {_formatted(step, 'kl', '.4f')}")
+    parts.append(f"{_formatted(step, 'response_length', '.0f')} tokens")
+    parts.append(f"{_formatted(step, 'truncated', '.0%')} truncated")
+    if remaining := n_steps - step["step"]:
+        times = [step["time_s"] for step in steps[-6:]]
+        gaps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
+        step_s = median(gaps) if gaps else step.get("step_s") or 0.0
+        parts.append(f"about {duration(remaining * step_s)} left")
+    return "  ".join(parts)
+
+
+def _formatted(step: dict[str, Any], name: str, spec: str) -> str:
+    value = step.get(name)
+    return "?" if value is None else format(value, spec)
