@@ -61,7 +61,7 @@ gpu-check:  ## measure on a GPU for eight minutes; needs no network
 gpu-wheels: setup  ## download the packages that gpu-check may need on its machine to .wheels-gpu
 	@$(BIN)/python -m tools.gpu_check.wheels .wheels-gpu
 
-load: setup  ## load tests of about an hour: generated cases, kills, overload, mixed load; writes load/RESULTS.md
+load: setup  ## load tests of about 80 minutes: generated cases, kills, overload, hostile and mixed load; writes load/RESULTS.md
 	@$(BIN)/python -m load.run
 
 audit: setup  ## known vulnerabilities of installed packages, secrets in files and history

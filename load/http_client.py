@@ -38,11 +38,17 @@ class Response:
 
 
 class HttpClient:
-    """Posts to one path of one server, with as many connections as there are concurrent requests."""
+    """Posts JSON to one path of one server, with as many connections as there are concurrent requests.
 
-    def __init__(self, host: str, port: int, path: str) -> None:
+    Args:
+        key: an API key, if the server needs one.
+    """
+
+    def __init__(self, host: str, port: int, path: str, key: str = "") -> None:
         self._address = host, port
-        self._head = f"POST {path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-length: ".encode()
+        lines = [f"POST {path} HTTP/1.1", f"host: {host}:{port}", "content-type: application/json"]
+        lines += [f"x-api-key: {key}"] if key else []
+        self._head = "\r\n".join([*lines, "content-length: "]).encode()
         self._idle: list[_Connection] = []
         self._all: list[_Connection] = []
 

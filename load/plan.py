@@ -17,6 +17,12 @@ class Plan:
     short: bool = False
     minutes: float = 30.0
     """Minutes of mixed load."""
+    seconds: float = 600.0
+    """Seconds of hostile load."""
+    seed: int = 0
+    """Of the hostile client."""
+    baseline: Path | None = None
+    """Another checkout of the project, whose speed is measured too."""
 
     @property
     def max_posts(self) -> int:
@@ -39,6 +45,20 @@ class Plan:
     @property
     def mixed_s(self) -> float:
         return 60.0 if self.short else 60.0 * self.minutes
+
+    @property
+    def hostile_s(self) -> float:
+        return 20.0 if self.short else self.seconds
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds for which the honest clients are measured without a hostile one."""
+        return 8.0 if self.short else 60.0
+
+    @property
+    def callers_s(self) -> float:
+        """Seconds of each phase of the scenario with two callers."""
+        return 8.0 if self.short else 90.0
 
     @property
     def form(self) -> str:

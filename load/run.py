@@ -1,10 +1,13 @@
 """make load: the real service on the loopback under load, overload and kills, for more than an hour.
 
-    python -m load.run [fuzz] [posts] [overload] [kills] [mixed] [--minutes 30] [--short]
+    python -m load.run [fuzz] [posts] [overload] [callers] [hostile] [kills] [mixed] [--short] [--minutes 30]
+                       [--seconds 600] [--seed N] [--baseline FOLDER]
 
     fuzz      more than 20,000 generated cases                            about 7 minutes
     posts     thousands of one-item posts at once                         about 3 minutes
     overload  ten times the service's capacity                            about 6 minutes
+    callers   one caller sends far more than the service can do, one little  about 7 minutes
+    hostile   a caller that sends anything, beside honest ones            --seconds
     kills     SIGKILL and SIGTERM under load, alone and behind HAProxy    about 30 minutes
     mixed     every kind of request at once, memory sampled               --minutes
 
@@ -35,10 +38,10 @@ from tools.console import log, processor_name
 from tools.processes import StartError
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-SCENARIOS = ("fuzz", "posts", "overload", "kills", "mixed")
-_LIMITS_S = {"fuzz": 30 * 60, "posts": 20 * 60, "overload": 15 * 60, "kills": 90 * 60}
+SCENARIOS = ("fuzz", "posts", "overload", "callers", "hostile", "kills", "mixed")
+_LIMITS_S = {"fuzz": 30 * 60, "posts": 20 * 60, "overload": 15 * 60, "callers": 30 * 60, "kills": 90 * 60}
 _MARGIN_S = 15 * 60
-"""Added to the duration of the mixed load."""
+"""Added to the duration of the hostile and the mixed load."""
 _LIBRARIES = ("torch", "transformers", "openvino", "uvicorn", "aiohttp", "httpx", "openrlhf")
 
 
@@ -52,7 +55,7 @@ def environment(plan: Plan) -> str:
 
 def perform(scenario: str, plan: Plan) -> list[Findings]:
     """Run one scenario within its time limit; a scenario that cannot continue does not meet its requirements."""
-    limit_s = _LIMITS_S.get(scenario, plan.mixed_s + _MARGIN_S)
+    limit_s = _LIMITS_S.get(scenario, max(plan.mixed_s, plan.hostile_s) + _MARGIN_S)
     signal.alarm(int(limit_s))
     try:
         findings: list[Findings] = importlib.import_module(f"load.{scenario}").run(plan)
@@ -75,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = Results(options.results) if options.results else None
     all_findings: list[Findings] = []
     with tempfile.TemporaryDirectory() as folder:
-        plan = Plan(Path(folder), options.short, options.minutes)
+        plan = Plan(Path(folder), options.short, options.minutes, options.seconds, options.seed, options.baseline)
         for scenario in options.scenarios or SCENARIOS:
             log(f"{scenario}: starts ({plan.form})")
             if results is not None:
@@ -97,10 +100,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"{', '.join(SCENARIOS)}; default: all")
     parser.add_argument("--minutes", type=float, default=30.0, help="duration of the mixed load (default: 30)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="duration of the hostile load (default: 600)")
+    parser.add_argument("--seed", type=int, default=0, help="of the hostile client (default: 0)")
+    parser.add_argument("--baseline", type=Path, help="another checkout, to compare the speed of one caller with")
     parser.add_argument(
         "--short",
         action="store_true",
-        help="a twentieth of the cases, 200 posts, 24 s of overload, 2 kills, 1 minute of mixed load",
+        help="a twentieth of the cases, 200 posts, 24 s of overload, 20 s of hostile load, 2 kills, "
+        "1 minute of mixed load",
     )
     parser.add_argument(
         "--results", type=Path, help="Markdown file to write to (default: load/RESULTS.md, unless --short)"

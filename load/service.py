@@ -60,11 +60,14 @@ class Service:
     Args:
         log: its output is appended to this file.
         options: for its command line.
+        key: an API key for `url`.
+        sources: checkout of the project that it is started from; this one by default.
     """
 
-    def __init__(self, log: Path, *options: str) -> None:
+    def __init__(self, log: Path, *options: str, key: str = "", sources: Path | None = None) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://key:{key}@127.0.0.1:{self.port}" if key else f"http://127.0.0.1:{self.port}"
+        self._sources = sources
         self._log = log
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -86,9 +89,13 @@ class Service:
     def start(self) -> None:
         """Start it, on the same port each time."""
         command = service_command(self.port, *self._options)
+        environment = dict(os.environ)
+        if self._sources is not None:
+            folders = (self._sources / name for name in ("client", "services", "trainer"))
+            environment["PYTHONPATH"] = os.pathsep.join(map(str, folders))
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
 
     def stop(self) -> bool:

@@ -8,7 +8,7 @@ GlassboxError
 ├── UnavailableError        temporary: the caller can retry the same request
 │   ├── NotReadyError           models are loading, or could not be loaded
 │   ├── OverloadedError         the queue of a model is full
-│   ├── NoRoomError             the bodies in memory have reached their limit
+│   ├── NoRoomError             requests hold as much memory as they may
 │   └── DrainingError           the service is shutting down
 ├── DeadlineError           the reply would arrive after the deadline
 ├── ModelError              a model failed, or returned a value that is not a finite number
@@ -70,7 +70,7 @@ class TooLargeError(RequestError):
 
 
 class SlowBodyError(RequestError):
-    """The body did not arrive within `body_timeout_s`."""
+    """The body did not arrive within `body_timeout_s`, or at less than `min_body_bytes_per_s`."""
 
     cause = "slow_body"
 
@@ -103,7 +103,7 @@ class OverloadedError(UnavailableError):
 
 
 class NoRoomError(UnavailableError):
-    """The bodies in memory have reached `max_waiting_bytes`."""
+    """Requests hold `max_waiting_bytes`, or the caller its share of them."""
 
     cause = "no_room"
 

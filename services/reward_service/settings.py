@@ -101,9 +101,14 @@ class Settings(BaseModel):
     """Bytes of cached vectors, so that the prompt and the reference of a group of samples are encoded once; 0
     disables the cache."""
     max_waiting_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
-    """Bytes of all bodies in memory, above which new requests are refused; bounds the memory of requests."""
+    """Bytes that requests may hold together, shared by callers, above which new ones are refused. A byte of a body
+    counts as 4 and a string in it as 600 more, for what is made of them; a reply counts until it is sent. The
+    process stays below its memory when idle, plus the caches, plus twice this."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds in which a body must arrive; a slow upload occupies memory that other requests need."""
+    min_body_bytes_per_s: Annotated[int, Field(ge=0)] = 1024
+    """Bytes per second with which a body must arrive on average, after its first 10 s; slower than any network in
+    use, and faster than a client that only occupies a connection. 0 disables the limit."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 170.0
     """Seconds from receipt in which a request is answered; below the 180 s after which clients disconnect."""
     max_hold_s: Annotated[float, Field(ge=0)] = 150.0

@@ -143,9 +143,9 @@ def test_a_held_request_is_refused_after_max_hold_s() -> None:
 
 
 def test_when_body_memory_is_full_openrlhf_is_held_and_native_requests_are_refused() -> None:
-    with busy_service(max_waiting_bytes=1_200) as busy:
+    with busy_service(max_waiting_bytes=12_000) as busy:
         large = busy.score("word " * 180)
-        until(lambda: metric(busy.url, "glassbox_body_bytes") > 900)
+        until(lambda: metric(busy.url, "glassbox_request_bytes") > 900)
         told = busy.score("word " * 180).result()
         held = busy.post("/get_reward", OPENRLHF | {"query": ["Why?" + "word " * 180]})
         until(lambda: metric(busy.url, "glassbox_held_requests") == 1)
@@ -154,7 +154,7 @@ def test_when_body_memory_is_full_openrlhf_is_held_and_native_requests_are_refus
         assert int(told.headers["retry-after"]) >= 1
         busy.release()
         assert large.result().status_code == held.result().status_code == 200
-        until(lambda: metric(busy.url, "glassbox_body_bytes") == 0)
+        until(lambda: metric(busy.url, "glassbox_request_bytes") == 0)
 
 
 def test_every_protocol_is_answered_before_its_client_hangs_up() -> None:
@@ -179,7 +179,7 @@ def test_held_requests_are_admitted_in_order_of_arrival(full: Busy) -> None:
     assert sorted(words, key=seen.index) == words
 
 
-def test_a_native_request_is_refused_while_others_are_held() -> None:
+def test_a_native_request_is_refused_while_others_of_its_caller_are_held() -> None:
     async def scenario() -> list[str]:
         metrics = Metrics()
         holder = AdmissionHold(60, Drain(metrics), metrics)
@@ -194,20 +194,21 @@ def test_a_native_request_is_refused_while_others_are_held() -> None:
             admitted.append(name)
 
         async def openrlhf_request() -> None:
-            assert not holder.admit_now(openrlhf.PROTOCOL, "gold", lambda: attempt("held"))
-            await holder.wait(openrlhf.PROTOCOL, "gold", lambda: attempt("held"))
+            assert not holder.admit_now(openrlhf.PROTOCOL, "A", "gold", lambda: attempt("held"))
+            await holder.wait(openrlhf.PROTOCOL, "A", "gold", lambda: attempt("held"))
 
         held = asyncio.create_task(openrlhf_request())
         await in_line.wait()
         with pytest.raises(OverloadedError):
-            holder.admit_now(score.PROTOCOL, "gold", lambda: attempt("native"))
-        holder.admit_now(score.PROTOCOL, "white-box", lambda: attempt("elsewhere"))
+            holder.admit_now(score.PROTOCOL, "A", "gold", lambda: attempt("native"))
+        holder.admit_now(score.PROTOCOL, "A", "white-box", lambda: attempt("elsewhere"))
+        holder.admit_now(score.PROTOCOL, "B", "gold", lambda: attempt("another caller's"))
         room.set()
         await held
-        holder.admit_now(score.PROTOCOL, "gold", lambda: attempt("native"))
+        holder.admit_now(score.PROTOCOL, "A", "gold", lambda: attempt("native"))
         return admitted
 
-    assert asyncio.run(scenario()) == ["elsewhere", "held", "native"]
+    assert asyncio.run(scenario()) == ["elsewhere", "another caller's", "held", "native"]
 
 
 def test_the_service_keeps_idle_connections_open_longer_than_its_clients_do() -> None:
@@ -249,7 +250,7 @@ def test_an_invalid_deadline_is_refused_by_name(service: TestClient, deadline: s
 @pytest.mark.parametrize(("path", "body"), [("/score", {"items": [item("zebra")]}), ("/get_reward", OPENRLHF)])
 def test_work_of_a_disconnected_client_is_dropped(busy: Busy, path: str, body: dict[str, Any]) -> None:
     gone, stays = posted(busy.url, path, body), busy.score("stays")
-    until(lambda: metric(busy.url, "glassbox_body_bytes") > 100)
+    until(lambda: metric(busy.url, "glassbox_request_bytes") > 100)
     gone.close()
     until(lambda: metric(busy.url, 'glassbox_refused_total{cause="client_gone"') == 1)
 
@@ -260,11 +261,11 @@ def test_work_of_a_disconnected_client_is_dropped(busy: Busy, path: str, body: d
 def test_an_incomplete_body_of_a_disconnected_client_is_dropped() -> None:
     with serving(Settings()) as url:
         half = posted(url, "/score", b'{"items": [', declared=100)
-        until(lambda: metric(url, "glassbox_body_bytes") > 0)
+        until(lambda: metric(url, "glassbox_request_bytes") > 0)
         half.close()
         until(lambda: metric(url, 'glassbox_refused_total{cause="client_gone"') == 1)
 
-        assert metric(url, "glassbox_body_bytes") == 0
+        assert metric(url, "glassbox_request_bytes") == 0
         assert httpx.post(f"{url}/score", json={"items": [item()]}).status_code == 200
 
 
@@ -273,7 +274,7 @@ def test_a_slow_body_is_refused_after_body_timeout_s() -> None:
         trickling = posted(url, "/score", b'{"items": [', declared=100)
 
         assert b" 408 " in trickling.recv(1000).splitlines()[0]
-        assert metric(url, "glassbox_body_bytes") == 0
+        assert metric(url, "glassbox_request_bytes") == 0
 
 
 # Idempotency ---------------------------------------------------------------------------------------------------

@@ -154,16 +154,26 @@ def unread(url: str, n: int) -> Iterator[list[socket.socket]]:
 
 def test_clients_that_read_no_response_do_not_block_others(url: str) -> None:
     with unread(url, 2):
-        until(lambda: metric(url, 'glassbox_requests_total{route="/score",status="200"}') == 2)
+        until(lambda: metric(url, "glassbox_items_total") == 2 * 4096)
 
         assert score(url, item()).status_code == 200
         assert ready(url)
-        assert metric(url, "glassbox_body_bytes") == 0
+    until(lambda: metric(url, "glassbox_request_bytes") == 0)
+
+
+def test_an_unread_response_is_charged_until_it_has_been_read(url: str) -> None:
+    with unread(url, 1) as [client]:
+        until(lambda: metric(url, "glassbox_items_total") == 4096)
+        until(lambda: 8_000_000 < metric(url, "glassbox_request_bytes") < 16_000_000)  # the reply, not the body
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        response.read()
+        until(lambda: metric(url, "glassbox_request_bytes") == 0)
 
 
 def test_a_slow_reader_gets_the_complete_response_while_others_are_served(url: str) -> None:
     with unread(url, 1) as [slow]:
-        until(lambda: metric(url, 'glassbox_requests_total{route="/score",status="200"}') == 1)
+        until(lambda: metric(url, "glassbox_items_total") == 4096)
         response, read = http.client.HTTPResponse(slow), b""
         response.begin()
         while piece := response.read(65_536):
@@ -176,13 +186,13 @@ def test_a_slow_reader_gets_the_complete_response_while_others_are_served(url: s
 
 def test_incomplete_bodies_do_not_delay_others(url: str) -> None:
     halves = [posted(url, "/score", b'{"items": [', declared=1_000) for _ in range(10)]
-    until(lambda: metric(url, "glassbox_body_bytes") == 10_000)
+    until(lambda: metric(url, "glassbox_request_bytes") >= 10 * len(b'{"items": ['))
 
     assert score(url, item()).status_code == 200
     assert ready(url)
     for half in halves:
         half.close()
-    until(lambda: metric(url, "glassbox_body_bytes") == 0)
+    until(lambda: metric(url, "glassbox_request_bytes") == 0)
     assert score(url, item()).status_code == 200
 
 
@@ -197,7 +207,7 @@ def test_a_disconnected_client_frees_its_place_and_memory_and_others_are_served(
 
         assert service.embedded("left 0") == 0
         assert stays.result().json()["rewards"] == [alone(service.url, "stays b")]
-        assert metric(service.url, "glassbox_body_bytes") == 0
+        assert metric(service.url, "glassbox_request_bytes") == 0
         assert ready(service.url)
 
 

@@ -158,7 +158,7 @@ def test_a_hundred_megabytes_of_chunks_are_refused_when_they_are_too_many(url: s
     answer = httpx.post(f"{url}/score", content=chunks(), timeout=30)
 
     assert answer.status_code == 413
-    assert metric(url, "glassbox_body_bytes") == 0
+    assert metric(url, "glassbox_request_bytes") == 0
 
 
 MARK = "<|im_end|>"

@@ -3,16 +3,16 @@
     request ─▶ does a queue wait? ─no─▶ attempt ─▶ admitted, or refused ─▶ at the end of the queue, up to hold_s
                               └─yes─▶ at the end of the queue, or refused like the head of the queue
 
-The head of a queue retries until it is admitted: first come, first served. Each resource (memory for bodies, each
-set of models) has its own queue, so that a request waits only for what it needs. Nothing is computed for a request
-that waits. A protocol's `hold_s` is the time that its clients can wait; 0 refuses at once, with Retry-After.
+Each caller has a queue for each resource (memory, each set of models), so that a request waits only for what it
+needs, and for no other caller's requests. The head of a queue retries until it is admitted: first come, first
+served. Nothing is computed for a request that waits. A protocol's `hold_s` is the time that its clients can wait;
+0 refuses at once, with Retry-After.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -33,7 +33,7 @@ Attempt = Callable[[], None]
 
 
 class AdmissionQueue:
-    """Requests that wait for the same resource. The lock's holder is the head; its waiters are served in order."""
+    """Requests of one caller for one resource. The lock's holder is the head; its waiters are served in order."""
 
     def __init__(self) -> None:
         self.head = asyncio.Lock()
@@ -62,29 +62,34 @@ class AdmissionHold:
         self._max_hold_s = max_hold_s
         self._drain = drain
         self._metrics = metrics
-        self._queues: defaultdict[str, AdmissionQueue] = defaultdict(AdmissionQueue)
+        self._queues: dict[tuple[str, str], AdmissionQueue] = {}
+        """By resource and caller; only those in which requests wait."""
 
-    def admit_now(self, spec: ProtocolSpec[Any], resource: str, attempt: Attempt) -> bool:
+    def hold_s(self, spec: ProtocolSpec[Any]) -> float:
+        """Seconds that a request of `spec` may be held."""
+        return min(spec.hold_s, self._max_hold_s)
+
+    def admit_now(self, spec: ProtocolSpec[Any], caller: str, resource: str, attempt: Attempt) -> bool:
         """Attempt once. False means that the request has to `wait`.
 
         Raises:
             NotReadyError, OverloadedError, NoRoomError: refused, and the protocol's clients are not held.
         """
-        queue = self._queues[resource]
-        held = min(spec.hold_s, self._max_hold_s) > 0
-        if queue.length:
-            if not held:
+        queue = self._queues.get((resource, caller))
+        try:
+            if queue is not None:
                 raise queue.refusal_copy()
-            return False
-        if queue.attempt(attempt):
-            return True
-        if not held:
-            raise queue.refusal
-        return False
+            attempt()
+        except RETRYABLE:
+            if self.hold_s(spec) > 0:
+                return False
+            raise
+        return True
 
     async def wait(
         self,
         spec: ProtocolSpec[Any],
+        caller: str,
         resource: str,
         attempt: Attempt,
         ready: Callable[[], Awaitable[object]] | None = None,
@@ -93,7 +98,8 @@ class AdmissionHold:
 
         Args:
             spec: whose `hold_s` applies.
-            resource: names the queue.
+            caller: whose queue it waits in.
+            resource: what it needs.
             attempt: takes what the request needs, or raises one of `RETRYABLE`. When this method raises, the last
                 attempt may have succeeded: the caller must release what it took.
             ready: returns when the models that `attempt` needs are loaded; raises NotReadyError if one cannot be.
@@ -102,11 +108,15 @@ class AdmissionHold:
             DrainingError: the service began to shut down.
             NotReadyError, OverloadedError, NoRoomError: the last refusal, after `hold_s`.
         """
-        queue, outcome, began = self._queues[resource], "ended", time.monotonic()
+        queue = self._queues.get((resource, caller), AdmissionQueue())
+        if not queue.length and queue.attempt(attempt):
+            return
+        self._queues[resource, caller] = queue
+        outcome, began = "ended", time.monotonic()
         queue.length += 1
         self._metrics.holding(spec.name, 1)
         try:
-            async with asyncio.timeout(min(spec.hold_s, self._max_hold_s)):
+            async with asyncio.timeout(self.hold_s(spec)):
                 await cancel_on(self._drain.begun(), _retry_at_head(queue, attempt, ready))
             outcome = "admitted"
         except CancelledByEventError:
@@ -116,6 +126,8 @@ class AdmissionHold:
             raise queue.refusal_copy() from None
         finally:
             queue.length -= 1
+            if not queue.length:
+                del self._queues[resource, caller]
             self._metrics.holding(spec.name, -1)
             self._metrics.held(spec.name, outcome, time.monotonic() - began)
 

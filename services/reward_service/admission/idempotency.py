@@ -1,10 +1,11 @@
-"""Idempotency: requests with the same Idempotency-Key and content get one reply, computed once.
+"""Idempotency: requests of a caller with the same Idempotency-Key and content get one reply, computed once.
 
     unknown key ───────────────▶ compute and keep the reply; failures are not kept, so that a retry computes again
     known key, same request ───▶ the kept reply, or the one being computed
     known key, other request ──▶ 422, naming the header
 
-A computation that several requests share continues as long as one of them waits for it.
+Keys of different callers are different keys. A computation that several requests share continues as long as one of
+them waits for it.
 """
 
 from __future__ import annotations
@@ -25,22 +26,24 @@ from reward_service.errors import InvalidRequestError
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["IDEMPOTENCY_HEADER", "IdempotencyCache", "fingerprint", "idempotency_key"]
+__all__ = ["IDEMPOTENCY_HEADER", "CallerKey", "IdempotencyCache", "fingerprint", "idempotency_key"]
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 _KEY = re.compile(rb"[!-~]{1,255}")
 
+CallerKey = tuple[str, str]
+"""Caller, and the Idempotency-Key."""
 Compute = Callable[[], Coroutine[Any, Any, bytes]]
 
 
-def idempotency_key(headers: Mapping[bytes, bytes]) -> str | None:
+def idempotency_key(headers: Mapping[bytes, bytes], caller: str) -> CallerKey | None:
     """The key in `headers`. Raises InvalidRequestError if it is empty, too long or not printable ASCII."""
     key = headers.get(IDEMPOTENCY_HEADER.lower().encode())
     if key is None:
         return None
     if not _KEY.fullmatch(key):
         raise _invalid_key("1 to 255 printable ASCII characters without spaces are needed")
-    return key.decode()
+    return caller, key.decode()
 
 
 def fingerprint(path: str, query_string: bytes, body: bytes | bytearray | mmap) -> bytes:
@@ -60,7 +63,7 @@ def _invalid_key(message: str) -> InvalidRequestError:
 class _InFlight:
     request: bytes
     task: asyncio.Task[bytes]
-    callers: int = 0
+    requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +73,18 @@ class _Kept:
 
 
 class IdempotencyCache:
-    """Replies by key, bounded in number, bytes and age; the least recently used are dropped first."""
+    """Replies by caller and key, bounded in number, bytes and age."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._in_flight: dict[str, _InFlight] = {}
-        least = settings.idempotency_bytes / settings.idempotency_entries  # so that both limits hold
-        self._kept: TTLCache[str, _Kept] = TTLCache(
-            settings.idempotency_bytes,
-            settings.idempotency_ttl_s,
-            timer=time.monotonic,
-            getsizeof=lambda kept: max(len(kept.reply), least),
-        )
+        self._in_flight: dict[CallerKey, _InFlight] = {}
+        self._kept = _KeptReplies(settings)
 
-    def contains(self, key: str) -> bool:
+    def contains(self, key: CallerKey) -> bool:
         """Whether the reply for `key` is kept or being computed."""
-        return key in self._kept or key in self._in_flight
+        return self._kept.get(key) is not None or key in self._in_flight
 
-    async def get_or_compute(self, key: str, request: bytes, compute: Compute) -> bytes:
+    async def get_or_compute(self, key: CallerKey, request: bytes, compute: Compute) -> bytes:
         """The reply for `key`; `compute` is called if it is neither kept nor being computed.
 
         Raises:
@@ -103,21 +100,64 @@ class IdempotencyCache:
         self._metrics.idempotent("shared" if known else "computed")
         return await self._share(key, known or self._start(key, request, compute))
 
-    def _start(self, key: str, request: bytes, compute: Compute) -> _InFlight:
+    def _start(self, key: CallerKey, request: bytes, compute: Compute) -> _InFlight:
         flight = _InFlight(request, asyncio.create_task(compute(), name="idempotent"))
         self._in_flight[key] = flight
         return flight
 
-    async def _share(self, key: str, flight: _InFlight) -> bytes:
-        """Wait for `flight`; the last caller that leaves cancels it."""
-        flight.callers += 1
+    async def _share(self, key: CallerKey, flight: _InFlight) -> bytes:
+        """Wait for `flight`; the last request that leaves cancels it."""
+        flight.requests += 1
         try:
             reply = await asyncio.shield(flight.task)
         finally:
-            flight.callers -= 1
-            if (flight.task.done() or not flight.callers) and self._in_flight.get(key) is flight:
+            flight.requests -= 1
+            if (flight.task.done() or not flight.requests) and self._in_flight.get(key) is flight:
                 del self._in_flight[key]
                 flight.task.cancel()
-        if key not in self._kept and len(reply) <= self._kept.maxsize:
-            self._kept[key] = _Kept(flight.request, reply)
+        if self._kept.get(key) is None:
+            self._kept.put(key, _Kept(flight.request, reply))
         return reply
+
+
+class _KeptReplies:
+    """Finished replies. When all is used, the caller that uses most loses its least recently used reply."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._max_bytes = settings.idempotency_bytes
+        self._ttl_s = settings.idempotency_ttl_s
+        self._least = settings.idempotency_bytes / settings.idempotency_entries  # so that both limits hold
+        self._by_caller: dict[str, TTLCache[str, _Kept]] = {}
+
+    def get(self, key: CallerKey) -> _Kept | None:
+        caller, name = key
+        kept = self._by_caller.get(caller)
+        return kept.get(name) if kept else None
+
+    def put(self, key: CallerKey, reply: _Kept) -> None:
+        """Keep `reply`, unless it alone is over the limit, or over what others leave to the caller."""
+        (caller, name), size = key, self._size(reply)
+        used = {other: kept.currsize for other, kept in self._by_caller.items()}
+        used[caller] = used.get(caller, 0) + size
+        while sum(used.values()) > self._max_bytes:
+            victim = max(used, key=lambda other: (used[other], other == caller))
+            if victim not in self._by_caller:
+                return  # more than the caller's share
+            used[victim] -= self._evict(victim)
+        if caller not in self._by_caller:
+            self._by_caller[caller] = TTLCache(self._max_bytes, self._ttl_s, time.monotonic, self._size)
+        self._by_caller[caller][name] = reply
+
+    def _evict(self, caller: str) -> float:
+        """Drop the expired replies of `caller` and one more; the bytes that they had."""
+        kept = self._by_caller[caller]
+        before = kept.currsize
+        kept.expire()
+        if kept:
+            kept.popitem()
+        if not kept:
+            del self._by_caller[caller]
+        return before - kept.currsize
+
+    def _size(self, kept: _Kept) -> float:
+        return max(len(kept.reply), self._least)

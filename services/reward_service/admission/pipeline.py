@@ -16,6 +16,7 @@ import asyncio
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -25,7 +26,6 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reward_client.wire import FieldError
-from reward_service.admission.body_limits import BodyBudget
 from reward_service.admission.cancellation import CancelledByEventError, cancel_on
 from reward_service.admission.drain import Drain
 from reward_service.admission.hold import AdmissionHold
@@ -35,6 +35,8 @@ from reward_service.admission.idempotency import (
     fingerprint,
     idempotency_key,
 )
+from reward_service.admission.memory import MemoryBudget, MemoryClaim
+from reward_service.admission.transfer import check_head, receive_body, send_response
 from reward_service.admission.work import Work
 from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestError
 from reward_service.features.recipe_registry import RecipeRegistry
@@ -49,6 +51,9 @@ __all__ = ["DEADLINE_HEADER", "ProtocolMiddleware", "ProtocolRoute", "RequestPip
 
 DEADLINE_HEADER = "Glassbox-Deadline-S"
 _LARGE_BYTES = 1024 * 1024
+_MAX_PAUSE_S = 10.0
+"""Seconds that a body waits for memory in the middle, if its client is not held: long enough for another request
+to end, short enough for a client that has to send all of it again."""
 _KEY = IDEMPOTENCY_HEADER.lower().encode()
 _SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -77,58 +82,80 @@ class RequestPipeline:
         self._recipes = recipes
         self._scorer = scorer
         self._metrics = metrics
-        self._bodies = BodyBudget(settings, metrics)
+        self._memory = MemoryBudget(settings, metrics)
         self._replies = IdempotencyCache(settings, metrics)
 
-    async def respond(self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive) -> Response:
-        """The response to a request of protocol `spec`."""
+    async def serve(self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request of protocol `spec`."""
+        with self._memory.claim(request_context().caller) as claim:
+            await send_response(await self._response(spec, scope, receive, claim), send)
+
+    async def _response(
+        self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive, claim: MemoryClaim
+    ) -> Response:
         try:
-            content = await self._before_deadline(spec, scope, receive)
+            content = await self._before_deadline(spec, scope, receive, claim)
         except GlassboxError as exc:
             self._metrics.refused(scope["route"].path, exc.cause)
-            return error_response(exc)
+            response = error_response(exc)
         except ClientDisconnect:
             self._metrics.refused(scope["route"].path, "client_gone")
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
-        return Response(content, media_type="application/json")
+            response = Response(status_code=CLIENT_CLOSED_REQUEST)
+        else:
+            response = Response(content, media_type="application/json")
+        claim.keep(len(response.body))
+        return response
 
-    async def _before_deadline(self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive) -> bytes:
+    async def _before_deadline(
+        self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive, claim: MemoryClaim
+    ) -> bytes:
         if self.drain.is_draining:
             self.drain.check()
         context = request_context()
         seconds = deadline_s(context.headers, spec, self._settings)
         try:
             async with asyncio.timeout_at(context.received + seconds) as limit:
-                return await self._answer(spec, scope, receive, context)
+                return await self._answer(spec, scope, receive, context, claim)
         except TimeoutError as exc:
             if not limit.expired():
                 raise
             raise DeadlineError(f"no answer within {seconds:g} s; unfinished work was dropped") from exc
 
     async def _answer(
-        self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive, context: RequestContext
+        self,
+        spec: ProtocolSpec[Any],
+        scope: Scope,
+        receive: Receive,
+        context: RequestContext,
+        claim: MemoryClaim,
     ) -> bytes:
-        key = idempotency_key(context.headers) if _KEY in context.headers else None
-        with self._bodies.reservation(context.headers, receive) as room:
-            if not self._hold.admit_now(spec, "body", room.reserve):
-                await self._hold.wait(spec, "body", room.reserve)
-            body = await room.read()
-            digest = await _fingerprint(scope, body) if key is not None else b""
-            work = self._work(spec, scope, context, body)
-            del body  # `work` drops it once it is parsed
-            try:
-                if key is None:
+        key = idempotency_key(context.headers, context.caller) if _KEY in context.headers else None
+        body = await self._body(spec, context, receive, claim)
+        digest = await _fingerprint(scope, body) if key is not None else b""
+        work = self._work(spec, scope, context, body)
+        del body  # `work` drops it once it is parsed
+        try:
+            if key is None:
+                work.admit()
+                answer = work.run()
+            else:
+                if not self._replies.contains(key):
                     work.admit()
-                    answer = work.run()
-                else:
-                    if not self._replies.contains(key):
-                        work.admit()
-                    answer = self._replies.get_or_compute(key, digest, work.run)
-                return await cancel_on(_disconnected(receive), answer)
-            except CancelledByEventError:
-                raise ClientDisconnect from None
-            finally:
-                work.close_if_unstarted()
+                answer = self._replies.get_or_compute(key, digest, work.run)
+            return await cancel_on(_disconnected(receive), answer)
+        except CancelledByEventError:
+            raise ClientDisconnect from None
+        finally:
+            work.close_if_unstarted()
+
+    async def _body(
+        self, spec: ProtocolSpec[Any], context: RequestContext, receive: Receive, claim: MemoryClaim
+    ) -> Body:
+        check = partial(check_head, context.headers, claim, self._settings)
+        if not self._hold.admit_now(spec, context.caller, "memory", check):
+            await self._hold.wait(spec, context.caller, "memory", check)
+        max_wait_s = max(self._hold.hold_s(spec), _MAX_PAUSE_S)
+        return await receive_body(context.headers, receive, claim, self._settings, max_wait_s)
 
     def _work(self, spec: ProtocolSpec[Any], scope: Scope, context: RequestContext, body: Body) -> Work:
         query_string = scope["query_string"].decode("latin-1")
@@ -173,8 +200,7 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         pipeline: RequestPipeline = scope["app"].state.pipeline
-        response = await pipeline.respond(self._spec, scope, receive)
-        await response(scope, receive, send)
+        await pipeline.serve(self._spec, scope, receive, send)
 
 
 async def _fingerprint(scope: Scope, body: Body) -> bytes:

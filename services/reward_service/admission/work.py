@@ -114,11 +114,11 @@ class Work:
         self._checked = True
         self._workers = workers
         if workers:
-            self._hold.admit_now(self._spec, self._resource, self._reserve)
+            self._hold.admit_now(self._spec, self._caller, self._resource, self._reserve)
 
     async def _wait_if_held(self) -> None:
         if self._workers and not self._reserved:
-            await self._hold.wait(self._spec, self._resource, self._reserve, self._loaded)
+            await self._hold.wait(self._spec, self._caller, self._resource, self._reserve, self._loaded)
 
     @property
     def _resource(self) -> str:

@@ -6,7 +6,7 @@
 
 A head is the request line and the header lines. uvicorn limits neither the number of header lines, nor the time
 until a head is complete, nor the number of pipelined requests. The timer is stopped while the application handles
-a request: `admission/body_limits.py` limits the body, and `MAX_STALL_S` a response that the client does not read.
+a request: `admission/transfer.py` limits the body, and `MAX_STALL_S` a response that the client does not read.
 """
 
 from __future__ import annotations

@@ -61,7 +61,10 @@ class Metrics:
             buckets=_HELD_SECONDS,
             registry=self._registry,
         )
-        self._body_bytes = gauge("glassbox_body_bytes", "Bytes of the bodies being read or answered.")
+        self._memory = gauge(
+            "glassbox_request_bytes",
+            "Memory charged to requests: bodies, what is made of them, and replies until they are sent.",
+        )
         self._idempotent = counter(
             "glassbox_idempotent_total",
             "Requests with an Idempotency-Key: computed, shared with one in flight, replayed, or in conflict.",
@@ -135,9 +138,9 @@ class Metrics:
         """A request was held, and then `admitted`, `refused`, or `ended` for another reason."""
         self._held_seconds.labels(protocol, outcome).observe(seconds)
 
-    def watch_bodies(self, n_bytes: Callable[[], int]) -> None:
-        """The bytes of bodies in memory are read when metrics are exposed."""
-        self._body_bytes.set_function(n_bytes)
+    def watch_memory(self, n_bytes: Callable[[], float]) -> None:
+        """The memory charged to requests is read when metrics are exposed."""
+        self._memory.set_function(n_bytes)
 
     def idempotent(self, outcome: str) -> None:
         """A request with an Idempotency-Key arrived."""

@@ -28,14 +28,14 @@ def control_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def target(tmp_path_factory: pytest.TempPathFactory, control_url: str) -> Iterator[HostileTarget]:
-    """The service with stand-in models and an API key for each caller."""
+    """The service with fake models and an API key for each caller."""
     with started(tmp_path_factory.mktemp("target"), control_url) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def open_target(tmp_path_factory: pytest.TempPathFactory, control_url: str) -> Iterator[HostileTarget]:
-    """The service with stand-in models and without API keys; its callers have an address each."""
+    """The service with fake models and without API keys; its callers have an address each."""
     with started(tmp_path_factory.mktemp("open"), control_url, keys=False) as running:
         yield running
 

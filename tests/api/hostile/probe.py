@@ -1,4 +1,4 @@
-"""What others see of the service while it is attacked, measured in a process of its own.
+"""What others see of the service while it is attacked, measured in a separate process.
 
     python -m tests.api.hostile.probe '{"url": …}'  a line on stdin: the attack begins; end of stdin: stop
                                                     stdout: {"quiet": {name: [[seconds, outcome], …]}, "attack": …}

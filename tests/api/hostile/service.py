@@ -1,6 +1,6 @@
-"""Services to attack, each a process of its own; and a server that does nothing, to measure the machine with.
+"""Services to attack, each in a separate process; and a server that does nothing, to measure the machine with.
 
-started(folder, …)   the service, with stand-in models or the embedded ones, with two API keys or without keys
+started(folder, …)   the service, with fake models or the embedded ones, with two API keys or without keys
 control()            a server that answers every request at once: its latency is that of the machine
 """
 
@@ -63,7 +63,7 @@ class HostileTarget:
 
     @property
     def max_stop_s(self) -> float:
-        """Seconds from SIGTERM in which the process has to end, whatever it works on."""
+        """Seconds from SIGTERM in which the process has to end, also in the middle of work."""
         return STOP_S + _STOP_MARGIN_S
 
     def headers(self, caller: Caller = ATTACKER) -> dict[str, str]:
@@ -99,7 +99,7 @@ def started(
         folder: for its log and its keys.
         control_url: of `control`.
         keys: whether its callers have API keys.
-        embedded: with the embedded models, under its supervisor, instead of stand-ins.
+        embedded: with the embedded models, under its supervisor, instead of fake ones.
         settings: that differ from what the service ships with.
     """
     given = {"stop_timeout_s": STOP_S, "cache_bytes": _CACHE_BYTES} | settings
@@ -108,7 +108,7 @@ def started(
         file.write_text(f"{ATTACKER.key}\n{HONEST.key}\n", encoding="utf-8")
         given["api_keys_file"] = str(file)
     port, log = free_port(), folder / "service.log"
-    module = "reward_service" if embedded else "tests.api.hostile.standin"
+    module = "reward_service" if embedded else "tests.api.hostile.fake_service"
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
     command = [sys.executable, "-m", module, "--port", str(port), "--log-level", "warning", *options]
     with log.open("wb") as output:

@@ -146,7 +146,7 @@ class Witness:
         return self._held.enter_context(connection)
 
     def wait(self, seconds: float) -> None:
-        """Let the measurement go on, while connections are held."""
+        """Measure for `seconds` more, while connections are held."""
         threading.Event().wait(seconds)
 
     # Bounds -----------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ class Witness:
     def _verify_release(self) -> None:
         """What the attack held is released."""
         headers = self.target.headers(HONEST)
-        until(lambda: metric(self.target.url, "glassbox_body_bytes", headers) == 0, _SETTLED_S)
+        until(lambda: metric(self.target.url, "glassbox_request_bytes", headers) == 0, _SETTLED_S)
 
     def _send(self, line: str) -> None:
         assert self._process.stdin is not None

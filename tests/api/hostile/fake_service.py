@@ -1,6 +1,6 @@
-"""The service as a process of its own, with stand-in models whose speed does not depend on the machine.
+"""The service as a separate process, with fake models whose speed does not depend on the machine.
 
-python -m tests.api.hostile.standin OPTIONS        the options of `python -m reward_service`, without a supervisor
+`python -m tests.api.hostile.fake_service` has the options of `python -m reward_service`, and no supervisor.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOKENS_PER_S = 50_000
 """Speed of the encoder: three times that of the embedded one on two cores."""
 _MAX_TOKENS = 512
 _LONGEST_WORD = 50
-"""Characters of a word that are looked at; the embedded tokenizer has a bound of the same kind."""
+"""Characters of a word that count; the embedded tokenizer has a bound of the same kind."""
 
 
 @dataclass
@@ -51,7 +51,7 @@ class PacedEncoder:
 
 def main(argv: Sequence[str]) -> None:
     """Serve until SIGTERM."""
-    parser = new_parser("standin")
+    parser = new_parser("fake_service")
     configure(parser)
     settings, _ = read_settings(parser.parse_args(argv))
     raise_descriptor_limit()
