@@ -19,7 +19,6 @@ from reward_client.endpoints import Endpoints
 from reward_client.errors import RewardError, RewardRejectedError, Unscored, validation_errors
 from reward_client.flow import Call, ClientConfig, Outcome, RawResponse, Step, request_flow
 from reward_client.wire import (
-    FieldError,
     Info,
     Item,
     LimitsInfo,
@@ -245,12 +244,12 @@ def join(replies: Sequence[ScoreReply]) -> ScoreReply:
 
 def reindex(problem: Problem, first: int) -> Problem:
     """The problem of a part, with item indices in the whole batch; `first` is the part's first item."""
-    return problem.model_copy(update={"errors": [_reindex_error(error, first) for error in problem.errors]})
 
-
-def _reindex_error(error: FieldError, first: int) -> FieldError:
     def renumber(match: re.Match[str]) -> str:
         return match[0][: match.start(1)] + str(int(match[1]) + first)
 
-    item = None if error.item is None else error.item + first
-    return error.model_copy(update={"item": item, "field": _ITEM_FIELD.sub(renumber, error.field)})
+    errors = []
+    for error in problem.errors:
+        item = None if error.item is None else error.item + first
+        errors.append(error.model_copy(update={"item": item, "field": _ITEM_FIELD.sub(renumber, error.field)}))
+    return problem.model_copy(update={"errors": errors})

@@ -149,12 +149,12 @@ def _check_first(target: Path, before: dict[str, Any], now: ItemResult) -> None:
 
 def _describe(scorer: dict[str, Any]) -> str:
     recipe, models = scorer["recipe"] or {}, scorer["models"] or {}
-    used = [_with_weights(models, kind) for kind in ("relevance", "gold") if models.get(kind)]
+    used = [
+        f"{models[kind]} (weights {str(models.get(f'{kind}_revision'))[:12]})"
+        for kind in ("relevance", "gold")
+        if models.get(kind)
+    ]
     return f"recipe {recipe.get('name')} ({recipe.get('hash')}) with {' and '.join(used) or 'no model'}"
-
-
-def _with_weights(models: dict[str, Any], kind: str) -> str:
-    return f"{models[kind]} (weights {str(models.get(f'{kind}_revision'))[:12]})"
 
 
 # The file -------------------------------------------------------------------------------------------------------
@@ -196,13 +196,15 @@ def _finished(target: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, An
         return []
     content = target.read_bytes()
     whole = content.rfind(b"\n") + 1
-    lines = [_parsed(line) for line in content[:whole].split(b"\n")[:-1]]
-    for number, line in enumerate(lines, 1):
-        if number > len(rows) or not _is_result_of(line, rows[number - 1]):
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(content[:whole].split(b"\n")[:-1], 1):
+        line = _result_of(rows[number - 1], text) if number <= len(rows) else None
+        if line is None:
             raise FileError(
                 f"{target}, line {number}, is not a result of scoring this input. Use another output file, or "
                 "--overwrite."
             )
+        lines.append(line)
     if whole != len(content):
         if not lines:
             raise FileError(f"{target} is not a file of scored items. Use another output file, or --overwrite.")
@@ -211,14 +213,11 @@ def _finished(target: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, An
     return lines
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def _result_of(row: dict[str, Any], line: bytes) -> dict[str, Any] | None:
     try:
         scored = json.loads(line)
     except ValueError:
-        return {}
-    return scored if isinstance(scored, dict) else {}
-
-
-def _is_result_of(scored: dict[str, Any], row: dict[str, Any]) -> bool:
-    is_scored = "result" in scored and isinstance(scored.get("scored_by"), dict)
-    return is_scored and all(scored.get(key) == value for key, value in row.items())
+        return None
+    if not isinstance(scored, dict) or "result" not in scored or not isinstance(scored.get("scored_by"), dict):
+        return None
+    return scored if all(scored.get(key) == value for key, value in row.items()) else None

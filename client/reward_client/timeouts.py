@@ -104,20 +104,16 @@ async def async_deadline(step: SendRequest) -> AsyncIterator[Trace]:
         raise budget.error() from exc
 
 
-_budget: ContextVar[TimeBudget | None] = ContextVar("budget", default=None)
-
-
-def current_budget() -> TimeBudget | None:
-    """The budget of the synchronous attempt that this thread makes."""
-    return _budget.get()
+current_budget: ContextVar[TimeBudget | None] = ContextVar("current_budget", default=None)
+"""The budget of the synchronous attempt that this thread makes."""
 
 
 @contextmanager
 def sync_deadline(step: SendRequest) -> Iterator[TimeBudget]:
     """Bound a synchronous attempt, as far as the transport checks `current_budget`."""
     budget = TimeBudget(step)
-    token = _budget.set(budget)
+    token = current_budget.set(budget)
     try:
         yield budget
     finally:
-        _budget.reset(token)
+        current_budget.reset(token)

@@ -1,6 +1,6 @@
 """The synchronous client's transport: a connection pool whose sockets respect the time budget of the attempt.
 
-    httpx.Client ──▶ DeadlineTransport ──▶ httpcore.ConnectionPool ──▶ sockets ── timeouts.current_budget()
+    httpx.Client ──▶ DeadlineTransport ──▶ httpcore.ConnectionPool ──▶ sockets ── timeouts.current_budget
 
 httpx gives no access to the sockets of its transport. This one uses the public interfaces of httpx (a custom
 transport) and of httpcore (a network backend).
@@ -153,7 +153,7 @@ class _Body(httpx.SyncByteStream):
 @contextmanager
 def _bounded(phase: Phase, timeout: float | None) -> Iterator[float | None]:
     """Timeout for one operation of a socket. Raises httpx.TimeoutException when the time of `phase` is over."""
-    budget = current_budget()
+    budget = current_budget.get()
     if budget is None:
         yield timeout
         return
