@@ -17,3 +17,5 @@ statistics/
   verdict             figures → sentences                                           (pure)
 report/               figures → report.html, plots/, alpaca_eval.json               (matplotlib)
 """
+
+from reward_client import __version__ as __version__

@@ -8,3 +8,5 @@ prompts         prompt files in any accepted form; `embedded_prompts` ships with
 provenance      package versions, commit
 errors          RunError and its subclasses, also of the trainer and the evaluation
 """
+
+from reward_client import __version__ as __version__
