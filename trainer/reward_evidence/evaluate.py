@@ -33,6 +33,27 @@ from reward_evidence.sampling.samples import Sampler, SamplingSettings
 from reward_runs.errors import EvaluationError, RunError
 from reward_runs.prompts import EMBEDDED_PROMPTS, Columns, add_columns, load_prompts
 
+_DESCRIPTION = """\
+Evaluate a training run. Every checkpoint responds to the same prompts, the reward service scores the responses
+with the recipe and, if it has one, with its gold model, and a report states whether gold rose with the proxy.
+
+The checkpoints are those of a run directory or of any folder of Hugging Face checkpoints. Alternatively,
+--responses reads recorded responses from a file, and no policy is loaded.
+
+Written into the run directory or --out: evaluation/STEP.jsonl (every response with its features), evaluation.json
+(the figures), report.html, plots/*.png, alpaca_eval.json. Checkpoints that are already evaluated with the same
+settings are not evaluated again, so an evaluation that was stopped can be continued with the same command."""
+
+_EPILOG = """\
+examples:
+  glassbox evaluate --run-dir runs/demo
+  glassbox evaluate --run-dir runs/demo --steps 0,12 --samples 4
+  glassbox evaluate --checkpoints outputs/ --prompts heldout.jsonl --reward-url http://127.0.0.1:8000 --out results
+  glassbox evaluate --responses responses.jsonl --reward-url http://127.0.0.1:8000 --recipe rer --out results
+  glassbox report --out results                              write the report again, without model and service
+
+docs/guide/evaluating-checkpoints.md explains each figure and what can be concluded from it."""
+
 _SAMPLING = ("samples", "temperature", "max_new_tokens", "seed", "batch_size", "kl", "device")
 _PROMPTS = ("prompts", "prompt_column", "reference_column", "query_type_column")
 _NOT_APPLICABLE = {
@@ -44,8 +65,9 @@ _NOT_APPLICABLE = {
 _STEPS = re.compile(r"\d+(,\d+)*")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add all options."""
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description, examples and options."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     _add_source(parser.add_argument_group("source (one of them)").add_mutually_exclusive_group(required=True))
     _add_prompts(parser.add_argument_group("with --checkpoints and --responses"))
     _add_scoring(parser.add_argument_group("scoring"))
@@ -178,28 +200,6 @@ def sampling_settings(options: argparse.Namespace, source: EvaluationSource) -> 
     )
 
 
-_DESCRIPTION = """\
-Evaluate a training run. Every checkpoint responds to the same prompts, the reward service scores the responses
-with the recipe and, if it has one, with its gold model, and a report states whether gold rose with the proxy.
-
-The checkpoints are those of a run directory or of any folder of Hugging Face checkpoints. Alternatively,
---responses reads recorded responses from a file, and no policy is loaded.
-
-Written into the run directory or --out: evaluation/STEP.jsonl (every response with its features), evaluation.json
-(the figures), report.html, plots/*.png, alpaca_eval.json. Checkpoints that are already evaluated with the same
-settings are not evaluated again, so an evaluation that was stopped can be continued with the same command."""
-
-_EPILOG = """\
-examples:
-  glassbox evaluate --run-dir runs/demo
-  glassbox evaluate --run-dir runs/demo --steps 0,12 --samples 4
-  glassbox evaluate --checkpoints outputs/ --prompts heldout.jsonl --reward-url http://127.0.0.1:8000 --out results
-  glassbox evaluate --responses responses.jsonl --reward-url http://127.0.0.1:8000 --recipe rer --out results
-  glassbox report --out results                              write the report again, without model and service
-
-docs/guide/evaluating-checkpoints.md explains each figure and what can be concluded from it."""
-
-
 def evaluate(options: argparse.Namespace, source: EvaluationSource, log: Callable[[str], None]) -> Evaluation:
     """Evaluate `source`; raise RunError or RewardError when that is not possible."""
     steps = select_steps(source, options.steps)
@@ -238,12 +238,6 @@ def _sampler(evaluation_run: EvaluationRun, device: str | None) -> Sampler:
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     evaluation_run.log(f"models on {chosen}")
     return PolicySampler(evaluation_run.sampling, source.checkpoints, evaluation_run.initial, chosen)
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add description, examples and options."""
-    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
-    add_options(parser)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

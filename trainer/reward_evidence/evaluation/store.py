@@ -1,6 +1,7 @@
 """Evaluated responses: scored by the reward service, and kept on disk.
 
     samples ──score_samples──▶ [EvaluatedResponse] ──evaluated_step──▶ EvaluatedStep ──save──▶ files
+
     evaluation/STEP.jsonl   one `EvaluatedResponse` per prompt and sample
     evaluation/STEP.json    the `CheckpointRecord`: the settings, and the hash of the lines
 
