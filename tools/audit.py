@@ -63,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accept", action="store_true", help="add the secrets found to .secrets.baseline")
     if parser.parse_args().accept:
-        accept([*secrets_in_files(), *secrets_in_history()])
+        accept(list(dict.fromkeys([*secrets_in_files(), *secrets_in_history()])))
         return 0
     return check()
 
