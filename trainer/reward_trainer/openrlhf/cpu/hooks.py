@@ -27,10 +27,6 @@ class _CpuDevice(str):
         return "0"
 
 
-def _nothing(device: object = None) -> None:
-    """Do nothing: the CPU is the only device, its operations are synchronous, and it has no streams."""
-
-
 def _patch_torch(_: ModuleType) -> None:
     import torch
     import torch.distributed.device_mesh as device_mesh
@@ -38,7 +34,10 @@ def _patch_torch(_: ModuleType) -> None:
     cuda: Any = torch.cuda
     cuda.current_device = lambda: _CpuDevice("cpu")
     cuda.get_device_properties = lambda device=None: SimpleNamespace(uuid=f"cpu-{os.getpid()}")
-    cuda.set_device = cuda.synchronize = cuda.current_stream = _nothing
+    # One function each: torch's compiler rejects a function that it knows by two names.
+    cuda.set_device = lambda device: None  # the CPU is the only device
+    cuda.synchronize = lambda device=None: None  # operations on a CPU are synchronous
+    cuda.current_stream = lambda device=None: None  # a CPU has no streams
     real_mesh = device_mesh.init_device_mesh
 
     def init_device_mesh(device_type: str, *args: Any, **options: Any) -> Any:
