@@ -22,8 +22,6 @@ from tools.gpu_check.gold_models import SIZES, built
 from tools.gpu_check.plain import random_rows
 from tools.gpu_check.setting import Setting
 
-__all__ = ["run"]
-
 Vectors = NDArray[np.float32]
 MIB = 2**20
 
