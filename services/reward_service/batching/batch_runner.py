@@ -19,8 +19,6 @@ from reward_service.batching.metrics_hook import BatchStats, MetricsHook
 from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Submission
 from reward_service.errors import GlassboxError, ModelError
 
-__all__ = ["BatchRunner", "HungError"]
-
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
 ModelT = TypeVar("ModelT")

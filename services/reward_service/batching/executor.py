@@ -16,8 +16,6 @@ from typing import Any, Protocol, TypeVar
 
 from reward_service.process.cpu_scheduling import set_normal
 
-__all__ = ["Executor", "ThreadExecutor"]
-
 ResultT = TypeVar("ResultT")
 
 

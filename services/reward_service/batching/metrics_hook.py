@@ -7,8 +7,6 @@ from typing import Any, Protocol
 
 from reward_service.batching.queue import BatchQueue
 
-__all__ = ["BatchStats", "MetricsHook"]
-
 
 @dataclass(frozen=True, slots=True)
 class BatchStats:

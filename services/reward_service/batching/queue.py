@@ -33,8 +33,6 @@ from typing import Any, Generic, TypeVar
 
 from reward_service.fair_share import FairShare
 
-__all__ = ["BatchLimits", "BatchQueue", "Entry", "Submission", "Unit"]
-
 _BULK = 32
 """Number of insertions or removals above which one pass over the list is faster than a shift for each."""
 

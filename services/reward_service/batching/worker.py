@@ -24,8 +24,6 @@ from reward_service.batching.metrics_hook import MetricsHook
 from reward_service.batching.queue import BatchLimits, BatchQueue, Submission, Unit
 from reward_service.errors import ModelError, NotReadyError, OverloadedError
 
-__all__ = ["ModelWorker", "Reservation"]
-
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
 ModelT = TypeVar("ModelT")
