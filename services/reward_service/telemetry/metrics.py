@@ -190,7 +190,7 @@ class Metrics:
         """A model has a queue, whose size is read when metrics are exposed."""
         self._waiting.labels(worker).set_function(lambda: queue.waiting_items)
         self._waiting_tokens.labels(worker).set_function(lambda: queue.waiting_tokens)
-        self._waiting_callers.labels(worker).set_function(lambda: queue.waiting_callers)
+        self._waiting_callers.labels(worker).set_function(lambda: len(queue.callers))
 
     def waited(self, worker: str, seconds: float) -> None:
         """Time from a request's submission to its first batch."""
