@@ -23,8 +23,6 @@ from reward_service.batching.queue import BatchQueue, Entry, Submission
 from reward_service.errors import GlassboxError, ModelError
 from reward_service.process.cpu_scheduling import set_normal
 
-__all__ = ["BatchRunner", "BatchStats", "Executor", "HungError", "MetricsHook", "ThreadExecutor"]
-
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
 ModelT = TypeVar("ModelT")

@@ -31,8 +31,6 @@ from cachetools import LRUCache
 
 from reward_service.fair_share import FairShare
 
-__all__ = ["BatchLimits", "Caller", "Callers", "Reservation", "SortKey"]
-
 _BULK = 32
 """Number of insertions or removals above which one pass over the list is faster than a shift for each."""
 _CALLERS = 1024

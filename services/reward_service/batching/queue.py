@@ -18,8 +18,6 @@ from typing import Any, Generic, TypeVar
 
 from reward_service.batching.callers import BatchLimits, Caller, Callers, SortKey
 
-__all__ = ["BatchQueue", "Entry", "Submission", "Unit"]
-
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
 

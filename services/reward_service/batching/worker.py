@@ -20,8 +20,6 @@ from reward_service.batching.callers import BatchLimits, Reservation
 from reward_service.batching.queue import BatchQueue, Submission, Unit
 from reward_service.errors import ModelError, NotReadyError, OverloadedError
 
-__all__ = ["ModelWorker"]
-
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
 ModelT = TypeVar("ModelT")
