@@ -12,10 +12,10 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from reward_service.admission.pipeline import ProtocolMiddleware, ProtocolRoute, RequestPipeline
-from reward_service.batching import BatchLimits, ModelWorker
+from reward_service.batching import BatchLimits, ModelWorker, StepExecutor
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
-from reward_service.http import auth, health, info, openapi, page, problems
+from reward_service.http import auth, browser, health, info, openapi, page, problems
 from reward_service.http.app_state import AppState
 from reward_service.http.readiness import Readiness
 from reward_service.http.request_context import RequestContextMiddleware
@@ -64,9 +64,10 @@ def create_app(
 ) -> FastAPI:
     """The service as an ASGI application. Tests pass loaders that return fake models."""
     features = FeatureRegistry.load()
-    recipes = RecipeRegistry.load(settings.recipes_dir, features)
+    recipes = RecipeRegistry.load(settings.recipes_dir, features, settings)
     ranges = features.ranges(recipes.get(settings.default_recipe))
     keys = auth.keyring(settings)
+    browser.allowed_hosts(settings)  # a malformed name is an error at start
     metrics = Metrics()
 
     @asynccontextmanager
@@ -76,8 +77,12 @@ def create_app(
         async with AsyncExitStack() as stack:
             embedder, gold = await _models(stack, settings, encoder_loader, gold_loader, metrics)
             scorer = Scorer(embedder, gold)
-            pipeline = RequestPipeline(settings, recipes, scorer, metrics)
+            executor = await stack.enter_async_context(
+                StepExecutor(settings.preparation_threads, settings.max_waiting_s)
+            )
+            pipeline = RequestPipeline(settings, recipes, scorer, executor, metrics)
             readiness = Readiness(embedder, gold, settings.ready_timeout_s)
+            stack.callback(readiness.stop)
             app.state.pipeline = pipeline
             app.state.glassbox = AppState(
                 settings, features, ranges, recipes, scorer, metrics, pipeline, readiness, keys
@@ -89,6 +94,8 @@ def create_app(
         summary="Reward as a service, with the features behind every reward.",
         version=info.service_version(),
         lifespan=lifespan,
+        root_path=settings.root_path or "",
+        redirect_slashes=False,
     )
     app.state.metrics = metrics
     problems.install(app, metrics)
@@ -99,6 +106,7 @@ def create_app(
     app.add_middleware(ProtocolMiddleware, routes=routes)
     if keys is not None:
         app.add_middleware(auth.AuthMiddleware, keys=keys, metrics=metrics)
+    app.add_middleware(browser.BrowserMiddleware, settings=settings, metrics=metrics, with_keys=keys is not None)
     app.add_middleware(RequestContextMiddleware, metrics=metrics, bug_response=problems.bug_response)  # outermost
     openapi.install(app, protocols, with_keys=keys is not None)
     return app

@@ -2,12 +2,13 @@
 
     draining? ─▶ deadline ─▶ room for the body? ─▶ body read ─▶ room in the model queues? ─▶ idempotent?
       503          504         503, or held           408         429 or 503, or held          replay, 422
-    ─▶ parse, validate, prepare (in a thread) ─▶ enqueue ─▶ models ─▶ reply (in a thread) ─▶ response
-         422, 413                                            500
+    ─▶ parse, validate, prepare (in steps) ─▶ enqueue ─▶ models ─▶ reply (in steps) ─▶ response
+         422, 413                                          500
 
 Capacity is checked once per request, for all the models that it needs, and before the body is parsed if the
 protocol knows these models without parsing. Requests with a known Idempotency-Key skip the check. Refusals are
-cheap, so that an overloaded service spends its processor time on its models.
+cheap, so that an overloaded service spends its processor time on its models. Work in steps is for the
+`StepExecutor`. A request whose deadline passes or whose client disconnects is dropped wherever it is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
@@ -26,7 +28,6 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reward_client.wire import FieldError
-from reward_service.admission.cancellation import CancelledByEventError, cancel_on
 from reward_service.admission.drain import Drain
 from reward_service.admission.hold import AdmissionHold
 from reward_service.admission.idempotency import (
@@ -38,7 +39,8 @@ from reward_service.admission.idempotency import (
 from reward_service.admission.memory import MemoryBudget, MemoryClaim
 from reward_service.admission.transfer import check_head, receive_body, send_response
 from reward_service.admission.work import Work
-from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestError
+from reward_service.batching import StepExecutor, complete
+from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestError, TooLargeError
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.http.problems import CLIENT_CLOSED_REQUEST, error_response
 from reward_service.http.request_context import RequestContext, request_context
@@ -75,12 +77,20 @@ def deadline_s(headers: Mapping[bytes, bytes], spec: ProtocolSpec[Any], settings
 class RequestPipeline:
     """Answers the scoring requests of all protocols."""
 
-    def __init__(self, settings: Settings, recipes: RecipeRegistry, scorer: Scorer, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        recipes: RecipeRegistry,
+        scorer: Scorer,
+        executor: StepExecutor,
+        metrics: Metrics,
+    ) -> None:
         self.drain = Drain(metrics)
         self._hold = AdmissionHold(settings.max_hold_s, self.drain, metrics)
         self._settings = settings
         self._recipes = recipes
         self._scorer = scorer
+        self._executor = executor
         self._metrics = metrics
         self._memory = MemoryBudget(settings, metrics)
         self._replies = IdempotencyCache(settings, metrics)
@@ -131,22 +141,22 @@ class RequestPipeline:
     ) -> bytes:
         key = idempotency_key(context.headers, context.caller) if _KEY in context.headers else None
         body = await self._body(spec, context, receive, claim)
-        digest = await _fingerprint(scope, body) if key is not None else b""
+        digest = b"" if key is None else await self._fingerprint(scope, context, body)
         work = self._work(spec, scope, context, body)
         del body  # `work` drops it once it is parsed
         try:
-            if key is None:
+            if key is None or not self._replies.contains(key):
                 work.admit()
-                answer = work.run()
-            else:
-                if not self._replies.contains(key):
-                    work.admit()
-                answer = self._replies.get_or_compute(key, digest, work.run)
-            return await cancel_on(_disconnected(receive), answer)
-        except CancelledByEventError:
-            raise ClientDisconnect from None
+            async with _connected(receive):
+                if key is None:
+                    return await work.run()
+                return await self._replies.get_or_compute(key, digest, work.run)
         finally:
             work.close_if_unstarted()
+
+    async def _fingerprint(self, scope: Scope, context: RequestContext, body: Body) -> bytes:
+        steps = fingerprint(scope["path"], scope["query_string"], body)
+        return complete(steps) if len(body) < _LARGE_BYTES else await self._executor.run(context.caller, steps)
 
     async def _body(
         self, spec: ProtocolSpec[Any], context: RequestContext, receive: Receive, claim: MemoryClaim
@@ -159,10 +169,10 @@ class RequestPipeline:
 
     def _work(self, spec: ProtocolSpec[Any], scope: Scope, context: RequestContext, body: Body) -> Work:
         query_string = scope["query_string"].decode("latin-1")
-        query = parse_qsl(query_string, keep_blank_values=True) if query_string else []
-        call = Call(self._settings, self._recipes, context.headers, scope["path_params"], query)
+        query = _parameters(query_string, self._settings.max_url_parameters) if query_string else []
+        call = Call(self._settings, self._recipes, context.headers, scope["path_params"], query, context.caller)
         call.options = spec.options(call, body)
-        return Work(spec, call, body, self._scorer, self._hold, self._metrics)
+        return Work(spec, call, body, self._scorer, self._executor, self._hold, self._metrics)
 
 
 class ProtocolRoute(Route):
@@ -203,13 +213,31 @@ class _Endpoint:
         await pipeline.serve(self._spec, scope, receive, send)
 
 
-async def _fingerprint(scope: Scope, body: Body) -> bytes:
-    """The digest of a request; of a large one, computed in a thread."""
-    inputs = scope["path"], scope["query_string"], body
-    return fingerprint(*inputs) if len(body) < _LARGE_BYTES else await asyncio.to_thread(fingerprint, *inputs)
+def _parameters(query_string: str, most: int) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query_string, keep_blank_values=True, max_num_fields=most)
+    except ValueError as exc:
+        message = f"has more than {most} parameters"
+        raise TooLargeError(f"the URL {message}", [FieldError(field="url", message=message)]) from exc
 
 
-async def _disconnected(receive: Receive) -> None:
-    """Return when the client disconnects. The body must have been read."""
+@asynccontextmanager
+async def _connected(receive: Receive) -> AsyncIterator[None]:
+    """Cancel the block when the client disconnects, and raise ClientDisconnect. The body must have been read."""
+    try:
+        async with asyncio.timeout(None) as connected:
+            watcher = asyncio.create_task(_expire_on_disconnect(receive, connected), name="disconnect")
+            try:
+                yield
+            finally:
+                watcher.cancel()
+    except TimeoutError:
+        if not connected.expired():
+            raise
+        raise ClientDisconnect from None
+
+
+async def _expire_on_disconnect(receive: Receive, connected: asyncio.Timeout) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    connected.reschedule(0)

@@ -139,18 +139,6 @@ class Recipe(BaseModel):
         """The features multiplied for `query_type`."""
         return self._factors[query_type]
 
-    def text_features(self, query_type: QueryType) -> tuple[Feature[Any], ...]:
-        """The text features to compute for an item: all built-in ones, and those of its branch."""
-        return self._text_features[query_type]
-
-    def gold_features(self, query_type: QueryType) -> tuple[Feature[Any], ...]:
-        """The factors for `query_type` that are computed from the gold score."""
-        return self._gold_features[query_type]
-
-    def vector_features(self, query_type: QueryType) -> tuple[Feature[Any], ...]:
-        """The factors for `query_type` that are computed from embeddings."""
-        return self._vector_features[query_type]
-
     @cached_property
     def reported(self) -> tuple[Feature[Any], ...]:
         """The features that results list: all built-in ones and the recipe's own.
@@ -166,12 +154,12 @@ class Recipe(BaseModel):
     @cached_property
     def needs_encoder(self) -> bool:
         """Whether a factor of either branch is computed from embeddings."""
-        return any(self._vector_features.values())
+        return any(self.vector_features.values())
 
     @cached_property
     def needs_gold(self) -> bool:
         """Whether a factor of either branch is the gold score."""
-        return any(self._gold_features.values())
+        return any(self.gold_features.values())
 
     @cached_property
     def constants(self) -> dict[str, float]:
@@ -256,7 +244,8 @@ class Recipe(BaseModel):
         return {kind: tuple(self._registry[name] for name in names) for kind, names in branches.items()}
 
     @cached_property
-    def _text_features(self) -> dict[QueryType, tuple[Feature[Any], ...]]:
+    def text_features(self) -> dict[QueryType, tuple[Feature[Any], ...]]:
+        """The text features to compute for an item: all built-in ones, and those of its branch."""
         text = [f for f in self.reported if f.needs is ResponseText]
         return {
             kind: tuple(f for f in text if f in branch or self._registry.package(f.name) is None)
@@ -264,11 +253,13 @@ class Recipe(BaseModel):
         }
 
     @cached_property
-    def _vector_features(self) -> dict[QueryType, tuple[Feature[Any], ...]]:
+    def vector_features(self) -> dict[QueryType, tuple[Feature[Any], ...]]:
+        """The factors that are computed from embeddings."""
         return self._factors_computed_from(VectorPair)
 
     @cached_property
-    def _gold_features(self) -> dict[QueryType, tuple[Feature[Any], ...]]:
+    def gold_features(self) -> dict[QueryType, tuple[Feature[Any], ...]]:
+        """The factors that are computed from the gold score."""
         return self._factors_computed_from(GoldScore)
 
     def _factors_computed_from(self, inputs: type) -> dict[QueryType, tuple[Feature[Any], ...]]:

@@ -4,8 +4,9 @@
     GET /readyz ─┼─▶ Readiness.probe ─▶ a forward pass through each model ─▶ ready, or UnreadyError
     GET /readyz ─┘
 
-The route requires no API key. Sharing the probe bounds its cost. A caller without a key gets the names of the
-models that are not ready, but not the causes, which may contain paths; the service logs them.
+Load is no reason to be unready: the probe's text is tokenized in a thread of its own, and a busy model is ready
+when a pass ends. The route requires no API key. Sharing the probe bounds its cost. A caller without a key gets the
+names of the models that are not ready, but not the causes, which may contain paths; the service logs them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from reward_client.wire import ChatMessage
-from reward_service.batching import ModelWorker, Unit
+from reward_service.batching import ModelWorker, ThreadExecutor, Unit
 from reward_service.errors import GlassboxError, NotReadyError, UnavailableError
 from reward_service.models.protocols import Exchange, Tokens
 from reward_service.scoring.embedding import Embedder
@@ -55,8 +56,13 @@ class Readiness:
         self._embedder = embedder
         self._gold = gold
         self._timeout_s = timeout_s
+        self._thread = ThreadExecutor("readiness")
         self._running: asyncio.Task[None] | None = None
         self._logged: str | None = None
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._thread.stop()
 
     async def probe(self) -> None:
         """Return when every model has completed a forward pass. Raises UnreadyError."""
@@ -83,13 +89,31 @@ class Readiness:
         probes = []
         if self._embedder is not None:
             worker = self._embedder.worker
-            probe = _probe(worker, lambda model: model.tokenize(["ready?"])[0])
+            probe = self._probe(worker, lambda model: model.tokenize(["ready?"])[0])
             probes.append(_outcome(worker.name, probe, self._timeout_s))
         if self._gold is not None:
             exchange = Exchange((ChatMessage(role="user", content="Ready?"),), "Yes.")
-            probe = _probe(self._gold, lambda model: model.tokenize(exchange))
+            probe = self._probe(self._gold, lambda model: model.tokenize(exchange))
             probes.append(_outcome(self._gold.name, probe, self._timeout_s))
         return probes
+
+    async def _probe(
+        self, worker: ModelWorker[ModelT, Tokens, OutT], tokenize: Callable[[ModelT], Tokens]
+    ) -> None:
+        """Run a forward pass, or wait for the current one if the model is busy."""
+        model = await worker.ready()
+        tokens = await self._thread.call(tokenize, model)
+        if worker.busy:
+            await worker.wait_for_pass()
+            return
+        submission = await worker.enqueue([Unit(_KEY, tokens, len(tokens.input_ids))], "readiness")
+        try:
+            await submission.finished
+            outcome = submission.result().outcomes[0]
+        finally:
+            submission.close()
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 async def _outcome(name: str, probe: Awaitable[None], seconds: float) -> tuple[str, UnavailableError | None]:
@@ -104,15 +128,3 @@ async def _outcome(name: str, probe: Awaitable[None], seconds: float) -> tuple[s
     except (GlassboxError, ValueError) as exc:
         return name, NotReadyError(f"a forward pass failed: {exc}", _RETRY_S)
     return name, None
-
-
-async def _probe(worker: ModelWorker[ModelT, Tokens, OutT], tokenize: Callable[[ModelT], Tokens]) -> None:
-    """Run a forward pass, or wait for the current one if the model is busy."""
-    model = await worker.ready()
-    tokens = await asyncio.to_thread(tokenize, model)
-    if worker.busy:
-        await worker.wait_for_pass()
-        return
-    done = await worker.submit([Unit(_KEY, tokens, len(tokens))])
-    if isinstance(done.outcomes[0], Exception):
-        raise done.outcomes[0]

@@ -8,6 +8,7 @@ Truncation and special tokens are implemented here, because tokenizer configurat
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
@@ -15,9 +16,13 @@ from typing import Annotated, Any, Protocol
 from jinja2 import TemplateError
 from pydantic import BaseModel, ConfigDict, Field
 
+from reward_service.models.chat_template import ChatTemplate
 from reward_service.models.protocols import Exchange, Tokens
 
 __all__ = ["ChatText", "GoldText", "PairLengths", "PairText", "pair_prompt"]
+
+MAX_REASON_CHARS = 300
+"""Characters of a template's or tokenizer's error in an item's error."""
 
 
 class GoldText(Protocol):
@@ -28,24 +33,48 @@ class GoldText(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class ChatText:
-    """The exchange in the model's chat template, truncated on the left to keep the end of the response."""
+    """The exchange in the model's chat template, truncated on the left to keep the end of the response.
 
-    tokenizer: Any
-    max_tokens: int
+    Raises:
+        ValueError: the tokenizer's chat template is not a Jinja template, or the tokenizer has several without a
+            default.
+    """
+
+    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
+        """Wrap `tokenizer`, which has a chat template."""
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        try:
+            self._template = ChatTemplate(tokenizer.get_chat_template())
+        except TemplateError as exc:
+            raise ValueError(f"its chat template is invalid: {_described(exc)}") from exc
 
     def __call__(self, exchange: Exchange) -> Tokens:
         """The last `max_tokens` tokens of the rendered conversation."""
         messages = [message.model_dump() for message in exchange.messages]
         messages.append({"role": "assistant", "content": exchange.response})
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False)
-        except TemplateError as exc:
-            raise ValueError(f"its chat template refuses this conversation ({exc})") from exc
+            text = self._template.render(messages, **self._tokenizer.special_tokens_map)
+        except Exception as exc:
+            raise ValueError(f"its chat template refuses this conversation ({_described(exc)})") from exc
         # The template contains the special tokens already.
-        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return Tokens(ids[-self.max_tokens :])
+        return Tokens(_ids(self._tokenizer, text)[-self._max_tokens :])
+
+
+def _described(exc: Exception) -> str:
+    """A template's own message, or another error with its type; cut, because it may quote the conversation."""
+    text = str(exc) if isinstance(exc, TemplateError) else f"{type(exc).__name__}: {exc}"
+    return textwrap.shorten(text, MAX_REASON_CHARS, placeholder="…") if len(text) > MAX_REASON_CHARS else text
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    """Tokens of `text`, without special ones that the tokenizer would add. Raises ValueError when that fails."""
+    try:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    except Exception as exc:
+        raise ValueError(f"its tokenizer cannot read this text ({_described(exc)})") from exc
+    return ids
 
 
 class PairLengths(BaseModel):
@@ -73,15 +102,14 @@ class PairText:
     def __call__(self, exchange: Exchange) -> Tokens:
         """Tokens of `[CLS] prompt [SEP] response [SEP]`."""
         keep = self.lengths
-        prompt = _without_middle(self._ids(pair_prompt(exchange)), keep.prompt_head, keep.prompt_tail)
-        response = _without_middle(self._ids(exchange.response), keep.response_head, keep.response_tail)
+        prompt_ids, response_ids = (
+            _ids(self.tokenizer, text) for text in (pair_prompt(exchange), exchange.response)
+        )
+        prompt = _without_middle(prompt_ids, keep.prompt_head, keep.prompt_tail)
+        response = _without_middle(response_ids, keep.response_head, keep.response_tail)
         start, end = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         first, second = [start, *prompt, end], [*response, end]
         return Tokens(first + second, [0] * len(first) + [1] * len(second))
-
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return ids
 
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant", "tool": "Tool"}

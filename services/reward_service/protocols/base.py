@@ -1,7 +1,7 @@
 """Protocol specification: everything that the service needs to serve one protocol, in one object.
 
     POST route ─▶ options(call, body) ─▶ request_model ─▶ job(parsed, call) ─▶ scored ─▶ reply(reply, job, call)
-                  before parsing          in a worker thread                              in a worker thread
+                  before parsing          steps of the preparation                        a step of the preparation
 
 A new protocol is one module with a `PROTOCOL`, and its entry in `app.PROTOCOLS`. Admission, metrics and the
 OpenAPI document are derived from the specification.
@@ -17,13 +17,14 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from reward_client.wire import QueryType, ScoreReply
+from reward_client.wire import FieldError, QueryType, ScoreReply
+from reward_service.errors import InvalidRequestError
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.scoring.job import Job
 from reward_service.settings import Settings
 
-__all__ = ["Body", "Call", "ProtocolSpec", "RouteSpec", "ScoringOptions"]
+__all__ = ["Body", "Call", "ProtocolSpec", "RouteSpec", "ScoringOptions", "as_list", "parallel"]
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 Body = bytes | bytearray | mmap
@@ -57,6 +58,8 @@ class Call:
     """Parameters of the path."""
     query: Sequence[tuple[str, str]]
     """Parameters of the query string, in order."""
+    caller: str
+    """Who capacity is shared with: an API key, or an address."""
     options: ScoringOptions | None = None
     """What `ProtocolSpec.options` returned."""
 
@@ -88,7 +91,8 @@ class ProtocolSpec(Generic[BodyT]):
     reply_model: type[BaseModel]
     """Without aliases and custom serializers."""
     job: Callable[[BodyT, Call], Job]
-    """Makes the work of a request from its parsed body. Called in a thread."""
+    """Makes the work of a request from its parsed body. Called in a thread that other requests wait for, so what
+    takes long for many items belongs in an iterator of the job's entries."""
     reply: Callable[[ScoreReply, Job, Call], BaseModel]
     """Makes the protocol's reply. Called in a thread."""
     options: Callable[[Call, Body], ScoringOptions | None] = _unknown_before_parsing
@@ -100,3 +104,26 @@ class ProtocolSpec(Generic[BodyT]):
     """Seconds that a request may wait for admission, for clients that do not retry; 0 refuses at once."""
     answer_s: float = math.inf
     """Seconds in which a request must be answered: a little less than the client's own timeout."""
+
+
+# Protocols that send one list per field, instead of one object per item --------------------
+
+
+def as_list(value: list[Any] | Any) -> list[Any]:
+    """`value`, or a list of it when it is a single value."""
+    return value if isinstance(value, list) else [value]
+
+
+def parallel(name: str, value: list[Any] | Any | None, n: int, reference: str) -> list[Any]:
+    """The field `name` as a list of `n` values; None means that it was not sent.
+
+    Raises:
+        InvalidRequestError: it has another length than the field `reference`.
+    """
+    if value is None:
+        return [None] * n
+    values = as_list(value)
+    if len(values) != n:
+        message = f"has {len(values)} entries, {reference} has {n}"
+        raise InvalidRequestError(f"{name} {message}", [FieldError(field=name, message=message)])
+    return values

@@ -12,18 +12,17 @@ Requests are held, because this client ends the run after a few refusals.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reward_client.wire import MAX_LIST, AnyQueryType, Item, ItemResult, QueryType, ScoreReply, Text
-from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec
+from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, as_list, parallel
 from reward_service.protocols.chat_templates import CleanExchange, PromptError, clean
-from reward_service.protocols.lists import as_list, check_count, parallel, texts
 from reward_service.protocols.url_options import json_or_text, url_options
-from reward_service.scoring.job import Job
-from reward_service.scoring.validation import InvalidItem, ScorableItem, check_lengths, scorable_item
+from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem, check_count, scorable_item
 
 __all__ = ["PROTOCOL", "OpenRlhfRequest"]
 
@@ -64,36 +63,50 @@ class OpenRlhfReply(BaseModel):
 
 # Request ------------------------------------------------------------------------------------------------------
 
+Row = tuple[str, str | None, Any]
+"""Query, prompt and label of a sample."""
 Sample = tuple[CleanExchange, Label] | InvalidItem
 
 
 def _job(body: OpenRlhfRequest, call: Call) -> Job:
     options = call.options or url_options(call, b"")
-    samples = _samples(body, call.settings.max_items, call.settings.max_text_chars)
-    _check_references(samples, call.settings.max_text_chars)
+    limits, run = ItemLimits(call.settings), call.path.get("run")
+    limits.fits(None, "run", len(run or ""), call.settings.max_id_chars, "characters")
     return Job(
-        entries=[_entry(sample, options.query_type_default) for sample in samples],
+        entries=_entries(_rows(body, call.settings.max_items), options.query_type_default, limits),
         recipe=options.recipe,
         gold=options.gold,
         path=_path,
-        run=call.path.get("run"),
+        run=run,
     )
 
 
-def _samples(body: OpenRlhfRequest, max_items: int, max_chars: int) -> list[Sample]:
+def _rows(body: OpenRlhfRequest, max_items: int) -> Iterable[Row]:
     queries = as_list(body.query)
     check_count(len(queries), max_items)
     prompts = parallel("prompts", body.prompts, len(queries), "query")
     labels = parallel("labels", body.labels, len(queries), "query")
-    check_lengths(texts([("query", queries), ("prompts", prompts), ("labels", labels)]), max_chars)
-    return [_sample(*row) for row in zip(queries, prompts, labels, strict=True)]
+    return zip(queries, prompts, labels, strict=True)
 
 
-def _check_references(samples: Sequence[Sample], max_chars: int) -> None:
-    good = (
-        (i, sample[1].reference or "") for i, sample in enumerate(samples) if not isinstance(sample, InvalidItem)
-    )
-    check_lengths(((i, f"labels.{i}.reference", text) for i, text in good), max_chars)
+def _entries(
+    rows: Iterable[Row], default: QueryType | None, limits: ItemLimits
+) -> Iterator[ScorableItem | InvalidItem]:
+    """The samples that are within the limits. Raises TooLargeError at the end if there are others."""
+    for i, row in enumerate(rows):
+        posted = zip(("query", "prompts", "labels"), row, strict=True)
+        if limits.texts_fit(i, [(f"{name}.{i}", text) for name, text in posted if isinstance(text, str)]):
+            sample = _sample(*row)
+            if isinstance(sample, InvalidItem) or _fits(*sample, i, limits):
+                yield _entry(sample, default)
+    limits.check()
+
+
+def _fits(exchange: CleanExchange, label: Label, i: int, limits: ItemLimits) -> bool:
+    most = limits.settings
+    fits_id = limits.fits(i, f"labels.{i}.id", len(label.id or ""), most.max_id_chars, "characters")
+    fits = limits.fits(i, f"prompts.{i}", len(exchange.messages), most.max_messages, "messages")
+    return limits.texts_fit(i, [(f"labels.{i}.reference", label.reference or "")]) and fits and fits_id
 
 
 def _sample(query: str, prompt: str | None, label: Any) -> Sample:
@@ -117,7 +130,7 @@ def _label(value: Any) -> Label:
         return Label()
     decoded = json_or_text(value) if isinstance(value, str) else value
     if isinstance(decoded, dict):
-        return Label.model_validate(decoded)
+        return Label.model_validate(dict(islice(decoded.items(), 10)))  # one of so many is unknown
     return Label(reference=value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 

@@ -2,13 +2,13 @@
 
     texts ──look_up──▶ cached vectors, tokens of the others ──enqueue──▶ queued ──done──▶ a vector or an error each
 
-`look_up` tokenizes, so it runs in a thread; the other calls run on the event loop.
+`look_up` tokenizes, so it is steps for a thread; the other calls run on the event loop.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -17,7 +17,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from reward_client.wire import TextCounts
-from reward_service.batching import ModelWorker, Reservation, Submission, Unit
+from reward_service.batching import ModelWorker, Reservation, Steps, Submission, Unit
 from reward_service.models.protocols import TextEncoder, Tokens
 
 __all__ = ["Embedded", "Embedder", "EncoderWorker", "LookUp", "Vector", "VectorCache", "embed", "is_finite"]
@@ -26,6 +26,9 @@ Vector = NDArray[np.float32]
 """Shape (D,)."""
 EncoderWorker = ModelWorker[TextEncoder, Tokens, Vector]
 
+_STEP_TEXTS = 64
+_STEP_CHARS = 64 * 1024
+"""Texts and characters that are tokenized in one step; a longer text is a step of its own."""
 _ENTRY_BYTES = 256
 """Estimated overhead of an entry: key, array object, cache tables."""
 
@@ -98,15 +101,25 @@ class Embedder:
         self.worker = worker
         self.cache = cache
 
-    def look_up(self, encoder: TextEncoder, texts: Sequence[str]) -> LookUp:
-        """Cached vectors of `texts`, and tokens of the others. Call it in a thread."""
-        keys = {text: _key(encoder, text) for text in texts}
-        found = {text: self.cache.get(key) for text, key in keys.items()}
-        known = {text: vector for text, vector in found.items() if vector is not None}
-        unknown = [text for text in keys if text not in known]
-        tokens = encoder.tokenize(unknown) if unknown else []
-        units = {t: Unit(keys[t], row, len(row)) for t, row in zip(unknown, tokens, strict=True)}
-        return LookUp(known, units)
+    def look_up(self, encoder: TextEncoder, texts: Iterable[str]) -> Steps[LookUp]:
+        """Cached vectors of the different `texts`, and tokens of the others."""
+        look_up = LookUp({}, {})
+        unknown: dict[str, bytes] = {}
+        salt, n_chars = encoder.revision.encode()[:64], 0
+        for number, text in enumerate(texts, 1):
+            key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=salt).digest()
+            vector = self.cache.get(key)
+            if vector is not None:
+                look_up.known[text] = vector
+            else:
+                unknown[text] = key
+                n_chars += len(text)
+            if n_chars >= _STEP_CHARS or not number % _STEP_TEXTS:
+                _tokenize(encoder, unknown, look_up)
+                unknown, n_chars = {}, 0
+                yield
+        _tokenize(encoder, unknown, look_up)
+        return look_up
 
     async def enqueue(
         self, look_up: LookUp, caller: str = "", reservation: Reservation | None = None
@@ -126,7 +139,9 @@ def is_finite(vector: Vector) -> bool:
     return bool(np.isfinite(vector).all())
 
 
-def _key(encoder: TextEncoder, text: str) -> bytes:
-    """128-bit cache key of a text for this encoder."""
-    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=encoder.revision.encode()[:64])
-    return digest.digest()
+def _tokenize(encoder: TextEncoder, texts: Mapping[str, bytes], look_up: LookUp) -> None:
+    """Add the tokens of `texts`, whose values are their cache keys."""
+    if texts:
+        rows = encoder.tokenize(list(texts))
+        units = (Unit(key, row, len(row.input_ids)) for key, row in zip(texts.values(), rows, strict=True))
+        look_up.missing.update(zip(texts, units, strict=True))

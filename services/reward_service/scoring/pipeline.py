@@ -2,30 +2,28 @@
 
     job.entries ──▶ prepare (features and tokens) ──▶ enqueue ─┬▶ embed (unique texts) ─┐
                                                                └▶ gold (exchanges)     ─┴▶ reply
-                    in a worker thread                 on the event loop                   in a worker thread
+                    steps                              on the event loop                   steps
 
 Both models work on a job at the same time. Nothing here knows HTTP. An item that a
 model failed on, or whose result is not finite, gets an error instead of a number.
 
-Capacity is checked once per job, by `Scorer.reserve`, before the job is prepared. Until it is enqueued, a job
-counts as one item of each model. So the queues can exceed `max_waiting_items` by the items of the jobs in
-preparation, whose number is limited by `max_items` per job and by the memory for request bodies.
+Capacity is checked once per job, by `Scorer.reserve`, before the job is prepared. `Steps` are CPU-bound work, for
+the executor that the caller chooses.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from reward_client.wire import FieldError, RecipeName, ScoreReply, TextCounts, TimingMs
-from reward_service.batching import Reservation, Submission
-from reward_service.errors import InvalidRequestError, UnavailableError
+from reward_client.wire import FieldError, ItemResult, ModelNames, RecipeName, ScoreReply, TextCounts, TimingMs
+from reward_service.batching import Done, Reservation, Steps, Submission
+from reward_service.errors import InvalidRequestError, ModelError, UnavailableError
 from reward_service.models.gold import shared_base_notice
-from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker
-from reward_service.scoring.job import GoldWorker, Job, reject_invalid_items
-from reward_service.scoring.preparation import PreparedJob, prepare
-from reward_service.scoring.results import gold_scores, item_result, reject_failed_items
+from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp
+from reward_service.scoring.items import PreparedJob, item_results, prepare
+from reward_service.scoring.job import GoldWorker, InvalidItem, Job, ScorableItem, reject_invalid_items
 
 __all__ = ["Scorer", "Scoring", "Worker"]
 
@@ -38,6 +36,7 @@ class Scorer:
     def __init__(self, embedder: Embedder | None, gold: GoldWorker | None) -> None:
         self.embedder = embedder
         self.gold = gold
+        self._notices: list[str] | None = None
 
     @property
     def workers(self) -> list[Worker]:
@@ -65,24 +64,33 @@ class Scorer:
             raise
         return reserved
 
-    def start(self, job: Job) -> Scoring:
-        """Begin to score `job`. Raises InvalidRequestError for items, or models, that it cannot be scored with."""
-        reject_invalid_items(job, job.entries)
-        return Scoring(job, *self._models_for(job), self)
+    def start(self, job: Job) -> Steps[Scoring]:
+        """Read the items of `job`. Raises InvalidRequestError if they, or its models, do not allow to score it."""
+        entries: list[ScorableItem | InvalidItem] = []
+        for entry in job.entries:
+            if entries:
+                yield
+            entries.append(entry)
+        reject_invalid_items(job, entries)
+        embedder, gold = self._models_for(job) if entries else (None, None)
+        return Scoring(job, entries, embedder, gold, self.notices)
 
     def notices(self) -> list[str]:
-        """What a reader of this service's gold scores must know."""
+        """What a reader of this service's gold scores must know: computed once, when both models are loaded."""
+        if self._notices is not None:
+            return self._notices
         gold = self.gold.model if self.gold else None
         if gold is None:
             return []
         encoder = self.embedder.worker.model if self.embedder else None
         shared = shared_base_notice(gold, encoder.id) if encoder else None
-        return [*gold.notices, shared] if shared else list(gold.notices)
+        notices = [*gold.notices, shared] if shared else list(gold.notices)
+        if encoder or not self.embedder:
+            self._notices = notices
+        return notices
 
     def _models_for(self, job: Job) -> tuple[Embedder | None, GoldWorker | None]:
         recipe = job.recipe
-        if not job.entries:
-            return None, None
         if recipe.needs_encoder and self.embedder is None:
             raise InvalidRequestError(
                 f"recipe {recipe.name!r} needs a relevance encoder and this service has none; "
@@ -102,57 +110,69 @@ class Scorer:
 class Scoring:
     """One job being scored: `prepare`, `enqueue`, `wait`, `reply`, and always `close`."""
 
-    def __init__(self, job: Job, embedder: Embedder | None, gold: GoldWorker | None, scorer: Scorer) -> None:
+    def __init__(
+        self,
+        job: Job,
+        entries: Sequence[ScorableItem | InvalidItem],
+        embedder: Embedder | None,
+        gold: GoldWorker | None,
+        notices: Callable[[], list[str]],
+    ) -> None:
         self.job = job
+        self.n_items = len(entries)
+        self.workers: list[Worker] = [*([embedder.worker] if embedder else []), *([gold] if gold else [])]
+        """Of the models that the job needs."""
+        self._entries = entries
         self._embedder = embedder
         self._gold = gold
-        self._scorer = scorer
+        self._notices = notices
         self._started = time.monotonic()
-        self._prepared: PreparedJob | None = None
+        self._prepared = PreparedJob([], LookUp({}, {}), [])
+        self._models = ModelNames(relevance=None, gold=None)
         self._embedding: Embedding | None = None
         self._gold_submission: Submission[float] | None = None
 
-    @property
-    def workers(self) -> list[Worker]:
-        """The workers of the models that the job needs."""
-        return self._scorer.workers_for(encoder=self._embedder is not None, gold=self._gold is not None)
-
-    def prepare(self) -> None:
-        """Compute features and tokens. CPU-bound: to be called in a thread. Raises NotReadyError."""
+    def prepare(self) -> Steps[None]:
+        """Compute features and tokens. Raises NotReadyError or InvalidRequestError."""
         encoder = self._embedder.worker.loaded_model() if self._embedder else None
         gold = self._gold.loaded_model() if self._gold else None
-        self._prepared = prepare(self.job, self._embedder, encoder, gold)
+        self._models = ModelNames(
+            relevance=encoder.id if encoder else None,
+            gold=gold.id if gold else None,
+            relevance_revision=encoder.revision if encoder else None,
+            gold_revision=gold.revision if gold else None,
+        )
+        self._prepared = yield from prepare(self.job, self._entries, self._embedder, encoder, gold)
 
     async def enqueue(self, caller: str, reserved: Mapping[str, Reservation]) -> None:
-        """Put the work of `caller` into the models' queues, in the room `reserved`. Raises NotReadyError."""
-        prepared = self._prepared_job
+        """Put the work of `caller` into the models' queues, in the room `reserved` for it.
+
+        Raises NotReadyError.
+        """
         if self._embedder is not None:
             room = reserved.get(self._embedder.worker.name)
-            self._embedding = await self._embedder.enqueue(prepared.texts, caller, room)
+            self._embedding = await self._embedder.enqueue(self._prepared.texts, caller, room)
         if self._gold is not None:
             room = reserved.get(self._gold.name)
-            self._gold_submission = await self._gold.enqueue(prepared.units, caller, room)
+            self._gold_submission = await self._gold.enqueue(self._prepared.units, caller, room)
 
     async def wait(self) -> None:
         """Return when the models have processed the job. Raises NotReadyError if one stops for good."""
         for submission in self._submissions():
             await submission.finished
 
-    def reply(self) -> ScoreReply:
-        """Combine the results. CPU-bound for thousands of items. Raises ModelError."""
-        job, prepared = self.job, self._prepared_job
+    def reply(self) -> Steps[ScoreReply]:
+        """Combine the results. Raises ModelError."""
+        job = self.job
         embedded = self._embedding.result() if self._embedding else Embedded({}, TextCounts())
-        gold = gold_scores(self._gold_submission, prepared)
-        results = [
-            item_result(item, job.recipe, embedded.vectors, gold.scores.get(i))
-            for i, item in enumerate(prepared.items)
-        ]
-        reject_failed_items(job, results)
+        gold = self._gold_submission.result() if self._gold_submission else Done([], 0, 0.0, 0.0)
+        results = yield from item_results(self._prepared, job.recipe, embedded.vectors, gold.outcomes)
+        _reject_failed_items(job, results)
         return ScoreReply(
             rewards=[result.reward for result in results],
             results=results,
             recipe=RecipeName(name=job.recipe.name, hash=job.recipe.hash),
-            models=prepared.models,
+            models=self._models,
             timing_ms=TimingMs(
                 queue=1e3 * max(embedded.queue_s, gold.queue_s),
                 encode=1e3 * embedded.model_s,
@@ -160,7 +180,7 @@ class Scoring:
                 total=1e3 * (time.monotonic() - self._started),
             ),
             texts=embedded.counts,
-            notices=self._scorer.notices() if self._gold is not None else [],
+            notices=self._notices() if self._gold is not None else [],
         )
 
     def close(self) -> None:
@@ -172,7 +192,16 @@ class Scoring:
         queued = (self._embedding.submission if self._embedding else None, self._gold_submission)
         return [submission for submission in queued if submission is not None]
 
-    @property
-    def _prepared_job(self) -> PreparedJob:
-        assert self._prepared is not None, "prepare comes first"  # noqa: S101
-        return self._prepared
+
+def _reject_failed_items(job: Job, results: Sequence[ItemResult]) -> None:
+    """Raise ModelError for the failed items of a job with `on_item_error="fail"`."""
+    if job.on_item_error == "report":
+        return
+    errors = [
+        FieldError(item=i, id=r.id, field=job.path(i, r.error.field), message=r.error.message)
+        for i, r in enumerate(results)
+        if r.error is not None
+    ]
+    if errors:
+        first = f"{errors[0].field}: {errors[0].message}"
+        raise ModelError(f"{len(errors)} of {len(results)} items have no reward; the first: {first}", errors)

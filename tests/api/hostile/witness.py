@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from load.schedule import quantile
 from tests.api.hostile.service import ATTACKER, HONEST, Caller, HostileTarget
 from tests.live import metric, until
 
-__all__ = ["MAX_ERROR_BYTES", "Reply", "Witness", "statuses"]
+__all__ = ["MAX_ERROR_BYTES", "NOISE", "Reply", "Witness", "statuses"]
 
 MAX_SCORE_S = 2.0
 """p99 of another caller's one-item requests."""
@@ -109,8 +109,8 @@ class Witness:
     def post(
         self, path: str, body: Any, headers: dict[str, str] | None = None, caller: Caller = ATTACKER
     ) -> Reply:
-        """Send a request as `caller` and record its reply; `body` is bytes, a string, or an object for JSON."""
-        content = body if isinstance(body, bytes | str) else json.dumps(body)
+        """Send a request as `caller` and record its reply; `body` is text, chunks, or an object for JSON."""
+        content = body if isinstance(body, bytes | str | Iterator) else json.dumps(body)
         began = time.monotonic()
         connection = http.client.HTTPConnection(
             urlsplit(self.target.url).netloc, timeout=_TIMEOUT_S, source_address=(caller.address, 0)

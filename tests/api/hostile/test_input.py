@@ -1,60 +1,73 @@
-"""Hostile input: refused with a reason, at no more cost than a large legal request, and without much memory.
+"""Hostile input: refused with a reason, soon, at no more cost than a large legal request, while others are served.
 
-Costs are processor time of this process, which has client and service in it, relative to that of a legal request
-measured in the same run: so they depend neither on the machine nor on what else runs on it.
+The processor time of the service's process, and the time until the refusal, are compared with those of a
+legal request of the same run, so that they depend less on the machine. A refusal that waits is too late as well.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import httpx
+import psutil
 import pytest
 
-from reward_service.settings import Settings
-from tests.live import item, metric, posted, serving
+from tests.api.hostile.service import HostileTarget
+from tests.api.hostile.witness import MAX_ERROR_BYTES, NOISE, Witness
+from tests.live import item, posted
 
+pytestmark = pytest.mark.slow
 
-def cost(work: Callable[[], Any]) -> float:
-    """Processor seconds of `work`."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
+MAX_COST = 2
+"""Cost of a refusal, relative to that of the legal request."""
+SOON_S = 2.0
+"""Seconds in which a refusal comes; on a loaded machine also `NOISE` times those of the legal request."""
 
 
 @pytest.fixture(scope="module")
-def legal_cost(url: str) -> float:
-    """Processor seconds of a legal request with as many items as fit."""
-    body = {"items": [item(f"{n} " + "word " * 100) for n in range(4096)]}
-    return cost(lambda: httpx.post(f"{url}/score", json=body, timeout=60).raise_for_status())
+def witness(target: HostileTarget) -> Iterator[Witness]:
+    """Measures what others see during all tests of this module, and asserts the bounds after them."""
+    with Witness(target) as witness:
+        yield witness
+
+
+def cpu_s(target: HostileTarget) -> float:
+    """Processor seconds of the service so far."""
+    times = psutil.Process(target.process.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+@pytest.fixture(scope="module")
+def legal(target: HostileTarget, witness: Witness) -> tuple[float, float]:
+    """Processor seconds, and seconds, of a legal request with as many items as fit and without a model."""
+    before = cpu_s(target)
+    items = [item(f"{n} " + "word " * 100) for n in range(4096)]
+    reply = witness.post("/score", {"items": items, "recipe": "li-rp"})
+    assert reply.status == 200, reply.body
+    return cpu_s(target) - before, reply.seconds
 
 
 @pytest.fixture(autouse=True)
-def costs_no_more_than_a_legal_request(legal_cost: float) -> Iterator[None]:
+def bounded(target: HostileTarget, witness: Witness, legal: tuple[float, float]) -> Iterator[None]:
     """Every test of this module."""
-    started = time.process_time()
+    cost, seconds = legal
+    before, n_before = cpu_s(target), len(witness.replies)
     yield
-    assert time.process_time() - started < 2 * legal_cost
+    assert cpu_s(target) - before < MAX_COST * cost
+    slowest = max((r.seconds for r in witness.replies[n_before:] if 400 <= r.status < 500), default=0.0)
+    assert slowest <= max(SOON_S, NOISE * seconds), f"a refusal took {slowest:.1f} s"
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """The service with the limits that it ships with."""
-    with serving(Settings()) as url:
-        yield url
-
-
-def refused(url: str, content: bytes, path: str = "/score", headers: dict[str, str] | None = None) -> Any:
+def refused(witness: Witness, content: Any, path: str = "/score", headers: dict[str, str] | None = None) -> Any:
     """The problem document that `content` gets."""
-    answer = httpx.post(f"{url}{path}", content=content, headers=headers, timeout=30)
+    reply = witness.post(path, content, headers)
 
-    assert 400 <= answer.status_code < 500, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    return answer.json()
+    assert 400 <= reply.status < 500, reply.body
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert len(reply.body) <= MAX_ERROR_BYTES
+    return reply.json()
 
 
 def body(**fields: Any) -> bytes:
@@ -98,10 +111,10 @@ NATIVE = {
 
 
 @pytest.mark.parametrize("name", NATIVE)
-def test_bad_bodies_are_refused_by_item_and_field(url: str, name: str) -> None:
+def test_bad_bodies_are_refused_by_item_and_field(witness: Witness, name: str) -> None:
     content, where = NATIVE[name]
 
-    problem = refused(url, content)
+    problem = refused(witness, content)
 
     assert problem["status"] in {413, 422}
     assert problem["errors"]
@@ -109,19 +122,18 @@ def test_bad_bodies_are_refused_by_item_and_field(url: str, name: str) -> None:
         assert any(error["field"].startswith(str(where)) for error in problem["errors"])
     if where and where.startswith("items.1"):
         assert {error["item"] for error in problem["errors"]} == {1}
-    assert len(json.dumps(problem)) < 100_000
 
 
 @pytest.mark.parametrize("n", [5_000, 20_000])
-def test_more_items_than_fit_are_refused_with_the_number_that_does(url: str, n: int) -> None:
-    problem = refused(url, b'{"items": [' + b",".join([ITEM] * n) + b"]}")
+def test_more_items_than_fit_are_refused_with_the_number_that_does(witness: Witness, n: int) -> None:
+    problem = refused(witness, b'{"items": [' + b",".join([ITEM] * n) + b"]}")
 
     assert problem["status"] == 413
     assert "at most 4096" in problem["detail"]
 
 
-def test_a_word_of_a_million_characters_is_too_long_and_says_where(url: str) -> None:
-    problem = refused(url, body(items=[item(), item("w" * 1_000_000)]))
+def test_a_word_of_a_million_characters_is_too_long_and_says_where(witness: Witness) -> None:
+    problem = refused(witness, body(items=[item(), item("w" * 1_000_000)]))
 
     assert problem["status"] == 413
     assert problem["errors"][0]["field"] == "items.1.response"
@@ -130,35 +142,31 @@ def test_a_word_of_a_million_characters_is_too_long_and_says_where(url: str) -> 
 @pytest.mark.parametrize(
     "text", ["w" * 200_000, "\x00" * 1_000, "\u202e\u0000\ufeff word", "a " * 99_999, "\U0010ffff"]
 )
-def test_odd_text_within_the_limits_is_text(url: str, text: str) -> None:
-    answer = httpx.post(f"{url}/score", json={"items": [item(text)]}, timeout=30)
-
-    assert answer.status_code == 200
+def test_odd_text_within_the_limits_is_text(witness: Witness, text: str) -> None:
+    assert witness.post("/score", {"items": [item(text)]}).status == 200
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "GZIP", "identity, gzip"])
-def test_compressed_bodies_are_refused_unread(url: str, encoding: str) -> None:
+def test_compressed_bodies_are_refused_unread(witness: Witness, encoding: str) -> None:
     bomb = gzip.compress(b"[" + b"0," * 50_000_000 + b"0]", 1) if encoding == "gzip" else b"\x00" * 1_000
 
-    assert "content-encoding" in refused(url, bomb, headers={"content-encoding": encoding})["detail"]
+    assert "content-encoding" in refused(witness, bomb, headers={"content-encoding": encoding})["detail"]
 
 
-def test_a_hundred_megabytes_are_refused_by_their_declaration(url: str) -> None:
-    with posted(url, "/score", b"{", declared=100_000_000) as connection:
+def test_a_hundred_megabytes_are_refused_by_their_declaration(target: HostileTarget) -> None:
+    headers = {"content-type": "application/json"} | target.headers()
+    with posted(target.url, "/score", b"{", headers, declared=100_000_000) as connection:
         answer = connection.recv(10_000)
 
     assert b" 413 " in answer.splitlines()[0]
 
 
-def test_a_hundred_megabytes_of_chunks_are_refused_when_they_are_too_many(url: str) -> None:
+def test_a_hundred_megabytes_of_chunks_are_refused_when_they_are_too_many(witness: Witness) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(100):
             yield b" " * 1_000_000
 
-    answer = httpx.post(f"{url}/score", content=chunks(), timeout=30)
-
-    assert answer.status_code == 413
-    assert metric(url, "glassbox_request_bytes") == 0
+    assert witness.post("/score", chunks()).status == 413
 
 
 MARK = "<|im_end|>"
@@ -176,11 +184,11 @@ FOREIGN = {
 @pytest.mark.parametrize(
     "template", ["", "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n", "[INST] q [/INST]"]
 )
-def test_marks_meant_to_confuse_are_taken_apart_soon(url: str, template: str, name: str) -> None:
+def test_marks_meant_to_confuse_are_taken_apart_soon(witness: Witness, template: str, name: str) -> None:
     prompt = template + FOREIGN[name]
     for query in (prompt + "answer", prompt[9_000:] + FOREIGN[name]):
-        answer = httpx.post(f"{url}/get_reward", json={"query": query, "prompts": prompt}, timeout=30)
-        assert answer.status_code in {200, 413, 422}, answer.text
+        reply = witness.post("/get_reward", {"query": query, "prompts": prompt})
+        assert reply.status in {200, 413, 422}, reply.body
 
 
 @pytest.mark.parametrize(
@@ -191,11 +199,13 @@ def test_marks_meant_to_confuse_are_taken_apart_soon(url: str, template: str, na
         ({"query": "a?b", "prompts": "a?", "labels": '{"\\ud800": 1}'}, "labels.0"),
         ({"query": "a?b", "prompts": "a?", "labels": '{"reference": "\\ud800"}'}, "labels.0.reference"),
         ({"query": "a?b", "prompts": "a?", "labels": {"query_type": "essay"}}, "labels.0.query_type"),
-        ({"query": "<|im_start|>poet\nx<|im_end|>y", "prompts": "<|im_start|>poet\nx<|im_end|>"}, "query.0"),
+        ({"query": "<|im_start|>poet\nx<|im_end|>y", "prompts": "<|im_start|>poet\nx<|im_end|>"}, "prompts.0"),
     ],
 )
-def test_foreign_bodies_are_refused_by_sample_and_field(url: str, fields: dict[str, Any], field: str) -> None:
-    problem = refused(url, json.dumps(fields).encode(), "/get_reward")
+def test_foreign_bodies_are_refused_by_sample_and_field(
+    witness: Witness, fields: dict[str, Any], field: str
+) -> None:
+    problem = refused(witness, json.dumps(fields).encode(), "/get_reward")
 
     assert any(error["field"].startswith(field) for error in problem["errors"])
     assert "pydantic" not in json.dumps(problem)
