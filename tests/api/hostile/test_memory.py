@@ -172,7 +172,7 @@ def tiny_samples(n: int) -> bytes:
 )
 def test_many_small_items_stay_within_twice_the_budget(target: HostileTarget, path: str, content: bytes) -> None:
     with Witness(target) as witness:
-        witness.repeat(lambda: witness.post(path, content), workers=48, seconds=4)
+        witness.repeat(lambda: witness.post(path, content), workers=24, seconds=4)
 
     assert statuses(witness.replies) <= {0, 200, 429, 503, 504}
 
@@ -186,7 +186,7 @@ def test_unread_replies_are_charged_to_their_caller(target: HostileTarget, field
     content = json.dumps({"items": items, "recipe": "li-rp"}).encode()
 
     with Witness(target) as witness:
-        connections = [open_request(witness, f"Content-Length: {len(content)}") for _ in range(60)]
+        connections = [open_request(witness, f"Content-Length: {len(content)}") for _ in range(24)]
         for connection in connections:
             send(connection, content)
         until(lambda: held(target) > len(content))
