@@ -59,8 +59,9 @@ class BrowserMiddleware:
         self._app = app
         self._metrics = metrics
         self._only_loopback = not with_keys and is_loopback(settings.host)
-        self._allowed = allowed_hosts(settings) | (_LOOPBACK if self._only_loopback else frozenset())
-        self._checks_host = bool(self._allowed)
+        self._allowed = allowed_hosts(settings)
+        self._own_hosts = self._allowed | (_LOOPBACK if self._only_loopback else frozenset())
+        self._checks_host = bool(self._own_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -88,7 +89,7 @@ class BrowserMiddleware:
         if given is None:  # no browser: HTTP/1.0, as health checks of load balancers send it
             return
         host = _host(given.decode("latin-1"))
-        if host in self._allowed or (self._only_loopback and is_loopback(host)):
+        if host in self._own_hosts or (self._only_loopback and is_loopback(host)):
             return
         needed = "localhost or 127.0.0.1" if self._only_loopback else "a name in allowed_hosts"
         raise UnknownHostError(
