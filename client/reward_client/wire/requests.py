@@ -7,7 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["MAX_LIST", "AnyQueryType", "ChatMessage", "Item", "OnItemError", "QueryType", "ScoreRequest", "Text"]
+__all__ = [
+    "MAX_LIST",
+    "MAX_MESSAGES",
+    "AnyQueryType",
+    "ChatMessage",
+    "Item",
+    "OnItemError",
+    "QueryType",
+    "ScoreRequest",
+    "Text",
+]
 
 
 class QueryType(StrEnum):
@@ -30,6 +40,9 @@ OnItemError = Literal["fail", "report"]
 
 MAX_LIST = 65_536
 """Maximum length of a list in a request, checked while parsing; `max_items` of the service is lower."""
+
+MAX_MESSAGES = 2_000
+"""Maximum messages of a prompt, checked while parsing; `max_messages` of the service is lower."""
 
 
 def _is_unicode(text: str) -> str:
@@ -59,7 +72,7 @@ class ChatMessage(_Request):
 class Item(_Request):
     """One (prompt, response) pair to score."""
 
-    prompt: Text | Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_LIST, fail_fast=True)]
+    prompt: Text | Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     """The user's text, or the conversation before the response."""
     response: Text
     """The policy's text after the prompt. May be empty: an empty response has a reward and the flag `empty`."""
