@@ -4,7 +4,10 @@ GlassboxError
 ├── RequestError            the caller has to change the request
 │   ├── InvalidRequestError     fields are invalid; `errors` has the item and path of each
 │   ├── TooLargeError           a body, a batch or a text is over its limit
-│   └── SlowBodyError           the body did not arrive in time
+│   ├── SlowBodyError           the body did not arrive in time
+│   ├── MediaTypeError          the body is not declared as JSON
+│   ├── CrossSiteError          a web page of another origin sent it
+│   └── UnknownHostError        it is addressed to a host that the service does not answer for
 ├── UnavailableError        temporary: the caller can retry the same request
 │   ├── NotReadyError           models are loading, or could not be loaded
 │   ├── OverloadedError         the queue of a model is full
@@ -25,10 +28,12 @@ from reward_client.wire import FieldError
 __all__ = [
     "MAX_ERRORS",
     "ConfigurationError",
+    "CrossSiteError",
     "DeadlineError",
     "DrainingError",
     "GlassboxError",
     "InvalidRequestError",
+    "MediaTypeError",
     "ModelError",
     "NoRoomError",
     "NotReadyError",
@@ -37,6 +42,7 @@ __all__ = [
     "SlowBodyError",
     "TooLargeError",
     "UnavailableError",
+    "UnknownHostError",
 ]
 
 MAX_ERRORS = 100
@@ -80,6 +86,24 @@ class SlowBodyError(RequestError):
     cause = "slow_body"
 
 
+class MediaTypeError(RequestError):
+    """The `Content-Type` is not `application/json`."""
+
+    cause = "media_type"
+
+
+class CrossSiteError(RequestError):
+    """A browser sent the request for a page of another origin."""
+
+    cause = "cross_site"
+
+
+class UnknownHostError(RequestError):
+    """The header `Host` has a name that the service does not answer for."""
+
+    cause = "unknown_host"
+
+
 class UnavailableError(GlassboxError):
     """The same request may succeed later.
 
@@ -102,7 +126,7 @@ class NotReadyError(UnavailableError):
 
 
 class OverloadedError(UnavailableError):
-    """The queue of a model has reached `max_waiting_items` or `max_waiting_s`."""
+    """A caller's work for a model has reached its share of `max_waiting_items`, or `max_waiting_s`."""
 
     cause = "overloaded"
 

@@ -74,6 +74,17 @@ class Settings(BaseModel):
     allow_anonymous: bool = False
     """Serve on an address other than loopback without an API key."""
 
+    allowed_hosts: str | None = None
+    """Names, separated by commas, that the `Host` of a request may have. When unset, any name; without an API key
+    on loopback, only loopback names, because a web page can make a browser resolve its own name to 127.0.0.1."""
+    root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] | None = None
+    """Path prefix under which a reverse proxy publishes the service, like `/glassbox`."""
+    trusted_proxies: str | None = None
+    """Addresses or networks, separated by commas, of reverse proxies whose `X-Forwarded-For` names the caller."""
+
+    max_connections: Annotated[int, Field(ge=1)] | None = None
+    """Open connections, of which one address may have 8/9; each needs a file descriptor and some memory. When
+    unset, 16384, or as many as the limit of open files allows."""
     max_body_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     """Bytes of one request body; bounds the cost of parsing."""
     max_items: Annotated[int, Field(ge=1)] = 4096
@@ -102,11 +113,12 @@ class Settings(BaseModel):
     max_values: Annotated[int, Field(ge=1)] = 300_000
     """JSON values of one body; a short value takes twenty times as much memory as it has bytes."""
     max_waiting_items: Annotated[int, Field(ge=1)] = 65_536
-    """Texts queued for one model, above which new requests are refused. Capacity is checked once, before a
-    request is parsed, so the queue may exceed this by the texts of requests that are being prepared."""
+    """Texts queued for one model, and those expected from requests in preparation, by the size of their bodies;
+    callers share them, and a request is refused above its caller's share. Bounds memory."""
     max_waiting_s: Annotated[float, Field(gt=0)] = 30.0
-    """Seconds of work queued for one model, above which new requests are refused. Requests take turns, so one of
-    ordinary size may take twice as long, and a large one longer, up to `request_timeout_s`."""
+    """Seconds until the work that a caller has queued for one model is done, above which its new requests are
+    refused. Its requests take turns, so one of ordinary size may take twice as long, and a large one longer, up to
+    `request_timeout_s`."""
     preparation_threads: Annotated[int, Field(ge=1)] = 2
     """Threads that parse, tokenize and compute text features. With one, a slow feature of a plug-in delays all
     requests; more than two compete with the models for the CPU."""

@@ -68,7 +68,7 @@ def client() -> Iterator[TestClient]:
         gold_loader=lambda _: LengthGold(),
         protocols=[*PROTOCOLS, echo()],
     )
-    with TestClient(app) as client:
+    with TestClient(app, "http://localhost") as client:
         until(lambda: client.get("/readyz").status_code == 200)
         yield client
 

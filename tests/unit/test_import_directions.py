@@ -30,7 +30,6 @@ LAYERS = {
     "reward_client.cli": "cli",
     "reward_runs": "runs",
     "reward_runs.*": "runs",
-    "reward_runs.embedded_prompts": "runs",
     "reward_evidence": "evidence",
     "reward_evidence.*": "evidence",
     "reward_evidence.evaluation": "evidence",
@@ -95,7 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "http": _SERVICE_HTTP,
     "protocols": _SERVICE_HTTP,
     "cpu scheduling": set(),
-    "process": {"errors", "settings", "telemetry", "cpu scheduling", "wiring"},
+    "process": {"errors", "settings", "fair share", "telemetry", "cpu scheduling", "wiring"},
     "wiring": _SERVICE_HTTP | {"protocols", "process", "cpu scheduling", "cli"},
 }
 """Layer → the layers that it may import besides itself."""

@@ -16,10 +16,12 @@ from reward_client.wire import FieldError, Problem
 from reward_service.errors import (
     MAX_ERRORS,
     ConfigurationError,
+    CrossSiteError,
     DeadlineError,
     DrainingError,
     GlassboxError,
     InvalidRequestError,
+    MediaTypeError,
     ModelError,
     NoRoomError,
     NotReadyError,
@@ -27,6 +29,7 @@ from reward_service.errors import (
     SlowBodyError,
     TooLargeError,
     UnavailableError,
+    UnknownHostError,
 )
 from reward_service.http.request_context import request_context, route_pattern
 from reward_service.telemetry.metrics import Metrics
@@ -48,6 +51,9 @@ STATUS: dict[type[GlassboxError], HTTPStatus] = {
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     SlowBodyError: HTTPStatus.REQUEST_TIMEOUT,
+    MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    CrossSiteError: HTTPStatus.FORBIDDEN,
+    UnknownHostError: HTTPStatus.MISDIRECTED_REQUEST,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     OverloadedError: HTTPStatus.TOO_MANY_REQUESTS,
     NoRoomError: HTTPStatus.SERVICE_UNAVAILABLE,
