@@ -212,6 +212,6 @@ def _location(error: ErrorDetails) -> Path:
 
 
 def _field_error(location: Path, message: str) -> FieldError:
-    """The first number in a location is the item's index."""
-    item = next((part for part in location if isinstance(part, int)), None)
+    """The index of an item follows the name of the list that it is in."""
+    item = next((part for part in location[1:2] if isinstance(part, int)), None)
     return FieldError(item=item, field=".".join(map(str, location)) or "body", message=message)

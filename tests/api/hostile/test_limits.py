@@ -161,9 +161,9 @@ def refused(
 def test_an_item_over_a_limit_is_named(witness: Witness, name: str) -> None:
     content, field = TOO_LARGE[name]
 
-    [error] = refused(witness, "/score", content(), 413, f"items.1.{field}".rstrip("."))
+    errors = refused(witness, "/score", content(), 413, f"items.1.{field}".rstrip("."))
 
-    assert error["item"] == 1
+    assert {error["item"] for error in errors} == {1}
 
 
 @pytest.mark.parametrize("name", TOO_LARGE_REQUEST)
@@ -172,7 +172,7 @@ def test_a_field_of_a_request_over_a_limit_is_named(witness: Witness, name: str)
 
     [error] = refused(witness, "/score", content(), 413, field)
 
-    assert "item" not in error or field.endswith(str(error["item"]))
+    assert "item" not in error
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -242,8 +242,8 @@ def test_what_is_just_within_the_limits_is_scored(witness: Witness) -> None:
 
 
 def test_many_callers_with_wrong_bodies_stop_nobody(target: HostileTarget) -> None:
-    contents = [WRONG[name][0]() for name in ("very many unknown overrides", "wrong items", "repeated keys")]
-    contents += [content() for content, _ in list(TOO_LARGE_REQUEST.values())[3:] + list(TOO_LARGE.values())[:4]]
+    contents = [WRONG[name][0]() for name in ("wrong items", "wrong messages", "unknown overrides", "a long key")]
+    contents += [overridden(stop_strings=["s"] * 10_000), second(prompt="p" * 200_001), second(**unknown(20_000))]
 
     with Witness(target) as witness:
         witness.repeat(*(lambda content=content: witness.post("/score", content) for content in contents))
