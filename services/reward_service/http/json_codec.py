@@ -27,8 +27,6 @@ from reward_service.errors import MAX_ERRORS, InvalidRequestError, TooLargeError
 from reward_service.http.json_reader import JsonReader, Path, RefusedValueError, mistakes
 from reward_service.settings import Settings
 
-__all__ = ["dump", "dump_steps", "parse", "parse_steps"]
-
 _AT_ONCE_BYTES = 64 * 1024
 """Bytes of a body that is parsed in one call, however wrong it is."""
 _MAX_EXPLAINED = 1_000
