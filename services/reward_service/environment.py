@@ -20,8 +20,6 @@ from functools import lru_cache
 
 from reward_service.errors import ConfigurationError
 
-__all__ = ["PREFIX", "EnvironmentValues", "empty_value", "read_environment"]
-
 PREFIX = "GLASSBOX_"
 FORMER_PREFIX = "REWARD_"
 

@@ -15,8 +15,6 @@ from reward_client.wire.api_key import key_problem
 from reward_service.environment import empty_value, read_environment
 from reward_service.errors import ConfigurationError
 
-__all__ = ["EMBEDDED_ENCODER", "NO_MODEL", "Settings", "environment_warnings"]
-
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
 """Encoder that is installed as a Python package, so that no model hub is needed."""
 

@@ -28,8 +28,6 @@ from reward_service.process.cpu_scheduling import set_batch
 from reward_service.process.supervisor import BACKLOG, EXIT_BROKEN, WorkerChannel, listen
 from reward_service.settings import Settings
 
-__all__ = ["RewardServer", "serve", "server_for"]
-
 KEEP_ALIVE_S = 25
 """Seconds that an idle connection stays open: longer than clients keep theirs (aiohttp 15), so that a client does
 not send a request on a connection that the service is closing; less than `MAX_HEAD_S`, after which the connection

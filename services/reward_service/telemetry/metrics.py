@@ -16,8 +16,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from reward_client.wire import ScoreReply
 from reward_service.batching import BatchQueue, BatchStats
 
-__all__ = ["Metrics"]
-
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150)
 _HELD_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 100, 150)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -192,7 +190,7 @@ class Metrics:
         """A model has a queue, whose size is read when metrics are exposed."""
         self._waiting.labels(worker).set_function(lambda: queue.waiting_items)
         self._waiting_tokens.labels(worker).set_function(lambda: queue.waiting_tokens)
-        self._waiting_callers.labels(worker).set_function(lambda: queue.waiting_callers)
+        self._waiting_callers.labels(worker).set_function(lambda: len(queue.callers))
 
     def waited(self, worker: str, seconds: float) -> None:
         """Time from a request's submission to its first batch."""
