@@ -165,6 +165,8 @@ class Callers:
         self.expected_tokens = FairShare(math.inf)
         """Of reservations."""
         self._waiting: dict[str, Caller] = {}
+        self._tokens = 0
+        """Of all of them."""
         self._contents: LRUCache[str, _Contents] = LRUCache(_CALLERS)
         self._batch_tokens = 0
 
@@ -180,7 +182,9 @@ class Callers:
         """Count new entries that `caller` waits for, and put their submission into its rotation."""
         if keys:
             caller.insert(keys)
-            caller.tokens += _tokens(keys)
+            tokens = _tokens(keys)
+            caller.tokens += tokens
+            self._tokens += tokens
             self.items.add(caller.name, len(keys))
         if not caller.keys:
             return
@@ -195,7 +199,9 @@ class Callers:
     def remove(self, caller: Caller, keys: list[SortKey]) -> None:
         """Forget the sorted `keys` of entries that run, or that `caller` no longer waits for."""
         caller.remove(keys)
-        caller.tokens -= _tokens(keys)
+        tokens = _tokens(keys)
+        caller.tokens -= tokens
+        self._tokens -= tokens
         self.items.add(caller.name, -len(keys))
         if not caller.keys:
             del self._waiting[caller.name]
@@ -243,8 +249,7 @@ class Callers:
         own = self.find(name).tokens + self.expected_tokens.used(name)
         if own == 0:
             return 0.0
-        everything = sum(caller.tokens for caller in self._waiting.values()) + self.expected_tokens.total
-        return min(own * self.items.callers, everything)
+        return min(own * self.items.callers, self._tokens + self.expected_tokens.total)
 
 
 _served = attrgetter("served")
