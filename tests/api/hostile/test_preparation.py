@@ -25,20 +25,20 @@ def openrlhf(n: int, response: str) -> dict[str, Any]:
 
 
 ATTACKS = {
-    "thousands of items": ("/score", items(4096, WORDS), 8),
-    "long responses": ("/score", items(256, WORDS * 220), 32),
-    "OpenRLHF with long responses": ("/get_reward", openrlhf(256, WORDS * 220), 16),
-    "OpenRLHF with thousands of samples": ("/get_reward", openrlhf(4096, WORDS), 8),
-    "the longest responses": ("/score", items(16, (WORDS * 6200)[:199_000]), 16),
+    "thousands of items": ("/score", items(4096, WORDS), 4),
+    "long responses": ("/score", items(256, WORDS * 220), 6),
+    "OpenRLHF with long responses": ("/get_reward", openrlhf(256, WORDS * 220), 4),
+    "OpenRLHF with thousands of samples": ("/get_reward", openrlhf(4096, WORDS), 4),
+    "the longest responses": ("/score", items(16, (WORDS * 6200)[:199_000]), 4),
     "long responses of which one is wrong": (
         "/score",
         {"items": [*items(255, WORDS * 220)["items"], {"prompt": "", "response": "x"}]},
-        16,
+        4,
     ),
     "many stop strings": (
         "/score",
         items(8, "x" * 190_000, recipe_overrides={"stop_strings": [f"stop {i}" for i in range(60)]}),
-        8,
+        4,
     ),
 }
 
