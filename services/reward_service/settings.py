@@ -64,6 +64,10 @@ class Settings(BaseModel):
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of each model; all cores when unset. Lower it where a trainer shares the cores."""
 
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """TCP port on `host` that serves the metrics alone, from a thread and without an API key, for scrapers that
+    send none. Let only the scraper reach it. When unset, only `GET /metrics` has them, which needs a key."""
+
     api_keys_file: Path | None = None
     """File of API keys, one per line, `#` for comments; reloaded when it changes: no restart to rotate keys."""
     api_key: SecretStr | None = None

@@ -127,6 +127,28 @@ def test_alone_a_caller_gets_full_batches_and_beside_a_small_one_the_room_that_i
     assert any(served("small", batch) for batch in batches)
 
 
+def test_room_in_a_batch_is_filled_also_with_entries_of_a_caller_that_is_ahead() -> None:
+    queue = Queue()
+    queue.admit(units(*[10] * 100, name="ahead"), "ahead")
+    queue.admit(units(*[10] * 3, name="small"), "small")
+    while served("small", queue.take(BatchLimits(max_tokens=100, max_items=10))):
+        queue.admit(units(*[10] * 3, name="small"), "small")
+
+    batch = queue.take(BatchLimits(max_tokens=90, max_items=9))
+
+    assert (served("small", batch), len(batch)) == (30, 9)
+
+
+def test_the_time_of_a_caller_is_its_work_in_turn_with_others_and_at_most_all_work() -> None:
+    queue = Queue()
+    for caller, lengths in {"short": [100], "long": [300, 300], "other": [200]}.items():
+        queue.admit(units(*lengths, name=caller), caller)
+
+    assert queue.callers.tokens_until_done("short") == 3 * 100
+    assert queue.callers.tokens_until_done("long") == 900
+    assert queue.callers.tokens_until_done("newcomer") == 0
+
+
 def test_callers_that_send_little_share_their_batches() -> None:
     queue = Queue()
     for number in range(100):

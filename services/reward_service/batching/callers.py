@@ -6,10 +6,9 @@ padded tokens (longest × count) and its items are within the limits, so that sh
 length of long ones. Entries of other callers may join; those of callers that are a batch ahead get only the room
 that is left. An entry that several callers wait for counts in full for each of them.
 
-A caller that queues something after a pause starts where the most served caller is, but at most one batch after
-the least served one. So it gains nothing by pausing, and waits about one batch for each other caller. This is
-start-time fair queueing (Goyal, Vin & Cheng, IEEE/ACM Transactions on Networking 5, 1997) without a memory of
-idle callers.
+A caller that queues something after a pause starts where the most served caller is. So it gains nothing by
+pausing, and waits about one batch for each other caller. This is start-time fair queueing (Goyal, Vin & Cheng,
+IEEE/ACM Transactions on Networking 5, 1997) without a memory of idle callers.
 
 A *reservation* counts for a request whose units are not known yet: estimated from the size of its body, and from
 what earlier requests of its caller had. So the requests of one caller do not change the estimate for another.
@@ -168,7 +167,6 @@ class Callers:
         self._tokens = 0
         """Of all of them."""
         self._contents: LRUCache[str, _Contents] = LRUCache(_CALLERS)
-        self._batch_tokens = 0
 
     def __len__(self) -> int:
         """Number of callers for whom entries are queued."""
@@ -189,8 +187,7 @@ class Callers:
         if not caller.keys:
             return
         if caller.name not in self._waiting:
-            if served := [other.served for other in self._waiting.values()]:
-                caller.served = min(max(served), min(served) + self._batch_tokens)
+            caller.served = max(map(_served, self._waiting.values()), default=0)
             self._waiting[caller.name] = caller
         if not submission.in_rotation:
             submission.in_rotation = True
@@ -217,7 +214,6 @@ class Callers:
         """Keys of the next batch, sorted; empty when nothing is queued."""
         if not self._waiting:
             return []
-        self._batch_tokens = limits.max_tokens
         caller = min(self._waiting.values(), key=_served)
         anchor = caller.anchor()
         if len(self._waiting) == 1:

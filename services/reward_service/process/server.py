@@ -117,10 +117,12 @@ def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
     """Serve until a stop signal arrives and return the exit status; with `channel`, on the supervisor's socket.
 
     Raises:
-        GlassboxError, ValueError: the service cannot start with these settings.
+        GlassboxError, ValueError, OSError: the service cannot start with these settings.
     """
     set_batch()  # threads of models use set_normal
     app = create_app(settings)
+    if settings.metrics_port is not None:
+        app.state.metrics.serve(settings.host, settings.metrics_port)
     gc.collect()
     gc.freeze()  # half a million objects of imported libraries: scanning them took a third of a second
     heartbeat = None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
 
 from reward_client.wire import ScoreReply
 from reward_service.batching import BatchQueue, BatchStats
@@ -205,6 +205,17 @@ class Metrics:
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+    def serve(self, host: str, port: int) -> None:
+        """Serve the metrics on a port of their own, from a daemon thread: also while the event loop is busy.
+
+        Raises:
+            OSError: the address is not available.
+        """
+        try:
+            start_http_server(port, host, self._registry)
+        except OSError as exc:
+            raise OSError(exc.errno, f"cannot serve metrics on {host}:{port}: {exc.strerror}") from exc
 
     def names(self) -> list[str]:
         """Every name that a query may use, with the suffixes that Prometheus appends."""
