@@ -94,8 +94,6 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
 
 def _supervise(settings: Settings, argv: Sequence[str]) -> int:
     listener = listen(settings)
-    host, port = listener.getsockname()[:2]
-    logging.getLogger(__name__).info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     command = [sys.executable, "-m", "reward_service", *argv]
     return Supervisor(command, listener, settings.stop_timeout_s).run()
 

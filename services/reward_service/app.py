@@ -15,7 +15,7 @@ from reward_service.admission.pipeline import ProtocolMiddleware, ProtocolRoute,
 from reward_service.batching import BatchLimits, ModelWorker, StepExecutor
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
-from reward_service.http import auth, health, info, openapi, page, problems
+from reward_service.http import auth, browser, health, info, openapi, page, problems
 from reward_service.http.app_state import AppState
 from reward_service.http.readiness import Readiness
 from reward_service.http.request_context import RequestContextMiddleware
@@ -64,9 +64,10 @@ def create_app(
 ) -> FastAPI:
     """The service as an ASGI application. Tests pass loaders that return fake models."""
     features = FeatureRegistry.load()
-    recipes = RecipeRegistry.load(settings.recipes_dir, features)
+    recipes = RecipeRegistry.load(settings.recipes_dir, features, settings)
     ranges = features.ranges(recipes.get(settings.default_recipe))
     keys = auth.keyring(settings)
+    browser.allowed_hosts(settings)  # a malformed name is an error at start
     metrics = Metrics()
 
     @asynccontextmanager
@@ -93,6 +94,8 @@ def create_app(
         summary="Reward as a service, with the features behind every reward.",
         version=info.service_version(),
         lifespan=lifespan,
+        root_path=settings.root_path or "",
+        redirect_slashes=False,
     )
     app.state.metrics = metrics
     problems.install(app, metrics)
@@ -103,6 +106,7 @@ def create_app(
     app.add_middleware(ProtocolMiddleware, routes=routes)
     if keys is not None:
         app.add_middleware(auth.AuthMiddleware, keys=keys, metrics=metrics)
+    app.add_middleware(browser.BrowserMiddleware, settings=settings, metrics=metrics, with_keys=keys is not None)
     app.add_middleware(RequestContextMiddleware, metrics=metrics, bug_response=problems.bug_response)  # outermost
     openapi.install(app, protocols, with_keys=keys is not None)
     return app

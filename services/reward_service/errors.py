@@ -4,7 +4,10 @@ GlassboxError
 ├── RequestError            the caller has to change the request
 │   ├── InvalidRequestError     fields are invalid; `errors` has the item and path of each
 │   ├── TooLargeError           a body, a batch or a text is over its limit
-│   └── SlowBodyError           the body did not arrive in time
+│   ├── SlowBodyError           the body did not arrive in time
+│   ├── MediaTypeError          the body is not declared as JSON
+│   ├── CrossSiteError          a web page of another origin sent it
+│   └── UnknownHostError        it is addressed to a host that the service does not answer for
 ├── UnavailableError        temporary: the caller can retry the same request
 │   ├── NotReadyError           models are loading, or could not be loaded
 │   ├── OverloadedError         the queue of a model is full
@@ -23,11 +26,14 @@ from typing import ClassVar
 from reward_client.wire import FieldError
 
 __all__ = [
+    "MAX_ERRORS",
     "ConfigurationError",
+    "CrossSiteError",
     "DeadlineError",
     "DrainingError",
     "GlassboxError",
     "InvalidRequestError",
+    "MediaTypeError",
     "ModelError",
     "NoRoomError",
     "NotReadyError",
@@ -36,7 +42,12 @@ __all__ = [
     "SlowBodyError",
     "TooLargeError",
     "UnavailableError",
+    "UnknownHostError",
 ]
+
+MAX_ERRORS = 100
+"""Errors of fields after which a request is not examined further, and errors in one reply: a caller corrects the
+first ones, and thousands of items may have the same."""
 
 _MAX_RETRY_AFTER_S = 30.0
 """Clients that wait longer would leave the service idle after a short overload."""
@@ -73,6 +84,24 @@ class SlowBodyError(RequestError):
     """The body did not arrive within `body_timeout_s`, or at less than `min_body_bytes_per_s`."""
 
     cause = "slow_body"
+
+
+class MediaTypeError(RequestError):
+    """The `Content-Type` is not `application/json`."""
+
+    cause = "media_type"
+
+
+class CrossSiteError(RequestError):
+    """A browser sent the request for a page of another origin."""
+
+    cause = "cross_site"
+
+
+class UnknownHostError(RequestError):
+    """The header `Host` has a name that the service does not answer for."""
+
+    cause = "unknown_host"
 
 
 class UnavailableError(GlassboxError):

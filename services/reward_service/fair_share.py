@@ -7,7 +7,9 @@ switches", IEEE/ACM Transactions on Networking 6 (1998).
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
+from functools import lru_cache
 
 _ALPHA = 8
 
@@ -41,3 +43,20 @@ class FairShare:
     def callers(self) -> int:
         """Number of callers that use something."""
         return len(self._used)
+
+
+@lru_cache(maxsize=4096)
+def caller_address(host: str) -> str:
+    """The address that capacity is shared by; of IPv6 the network of 64 bits, all of which one machine may use.
+
+    A socket that accepts IPv4 and IPv6 reports IPv4 addresses as `::ffff:10.0.0.1`.
+    """
+    if ":" not in host:
+        return host
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, 64), strict=False))

@@ -73,12 +73,40 @@ class Settings(BaseModel):
     allow_anonymous: bool = False
     """Serve on an address other than loopback without an API key."""
 
+    allowed_hosts: str | None = None
+    """Names, separated by commas, that the `Host` of a request may have. When unset, any name; without an API key
+    on loopback, only loopback names, because a web page can make a browser resolve its own name to 127.0.0.1."""
+    root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] | None = None
+    """Path prefix under which a reverse proxy publishes the service, like `/glassbox`."""
+    trusted_proxies: str | None = None
+    """Addresses or networks, separated by commas, of reverse proxies whose `X-Forwarded-For` names the caller."""
+
+    max_connections: Annotated[int, Field(ge=1)] | None = None
+    """Open connections, of which one address may have 8/9; each needs a file descriptor and some memory. When
+    unset, 16384, or as many as the limit of open files allows."""
     max_body_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     """Bytes of one request body; bounds the cost of parsing."""
     max_items: Annotated[int, Field(ge=1)] = 4096
     """Items of one request; larger batches are not faster and delay other requests."""
     max_text_chars: Annotated[int, Field(ge=1)] = 200_000
     """Characters of one text; the encoder reads the last 512 tokens, but words are counted in the whole text."""
+    max_item_chars: Annotated[int, Field(ge=1)] = 400_000
+    """Characters of all texts of one item; a gold model renders and tokenizes them together, in half a kilobyte a
+    character. Those of a request are bounded by `max_body_bytes`, because each has at least one byte."""
+    max_messages: Annotated[int, Field(ge=1)] = 1_000
+    """Messages of one prompt; a chat template is rendered message by message."""
+    max_id_chars: Annotated[int, Field(ge=1)] = 256
+    """Characters of the `id` of an item and of `run`; ids are repeated in replies, errors and logs."""
+    max_override_values: Annotated[int, Field(ge=1)] = 256
+    """Values in `recipe_overrides` or the URL, nested ones included; all parameters of a recipe have fewer."""
+    max_override_chars: Annotated[int, Field(ge=1)] = 32_768
+    """Characters of those values."""
+    max_stop_strings: Annotated[int, Field(ge=1)] = 64
+    """Stop strings of a recipe or a request; each is searched in every response."""
+    max_stop_string_chars: Annotated[int, Field(ge=1)] = 256
+    """Characters of one stop string; a long one makes the search slower."""
+    max_url_parameters: Annotated[int, Field(ge=1)] = 100
+    """Parameters in the query of a URL; all options and recipe parameters are fewer."""
     max_object_keys: Annotated[int, Field(ge=16)] = 128
     """Keys of one JSON object in a body; no message has as many, and every unknown key is an error to report."""
     max_values: Annotated[int, Field(ge=1)] = 1_000_000

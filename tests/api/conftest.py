@@ -31,7 +31,7 @@ def gold() -> LengthGold:
 def service(encoder: LetterEncoder, gold: LengthGold) -> Iterator[TestClient]:
     settings = Settings(max_body_bytes=1_000_000, max_items=100, max_text_chars=10_000)
     app = create_app(settings, encoder_loader=lambda _: encoder, gold_loader=lambda _: gold)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, "http://localhost", raise_server_exceptions=False) as client:
         wait_until_loaded(client)
         encoder.calls.clear()
         gold.seen.clear()

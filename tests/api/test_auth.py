@@ -37,7 +37,7 @@ def app_with(**settings: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[TestClient]:
-    with TestClient(app_with(api_key=KEY), raise_server_exceptions=False) as client:
+    with TestClient(app_with(api_key=KEY), "http://localhost", raise_server_exceptions=False) as client:
         client.headers["x-api-key"] = KEY
         wait_until_loaded(client)
         del client.headers["x-api-key"]
@@ -215,7 +215,7 @@ def replace(file: Path, text: str) -> None:
 def test_keys_rotate_without_a_restart(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"# of the trainer\n\n  {KEY}  \n")
-    with TestClient(app_with(api_keys_file=file)) as client:
+    with TestClient(app_with(api_keys_file=file), "http://localhost") as client:
         assert (status(client, KEY), status(client, OTHER)) == (200, 401)
         replace(file, f"{KEY}\n{OTHER}\n")
         assert (status(client, KEY), status(client, OTHER)) == (200, 200)
@@ -229,7 +229,7 @@ def test_an_invalid_key_file_leaves_the_previous_keys_valid(
 ) -> None:
     file = tmp_path / "keys"
     file.write_text(KEY)
-    with TestClient(app_with(api_keys_file=file)) as client:
+    with TestClient(app_with(api_keys_file=file), "http://localhost") as client:
         file.unlink()
         if content is not None:
             file.write_bytes(content)

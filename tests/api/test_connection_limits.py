@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +18,9 @@ import psutil
 import pytest
 import uvicorn
 
-from reward_service.process.connection_limits import MAX_HEAD_BYTES, MAX_PIPELINED, LimitedHttpProtocol
+from reward_service.process.connection_limits import MAX_HEAD_BYTES, LimitedHttpProtocol
+from reward_service.process.connections import Connections
+from reward_service.telemetry.metrics import Metrics
 from tests.live import until
 
 ANSWER = b"a" * 20_000_000
@@ -33,10 +38,11 @@ class Impatient(LimitedHttpProtocol):
 
 
 class App:
-    """Answers once the body has come; `/wait` never, `/large` and `/pieces` with more than sockets hold."""
+    """Answers once the body has come; `/wait` never, `/later` after `gate`, `/large` and `/pieces` at length."""
 
     def __init__(self) -> None:
         self.heads = 0
+        self.gate = threading.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.heads += 1
@@ -46,6 +52,8 @@ class App:
             while message["type"] != "http.disconnect":
                 message = await receive()
             return
+        if scope["path"] == "/later":
+            await asyncio.to_thread(self.gate.wait, 20)
         pieces = {"/large": [ANSWER], "/pieces": [ANSWER[:-1], b"a"]}.get(scope["path"], [b"ok"])
         headers = [(b"content-length", b"%d" % sum(map(len, pieces)))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -58,7 +66,8 @@ class Served:
 
     def __init__(self, protocol: type[LimitedHttpProtocol]) -> None:
         self.app = App()
-        config = uvicorn.Config(self.app, port=0, http=protocol, ws="none", log_config=None, lifespan="off")
+        http: Any = partial(protocol, connections=Connections(None, None, Metrics()))
+        config = uvicorn.Config(self.app, port=0, http=http, ws="none", log_config=None, lifespan="off")
         self.server = uvicorn.Server(config)
 
     @property
@@ -121,9 +130,8 @@ def flood(connection: socket.socket, piece: bytes, n_bytes: int) -> int:
         (b"GET /", b"a" * 60_000),
         (CHUNKED, LINE * 60),
         (START + b"transfer-encoding: chunked\r\n\r\n1;", b"a" * 60_000),
-        (PIPELINED, PIPELINED * 1_000),
     ],
-    ids=["header lines", "one header", "URL", "trailers", "chunk extension", "requests at once"],
+    ids=["header lines", "one header", "URL", "trailers", "chunk extension"],
 )
 def test_what_has_no_end_is_cut_off_soon_and_takes_no_memory(start: bytes, piece: bytes) -> None:
     with serving() as served, served.connect() as connection:
@@ -155,21 +163,41 @@ def test_a_head_of_nearly_the_limit_and_a_body_beyond_it_pass() -> None:
             assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("nonsense", [LINE * 100, b"no header\r\n"], ids=["too long", "malformed"])
-def test_no_second_answer_stands_in_the_middle_of_one_that_is_owed(nonsense: bytes) -> None:
+@pytest.mark.parametrize(
+    ("nonsense", "status"), [(LINE * 50, b"431"), (b"no header\r\n", b"400")], ids=["too long", "malformed"]
+)
+def test_a_later_request_is_refused_after_the_answer_that_is_owed(nonsense: bytes, status: bytes) -> None:
     with serving() as served, served.connect() as connection:
-        connection.sendall(PIPELINED + START)
+        connection.sendall(b"GET /later HTTP/1.1\r\nhost: x\r\n\r\n" + START)
         until(lambda: served.app.heads == 1)
         connection.sendall(nonsense)
+        sender = threading.Thread(target=flood, args=(connection, nonsense, 100_000))
+        sender.start()
+        served.app.gate.set()
 
-        assert rest(connection) == b""
+        assert re.findall(rb"HTTP/1.1 (\d+)", rest(connection)) == [b"200", status]
+        sender.join()
 
 
-def test_some_requests_may_come_before_the_answer_to_the_first() -> None:
+@pytest.mark.parametrize("n", [2, 16, 1_000])
+def test_requests_that_came_before_the_answer_to_the_first_are_answered_in_order(n: int) -> None:
+    requests = b"".join(b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n" % number for number in range(n))
     with serving() as served, served.connect() as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * MAX_PIPELINED + b"GET / HTTP/1.0\r\n\r\n")
+        connection.sendall(requests + b"GET / HTTP/1.0\r\n\r\n")
 
-        assert rest(connection).count(b"HTTP/1.1 200 OK") == MAX_PIPELINED + 1
+        assert rest(connection).count(b"HTTP/1.1 200 OK") == n + 1
+
+
+def test_requests_without_end_wait_in_the_kernel() -> None:
+    with serving() as served, served.connect() as connection:
+        before = psutil.Process().memory_info().rss
+        connection.settimeout(1)
+        with pytest.raises(TimeoutError):
+            flood(connection, PIPELINED * 1_000, 100_000_000)
+
+        assert served.app.heads == 1
+        assert psutil.Process().memory_info().rss - before < 40_000_000
+        assert httpx.get(served.url).status_code == 200
 
 
 # Time ---------------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_told_to_stop_it_takes_nothing_new_and_lets_go_of_what_it_holds() -> Non
 
     app = create_app(Settings(), encoder_loader=load, gold_loader=lambda _: LengthGold())
     openrlhf = {"query": "Why?a", "prompts": "Why?"}
-    with TestClient(app) as client, ThreadPoolExecutor(1) as pool:
+    with TestClient(app, "http://localhost") as client, ThreadPoolExecutor(1) as pool:
         held = pool.submit(client.post, "/get_reward", json=openrlhf)
         until(lambda: 'glassbox_held_requests{protocol="openrlhf"} 1.0' in client.get("/metrics").text)
         app.state.pipeline.drain.begin()

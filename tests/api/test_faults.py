@@ -105,7 +105,7 @@ def test_a_gold_model_that_cannot_be_loaded_fails_only_requests_for_it() -> None
         return str(response.json()["detail"])
 
     app = create_app(Settings(), encoder_loader=lambda _: LetterEncoder(), gold_loader=load)
-    with TestClient(app) as client:
+    with TestClient(app, "http://localhost") as client:
         until(lambda: "no such weights" in refusal())  # until its thread has tried, it is loading
         until(lambda: client.post("/score", json={"items": [item()]}).status_code == 200)
 

@@ -17,6 +17,8 @@ from reward_service.models.protocols import TextEncoder
 from reward_service.settings import Settings
 from tests.doubles import LengthGold, LetterEncoder, letters
 
+HOST = "http://localhost"
+
 
 def test_ready_means_that_a_forward_pass_ran(
     service: TestClient, encoder: LetterEncoder, gold: LengthGold
@@ -34,7 +36,9 @@ def test_not_ready_while_a_model_loads_but_alive(gold: LengthGold) -> None:
         loaded.wait(30)
         return LetterEncoder()
 
-    with TestClient(create_app(Settings(), encoder_loader=load, gold_loader=lambda _: gold)) as client:
+    with TestClient(
+        create_app(Settings(), encoder_loader=load, gold_loader=lambda _: gold), "http://localhost"
+    ) as client:
         assert client.get("/healthz").status_code == 200
         assert client.get("/readyz").status_code == 503
         refused = client.post("/score", json={"items": [{"prompt": "a", "response": "b"}]})
@@ -88,7 +92,9 @@ def test_why_a_model_is_not_ready_is_told_to_callers_and_not_to_strangers(
         raise ConfigurationError("no such folder /models/mine")
 
     settings = Settings(api_key=key)
-    with TestClient(create_app(settings, encoder_loader=load, gold_loader=lambda _: gold)) as client:
+    with TestClient(
+        create_app(settings, encoder_loader=load, gold_loader=lambda _: gold), "http://localhost"
+    ) as client:
         client.post("/get_reward", json={"query": "a?b", "prompts": "a?"}, headers={"x-api-key": key or ""})
         refused = client.get("/readyz", headers=headers)
 
@@ -116,7 +122,9 @@ def test_a_model_that_cannot_load_is_told_to_whoever_asks(gold: LengthGold) -> N
     def load(_: Settings) -> TextEncoder:
         raise ConfigurationError("no such folder /models/mine")
 
-    with TestClient(create_app(Settings(), encoder_loader=load, gold_loader=lambda _: gold)) as client:
+    with TestClient(
+        create_app(Settings(), encoder_loader=load, gold_loader=lambda _: gold), "http://localhost"
+    ) as client:
         for response in (
             client.get("/readyz"),
             client.post("/get_reward", json={"query": "a?b", "prompts": "a?"}),
@@ -127,7 +135,7 @@ def test_a_model_that_cannot_load_is_told_to_whoever_asks(gold: LengthGold) -> N
 
 def test_without_gold_a_request_for_it_says_how_to_get_one(encoder: LetterEncoder) -> None:
     app = create_app(Settings(gold="none"), encoder_loader=lambda _: encoder)
-    with TestClient(app) as client:
+    with TestClient(app, HOST) as client:
         client.post("/get_reward", json={"query": "a?b", "prompts": "a?"})
         refused = client.post("/score", json={"items": [{"prompt": "a", "response": "b"}], "gold": True})
 

@@ -43,7 +43,7 @@ from tests.doubles import LengthGold, LetterEncoder
 settings = Settings(recipes_dir=Path(sys.argv[1]), default_recipe="rer-format")
 app = create_app(settings, encoder_loader=lambda _: LetterEncoder(), gold_loader=lambda _: LengthGold())
 replies = {}
-with TestClient(app) as client:
+with TestClient(app, "http://localhost") as client:
     client.post("/get_reward", json={"query": "Hi?", "prompts": "Hi?"}).raise_for_status()
     for name, (method, path, body, headers) in json.load(sys.stdin).items():
         response = client.request(method, path, json=body, headers=headers)
@@ -151,7 +151,7 @@ def plugin_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pyt
     install_plugin(tmp_path, monkeypatch, request.param[0], f"FEATURE = feature('mine', {request.param[1]})")
     settings = Settings(recipes_dir=tmp_path / "recipes", default_recipe="mine")
     app = create_app(settings, encoder_loader=lambda _: LetterEncoder(), gold_loader=lambda _: LengthGold())
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, "http://localhost", raise_server_exceptions=False) as client:
         wait_until_loaded(client)
         yield client
 

@@ -12,11 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 from reward_client.wire import Item, ScoreReply
 from reward_service.app import PROTOCOLS, create_app
-from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec
-from reward_service.protocols.lists import check_count, parallel
+from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, parallel
 from reward_service.protocols.url_options import url_options
-from reward_service.scoring.job import Job
-from reward_service.scoring.validation import scorable_item
+from reward_service.scoring.job import Job, check_count, scorable_item
 from reward_service.settings import Settings
 from tests.doubles import LengthGold, LetterEncoder
 from tests.live import busy_service, until
@@ -70,7 +68,7 @@ def client() -> Iterator[TestClient]:
         gold_loader=lambda _: LengthGold(),
         protocols=[*PROTOCOLS, echo()],
     )
-    with TestClient(app) as client:
+    with TestClient(app, "http://localhost") as client:
         until(lambda: client.get("/readyz").status_code == 200)
         yield client
 

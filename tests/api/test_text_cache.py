@@ -55,7 +55,7 @@ def test_a_vector_with_nan_is_not_cached(service: TestClient, encoder: LetterEnc
 
 def test_a_cache_of_zero_bytes_is_disabled(encoder: LetterEncoder) -> None:
     app = create_app(Settings(gold="none", cache_bytes=0), encoder_loader=lambda _: encoder)
-    with TestClient(app) as service:
+    with TestClient(app, "http://localhost") as service:
         wait_until_loaded(service)
         encoder.calls.clear()
         for _ in range(2):

@@ -29,6 +29,6 @@ def narrow_service() -> Iterator[TestClient]:
 
 @contextmanager
 def _serving(**settings: Any) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(gold="none", **settings))) as client:
+    with TestClient(create_app(Settings(gold="none", **settings)), "http://localhost") as client:
         client.post("/get_reward", json={"query": "Hi?", "prompts": "Hi?"}).raise_for_status()  # held until loaded
         yield client

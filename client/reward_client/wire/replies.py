@@ -150,11 +150,27 @@ class ModelInfo(_Reply):
 
 
 class LimitsInfo(_Reply):
-    """Limits of one request; the service answers 413 above them."""
+    """Limits of one request; the service answers 413 above them. An older service sends the first three only."""
 
     max_body_bytes: int
     max_items: int
     max_text_chars: int
+    max_item_chars: int | None = None
+    """Characters of all texts of one item together."""
+    max_messages: int | None = None
+    """Messages of one prompt."""
+    max_id_chars: int | None = None
+    """Characters of `id` and of `run`."""
+    max_object_keys: int | None = None
+    """Keys of one JSON object."""
+    max_values: int | None = None
+    """JSON values of one body."""
+    max_override_values: int | None = None
+    """Values in `recipe_overrides`, nested ones included."""
+    max_override_chars: int | None = None
+    max_stop_strings: int | None = None
+    max_stop_string_chars: int | None = None
+    max_url_parameters: int | None = None
 
 
 class Info(_Reply):

@@ -59,7 +59,7 @@ class ChatMessage(_Request):
 class Item(_Request):
     """One (prompt, response) pair to score."""
 
-    prompt: Text | Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_LIST)]
+    prompt: Text | Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_LIST, fail_fast=True)]
     """The user's text, or the conversation before the response."""
     response: Text
     """The policy's text after the prompt. May be empty: an empty response has a reward and the flag `empty`."""
@@ -86,5 +86,5 @@ class ScoreRequest(_Request):
     """`fail`: one bad item fails the request. `report`: a bad item gets `reward: null` and an `error`."""
     run: str | None = None
     """Training run that these rewards belong to."""
-    step: Annotated[int, Field(ge=0)] | None = None
+    step: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     """Optimizer step of that run."""

@@ -40,7 +40,7 @@ from reward_service.admission.memory import MemoryBudget, MemoryClaim
 from reward_service.admission.transfer import check_head, receive_body, send_response
 from reward_service.admission.work import Work
 from reward_service.batching import StepExecutor, complete
-from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestError
+from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestError, TooLargeError
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.http.problems import CLIENT_CLOSED_REQUEST, error_response
 from reward_service.http.request_context import RequestContext, request_context
@@ -169,7 +169,7 @@ class RequestPipeline:
 
     def _work(self, spec: ProtocolSpec[Any], scope: Scope, context: RequestContext, body: Body) -> Work:
         query_string = scope["query_string"].decode("latin-1")
-        query = parse_qsl(query_string, keep_blank_values=True) if query_string else []
+        query = _parameters(query_string, self._settings.max_url_parameters) if query_string else []
         call = Call(self._settings, self._recipes, context.headers, scope["path_params"], query, context.caller)
         call.options = spec.options(call, body)
         return Work(spec, call, body, self._scorer, self._executor, self._hold, self._metrics)
@@ -211,6 +211,14 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         pipeline: RequestPipeline = scope["app"].state.pipeline
         await pipeline.serve(self._spec, scope, receive, send)
+
+
+def _parameters(query_string: str, most: int) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query_string, keep_blank_values=True, max_num_fields=most)
+    except ValueError as exc:
+        message = f"has more than {most} parameters"
+        raise TooLargeError(f"the URL {message}", [FieldError(field="url", message=message)]) from exc
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ A recipe's name is only looked up here; it is never used as a path.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -15,38 +15,46 @@ import yaml
 from pydantic import ValidationError
 
 from reward_client.wire import FieldError
-from reward_service.errors import ConfigurationError, InvalidRequestError
+from reward_service.errors import ConfigurationError, InvalidRequestError, TooLargeError
 from reward_service.features.recipe import Recipe
 from reward_service.features.registry import FeatureRegistry
+from reward_service.settings import Settings
 
 __all__ = ["RecipeRegistry"]
 
+_MAX_DEPTH = 3
+"""Levels of nesting in overrides: the two ends of a feature's range are the deepest."""
+
 
 class RecipeRegistry:
-    """Recipes by name, in alphabetical order."""
+    """Recipes by name, in alphabetical order. `limits` are those of stop strings and overrides."""
 
-    def __init__(self, recipes: Mapping[str, Recipe]) -> None:
+    def __init__(self, recipes: Mapping[str, Recipe], limits: Settings | None = None) -> None:
         self._recipes = dict(sorted(recipes.items()))
+        self._limits = limits or Settings()
 
     @classmethod
-    def load(cls, folder: Path | None = None, features: FeatureRegistry | None = None) -> RecipeRegistry:
+    def load(
+        cls, folder: Path | None = None, features: FeatureRegistry | None = None, limits: Settings | None = None
+    ) -> RecipeRegistry:
         """The package's recipes and those in `folder` (`NAME.yaml`). Raises ConfigurationError.
 
         `features` are those that the recipes may use; the built-in ones when None.
         """
+        limits = limits or Settings()
         sources: list[Traversable] = list(_yaml_files(files("reward_service.features") / "recipes"))
         if folder is not None:
             if not folder.is_dir():
                 raise ConfigurationError(f"recipes_dir {folder} is not a folder")
             sources += _yaml_files(folder)
-        recipes = (_read(source, features) for source in sources)
-        return cls({recipe.name: recipe for recipe in recipes})
+        recipes = (_read(source, features, limits) for source in sources)
+        return cls({recipe.name: recipe for recipe in recipes}, limits)
 
     def __iter__(self) -> Iterator[Recipe]:
         return iter(self._recipes.values())
 
     def get(self, name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-        """The recipe `name` with `overrides` applied. Raises InvalidRequestError."""
+        """The recipe `name` with `overrides` applied. Raises InvalidRequestError, or TooLargeError."""
         recipe = self._recipes.get(name)
         if recipe is None:
             known = ", ".join(self._recipes)
@@ -54,23 +62,73 @@ class RecipeRegistry:
                 f"unknown recipe {name!r}; known: {known}",
                 [FieldError(field="recipe", message=f"unknown; known recipes: {known}")],
             )
-        return _overridden(recipe, overrides) if overrides else recipe
+        if not overrides:
+            return recipe
+        _check_size(overrides, self._limits)
+        return _overridden(recipe, overrides, self._limits)
 
 
 def _yaml_files(folder: Traversable) -> Iterator[Traversable]:
     return (entry for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def _read(source: Traversable, features: FeatureRegistry | None) -> Recipe:
+def _read(source: Traversable, features: FeatureRegistry | None, limits: Settings) -> Recipe:
     name = source.name.removesuffix(".yaml")
     try:
         content = yaml.safe_load(source.read_text(encoding="utf-8")) | {"name": name}
-        return Recipe.model_validate(content, context=features)
-    except (yaml.YAMLError, ValidationError, TypeError) as exc:
+        recipe = Recipe.model_validate(content, context=features)
+        _check_stop_strings(recipe.stop_strings, limits)
+    except (yaml.YAMLError, ValidationError, TypeError, TooLargeError) as exc:
         raise ConfigurationError(f"recipe {source} cannot be used: {exc}") from exc
+    return recipe
 
 
-def _overridden(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+def _check_size(overrides: Mapping[str, Any], limits: Settings) -> None:
+    """Raise TooLargeError at the first parameter with which `overrides` are over a limit."""
+    n_values = n_chars = 0
+    for key, parameter in overrides.items():
+        for value, depth in _values(parameter):
+            n_values += 1
+            n_chars += len(value) if isinstance(value, str) else 0
+            if depth > _MAX_DEPTH:
+                raise _too_large(key, f"is nested more than {_MAX_DEPTH} levels deep")
+            if n_values > limits.max_override_values:
+                raise _too_large(key, f"brings the overrides to more than {limits.max_override_values} values")
+            if n_chars > limits.max_override_chars:
+                raise _too_large(key, f"brings the overrides to more than {limits.max_override_chars} characters")
+
+
+def _values(value: Any, depth: int = 1) -> Iterator[tuple[Any, int]]:
+    """(value, depth) of `value` and of everything in it; keys are values too."""
+    yield value, depth
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield key, depth
+            yield from _values(child, depth + 1)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _values(child, depth + 1)
+
+
+def _check_stop_strings(stop_strings: Sequence[str], limits: Settings) -> None:
+    """Raise TooLargeError; every stop string is searched in every response."""
+    if len(stop_strings) > limits.max_stop_strings:
+        raise _too_large(
+            "stop_strings", f"has {len(stop_strings)} entries, at most {limits.max_stop_strings} are allowed"
+        )
+    for i, text in enumerate(stop_strings):
+        if len(text) > limits.max_stop_string_chars:
+            message = f"has {len(text)} characters, at most {limits.max_stop_string_chars}"
+            raise _too_large(f"stop_strings.{i}", f"{message} are allowed")
+
+
+def _too_large(parameter: str, message: str) -> TooLargeError:
+    return TooLargeError(
+        f"{parameter} {message}", [FieldError(field=f"recipe_overrides.{parameter}", message=message)]
+    )
+
+
+def _overridden(recipe: Recipe, overrides: Mapping[str, Any], limits: Settings) -> Recipe:
     fixed = {"name", "description"}
     unknown = sorted(set(overrides) - (set(Recipe.model_fields) - fixed))
     if unknown:
@@ -80,10 +138,12 @@ def _overridden(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
             [FieldError(field=f"recipe_overrides.{key}", message=f"unknown; known: {known}") for key in unknown],
         )
     try:
-        return recipe.with_overrides(overrides)
+        overridden = recipe.with_overrides(overrides)
     except ValidationError as exc:
         errors = [
             FieldError(field=".".join(map(str, ("recipe_overrides", *e["loc"]))), message=e["msg"])
             for e in exc.errors()
         ]
         raise InvalidRequestError("recipe_overrides cannot be used", errors) from exc
+    _check_stop_strings(overridden.stop_strings, limits)
+    return overridden

@@ -30,7 +30,7 @@ from reward_service.http.request_context import request_context
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["OPEN_PATHS", "AuthMiddleware", "Keyring", "keyring", "presented_keys"]
+__all__ = ["OPEN_PATHS", "AuthMiddleware", "Keyring", "is_loopback", "keyring", "presented_keys"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def keyring(settings: Settings) -> Keyring | None:
     single = settings.api_key.get_secret_value() if settings.api_key else ""
     if single or settings.api_keys_file:
         return Keyring(single, settings.api_keys_file)
-    if not settings.allow_anonymous and not _is_loopback(settings.host):
+    if not settings.allow_anonymous and not is_loopback(settings.host):
         raise ConfigurationError(
             f"host {settings.host!r} can be reached from other machines: set an API key (GLASSBOX_API_KEY, or a "
             "file of them in GLASSBOX_API_KEYS_FILE), or serve without authentication with --allow-anonymous "
@@ -60,7 +60,8 @@ def keyring(settings: Settings) -> Keyring | None:
     return None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether `host` is `localhost` or a loopback address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:  # a host name, which may resolve to any address; "" means every address
@@ -192,7 +193,7 @@ class AuthMiddleware:
             await problem_response(401, detail, headers={"www-authenticate": _CHALLENGE})(scope, receive, send)
 
     def _is_authorized(self, scope: Scope) -> bool:
-        if self._keys is None or scope["path"] in OPEN_PATHS:
+        if self._keys is None or request_context().path in OPEN_PATHS:
             return True
         digest = self._keys.find(presented_keys(scope["headers"]))
         if digest is None:

@@ -14,12 +14,14 @@ __all__ = ["router"]
 router = APIRouter(tags=["operations"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
     """Liveness: the event loop of the process runs."""
     return {"status": "alive"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: ERROR_RESPONSES[503]})
 async def readyz(request: Request, state: AppStateDep) -> dict[str, str]:
     """Readiness: every model is loaded and has just done a forward pass, and the service is not shutting down."""

@@ -58,11 +58,7 @@ def _info(state: AppState) -> Info:
         features=[_feature_info(f, *state.feature_ranges[f.name]) for f in state.features.values()],
         relevance=_model_info(encoder, []) if encoder else None,
         gold=_model_info(gold, state.scorer.notices()) if gold else None,
-        limits=LimitsInfo(
-            max_body_bytes=settings.max_body_bytes,
-            max_items=settings.max_items,
-            max_text_chars=settings.max_text_chars,
-        ),
+        limits=LimitsInfo.model_validate(settings.model_dump(include=set(LimitsInfo.model_fields))),
         versions={library: _version(library) for library in _LIBRARIES} | state.features.packages,
     )
 

@@ -13,7 +13,7 @@ first errors.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import lru_cache
 from mmap import mmap
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -22,14 +22,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 
 from reward_client.wire import FieldError
-from reward_service.errors import InvalidRequestError, RequestError, TooLargeError
+from reward_service.batching import Steps, complete
+from reward_service.errors import MAX_ERRORS, InvalidRequestError, RequestError, TooLargeError
 from reward_service.http.json_reader import PIECE_BYTES, JsonReader, Path, RefusedValueError, mistakes
 from reward_service.settings import Settings
 
-__all__ = ["MAX_ERRORS", "dump", "dump_steps", "parse", "parse_steps"]
+__all__ = ["dump", "dump_steps", "parse", "parse_steps"]
 
-MAX_ERRORS = 100
-"""Errors after which reading stops: a caller corrects the first ones, and thousands of items may have the same."""
 _MAX_EXPLAINED = 1_000
 """Errors of one value that pydantic explains; a model with more in one value gets one error for all of them."""
 _REPLY_ELEMENTS = 256
@@ -43,17 +42,16 @@ _MESSAGES = {
 """Pydantic's messages for JSON, where those for decoded values name types of Python."""
 _WRONG = object()
 
-T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Body = bytes | bytearray | mmap
 
 
 def parse(model: type[ModelT], body: Body, settings: Settings) -> ModelT:
     """`body` as a `model`. Raises InvalidRequestError or TooLargeError that names each wrong item and field."""
-    return _last(parse_steps(model, body, settings))
+    return complete(parse_steps(model, body, settings))
 
 
-def parse_steps(model: type[ModelT], body: Body, settings: Settings) -> Generator[None, None, ModelT]:
+def parse_steps(model: type[ModelT], body: Body, settings: Settings) -> Steps[ModelT]:
     """As `parse`, with a yield between two steps; the model is the generator's return value."""
     if len(body) <= PIECE_BYTES:
         content = body[:] if isinstance(body, mmap) else body
@@ -70,10 +68,10 @@ def parse_steps(model: type[ModelT], body: Body, settings: Settings) -> Generato
 
 def dump(reply: BaseModel) -> bytes:
     """What `reply.model_dump_json()` returns, for a model without aliases and custom serializers."""
-    return _last(dump_steps(reply))
+    return complete(dump_steps(reply))
 
 
-def dump_steps(reply: BaseModel) -> Generator[None, None, bytes]:
+def dump_steps(reply: BaseModel) -> Steps[bytes]:
     """As `dump`, with a yield between two steps."""
     fields = []
     for name, value in reply:
@@ -87,15 +85,6 @@ def dump_steps(reply: BaseModel) -> Generator[None, None, bytes]:
             content = to_json(value)
         fields.append(to_json(name) + b":" + content)
     return b"{" + b",".join(fields) + b"}"
-
-
-def _last(steps: Generator[None, None, T]) -> T:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
 
 
 @lru_cache
@@ -137,7 +126,7 @@ class _Parser:
         self._wrong: set[int | str] = set()
         """Fields of the body with an error."""
 
-    def steps(self) -> Generator[None, None, Any]:
+    def steps(self) -> Steps[Any]:
         """The model. Raises InvalidRequestError or TooLargeError."""
         kind: type[RequestError] = InvalidRequestError
         try:
@@ -153,7 +142,7 @@ class _Parser:
         found = f"at least {MAX_ERRORS}" if len(self._errors) >= MAX_ERRORS else len(self._errors)
         raise kind(f"{found} field(s) of the body are wrong", self._errors)
 
-    def _fields(self) -> Generator[None, None, dict[str, Any]]:
+    def _fields(self) -> Steps[dict[str, Any]]:
         """The body's fields, with lists of validated elements. Wrong values are reported, and left out."""
         reader = JsonReader(self._body, self._settings)
         if not reader.next_is("{"):
@@ -178,7 +167,7 @@ class _Parser:
         reader.expect_end()
         return fields
 
-    def _value(self, reader: JsonReader, path: Path) -> Generator[None, None, Any]:
+    def _value(self, reader: JsonReader, path: Path) -> Steps[Any]:
         value = yield from reader.value(path)
         if not reader.suspicious:
             return value

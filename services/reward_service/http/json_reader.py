@@ -10,11 +10,12 @@ import json
 import re
 from codecs import getincrementaldecoder
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from mmap import mmap
 from typing import Any, NoReturn
 
 from reward_client.wire import MAX_LIST
+from reward_service.batching import Steps
 from reward_service.settings import Settings
 
 __all__ = ["PIECE_BYTES", "JsonReader", "Path", "RefusedValueError", "mistakes"]
@@ -67,7 +68,7 @@ class JsonReader:
         self._position = 0
         self._extend()
 
-    def value(self, path: Path) -> Generator[None, None, Any]:
+    def value(self, path: Path) -> Steps[Any]:
         """The value at the position. Raises RefusedValueError."""
         value = self._whole(path)
         if value is not _PARTIAL:

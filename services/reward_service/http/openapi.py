@@ -63,7 +63,7 @@ def _problem(status: int) -> dict[str, Any]:
     return described | ({"headers": _HEADERS[status]} if status in _HEADERS else {})
 
 
-ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {s: _problem(s) for s in (408, 413, 422, 429, 503, 504)}
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {s: _problem(s) for s in (408, 413, 415, 422, 429, 503, 504)}
 """Error responses of the protocols' routes."""
 
 
@@ -132,7 +132,7 @@ def _complete_operation(operation: dict[str, Any], *, is_open: bool) -> None:
     if is_open:
         operation["security"] = []
     responses = operation["responses"]
-    for status in (500,) if is_open else (401, 500):
+    for status in (403, 500) if is_open else (401, 403, 421, 500):
         responses.setdefault(str(status), _problem(status))
     for response in responses.values():
         response["headers"] = _COMMON_HEADERS | response.get("headers", {})

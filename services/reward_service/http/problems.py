@@ -14,11 +14,14 @@ from starlette.exceptions import HTTPException
 
 from reward_client.wire import FieldError, Problem
 from reward_service.errors import (
+    MAX_ERRORS,
     ConfigurationError,
+    CrossSiteError,
     DeadlineError,
     DrainingError,
     GlassboxError,
     InvalidRequestError,
+    MediaTypeError,
     ModelError,
     NoRoomError,
     NotReadyError,
@@ -26,6 +29,7 @@ from reward_service.errors import (
     SlowBodyError,
     TooLargeError,
     UnavailableError,
+    UnknownHostError,
 )
 from reward_service.http.request_context import request_context, route_pattern
 from reward_service.telemetry.metrics import Metrics
@@ -39,8 +43,6 @@ CLIENT_CLOSED_REQUEST = 499
 
 MAX_PROBLEM_BYTES = 64 * 1024
 """Bytes of an error reply, whatever the request was."""
-_MAX_ERRORS = 100
-"""Errors in one reply; a caller corrects the first ones, and thousands of items may have the same."""
 _MAX_CHARS = {"field": 300, "message": 500, "id": 256}
 """Characters of the parts of an error; keys and values of the caller, which are in them, may have megabytes."""
 _MAX_DETAIL_CHARS = 2_000
@@ -49,6 +51,9 @@ STATUS: dict[type[GlassboxError], HTTPStatus] = {
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     SlowBodyError: HTTPStatus.REQUEST_TIMEOUT,
+    MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    CrossSiteError: HTTPStatus.FORBIDDEN,
+    UnknownHostError: HTTPStatus.MISDIRECTED_REQUEST,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
     OverloadedError: HTTPStatus.TOO_MANY_REQUESTS,
     NoRoomError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -77,7 +82,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
     async def validation_error(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, RequestValidationError)  # noqa: S101 (for mypy)
         errors = [
-            FieldError(field=".".join(map(str, e["loc"])), message=e["msg"]) for e in exc.errors()[:_MAX_ERRORS]
+            FieldError(field=".".join(map(str, e["loc"])), message=e["msg"]) for e in exc.errors()[:MAX_ERRORS]
         ]
         metrics.refused(route_pattern(request.scope), "invalid")
         return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, "the request has wrong parameters", errors)
@@ -104,7 +109,7 @@ def _kept(errors: Sequence[FieldError]) -> list[FieldError]:
     """The first of `errors`, with shortened texts, that fit one reply beside its other members."""
     kept: list[FieldError] = []
     room = MAX_PROBLEM_BYTES - 8 * _MAX_DETAIL_CHARS
-    for error in errors[:_MAX_ERRORS]:
+    for error in errors[:MAX_ERRORS]:
         texts = {name: _shortened(getattr(error, name) or "", most) for name, most in _MAX_CHARS.items()}
         kept.append(error.model_copy(update=texts | {"id": texts["id"] or error.id}))
         room -= len(kept[-1].model_dump_json().encode()) + 1

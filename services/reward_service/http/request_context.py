@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reward_service.fair_share import caller_address
 from reward_service.telemetry.metrics import Metrics
 
 __all__ = [
@@ -57,6 +58,8 @@ class RequestContext:
     """The request that the current task serves."""
 
     id: str
+    path: str
+    """Without the prefix `root_path`."""
     traceparent: str | None
     headers: Mapping[bytes, bytes]
     """By lower-case name; the first of repeated headers counts."""
@@ -66,7 +69,7 @@ class RequestContext:
     """On the clock of `time.monotonic`, which the event loop uses too."""
 
 
-_NO_REQUEST = RequestContext("-", None, {})
+_NO_REQUEST = RequestContext("-", "", None, {})
 _current: ContextVar[RequestContext] = ContextVar("request_context", default=_NO_REQUEST)
 request_context = _current.get
 """The context of the request that the current task serves; outside of requests its id is `-`."""
@@ -106,7 +109,7 @@ class RequestContextMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(message, context, scope["path"])
+                _add_headers(message, context)
             await send(message)
 
         try:
@@ -126,26 +129,37 @@ class RequestContextMiddleware:
             _current.reset(token)
 
 
+def _route_path(scope: Scope) -> str:
+    """The path without the prefix `root_path`, which some proxies remove and which ASGI requires in the scope."""
+    path: str = scope["path"]
+    if prefix := scope.get("root_path"):
+        if path.startswith(f"{prefix}/"):
+            return path.removeprefix(prefix)
+        scope["path"] = prefix + path
+    return path
+
+
 def _context_of(scope: Scope) -> RequestContext:
     headers = dict(reversed(scope["headers"]))
     given = headers.get(b"x-request-id", b"").decode("latin-1")
     parent = headers.get(b"traceparent", b"").decode("latin-1")
     return RequestContext(
+        path=_route_path(scope),
         id=given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex,
         traceparent=parent if _TRACEPARENT.fullmatch(parent) else None,
         headers=headers,
-        caller=scope["client"][0] if scope.get("client") else "local",
+        caller=caller_address(scope["client"][0]) if scope.get("client") else "local",
     )
 
 
-def _add_headers(message: Message, context: RequestContext, path: str) -> None:
+def _add_headers(message: Message, context: RequestContext) -> None:
     """Add request id, trace context, and the security headers that the response does not have."""
     headers: list[tuple[bytes, bytes]] = list(message["headers"])
     present = {name for name, _ in headers}
     headers.append((b"x-request-id", context.id.encode()))
     if context.traceparent:
         headers.append((b"traceparent", context.traceparent.encode()))
-    policy = b"content-security-policy", _POLICIES.get(path, _NO_CONTENT)
+    policy = b"content-security-policy", _POLICIES.get(context.path, _NO_CONTENT)
     headers += (header for header in (*_SECURITY_HEADERS, policy) if header[0] not in present)
     message["headers"] = headers
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, FieldError, Info, ScoreReply
+from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, FieldError, Info, LimitsInfo, ScoreReply
 from reward_service.errors import InvalidRequestError
 
 __all__ = ["WIRE_VERSION_PARAMETER", "in_version", "info_json", "requested_version"]
@@ -30,6 +30,7 @@ _NEW_IN_INFO_2: Mapping[str, Any] = {
     "wire_version": True,
     "features": True,
     "recipes": {"__all__": {"constants"}},
+    "limits": set(LimitsInfo.model_fields) - {"max_body_bytes", "max_items", "max_text_chars"},
 }
 _PARAMETERS_NEW_IN_2 = {"feature_ranges", "feature_floors"}
 """Empty ones are left out, as a recipe's hash does; others are kept, because they determine the reward."""

@@ -22,6 +22,7 @@ from reward_service.batching import BatchLimits
 from reward_service.errors import ConfigurationError
 from reward_service.models.encoder_backends import CudaForward, Forward, TorchForward, openvino_forward
 from reward_service.models.protocols import Embeddings, Tokens
+from reward_service.models.text_ends import TextEnds
 from reward_service.settings import EMBEDDED_ENCODER
 
 __all__ = ["Backend", "Precision", "SentenceEncoder", "load_encoder", "text_chunks"]
@@ -37,6 +38,9 @@ CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
 
 CUDA_LIMITS = BatchLimits(max_tokens=65_536, max_items=1024)
 """Enough rows to use a GPU fully; bounds activation memory."""
+
+END_CHARS = 8192
+"""Characters of a longer text that are tokenized first: 512 tokens have fewer in every language."""
 
 CHUNK_TEXTS = 256
 CHUNK_CHARS = 400_000
@@ -62,6 +66,7 @@ class SentenceEncoder:
         self._words = tokenizer.backend_tokenizer
         self._words.enable_truncation(max_length=MAX_TOKENS, direction="left")
         self._words.no_padding()
+        self._ends = TextEnds(self._words)
         self._forward = forward
         self._on_cuda = device.type == "cuda"
 
@@ -71,10 +76,22 @@ class SentenceEncoder:
         `all_cores` is whether to tokenize several texts in parallel; when None, only for a model on a GPU.
         """
         parallel = self._on_cuda if all_cores is None else all_cores
+        ends = [self._ends.of(text, END_CHARS) for text in texts]
+        rows = self._rows(ends, parallel=parallel)
+        return [Tokens(self._complete(*row)) for row in zip(rows, ends, texts, strict=True)]
+
+    def _rows(self, texts: Sequence[str], *, parallel: bool) -> list[list[int]]:
         if parallel and len(texts) <= SERIAL_TEXTS:
-            return [Tokens(self._words.encode(text).ids) for text in texts]
+            return [self._words.encode(text).ids for text in texts]
         parts = text_chunks(texts) if parallel else ([text] for text in texts)
-        return [Tokens(words.ids) for part in parts for words in self._words.encode_batch_fast(part)]
+        return [words.ids for part in parts for words in self._words.encode_batch_fast(part)]
+
+    def _complete(self, row: list[int], end: str, text: str) -> list[int]:
+        """The last tokens of `text`: `row`, the tokens of its `end`, or those of a longer end if `row` has few."""
+        while len(row) < MAX_TOKENS and len(end) < len(text):
+            end = self._ends.of(text, 4 * len(end))
+            row = self._words.encode(end).ids
+        return row
 
     def embed(self, batch: Sequence[Tokens]) -> Embeddings:
         """One forward pass over right-padded rows (B, T); vectors (B, D)."""

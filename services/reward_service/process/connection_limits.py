@@ -1,12 +1,14 @@
-"""Limits of one connection, with or without an API key: size and time of a request head, pipelining, write stalls.
+"""Limits of one connection, with or without an API key: number, size and time of request heads, write stalls.
 
-    connection opened ─┐                          ┌─ complete ─▶ the application, which checks the key
-    response sent ─────┴─▶ read a request head, ──┼─ longer than 64 KiB ─▶ 431, connection closed
-                           timer started          └─ not complete in 30 s ─▶ connection aborted
+    connection opened ─┬─ more than `max_connections`, or its address's share ─▶ 503, connection closed
+                       ▼
+    response sent ─▶ read a request head, ──┬─ complete ─▶ the application, which checks the key
+                     timer started          ├─ longer than 64 KiB ─▶ 431, connection closed
+                                            └─ not complete in 30 s ─▶ connection aborted
 
-A head is the request line and the header lines. uvicorn limits neither the number of header lines, nor the time
-until a head is complete, nor the number of pipelined requests. The timer is stopped while the application handles
-a request: `admission/transfer.py` limits the body, and `MAX_STALL_S` a response that the client does not read.
+A head is the request line and the header lines. uvicorn limits neither the number of connections or header lines,
+nor the time until a head is complete. The timer is stopped while the application handles a request:
+`admission/transfer.py` limits the body, and `MAX_STALL_S` a response that the client does not read.
 """
 
 from __future__ import annotations
@@ -15,52 +17,81 @@ import asyncio
 from asyncio.events import TimerHandle
 from typing import Any, Literal
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from reward_service.fair_share import caller_address
+from reward_service.process.connections import Connections
+from reward_service.process.http_protocol import CompleteHttpProtocol
 
-__all__ = ["MAX_HEAD_BYTES", "MAX_HEAD_S", "MAX_PIPELINED", "MAX_STALL_S", "LimitedHttpProtocol"]
+__all__ = ["MAX_HEAD_BYTES", "MAX_HEAD_S", "MAX_STALL_S", "LimitedHttpProtocol"]
 
 MAX_HEAD_BYTES = 64 * 1024
 """Bytes of a request head: eight times the usual limit of servers and proxies."""
+SMALL_HEAD_BYTES = 8 * 1024
+"""Bytes of an incomplete head above which it counts against `connections.MAX_LARGE_HEADS_BYTES`."""
 MAX_HEAD_S = 30.0
 """Seconds until a request head is complete, from the opening of the connection or the end of its last response."""
-MAX_PIPELINED = 16
-"""Requests of one connection that wait for an earlier response; most clients do not pipeline at all."""
 MAX_STALL_S = 180.0
 """Seconds that a client may leave a response unread, which stays in memory meanwhile."""
+REFUSED_S = 2.0
+"""Seconds in which a client over the number of connections may read its 503."""
 
 Timed = Literal["head", "write", None]
 """What the timer limits: receiving a request head, or a blocked write. None while the application handles a
 request."""
 
 
-class LimitedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with limits for everything but the body."""
+class LimitedHttpProtocol(CompleteHttpProtocol):
+    """The HTTP protocol with limits for everything but the body."""
 
     max_head_s = MAX_HEAD_S
     max_stall_s = MAX_STALL_S
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, connections: Connections, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._shared = connections
+        self._caller = ""
         self._head_bytes = 0
         """Bytes received since the parser last completed a head or received part of a body."""
+        self._large_head_bytes = 0
+        """Bytes of a large head that are counted in `connections`."""
         self._timer: TimerHandle | None = None
         self._timed: Timed = None
 
+    # Number ----------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._caller = caller_address(self.client[0]) if self.client else "local"
+        refused = self._shared.open(self, self._caller)
+        if refused is None:
+            self._update_timer()
+        elif self._shared.may_answer_refused:
+            self._refuse(503, refused, b"retry-after: 1", discard_s=REFUSED_S)
+        else:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._shared.close(self, self._caller)
+        self._count_large_head(0)
+        if self._timer is not None:
+            self._timer.cancel()
+
     # Size ------------------------------------------------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
-        while data and not self.transport.is_closing():
+    def _parse(self, data: bytes) -> None:
+        while data and not self._discards and not self.transport.is_closing():
             piece = data[: MAX_HEAD_BYTES - self._head_bytes]
             data = data[len(piece) :]
             self._head_bytes += len(piece)
-            super().data_received(piece)
+            super()._parse(piece)
             if self._head_bytes >= MAX_HEAD_BYTES:
-                self._reject_head()
+                self._refuse_head(431, "the head of the request has more than 64 KiB")
+            elif self._head_bytes > SMALL_HEAD_BYTES and not self._count_large_head(self._head_bytes):
+                self._refuse_head(503, "too many large request heads are being received", b"retry-after: 1")
 
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
-        if len(self.pipeline) >= MAX_PIPELINED:
-            raise _PipelineLimitError  # to the parser: uvicorn then calls send_400_response
+        self._count_large_head(0)
         super().on_headers_complete()
         self._update_timer()
 
@@ -68,32 +99,26 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         super().on_body(body)
 
-    def send_400_response(self, msg: str) -> None:
-        if self._is_responding:  # the 400 would be written into the middle of that response
-            self.transport.abort()
-        else:
-            super().send_400_response(msg)
-
-    def _reject_head(self) -> None:
-        if self.transport.is_closing():
+    def _refuse_head(self, status: int, detail: str, *headers: bytes) -> None:
+        if self.transport.is_closing() or self._discards:
             return
-        self.logger.warning("request head larger than %d bytes: closing the connection", MAX_HEAD_BYTES)
+        self.logger.warning("%s: closing the connection", detail)
         if self._is_responding:
             self.transport.abort()
-            return
-        self.transport.write(STATUS_LINE[431] + b"content-length: 0\r\nconnection: close\r\n\r\n")
-        self.transport.close()
+        else:
+            self._refuse(status, detail, *headers)
 
-    @property
-    def _is_responding(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
+    def _count_large_head(self, n_bytes: int) -> bool:
+        """Count `n_bytes` for the head being received; False if large heads occupy all the memory for them."""
+        more = n_bytes - self._large_head_bytes
+        if more > 0 and not self._shared.head_bytes.allows(self._caller, more):
+            return False
+        if more:
+            self._shared.head_bytes.add(self._caller, more)
+            self._large_head_bytes = n_bytes
+        return True
 
     # Time -------------------------------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._update_timer()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -106,11 +131,6 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._update_timer()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self._timer is not None:
-            self._timer.cancel()
 
     def _update_timer(self) -> None:
         """Start the timer of the current state; a timer that already runs for this state continues."""
@@ -134,7 +154,3 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._timer = self.loop.call_later(self.max_stall_s, self._on_timeout)
         else:
             self.transport.abort()
-
-
-class _PipelineLimitError(Exception):
-    """A client pipelined more than `MAX_PIPELINED` requests."""

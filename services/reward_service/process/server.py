@@ -6,21 +6,26 @@ a model failed permanently ──▶ the same, with the exit status that makes t
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import logging
 import os
 import signal
 import socket
+import threading
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from reward_service.app import create_app
 from reward_service.process.connection_limits import LimitedHttpProtocol
+from reward_service.process.connections import Connections, raise_descriptor_limit
 from reward_service.process.cpu_scheduling import set_batch
-from reward_service.process.supervisor import BACKLOG, EXIT_BROKEN, WorkerChannel
+from reward_service.process.supervisor import BACKLOG, EXIT_BROKEN, WorkerChannel, listen
 from reward_service.settings import Settings
 
 __all__ = ["RewardServer", "serve", "server_for"]
@@ -29,6 +34,8 @@ KEEP_ALIVE_S = 25
 """Seconds that an idle connection stays open: longer than clients keep theirs (aiohttp 15), so that a client does
 not send a request on a connection that the service is closing; less than `MAX_HEAD_S`, after which the connection
 is aborted instead of closed."""
+EXIT_GRACE_S = 3.0
+"""Seconds in addition to `stop_timeout_s` in which models and threads end; then the process ends without them."""
 _TICKS_PER_HEARTBEAT = 10
 """uvicorn calls `on_tick` ten times a second."""
 
@@ -47,6 +54,11 @@ class RewardServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._drain()
+        if not self.should_exit:
+            seconds = (self.config.timeout_graceful_shutdown or 0) + EXIT_GRACE_S
+            timer = threading.Timer(seconds, _end_process, [seconds])
+            timer.daemon = True
+            timer.start()
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
@@ -76,8 +88,14 @@ class RewardServer(uvicorn.Server):
                 self.should_exit = True
 
 
+def _end_process(seconds: float) -> None:
+    logger.error("the process did not end in %g s after the signal to stop: ending it", seconds)
+    os._exit(1)
+
+
 def server_for(app: FastAPI, settings: Settings, heartbeat: int | None = None) -> RewardServer:
     """Create the server of `app`; `heartbeat` is a file descriptor."""
+    connections = Connections(settings.max_connections, raise_descriptor_limit(), app.state.metrics)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -86,8 +104,10 @@ def server_for(app: FastAPI, settings: Settings, heartbeat: int | None = None) -
         log_config=None,
         access_log=False,  # the service's access log has the request id, and omits the query, which may hold a key
         server_header=False,
-        http=LimitedHttpProtocol,
+        http=cast(type[asyncio.Protocol], partial(LimitedHttpProtocol, connections=connections)),
         ws="none",
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.stop_timeout_s,
@@ -101,13 +121,14 @@ def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
     Raises:
         GlassboxError, ValueError: the service cannot start with these settings.
     """
-    _raise_descriptor_limit()
     set_batch()  # threads of models use set_normal
     app = create_app(settings)
     gc.collect()
     gc.freeze()  # half a million objects of imported libraries: scanning them took a third of a second
-    sockets = heartbeat = None
-    if channel is not None:
+    heartbeat = None
+    if channel is None:
+        sockets = [listen(settings)]
+    else:
         app.state.metrics.process_restarts(channel.restarts)
         sockets, heartbeat = [socket.socket(fileno=channel.listener)], channel.heartbeat
         os.set_blocking(heartbeat, False)
@@ -120,12 +141,3 @@ def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
     if server.broken:
         return EXIT_BROKEN
     return 0 if server.started else 3
-
-
-def _raise_descriptor_limit() -> None:
-    """Raise the limit of open files to its maximum: the usual 1,024 are fewer than the samples of a rollout."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource  # not on Windows
-
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -110,16 +110,25 @@ def restart_delay_s(worker: WorkerExit, restarts: int, ever_served: bool) -> flo
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Open the listening socket. Raises OSError naming host and port when the address is not available."""
+    """Open the listening socket; `::` accepts IPv4 too.
+
+    Raises:
+        OSError: the address is not available; the message has host and port.
+    """
     try:
         found = socket.getaddrinfo(
             settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)  # localhost: IPv4 first
-        return socket.create_server((str(address[0]), settings.port), family=family, backlog=BACKLOG)
+        dual = settings.host == "::" and socket.has_dualstack_ipv6()
+        where = str(address[0]), settings.port
+        listener = socket.create_server(where, family=family, backlog=BACKLOG, dualstack_ipv6=dual)
     except OSError as exc:
-        where = f"{settings.host}:{settings.port}"
-        raise OSError(exc.errno, f"cannot listen on {where}: {exc.strerror}; choose another with --port") from exc
+        wanted = f"{settings.host}:{settings.port}"
+        raise OSError(exc.errno, f"cannot listen on {wanted}: {exc.strerror}; choose another with --port") from exc
+    host, port = listener.getsockname()[:2]
+    logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    return listener
 
 
 class Supervisor:

@@ -17,13 +17,14 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from reward_client.wire import QueryType, ScoreReply
+from reward_client.wire import FieldError, QueryType, ScoreReply
+from reward_service.errors import InvalidRequestError
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.scoring.job import Job
 from reward_service.settings import Settings
 
-__all__ = ["Body", "Call", "ProtocolSpec", "RouteSpec", "ScoringOptions"]
+__all__ = ["Body", "Call", "ProtocolSpec", "RouteSpec", "ScoringOptions", "as_list", "parallel"]
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 Body = bytes | bytearray | mmap
@@ -103,3 +104,26 @@ class ProtocolSpec(Generic[BodyT]):
     """Seconds that a request may wait for admission, for clients that do not retry; 0 refuses at once."""
     answer_s: float = math.inf
     """Seconds in which a request must be answered: a little less than the client's own timeout."""
+
+
+# Protocols that send one list per field, instead of one object per item --------------------
+
+
+def as_list(value: list[Any] | Any) -> list[Any]:
+    """`value`, or a list of it when it is a single value."""
+    return value if isinstance(value, list) else [value]
+
+
+def parallel(name: str, value: list[Any] | Any | None, n: int, reference: str) -> list[Any]:
+    """The field `name` as a list of `n` values; None means that it was not sent.
+
+    Raises:
+        InvalidRequestError: it has another length than the field `reference`.
+    """
+    if value is None:
+        return [None] * n
+    values = as_list(value)
+    if len(values) != n:
+        message = f"has {len(values)} entries, {reference} has {n}"
+        raise InvalidRequestError(f"{name} {message}", [FieldError(field=name, message=message)])
+    return values

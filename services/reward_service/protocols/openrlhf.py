@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reward_client.wire import MAX_LIST, AnyQueryType, Item, ItemResult, QueryType, ScoreReply, Text
-from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec
+from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, as_list, parallel
 from reward_service.protocols.chat_templates import CleanExchange, PromptError, clean
-from reward_service.protocols.lists import as_list, check_count, parallel, texts
 from reward_service.protocols.url_options import json_or_text, url_options
-from reward_service.scoring.job import Job
-from reward_service.scoring.validation import InvalidItem, ScorableItem, check_lengths, scorable_item
-from reward_service.settings import Settings
+from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem, check_count, scorable_item
 
 __all__ = ["PROTOCOL", "OpenRlhfRequest"]
 
@@ -65,40 +63,50 @@ class OpenRlhfReply(BaseModel):
 
 # Request ------------------------------------------------------------------------------------------------------
 
+Row = tuple[str, str | None, Any]
+"""Query, prompt and label of a sample."""
 Sample = tuple[CleanExchange, Label] | InvalidItem
 
 
 def _job(body: OpenRlhfRequest, call: Call) -> Job:
     options = call.options or url_options(call, b"")
+    limits, run = ItemLimits(call.settings), call.path.get("run")
+    limits.fits(None, "run", len(run or ""), call.settings.max_id_chars, "characters")
     return Job(
-        entries=_entries(_rows(body, call.settings), options.query_type_default, call.settings.max_text_chars),
+        entries=_entries(_rows(body, call.settings.max_items), options.query_type_default, limits),
         recipe=options.recipe,
         gold=options.gold,
         path=_path,
-        run=call.path.get("run"),
+        run=run,
     )
 
 
-def _rows(body: OpenRlhfRequest, settings: Settings) -> Iterable[tuple[str, str | None, Any]]:
+def _rows(body: OpenRlhfRequest, max_items: int) -> Iterable[Row]:
     queries = as_list(body.query)
-    check_count(len(queries), settings.max_items)
+    check_count(len(queries), max_items)
     prompts = parallel("prompts", body.prompts, len(queries), "query")
     labels = parallel("labels", body.labels, len(queries), "query")
-    columns = [("query", queries), ("prompts", prompts), ("labels", labels)]
-    check_lengths(texts(columns), settings.max_text_chars)
     return zip(queries, prompts, labels, strict=True)
 
 
 def _entries(
-    rows: Iterable[tuple[str, str | None, Any]], default: QueryType | None, max_chars: int
+    rows: Iterable[Row], default: QueryType | None, limits: ItemLimits
 ) -> Iterator[ScorableItem | InvalidItem]:
-    references = []
+    """The samples that are within the limits. Raises TooLargeError at the end if there are others."""
     for i, row in enumerate(rows):
-        sample = _sample(*row)
-        if not isinstance(sample, InvalidItem):
-            references.append((i, f"labels.{i}.reference", sample[1].reference or ""))
-        yield _entry(sample, default)
-    check_lengths(references, max_chars)
+        posted = zip(("query", "prompts", "labels"), row, strict=True)
+        if limits.texts_fit(i, [(f"{name}.{i}", text) for name, text in posted if isinstance(text, str)]):
+            sample = _sample(*row)
+            if isinstance(sample, InvalidItem) or _fits(*sample, i, limits):
+                yield _entry(sample, default)
+    limits.check()
+
+
+def _fits(exchange: CleanExchange, label: Label, i: int, limits: ItemLimits) -> bool:
+    most = limits.settings
+    fits_id = limits.fits(i, f"labels.{i}.id", len(label.id or ""), most.max_id_chars, "characters")
+    fits = limits.fits(i, f"prompts.{i}", len(exchange.messages), most.max_messages, "messages")
+    return limits.texts_fit(i, [(f"labels.{i}.reference", label.reference or "")]) and fits and fits_id
 
 
 def _sample(query: str, prompt: str | None, label: Any) -> Sample:
@@ -122,7 +130,7 @@ def _label(value: Any) -> Label:
         return Label()
     decoded = json_or_text(value) if isinstance(value, str) else value
     if isinstance(decoded, dict):
-        return Label.model_validate(decoded)
+        return Label.model_validate(dict(islice(decoded.items(), 10)))  # one of so many is unknown
     return Label(reference=value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from reward_client.wire import Item, ScoreReply, ScoreRequest
+from collections.abc import Iterator, Sequence
+
+from reward_client.wire import Item, QueryType, ScoreReply, ScoreRequest
 from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, in_version, requested_version
 from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions
-from reward_service.protocols.lists import check_count
-from reward_service.scoring.job import Job
-from reward_service.scoring.validation import check_lengths, scorable_item
-from reward_service.settings import Settings
+from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem, check_count, scorable_item
 
 __all__ = ["PROTOCOL"]
 
@@ -29,11 +28,13 @@ def _options(call: Call, body: Body) -> ScoringOptions | None:
 
 
 def _job(body: ScoreRequest, call: Call) -> Job:
-    _check_limits(body, call.settings)
-    recipe = call.recipes.get(body.recipe or call.settings.default_recipe, body.recipe_overrides)
-    default = body.query_type_default or recipe.query_type_default
+    settings = call.settings
+    check_count(len(body.items), settings.max_items, "items")
+    limits = ItemLimits(settings)
+    limits.fits(None, "run", len(body.run or ""), settings.max_id_chars, "characters")
+    recipe = call.recipes.get(body.recipe or settings.default_recipe, body.recipe_overrides)
     return Job(
-        entries=(scorable_item(item, default) for item in body.items),
+        entries=_entries(body.items, body.query_type_default or recipe.query_type_default, limits),
         recipe=recipe,
         gold=body.gold,
         on_item_error=body.on_item_error,
@@ -42,19 +43,28 @@ def _job(body: ScoreRequest, call: Call) -> Job:
     )
 
 
-def _check_limits(body: ScoreRequest, settings: Settings) -> None:
-    check_count(len(body.items), settings.max_items, "items")
-    texts = [(i, f"items.{i}.{field}", text) for i, item in enumerate(body.items) for field, text in _texts(item)]
-    check_lengths(texts, settings.max_text_chars)
+def _entries(
+    items: Sequence[Item], default: QueryType | None, limits: ItemLimits
+) -> Iterator[ScorableItem | InvalidItem]:
+    """The items that are within the limits. Raises TooLargeError at the end if there are others."""
+    for i, item in enumerate(items):
+        if _fits(item, f"items.{i}", i, limits):
+            yield scorable_item(item, default)
+    limits.check()
 
 
-def _texts(item: Item) -> list[tuple[str, str]]:
-    prompt = (
-        [("prompt", item.prompt)]
-        if isinstance(item.prompt, str)
-        else [(f"prompt.{turn}.content", message.content) for turn, message in enumerate(item.prompt)]
-    )
-    return [*prompt, ("response", item.response), ("reference", item.reference or "")]
+def _fits(item: Item, path: str, i: int, limits: ItemLimits) -> bool:
+    texts = [(f"{path}.response", item.response), (f"{path}.reference", item.reference or "")]
+    if isinstance(item.prompt, str):
+        texts.insert(0, (f"{path}.prompt", item.prompt))
+    elif limits.fits(i, f"{path}.prompt", len(item.prompt), limits.settings.max_messages, "messages"):
+        texts[:0] = [
+            (f"{path}.prompt.{turn}.content", message.content) for turn, message in enumerate(item.prompt)
+        ]
+    else:
+        return False
+    fits_id = limits.fits(i, f"{path}.id", len(item.id or ""), limits.settings.max_id_chars, "characters")
+    return limits.texts_fit(i, texts) and fits_id
 
 
 def _reply(reply: ScoreReply, _: Job, call: Call) -> ScoreReply:

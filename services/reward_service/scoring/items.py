@@ -24,8 +24,7 @@ from reward_service.features.recipe import Recipe
 from reward_service.features.text import clean_response, prompt_text, words
 from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, Tokens
 from reward_service.scoring.embedding import Embedder, LookUp, Vector
-from reward_service.scoring.job import Job, reject_invalid_items
-from reward_service.scoring.validation import InvalidItem, ScorableItem
+from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
 
 __all__ = ["PreparedItem", "PreparedJob", "item_results", "prepare"]
 

@@ -1,20 +1,56 @@
-"""The items of one request, with everything that decides how they are scored."""
+"""The items of one request: what may be scored, within which limits, and everything that decides how.
+
+posted item ─▶ ItemLimits     ─▶ scorable_item ─▶ ScorableItem, with a known query type ─▶ Job.entries
+               413, at the end      └─ InvalidItem: 422, or reported as the item's result
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from reward_client.wire import FieldError, OnItemError
+from reward_client.wire import ChatMessage, FieldError, Item, OnItemError, QueryType, QueryTypeSource
 from reward_service.batching import ModelWorker
-from reward_service.errors import InvalidRequestError
+from reward_service.errors import MAX_ERRORS, InvalidRequestError, TooLargeError
 from reward_service.features.recipe import Recipe
+from reward_service.features.text import prompt_text
 from reward_service.models.protocols import GoldModel, Tokens
-from reward_service.scoring.validation import InvalidItem, ScorableItem
+from reward_service.settings import Settings
 
-__all__ = ["GoldWorker", "Job", "reject_invalid_items"]
+__all__ = [
+    "GoldWorker",
+    "InvalidItem",
+    "ItemLimits",
+    "Job",
+    "ScorableItem",
+    "check_count",
+    "reject_invalid_items",
+    "scorable_item",
+]
 
 GoldWorker = ModelWorker[GoldModel, Tokens, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ScorableItem:
+    """One response to score, with all inputs of its reward."""
+
+    messages: tuple[ChatMessage, ...]
+    response: str
+    reference: str | None
+    query_type: QueryType
+    query_type_source: QueryTypeSource
+    id: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidItem:
+    """An item that cannot be scored, with the field that is wrong."""
+
+    field: str
+    message: str
+    id: str | None = None
 
 
 def _item_path(index: int, name: str) -> str:
@@ -44,9 +80,99 @@ class Job:
         return self.gold or self.recipe.needs_gold
 
 
+def check_count(n: int, max_items: int, name: str = "samples") -> None:
+    """Raise TooLargeError if a request has more than `max_items` samples."""
+    if n > max_items:
+        raise TooLargeError(f"{n} {name}, at most {max_items} fit one request")
+
+
+class ItemLimits:
+    """Collects what is over a limit in the items of one request, which are checked one after the other."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._errors: list[FieldError] = []
+
+    def texts_fit(self, item: int, texts: Iterable[tuple[str, str]]) -> bool:
+        """Whether the (field, text) pairs of an item are short enough, one by one and together."""
+        of_all, total, fit = self.settings.max_item_chars, 0, True
+        for field, text in texts:
+            fit &= self.fits(item, field, len(text), self.settings.max_text_chars, "characters")
+            total += len(text)
+            if fit and total > of_all:
+                return self._refuse(
+                    item, field, f"brings the item to {total} characters, at most {of_all} are allowed"
+                )
+        return fit
+
+    def fits(self, item: int | None, field: str, n: int, most: int, unit: str) -> bool:
+        """Whether `n` is at most `most`; otherwise `field` is reported. `item` is None for one of the request."""
+        return n <= most or self._refuse(item, field, f"has {n} {unit}, at most {most} are allowed")
+
+    def check(self) -> None:
+        """Raise TooLargeError if something was over a limit. `fits` does so too, after a hundred errors."""
+        if self._errors:
+            raise TooLargeError(f"{len(self._errors)} field(s) are too long", self._errors)
+
+    def _refuse(self, item: int | None, field: str, message: str) -> bool:
+        self._errors.append(FieldError(item=item, field=field, message=message))
+        if len(self._errors) >= MAX_ERRORS:
+            self.check()
+        return False
+
+
+def scorable_item(
+    item: Item, query_type_default: QueryType | None, flags: Sequence[str] = ()
+) -> ScorableItem | InvalidItem:
+    """Determine the query type of `item`, and check that it has the inputs of that branch of the reward.
+
+    The item's own query type has priority. Without one, an item without a reference is open-ended, and an item
+    with a reference gets `query_type_default`: a reference does not imply a query type, because every row of the
+    published data has one and half of them are open-ended. A blank reference counts as missing, because data sets
+    use "" for it.
+    """
+    reference = item.reference if item.reference and item.reference.strip() else None
+    query_type, source = _query_type(item, reference, query_type_default)
+    if query_type is None:
+        message = "is needed when there is a reference: open_ended or closed_ended (or set query_type_default)"
+        return InvalidItem("query_type", message, item.id)
+    if query_type is QueryType.CLOSED_ENDED and reference is None:
+        return InvalidItem("reference", "is needed for a closed_ended item", item.id)
+    messages = _messages(item)
+    if not prompt_text(messages):
+        return InvalidItem("prompt", "has no user text", item.id)
+    return ScorableItem(
+        messages=messages,
+        response=item.response,
+        reference=reference,
+        query_type=query_type,
+        query_type_source=source,
+        id=item.id,
+        flags=tuple(flags),
+    )
+
+
 def reject_invalid_items(job: Job, entries: Sequence[object]) -> None:
     """Raise InvalidRequestError for the InvalidItems among `entries`, unless they are to be reported."""
     bad = [(i, entry) for i, entry in enumerate(entries) if isinstance(entry, InvalidItem)]
     if bad and job.on_item_error == "fail":
-        errors = [FieldError(item=i, id=e.id, field=job.path(i, e.field), message=e.message) for i, e in bad]
+        errors = [
+            FieldError(item=i, id=e.id, field=job.path(i, e.field), message=e.message) for i, e in bad[:MAX_ERRORS]
+        ]
         raise InvalidRequestError(f"{len(bad)} of {len(entries)} items cannot be scored", errors)
+
+
+def _query_type(
+    item: Item, reference: str | None, default: QueryType | None
+) -> tuple[QueryType | None, QueryTypeSource]:
+    if item.query_type is not None:
+        return item.query_type, "given"
+    if reference is None:
+        return QueryType.OPEN_ENDED, "default"
+    return default, "default"
+
+
+def _messages(item: Item) -> tuple[ChatMessage, ...]:
+    if isinstance(item.prompt, str):
+        return (ChatMessage(role="user", content=item.prompt),)
+    return tuple(item.prompt)

@@ -23,8 +23,7 @@ from reward_service.errors import InvalidRequestError, ModelError, UnavailableEr
 from reward_service.models.gold import shared_base_notice
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp
 from reward_service.scoring.items import PreparedJob, item_results, prepare
-from reward_service.scoring.job import GoldWorker, Job, reject_invalid_items
-from reward_service.scoring.validation import InvalidItem, ScorableItem
+from reward_service.scoring.job import GoldWorker, InvalidItem, Job, ScorableItem, reject_invalid_items
 
 __all__ = ["Scorer", "Scoring", "Worker"]
 

@@ -61,6 +61,10 @@ class Metrics:
             buckets=_HELD_SECONDS,
             registry=self._registry,
         )
+        self._connections = gauge("glassbox_connections", "Open connections.")
+        self._refused_connections = counter(
+            "glassbox_refused_connections_total", "Connections refused over `max_connections` or a share of it."
+        )
         self._memory = gauge(
             "glassbox_request_bytes",
             "Memory charged to requests: bodies, what is made of them, and replies until they are sent.",
@@ -145,6 +149,14 @@ class Metrics:
     def idempotent(self, outcome: str) -> None:
         """A request with an Idempotency-Key arrived."""
         self._idempotent.labels(outcome).inc()
+
+    def watch_connections(self, n: Callable[[], int]) -> None:
+        """`n` counts the open connections."""
+        self._connections.set_function(n)
+
+    def connection_refused(self) -> None:
+        """A connection was refused because too many are open."""
+        self._refused_connections.inc()
 
     def draining(self) -> None:
         """The service has begun to shut down."""
