@@ -14,12 +14,10 @@ from tests.live import item, posted
 
 pytestmark = pytest.mark.slow
 
-TARGETS = ["target", "open_target"]
-"""Callers differ by their API key, or by their address."""
 
-
-@pytest.fixture(params=TARGETS)
+@pytest.fixture(params=["target", "open_target"])
 def any_target(request: pytest.FixtureRequest) -> HostileTarget:
+    """Callers differ by their API key, or by their address."""
     target: HostileTarget = request.getfixturevalue(request.param)
     return target
 
@@ -38,26 +36,26 @@ def test_the_model_queue_is_shared(any_target: HostileTarget) -> None:
     assert statuses(witness.replies) <= {200, 429}
 
 
-def test_many_small_requests_of_one_caller_do_not_fill_the_queue(any_target: HostileTarget) -> None:
+def test_many_small_requests_of_one_caller_do_not_fill_the_queue(target: HostileTarget) -> None:
     numbers = itertools.count()
 
-    with Witness(any_target) as witness:
+    with Witness(target) as witness:
         witness.repeat(lambda: witness.post("/score", fresh(next(numbers), 64, 500)), workers=64)
 
     assert statuses(witness.replies) <= {200, 429}
 
 
-def test_held_requests_of_one_caller_do_not_hold_others(any_target: HostileTarget) -> None:
+def test_held_requests_of_one_caller_do_not_hold_others(target: HostileTarget) -> None:
     numbers = itertools.count()
 
     def post() -> None:
         rows = [f"q?{next(numbers)} " + "word " * 400 for _ in range(512)]
         body = {"query": rows, "prompts": ["q?"] * len(rows), "labels": [None] * len(rows)}
-        with posted(any_target.url, "/get_reward", body, headers):
+        with posted(target.url, "/get_reward", body, headers):
             witness.wait(2)
 
-    headers = {"content-type": "application/json"} | any_target.headers()
-    with Witness(any_target) as witness:
+    headers = {"content-type": "application/json"} | target.headers()
+    with Witness(target) as witness:
         witness.repeat(post, workers=32, seconds=4)
 
 
@@ -69,18 +67,18 @@ def test_bodies_that_are_declared_and_do_not_arrive_take_no_room(any_target: Hos
         witness.wait(3)
 
 
-def test_bodies_that_arrive_slowly_leave_room_for_others(any_target: HostileTarget) -> None:
-    headers = {"content-type": "application/json"} | any_target.headers()
-    with Witness(any_target) as witness:
+def test_bodies_that_arrive_slowly_leave_room_for_others(target: HostileTarget) -> None:
+    headers = {"content-type": "application/json"} | target.headers()
+    with Witness(target) as witness:
         for _ in range(12):
-            witness.hold(posted(any_target.url, "/score", b" " * 20_000_000, headers, declared=33_554_432))
+            witness.hold(posted(target.url, "/score", b" " * 20_000_000, headers, declared=33_554_432))
         witness.wait(3)
 
 
-def test_kept_replies_of_one_caller_do_not_evict_or_answer_those_of_others(any_target: HostileTarget) -> None:
+def test_kept_replies_of_one_caller_do_not_evict_or_answer_those_of_others(target: HostileTarget) -> None:
     numbers = itertools.count()
     body = fresh(0, 1, 3)
-    with Witness(any_target) as witness:
+    with Witness(target) as witness:
 
         def post() -> None:
             number = next(numbers)
@@ -96,10 +94,10 @@ def test_kept_replies_of_one_caller_do_not_evict_or_answer_those_of_others(any_t
     assert again.body == mine.body
 
 
-def test_replies_that_are_not_read_leave_memory_for_others(any_target: HostileTarget) -> None:
+def test_replies_that_are_not_read_leave_memory_for_others(target: HostileTarget) -> None:
     body = json.dumps({"items": [item(" ".join("abc")) for _ in range(4_096)], "recipe": "li-rp"}).encode()
-    headers = {"content-type": "application/json"} | any_target.headers()
-    with Witness(any_target) as witness:
+    headers = {"content-type": "application/json"} | target.headers()
+    with Witness(target) as witness:
         for _ in range(64):
-            witness.hold(posted(any_target.url, "/score", body, headers))
+            witness.hold(posted(target.url, "/score", body, headers))
         witness.wait(5)

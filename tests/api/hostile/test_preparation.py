@@ -1,4 +1,4 @@
-"""Preparation is work like any other: whatever one caller sends to be prepared, others are served and it can end."""
+"""Preparation is work like any other: others are served meanwhile, and the service can stop."""
 
 from __future__ import annotations
 

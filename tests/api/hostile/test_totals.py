@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from load.hostile_requests import draw
 from tests.api.hostile.service import HostileTarget
-from tests.api.hostile.witness import Witness, statuses
-from tests.live import item
+from tests.api.hostile.witness import Reply, Witness, statuses
+from tests.live import item as live_item
 
 pytestmark = pytest.mark.slow
 
+
+@pytest.fixture(scope="module")
+def witness(target: HostileTarget) -> Iterator[Witness]:
+    """Measures what others see during all tests of this module, and asserts the bounds after them."""
+    with Witness(target) as witness:
+        yield witness
+
+
 N = 200_000
 """Wrong entries: megabytes of them."""
+
+
+def item(**fields: Any) -> dict[str, Any]:
+    return live_item() | fields
 
 
 def score(**fields: object) -> str:
@@ -47,14 +61,13 @@ MANY_ERRORS: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("name", MANY_ERRORS)
-def test_an_error_reply_is_short_however_much_is_wrong(target: HostileTarget, name: str) -> None:
+def test_an_error_reply_is_short_however_much_is_wrong(witness: Witness, name: str) -> None:
     body = MANY_ERRORS[name]()
 
-    with Witness(target) as witness:
-        witness.repeat(lambda: witness.post("/score", body), workers=4, seconds=2)
+    replies = witness.at_once(3, lambda: witness.post("/score", body))
 
-    assert statuses(witness.replies) <= {413, 422, 429, 503}
-    assert statuses(witness.replies) & {413, 422}
+    assert statuses(replies) <= {413, 422, 429, 503}
+    assert statuses(replies) & {413, 422}
 
 
 @pytest.mark.parametrize(
@@ -66,13 +79,12 @@ def test_an_error_reply_is_short_however_much_is_wrong(target: HostileTarget, na
         "%25" * 20_000,
     ],
 )
-def test_an_error_about_a_long_query_is_short(target: HostileTarget, query: str) -> None:
+def test_an_error_about_a_long_query_is_short(witness: Witness, query: str) -> None:
     body = {"query": ["q?a"], "prompts": ["q?"], "labels": [None]}
 
-    with Witness(target) as witness:
-        witness.repeat(lambda: witness.post(f"/get_reward?{query}", body), workers=4, seconds=1)
+    replies = witness.at_once(3, lambda: witness.post(f"/get_reward?{query}", body))
 
-    assert statuses(witness.replies) <= {400, 413, 414, 422, 431}
+    assert statuses(replies) <= {400, 413, 414, 422, 431}
 
 
 def _messages(n: int, chars: int) -> str:
@@ -83,7 +95,7 @@ LARGE: dict[str, Callable[[], str]] = {
     "40 messages of 200,000 characters": lambda: _messages(40, 199_000),
     "2,000 messages of 4,000 characters": lambda: _messages(2_000, 4_000),
     "60,000 short messages": lambda: _messages(60_000, 20),
-    "100 texts of the longest length": lambda: score(items=[item("a b " * 49_000)] * 100),
+    "100 texts of the longest length": lambda: score(items=[item(response="a b " * 49_000)] * 100),
     "an id of 30 MB": lambda: score(items=[item(id="i" * 30_000_000)]),
     "ids of 7 kB in each item": lambda: score(items=[item(id=f"{n}" + "i" * 7_000) for n in range(4_000)]),
     "a run of 30 MB": lambda: score(run="r" * 30_000_000),
@@ -91,31 +103,28 @@ LARGE: dict[str, Callable[[], str]] = {
     "a query type of 30 MB": lambda: score(items=[item(query_type="q" * 30_000_000)]),
     "a key of 30 MB": lambda: score(**{"k" * 30_000_000: 1}),
     "a description of 30 MB": lambda: score(recipe_overrides={"description": "d" * 30_000_000}),
-    "one word of 30 MB": lambda: score(items=[item("w" * 30_000_000)]),
+    "one word of 30 MB": lambda: score(items=[item(response="w" * 30_000_000)]),
     "spaces": lambda: " " * 30_000_000,
     "numbers": lambda: score(step=0)[:-1] + ', "unknown": [' + repeated("0", 10_000_000) + "]}",
 }
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_what_is_large_as_a_whole_stays_within_the_memory_budget(target: HostileTarget, name: str) -> None:
+def test_what_is_large_as_a_whole_stays_within_the_memory_budget(witness: Witness, name: str) -> None:
     body = LARGE[name]()
 
-    with Witness(target) as witness:
-        witness.repeat(lambda: witness.post("/score", body), workers=4, seconds=2)
+    replies = witness.at_once(3, lambda: witness.post("/score", body))
 
-    assert statuses(witness.replies) <= {200, 413, 422, 429, 503}
+    assert statuses(replies) <= {200, 413, 422, 429, 503}
 
 
-def test_random_hostile_requests_leave_others_alone(target: HostileTarget) -> None:
+def test_random_hostile_requests_leave_others_alone(witness: Witness) -> None:
     """The generator of the load test, with a fixed seed."""
-    from load.hostile_requests import draw
-
     rng = random.Random(15)
-    requests = [draw(rng) for _ in range(60)]
+    requests = iter([draw(rng) for _ in range(60)])
 
-    with Witness(target) as witness:
-        attacks = [lambda r=r: witness.post(r.path.split(" ")[0], r.body, r.headers) for r in requests]
-        witness.repeat(*attacks, workers=6, seconds=5)
+    def post() -> Reply:
+        request = next(requests)
+        return witness.post(request.path, request.body, request.headers)
 
-    assert 500 not in statuses(witness.replies)
+    assert not statuses(witness.at_once(60, post, workers=6)) & {0, 500}

@@ -74,6 +74,7 @@ class Witness:
         self._held = ExitStack()
 
     def __enter__(self) -> Self:
+        self._until_idle()
         config = {
             "url": self.target.url,
             "control_url": self.target.control_url,
@@ -141,6 +142,11 @@ class Witness:
             for done in [pool.submit(work, number) for number in range(workers)]:
                 done.result()
 
+    def at_once(self, n: int, attack: Callable[[], Reply], workers: int | None = None) -> list[Reply]:
+        """The replies of `n` attacks, `workers` of them at a time (by default all)."""
+        with ThreadPoolExecutor(workers or n) as pool:
+            return [sent.result() for sent in [pool.submit(attack) for _ in range(n)]]
+
     def hold(self, connection: Any) -> Any:
         """`connection`, which is closed after the measurement."""
         return self._held.enter_context(connection)
@@ -175,12 +181,13 @@ class Witness:
         )
         errors = [len(reply.body) for reply in self.replies if reply.status >= 400]
         assert max(errors, default=0) <= MAX_ERROR_BYTES, f"an error reply has {max(errors)} bytes"
-        self._verify_release()
+        self._until_idle()
 
-    def _verify_release(self) -> None:
-        """What the attack held is released."""
+    def _until_idle(self) -> None:
+        """What an attack held, or wanted to have done, is released soon after it."""
         headers = self.target.headers(HONEST)
-        until(lambda: metric(self.target.url, "glassbox_request_bytes", headers) == 0, _SETTLED_S)
+        held = ("glassbox_request_bytes", "glassbox_waiting_items", "glassbox_held_requests")
+        until(lambda: not any(metric(self.target.url, name, headers) for name in held), _SETTLED_S)
 
     def _send(self, line: str) -> None:
         assert self._process.stdin is not None
