@@ -5,13 +5,15 @@
     # here the bounds are asserted                       they are the constants of this module
 
 The bounds hold for every attack. On a machine that others use, a latency may also be `NOISE` times what was
-measured in the quiet second, or `NOISE` times what a server that does nothing needed during the attack.
+measured in the quiet second, or `NOISE` times what a server that does nothing needed during the attack. When more
+processes want to run than there are cores, the bounds on latencies grow in this proportion.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -82,6 +84,7 @@ class Witness:
             "address": HONEST.address,
             "headers": self.target.headers(HONEST),
         }
+        self._crowding = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.api.hostile.probe", json.dumps(config)],
             stdin=subprocess.PIPE,
@@ -173,7 +176,7 @@ class Witness:
             problems = [outcome for _, outcome in self.attack[name] if outcome != "200"]
             assert not problems, f"{len(problems)} of {len(self.attack[name])} /{name}: {problems[0]}"
         for name, bound in (("score", MAX_SCORE_S), ("healthz", MAX_HEALTH_S)):
-            allowed = max(bound, NOISE * _p99(self.quiet, name), NOISE * self.p99("control"))
+            allowed = max(bound * self._crowding, NOISE * _p99(self.quiet, name), NOISE * self.p99("control"))
             assert self.p99(name) <= allowed, f"p99 of {name}: {self.p99(name):.3f} s, {allowed:.3f} s are allowed"
         memory = MAX_MEMORY * self.target.budget_bytes
         assert self.peak_bytes <= memory, (
