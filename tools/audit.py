@@ -63,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accept", action="store_true", help="add the secrets found to .secrets.baseline")
     if parser.parse_args().accept:
-        accept([*secrets_in_files(), *secrets_in_history()])
+        accept(list(dict.fromkeys([*secrets_in_files(), *secrets_in_history()])))
         return 0
     return check()
 
@@ -178,7 +178,10 @@ def secrets_in_history() -> list[Secret]:
 
 
 def added_lines(log: str) -> dict[str, tuple[str, int]]:
-    """Each line that `git log --patch --unified=0` reports as added, and its path and line number then."""
+    """Each line that `git log --patch --unified=0` reports as added, and its path and line number then.
+
+    Those of the baseline are left out: they are hashes of reviewed findings.
+    """
     lines: dict[str, tuple[str, int]] = {}
     path, number = "", 0
     for line in log.splitlines():
@@ -187,7 +190,8 @@ def added_lines(log: str) -> dict[str, tuple[str, int]]:
         elif hunk := re.match(r"@@ -\S+ \+(\d+)", line):
             number = int(hunk[1])
         elif line.startswith("+"):
-            lines.setdefault(line[1 : MAX_LINE + 1], (path, number))
+            if path != BASELINE.name:
+                lines.setdefault(line[1 : MAX_LINE + 1], (path, number))
             number += 1
     return lines
 

@@ -16,20 +16,6 @@ from tools.compose_stack import COMMAND_S, PROJECT, ROOT, CheckError, Stack, req
 from tools.console import log
 from tools.harden_check import check_project
 
-__all__ = [
-    "RUN",
-    "UP_S",
-    "build",
-    "build_again",
-    "keys",
-    "no_way_out",
-    "observed",
-    "query",
-    "scores",
-    "trains",
-    "up",
-]
-
 RUN = "two-steps"
 BUILD_S, UP_S, TRAIN_S = 15 * 60, 240, 10 * 60
 IMAGES = ("service", "proxy", "trainer", "prometheus")

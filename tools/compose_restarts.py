@@ -11,8 +11,6 @@ from tools.compose_checks import UP_S, query
 from tools.compose_stack import CheckError, Stack, require, run
 from tools.load_clients import ContainerClients
 
-__all__ = ["killed", "one_of_two_killed", "restarts", "scaled"]
-
 
 def restarts(stack: Stack) -> str:
     """No reward is lost when the service restarts under load."""

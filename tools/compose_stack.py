@@ -19,8 +19,6 @@ from reward_client import RetryPolicy, RewardClient
 from tools.console import log
 from tools.processes import free_port
 
-__all__ = ["COMMAND_S", "PROJECT", "ROOT", "CheckError", "Stack", "engine", "require", "run"]
-
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "glassbox-test"
 COMMAND_S = 120

@@ -6,8 +6,6 @@ import sys
 import time
 from pathlib import Path
 
-__all__ = ["log", "processor_name"]
-
 _CPUINFO = Path("/proc/cpuinfo")
 
 

@@ -17,8 +17,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["EXCEPTIONS", "Facts", "check_project", "container_problems", "image_problems"]
-
 Facts = Mapping[str, Any]
 """Output of `docker inspect` for a container or an image."""
 

@@ -22,8 +22,6 @@ import httpx
 
 from reward_client import Item, RetryPolicy, RewardClient, RewardError
 
-__all__ = ["TOLERANCE", "Call", "CallResult", "ContainerClients", "LoadClients", "reward_difference"]
-
 _TRIES = 5
 _PAUSE_S = 1.0
 _TIMEOUT_S = 180.0

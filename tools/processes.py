@@ -18,18 +18,6 @@ from pathlib import Path
 
 import httpx
 
-__all__ = [
-    "StartError",
-    "free_port",
-    "log_tail",
-    "responds",
-    "reward_service",
-    "server",
-    "service_command",
-    "stop",
-    "wait_until",
-]
-
 START_S = 180.0
 STOP_S = 20.0
 _POLL_S = 0.1

@@ -24,8 +24,6 @@ from reward_service.app import create_app
 from reward_service.settings import Settings
 from tests.doubles import LengthGold, LetterEncoder
 
-__all__ = ["Trace", "trace_request"]
-
 _PACKAGES = ("/reward_service/", "/reward_client/")
 
 

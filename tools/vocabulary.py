@@ -21,8 +21,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Count", "count", "pattern"]
-
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 3.0
 """Matches per 1,000 words, in every area."""

@@ -2,8 +2,8 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from reward_client.circuit import CircuitPolicy
 from reward_client.client import AsyncRewardClient, RewardClient
+from reward_client.endpoints import CircuitPolicy
 from reward_client.errors import RewardError, RewardRejectedError, RewardUnavailableError, Unscored
 from reward_client.retry import RetryPolicy
 from reward_client.wire import ChatMessage, Item, QueryType, ScoreReply

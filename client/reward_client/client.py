@@ -2,25 +2,23 @@
 
     client.py        two shells that send, receive and sleep ── transport.py: the sockets of the synchronous one
     timeouts.py      the time budget of an attempt, by phase
-    operations.py    score, info, ready; batches in parts ───── splitting.py
-    flow.py          attempts, retries, failover, deadline ──── retry.py, circuit.py, endpoints.py
+    operations.py    score, info, ready; a large batch in parts
+    flow.py          attempts, retries, failover, deadline ──── retry.py, endpoints.py
     urls.py          URLs and API keys      wire  the models of requests and replies      errors.py  the errors
 
 The shells only perform the steps of a flow, so both clients retry, raise and return the same.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import httpx
 
-from reward_client.circuit import CircuitPolicy
-from reward_client.endpoints import Endpoints
+from reward_client.endpoints import CircuitPolicy, Endpoints
 from reward_client.flow import ClientConfig, Outcome, RawResponse, SendRequest, Sleep, Step, TransportFailure
 from reward_client.operations import Flow, Operations, ResultT, score_request
 from reward_client.retry import RetryPolicy
@@ -28,8 +26,6 @@ from reward_client.timeouts import async_deadline, sync_deadline
 from reward_client.transport import DeadlineTransport, proxy_mounts
 from reward_client.urls import addresses
 from reward_client.wire import Info, Item, ScoreReply
-
-__all__ = ["AsyncRewardClient", "RewardClient"]
 
 MAX_CONNECTIONS = 100
 """Open connections of one client; further calls wait for a free one."""
@@ -42,23 +38,34 @@ _LIMITS = httpx.Limits(
     max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_ALIVE_S
 )
 
+TransportT = TypeVar("TransportT", httpx.BaseTransport, httpx.AsyncBaseTransport)
 
-class _Client:
-    """What both clients share: endpoints, configuration, operations."""
+
+class _Client(Generic[TransportT]):
+    """What both clients share: arguments, endpoints, operations."""
 
     def __init__(
         self,
         urls: str | Sequence[str],
-        api_key: str | None,
-        config: ClientConfig,
-        circuit: CircuitPolicy | None,
-        deadline_s: float | None,
+        *,
+        api_key: str | None = None,
+        connect_timeout_s: float = 10.0,
+        read_timeout_s: float = 180.0,
+        deadline_s: float | None = None,
+        retry: RetryPolicy | None = None,
+        circuit: CircuitPolicy | None = None,
+        transport: TransportT | None = None,
     ) -> None:
         endpoints = Endpoints(addresses(urls, api_key), circuit or CircuitPolicy())
         self.urls = tuple(address.url for address in endpoints.addresses)
         """URLs of the services, without API keys."""
         self._deadline_s = deadline_s
+        config = ClientConfig(retry or RetryPolicy(), connect_timeout_s, read_timeout_s)
         self._operations = Operations(endpoints, config)
+        self._open(transport)
+
+    def _open(self, transport: TransportT | None) -> None:
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.urls))})"
@@ -67,7 +74,7 @@ class _Client:
         return self._deadline_s if deadline_s is None else deadline_s
 
 
-class RewardClient(_Client):
+class RewardClient(_Client[httpx.BaseTransport]):
     """Synchronous client; threads may share it.
 
         with RewardClient("http://127.0.0.1:8000") as client:
@@ -88,21 +95,8 @@ class RewardClient(_Client):
             sending and response headers itself, unless it is a `reward_client.transport.DeadlineTransport`.
     """
 
-    def __init__(
-        self,
-        urls: str | Sequence[str],
-        *,
-        api_key: str | None = None,
-        connect_timeout_s: float = 10.0,
-        read_timeout_s: float = 180.0,
-        deadline_s: float | None = None,
-        retry: RetryPolicy | None = None,
-        circuit: CircuitPolicy | None = None,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        config = ClientConfig(retry or RetryPolicy(), connect_timeout_s, read_timeout_s)
-        super().__init__(urls, api_key, config, circuit, deadline_s)
-        mounts = proxy_mounts(_LIMITS) if transport is None else {}
+    def _open(self, transport: httpx.BaseTransport | None) -> None:
+        mounts = proxy_mounts(lambda url: DeadlineTransport(_LIMITS, proxy=url)) if transport is None else {}
         self._http = httpx.Client(transport=transport or DeadlineTransport(_LIMITS), mounts=mounts)
 
     def __enter__(self) -> Self:
@@ -157,24 +151,13 @@ class RewardClient(_Client):
             return TransportFailure(exc)
 
 
-class AsyncRewardClient(_Client):
+class AsyncRewardClient(_Client[httpx.AsyncBaseTransport]):
     """Asynchronous client; arguments and behaviour of `RewardClient`."""
 
-    def __init__(
-        self,
-        urls: str | Sequence[str],
-        *,
-        api_key: str | None = None,
-        connect_timeout_s: float = 10.0,
-        read_timeout_s: float = 180.0,
-        deadline_s: float | None = None,
-        retry: RetryPolicy | None = None,
-        circuit: CircuitPolicy | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        config = ClientConfig(retry or RetryPolicy(), connect_timeout_s, read_timeout_s)
-        super().__init__(urls, api_key, config, circuit, deadline_s)
-        self._http = httpx.AsyncClient(limits=_LIMITS, transport=transport)
+    def _open(self, transport: httpx.AsyncBaseTransport | None) -> None:
+        new_transport = partial(httpx.AsyncHTTPTransport, limits=_LIMITS)
+        mounts = proxy_mounts(lambda url: new_transport(proxy=url)) if transport is None else {}
+        self._http = httpx.AsyncClient(transport=transport or new_transport(), mounts=mounts)
 
     async def __aenter__(self) -> Self:
         return self

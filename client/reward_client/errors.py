@@ -7,15 +7,11 @@
 Every failure raises one of these; it never becomes a reward. Errors of `score` list the items without a reward.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple, Self
 
 from pydantic import ValidationError
 
 from reward_client.wire import FieldError, Problem, ScoreReply
-
-__all__ = ["RewardError", "RewardRejectedError", "RewardUnavailableError", "Unscored", "first_error"]
 
 
 class Unscored(NamedTuple):
@@ -51,7 +47,7 @@ class RewardRejectedError(RewardError):
     """The service rejected the request; `problem` is its explanation."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(_message(problem))
+        super().__init__(describe_problem(problem))
         self.problem = problem
 
     def __reduce__(self) -> tuple[type[Self], tuple[Problem], dict[str, Any]]:
@@ -64,13 +60,26 @@ class RewardRejectedError(RewardError):
         return self.problem.errors
 
 
-def first_error(exc: ValidationError) -> str:
-    """Field and message of the first error that pydantic found."""
-    error = exc.errors()[0]
-    return ": ".join([*filter(None, [".".join(map(str, error["loc"]))]), error["msg"]])
+def validation_errors(exc: ValidationError) -> list[str]:
+    """`field: message` of each error that pydantic found."""
+    found = []
+    for error in exc.errors():
+        message = error["msg"].removeprefix("Value error, ")
+        found.append(": ".join([*filter(None, [".".join(map(str, error["loc"]))]), message]))
+    return found
 
 
-def _message(problem: Problem) -> str:
+def read_problem(status: int, reason: str, body: bytes) -> Problem:
+    """The problem in the body of a response; one with the beginning of the body if it contains none."""
+    try:
+        return Problem.model_validate_json(body)
+    except ValidationError:
+        text = body[:2000].decode("utf-8", errors="replace")[:500]
+        return Problem(title=reason or "error", status=status, detail=text)
+
+
+def describe_problem(problem: Problem) -> str:
+    """Status, title, detail and the first errors, in one line."""
     parts = [f"{problem.status} {problem.title}: {problem.detail}"]
     parts += [f"{error.field}: {error.message}" for error in problem.errors[:5]]
     if len(problem.errors) > 5:

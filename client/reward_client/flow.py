@@ -9,8 +9,6 @@ It selects the URL of each attempt and decides whether to retry. Another URL is 
 after a delay; `RetryPolicy.budget_s` bounds retries of the same URL, the deadline bounds both.
 """
 
-from __future__ import annotations
-
 import random
 import time
 import uuid
@@ -18,25 +16,11 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 import httpx
-from pydantic import ValidationError
 
 from reward_client.endpoints import Endpoints
-from reward_client.errors import RewardError, RewardRejectedError, RewardUnavailableError
+from reward_client.errors import RewardError, RewardRejectedError, RewardUnavailableError, read_problem
 from reward_client.retry import RETRYABLE, RetryPolicy, backoff_s, parse_retry_after
 from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, Problem
-
-__all__ = [
-    "Call",
-    "ClientConfig",
-    "Outcome",
-    "RawResponse",
-    "RequestFlow",
-    "SendRequest",
-    "Sleep",
-    "Step",
-    "TransportFailure",
-    "request_flow",
-]
 
 DEADLINE_HEADER = "glassbox-deadline-s"
 """Seconds, counted from sending, after which the client stops waiting: the service should not begin later."""
@@ -260,11 +244,7 @@ def _accepted(response: RawResponse) -> RawResponse:
 
 
 def _problem(response: RawResponse) -> Problem:
-    try:
-        return Problem.model_validate_json(response.body)
-    except ValidationError:
-        text = response.body[:2000].decode("utf-8", errors="replace")[:500]
-        return Problem(title=response.reason or "error", status=response.status, detail=text)
+    return read_problem(response.status, response.reason, response.body)
 
 
 def _describe(outcome: RawResponse | TransportFailure) -> str:

@@ -4,13 +4,9 @@ A missing response and the statuses in `RETRYABLE` are retried. The delay is tha
 else exponential with full jitter. The policy's budget bounds the time until the last retry.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-
-__all__ = ["RETRYABLE", "RetryPolicy", "backoff_s", "parse_retry_after"]
 
 RETRYABLE = frozenset({408, 425, 429, 502, 503, 504})
 """HTTP statuses that a later attempt can turn into a success."""
@@ -52,13 +48,9 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float |
     try:
         seconds = float(value)
     except ValueError:
-        return _seconds_until(value, now or datetime.now(UTC))
+        try:
+            then = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - (now or datetime.now(UTC))).total_seconds())
     return seconds if seconds >= 0 else None
-
-
-def _seconds_until(date: str, now: datetime) -> float | None:
-    try:
-        then = parsedate_to_datetime(date)
-    except ValueError:
-        return None
-    return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - now).total_seconds())

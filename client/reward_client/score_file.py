@@ -5,8 +5,6 @@ continues after the last complete line, provided that the service still scores w
 full disk never damages lines that were written before.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import time
@@ -20,11 +18,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from reward_client.client import RewardClient
-from reward_client.errors import first_error
-from reward_client.wire import Item, ItemResult, OnItemError, QueryType, ScoreReply
-
-__all__ = ["FileError", "Progress", "ScoreOptions", "read_rows", "score_file"]
-
+from reward_client.errors import validation_errors
+from reward_client.wire import Item, ItemResult, ScoreReply
 
 _TOLERANCE = 1e-3
 """Relative or absolute difference up to which two rewards of one item count as equal."""
@@ -32,18 +27,6 @@ _TOLERANCE = 1e-3
 
 class FileError(Exception):
     """A file cannot be used; the message names the line and the field."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreOptions:
-    """Fields of the requests, their number of items, and whether to replace the output."""
-
-    recipe: str | None = None
-    gold: bool = False
-    query_type_default: QueryType | None = None
-    on_item_error: OnItemError = "fail"
-    batch: int = 64
-    overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +62,27 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def score_file(client: RewardClient, source: Path, target: Path, options: ScoreOptions) -> Iterator[Progress]:
-    """Score `source` into `target`, yielding progress. Raises FileError and RewardError."""
+def score_file(
+    client: RewardClient, source: Path, target: Path, *, batch: int = 64, overwrite: bool = False, **options: Any
+) -> Iterator[Progress]:
+    """Score `source` into `target`, yielding progress. Raises FileError and RewardError.
+
+    Args:
+        client: sends the requests.
+        source: JSONL file of items.
+        target: JSONL file to write, or to continue.
+        batch: number of items in a request.
+        overwrite: whether to replace `target`.
+        options: those of `RewardClient.score`.
+    """
     if target.exists() and source.samefile(target):
         raise FileError(f"{target} is the input; choose another output file")
     rows = read_rows(source)
     items = [_item(row, f"{source}, line {number}") for number, row in enumerate(rows, 1)]
-    finished = [] if options.overwrite else _finished(target, rows)
+    finished = [] if overwrite else _finished(target, rows)
     scorer = _scorer_of_lines(target, finished)
     if scorer is not None:
-        again = _score(client, items[:1], options)
+        again = client.score(items[:1], **options)
         _check_same_scorer(target, scorer, _scorer(again))
         _check_first(target, finished[0]["result"], again.results[0])
     done = first = len(finished)
@@ -97,23 +91,13 @@ def score_file(client: RewardClient, source: Path, target: Path, options: ScoreO
         if done:
             out.seek(0, 2)
         while done < len(rows):
-            chunk = slice(done, done + options.batch)
-            reply = _score(client, items[chunk], options)
+            chunk = slice(done, done + batch)
+            reply = client.score(items[chunk], **options)
             scorer = scorer or _scorer(reply)
             _check_same_scorer(target, scorer, _scorer(reply))
             _append(out, _lines(rows[chunk], reply), target)
             done += len(reply.results)
             yield Progress(done, len(rows), (done - first) / max(time.monotonic() - started, 1e-9))
-
-
-def _score(client: RewardClient, items: Sequence[Item], options: ScoreOptions) -> ScoreReply:
-    return client.score(
-        items,
-        recipe=options.recipe,
-        gold=options.gold,
-        query_type_default=options.query_type_default,
-        on_item_error=options.on_item_error,
-    )
 
 
 def _lines(rows: Sequence[dict[str, Any]], reply: ScoreReply) -> bytes:
@@ -165,12 +149,12 @@ def _check_first(target: Path, before: dict[str, Any], now: ItemResult) -> None:
 
 def _describe(scorer: dict[str, Any]) -> str:
     recipe, models = scorer["recipe"] or {}, scorer["models"] or {}
-    used = [_with_weights(models, kind) for kind in ("relevance", "gold") if models.get(kind)]
+    used = [
+        f"{models[kind]} (weights {str(models.get(f'{kind}_revision'))[:12]})"
+        for kind in ("relevance", "gold")
+        if models.get(kind)
+    ]
     return f"recipe {recipe.get('name')} ({recipe.get('hash')}) with {' and '.join(used) or 'no model'}"
-
-
-def _with_weights(models: dict[str, Any], kind: str) -> str:
-    return f"{models[kind]} (weights {str(models.get(f'{kind}_revision'))[:12]})"
 
 
 # The file -------------------------------------------------------------------------------------------------------
@@ -203,7 +187,7 @@ def _item(row: dict[str, Any], where: str) -> Item:
     try:
         return Item.model_validate({key: value for key, value in row.items() if key in Item.model_fields})
     except ValidationError as exc:
-        raise FileError(f"{where}: {first_error(exc)}") from exc
+        raise FileError(f"{where}: {validation_errors(exc)[0]}") from exc
 
 
 def _finished(target: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -212,13 +196,15 @@ def _finished(target: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, An
         return []
     content = target.read_bytes()
     whole = content.rfind(b"\n") + 1
-    lines = [_parsed(line) for line in content[:whole].split(b"\n")[:-1]]
-    for number, line in enumerate(lines, 1):
-        if number > len(rows) or not _is_result_of(line, rows[number - 1]):
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(content[:whole].split(b"\n")[:-1], 1):
+        line = _result_of(rows[number - 1], text) if number <= len(rows) else None
+        if line is None:
             raise FileError(
                 f"{target}, line {number}, is not a result of scoring this input. Use another output file, or "
                 "--overwrite."
             )
+        lines.append(line)
     if whole != len(content):
         if not lines:
             raise FileError(f"{target} is not a file of scored items. Use another output file, or --overwrite.")
@@ -227,14 +213,11 @@ def _finished(target: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, An
     return lines
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def _result_of(row: dict[str, Any], line: bytes) -> dict[str, Any] | None:
     try:
         scored = json.loads(line)
     except ValueError:
-        return {}
-    return scored if isinstance(scored, dict) else {}
-
-
-def _is_result_of(scored: dict[str, Any], row: dict[str, Any]) -> bool:
-    is_scored = "result" in scored and isinstance(scored.get("scored_by"), dict)
-    return is_scored and all(scored.get(key) == value for key, value in row.items())
+        return None
+    if not isinstance(scored, dict) or "result" not in scored or not isinstance(scored.get("scored_by"), dict):
+        return None
+    return scored if all(scored.get(key) == value for key, value in row.items()) else None

@@ -7,8 +7,6 @@ So a server that sends one byte now and then cannot extend a call. `async_deadli
 attempt. `sync_deadline` sets the budget that `transport` checks at each read and write of a socket.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,8 +17,6 @@ from typing import Any, Literal
 import httpx
 
 from reward_client.flow import SendRequest
-
-__all__ = ["Phase", "TimeBudget", "async_deadline", "current_budget", "sync_deadline"]
 
 Phase = Literal["pool", "connect", "write", "read"]
 """`pool`: waiting for a free connection, which is not a failure of the service."""
@@ -108,20 +104,16 @@ async def async_deadline(step: SendRequest) -> AsyncIterator[Trace]:
         raise budget.error() from exc
 
 
-_budget: ContextVar[TimeBudget | None] = ContextVar("budget", default=None)
-
-
-def current_budget() -> TimeBudget | None:
-    """The budget of the synchronous attempt that this thread makes."""
-    return _budget.get()
+current_budget: ContextVar[TimeBudget | None] = ContextVar("current_budget", default=None)
+"""The budget of the synchronous attempt that this thread makes."""
 
 
 @contextmanager
 def sync_deadline(step: SendRequest) -> Iterator[TimeBudget]:
     """Bound a synchronous attempt, as far as the transport checks `current_budget`."""
     budget = TimeBudget(step)
-    token = _budget.set(budget)
+    token = current_budget.set(budget)
     try:
         yield budget
     finally:
-        _budget.reset(token)
+        current_budget.reset(token)

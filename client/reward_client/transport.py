@@ -1,26 +1,22 @@
 """The synchronous client's transport: a connection pool whose sockets respect the time budget of the attempt.
 
-    httpx.Client ──▶ DeadlineTransport ──▶ httpcore.ConnectionPool ──▶ sockets ── timeouts.current_budget()
+    httpx.Client ──▶ DeadlineTransport ──▶ httpcore.ConnectionPool ──▶ sockets ── timeouts.current_budget
 
 httpx gives no access to the sockets of its transport. This one uses the public interfaces of httpx (a custom
 transport) and of httpcore (a network backend).
 """
 
-from __future__ import annotations
-
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 from urllib.request import getproxies
 
 import httpcore
 import httpx
 
 from reward_client.timeouts import Phase, current_budget
-
-__all__ = ["DeadlineTransport", "proxy_mounts"]
 
 _PIECE_BYTES = 16 * 1024
 """Bytes written between two checks of the budget: a socket may accept a few bytes at a time."""
@@ -97,19 +93,22 @@ class DeadlineTransport(httpx.BaseTransport):
         self._pool.close()
 
 
-def proxy_mounts(limits: httpx.Limits) -> dict[str, httpx.BaseTransport | None]:
+TransportT = TypeVar("TransportT")
+
+
+def proxy_mounts(new_transport: Callable[[str], TransportT]) -> dict[str, TransportT | None]:
     """Mounts of httpx.Client for the proxies of the environment (HTTP_PROXY, …, NO_PROXY), as httpx reads it.
 
-    httpx selects the mount by URL; None stands for the transport without a proxy.
+    httpx selects the mount by URL; None stands for the transport without a proxy. `new_transport` returns the
+    transport for the URL of a proxy.
     """
     proxies = getproxies()
     direct = [host for entry in proxies.get("no", "").split(",") if (host := entry.strip())]
     if "*" in direct:
         return {}
     urls = {scheme: url for scheme in ("http", "https", "all") if (url := proxies.get(scheme))}
-    mounts: dict[str, httpx.BaseTransport | None] = {
-        f"{scheme}://": DeadlineTransport(limits, proxy=url if "://" in url else f"http://{url}")
-        for scheme, url in urls.items()
+    mounts: dict[str, TransportT | None] = {
+        f"{scheme}://": new_transport(url if "://" in url else f"http://{url}") for scheme, url in urls.items()
     }
     return mounts | {_pattern(host): None for host in direct} if mounts else {}
 
@@ -154,7 +153,7 @@ class _Body(httpx.SyncByteStream):
 @contextmanager
 def _bounded(phase: Phase, timeout: float | None) -> Iterator[float | None]:
     """Timeout for one operation of a socket. Raises httpx.TimeoutException when the time of `phase` is over."""
-    budget = current_budget()
+    budget = current_budget.get()
     if budget is None:
         yield timeout
         return

@@ -6,20 +6,17 @@ Messages, logs and `repr` show only `url`. The key is used in two places only: `
 programs that accept nothing but a URL.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 from urllib.parse import quote
 
 import httpx
 
 from reward_client.errors import RewardError
 from reward_client.wire.api_key import fits_in_header, key_problem
-
-__all__ = ["API_KEY_VARIABLE", "Address", "ApiKey", "addresses", "key_from_environment"]
 
 API_KEY_VARIABLE = "GLASSBOX_API_KEY"
 """Environment variable from which the command line and the trainer read the key."""
@@ -51,7 +48,7 @@ class Address:
     key: ApiKey | None = None
 
     @classmethod
-    def parse(cls, text: str, key: ApiKey | None = None) -> Address:
+    def parse(cls, text: str, key: ApiKey | None = None) -> Self:
         """Parse a URL; a key in it takes precedence over `key`. Raises RewardError when it is not valid."""
         shown = _without_userinfo(text)
         if not text.startswith(("http://", "https://")):

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from reward_client.cli.command import new_parser
+from reward_client.cli.command import run_program
 from reward_service.errors import GlassboxError
 from reward_service.http.request_context import LOG_FORMAT, RequestIdFilter
 from reward_service.process.supervisor import OPTION, Supervisor, WorkerChannel, listen
@@ -68,10 +68,7 @@ def read_settings(arguments: argparse.Namespace) -> tuple[Settings, WorkerChanne
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse `argv` and serve; return the exit status."""
-    given = sys.argv[1:] if argv is None else argv
-    parser = new_parser("python -m reward_service")
-    configure(parser)
-    return run(parser.parse_args(given), given)
+    return run_program("python -m reward_service", configure, run, argv)
 
 
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:

@@ -126,7 +126,7 @@ class NotReadyError(UnavailableError):
 
 
 class OverloadedError(UnavailableError):
-    """The queue of a model has reached `max_waiting_items` or `max_waiting_s`."""
+    """A caller's work for a model has reached its share of `max_waiting_items`, or `max_waiting_s`."""
 
     cause = "overloaded"
 

@@ -112,11 +112,12 @@ class Settings(BaseModel):
     max_values: Annotated[int, Field(ge=1)] = 1_000_000
     """JSON values of one body; a short value takes twenty times as much memory as it has bytes."""
     max_waiting_items: Annotated[int, Field(ge=1)] = 65_536
-    """Texts queued for one model, above which new requests are refused. Capacity is checked once, before a
-    request is parsed, so the queue may exceed this by the texts of requests that are being prepared."""
+    """Texts queued for one model, and those expected from requests in preparation, by the size of their bodies;
+    callers share them, and a request is refused above its caller's share. Bounds memory."""
     max_waiting_s: Annotated[float, Field(gt=0)] = 30.0
-    """Seconds of work queued for one model, above which new requests are refused. Requests take turns, so one of
-    ordinary size may take twice as long, and a large one longer, up to `request_timeout_s`."""
+    """Seconds until the work that a caller has queued for one model is done, above which its new requests are
+    refused. Its requests take turns, so one of ordinary size may take twice as long, and a large one longer, up to
+    `request_timeout_s`."""
     preparation_threads: Annotated[int, Field(ge=1)] = 2
     """Threads that parse, tokenize and compute text features. With one, a slow feature of a plug-in delays all
     requests; more than two compete with the models for the CPU."""

@@ -18,7 +18,7 @@ from reward_runs.layout import RunDir
 from reward_trainer.config import ESTIMATORS, PRESETS, make_config
 from reward_trainer.hardware import Hardware
 from reward_trainer.openrlhf.command import LaunchInputs, build_command
-from reward_trainer.openrlhf.cpu.launch import environment
+from reward_trainer.openrlhf.environment import cpu_environment
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ COMMANDS: dict[str, list[str]] = {
 @pytest.fixture(scope="module")
 def openrlhf() -> dict[str, Any]:
     """The parsed `COMMANDS` by name, and the options of OpenRLHF's parser."""
-    env = environment(os.environ, n_devices=1, n_threads=1, rollouts_per_batch=1)
+    env = cpu_environment(os.environ, n_devices=1, n_threads=1, rollouts_per_batch=1)
     done = subprocess.run(
         [sys.executable, "-c", PARSE],
         input=json.dumps(COMMANDS),

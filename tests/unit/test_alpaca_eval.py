@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from reward_evidence.report.alpaca_eval import model_outputs
+from reward_evidence.report.write import model_outputs
 from tests.unit.test_summary import response
 
 

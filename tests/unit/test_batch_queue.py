@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from reward_service.batching import BatchLimits, BatchQueue, Entry, Ticket, Unit
-from tests.generated_cases import MULTIPLE
+from reward_service.batching import BatchLimits, BatchQueue, Entry, Submission, Unit
+from tests.generated_cases import MULTIPLE, cases
 
 Queue = BatchQueue[str, int]
 ROOMY = BatchLimits(max_tokens=10_000, max_items=100)
@@ -58,53 +58,201 @@ def test_the_same_key_is_computed_once_while_it_waits_and_while_it_runs() -> Non
     [entry] = queue.take(ROOMY)
     third = queue.admit(units(3))
 
+    queue.complete(entry, 7)
+
     assert (first.shared, second.shared, third.shared) == (0, 1, 1)
-    assert queue.complete(entry, 7) == [first, second, third]
-    assert [ticket.outcomes for ticket in (first, second, third)] == [[7], [7], [7]]
+    assert all(submission.finished.is_set() for submission in (first, second, third))
+    assert [submission.outcomes for submission in (first, second, third)] == [[7], [7], [7]]
     assert queue.admit(units(3)).shared == 0
 
 
-def test_closing_a_ticket_removes_only_entries_that_no_other_ticket_waits_for() -> None:
+def test_closing_a_submission_removes_only_entries_that_no_other_one_waits_for() -> None:
     queue = Queue()
     closed, other = queue.admit(units(1, 2, 3)), queue.admit(units(1))
-    queue.close(closed)
+    closed.close()
 
     assert queue.waiting_items == 1
     [entry] = queue.take(ROOMY)
-    assert queue.complete(entry, 5) == [other]
+    queue.complete(entry, 5)
+    assert other.finished.is_set()
+    assert not closed.finished.is_set()
     assert queue.take(ROOMY) == []
 
 
-class QueueMachine(RuleBasedStateMachine):
-    """Any order of submissions, cancellations, batches and outcomes."""
+# Callers -----------------------------------------------------------------------------------------------------
 
-    tickets = Bundle("tickets")
+
+def served(caller: str, batch: list[Entry[str, int]]) -> int:
+    """Tokens of `batch` that belong to `caller`, whose units have its name."""
+    return sum(entry.unit.n_tokens for entry in batch if entry.unit.value.startswith(caller))
+
+
+def test_a_small_caller_waits_for_one_batch_of_a_greedy_one_not_for_its_requests() -> None:
+    queue = Queue()
+    limits = BatchLimits(max_tokens=3200, max_items=32)
+    for request in range(8):
+        queue.admit(units(*[100] * 512, name=f"greedy {request} "), "greedy")
+    for number in range(20):
+        queue.take(limits)
+        small = queue.admit(units(1 + 10 * number, name=f"small {number} "), "small")
+
+        batches = [queue.take(limits), queue.take(limits)]
+
+        assert any(served("small", batch) for batch in batches)
+        small.close()
+
+
+def test_callers_that_pause_after_each_batch_do_not_overtake_one_that_waits() -> None:
+    queue, limits = Queue(), BatchLimits(max_tokens=400, max_items=8)
+    queue.admit(units(*[40] * 2000, name="waiting"), "waiting")
+    total = 0
+    for round_ in range(100):
+        for number in range(4):
+            if not queue.items.used(f"pausing {number}"):
+                queue.admit(units(*[50] * 8, name=f"{number} in round {round_} "), f"pausing {number}")
+        total += served("waiting", queue.take(limits))
+
+    assert total >= 100 * 320 // 6
+
+
+def test_alone_a_caller_gets_full_batches_and_beside_a_small_one_the_room_that_is_left() -> None:
+    queue, limits = Queue(), BatchLimits(max_tokens=1600, max_items=16)
+    queue.admit(units(*[100] * 100, name="greedy"), "greedy")
+    assert len(queue.take(limits)) == 16
+
+    queue.admit(units(90, name="small"), "small")
+    batches = [queue.take(limits) for _ in range(2)]
+
+    assert [len(batch) for batch in batches] == [16, 16]
+    assert any(served("small", batch) for batch in batches)
+
+
+def test_callers_that_send_little_share_their_batches() -> None:
+    queue = Queue()
+    for number in range(100):
+        queue.admit(units(50 + number % 3, name=f"{number} "), f"caller {number}")
+
+    sizes = []
+    while batch := queue.take(BatchLimits(max_tokens=1_000_000, max_items=32)):
+        sizes.append(len(batch))
+
+    assert sizes == [32, 32, 32, 4]
+
+
+def test_an_entry_of_two_callers_counts_for_both_and_remains_when_one_leaves() -> None:
+    queue = Queue()
+    one, two = queue.admit(units(10, 20), "one"), queue.admit(units(10), "two")
+    assert (queue.items.used("one"), queue.items.used("two"), queue.waiting_items) == (2, 1, 2)
+
+    one.close()
+
+    assert (queue.items.used("one"), queue.items.used("two"), queue.waiting_items) == (0, 1, 1)
+    [entry] = queue.take(ROOMY)
+    queue.complete(entry, 3)
+    assert two.outcomes == [3]
+    assert queue.items.total == queue.tokens.total == 0
+
+
+def test_two_keys_of_one_sender_do_not_get_more_by_sending_the_same_texts() -> None:
+    queue, limits = Queue(), BatchLimits(max_tokens=800, max_items=8)
+    same = units(*[100] * 400, name="same")
+    for caller in ("first key", "second key"):
+        queue.admit(same, caller)
+    queue.admit(units(*[100] * 400, name="other"), "other")
+
+    shares = [served("other", queue.take(limits)) for _ in range(40)]
+
+    assert sum(shares) >= 40 * 800 // 3
+
+
+@given(
+    lengths=st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=8), min_size=2, max_size=2),
+    max_items=st.integers(1, 12),
+    max_tokens=st.integers(1, 400),
+    late=st.integers(0, 5),
+)
+@cases(150)
+def test_two_callers_that_always_wait_are_served_the_same_number_of_tokens(
+    lengths: list[list[int]], max_items: int, max_tokens: int, late: int
+) -> None:
+    """Up to two batches and the longest entry, whatever lengths they send and whoever comes first."""
+    queue, limits = Queue(), BatchLimits(max_tokens, max_items)
+    total = {"a": 0, "b": 0}
+    for round_ in range(60 + late):
+        for caller, pattern in zip(total, lengths, strict=True):
+            if caller == "a" or round_ >= late:
+                new = units(*pattern * (2 + 2 * max_items // len(pattern)), name=f"{caller} {round_} ")
+                queue.admit(new, caller)
+        batch = queue.take(limits)
+        if round_ >= late:
+            for caller in total:
+                total[caller] += served(caller, batch)
+
+    assert abs(total["a"] - total["b"]) <= 2 * max(max_tokens, 60) + 60
+
+
+@given(
+    backlogs=st.lists(st.tuples(st.integers(1, 80), st.integers(1, 60)), min_size=1, max_size=6),
+    before=st.integers(0, 40),
+    length=st.integers(1, 60),
+    max_items=st.integers(1, 8),
+)
+@cases(150)
+def test_a_newcomer_waits_at_most_one_batch_of_tokens_for_each_other_caller(
+    backlogs: list[tuple[int, int]], before: int, length: int, max_items: int
+) -> None:
+    queue, limits = Queue(), BatchLimits(60 * max_items, max_items)
+    for number, (count, tokens) in enumerate(backlogs):
+        queue.admit(units(*[tokens] * count, name=f"{number} "), f"caller {number}")
+    for _ in range(before):
+        queue.take(limits)
+    queue.admit(units(length, name="newcomer"), "newcomer")
+
+    waited = 0
+    while not served("newcomer", batch := queue.take(limits)):
+        assert batch, "it was lost"
+        waited += sum(entry.unit.n_tokens for entry in batch)
+
+    assert waited <= len(backlogs) * 2 * limits.max_tokens
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Any order of submissions, cancellations, batches and outcomes, of several callers."""
+
+    submissions = Bundle("submissions")
     running = Bundle("running")
 
     def __init__(self) -> None:
         super().__init__()
         self.queue = Queue()
-        self.wanted: dict[Ticket[str, int], list[str]] = {}
-        self.passed_over: dict[Ticket[str, int], int] = {}
+        self.wanted: dict[Submission[int], list[str]] = {}
         self.in_model: set[str] = set()
 
-    @rule(target=tickets, keys=st.lists(st.integers(0, 12), min_size=1, max_size=8))
-    def arrive(self, keys: list[int]) -> Ticket[str, int]:
-        ticket = self.queue.admit([Unit(str(k), str(k), 1 + 7 * k) for k in keys])
-        self.wanted[ticket] = [str(k) for k in keys]
-        self.passed_over[ticket] = 0
-        return ticket
+    @rule(
+        target=submissions,
+        keys=st.lists(st.integers(0, 12), min_size=1, max_size=8),
+        caller=st.sampled_from("abc"),
+        part=st.integers(1, 8),
+    )
+    def arrive(self, keys: list[int], caller: str, part: int) -> Submission[int]:
+        submission = self.queue.new_submission(len(keys), caller)
+        new = [Unit(str(k), str(k), 1 + 7 * k) for k in keys]
+        for start in range(0, len(new), part):
+            self.queue.add(submission, new[start : start + part], start)
+        self.wanted[submission] = [str(k) for k in keys]
+        return submission
 
-    @rule(ticket=consumes(tickets))
-    def leave(self, ticket: Ticket[str, int]) -> None:
-        self.queue.close(ticket)
-        self.wanted.pop(ticket, None)
+    @rule(submission=consumes(submissions))
+    def leave(self, submission: Submission[int]) -> None:
+        submission.close()
+        submission.close()
+        self.wanted.pop(submission, None)
 
     @rule(target=running, max_tokens=st.integers(1, 300), max_items=st.integers(1, 6))
     def batch(self, max_tokens: int, max_items: int) -> object:
-        tickets = [t for t in self.wanted if any(e.waiting for e in t.entries)]
+        waiting = [s for s in self.wanted if any(e.waiting for e in s.entries)]
         batch = self.queue.take(BatchLimits(max_tokens, max_items))
-        assert bool(batch) == bool(tickets)
+        assert bool(batch) == bool(waiting)
         if not batch:
             return multiple()
         taken = keys(batch)
@@ -112,38 +260,46 @@ class QueueMachine(RuleBasedStateMachine):
         assert len(set(taken)) == len(taken) <= max_items
         assert len(batch) == 1 or batch[-1].unit.n_tokens * len(batch) <= max_tokens
         assert batch == sorted(batch, key=lambda e: e.unit.n_tokens)
-        assert all(entry.wanted for entry in batch), "no ticket waits for it"
+        assert all(self.in_demand(entry) for entry in batch), "no submission waits for it"
         self.in_model |= set(taken)
-        for ticket in tickets:
-            served = set(taken) & set(self.wanted[ticket])
-            self.passed_over[ticket] = 0 if served else self.passed_over[ticket] + 1
-            assert self.passed_over[ticket] <= len(self.passed_over), "starved"
         return tuple(batch)
+
+    def in_demand(self, entry: Entry[str, int]) -> bool:
+        return any(entry.unit.value in ks for ks in self.wanted.values())
 
     @rule(batch=consumes(running))
     def finish(self, batch: tuple[Entry[str, int], ...]) -> None:
         for entry in batch:
             self.in_model.discard(entry.unit.value)
-            for ticket in self.queue.complete(entry, int(entry.unit.value)):
-                assert ticket.outcomes == [int(key) for key in self.wanted.pop(ticket)]
+            self.queue.complete(entry, int(entry.unit.value))
+        for submission in [s for s in self.wanted if s.finished.is_set()]:
+            assert submission.outcomes == [int(key) for key in self.wanted.pop(submission)]
 
     @invariant()
     def counts_are_true(self) -> None:
-        waiting = {key for t, ks in self.wanted.items() for e, key in zip(t.entries, ks, strict=True) if e.waiting}
-        assert self.queue.waiting_items == len(waiting)
-        assert self.queue.waiting_tokens == sum(1 + 7 * int(key) for key in waiting)
+        waiting: dict[str, set[str]] = {caller: set() for caller in "abc"}
+        for submission, ks in self.wanted.items():
+            entries = zip(submission.entries, ks, strict=True)
+            waiting[submission.caller] |= {key for entry, key in entries if entry.waiting}
+        every = set().union(*waiting.values())
+        assert self.queue.waiting_items == len(every)
+        assert self.queue.waiting_tokens == sum(1 + 7 * int(key) for key in every)
+        assert self.queue.waiting_callers == sum(map(bool, waiting.values()))
+        for caller, own in waiting.items():
+            assert self.queue.items.used(caller) == len(own)
+            assert self.queue.tokens.used(caller) == sum(1 + 7 * int(key) for key in own)
 
     def teardown(self) -> None:
-        """All remaining tickets are served."""
+        """All remaining submissions are served, each after a bounded number of batches."""
         batches = []
         while batch := self.queue.take(ROOMY):
             batches.append(batch)
         for batch in batches:
             for entry in batch:
                 self.queue.complete(entry, int(entry.unit.value))
-        for ticket, ks in self.wanted.items():
-            unfinished = [k for k, o in zip(ks, ticket.outcomes, strict=True) if o is None]
-            assert set(unfinished) <= self.in_model
+        for submission, ks in self.wanted.items():
+            assert submission.finished.is_set() or set(ks) & self.in_model
+        assert self.queue.items.total == self.queue.tokens.total == 0
 
 
 TestQueueMachine = QueueMachine.TestCase

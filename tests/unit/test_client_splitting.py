@@ -22,8 +22,7 @@ from reward_client import (
     RewardRejectedError,
     ScoreReply,
 )
-from reward_client.operations import SMALL_ITEMS
-from reward_client.splitting import split
+from reward_client.operations import SMALL_ITEMS, split
 from reward_client.wire import MAX_LIST, LimitsInfo
 
 NEVER = RetryPolicy(budget_s=0.0)

@@ -13,8 +13,8 @@ import yaml
 from fastapi.testclient import TestClient
 
 from reward_client import RetryPolicy, RewardClient, RewardError
-from reward_client.calibrate import Similarities, calibrate
-from reward_client.score_file import FileError, ScoreOptions, score_file
+from reward_client.cli.calibrate import Similarities, calibrate
+from reward_client.score_file import FileError, score_file
 from reward_client.wire import QueryType
 from tests.api.conftest import encoder, gold, service  # noqa: F401 (fixtures)
 
@@ -46,7 +46,7 @@ ROWS: list[dict[str, object]] = [{"prompt": "a b", "response": "b " * n, "note":
 def test_every_line_keeps_its_fields_and_gets_its_result(client: RewardClient, tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
 
-    progress = list(score_file(client, source, target, ScoreOptions(batch=3, gold=True)))
+    progress = list(score_file(client, source, target, batch=3, gold=True))
 
     scored = read(target)
     assert [row["note"] for row in scored] == list(range(1, 11))
@@ -57,11 +57,11 @@ def test_every_line_keeps_its_fields_and_gets_its_result(client: RewardClient, t
 
 def test_a_stopped_run_continues_after_its_last_complete_line(client: RewardClient, tmp_path: Path) -> None:
     source, whole = write(tmp_path / "in.jsonl", ROWS), tmp_path / "whole.jsonl"
-    list(score_file(client, source, whole, ScoreOptions(batch=4)))
+    list(score_file(client, source, whole, batch=4))
     partial = tmp_path / "partial.jsonl"
     partial.write_bytes(b"".join(whole.read_bytes().splitlines(keepends=True)[:5]) + b'{"prompt": "a')
 
-    progress = list(score_file(client, source, partial, ScoreOptions(batch=4)))
+    progress = list(score_file(client, source, partial, batch=4))
 
     assert read(partial) == read(whole)
     assert [p.done for p in progress] == [9, 10]
@@ -72,7 +72,7 @@ def test_lines_scored_before_a_failure_are_kept(client: RewardClient, tmp_path: 
     target = tmp_path / "out.jsonl"
 
     with pytest.raises(RewardError, match="encoder exploded"):
-        list(score_file(client, source, target, ScoreOptions(batch=2)))
+        list(score_file(client, source, target, batch=2))
 
     assert [row["note"] for row in read(target)] == [1, 2, 3, 4]
 
@@ -93,26 +93,26 @@ def test_an_invalid_line_is_reported_before_anything_is_scored(
     source.write_text(content)
 
     with pytest.raises(FileError, match=message):
-        list(score_file(client, source, tmp_path / "out.jsonl", ScoreOptions()))
+        list(score_file(client, source, tmp_path / "out.jsonl"))
     assert not (tmp_path / "out.jsonl").exists()
 
 
 @pytest.mark.parametrize("n_before", [3, 10], ids=["part of the file", "all of it"])
 @pytest.mark.parametrize(
     ("other", "named"),
-    [(ScoreOptions(recipe="li"), "recipe li "), (ScoreOptions(gold=True), "and length-gold (weights ")],
+    [({"recipe": "li"}, "recipe li "), ({"gold": True}, "and length-gold (weights ")],
     ids=["recipe", "gold"],
 )
 def test_a_file_never_mixes_rewards_of_two_recipes_or_models(
-    client: RewardClient, tmp_path: Path, other: ScoreOptions, named: str, n_before: int
+    client: RewardClient, tmp_path: Path, other: dict[str, Any], named: str, n_before: int
 ) -> None:
     source, target = write(tmp_path / "in.jsonl", ROWS), tmp_path / "out.jsonl"
-    list(score_file(client, source, target, ScoreOptions(recipe="rer")))
+    list(score_file(client, source, target, recipe="rer"))
     target.write_bytes(b"".join(target.read_bytes().splitlines(keepends=True)[:n_before]))
     before = target.read_bytes()
 
     with pytest.raises(FileError, match="has rewards of recipe rer ") as refused:
-        list(score_file(client, source, target, other))
+        list(score_file(client, source, target, **other))
 
     assert named in str(refused.value)
     assert target.read_bytes() == before
@@ -123,11 +123,11 @@ def test_another_default_query_type_is_detected_with_the_same_recipe_and_models(
 ) -> None:
     rows = [{"prompt": "a b c", "response": "a b", "reference": "c"} for _ in range(4)]
     source, target = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
-    list(score_file(client, source, target, ScoreOptions(query_type_default=QueryType.OPEN_ENDED)))
+    list(score_file(client, source, target, query_type_default=QueryType.OPEN_ENDED))
     target.write_bytes(b"".join(target.read_bytes().splitlines(keepends=True)[:2]))
 
     with pytest.raises(FileError, match=r"as open_ended, and now the reward .* as closed_ended"):
-        list(score_file(client, source, target, ScoreOptions(query_type_default=QueryType.CLOSED_ENDED)))
+        list(score_file(client, source, target, query_type_default=QueryType.CLOSED_ENDED))
 
 
 def test_a_change_of_the_recipe_during_the_run_is_detected(service: TestClient, tmp_path: Path) -> None:  # noqa: F811
@@ -147,7 +147,7 @@ def test_a_change_of_the_recipe_during_the_run_is_detected(service: TestClient, 
         RewardClient("http://in-process", transport=httpx.MockTransport(forward)) as changing,
         pytest.raises(FileError, match=r"recipe rer .* this run would add rewards of recipe rer "),
     ):
-        list(score_file(changing, source, target, ScoreOptions(batch=3)))
+        list(score_file(changing, source, target, batch=3))
 
     assert [row["note"] for row in read(target)] == [1, 2, 3, 4, 5, 6]
 
@@ -156,33 +156,33 @@ def test_a_file_that_already_mixes_rewards_is_not_continued(client: RewardClient
     source, mixed = write(tmp_path / "in.jsonl", ROWS), tmp_path / "mixed.jsonl"
     for recipe, lines in (("li", slice(0, 2)), ("rer", slice(2, 4))):
         whole = tmp_path / f"{recipe}.jsonl"
-        list(score_file(client, source, whole, ScoreOptions(recipe=recipe)))
+        list(score_file(client, source, whole, recipe=recipe))
         with mixed.open("ab") as out:
             out.writelines(whole.read_bytes().splitlines(keepends=True)[lines])
 
     with pytest.raises(FileError, match=r"recipe li .* recipe rer "):
-        list(score_file(client, source, mixed, ScoreOptions(recipe="li")))
+        list(score_file(client, source, mixed, recipe="li"))
 
 
 def test_a_full_disk_is_one_clear_error(client: RewardClient, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", ROWS)
 
     with pytest.raises(FileError, match=r"/dev/full cannot be extended: No space left on device"):
-        list(score_file(client, source, Path("/dev/full"), ScoreOptions()))
+        list(score_file(client, source, Path("/dev/full")))
 
 
 def test_an_output_that_cannot_be_created_is_named_in_the_error(client: RewardClient, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", ROWS)
 
     with pytest.raises(FileError, match=r"nowhere/out.jsonl cannot be written: No such file or directory"):
-        list(score_file(client, source, tmp_path / "nowhere" / "out.jsonl", ScoreOptions()))
+        list(score_file(client, source, tmp_path / "nowhere" / "out.jsonl"))
 
 
 def test_the_input_is_never_overwritten(client: RewardClient, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", ROWS)
 
     with pytest.raises(FileError, match="is the input"):
-        list(score_file(client, source, source, ScoreOptions(overwrite=True)))
+        list(score_file(client, source, source, overwrite=True))
     assert read(source) == ROWS
 
 
@@ -192,7 +192,7 @@ def test_an_output_with_other_content_is_not_changed(client: RewardClient, tmp_p
     target.write_text(content)
 
     with pytest.raises(FileError, match=r"not a (result of scoring this input|file of scored items)"):
-        list(score_file(client, write(tmp_path / "in.jsonl", ROWS), target, ScoreOptions()))
+        list(score_file(client, write(tmp_path / "in.jsonl", ROWS), target))
     assert target.read_text() == content
 
 
@@ -202,7 +202,7 @@ def test_a_service_that_is_down_is_an_error_with_its_url(tmp_path: Path) -> None
         RewardClient("http://127.0.0.1:9", retry=RetryPolicy(budget_s=0.0)) as unreachable,
         pytest.raises(RewardError, match=r"the request to http://127\.0\.0\.1:9"),
     ):
-        list(score_file(unreachable, source, tmp_path / "out.jsonl", ScoreOptions()))
+        list(score_file(unreachable, source, tmp_path / "out.jsonl"))
 
 
 def test_calibration_writes_a_recipe_that_the_service_can_load(client: RewardClient, tmp_path: Path) -> None:

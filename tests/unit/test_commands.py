@@ -1,16 +1,12 @@
-"""The command `glassbox`: discovery of subcommands, help, missing packages, doctor, completion."""
+"""The command `glassbox`: discovery of subcommands, help, missing packages, completion."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
-import threading
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,10 +14,7 @@ from pathlib import Path
 import pytest
 
 from reward_client import __version__
-from reward_client.cli import checks, options
-from reward_client.cli.checks import Status
-from reward_client.cli.command import Command
-from reward_client.cli.discovery import GROUP, discover
+from reward_client.cli.command import GROUP, Command, discover
 from reward_client.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,81 +243,6 @@ def test_the_overview_imports_no_heavy_library() -> None:
     assert done.stderr.strip() == "[]"
 
 
-# doctor ---------------------------------------------------------------------------------------------------------
-
-REQUIREMENTS = [
-    "httpx<1,>=0.27",
-    "pydantic>=2.9; extra == 'service'",
-    "absent-library[fast]>=1; extra == 'train'",
-    "other-absent; sys_platform == 'win32' and extra == 'service'",
-]
-
-
-@pytest.mark.parametrize(
-    ("extra", "needed", "status", "found"),
-    [
-        ("service", True, Status.OK, "all 1 packages are installed"),
-        ("train", True, Status.MISSING, "not installed: absent-library"),
-        ("train", False, Status.NOTE, "not installed: absent-library"),
-    ],
-)
-def test_doctor_compares_an_extra_with_what_is_installed(
-    extra: str, needed: bool, status: Status, found: str
-) -> None:
-    check = checks.packages(extra, REQUIREMENTS, needed=needed)
-
-    assert (check.status, check.found) == (status, found)
-    assert (check.next_step == f"pip install 'glassbox-reward[{extra}]'") == (status is not Status.OK)
-
-
-@contextmanager
-def service(version: str) -> Iterator[str]:
-    """A service that is ready; yields its URL."""
-    limits = {"max_body_bytes": 1, "max_items": 1, "max_text_chars": 1}
-    names: dict[str, object] = {"version": version, "default_recipe": "rer", "recipes": [], "versions": {}}
-    info = names | {"relevance": None, "gold": None, "limits": limits}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps(info if self.path == "/info" else {}).encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("version", "status"), [(__version__, "ok"), ("99.0", "note")])
-def test_doctor_reports_a_service_that_is_ready(
-    version: str, status: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with service(version) as url:
-        main(["doctor", "--url", url], [])
-
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.split()[1] == "service")
-    assert row.startswith(status)
-    assert f"ready at {url}, version {version}" in row
-
-
-def test_doctor_fails_with_the_next_step_when_the_service_does_not_respond(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main(["doctor", "--url", "http://127.0.0.1:9"], []) == 1
-
-    printed = capsys.readouterr().out
-    assert "missing  service        the request to http://127.0.0.1:9/readyz" in printed
-    assert "→ start it with `glassbox serve`, or correct --url" in printed
-
-
 # completion -----------------------------------------------------------------------------------------------------
 
 
@@ -344,39 +262,6 @@ def test_the_bash_script_completes_commands_and_options() -> None:
     done = subprocess.run(["/bin/bash", "-c", complete], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == ["score", "--overwrite"]
-
-
-# Shared option types --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "message"),
-    [
-        (options.positive_int, "0", "0 is less than 1"),
-        (options.positive_int, "many", "'many' is not a whole number"),
-        (options.positive_float, "-1", "-1 is not a number above 0"),
-        (options.positive_float, "inf", "inf is not a number above 0"),
-        (options.positive_float, "soon", "'soon' is not a number"),
-        (options.url, "localhost", "'localhost' is not the URL of a reward service"),
-        (options.url, "http://key:se/cret@host", "'http://host' is not the URL of a reward service"),
-    ],
-)
-def test_an_option_with_a_bad_value_is_an_error_that_explains_it(kind: object, text: str, message: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match=message) as caught:
-        kind(text)  # type: ignore[operator]
-    assert "cret" not in str(caught.value)
-
-
-def test_key_value_options_are_json_or_text_and_may_be_repeated(capsys: pytest.CaptureFixture[str]) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--set", action=options.KeyValue, nargs="+")
-
-    parsed = parser.parse_args(["--set", "a=1", "b=[0, 1.5]", "--set", "c=text", "d=null", "e=x=y"]).set
-
-    assert parsed == {"a": 1, "b": [0, 1.5], "c": "text", "d": None, "e": "x=y"}
-    with pytest.raises(SystemExit):
-        parser.parse_args(["--set", "a"])
-    assert "--set takes NAME=VALUE, got 'a'" in capsys.readouterr().err
 
 
 def test_a_command_is_listed_as_missing_only_for_modules_that_do_not_exist() -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from reward_client.cli.discovery import GROUP, discover
+from reward_client.cli.command import GROUP, discover
 from reward_service.app import create_app
 from reward_service.features.recipe import Recipe
 from reward_service.http.problems import STATUS

@@ -13,11 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from reward_evidence.errors import EvaluationError
 from reward_evidence.evaluate import main
 from reward_evidence.evaluation.evaluation_run import EvaluationRun, find_recipe, use_gold
 from reward_evidence.evaluation.source import from_run, select_steps
-from reward_runs.errors import RunDirectoryError
+from reward_runs.errors import EvaluationError, RunDirectoryError
 from tests.unit.evidence_run import (
     DEMO_NOTICE,
     ScriptedSampler,

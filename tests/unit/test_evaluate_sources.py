@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from reward_evidence.evaluate import main
-from reward_evidence.sampling.recorded import read_responses
 from reward_runs.checkpoints import find_checkpoints, step_of
-from reward_runs.errors import DataError, RunDirectoryError
+from reward_runs.errors import RunDirectoryError
 from tests.unit.evidence_run import make_checkpoint
 from tests.unit.scoring_server import service_url as service_url  # a fixture
 from tests.unit.tiny_policy import make_tiny_policy
@@ -165,58 +164,6 @@ def test_recorded_responses_are_evaluated_without_loading_a_policy(tmp_path: Pat
     assert "at temperature" not in evaluation["verdict"]["sentence"]
 
 
-WITHOUT_MODULES = """
-import sys
-from importlib.machinery import PathFinder
-from importlib.metadata import EntryPoint
-
-class Without(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        return None if name.partition(".")[0] in MODULES else PathFinder.find_spec(name, path, target)
-
-sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
-from reward_client.cli.main import main
-
-point = EntryPoint("evidence", "reward_evidence.commands:COMMANDS", "glassbox.commands")
-sys.exit(main(sys.argv[1:], [point]))
-"""
-
-
-def glassbox_without(*modules: str, argv: tuple[object, ...]) -> subprocess.CompletedProcess[str]:
-    """Run `glassbox` in an interpreter that does not find `modules`."""
-    program, arguments = f"MODULES = {modules!r}\n{WITHOUT_MODULES}", [str(argument) for argument in argv]
-    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
-
-
-def test_recorded_responses_are_evaluated_without_torch_and_transformers(tmp_path: Path, service_url: str) -> None:
-    responses, out = write_lines(tmp_path / "responses.jsonl", response_rows()), tmp_path / "results"
-
-    done = glassbox_without(
-        "torch",
-        "transformers",
-        argv=("evaluate", "--responses", responses, "--reward-url", service_url, "--out", out),
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert (out / "report.html").is_file()
-
-
-@pytest.mark.parametrize("module", ["torch", "transformers"])
-def test_without_the_packages_that_sample_checkpoints_are_not_evaluated(tmp_path: Path, module: str) -> None:
-    done = glassbox_without(module, argv=("evaluate", "--checkpoints", tmp_path, "--out", tmp_path / "results"))
-
-    expected = f"glassbox evaluate needs {module}, which is not installed: install glassbox-reward[train]\n"
-    assert (done.returncode, done.stderr) == (2, expected)
-
-
-def test_without_numpy_the_command_names_its_extra() -> None:
-    done = glassbox_without("numpy", argv=("evaluate", "--help"))
-
-    expected = "glassbox evaluate needs numpy, which is not installed: install glassbox-reward[train]\n"
-    assert (done.returncode, done.stderr) == (2, expected)
-
-
 def test_what_a_file_of_responses_does_not_contain_is_stated_and_not_a_number(
     tmp_path: Path, service_url: str
 ) -> None:
@@ -263,22 +210,6 @@ def test_with_another_system_prompt_recorded_responses_are_scored_again(
     assert "2 of 2 checkpoints are evaluated already" in capsys.readouterr().out
 
 
-def test_several_responses_to_a_prompt_are_numbered_in_order(tmp_path: Path) -> None:
-    rows = [
-        {"step": 1, "prompt": "Why?", "response": "second", "sample": 7},
-        {"step": 1, "prompt": "Why?", "response": "first", "sample": 2},
-        {"step": 2, "prompt": "Why?", "response": "a"},
-        {"step": 2, "prompt": "Why?", "response": "b"},
-    ]
-
-    steps = read_responses(write_lines(tmp_path / "r.jsonl", rows))
-
-    assert [[(s.sample, s.response) for s in one.samples] for one in steps] == [
-        [(0, "first"), (1, "second")],
-        [(0, "a"), (1, "b")],
-    ]
-
-
 @pytest.mark.parametrize(
     ("more", "stated"),
     [
@@ -299,86 +230,6 @@ def test_the_verdict_states_how_many_responses_each_prompt_has(
     assert evaluate("--responses", path, "--reward-url", service_url, "--out", out) == 0
 
     assert json.loads((out / "evaluation.json").read_text())["verdict"]["sentence"].startswith(stated)
-
-
-def test_other_fields_of_a_row_are_ignored(tmp_path: Path) -> None:
-    rows = [{"step": 1, "prompt": "Why?", "response": "So.", "reward": 0.5, "model": "m"}]
-
-    assert len(read_responses(write_lines(tmp_path / "r.jsonl", rows))) == 1
-
-
-@pytest.mark.parametrize(
-    ("row", "named"),
-    [
-        ({"prompt": "Why?", "response": "So."}, "line 2: step: Field required"),
-        ({"step": -1, "prompt": "Why?", "response": "So."}, "line 2: step"),
-        ({"step": "ten", "prompt": "Why?", "response": "So."}, "line 2: step"),
-        ({"step": 1, "response": "So."}, "line 2: prompt: Field required"),
-        ({"step": 1, "prompt": " ", "response": "So."}, "line 2: prompt: is blank"),
-        ({"step": 1, "prompt": "Why?"}, "line 2: response: Field required"),
-        ({"step": 1, "prompt": "Why?", "response": 7}, "line 2: response"),
-        ({"step": 1, "prompt": "Why?", "response": "So.", "query_type": "both"}, "line 2: query_type"),
-        (
-            {"step": 1, "prompt": "Why?", "response": "So.", "referense": "It is."},
-            "line 2: referense: unknown field",
-        ),
-        (
-            {"step": 1, "prompt": "Why?", "response": "So.", "reference": "It is."},
-            "line 2: query_type is missing but reference is given",
-        ),
-        (
-            {"step": 1, "prompt": "Why?", "response": "So.", "query_type": "closed_ended"},
-            "line 2: reference: a closed_ended prompt needs one",
-        ),
-        (
-            {"step": 0, "prompt": "Why?", "response": "So.", "prompt_id": "p"},
-            "line 2: prompt: differs from line 1",
-        ),
-        (
-            {"step": 0, "prompt": "Who?", "response": "So.", "sample": 3},
-            "line 2: sample: only one of this line and line 1",
-        ),
-        ({"step": True, "prompt": "Why?", "response": "So."}, "line 2: step: Input should be a valid integer"),
-        ({"step": "7", "prompt": "Why?", "response": "So."}, "line 2: step: Input should be a valid integer"),
-        (
-            {"step": 1, "prompt": "Why?", "response": "So.", "sample": True},
-            "line 2: sample: Input should be a valid integer",
-        ),
-        (
-            {"step": 1, "prompt": "Why?", "response": "So.", "sample": "7"},
-            "line 2: sample: Input should be a valid integer",
-        ),
-        ({"step": 5, "prompt": "When?", "response": "So."}, "step 0 has no response to 1 of 2 prompts"),
-        (["Why?"], "line 2: not a JSON object"),
-    ],
-)
-def test_an_invalid_row_is_an_error_that_names_line_and_field(tmp_path: Path, row: Any, named: str) -> None:
-    first = {"step": 0, "prompt": "Who?", "response": "I."} | ({"prompt_id": "p"} if "prompt_id" in row else {})
-
-    with pytest.raises(DataError, match=named):
-        read_responses(write_lines(tmp_path / "r.jsonl", [first, row]))
-
-
-def test_two_responses_with_the_same_sample_are_an_error_that_names_both_lines(tmp_path: Path) -> None:
-    row = {"step": 0, "prompt": "Who?", "response": "I.", "sample": 4}
-
-    with pytest.raises(DataError, match="line 2: sample: same step, prompt and sample as line 1"):
-        read_responses(write_lines(tmp_path / "r.jsonl", [row, row]))
-
-
-def test_a_response_without_sample_after_one_with_it_is_an_error(tmp_path: Path) -> None:
-    row = {"step": 0, "prompt": "Who?", "response": "I."}
-
-    with pytest.raises(DataError, match="line 2: sample: only one of this line and line 1 has it"):
-        read_responses(write_lines(tmp_path / "r.jsonl", [{**row, "sample": 4}, row]))
-
-
-@pytest.mark.parametrize(("text", "named"), [("", "contains no responses"), ("{", "line 1: not valid JSON")])
-def test_a_file_without_responses_is_an_error(tmp_path: Path, text: str, named: str) -> None:
-    (tmp_path / "r.jsonl").write_text(text)
-
-    with pytest.raises(DataError, match=named):
-        read_responses(tmp_path / "r.jsonl")
 
 
 # -- options

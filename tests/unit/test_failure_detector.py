@@ -1,6 +1,6 @@
 """A run without rewards is stopped, with the cause from OpenRLHF's log or the service."""
 
-from reward_trainer.failure_detector import MAX_UNAVAILABLE_S, FailureDetector
+from reward_trainer.monitor import MAX_UNAVAILABLE_S, FailureDetector
 from reward_trainer.openrlhf.log_parser import last_error, phase_of
 
 PREFIX = "(RolloutRayActor pid=7) INFO 11-23 19:40:23 agent.py:355] "

@@ -17,7 +17,7 @@ from tools.gpu_check.figures import Figures, Outcome, Report
 from tools.gpu_check.packages import install
 from tools.gpu_check.runner import Step, run_steps
 from tools.gpu_check.setting import Setting
-from tools.gpu_check.wheels import round_weights
+from tools.gpu_check.wheels import ENCODER, PACKAGES, pinned, round_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -126,3 +126,11 @@ def test_the_dry_run_measures_every_step(tmp_path: Path) -> None:
     assert all(step["figures"] for step in report["steps"])
     assert report["machine"]["card"].startswith("none")
     assert "torch.compile" in done.stdout
+
+
+@pytest.mark.parametrize("name", [*PACKAGES, ENCODER])
+def test_every_wheel_for_the_gpu_machine_is_pinned(name: str) -> None:
+    package, _, release = pinned(name).partition("==")
+
+    assert package.lower().replace("_", "-") == name.lower().replace("_", "-")
+    assert release

@@ -30,7 +30,6 @@ LAYERS = {
     "reward_client.cli": "cli",
     "reward_runs": "runs",
     "reward_runs.*": "runs",
-    "reward_runs.embedded_prompts": "runs",
     "reward_evidence": "evidence",
     "reward_evidence.*": "evidence",
     "reward_evidence.evaluation": "evidence",

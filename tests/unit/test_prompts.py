@@ -11,8 +11,7 @@ from itertools import combinations
 import pytest
 
 from reward_client.wire import QueryType
-from reward_runs.embedded_prompts import Part, embedded_file
-from reward_runs.prompts import Prompt, load_embedded
+from reward_runs.prompts import Part, Prompt, embedded_file, load_embedded
 
 PARTS: tuple[Part, ...] = ("train", "heldout")
 MAX_SIMILARITY = 0.45

@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM
 from reward_evidence.sampling.policy_sampler import PolicySampler
 from reward_evidence.sampling.samples import Sample, batch_seed, even_batches
 from reward_evidence.statistics.kl import TokenSequence, divergences
-from reward_runs.run_reader import RunReader
+from reward_runs.record import RunReader
 from tests.unit.evidence_run import sampling_settings
 from tests.unit.tiny_policy import MAX_NEW_TOKENS, make_tiny_run
 

@@ -15,14 +15,14 @@ from tests.unit.evidence_run import config
 
 
 def written(folder: Path, content: Any) -> RunDir:
-    run = RunDir.at(folder)
+    run = RunDir(folder)
     run.config.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return run
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     record = RunRecord.model_validate({**config(tmp_path), "learning_rate": 1e-5, "steps": 12})
-    run = RunDir.at(tmp_path)
+    run = RunDir(tmp_path)
     record.write(run)
 
     assert RunRecord.read(run).model_dump() == record.model_dump()
@@ -69,4 +69,4 @@ def test_an_invalid_record_is_an_error_that_names_file_and_field(tmp_path: Path,
 
 def test_a_folder_without_a_record_is_not_a_run_directory(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="is not a run directory"):
-        RunRecord.read(RunDir.at(tmp_path))
+        RunRecord.read(RunDir(tmp_path))

@@ -1,6 +1,7 @@
 """Problems are found before a run starts, and reported together."""
 
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -11,17 +12,18 @@ from typing import Any
 import pytest
 
 from reward_client.wire import Info, LimitsInfo, ModelInfo, RecipeInfo
+from reward_runs.errors import ConfigError, PreflightError
 from reward_runs.layout import RunDir
 from reward_runs.record import RunRecord
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_trainer.config import Config, make_config
-from reward_trainer.errors import ConfigError, PreflightError
 from reward_trainer.hardware import DiskBudget, Hardware, estimate_disk
-from reward_trainer.preflight import find_problems
+from reward_trainer.preflight import DEEPSPEED, OPENRLHF, find_problems
 from reward_trainer.service_probe import trial_reward, why_not_ready
 from reward_trainer.train import resumed_config, reward_changes
 
-RECIPES_0_1 = Path(__file__).parents[1] / "fixtures/recipes_0_1.json"
+ROOT = Path(__file__).parents[2]
+RECIPES_0_1 = ROOT / "tests/fixtures/recipes_0_1.json"
 """The recipes in `GET /info` of release 0.1."""
 
 CPU = Hardware(n_gpus=0, n_threads=2)
@@ -111,7 +113,7 @@ def test_a_disk_too_small_for_the_checkpoints_is_a_problem() -> None:
 
 def test_the_disk_estimate_covers_every_checkpoint_and_two_states(tmp_path: Path) -> None:
     budget = estimate_disk(
-        config(steps=8, save_every=1), 100, RunDir.at(tmp_path / "not" / "yet"), bytes_per_weight=4
+        config(steps=8, save_every=1), 100, RunDir(tmp_path / "not" / "yet"), bytes_per_weight=4
     )
 
     assert budget.disk_needed >= 100 * (9 * 4 + 2 * 12)
@@ -271,5 +273,15 @@ def test_a_run_of_release_0_1_has_the_same_reward_today(old: dict[str, Any], tmp
     changed = today.with_overrides({"max_response_tokens": 7})
     other = RunRecord.model_validate(stored(changed.hash, changed.model_dump(mode="json")))
 
-    assert reward_changes(RunRecord.read(RunDir.at(tmp_path)), now, needs_gold=True) == []
-    assert reward_changes(RunRecord.read(RunDir.at(tmp_path)), other, needs_gold=True) == ["recipe_hash"]
+    assert reward_changes(RunRecord.read(RunDir(tmp_path)), now, needs_gold=True) == []
+    assert reward_changes(RunRecord.read(RunDir(tmp_path)), other, needs_gold=True) == ["recipe_hash"]
+
+
+@pytest.mark.parametrize(("package", "release"), [("openrlhf", OPENRLHF), ("deepspeed", DEEPSPEED)])
+def test_every_file_that_pins_openrlhf_or_deepspeed_pins_the_same_release(package: str, release: str) -> None:
+    pin = re.compile(rf"\b{package}(?:\[\w+\])?==([\w.]+)")
+    files = [ROOT / "constraints.txt", *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.Dockerfile")]
+    pinned = {str(file): pin.findall(file.read_text(encoding="utf-8")) for file in files}
+
+    assert pinned[str(ROOT / "constraints.txt")] == [release]
+    assert {found for releases in pinned.values() for found in releases} == {release}

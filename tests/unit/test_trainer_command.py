@@ -18,7 +18,7 @@ from reward_trainer.openrlhf.command import (
     reward_endpoint,
 )
 
-RUN = RunDir.at("/runs/my run")
+RUN = RunDir("/runs/my run")
 INPUTS = LaunchInputs(
     hardware=Hardware(n_gpus=0, n_threads=2),
     policy="/models/policy",

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from reward_runs.errors import ConfigError
 from reward_trainer.config import PRESETS, Config, make_config
-from reward_trainer.errors import ConfigError
 
 GIVEN = {"reward_url": "http://127.0.0.1:8000", "run_dir": "runs/x"}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reward_trainer.openrlhf.cpu.launch import ROLLOUT_ENGINE, environment
+from reward_trainer.openrlhf.environment import ROLLOUT_ENGINE, cpu_environment
 from tests.tiny_llama import save_tiny_llama
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def python(code: str, **variables: str) -> str:
     """Run `code` in the environment and return its output."""
     base = {**os.environ, "CUDA_VISIBLE_DEVICES": "0", **variables}
-    env = environment(base, n_devices=1, n_threads=1, rollouts_per_batch=4)
+    env = cpu_environment(base, n_devices=1, n_threads=1, rollouts_per_batch=4)
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -65,7 +65,7 @@ def test_the_optimizer_is_torch_s_so_that_nothing_is_compiled() -> None:
 
 
 def test_ray_ignores_the_visible_cuda_devices() -> None:
-    env = environment({"CUDA_VISIBLE_DEVICES": ""}, n_devices=2, n_threads=1, rollouts_per_batch=4)
+    env = cpu_environment({"CUDA_VISIBLE_DEVICES": ""}, n_devices=2, n_threads=1, rollouts_per_batch=4)
 
     assert "CUDA_VISIBLE_DEVICES" not in env
     assert env["RAY_OVERRIDE_RESOURCES"] == '{"CPU": 4, "GPU": 2}'

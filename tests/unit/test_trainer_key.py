@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from reward_runs.errors import ConfigError
 from reward_trainer import preflight, service_probe
 from reward_trainer.config import make_config
-from reward_trainer.errors import ConfigError
 from reward_trainer.openrlhf import api_key
-from reward_trainer.openrlhf.cpu.launch import environment as cpu_environment
+from reward_trainer.openrlhf.environment import cpu_environment
 from tests.unit.test_trainer_checks import BUDGET, CPU, config, info, recipe
 
 RUN = Path(__file__).parents[2] / "trainer" / "run.py"

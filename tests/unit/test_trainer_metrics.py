@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from reward_client.wire import FeatureInfo
-from reward_runs.step_metrics import StepMetrics, read_metrics
+from reward_evidence.report.formatting import duration
+from reward_runs.layout import StepMetrics, read_metrics
+from reward_trainer.monitor import feature_labels, step_line
 from reward_trainer.openrlhf.log_parser import parse_step
-from reward_trainer.progress import duration, feature_labels, step_line
 
 LINE = (
     "(PPOTrainer pid=7) INFO 11-23 19:40:54 ppo_trainer.py:551] ✨ Global step 3: {'kl': 0.25, 'reward': 9.0, "

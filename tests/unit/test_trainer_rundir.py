@@ -33,17 +33,17 @@ def saved(run: RunDir, policy: Path, step: int) -> Path:
 def test_a_directory_in_use_is_an_error_that_names_the_process(tmp_path: Path) -> None:
     code = (
         "import sys; from reward_runs.layout import RunDir\n"
-        "with RunDir.at(sys.argv[1]).lock(): print('held', flush=True); input()"
+        "with RunDir(sys.argv[1]).lock(): print('held', flush=True); input()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(RunDirectoryError, match=f"in use by process {holder.pid}"), RunDir.at(tmp_path).lock():
+        with pytest.raises(RunDirectoryError, match=f"in use by process {holder.pid}"), RunDir(tmp_path).lock():
             pass
         holder.communicate("\n")
-    with RunDir.at(tmp_path).lock():
+    with RunDir(tmp_path).lock():
         pass
 
 
@@ -58,13 +58,13 @@ def test_replacing_a_file_leaves_no_temporary_file(tmp_path: Path) -> None:
     ("folder", "name"), [("my run!", "my-run"), ("a/b-1.2", "b-1.2"), ("..x", "x"), ("é", "run")]
 )
 def test_the_name_of_a_run_is_valid_in_a_url(folder: str, name: str) -> None:
-    assert RunDir.at(Path("/runs") / folder).name == name
+    assert RunDir(Path("/runs") / folder).name == name
 
 
 def test_step_zero_is_the_initial_policy_and_loads(tmp_path: Path, policy: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    run = RunDir.at(tmp_path)
+    run = RunDir(tmp_path)
     saved_policies.save_initial(str(policy), run)
 
     assert AutoModelForCausalLM.from_pretrained(run.checkpoint(0)).config.hidden_size == 32
@@ -72,7 +72,7 @@ def test_step_zero_is_the_initial_policy_and_loads(tmp_path: Path, policy: Path)
 
 
 def test_a_saved_policy_is_collected_after_a_later_step(tmp_path: Path, policy: Path) -> None:
-    run = RunDir.at(tmp_path)
+    run = RunDir(tmp_path)
     saved_policies.save_initial(str(policy), run)
     for step in (2, 4):
         saved(run, policy, step)
@@ -85,7 +85,7 @@ def test_a_saved_policy_is_collected_after_a_later_step(tmp_path: Path, policy: 
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
 @pytest.mark.parametrize("damage", ["missing", "cut"])
 def test_an_incomplete_policy_is_not_collected(tmp_path: Path, policy: Path, file: str, damage: str) -> None:
-    run = RunDir.at(tmp_path)
+    run = RunDir(tmp_path)
     saved_policies.save_initial(str(policy), run)
     victim = saved(run, policy, 2) / file
     if damage == "missing":
@@ -105,7 +105,7 @@ def test_the_number_of_weights_is_read_from_the_files_headers(policy: Path) -> N
 
 
 def test_the_final_policy_becomes_the_last_checkpoint(tmp_path: Path, policy: Path) -> None:
-    run = RunDir.at(tmp_path)
+    run = RunDir(tmp_path)
     saved_policies.save_initial(str(policy), run)
     saved(run, policy, 2).rename(run.final)
 

@@ -10,8 +10,6 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-__all__ = ["Figure", "Figures", "Outcome", "Report"]
-
 
 @dataclass(frozen=True)
 class Figure:

@@ -14,8 +14,6 @@ import torch
 from reward_service.models.gold_text import PairLengths
 from tests.gold_models import CHATML, byte_tokenizer
 
-__all__ = ["FAMILIES", "SIZES", "built"]
-
 
 @dataclass(frozen=True)
 class Kind:

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["NEEDED", "install", "missing"]
-
 NEEDED = {
     "torch": "torch",
     "transformers": "transformers",

@@ -8,8 +8,6 @@ import torch
 
 from tools.gpu_check.timing import median_s
 
-__all__ = ["copy_bytes_s", "products_flops"]
-
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 

@@ -10,8 +10,6 @@ import torch
 
 from reward_service.models.protocols import Exchange, Tokens
 
-__all__ = ["PlainEncoder", "plain_scores", "random_rows"]
-
 
 class PlainEncoder:
     """The embedded encoder as `AutoModel`, mean-pooled in fp32."""

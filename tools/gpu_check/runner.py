@@ -22,8 +22,6 @@ import psutil
 from tools.gpu_check.figures import Figures, Outcome, Report
 from tools.gpu_check.setting import Setting
 
-__all__ = ["Step", "run_steps"]
-
 LOOK_S = 0.5
 """Interval at which the figures of a step are read, in seconds."""
 WORTH_S = 6.0

@@ -17,8 +17,6 @@ from reward_client import Item
 from tools.gpu_check.setting import Setting
 from tools.processes import reward_service
 
-__all__ = ["gets", "one_post", "posts", "serving", "single_bodies", "started"]
-
 TIMEOUT = aiohttp.ClientTimeout(total=120)
 
 

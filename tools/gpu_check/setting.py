@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 from tools.gpu_check.figures import Figures
 
-__all__ = ["Setting"]
-
 SizeT = TypeVar("SizeT")
 
 

@@ -11,8 +11,6 @@ from reward_runs.prompts import load_embedded
 from reward_service.batching import BatchLimits, BatchQueue, Unit
 from reward_service.models.protocols import Exchange, Tokens
 
-__all__ = ["batches", "exchanges", "items", "unique_texts"]
-
 RESPONSES_EACH = 8
 """Responses to one prompt, as a policy samples them."""
 

@@ -8,8 +8,6 @@ from collections.abc import Callable
 
 import torch
 
-__all__ = ["finish", "median_s", "seconds"]
-
 
 def finish(device: str) -> None:
     """Return when the GPU has finished its queued work."""

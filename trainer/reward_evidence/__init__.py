@@ -4,8 +4,7 @@ evaluate              the command `glassbox evaluate`
 evaluation/
   source              what is evaluated: a run directory, a folder of checkpoints, a file of responses
   evaluation_run      one evaluation from start to end
-  scoring             responses → rewards, by the reward service                    (HTTP)
-  store               evaluated responses on disk, one file per checkpoint
+  store               responses → rewards, by the reward service; one file per checkpoint
   evaluation          evaluation.json
 sampling/
   samples             types: a sampled response, the settings and interface of a sampler
@@ -19,9 +18,4 @@ statistics/
 report/               figures → report.html, plots/, alpaca_eval.json               (matplotlib)
 """
 
-from importlib.metadata import PackageNotFoundError, version
-
-try:
-    __version__ = version("glassbox-reward")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+unknown"
+from reward_client import __version__ as __version__

@@ -1,7 +1,5 @@
 """Folders of checkpoints in Hugging Face format: which step each one has, and whether it is complete."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -12,16 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 from reward_runs.errors import RunDirectoryError
-
-__all__ = [
-    "Checkpoint",
-    "find_checkpoints",
-    "has_chat_template",
-    "is_complete",
-    "n_parameters",
-    "split_complete",
-    "step_of",
-]
 
 _WEIGHTS = "*.safetensors"
 _SHARD = re.compile(r"(?P<stem>.+)-\d+-of-(?P<total>\d+)\.safetensors")

@@ -1,13 +1,13 @@
-"""Errors of reading a run. Every message states what is wrong and what to do next.
+"""Errors of training runs and evaluations. Every message states what is wrong and what to do next.
 
-RunError                     base of this package, the trainer and the evaluation
-├── RunDirectoryError        a run directory is missing, in use, incomplete, or has an unknown schema version
-└── DataError                a data file is invalid; the message names file, row and field
+RunError                             base class
+├── RunDirectoryError
+├── DataError
+├── EvaluationError
+├── ConfigError, PolicyError, PreflightError     before OpenRLHF is launched
+└── RunFailedError                               after it
+    └── RewardUnavailableError
 """
-
-from __future__ import annotations
-
-__all__ = ["DataError", "RunDirectoryError", "RunError"]
 
 
 class RunError(Exception):
@@ -20,3 +20,27 @@ class RunDirectoryError(RunError):
 
 class DataError(RunError):
     """A data file is invalid; the message names file, row and field."""
+
+
+class EvaluationError(RunError):
+    """An evaluation cannot be done."""
+
+
+class ConfigError(RunError):
+    """A setting of a training run is invalid, or two settings conflict."""
+
+
+class PolicyError(RunError):
+    """The model to train cannot be loaded."""
+
+
+class PreflightError(RunError):
+    """A check before the launch failed: service, hardware, disk, run directory."""
+
+
+class RunFailedError(RunError):
+    """OpenRLHF ended, or was stopped, before its last step."""
+
+
+class RewardUnavailableError(RunFailedError):
+    """The reward service stopped answering, so the run was stopped."""

@@ -1,7 +1,5 @@
 """Files that several processes read and write: atomic replacement, a lock on a folder, JSON lines."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -11,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from reward_runs.errors import DataError, RunDirectoryError
-
-__all__ = ["json_lines", "lock_folder", "parse_json", "read_text", "replace_text"]
 
 
 def replace_text(path: Path, text: str) -> None:

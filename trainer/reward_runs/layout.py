@@ -1,4 +1,4 @@
-"""Paths in a run directory.
+"""A run directory: its paths, and the metrics of its steps.
 
 runs/NAME/
   config.json  freeze.txt  metrics.jsonl  openrlhf.log     record of the run
@@ -8,16 +8,13 @@ runs/NAME/
   state/                                                   OpenRLHF's own checkpoints; deleted after the last step
 """
 
-from __future__ import annotations
-
+import json
 import re
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from reward_runs.files import lock_folder
-
-__all__ = ["RunDir", "step_name"]
+from reward_runs.files import lock_folder, replace_text
 
 
 def step_name(step: int) -> str:
@@ -25,71 +22,31 @@ def step_name(step: int) -> str:
     return f"{step:06d}"
 
 
-@dataclass(frozen=True)
 class RunDir:
     """Paths in one run directory."""
 
-    path: Path
-
-    @classmethod
-    def at(cls, path: str | Path) -> RunDir:
-        """Return the run directory at `path`, as an absolute path: child processes may change directory."""
-        return cls(Path(path).absolute())
-
-    @property
-    def name(self) -> str:
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+        """Absolute, because child processes may change directory."""
+        self.name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.path.name).strip("-.") or "run"
         """Name of the run, valid in a URL path."""
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.path.name).strip("-.") or "run"
-
-    @property
-    def config(self) -> Path:
+        self.config = self.path / "config.json"
         """The `RunRecord`: settings, recipe, service, versions."""
-        return self.path / "config.json"
-
-    @property
-    def freeze(self) -> Path:
+        self.freeze = self.path / "freeze.txt"
         """Versions of all installed packages."""
-        return self.path / "freeze.txt"
-
-    @property
-    def metrics(self) -> Path:
+        self.metrics = self.path / "metrics.jsonl"
         """Step metrics, one JSON object per step."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def log(self) -> Path:
-        """OpenRLHF's output."""
-        return self.path / "openrlhf.log"
-
-    @property
-    def train_data(self) -> Path:
+        self.log = self.path / "openrlhf.log"
+        self.train_data = self.path / "data" / "train.jsonl"
         """Training prompts in OpenRLHF's format."""
-        return self.path / "data" / "train.jsonl"
-
-    @property
-    def heldout_data(self) -> Path:
-        """Held-out prompts for the evaluation."""
-        return self.path / "data" / "heldout.jsonl"
-
-    @property
-    def tensorboard(self) -> Path:
-        """TensorBoard event files."""
-        return self.path / "tensorboard"
-
-    @property
-    def checkpoints(self) -> Path:
+        self.heldout_data = self.path / "data" / "heldout.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
         """Folder of checkpoints, one Hugging Face folder per saved step."""
-        return self.path / "checkpoints"
-
-    @property
-    def state(self) -> Path:
+        self.state = self.path / "state"
         """OpenRLHF's own checkpoints, needed to resume."""
-        return self.path / "state"
-
-    @property
-    def final(self) -> Path:
+        self.final = self.state / "final"
         """Folder in which OpenRLHF saves the policy after the last step."""
-        return self.state / "final"
 
     def checkpoint(self, step: int) -> Path:
         """Return the folder of the policy after `step` steps."""
@@ -102,3 +59,32 @@ class RunDir:
     def lock(self) -> AbstractContextManager[int]:
         """Lock the directory against other runs; see `lock_folder`."""
         return lock_folder(self.path)
+
+
+Step = dict[str, Any]
+"""One line of metrics.jsonl: `step`, `time_s` (seconds since the start), and finite numbers or null."""
+
+
+def read_metrics(path: Path) -> list[Step]:
+    """Read `metrics.jsonl`; an empty list when the file does not exist."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+class StepMetrics:
+    """The steps of a run, written to disk after each; a resumed run continues the file without duplicates."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.steps = read_metrics(path)
+
+    def add(self, step: Step) -> None:
+        """Append `step`; it replaces steps of an earlier attempt with the same or a higher number."""
+        self.steps = [*(known for known in self.steps if known["step"] < step["step"]), step]
+        replace_text(self._path, "".join(json.dumps(known) + "\n" for known in self.steps))
+
+    def clear(self) -> None:
+        """Delete the steps of an earlier attempt that is not resumed."""
+        self.steps = []
+        self._path.unlink(missing_ok=True)

@@ -5,32 +5,22 @@
 An invalid row is an error that names it; rows are never skipped, completed or truncated.
 """
 
-from __future__ import annotations
-
+import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reward_client.wire import AnyQueryType, QueryType
-from reward_runs.embedded_prompts import Part, embedded_file
 from reward_runs.errors import DataError
 from reward_runs.files import json_lines, parse_json, read_text
 
-__all__ = [
-    "EMBEDDED_PROMPTS",
-    "Columns",
-    "Prompt",
-    "first_error",
-    "load_embedded",
-    "load_prompts",
-    "messages",
-    "model_input",
-    "raise_invalid",
-]
-
 EMBEDDED_PROMPTS = "embedded"
+Part = Literal["train", "heldout"]
+"""The embedded prompts for training, and those for the evaluation."""
 _MAX_REPORTED = 5
 
 
@@ -53,7 +43,7 @@ class Prompt(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _closed_ended_has_reference(self) -> Prompt:
+    def _closed_ended_has_reference(self) -> Self:
         if self.query_type is QueryType.CLOSED_ENDED and not (self.reference or "").strip():
             raise ValueError("reference: a closed_ended prompt needs one")
         return self
@@ -66,6 +56,20 @@ class Columns:
     prompt: str = "prompt"
     reference: str = "reference"
     query_type: str = "query_type"
+
+
+def add_columns(group: argparse._ArgumentGroup) -> None:
+    """Add the options for `Columns`, and `--system-prompt`."""
+    add = group.add_argument
+    add("--prompt-column", metavar="NAME", help="field with the prompt (default: prompt)")
+    add("--reference-column", metavar="NAME", help="field with the reference (default: reference)")
+    add("--query-type-column", metavar="NAME", help="field with the query type (default: query_type)")
+    add("--system-prompt", metavar="TEXT", help="system message before each prompt (default: the chat template's)")
+
+
+def embedded_file(part: Part) -> Traversable:
+    """Return the file with the JSON lines of `part`; `README.md` beside it describes the format."""
+    return files(__package__) / "embedded_prompts" / f"{part}.jsonl"
 
 
 def load_embedded(part: Part) -> list[Prompt]:

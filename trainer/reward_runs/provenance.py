@@ -1,14 +1,10 @@
 """Provenance of a run: package versions, platform, commit."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-
-__all__ = ["freeze", "git_commit", "versions"]
 
 _PACKAGES = (
     "glassbox-reward",

@@ -1,27 +1,29 @@
-"""The record of a run: `config.json`, written when the run starts and read by whatever inspects the run later.
+"""The record of a run, `config.json`: written when the run starts, read by whatever inspects the run later.
 
     RunRecord.write(run) ──▶ config.json {"schema_version": 1, …} ──▶ RunRecord.read(run)
                                      version 0 (glassbox-reward 0.1.0, no such field) ──▶ migrated
                                      a version above 1 ──▶ RunDirectoryError
 
 Fields that the evaluation, the report or a resumed run depends on are declared here. Further settings of the
-trainer (batch sizes, optimizer, …) are kept under the names that the trainer gives them.
+trainer (batch sizes, optimizer, …) are kept under the names that the trainer gives them. `RunReader` adds what
+else a finished or interrupted run left: held-out prompts and checkpoints.
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reward_runs import __version__
+from reward_client import __version__
+from reward_client.errors import validation_errors
+from reward_runs.checkpoints import Checkpoint, split_complete
 from reward_runs.errors import RunDirectoryError
 from reward_runs.files import replace_text
 from reward_runs.layout import RunDir
-
-__all__ = ["SCHEMA_VERSION", "RunRecord"]
+from reward_runs.prompts import Columns, Prompt, load_prompts
 
 SCHEMA_VERSION = 1
 """Version that this release writes. Increase it, and add a migration, when a field is renamed or redefined."""
@@ -64,7 +66,7 @@ class RunRecord(BaseModel):
     n_heldout_prompts: int | None = None
 
     @classmethod
-    def read(cls, run: RunDir) -> RunRecord:
+    def read(cls, run: RunDir) -> Self:
         """Read `config.json`; raise RunDirectoryError naming the file and, where one is invalid, the field."""
         path = run.config
         try:
@@ -78,9 +80,7 @@ class RunRecord(BaseModel):
         try:
             return cls.model_validate(_migrated(content, str(path)))
         except ValidationError as exc:
-            error = exc.errors()[0]
-            field = ".".join(str(part) for part in error["loc"])
-            raise RunDirectoryError(f"{path}: {field}: {error['msg']}") from exc
+            raise RunDirectoryError(f"{path}: {validation_errors(exc)[0]}") from exc
 
     def write(self, run: RunDir) -> None:
         """Replace `config.json`."""
@@ -91,12 +91,12 @@ class RunRecord(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-def _from_version_0(content: Mapping[str, Any]) -> dict[str, Any]:
-    """glassbox-reward 0.1.0: the same fields, without a version."""
-    return {**content, "schema_version": 1}
-
-
-_MIGRATIONS: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {0: _from_version_0}
+_MIGRATIONS: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    0: lambda content: {
+        **content,
+        "schema_version": 1,
+    }  # glassbox-reward 0.1.0: the same fields, without a version
+}
 """Version to the function that returns the content in the next version."""
 
 
@@ -112,3 +112,39 @@ def _migrated(content: dict[str, Any], path: str) -> dict[str, Any]:
     for known in range(version, SCHEMA_VERSION):
         content = _MIGRATIONS[known](content)
     return content
+
+
+@dataclass(frozen=True)
+class RunReader:
+    """`runs/NAME/`, checked when it is opened."""
+
+    run: RunDir
+    record: RunRecord
+    prompts: tuple[Prompt, ...]
+    """Held-out prompts."""
+    checkpoints: tuple[Checkpoint, ...]
+    """Complete checkpoints, by step."""
+    incomplete: tuple[Checkpoint, ...]
+    """Checkpoints that were not written completely."""
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read the run at `path`; raise RunDirectoryError or DataError when a part is missing or invalid."""
+        if not path.is_dir():
+            raise RunDirectoryError(
+                f"the run directory {path} does not exist: name the folder of a training run with --run-dir"
+            )
+        run = RunDir(path)
+        record = RunRecord.read(run)
+        found = [Checkpoint(step, run.checkpoint(step)) for step in run.saved_steps()]
+        complete, incomplete = split_complete(found)
+        if not complete:
+            raise RunDirectoryError(
+                f"{run.checkpoints} contains no complete checkpoint: wait until the run has saved one"
+            )
+        if not run.heldout_data.is_file():
+            raise RunDirectoryError(
+                f"the held-out prompts {run.heldout_data} are missing: the trainer writes them when a run starts"
+            )
+        prompts = tuple(load_prompts(str(run.heldout_data), Columns()))
+        return cls(run, record, prompts, tuple(complete), tuple(incomplete))

@@ -1,7 +1,5 @@
 """`glassbox train`, also `python trainer/run.py`: train a policy with OpenRLHF and the reward service."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex
@@ -11,17 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from reward_client import RewardError
-from reward_client.cli.command import new_parser
-from reward_client.cli.options import KeyValue
+from reward_client.cli.command import run_program
+from reward_client.cli.options import add_recipe_overrides
 from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_environment
-from reward_runs.errors import RunError
+from reward_runs.errors import ConfigError, RunError
+from reward_runs.prompts import add_columns
 from reward_trainer import service_probe, train
 from reward_trainer.config import ESTIMATORS, PRESETS, Config, make_config
-from reward_trainer.errors import ConfigError
 from reward_trainer.hardware import detect_hardware
 from reward_trainer.monitor import StoppedByUser
 from reward_trainer.openrlhf.process import MODULE
-from reward_trainer.plan import Plan, prepare
+from reward_trainer.plan import prepare
+from reward_trainer.policy import EMBEDDED_POLICY
 
 DESCRIPTION = """\
 Train a policy with OpenRLHF; the reward service computes the reward of every rollout.
@@ -49,12 +48,10 @@ EXIT_STOPPED = 130
 
 def main(argv: Sequence[str] | None = None, prog: str = "glassbox train") -> int:
     """Parse `argv` and run the command; return the exit status."""
-    parser = new_parser(prog)
-    configure(parser)
-    return run(parser.parse_args(argv))
+    return run_program(prog, configure, run, argv)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Train, resume, or check with --dry-run; return the exit status."""
     options = dict(vars(arguments))
     resume, dry_run, preset = (options.pop(name) for name in ("resume", "dry_run", "preset"))
@@ -62,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         _move_key_to_environment(given)
         config = _config(given, preset, resume=resume)
-        return _dry_run(config) if dry_run else _run(config, resume=resume)
+        return _run(config, resume=resume, dry_run=dry_run)
     except RunError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return EXIT_FAILED
@@ -96,8 +93,12 @@ def _config(given: dict[str, Any], preset: str, *, resume: bool) -> Config:
     return make_config(preset, given)
 
 
-def _run(config: Config, *, resume: bool) -> int:
-    plan = _prepare(config)
+def _run(config: Config, *, resume: bool, dry_run: bool) -> int:
+    plan = prepare(config, service_probe.service_info(config.reward_url), detect_hardware())
+    if dry_run:
+        print(shlex.join(["python", "-m", MODULE, *plan.command()]))
+        print(f"# {plan.rollout_engine}", file=sys.stderr)
+        return 0
     for note in plan.notes:
         _log(f"note: {note}")
     _log(f"run directory: {plan.run.path}")
@@ -109,17 +110,6 @@ def _run(config: Config, *, resume: bool) -> int:
         return EXIT_STOPPED
     _log(f"training finished; checkpoints of steps {plan.run.saved_steps()} in {plan.run.checkpoints}")
     return train.evaluate(plan) if config.evaluate else 0
-
-
-def _dry_run(config: Config) -> int:
-    plan = _prepare(config)
-    print(shlex.join(["python", "-m", MODULE, *plan.command()]))
-    print(f"# {plan.rollout_engine}", file=sys.stderr)
-    return 0
-
-
-def _prepare(config: Config) -> Plan:
-    return prepare(config, service_probe.service_info(config.reward_url), detect_hardware())
 
 
 def _log(line: str) -> None:
@@ -139,42 +129,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_policy_and_prompts(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--policy",
-        metavar="MODEL",
-        help="smollm2-135m-instruct (embedded, default), a folder, or a Hugging Face id",
-    )
-    group.add_argument(
-        "--prompts", metavar="SOURCE", help="embedded (default), FILE.jsonl, FILE.json, or a Hugging Face dataset"
-    )
-    group.add_argument("--heldout", metavar="SOURCE", help="held-out prompts (default: a part of --prompts)")
-    group.add_argument("--prompt-column", metavar="NAME", help="field with the prompt (default: prompt)")
-    group.add_argument("--reference-column", metavar="NAME", help="field with the reference (default: reference)")
-    group.add_argument(
-        "--query-type-column", metavar="NAME", help="field with the query type (default: query_type)"
-    )
-    group.add_argument(
-        "--system-prompt", metavar="TEXT", help="system message before each prompt (default: the chat template's)"
-    )
-    group.add_argument(
-        "--max-prompt-tokens", type=int, metavar="N", help="longer prompts are an error (default: 1024)"
-    )
+    add = group.add_argument
+    add("--policy", metavar="MODEL", help=f"{EMBEDDED_POLICY} (embedded, default), a folder, or a Hugging Face id")
+    add("--prompts", metavar="SOURCE", help="embedded (default), FILE.jsonl, FILE.json, or a Hugging Face dataset")
+    add("--heldout", metavar="SOURCE", help="held-out prompts (default: a part of --prompts)")
+    add_columns(group)
+    add("--max-prompt-tokens", type=int, metavar="N", help="longer prompts are an error (default: 1024)")
 
 
 def _add_reward(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--reward-url", metavar="URL", help="address of the reward service; set its key in GLASSBOX_API_KEY"
-    )
-    group.add_argument("--recipe", metavar="NAME", help="reward recipe; GET /info lists them (default: rer)")
-    group.add_argument(
-        "--recipe-override",
-        dest="recipe_overrides",
-        action=KeyValue,
-        nargs="+",
-        metavar="K=V",
-        help="parameters of the recipe for this run",
-    )
-    group.add_argument(
+    add = group.add_argument
+    add("--reward-url", metavar="URL", help="address of the reward service; set its key in GLASSBOX_API_KEY")
+    add("--recipe", metavar="NAME", help="reward recipe; GET /info lists them (default: rer)")
+    add_recipe_overrides(group)
+    add(
         "--gold",
         action=argparse.BooleanOptionalAction,
         default=None,
@@ -183,33 +151,27 @@ def _add_reward(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_training(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--preset", choices=sorted(PRESETS), default="demo", help="settings to start from (default: demo)"
-    )
-    group.add_argument("--estimator", choices=ESTIMATORS, help="advantage estimator")
-    group.add_argument("--steps", type=int, metavar="N", help="rollout batches, each followed by training")
-    group.add_argument("--save-every", type=int, metavar="N", help="steps between two checkpoints")
-    group.add_argument("--learning-rate", type=float, metavar="X", help="of the policy's optimizer")
-    group.add_argument("--prompts-per-step", type=int, metavar="N", help="prompts in a rollout batch")
-    group.add_argument("--samples-per-prompt", type=int, metavar="N", help="responses to each prompt")
-    group.add_argument(
-        "--train-batch-size", type=int, metavar="N", help="rollouts per optimizer step (default: all)"
-    )
-    group.add_argument("--micro-batch-size", type=int, metavar="N", help="rollouts per forward pass")
-    group.add_argument("--max-new-tokens", type=int, metavar="N", help="maximum length of a response")
-    group.add_argument("--temperature", type=float, metavar="X", help="of sampling rollouts")
-    group.add_argument("--kl-coefficient", type=float, metavar="X", help="0: no reference policy")
-    group.add_argument("--seed", type=int, metavar="N", help="default: 42")
+    add = group.add_argument
+    add("--preset", choices=sorted(PRESETS), default="demo", help="settings to start from (default: demo)")
+    add("--estimator", choices=ESTIMATORS, help="advantage estimator")
+    add("--steps", type=int, metavar="N", help="rollout batches, each followed by training")
+    add("--save-every", type=int, metavar="N", help="steps between two checkpoints")
+    add("--learning-rate", type=float, metavar="X", help="of the policy's optimizer")
+    add("--prompts-per-step", type=int, metavar="N", help="prompts in a rollout batch")
+    add("--samples-per-prompt", type=int, metavar="N", help="responses to each prompt")
+    add("--train-batch-size", type=int, metavar="N", help="rollouts per optimizer step (default: all)")
+    add("--micro-batch-size", type=int, metavar="N", help="rollouts per forward pass")
+    add("--max-new-tokens", type=int, metavar="N", help="maximum length of a response")
+    add("--temperature", type=float, metavar="X", help="of sampling rollouts")
+    add("--kl-coefficient", type=float, metavar="X", help="0: no reference policy")
+    add("--seed", type=int, metavar="N", help="default: 42")
 
 
 def _add_run(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--run-dir", metavar="DIR", help="default: runs/TIME-RECIPE")
-    group.add_argument("--resume", action="store_true", help="continue the run in --run-dir with its settings")
-    group.add_argument("--dry-run", action="store_true", help="check everything, print OpenRLHF's command, stop")
-    group.add_argument("--no-evaluate", dest="evaluate", action="store_false", default=None, help="train only")
-    group.add_argument(
-        "--tensorboard", dest="tensorboard_dir", metavar="DIR", help="default: tensorboard in the run directory"
-    )
-    group.add_argument(
-        "--wandb", dest="wandb_project", metavar="PROJECT", help="also log to Weights & Biases (WANDB_API_KEY)"
-    )
+    add = group.add_argument
+    add("--run-dir", metavar="DIR", help="default: runs/TIME-RECIPE")
+    add("--resume", action="store_true", help="continue the run in --run-dir with its settings")
+    add("--dry-run", action="store_true", help="check everything, print OpenRLHF's command, stop")
+    add("--no-evaluate", dest="evaluate", action="store_false", default=None, help="train only")
+    add("--tensorboard", dest="tensorboard_dir", metavar="DIR", help="default: tensorboard in the run directory")
+    add("--wandb", dest="wandb_project", metavar="PROJECT", help="also log to Weights & Biases (WANDB_API_KEY)")

@@ -4,17 +4,14 @@ Conflicting settings are rejected here, before anything is loaded. That includes
 although it then trains on a part of the rollouts only.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from reward_client.errors import validation_errors
 from reward_client.urls import API_KEY_VARIABLE
-from reward_trainer.errors import ConfigError
+from reward_runs.errors import ConfigError
 from reward_trainer.policy import EMBEDDED_POLICY
-
-__all__ = ["ESTIMATORS", "GROUP_ESTIMATORS", "PRESETS", "Config", "make_config"]
 
 Estimator = Literal["group_norm", "reinforce_baseline", "reinforce", "rloo", "gae", "dr_grpo"]
 ESTIMATORS: tuple[Estimator, ...] = ("group_norm", "reinforce_baseline", "reinforce", "rloo", "gae", "dr_grpo")
@@ -200,19 +197,10 @@ def make_config(preset: str, given: dict[str, Any]) -> Config:
     """Return the preset's settings, overridden by `given`; raise ConfigError naming each invalid setting."""
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    settings = {**PRESETS[preset], **given}
+    if "save_every" not in given:  # the preset's, but at least one checkpoint
+        settings["save_every"] = min(settings["save_every"], max(settings["steps"], 1))
     try:
-        return Config.model_validate({**_preset_settings(PRESETS[preset], given), **given})
+        return Config.model_validate(settings)
     except ValidationError as exc:
-        raise ConfigError("; ".join(_sentence(error) for error in exc.errors())) from exc
-
-
-def _preset_settings(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the preset, with its save interval limited to the given number of steps."""
-    steps = given.get("steps", preset["steps"])
-    return {**preset, "save_every": min(preset["save_every"], max(steps, 1))}
-
-
-def _sentence(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+        raise ConfigError("; ".join(validation_errors(exc))) from exc

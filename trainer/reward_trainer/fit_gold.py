@@ -4,8 +4,6 @@ read pairs ──▶ balance lengths ──▶ fit ──▶ write delta.safeten
                                     └────▶ measure on the test file ──▶ MODEL_CARD.md
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import shlex
@@ -19,18 +17,15 @@ from pathlib import Path
 
 import torch
 
-from reward_client.cli.command import new_parser
+from reward_client.cli.command import run_program
 from reward_runs.errors import RunError
 from reward_runs.files import replace_text
-from reward_trainer.gold.card import CardInputs, model_card
 from reward_trainer.gold.fit import FitSettings, fit, score_rows
-from reward_trainer.gold.folder import Snapshot, write_model
+from reward_trainer.gold.folder import Snapshot, model_card, write_model
 from reward_trainer.gold.model import GoldNet, load_base
 from reward_trainer.gold.preferences import Pair, balance_lengths, read_pairs
 from reward_trainer.gold.quality import Row, quality
 from reward_trainer.gold.text import PairLengths, encode_pairs
-
-__all__ = ["fit_gold", "main"]
 
 EXCLUDED = ("ultrafeedback", "*gpt4*")
 """Sources excluded by default, because another model judged them: `demo-gold` is fitted on human judgements."""
@@ -47,10 +42,7 @@ Example (7 000 pairs took 26 minutes on two shared cores):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse `argv` and run the command; return the exit status."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    parser = new_parser("python -m reward_trainer.fit_gold")
-    configure(parser)
-    return run(parser.parse_args(given), given)
+    return run_program("python -m reward_trainer.fit_gold", configure, run, argv)
 
 
 def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
@@ -88,21 +80,21 @@ def fit_gold(options: argparse.Namespace, command: str) -> None:
         "accuracy": {row.name: asdict(row.model) for row in rows},
     }
     write_model(options.out, base, delta, lengths, fitted)
-    inputs = CardInputs(
+    card = model_card(
+        used,
+        read,
+        test,
         base=base,
         settings=settings,
         lengths=lengths,
-        read=read,
-        used=used,
         excluded=options.exclude_source,
         rows=rows,
-        test_sources=sorted({pair.source for pair in test}),
         command=command,
         made_on=datetime.now(UTC).date(),
         minutes=minutes,
         n_trained=sum(tensor.numel() for tensor in delta.values()),
     )
-    replace_text(options.out / "MODEL_CARD.md", model_card(inputs))
+    replace_text(options.out / "MODEL_CARD.md", card)
     _log(f"written: {options.out}; serve it with: glassbox serve --gold {options.out}")
 
 

@@ -1,7 +1,5 @@
 """What this machine has: GPUs, cores, disk and shared memory."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil
@@ -10,8 +8,6 @@ from pathlib import Path
 
 from reward_runs.layout import RunDir
 from reward_trainer.config import Config
-
-__all__ = ["DiskBudget", "Hardware", "detect_hardware", "estimate_disk", "missing_gpu_packages"]
 
 
 @dataclass(frozen=True)
@@ -70,13 +66,10 @@ def estimate_disk(config: Config, n_parameters: int, run: RunDir, *, bytes_per_w
     n_policies = max(0, config.steps // config.save_every + 2 - len(run.saved_steps()))
     n_states = max(0, 2 - sum(1 for _ in run.state.glob("_actor/global_step*")))
     needed = n_parameters * (n_policies * bytes_per_weight + n_states * 16)
+    existing = next(parent for parent in (run.path, *run.path.parents) if parent.exists())
     memory = Path("/dev/shm")  # noqa: S108 - the kernel's shared memory, which Ray's object store uses
     return DiskBudget(
         disk_needed=needed,
-        disk_free=shutil.disk_usage(_nearest_existing(run.path)).free,
+        disk_free=shutil.disk_usage(existing).free,
         shared_memory_free=shutil.disk_usage(memory).free if memory.is_dir() else 0,
     )
-
-
-def _nearest_existing(folder: Path) -> Path:
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())

@@ -1,30 +1,33 @@
 """Runs OpenRLHF and follows it until its last step: log, checkpoints, state of the service, stop requests.
 
 every 0.5 s   stop requested? ─ new log lines ─▶ metrics.jsonl, progress line, checkpoints/, FailureDetector
-every 5 s     probe of the reward service ─────▶ FailureDetector
-"""
+every 5 s     probe of the reward service ─────▶ FailureDetector ─▶ None, or the cause to stop with
 
-from __future__ import annotations
+OpenRLHF requests a reward five times and ends later with the misleading message `reward_model_group is required`.
+Only its INFO lines contain the cause, so they are parsed, and the service is probed as well.
+"""
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from types import FrameType
+from typing import Any
 
-from reward_runs.step_metrics import StepMetrics
+from reward_client.wire import FeatureInfo
+from reward_evidence.report.formatting import duration
+from reward_runs.errors import RewardUnavailableError, RunFailedError
+from reward_runs.layout import StepMetrics
 from reward_trainer import service_probe
-from reward_trainer.errors import RewardUnavailableError, RunFailedError
-from reward_trainer.failure_detector import FailureDetector
 from reward_trainer.openrlhf import api_key, saved_policies
-from reward_trainer.openrlhf.cpu.launch import environment as cpu_environment
-from reward_trainer.openrlhf.log_parser import last_error, parse_step, phase_of
-from reward_trainer.openrlhf.process import OpenRLHFProcess, child_environment
+from reward_trainer.openrlhf.environment import child_environment, cpu_environment
+from reward_trainer.openrlhf.log_parser import failed_attempt, failed_reward, last_error, parse_step, phase_of
+from reward_trainer.openrlhf.process import OpenRLHFProcess
 from reward_trainer.plan import Plan
-from reward_trainer.progress import feature_labels, step_line
-
-__all__ = ["Log", "Monitor", "StoppedByUser"]
 
 Log = Callable[[str], None]
 """Receives one line for the user."""
@@ -34,6 +37,33 @@ _PROBE_EVERY_S = 5.0
 _MAX_RECENT_LINES = 400
 _DIAGNOSIS_TIMEOUT_S = 5.0
 """Seconds to wait for the service's own error message when the run is about to be stopped."""
+MAX_UNAVAILABLE_S = 40.0
+"""Seconds that the service may be unavailable before the run is stopped: enough for a restart, under a minute."""
+
+
+@dataclass
+class FailureDetector:
+    """Decides when a run must stop because it gets no rewards. Pure: no clock, process or network."""
+
+    _last_attempt: str | None = None
+    """Cause of the latest failed attempt at a reward."""
+    _unavailable_since_s: float | None = None
+
+    def observe_line(self, line: str) -> str | None:
+        """Process a log line; return the cause when the run must stop."""
+        self._last_attempt = failed_attempt(line) or self._last_attempt
+        failure = failed_reward(line)
+        return None if failure is None else self._last_attempt or failure
+
+    def observe_service(self, cause: str | None, now_s: float) -> str | None:
+        """Process a probe (`cause` None: ready); return the cause when the run must stop."""
+        if cause is None:
+            self._unavailable_since_s = None
+            return None
+        if self._unavailable_since_s is None:
+            self._unavailable_since_s = now_s
+        unavailable_s = now_s - self._unavailable_since_s
+        return None if unavailable_s < MAX_UNAVAILABLE_S else f"not ready for {unavailable_s:.0f} s: {cause}"
 
 
 class StoppedByUser(Exception):  # noqa: N818 - a request, not an error
@@ -162,3 +192,53 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+_LABELS_0_1 = {
+    "length_incentive": "length",
+    "repetition_penalty": "repetition",
+    "relevance": "relevance",
+    "gold_reward": "gold",
+}
+"""Labels for a service of release 0.1, whose `GET /info` does not list its features."""
+
+
+def feature_labels(features: Sequence[FeatureInfo]) -> dict[str, str]:
+    """Return the label of each log key of a feature; the key itself, as words, if several features share it."""
+    if not features:
+        return _LABELS_0_1
+    keys = [feature.log_key for feature in features]
+    return {
+        feature.log_key: feature.label.lower()
+        if keys.count(feature.log_key) == 1
+        else feature.log_key.replace("_", " ")
+        for feature in features
+        if feature.log_key is not None
+    }
+
+
+def step_line(steps: Sequence[dict[str, Any]], n_steps: int, labels: Mapping[str, str]) -> str:
+    """Return the line for the last of `steps` of `n_steps`, with the features in `labels`.
+
+    Recent steps give the remaining time.
+    """
+    step = steps[-1]
+    parts = [f"step {step['step']}/{n_steps}", f"reward {_formatted(step, 'reward', '.3f')}"]
+    parts += [
+        f"{label} {_formatted(step, name, '.2f')}" for name, label in labels.items() if step.get(name) is not None
+    ]
+    if step.get("kl") is not None:
+        parts.append(f"KL {_formatted(step, 'kl', '.4f')}")
+    parts.append(f"{_formatted(step, 'response_length', '.0f')} tokens")
+    parts.append(f"{_formatted(step, 'truncated', '.0%')} truncated")
+    if remaining := n_steps - step["step"]:
+        times = [step["time_s"] for step in steps[-6:]]
+        gaps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
+        step_s = median(gaps) if gaps else step.get("step_s") or 0.0
+        parts.append(f"about {duration(remaining * step_s)} left")
+    return "  ".join(parts)
+
+
+def _formatted(step: dict[str, Any], name: str, spec: str) -> str:
+    value = step.get(name)
+    return "?" if value is None else format(value, spec)

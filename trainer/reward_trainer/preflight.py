@@ -5,24 +5,22 @@
 Pure functions: `hardware` inspects the machine, `service_probe` sends the requests.
 """
 
-from __future__ import annotations
-
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from reward_client.urls import API_KEY_VARIABLE, key_from_environment
 from reward_client.wire import Info, RecipeInfo
+from reward_runs.errors import PreflightError
 from reward_trainer.config import Config
-from reward_trainer.errors import PreflightError
 from reward_trainer.hardware import DiskBudget, Hardware
 
-__all__ = ["find_problems", "find_recipe"]
-
 _GB = 1e9
-_INSTALL_ON_GPU = dict.fromkeys(("openrlhf", "deepspeed"), 'pip install "openrlhf[vllm]==0.11.2"')
+OPENRLHF, DEEPSPEED = "0.11.2", "0.19.6"
+"""Releases that this trainer is written for; a test compares constraints, docs and images with them."""
+_INSTALL_ON_GPU = dict.fromkeys(("openrlhf", "deepspeed"), f'pip install "openrlhf[vllm]=={OPENRLHF}"')
 _INSTALL_ON_CPU = {
-    "openrlhf": "pip install --no-deps openrlhf==0.11.2",
-    "deepspeed": "DS_BUILD_OPS=0 pip install --no-deps --no-build-isolation deepspeed==0.19.6",
+    "openrlhf": f"pip install --no-deps openrlhf=={OPENRLHF}",
+    "deepspeed": f"DS_BUILD_OPS=0 pip install --no-deps --no-build-isolation deepspeed=={DEEPSPEED}",
 }
 
 
@@ -86,17 +84,15 @@ def _gold(config: Config, recipe: RecipeInfo, info: Info) -> list[str]:
 
 def _calibration(config: Config, recipe: RecipeInfo, info: Info) -> list[str]:
     encoder = info.relevance.id if info.relevance is not None else None
-    if recipe.calibrated_for in (None, encoder) or "--reward.clip_range" in _names(config.raw_flags):
+    if recipe.calibrated_for in (None, encoder) or "--reward.clip_range" in {
+        flag.split("=")[0] for flag in config.raw_flags
+    }:
         return []
     return [
         f"recipe {recipe.name} is calibrated for encoder {recipe.calibrated_for}, the service uses {encoder}: "
         "OpenRLHF would silently clip its rewards. Use recipe rer, calibrate one for this encoder, or set the "
         "clip range with `-- --reward.clip_range LOW HIGH`"
     ]
-
-
-def _names(flags: Sequence[str]) -> set[str]:
-    return {flag.split("=")[0] for flag in flags}
 
 
 def _disk(budget: DiskBudget) -> list[str]:

@@ -1,20 +1,15 @@
 """Requests to the reward service around a run: what it offers, whether it is ready, a trial reward."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import httpx
-from pydantic import ValidationError
 
 from reward_client import RewardClient, RewardError
+from reward_client.errors import describe_problem, read_problem
 from reward_client.retry import RetryPolicy
 from reward_client.urls import key_from_environment
-from reward_client.wire import Info, Problem
-from reward_trainer.errors import PreflightError
-from reward_trainer.openrlhf import api_key
-
-__all__ = ["service_info", "trial_reward", "why_not_ready"]
+from reward_client.wire import Info
+from reward_runs.errors import PreflightError
 
 _SERVICE_HELP = "Start it with `glassbox serve`, or set its address with --reward-url."
 _TRIAL_RESPONSE = "This is a trial before the training starts."
@@ -56,10 +51,12 @@ def trial_reward(
         labels: their labels, as in the training data.
         timeout_s: seconds to wait for a reply.
     """
+    key = key_from_environment()
+    auth = None if key is None else ("key", key)  # user and password, as OpenRLHF will send them
     for prompt, label in zip(rendered_prompts, labels, strict=True):
         body = {"query": [prompt + _TRIAL_RESPONSE], "prompts": [prompt], "labels": [label]}
         try:
-            response = httpx.post(endpoint, json=body, timeout=timeout_s, auth=api_key.basic_auth())
+            response = httpx.post(endpoint, json=body, timeout=timeout_s, auth=auth)
         except httpx.TransportError as exc:
             return f"{type(exc).__name__}: {exc}"
         if cause := _failure(response):
@@ -69,18 +66,9 @@ def trial_reward(
 
 def _failure(response: httpx.Response) -> str | None:
     if not response.is_success:
-        return _problem_text(response)
+        return describe_problem(read_problem(response.status_code, response.reason_phrase, response.content))
     try:
         rewards = response.json()["rewards"]
     except (ValueError, KeyError, TypeError):
         return f"the reply contains no rewards: {response.text[:300]}"
     return None if isinstance(rewards, list) and len(rewards) == 1 else f"one reward expected, got {rewards}"
-
-
-def _problem_text(response: httpx.Response) -> str:
-    try:
-        problem = Problem.model_validate_json(response.content)
-    except ValidationError:
-        return f"{response.status_code} {response.reason_phrase}: {response.text[:300]}"
-    details = [f"{error.field}: {error.message}" for error in problem.errors[:5]]
-    return "; ".join([f"{problem.status} {problem.title}: {problem.detail}", *details])

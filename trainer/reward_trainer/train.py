@@ -5,8 +5,6 @@
 A run that ends early can be resumed, and the checkpoints that it saved can be evaluated.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess
@@ -14,17 +12,15 @@ import sys
 from typing import Any
 
 from reward_runs import provenance
+from reward_runs.errors import ConfigError, PreflightError
 from reward_runs.files import replace_text
 from reward_runs.layout import RunDir
 from reward_runs.record import RunRecord
 from reward_trainer import service_probe, training_data
 from reward_trainer.config import Config
-from reward_trainer.errors import ConfigError, PreflightError
 from reward_trainer.monitor import Log, Monitor
 from reward_trainer.openrlhf import saved_policies
 from reward_trainer.plan import Plan, run_record
-
-__all__ = ["evaluate", "resumed_config", "reward_changes", "train"]
 
 _MODEL_IDENTITY = ("id", "revision", "device", "backend")
 """Fields of a model in `GET /info` that determine its scores."""
@@ -32,7 +28,7 @@ _MODEL_IDENTITY = ("id", "revision", "device", "backend")
 
 def resumed_config(run_dir: str, given: dict[str, object]) -> Config:
     """Return the settings of the run in `run_dir`; only the service's address and the evaluation may change."""
-    stored = RunRecord.read(RunDir.at(run_dir)).content()
+    stored = RunRecord.read(RunDir(run_dir)).content()
     settings = {name: stored[name] for name in Config.model_fields if name in stored}
     changeable = {"reward_url", "run_dir", "evaluate"}
     changed = [name for name, value in given.items() if name not in changeable and settings.get(name) != value]
@@ -56,7 +52,9 @@ def train(plan: Plan, log: Log, *, resume: bool = False) -> None:
             return
         if resume:
             _check_same_reward(plan)
-        _check_rewards(plan)
+        endpoint = plan.launch.endpoint
+        if cause := service_probe.trial_reward(endpoint, plan.trial_prompts, plan.trial_labels):
+            raise PreflightError(f"the reward service rejected a trial request to {endpoint}: {cause}")
         can_continue = resume and (run.state / "_actor" / "latest").is_file()
         _write_inputs(plan, fresh=not resume)
         saved_policies.save_initial(plan.launch.policy, run)
@@ -65,12 +63,6 @@ def train(plan: Plan, log: Log, *, resume: bool = False) -> None:
         Monitor(plan, log, lock_fd, resume=can_continue).run()
         saved_policies.collect_final(run, plan.config.steps)
         shutil.rmtree(run.state, ignore_errors=True)  # needed to resume only
-
-
-def _check_rewards(plan: Plan) -> None:
-    cause = service_probe.trial_reward(plan.launch.endpoint, plan.trial_prompts, plan.trial_labels)
-    if cause is not None:
-        raise PreflightError(f"the reward service rejected a trial request to {plan.launch.endpoint}: {cause}")
 
 
 def _check_same_reward(plan: Plan) -> None:
@@ -90,18 +82,15 @@ def reward_changes(stored: RunRecord, now: RunRecord, *, needs_gold: bool) -> li
     compared only when a record has no hash.
     """
     before, after = stored.model_dump(mode="json"), now.model_dump(mode="json")
+
+    def identity(record: dict[str, Any], model: str) -> list[Any]:
+        described = record["service"].get(model) or {}
+        return [described.get(key) for key in _MODEL_IDENTITY]
+
     models = ("relevance", "gold") if needs_gold else ("relevance",)
     recipe = "recipe_hash" if stored.recipe_hash and now.recipe_hash else "recipe_parameters"
     changed = [recipe] if before[recipe] != after[recipe] else []
-    return changed + [
-        name
-        for name in models
-        if any(_of_model(before, name, key) != _of_model(after, name, key) for key in _MODEL_IDENTITY)
-    ]
-
-
-def _of_model(record: dict[str, Any], name: str, key: str) -> Any:
-    return (record["service"].get(name) or {}).get(key)
+    return changed + [name for name in models if identity(before, name) != identity(after, name)]
 
 
 def _write_inputs(plan: Plan, *, fresh: bool) -> None:

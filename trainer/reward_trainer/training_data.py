@@ -3,19 +3,15 @@
 [Prompt] ──▶ hold_out / check_overlap ──▶ training_order ──▶ training_row ──▶ data/train.jsonl
 """
 
-from __future__ import annotations
-
+import itertools
 import json
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any
 
 from reward_runs.errors import DataError
 from reward_runs.prompts import Prompt, model_input
-
-__all__ = ["check_overlap", "hold_out", "label", "training_order", "training_row"]
 
 _MAX_REPORTED = 5
 
@@ -29,19 +25,14 @@ def hold_out(prompts: Sequence[Prompt], n: int, seed: int) -> tuple[list[Prompt]
         )
     shuffled = random.Random(seed).sample(list(prompts), len(prompts))
     held_texts = {_normalised(prompt.prompt) for prompt in shuffled[:n]}
-    heldout = _first_of_each_text(prompt for prompt in prompts if _normalised(prompt.prompt) in held_texts)
+    heldout: dict[str, Prompt] = {}  # equal texts would count as independent prompts and make intervals too narrow
+    for prompt in prompts:
+        if (text := _normalised(prompt.prompt)) in held_texts:
+            heldout.setdefault(text, prompt)
     training = [prompt for prompt in prompts if _normalised(prompt.prompt) not in held_texts]
     if not training:
         raise DataError("all prompts have the same text: none remains for training")
-    return training, heldout
-
-
-def _first_of_each_text(prompts: Iterable[Prompt]) -> list[Prompt]:
-    """Drop duplicates: equal texts would count as independent prompts and make intervals too narrow."""
-    first: dict[str, Prompt] = {}
-    for prompt in prompts:
-        first.setdefault(_normalised(prompt.prompt), prompt)
-    return list(first.values())
+    return training, list(heldout.values())
 
 
 def check_overlap(training: Sequence[Prompt], heldout: Sequence[Prompt]) -> None:
@@ -59,12 +50,9 @@ def _normalised(text: str) -> str:
 
 def training_order(prompts: Sequence[Prompt], n: int, seed: int) -> list[Prompt]:
     """Return `n` prompts: consecutive passes over all prompts, each in a new random order."""
-    return list(islice(_endless(prompts, random.Random(seed)), n))
-
-
-def _endless(prompts: Sequence[Prompt], rng: random.Random) -> Iterator[Prompt]:
-    while True:
-        yield from rng.sample(list(prompts), len(prompts))
+    rng = random.Random(seed)
+    passes = (rng.sample(list(prompts), len(prompts)) for _ in itertools.count())
+    return list(itertools.islice(itertools.chain.from_iterable(passes), n))
 
 
 def label(prompt: Prompt) -> str:

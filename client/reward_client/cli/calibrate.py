@@ -1,15 +1,26 @@
-"""`glassbox calibrate`: measure an encoder's similarities and write a recipe that fits it."""
+"""`glassbox calibrate`: measure an encoder's similarities through the service, write a recipe that fits it.
 
-from __future__ import annotations
+Compares matched pairs (a prompt and its response) with mismatched pairs (a prompt and the next line's response).
+The recipe maps the mismatched median to 0 and the matched 90th percentile to 1, linearly, with a floor at 0.
+"""
 
 import argparse
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
 
-from reward_client.calibrate import calibrate
 from reward_client.cli.options import add_url, connect, reporting_errors
+from reward_client.client import RewardClient
+from reward_client.score_file import FileError, read_rows
+from reward_client.wire import Item, QueryType, RecipeInfo
 
-__all__ = ["configure", "run"]
+_MIN_PAIRS = 20
+_BATCH = 64
+_BASE = "rer"
+"""Recipe whose factors the new recipe takes."""
 
 _EPILOG = """\
 Each line of PAIRS is JSON with a prompt, a response that answers it, and optionally a reference. The similarity of
@@ -37,3 +48,89 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     with reporting_errors("calibrate"), connect(arguments.url) as client:
         print(calibrate(client, arguments.pairs, arguments.target, arguments.similarity))
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Similarities:
+    """Measured similarities for one kind of relevance."""
+
+    matched: Sequence[float]
+    mismatched: Sequence[float]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Similarities that map to 0 and 1. Raises FileError when the encoder does not distinguish the pairs."""
+        low, high = median(self.mismatched), quantiles(self.matched, n=10)[-1]
+        if not low < high:
+            raise FileError(f"matched pairs ({high:.3f}) are no more similar than mismatched ones ({low:.3f})")
+        return round(low, 4), round(high, 4)
+
+    def __str__(self) -> str:
+        low, high = self.bounds
+        share = sum(m > x for m, x in zip(self.matched, self.mismatched, strict=True)) / len(self.matched)
+        return (
+            f"matched median {median(self.matched):.3f}, mismatched {median(self.mismatched):.3f}, "
+            f"matched wins {share:.0%} of {len(self.matched)} pairs; [{low:g}, {high:g}] maps to [0, 1]"
+        )
+
+
+def calibrate(client: RewardClient, pairs: Path, target: Path, similarity: str) -> str:
+    """Measure on `pairs`, write the recipe to `target`, return a summary. Raises FileError and RewardError."""
+    rows = read_rows(pairs)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get("prompt"), str) or not isinstance(row.get("response"), str):
+            raise FileError(f"{pairs}, line {number}: prompt and response must be text")
+    if len(rows) < _MIN_PAIRS:
+        raise FileError(f"{pairs} has {len(rows)} pairs, at least {_MIN_PAIRS} are required")
+    info = client.info()
+    if info.relevance is None:
+        raise FileError("this service has no relevance encoder; start it with --encoder")
+    base = next((recipe for recipe in info.recipes if recipe.name == _BASE), None)
+    if base is None:
+        raise FileError(f"this service has no recipe {_BASE}, whose factors the new recipe takes")
+    query = _measure(client, [(row["prompt"], row["response"]) for row in rows], similarity)
+    referenced = [(row["reference"], row["response"]) for row in rows if isinstance(row.get("reference"), str)]
+    reference = _measure(client, referenced, similarity) if len(referenced) >= _MIN_PAIRS else query
+    target.write_text(recipe_yaml(info.relevance.id, base, similarity, query, reference), encoding="utf-8")
+    kind = "references" if reference is not query else "prompts, because there are too few references"
+    return f"{info.relevance.id}\n  query relevance: {query}\n  from {kind}: {reference}\nwrote {target}"
+
+
+def recipe_yaml(
+    encoder: str, base: RecipeInfo, similarity: str, query: Similarities, reference: Similarities
+) -> str:
+    """The text of a recipe with the factors of `base` and the measured ranges (JSON values are YAML)."""
+    fields: dict[str, Any] = {
+        "description": f"The full reward with relevance scaled to {encoder}, from {len(query.matched)} pairs.",
+        "open_ended": base.parameters["open_ended"],
+        "closed_ended": base.parameters["closed_ended"],
+        "similarity": similarity,
+        "query_relevance_range": list(query.bounds),
+        "reference_relevance_range": list(reference.bounds),
+        "relevance_floor": 0.0,
+        "calibrated_for": encoder,
+    }
+    if similarity == "dot":
+        fields["reward_range"] = [0.0, 10.24]  # twice the largest incentive; a dot product is unbounded
+    return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields.items())
+
+
+def _measure(client: RewardClient, pairs: Sequence[tuple[str, str]], similarity: str) -> Similarities:
+    shifted = [(text, pairs[(i + 1) % len(pairs)][1]) for i, (text, _) in enumerate(pairs)]
+    return Similarities(_similarities(client, pairs, similarity), _similarities(client, shifted, similarity))
+
+
+def _similarities(client: RewardClient, pairs: Sequence[tuple[str, str]], similarity: str) -> list[float]:
+    values: list[float] = []
+    overrides = {"similarity": similarity, "relevance_sees_cut_response": False, "empty_is_zero": False}
+    for start in range(0, len(pairs), _BATCH):
+        items = [
+            Item(prompt=text, response=response, query_type=QueryType.OPEN_ENDED)
+            for text, response in pairs[start : start + _BATCH]
+        ]
+        reply = client.score(items, recipe="qr", recipe_overrides=overrides)
+        measured = [result.features.get("query_relevance") for result in reply.results]
+        values += [value for value in measured if value is not None]
+        if len(values) != start + len(items):
+            raise FileError("the service returned no query_relevance: check that its recipe qr uses it")
+    return values

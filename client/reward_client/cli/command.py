@@ -1,40 +1,103 @@
-"""`Command`: one subcommand of `glassbox`, described without importing what it runs."""
+"""The subcommands of `glassbox`: what one is, where they are found, and how one runs without importing the others.
 
-from __future__ import annotations
+A package offers its commands as a `Command`, or a tuple of them, under an entry point in the group
+`glassbox.commands`. `glassbox --help` imports the module that defines the tuple, so that must be quick:
+`Command.lazy` names the module that a command runs, which is imported when the command is used.
+"""
 
 import argparse
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from typing import Any, Self
 
-__all__ = ["Command", "new_parser"]
+GROUP = "glassbox.commands"
+"""Entry points of this group refer to a `Command`, or to a tuple of them."""
+
+Configure = Callable[[argparse.ArgumentParser], None]
+"""Sets description, epilog and arguments of a command's parser."""
+Run = Callable[[argparse.Namespace, Sequence[str]], int]
+"""Runs a command with the parsed arguments, and with the arguments as given; returns the exit status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One subcommand.
-
-    A package offers its commands as a tuple under an entry point in the group `glassbox.commands`. The module that
-    defines the tuple is imported by `glassbox --help`, so it must import quickly: everything else is imported
-    inside `configure` and `run`.
-    """
+    """One subcommand."""
 
     name: str
     """As typed on the command line."""
     summary: str
     """One line in `glassbox --help`."""
-    configure: Callable[[argparse.ArgumentParser], None]
-    """Sets description, epilog and arguments of the command's parser."""
-    run: Callable[[argparse.Namespace, Sequence[str]], int]
-    """Runs the command with the parsed arguments, and with the arguments as given; returns the exit status."""
+    configure: Configure
+    run: Run
     extra: str | None = None
     """Extra of the distribution glassbox-reward that the command needs; None: the base install is enough."""
     needs: tuple[str, ...] = ()
     """Top-level modules of that extra; the command is listed as not installed when one of them is missing."""
 
+    @classmethod
+    def lazy(cls, name: str, summary: str, module: str, **options: Any) -> Self:
+        """A command that `module` implements, with functions `configure` and `run`; it is imported when used."""
+        return cls(
+            name,
+            summary,
+            lambda parser: import_module(module).configure(parser),
+            lambda arguments, argv: import_module(module).run(arguments, argv),
+            **options,
+        )
+
     def missing(self) -> list[str]:
         """The modules of `needs` that are not installed; none of them is imported."""
         return [name for name in self.needs if find_spec(name) is None]
+
+
+COMMANDS = (
+    Command.lazy("score", "score a JSONL file of responses", "reward_client.cli.score"),
+    Command.lazy("calibrate", "write a recipe that fits an encoder", "reward_client.cli.calibrate"),
+    Command.lazy("doctor", "check this machine, the installation and the service", "reward_client.cli.doctor"),
+    Command.lazy(
+        "completion",
+        "print a completion script for a shell",
+        "reward_client.cli.completion",
+        extra="completion",
+        needs=("shtab",),
+    ),
+)
+"""The commands of the base install."""
+
+
+def discover(found: Iterable[EntryPoint] | None = None) -> tuple[Mapping[str, Command], list[str]]:
+    """Collect the commands by name, in alphabetical order.
+
+    Args:
+        found: the entry points to load; those of the installed distributions when None.
+
+    Returns:
+        The commands, and one sentence for each entry point that cannot be used.
+    """
+    commands = {command.name: command for command in COMMANDS}
+    problems: list[str] = []
+    for point in sorted(entry_points(group=GROUP) if found is None else found):
+        try:
+            offered = {command.name: command for command in _commands_of(point)}
+        except Exception as exc:  # noqa: BLE001 - a package that is broken must not break the other commands
+            problems.append(f"{point.name} ({point.value}) cannot be loaded: {type(exc).__name__}: {exc}")
+            continue
+        taken = commands.keys() & offered.keys()
+        problems += [f"{point.name} ({point.value}): a command {name!r} exists already" for name in sorted(taken)]
+        commands |= {name: command for name, command in offered.items() if name not in taken}
+    return dict(sorted(commands.items())), problems
+
+
+def _commands_of(point: EntryPoint) -> tuple[Command, ...]:
+    loaded = point.load()
+    commands = loaded if isinstance(loaded, tuple) else (loaded,)
+    if not all(isinstance(command, Command) for command in commands):
+        raise TypeError("it must refer to a Command or a tuple of Commands")
+    return commands
 
 
 def new_parser(prog: str) -> argparse.ArgumentParser:
@@ -42,3 +105,11 @@ def new_parser(prog: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=prog, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+
+
+def run_program(prog: str, configure: Configure, run: Run, argv: Sequence[str] | None = None) -> int:
+    """Parse `argv`, those of this process when None, and run; return the exit status."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = new_parser(prog)
+    configure(parser)
+    return run(parser.parse_args(given), given)

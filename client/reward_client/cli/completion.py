@@ -1,16 +1,12 @@
 """`glassbox completion`: print a completion script for a shell."""
 
-from __future__ import annotations
-
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reward_client.cli.discovery import discover
-from reward_client.cli.overview import completion_parser
-
-__all__ = ["configure", "run"]
+from reward_client import __version__
+from reward_client.cli.command import Command, discover, new_parser
 
 SHELLS = ("bash", "zsh", "tcsh")
 
@@ -35,11 +31,22 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     import shtab
 
     commands, _problems = discover()
-    parser = completion_parser(commands)
+    parser = _parser_of_all(commands)
     for path in _paths(parser):
         path.complete = shtab.FILE  # type: ignore[attr-defined] # the attribute by which shtab completes files
     sys.stdout.write(shtab.complete(parser, arguments.shell) + "\n")
     return 0
+
+
+def _parser_of_all(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """The parser of `glassbox` with the options of every command that is installed."""
+    parser = new_parser("glassbox")
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers()
+    for command in commands.values():
+        if not command.missing():
+            command.configure(subparsers.add_parser(command.name, help=command.summary))
+    return parser
 
 
 def _paths(parser: argparse.ArgumentParser) -> list[argparse.Action]:

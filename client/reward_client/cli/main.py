@@ -1,19 +1,27 @@
-"""Entry point of `glassbox`: selects a subcommand, parses its arguments, runs it."""
+"""Entry point of `glassbox`: lists the subcommands, or selects one and runs it."""
 
-from __future__ import annotations
-
+import argparse
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint
 
-from reward_client.cli.command import Command, new_parser
-from reward_client.cli.discovery import discover
-from reward_client.cli.overview import install_hint, overview_parser
-
-__all__ = ["main"]
+from reward_client import __version__
+from reward_client.cli.command import Command, discover, new_parser, run_program
 
 EXIT_USAGE = 2
+
+_DESCRIPTION = "Rewards for reinforcement learning as a service: start it, use it, train and evaluate with it."
+
+_EPILOG = """\
+`glassbox COMMAND --help` describes a command and shows examples.
+
+examples:
+  glassbox serve                                      start the service on http://127.0.0.1:8000
+  glassbox score rollouts.jsonl scored.jsonl          score a file of responses
+  glassbox train --reward-url http://127.0.0.1:8000   train a small policy
+  glassbox doctor --url http://127.0.0.1:8000         check this machine and the service
+"""
 
 
 def main(argv: Sequence[str] | None = None, entry_points: Sequence[EntryPoint] | None = None) -> int:
@@ -23,7 +31,7 @@ def main(argv: Sequence[str] | None = None, entry_points: Sequence[EntryPoint] |
     for problem in problems:
         _print_error(f"warning: {problem}")
     if not given or given[0].startswith("-"):
-        parser = overview_parser(commands)
+        parser = _overview_parser(commands)
         parser.parse_args(given)  # exits after --help, --version and unknown options
         parser.error(f"a command is required: {', '.join(commands)}")
     name, *rest = given
@@ -33,14 +41,31 @@ def main(argv: Sequence[str] | None = None, entry_points: Sequence[EntryPoint] |
     return _run(commands[name], rest)
 
 
+def _overview_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """The parser of `glassbox` without a command: it lists the commands, without importing what they run."""
+    parser = new_parser("glassbox")
+    parser.usage = "glassbox [--help] [--version] COMMAND ..."
+    width = max(map(len, commands))
+    listed = [f"  {name:<{width}}  {_summary(command)}" for name, command in commands.items()]
+    parser.description = "\n".join([_DESCRIPTION, "", "commands:", *listed])
+    parser.epilog = _EPILOG
+    parser.add_argument("--version", action="version", version=f"glassbox {__version__}")
+    return parser
+
+
+def _summary(command: Command) -> str:
+    return f"{command.summary} (not available: {_install(command)})" if command.missing() else command.summary
+
+
+def _install(command: Command) -> str:
+    return f"install glassbox-reward[{command.extra}]"
+
+
 def _run(command: Command, argv: Sequence[str]) -> int:
-    missing = command.missing()
-    if missing:
+    if missing := command.missing():
         return _not_installed(command, missing[0])
     try:
-        parser = new_parser(f"glassbox {command.name}")
-        command.configure(parser)
-        return command.run(parser.parse_args(argv), argv)
+        return run_program(f"glassbox {command.name}", command.configure, command.run, argv)
     except ModuleNotFoundError as exc:
         module = (exc.name or "").partition(".")[0]
         if command.extra is None or not module or module.startswith("reward_"):
@@ -52,7 +77,7 @@ def _run(command: Command, argv: Sequence[str]) -> int:
 
 
 def _not_installed(command: Command, module: str) -> int:
-    _print_error(f"glassbox {command.name} needs {module}, which is not installed: {install_hint(command)}")
+    _print_error(f"glassbox {command.name} needs {module}, which is not installed: {_install(command)}")
     return EXIT_USAGE
 
 

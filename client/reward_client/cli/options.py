@@ -1,7 +1,5 @@
 """Option types and options that several commands share."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
@@ -14,8 +12,6 @@ from reward_client.client import RewardClient
 from reward_client.errors import RewardError
 from reward_client.score_file import FileError
 from reward_client.urls import API_KEY_VARIABLE, Address, key_from_environment
-
-__all__ = ["KeyValue", "add_url", "connect", "positive_float", "positive_int", "reporting_errors", "url"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -82,6 +78,18 @@ def add_url(parser: argparse.ArgumentParser) -> None:
         type=url,
         help=f"URL of the service (default: {DEFAULT_URL}); repeat it for several replicas. "
         f"The API key is read from {API_KEY_VARIABLE}",
+    )
+
+
+def add_recipe_overrides(group: argparse._ArgumentGroup) -> None:
+    """Add `--recipe-override K=V …`."""
+    group.add_argument(
+        "--recipe-override",
+        dest="recipe_overrides",
+        action=KeyValue,
+        nargs="+",
+        metavar="K=V",
+        help="parameters of the recipe for this run",
     )
 
 

@@ -1,16 +1,12 @@
 """`glassbox score`: score a JSONL file through the service."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from reward_client.cli.options import add_url, connect, positive_int, reporting_errors
-from reward_client.score_file import ScoreOptions, score_file
-
-__all__ = ["configure", "run"]
+from reward_client.score_file import score_file
 
 _EPILOG = """\
 Each line of IN is one item of POST /score, as JSON: prompt, response, and optionally reference, query_type, id.
@@ -50,17 +46,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Score the file, showing progress; return the exit status."""
-    options = ScoreOptions(
-        recipe=arguments.recipe,
-        gold=arguments.gold,
-        query_type_default=arguments.query_type_default,
-        on_item_error=arguments.on_item_error,
-        batch=arguments.batch,
-        overwrite=arguments.overwrite,
-    )
-    with reporting_errors("score"), connect(arguments.url) as client:
-        for progress in score_file(client, arguments.source, arguments.target, options):
+    options = dict(vars(arguments))
+    source, target, urls = (options.pop(name) for name in ("source", "target", "url"))
+    with reporting_errors("score"), connect(urls) as client:
+        for progress in score_file(client, source, target, **options):
             print(f"\r{progress}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    print(f"scored into {arguments.target}")
+    print(f"scored into {target}")
     return 0

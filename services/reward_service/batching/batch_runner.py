@@ -16,8 +16,7 @@ from typing import Generic, TypeVar
 
 from reward_service.batching.executor import Executor
 from reward_service.batching.metrics_hook import BatchStats, MetricsHook
-from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Ticket
-from reward_service.batching.submission import Submission
+from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Submission
 from reward_service.errors import GlassboxError, ModelError
 
 __all__ = ["BatchRunner", "HungError"]
@@ -40,6 +39,7 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         self,
         name: str,
         run: Callable[[ModelT, Sequence[InT]], Sequence[OutT] | Awaitable[Sequence[OutT]]],
+        queue: BatchQueue[InT, OutT],
         *,
         batch_timeout_s: float,
         keep: Callable[[Hashable, OutT], None] | None,
@@ -54,9 +54,7 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         self._metrics_hook = metrics_hook
         self._backlogged = False
         self._results: tuple[list[Entry[InT, OutT]], Sequence[OutT]] | None = None  # of the last batch
-        self.queue: BatchQueue[InT, OutT] = BatchQueue()
-        self.submissions: dict[Ticket[InT, OutT], Submission[OutT]] = {}
-        """The open submissions by ticket."""
+        self.queue = queue
         self.tokens_per_s: float | None = None
         """Measured speed; None before the first batch during which other entries were queued."""
         self.pass_ended = asyncio.Event()
@@ -139,10 +137,12 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         if self._metrics_hook is not None:
             self._metrics_hook.batch_failed(self._name, cause)
 
-    def _start_submissions(self, batch: list[Entry[InT, OutT]], now: float) -> list[Submission[OutT]]:
+    def _start_submissions(self, batch: list[Entry[InT, OutT]], now: float) -> set[Submission[OutT]]:
         """The open submissions with units in `batch`, marked as started."""
-        tickets = {ticket for entry in batch for ticket, _ in entry.requested_by}
-        submissions = [self.submissions[ticket] for ticket in tickets if ticket in self.submissions]
+        open_ = self.queue.open
+        submissions = {
+            submission for entry in batch for submission, _ in entry.requested_by if submission in open_
+        }
         for submission in submissions:
             if submission.started is None:
                 submission.started = now
@@ -161,9 +161,7 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         for entry, outcome in zip(batch, outcomes, strict=True):
             if not isinstance(outcome, Exception):
                 self._record_result(entry.unit.key, outcome)
-            for ticket in self.queue.complete(entry, outcome):
-                if ticket in self.submissions:
-                    self.submissions.pop(ticket).finish()
+            self.queue.complete(entry, outcome)
 
     def _record_result(self, key: Hashable, outcome: OutT) -> None:
         """Count or cache a result. A failure here is logged; the callers still get their result."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-__all__ = ["BatchStats", "MetricsHook", "QueueSize"]
+from reward_service.batching.queue import BatchQueue
+
+__all__ = ["BatchStats", "MetricsHook"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +20,6 @@ class BatchStats:
     """Longest item × items."""
     requests: int
     seconds: float
-
-
-class QueueSize(Protocol):
-    """The size of a queue."""
-
-    waiting_items: int
-    waiting_tokens: int
 
 
 class MetricsHook(Protocol):
@@ -42,7 +37,7 @@ class MetricsHook(Protocol):
         """A result was NaN or infinite."""
         ...
 
-    def watch_queue(self, worker: str, queue: QueueSize) -> None:
+    def watch_queue(self, worker: str, queue: BatchQueue[Any, Any]) -> None:
         """The worker has a queue, whose size may be read at any time."""
         ...
 

@@ -1,31 +1,47 @@
-"""The queue of one model, and which items form the next batch. Pure: no clock, task or thread.
+"""The queue of one model, and which items form the next batch. It has no task or thread.
 
-    admit(units) ──▶ entries, one for each key ──▶ take() ──▶ complete(entry, outcome) ──▶ finished tickets
+    add(units) ──▶ entries, one for each key ──▶ take() ──▶ complete(entry, outcome) ──▶ finished submissions
 
-A *ticket* has the *units* that one caller submitted. An *entry* is one unit of work, shared by all tickets that
-have its key while it is queued and while it runs, so no unit is computed twice at the same time.
+A *submission* has the *units* of one request. An *entry* is one unit of work, shared by all submissions that have
+its key while it is queued and while it runs, so no unit is computed twice at the same time.
 
-A batch is built around one entry, its *anchor*, from the queued entries nearest to it in length, as long as its
-padded tokens (longest × count) and its items are within the limits. Anchors rotate over the tickets, oldest entry
-first within a ticket. So short texts are not padded to the length of long ones, every entry runs eventually, and a
-ticket waits at most one batch for each ticket ahead of it, regardless of their sizes.
+The next batch belongs to the *caller* that has been served the fewest tokens; its submissions take turns, oldest
+entry first. The batch is built around that entry from the queued entries nearest to it in length, as long as its
+padded tokens (longest × count) and its items are within the limits, so that short texts are not padded to the
+length of long ones. Entries of other callers may join; those of callers that are a batch ahead get only the room
+that is left. An entry that several callers wait for counts in full for each of them.
+
+A caller that queues something after a pause starts where the most served caller is, but at most one batch after
+the least served one. So it gains nothing by pausing, and waits about one batch for each other caller. This is
+start-time fair queueing (Goyal, Vin & Cheng, IEEE/ACM Transactions on Networking 5, 1997) without a memory of
+idle callers.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
+import time
 from bisect import bisect_left, insort
-from collections import deque
-from collections.abc import Hashable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
 
-__all__ = ["BatchLimits", "BatchQueue", "Entry", "Ticket", "Unit"]
+from reward_service.fair_share import FairShare
+
+__all__ = ["BatchLimits", "BatchQueue", "Entry", "Submission", "Unit"]
 
 _BULK = 32
 """Number of insertions or removals above which one pass over the list is faster than a shift for each."""
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
+SortKey = tuple[int, int]
+"""Position in the queue: by length in tokens, then by age."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,177 +64,314 @@ class Unit(Generic[InT]):
 
 
 @dataclass(slots=True, eq=False)
-class Ticket(Generic[InT, OutT]):
-    """One caller's units, in order, and their outcomes."""
+class Submission(Generic[OutT]):
+    """The units of one request, in order, and their outcomes. It must be closed, also after an error."""
 
-    outcomes: list[OutT | Exception | None]
+    queue: BatchQueue[Any, OutT]
+    caller: str
+    outcomes: list[OutT | Exception]
+    """For each unit its result, or the error of the model; complete when `wait` has returned."""
     missing: int
     """Units without an outcome."""
     shared: int = 0
-    """Units that were already queued for another ticket."""
-    open: bool = True
-    """Whether the caller still waits for the outcomes."""
-    entries: list[Entry[InT, OutT]] = field(default_factory=list)
-    in_rotation: bool = False
+    """Units that were already queued for another submission."""
+    entries: list[Entry[Any, OutT]] = field(default_factory=list)
     next_entry: int = 0
     """Index into `entries`; all earlier ones have left the queue."""
+    in_rotation: bool = False
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    error: Exception | None = None
+    """Why there will be no more outcomes."""
+    submitted: float = field(default_factory=time.monotonic)
+    started: float | None = None
+    """When the first batch with one of its units started."""
+    model_s: float = 0.0
+    """Seconds of all forward passes with units of this submission."""
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds from submission to the start of the first batch."""
+        return (self.started or self.submitted) - self.submitted
+
+    async def wait(self) -> None:
+        """Return when each unit has its outcome. Raises NotReadyError if the worker ends before."""
+        await self.finished.wait()
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        """Remove the queued units that no other submission waits for. Idempotent."""
+        self.queue.close(self)
+
+    def oldest_waiting(self) -> Entry[Any, OutT] | None:
+        """The oldest entry that is still queued."""
+        while self.next_entry < len(self.entries):
+            entry = self.entries[self.next_entry]
+            if entry.waiting:
+                return entry
+            self.next_entry += 1
+        return None
 
 
 @dataclass(slots=True, eq=False)
 class Entry(Generic[InT, OutT]):
-    """One unit of work, and the (ticket, position) pairs that wait for it."""
+    """One unit of work, and the (submission, position) pairs that wait for it."""
 
     unit: Unit[InT]
-    number: int
-    requested_by: list[tuple[Ticket[InT, OutT], int]] = field(default_factory=list)
+    sort_key: SortKey
+    requested_by: list[tuple[Submission[OutT], int]] = field(default_factory=list)
+    wanted_by: dict[_Caller, int] = field(default_factory=dict)
+    """Requests by open submissions of each caller."""
     waiting: bool = True
 
-    @property
-    def sort_key(self) -> tuple[int, int]:
-        """Position in the queue: by length, then by age."""
-        return self.unit.n_tokens, self.number
 
-    @property
-    def wanted(self) -> bool:
-        """Whether an open ticket waits for it."""
-        return any(ticket.open for ticket, _ in self.requested_by)
+@dataclass(slots=True, eq=False)
+class _Caller:
+    """A caller for whom entries are queued."""
+
+    name: str
+    served: int = 0
+    """Tokens in batches, comparable among the callers that are waiting now."""
+    keys: list[SortKey] = field(default_factory=list)
+    """Of the queued entries that it waits for, sorted."""
+    rotation: deque[Submission[Any]] = field(default_factory=deque)
+
+    def anchor(self) -> Entry[Any, Any]:
+        """The entry around which its next batch is built."""
+        while (entry := self.rotation[0].oldest_waiting()) is None:
+            self.rotation.popleft().in_rotation = False
+        self.rotation.rotate(-1)
+        return entry
+
+    def shorter(self, key: SortKey) -> Iterator[SortKey]:
+        """Its keys before `key`, nearest first."""
+        return map(self.keys.__getitem__, range(bisect_left(self.keys, key) - 1, -1, -1))
+
+    def longer(self, key: SortKey) -> Iterator[SortKey]:
+        """Its keys from `key` on, nearest first."""
+        return map(self.keys.__getitem__, range(bisect_left(self.keys, key), len(self.keys)))
+
+    def insert(self, keys: list[SortKey]) -> None:
+        """Add `keys`; many at once by one merge."""
+        if len(keys) < _BULK:
+            for key in keys:
+                insort(self.keys, key)
+        else:
+            self.keys += sorted(keys)
+            self.keys.sort()  # timsort merges the two sorted runs
+
+    def remove(self, keys: list[SortKey]) -> None:
+        """Remove the sorted `keys`."""
+        at, n = bisect_left(self.keys, keys[0]), len(keys)
+        if self.keys[at + n - 1] == keys[-1]:
+            del self.keys[at : at + n]
+        elif n < _BULK:
+            for key in keys:
+                del self.keys[bisect_left(self.keys, key)]
+        else:
+            removed = set(keys)
+            self.keys = [key for key in self.keys if key not in removed]
 
 
 class BatchQueue(Generic[InT, OutT]):
-    """Entries that are queued or running, and the rotation of the tickets."""
+    """Entries that are queued or running, and the rotation of callers and submissions."""
 
-    def __init__(self) -> None:
-        self._by_key: dict[Hashable, Entry[InT, OutT]] = {}
-        self._sort_keys: list[tuple[int, int]] = []
-        self._by_sort_key: dict[tuple[int, int], Entry[InT, OutT]] = {}
-        self._rotation: deque[Ticket[InT, OutT]] = deque()
-        self._count = 0
-        self.waiting_items = 0
-        """Number of queued entries."""
+    def __init__(self, max_items: float = math.inf) -> None:
+        self.items = FairShare(max_items)
+        """Queued entries by caller, and those expected from requests in preparation, which the worker adds."""
+        self.tokens = FairShare(math.inf)
+        """Their tokens, without padding."""
+        self.open: set[Submission[OutT]] = set()
+        """Submissions that are neither finished nor closed."""
         self.waiting_tokens = 0
         """Tokens of the queued entries, without padding."""
+        self._callers: dict[str, _Caller] = {}
+        self._by_key: dict[Hashable, Entry[InT, OutT]] = {}
+        self._by_sort_key: dict[SortKey, Entry[InT, OutT]] = {}
+        self._count = 0
+        self._batch_tokens = 0
 
-    def admit(self, units: Sequence[Unit[InT]]) -> Ticket[InT, OutT]:
-        """Queue all of a caller's units."""
-        ticket = self.open(len(units))
-        self.add(ticket, units)
-        return ticket
+    @property
+    def waiting_items(self) -> int:
+        """Number of queued entries."""
+        return len(self._by_sort_key)
 
-    def open(self, n_units: int) -> Ticket[InT, OutT]:
-        """A ticket for `n_units`, which `add` queues. It is complete when all of them have their outcomes."""
-        return Ticket([None] * n_units, missing=n_units)
+    @property
+    def waiting_callers(self) -> int:
+        """Number of callers for whom entries are queued."""
+        return len(self._callers)
 
-    def add(self, ticket: Ticket[InT, OutT], units: Sequence[Unit[InT]], start: int = 0) -> None:
-        """Queue `units`, the first of which is the ticket's unit number `start`."""
+    def admit(self, units: Sequence[Unit[InT]], caller: str = "") -> Submission[OutT]:
+        """Queue all units of a request."""
+        submission = self.new_submission(len(units), caller)
+        self.add(submission, units)
+        return submission
+
+    def new_submission(self, n_units: int, caller: str = "") -> Submission[OutT]:
+        """A submission of `n_units`, which `add` queues."""
+        no_outcomes: list[OutT | Exception] = [_NO_OUTCOME] * n_units
+        submission = Submission(self, caller, no_outcomes, n_units)
+        if n_units:
+            self.open.add(submission)
+        else:
+            submission.finished.set()
+        return submission
+
+    def add(self, submission: Submission[OutT], units: Sequence[Unit[InT]], start: int = 0) -> None:
+        """Queue `units`, the first of which is the submission's unit number `start`."""
+        caller = self._callers.get(submission.caller) or _Caller(submission.caller)
         new = []
         for position, unit in enumerate(units, start):
             entry = self._by_key.get(unit.key)
             if entry is None:
                 entry = self._new_entry(unit)
-                new.append(entry.sort_key)
             else:
-                ticket.shared += 1
-            entry.requested_by.append((ticket, position))
-            ticket.entries.append(entry)
-        self._insert(sorted(new))
-        if not ticket.in_rotation:
-            ticket.in_rotation = True
-            self._rotation.append(ticket)
+                submission.shared += 1
+            entry.requested_by.append((submission, position))
+            submission.entries.append(entry)
+            if entry.waiting:
+                requests = entry.wanted_by.get(caller, 0)
+                entry.wanted_by[caller] = requests + 1
+                if not requests:
+                    new.append(entry.sort_key)
+        if new:
+            caller.insert(new)
+            self._count_for(caller, new, 1)
+        if caller.keys:
+            self._rotate(caller, submission)
 
-    def close(self, ticket: Ticket[InT, OutT]) -> None:
-        """Close the ticket of a caller, and remove its queued entries that no other ticket waits for."""
-        ticket.open = False
-        unwanted = [entry for entry in dict.fromkeys(ticket.entries) if entry.waiting and not entry.wanted]
-        for entry in unwanted:
-            entry.waiting = False
-            self.waiting_tokens -= entry.unit.n_tokens
-            del self._by_sort_key[entry.sort_key]
-            del self._by_key[entry.unit.key]
-        self._remove([entry.sort_key for entry in unwanted])
-        ticket.entries.clear()
+    def close(self, submission: Submission[OutT]) -> None:
+        """Remove the queued entries that no other submission waits for. Idempotent."""
+        if submission not in self.open:
+            return
+        self.open.discard(submission)
+        caller = self._callers.get(submission.caller)
+        left = [entry for entry in submission.entries if entry.waiting and caller and _leave(entry, caller)]
+        submission.entries.clear()
+        for entry in left:
+            if not entry.wanted_by:
+                entry.waiting = False
+                self.waiting_tokens -= entry.unit.n_tokens
+                del self._by_sort_key[entry.sort_key]
+                del self._by_key[entry.unit.key]
+        if caller and left:
+            self._remove(caller, sorted(entry.sort_key for entry in left))
 
     def take(self, limits: BatchLimits) -> list[Entry[InT, OutT]]:
         """Remove and return the next batch, shortest entry first; empty when the queue is empty."""
-        while self._rotation:
-            ticket = self._rotation.popleft()
-            anchor = _oldest_waiting(ticket)
-            if anchor is not None:
-                self._rotation.append(ticket)
-                return self._batch_around(anchor, limits)
-            ticket.in_rotation = False
-        return []
+        if not self._callers:
+            return []
+        self._batch_tokens = limits.max_tokens
+        caller = min(self._callers.values(), key=attrgetter("served"))
+        batch = [self._by_sort_key.pop(key) for key in self._batch_of(caller, limits)]
+        taken: defaultdict[_Caller, list[SortKey]] = defaultdict(list)
+        for entry in batch:
+            entry.waiting = False
+            self.waiting_tokens -= entry.unit.n_tokens
+            for waiting in entry.wanted_by:
+                taken[waiting].append(entry.sort_key)
+        for waiting, keys in taken.items():
+            waiting.served += _tokens(keys)
+            self._remove(waiting, keys)
+        return batch
 
-    def complete(self, entry: Entry[InT, OutT], outcome: OutT | Exception) -> list[Ticket[InT, OutT]]:
-        """Store `outcome` in the tickets of `entry`; return the open tickets that now have all outcomes."""
+    def complete(self, entry: Entry[InT, OutT], outcome: OutT | Exception) -> None:
+        """Store `outcome` in the submissions of `entry`; those that now have all outcomes are finished."""
         self._by_key.pop(entry.unit.key, None)
-        finished = []
-        for ticket, position in entry.requested_by:
-            ticket.outcomes[position] = outcome
-            ticket.missing -= 1
-            if not ticket.missing and ticket.open:
-                ticket.entries.clear()
-                finished.append(ticket)
-        return finished
+        for submission, position in entry.requested_by:
+            submission.outcomes[position] = outcome
+            submission.missing -= 1
+            if not submission.missing and submission in self.open:
+                self.open.discard(submission)
+                submission.entries.clear()
+                submission.finished.set()
+
+    def fail(self, error: Exception) -> None:
+        """Finish all open submissions with `error`."""
+        for submission in self.open:
+            submission.error = error
+            submission.finished.set()
 
     def _new_entry(self, unit: Unit[InT]) -> Entry[InT, OutT]:
         self._count += 1
-        entry: Entry[InT, OutT] = Entry(unit, self._count)
+        entry: Entry[InT, OutT] = Entry(unit, (unit.n_tokens, self._count))
         self._by_key[unit.key] = entry
         self._by_sort_key[entry.sort_key] = entry
         self.waiting_tokens += unit.n_tokens
         return entry
 
-    def _insert(self, keys: list[tuple[int, int]]) -> None:
-        """Insert sorted `keys` into the sorted list; many at once by one merge."""
-        self.waiting_items += len(keys)
-        if len(keys) < _BULK:
-            for key in keys:
-                insort(self._sort_keys, key)
-        else:
-            self._sort_keys += keys
-            self._sort_keys.sort()  # timsort merges the two sorted runs
+    def _rotate(self, caller: _Caller, submission: Submission[OutT]) -> None:
+        """Put the submission, and a caller that was idle, into the rotation."""
+        if caller.name not in self._callers:
+            if served := [other.served for other in self._callers.values()]:
+                caller.served = min(max(served), min(served) + self._batch_tokens)
+            self._callers[caller.name] = caller
+        if not submission.in_rotation:
+            submission.in_rotation = True
+            caller.rotation.append(submission)
 
-    def _remove(self, keys: list[tuple[int, int]]) -> None:
-        self.waiting_items -= len(keys)
-        if len(keys) < _BULK:
-            for key in keys:
-                del self._sort_keys[bisect_left(self._sort_keys, key)]
-        else:
-            removed = set(keys)
-            self._sort_keys = [key for key in self._sort_keys if key not in removed]
+    def _remove(self, caller: _Caller, keys: list[SortKey]) -> None:
+        """Remove the sorted `keys` of entries that have left the queue, or that `caller` no longer waits for."""
+        caller.remove(keys)
+        self._count_for(caller, keys, -1)
+        if not caller.keys:
+            del self._callers[caller.name]
+            for submission in caller.rotation:
+                submission.in_rotation = False
 
-    def _batch_around(self, anchor: Entry[InT, OutT], limits: BatchLimits) -> list[Entry[InT, OutT]]:
-        start, end = _span(self._sort_keys, bisect_left(self._sort_keys, anchor.sort_key), limits)
-        batch = [self._by_sort_key.pop(key) for key in self._sort_keys[start:end]]
-        del self._sort_keys[start:end]
-        self.waiting_items -= len(batch)
-        for entry in batch:
-            entry.waiting = False
-            self.waiting_tokens -= entry.unit.n_tokens
+    def _count_for(self, caller: _Caller, keys: list[SortKey], sign: int) -> None:
+        self.items.add(caller.name, sign * len(keys))
+        self.tokens.add(caller.name, sign * _tokens(keys))
+
+    def _batch_of(self, caller: _Caller, limits: BatchLimits) -> list[SortKey]:
+        """Keys of the batch around the next entry of `caller`, with other callers' entries."""
+        anchor = caller.anchor().sort_key
+        if len(self._callers) == 1:
+            return _grow([anchor], [caller], anchor, limits)
+        limit = caller.served + limits.max_tokens
+        others = (c for c in self._callers.values() if c is not caller and c.served <= limit)
+        near = [caller, *islice(others, limits.max_items)]
+        batch = _grow([anchor], near, anchor, limits)
+        if len(batch) == sum(len(c.keys) for c in near) < limits.max_items:
+            ahead = (c for c in self._callers.values() if c.served > limit)
+            batch = _grow(batch, islice(ahead, limits.max_items), anchor, limits)
         return batch
 
 
-def _span(keys: Sequence[tuple[int, int]], anchor: int, limits: BatchLimits) -> tuple[int, int]:
-    """Grow [start, end) from the anchor, by the neighbour nearer to it in length, while the limits allow it."""
-    start, end = anchor, anchor + 1
-    length = keys[anchor][0]
-    while end - start < limits.max_items:
-        count = end - start + 1
-        shorter = length - keys[start - 1][0] if start and keys[end - 1][0] * count <= limits.max_tokens else None
-        longer = keys[end][0] - length if end < len(keys) and keys[end][0] * count <= limits.max_tokens else None
-        if shorter is None and longer is None:
-            break
-        if longer is None or (shorter is not None and shorter <= longer):
-            start -= 1
+_NO_OUTCOME = RuntimeError("this unit has no outcome yet")
+
+
+def _tokens(keys: Iterable[SortKey]) -> int:
+    return sum(n_tokens for n_tokens, _ in keys)
+
+
+def _leave(entry: Entry[Any, Any], caller: _Caller) -> bool:
+    """Withdraw one request of `caller` for `entry`; whether it was its last."""
+    requests = entry.wanted_by[caller] - 1
+    if requests:
+        entry.wanted_by[caller] = requests
+        return False
+    del entry.wanted_by[caller]
+    return True
+
+
+def _grow(batch: list[SortKey], callers: Iterable[_Caller], anchor: SortKey, limits: BatchLimits) -> list[SortKey]:
+    """Add keys of `callers` to the sorted `batch`, nearest to `anchor` in length first, within the limits."""
+    callers, taken = list(callers), set(batch)
+    length, longest = anchor[0], batch[-1][0]
+    all_shorter = merge(*(caller.shorter(anchor) for caller in callers), reverse=True)
+    all_longer = merge(*(caller.longer(anchor) for caller in callers))
+    shorter, longer = next(all_shorter, None), next(all_longer, None)
+    while (count := len(taken) + 1) <= limits.max_items and longest <= (room := limits.max_tokens // count):
+        if longer is not None and longer[0] > room:
+            longer = None
+        if shorter is not None and (longer is None or length - shorter[0] <= longer[0] - length):
+            taken.add(shorter)
+            shorter = next(all_shorter, None)
+        elif longer is not None:
+            taken.add(longer)
+            longest = max(longest, longer[0])
+            longer = next(all_longer, None)
         else:
-            end += 1
-    return start, end
-
-
-def _oldest_waiting(ticket: Ticket[InT, OutT]) -> Entry[InT, OutT] | None:
-    while ticket.next_entry < len(ticket.entries):
-        entry = ticket.entries[ticket.next_entry]
-        if entry.waiting:
-            return entry
-        ticket.next_entry += 1
-    return None
+            break
+    return sorted(taken)

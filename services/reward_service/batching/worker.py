@@ -12,14 +12,16 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
+
+from cachetools import LRUCache
 
 from reward_service.batching.batch_runner import BatchRunner, HungError
 from reward_service.batching.executor import Executor, ThreadExecutor
 from reward_service.batching.metrics_hook import MetricsHook
-from reward_service.batching.queue import BatchLimits, Ticket, Unit
-from reward_service.batching.submission import Done, Submission
+from reward_service.batching.queue import BatchLimits, BatchQueue, Submission, Unit
 from reward_service.errors import ModelError, NotReadyError, OverloadedError
 
 __all__ = ["ModelWorker", "Reservation"]
@@ -32,20 +34,55 @@ logger = logging.getLogger(__name__)
 
 _UNITS_AT_ONCE = 1024
 """Units queued in one step, which takes about two milliseconds."""
+_CALLERS = 1024
+"""Callers whose requests' contents are remembered; others' are estimated as if they were new."""
+_MEMORY = 0.8
+"""Weight of a caller's earlier requests against a new one."""
 
 
+@dataclass(slots=True, eq=False)
 class Reservation:
-    """Room in a worker's queue for one request that is not prepared yet."""
+    """Room in a worker's queue for one request that is not prepared yet: the items and tokens expected from it."""
 
-    def __init__(self, on_release: Callable[[], None]) -> None:
-        self._on_release = on_release
-        self._released = False
+    queue: BatchQueue[Any, Any]
+    caller: str
+    n_bytes: int
+    items: int
+    tokens: int
+    held: bool = False
+
+    def hold(self) -> None:
+        """Count the request as waiting."""
+        self.held = True
+        self._count(1)
 
     def release(self) -> None:
-        """Give the room back, when the request has been queued or dropped. Idempotent."""
-        if not self._released:
-            self._released = True
-            self._on_release()
+        """Stop counting it, when the request has been queued or dropped. Idempotent."""
+        if self.held:
+            self.held = False
+            self._count(-1)
+
+    def _count(self, sign: int) -> None:
+        self.queue.items.add(self.caller, sign * self.items)
+        self.queue.tokens.add(self.caller, sign * self.tokens)
+
+
+@dataclass(slots=True)
+class _Contents:
+    """Units and tokens of one caller's requests by their bytes, as moving averages.
+
+    They begin with one unit, and a token for every four bytes, as in English text, and recent requests count most.
+    """
+
+    n_bytes: float = 1_000.0
+    units: float = 1.0
+    tokens: float = 250.0
+
+    def observe(self, n_bytes: int, units: int, tokens: int) -> None:
+        """A request of `n_bytes` queued this many units and tokens."""
+        self.n_bytes = _MEMORY * self.n_bytes + n_bytes
+        self.units = _MEMORY * self.units + units
+        self.tokens = _MEMORY * self.tokens + tokens
 
 
 class ModelWorker(Generic[ModelT, InT, OutT]):
@@ -57,8 +94,8 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         run: computes the results of a batch, in order; called by the executor. Awaitable if the executor is for
             coroutines.
         limits: the limits of a batch for the loaded model.
-        max_waiting_items: maximum queued items, above which submissions are rejected.
-        max_waiting_s: maximum queued work in seconds, at the measured speed.
+        max_waiting_items: maximum queued items, shared by the callers.
+        max_waiting_s: maximum seconds that a caller's queued work may wait, at the measured speed.
         batch_timeout_s: seconds after which a forward pass counts as hung.
         max_restarts: how often a model that hung is loaded again; after that the worker ends.
         finite: whether a result has finite numbers only; other results are counted in the metrics.
@@ -86,18 +123,23 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self.name = name
         self._load = load
         self._limits = limits
-        self._max_waiting_items = max_waiting_items
         self._max_waiting_s = max_waiting_s
         self._restarts_left = max_restarts
         self._metrics_hook = metrics_hook
         self._new_executor = executor
+        self._queue: BatchQueue[InT, OutT] = BatchQueue(max_waiting_items)
+        self._contents: LRUCache[str, _Contents] = LRUCache(_CALLERS)
         self._runner: BatchRunner[ModelT, InT, OutT] = BatchRunner(
-            name, run, batch_timeout_s=batch_timeout_s, keep=keep, finite=finite, metrics_hook=metrics_hook
+            name,
+            run,
+            self._queue,
+            batch_timeout_s=batch_timeout_s,
+            keep=keep,
+            finite=finite,
+            metrics_hook=metrics_hook,
         )
         self._arrived = asyncio.Event()
         self._was_loaded = False
-        self._reserved = 0
-        """Requests that were admitted and are not queued yet."""
 
     async def __aenter__(self) -> Self:
         self._start_loading()
@@ -126,7 +168,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     @property
     def busy(self) -> bool:
         """Whether a forward pass is running or an item is queued."""
-        return not self._runner.pass_ended.is_set() or self._runner.queue.waiting_items > 0
+        return not self._runner.pass_ended.is_set() or self._queue.waiting_items > 0
 
     @property
     def is_dead(self) -> bool:
@@ -151,32 +193,40 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         model: ModelT = self._loaded.result()
         return model
 
-    def reserve(self, caller: str, n_bytes: int) -> Reservation:  # noqa: ARG002 - used by the next commit
-        """Room for one request of `caller`, of `n_bytes`, that is not prepared yet.
+    def reserve(self, caller: str, n_bytes: int) -> Reservation:
+        """Room for one request of `caller`, with a body of `n_bytes`, that is not prepared yet.
 
         Raises:
             NotReadyError: the model is loading, could not be loaded, or was stopped.
-            OverloadedError: too many items wait already, or too many seconds of work.
+            OverloadedError: too many items wait already, or too many seconds of the caller's work.
         """
-        self._check_room(1)
+        known = self._contents.get(caller) or _Contents()
+        items = math.ceil(n_bytes * known.units / known.n_bytes)
+        tokens = math.ceil(n_bytes * known.tokens / known.n_bytes)
+        reservation = Reservation(self._queue, caller, n_bytes, max(1, items), tokens)
+        self._check_room(caller, reservation.items)
         self._check_usable()
-        self._reserved += 1
-        return Reservation(self._release)
+        reservation.hold()
+        return reservation
 
-    def _release(self) -> None:
-        self._reserved -= 1
-
-    def _check_room(self, n: int) -> None:
-        """Limit the queue in items, which bounds memory, and in seconds of work, which bounds the time to wait."""
-        queue, tokens_per_s = self._runner.queue, self._runner.tokens_per_s
-        waiting = queue.waiting_items + self._reserved
-        wait_s = queue.waiting_tokens / tokens_per_s if tokens_per_s else 0.0
-        if waiting and (waiting + n > self._max_waiting_items or wait_s > self._max_waiting_s):
+    def _check_room(self, caller: str, n: int) -> None:
+        """Limit what waits in items, which bounds memory, and in seconds of work, which bounds the wait."""
+        items = self._queue.items
+        wait_s = self._wait_s(caller)
+        if items.total and (not items.allows(caller, n) or wait_s > self._max_waiting_s):
             raise OverloadedError(
-                f"{waiting} items wait for the {self.name} model, about {wait_s:.0f} s of work; at most "
-                f"{self._max_waiting_items} items and {self._max_waiting_s:g} s may",
+                f"{items.total:.0f} items wait for the {self.name} model, {items.used(caller):.0f} of this "
+                f"caller, about {wait_s:.0f} s of work; at most {items.limit:.0f} items of all callers, and "
+                f"{self._max_waiting_s:g} s for each, may",
                 retry_after_s=wait_s / 2,  # half of it done makes room
             )
+
+    def _wait_s(self, caller: str) -> float:
+        """Seconds until the waiting work of `caller` is done, if the callers are served in turn."""
+        tokens, speed = self._queue.tokens, self._runner.tokens_per_s
+        if not speed:
+            return 0.0
+        return min(tokens.used(caller) * self._queue.items.callers, tokens.total) / speed
 
     def _check_usable(self) -> None:
         if self.loading:
@@ -193,52 +243,45 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             raise ModelError(f"the last forward pass of the {self.name} model failed")
 
     async def enqueue(
-        self,
-        units: Sequence[Unit[InT]],
-        caller: str = "",  # noqa: ARG002 - used by the next commit
-        reservation: Reservation | None = None,
+        self, units: Sequence[Unit[InT]], caller: str = "", reservation: Reservation | None = None
     ) -> Submission[OutT]:
         """Queue all `units` of `caller`, regardless of the load, and release the `reservation` made for them.
 
-        Many units are queued in parts, between which other tasks run. Raises NotReadyError when the worker has
-        ended.
+        Many units are queued in parts, between which other tasks run. The submission must be closed. Raises
+        NotReadyError when the worker has ended.
         """
-        if reservation is not None:
-            reservation.release()
         if self._task.done():
             self._check_usable()
-        ticket = self._runner.queue.open(len(units))
-        submission = Submission(ticket, self._close)
-        if units:
-            self._runner.submissions[ticket] = submission
-        else:
-            submission.finish()
+        submission = self._queue.new_submission(len(units), caller)
         try:
             for start in range(0, len(units), _UNITS_AT_ONCE):
                 if start:
                     await asyncio.sleep(0)
-                self._runner.queue.add(ticket, units[start : start + _UNITS_AT_ONCE], start)
+                self._queue.add(submission, units[start : start + _UNITS_AT_ONCE], start)
                 self._arrived.set()
         except BaseException:
             submission.close()
             raise
+        if reservation is not None:
+            self._observe(reservation, units)
+            reservation.release()
         return submission
 
-    async def submit(self, units: Sequence[Unit[InT]], caller: str = "") -> Done[OutT]:
-        """Outcomes for `units`, in order, once the model has seen them. Raises what `reserve` raises."""
+    def _observe(self, reservation: Reservation, units: Sequence[Unit[InT]]) -> None:
+        contents = self._contents.setdefault(reservation.caller, _Contents())
+        contents.observe(reservation.n_bytes, len(units), sum(unit.n_tokens for unit in units))
+
+    async def submit(self, units: Sequence[Unit[InT]], caller: str = "") -> Submission[OutT]:
+        """The submission of `units`, once it has all outcomes. Raises what `reserve` raises."""
         if units:
-            self._check_room(len(units))
+            self._check_room(caller, len(units))
             self._check_usable()
         submission = await self.enqueue(units, caller)
         try:
-            await submission.finished
-            return submission.result()
+            await submission.wait()
         finally:
             submission.close()
-
-    def _close(self, ticket: Ticket[InT, OutT]) -> None:
-        if self._runner.submissions.pop(ticket, None) is not None:
-            self._runner.queue.close(ticket)
+        return submission
 
     # The task ---------------------------------------------------------------------------------------------------
 
@@ -289,8 +332,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         """Fail the open submissions of a worker that has ended."""
         if not task.cancelled() and (exc := task.exception()) is not None and not self._loading_failed:
             logger.error("the worker of the %s model ended", self.name, exc_info=exc)
-        for submission in self._runner.submissions.values():
-            submission.finish(self._stopped())
+        self._queue.fail(self._stopped())
 
     def _log_loading(self, loaded: asyncio.Future[ModelT]) -> None:
         if loaded.cancelled():

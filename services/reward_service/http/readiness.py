@@ -108,8 +108,8 @@ class Readiness:
             return
         submission = await worker.enqueue([Unit(_KEY, tokens, len(tokens.input_ids))], "readiness")
         try:
-            await submission.finished
-            outcome = submission.result().outcomes[0]
+            await submission.wait()
+            outcome = submission.outcomes[0]
         finally:
             submission.close()
         if isinstance(outcome, Exception):

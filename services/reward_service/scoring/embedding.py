@@ -86,8 +86,8 @@ class Embedding:
     submission: Submission[Vector]
 
     def result(self) -> Embedded:
-        """All vectors. Raises NotReadyError when the encoder's worker ends before they are complete."""
-        done = self.submission.result()
+        """All vectors, once `submission.wait` has returned."""
+        done = self.submission
         known, missing = self.look_up.known, self.look_up.missing
         counts = TextCounts(cached=len(known), shared=done.shared, encoded=len(missing) - done.shared)
         vectors = {**known, **dict(zip(missing, done.outcomes, strict=True))}

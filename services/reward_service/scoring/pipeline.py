@@ -7,7 +7,8 @@
 Both models work on a job at the same time. Nothing here knows HTTP. An item that a
 model failed on, or whose result is not finite, gets an error instead of a number.
 
-Capacity is checked once per job, by `Scorer.reserve`, before the job is prepared. `Steps` are CPU-bound work, for
+Capacity is checked once per job, by `Scorer.reserve`, before the job is prepared. Until it is enqueued,
+it counts with the items and tokens that its body is expected to have. `Steps` are CPU-bound work, for
 the executor that the caller chooses.
 """
 
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reward_client.wire import FieldError, ItemResult, ModelNames, RecipeName, ScoreReply, TextCounts, TimingMs
-from reward_service.batching import Done, Reservation, Steps, Submission
+from reward_service.batching import Reservation, Steps, Submission
 from reward_service.errors import InvalidRequestError, ModelError, UnavailableError
 from reward_service.models.gold import shared_base_notice
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp
@@ -159,14 +160,15 @@ class Scoring:
     async def wait(self) -> None:
         """Return when the models have processed the job. Raises NotReadyError if one stops for good."""
         for submission in self._submissions():
-            await submission.finished
+            await submission.wait()
 
     def reply(self) -> Steps[ScoreReply]:
         """Combine the results. Raises ModelError."""
         job = self.job
         embedded = self._embedding.result() if self._embedding else Embedded({}, TextCounts())
-        gold = self._gold_submission.result() if self._gold_submission else Done([], 0, 0.0, 0.0)
-        results = yield from item_results(self._prepared, job.recipe, embedded.vectors, gold.outcomes)
+        gold = self._gold_submission
+        scores = gold.outcomes if gold is not None else []
+        results = yield from item_results(self._prepared, job.recipe, embedded.vectors, scores)
         _reject_failed_items(job, results)
         return ScoreReply(
             rewards=[result.reward for result in results],
@@ -174,9 +176,9 @@ class Scoring:
             recipe=RecipeName(name=job.recipe.name, hash=job.recipe.hash),
             models=self._models,
             timing_ms=TimingMs(
-                queue=1e3 * max(embedded.queue_s, gold.queue_s),
+                queue=1e3 * max(embedded.queue_s, gold.queue_s if gold is not None else 0.0),
                 encode=1e3 * embedded.model_s,
-                gold=1e3 * gold.model_s if self._gold is not None else None,
+                gold=1e3 * gold.model_s if gold is not None else None,
                 total=1e3 * (time.monotonic() - self._started),
             ),
             texts=embedded.counts,

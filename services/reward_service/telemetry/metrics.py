@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from reward_client.wire import ScoreReply
-from reward_service.batching import BatchStats, QueueSize
+from reward_service.batching import BatchQueue, BatchStats
 
 __all__ = ["Metrics"]
 
@@ -94,6 +95,9 @@ class Metrics:
         )
         self._waiting = gauge("glassbox_waiting_items", "Items that wait for a model.", model)
         self._waiting_tokens = gauge("glassbox_waiting_tokens", "Tokens that wait for a model.", model)
+        self._waiting_callers = gauge(
+            "glassbox_waiting_callers", "Callers (API keys, or addresses) with items that wait for a model.", model
+        )
         self._queue_wait = histogram(
             "glassbox_queue_seconds",
             "Time from a request's submission to its first batch.",
@@ -184,10 +188,11 @@ class Metrics:
         """A result was NaN or infinite."""
         self._not_finite.labels(worker).inc()
 
-    def watch_queue(self, worker: str, queue: QueueSize) -> None:
+    def watch_queue(self, worker: str, queue: BatchQueue[Any, Any]) -> None:
         """A model has a queue, whose size is read when metrics are exposed."""
         self._waiting.labels(worker).set_function(lambda: queue.waiting_items)
         self._waiting_tokens.labels(worker).set_function(lambda: queue.waiting_tokens)
+        self._waiting_callers.labels(worker).set_function(lambda: queue.waiting_callers)
 
     def waited(self, worker: str, seconds: float) -> None:
         """Time from a request's submission to its first batch."""

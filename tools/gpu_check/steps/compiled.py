@@ -14,8 +14,6 @@ from tools.gpu_check.plain import PlainEncoder, random_rows
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.timing import median_s, seconds
 
-__all__ = ["run"]
-
 
 def run(setting: Setting) -> None:
     """The encoder, then the larger gold model, which takes minutes to compile."""

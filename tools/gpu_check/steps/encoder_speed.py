@@ -16,8 +16,6 @@ from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import batches, items, unique_texts
 from tools.gpu_check.timing import median_s, seconds
 
-__all__ = ["attention_flops", "run"]
-
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 

@@ -28,8 +28,6 @@ from tools.gpu_check.texts import batches, exchanges, items
 from tools.gpu_check.timing import median_s, seconds
 from tools.processes import free_port, server
 
-__all__ = ["run"]
-
 
 def run(setting: Setting) -> None:
     """Without a server, then over HTTP, the smaller model first."""

@@ -16,8 +16,6 @@ from reward_service.models.protocols import Exchange
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import exchanges, items
 
-__all__ = ["run"]
-
 ROOT = Path(__file__).resolve().parents[3]
 
 

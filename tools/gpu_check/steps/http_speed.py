@@ -18,8 +18,6 @@ from tools.gpu_check.service import gets, one_post, posts, serving, single_bodie
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import batches, items, unique_texts
 
-__all__ = ["run"]
-
 RECIPE = "rer-reference"
 ROUNDS = 3
 

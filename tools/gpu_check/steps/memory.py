@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reward_service.batching import BatchLimits, BatchStats, ModelWorker, QueueSize, Unit
+from reward_service.batching import BatchLimits, BatchQueue, BatchStats, ModelWorker, Unit
 from reward_service.models.encoder import SentenceEncoder, load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Tokens
@@ -21,8 +21,6 @@ from reward_service.settings import EMBEDDED_ENCODER
 from tools.gpu_check.gold_models import SIZES, built
 from tools.gpu_check.plain import random_rows
 from tools.gpu_check.setting import Setting
-
-__all__ = ["run"]
 
 Vectors = NDArray[np.float32]
 MIB = 2**20
@@ -87,7 +85,7 @@ class _Watch:
 
     def not_finite(self, worker: str) -> None: ...
 
-    def watch_queue(self, worker: str, queue: QueueSize) -> None: ...
+    def watch_queue(self, worker: str, queue: BatchQueue[Any, Any]) -> None: ...
 
     def waited(self, worker: str, seconds: float) -> None: ...
 

@@ -17,8 +17,6 @@ from tools.gpu_check.plain import PlainEncoder
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import batches, items, unique_texts
 
-__all__ = ["run"]
-
 Vectors = NDArray[np.float32]
 ELEMENT_BAR = 1e-3
 """Largest deviation of an element in fp32."""

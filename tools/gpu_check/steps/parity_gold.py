@@ -19,8 +19,6 @@ from tools.gpu_check.gold_models import FAMILIES, SIZES, built
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import exchanges, items
 
-__all__ = ["run"]
-
 Scores = NDArray[np.float64]
 FP32_BAR = 1e-3
 """Allowed deviation in fp32, as a share of the scores' spread."""

@@ -26,8 +26,6 @@ from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import batches, items, unique_texts
 from tools.gpu_check.timing import median_s
 
-__all__ = ["run"]
-
 KINDS = {
     "products": ("gemm", "cutlass", "xmma", "nvjet", "mm", "linear"),
     "attention": ("fmha", "flash", "attention", "softmax"),

@@ -25,8 +25,6 @@ from tools.gpu_check.service import serving
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.timing import finish
 
-__all__ = ["run"]
-
 LEARNING_RATE = 3e-3
 LOGPROB_BAR = 1e-3
 """Allowed difference of a token's log-probability between sampling and training, in nats, in fp32."""

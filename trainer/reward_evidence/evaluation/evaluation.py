@@ -1,7 +1,5 @@
 """`evaluation.json`: the figures of an evaluation, how they were measured, and the verdict."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,21 +8,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reward_client.wire import FeatureInfo, QueryType
-from reward_evidence.errors import EvaluationError
 from reward_evidence.statistics.summary import CheckpointFigures, CheckpointResponses, Trend, summarise
 from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
+from reward_runs.errors import EvaluationError
 from reward_runs.files import replace_text
-
-__all__ = [
-    "FILE_NAME",
-    "METHOD",
-    "Evaluation",
-    "Provenance",
-    "SourceKind",
-    "evaluate_figures",
-    "read_evaluation",
-    "write_evaluation",
-]
 
 FILE_NAME = "evaluation.json"
 
@@ -89,9 +76,14 @@ def evaluate_figures(checkpoints: Sequence[CheckpointResponses], provenance: Pro
     """Compute all figures of `checkpoints` (by step, at least one) and describe them."""
     figures = summarise(checkpoints)
     settings = provenance.settings
+    counts = [  # responses of one checkpoint to one prompt
+        count
+        for one in checkpoints
+        for count in Counter(response.prompt_id for response in one.responses).values()
+    ]
     circumstances = Circumstances(
         recipe=settings["recipe"],
-        samples=_samples_per_prompt(checkpoints),
+        samples=(min(counts), max(counts)),
         temperature=settings["temperature"],
         max_new_tokens=settings["max_new_tokens"],
         notices=provenance.notices,
@@ -99,16 +91,6 @@ def evaluate_figures(checkpoints: Sequence[CheckpointResponses], provenance: Pro
     )
     verdict = write_verdict(figures.checkpoints, figures.trend, figures.query_types, circumstances)
     return Evaluation(verdict=verdict, method=METHOD, **dict(figures), **dict(provenance))
-
-
-def _samples_per_prompt(checkpoints: Sequence[CheckpointResponses]) -> tuple[int, int]:
-    """Return the smallest and the largest number of responses of one checkpoint to one prompt."""
-    counts = [
-        count
-        for one in checkpoints
-        for count in Counter(response.prompt_id for response in one.responses).values()
-    ]
-    return min(counts), max(counts)
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> Path:

@@ -7,8 +7,6 @@
 The policy and the service are passed in as a `Sampler` and a `Scorer`.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,17 +14,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reward_client.wire import Info, RecipeInfo
-from reward_evidence.errors import EvaluationError
 from reward_evidence.evaluation.evaluation import Evaluation, Provenance, evaluate_figures, write_evaluation
-from reward_evidence.evaluation.scoring import Scorer, score_samples, unique
 from reward_evidence.evaluation.source import EvaluationSource
-from reward_evidence.evaluation.store import EvaluatedStep, find_evaluated, record_of, save
+from reward_evidence.evaluation.store import (
+    EvaluatedStep,
+    Scorer,
+    evaluated_step,
+    find_evaluated,
+    save,
+    score_samples,
+    unique,
+)
+from reward_evidence.report.formatting import duration
 from reward_evidence.sampling.samples import Sampler, SamplingSettings
 from reward_evidence.statistics.summary import CheckpointResponses
 from reward_runs.checkpoints import Checkpoint
+from reward_runs.errors import EvaluationError
 from reward_runs.provenance import versions
-
-__all__ = ["MAX_ITEMS", "EvaluationRun", "find_recipe", "use_gold"]
 
 MAX_ITEMS = 64
 """Maximum items per scoring request, so that a gold model on a CPU replies well within the client's timeout."""
@@ -77,7 +81,12 @@ class EvaluationRun:
         one. Raises EvaluationError, or RewardError when the service fails; finished steps are kept.
         """
         self.source.out.mkdir(parents=True, exist_ok=True)
-        evaluated = {step: found for step in self.steps if (found := self._find(step)) is not None}
+        folder = self.source.out / "evaluation"
+        evaluated = {
+            step: found
+            for step in self.steps
+            if (found := find_evaluated(folder, step, self._settings(step))) is not None
+        }
         remaining = [step for step in self.steps if step not in evaluated]
         if evaluated:
             self.log(f"{len(evaluated)} of {len(self.steps)} checkpoints are evaluated already")
@@ -86,14 +95,20 @@ class EvaluationRun:
             started_s = time.monotonic()
             for index, step in enumerate(remaining):
                 evaluated[step] = self._evaluate(step, sampler, scorer, f"[{index + 1}/{len(remaining)}]")
-                self._log_remaining_time(time.monotonic() - started_s, index + 1, len(remaining))
+                if left := len(remaining) - index - 1:
+                    self.log(f"about {duration((time.monotonic() - started_s) / (index + 1) * left)} remaining")
         ordered = [evaluated[step] for step in self.steps]
-        evaluation = evaluate_figures([self._responses(one) for one in ordered], self._provenance(ordered))
+        checkpoints = [
+            CheckpointResponses(
+                step=one.record.step,
+                weights_sha256=one.record.settings.get("weights_sha256"),
+                responses=one.responses,
+            )
+            for one in ordered
+        ]
+        evaluation = evaluate_figures(checkpoints, self._provenance(ordered))
         write_evaluation(self.source.out, evaluation)
         return evaluation
-
-    def _find(self, step: int) -> EvaluatedStep | None:
-        return find_evaluated(self.source.out / "evaluation", step, self._settings(step))
 
     def _evaluate(self, step: int, sampler: Sampler, scorer: Scorer, progress: str) -> EvaluatedStep:
         started_s = time.monotonic()
@@ -104,7 +119,7 @@ class EvaluationRun:
             self.source.prompts,
             lambda n, of: self.log(f"{prefix}: {n} of {of} responses, {time.monotonic() - started_s:.0f} s"),
         )
-        scored = score_samples(
+        responses, replies = score_samples(
             scorer,
             samples,
             system_prompt=self.source.system_prompt,
@@ -117,16 +132,10 @@ class EvaluationRun:
                 "step": step,
             },
         )
-        record = record_of(step, self._settings(step), scored, duration_s=time.monotonic() - started_s)
-        evaluated = EvaluatedStep(record=record, responses=scored.responses)
+        duration_s = time.monotonic() - started_s
+        evaluated = evaluated_step(step, self._settings(step), responses, replies, duration_s)
         save(self.source.out / "evaluation", evaluated)
         return evaluated
-
-    def _log_remaining_time(self, elapsed_s: float, n_done: int, n_all: int) -> None:
-        remaining_s = elapsed_s / n_done * (n_all - n_done)
-        if n_done < n_all:
-            duration = f"{remaining_s / 60:.0f} min" if remaining_s >= 90 else f"{remaining_s:.0f} s"
-            self.log(f"about {duration} remaining")
 
     def _settings(self, step: int) -> dict[str, Any]:
         """Return everything that the responses of `step` and their scores depend on."""
@@ -162,12 +171,6 @@ class EvaluationRun:
             "heldout_sha256": self.source.prompts_sha256,
         }
 
-    def _responses(self, evaluated: EvaluatedStep) -> CheckpointResponses:
-        step, settings = evaluated.record.step, evaluated.record.settings
-        return CheckpointResponses(
-            step=step, weights_sha256=settings.get("weights_sha256"), responses=evaluated.responses
-        )
-
     def _provenance(self, evaluated: Sequence[EvaluatedStep]) -> Provenance:
         records = [one.record for one in evaluated]
         hashes = {
@@ -195,16 +198,13 @@ class EvaluationRun:
                 **hashes,
             },
             features=self.info.features,
-            notices=self._notices([notice for record in records for notice in record.notices]),
+            notices=unique([notice for record in records for notice in record.notices] + self._notices()),
             rollout_engine=self.source.rollout_engine,
         )
 
-    def _notices(self, of_replies: Sequence[str]) -> list[str]:
-        of_gold = self.info.gold.notices if self.info.gold and self.gold else []
-        return unique([*of_replies, *of_gold, *self._source_notices()])
-
-    def _source_notices(self) -> list[str]:
-        source, notices = self.source, []
+    def _notices(self) -> list[str]:
+        source = self.source
+        notices = list(self.info.gold.notices) if self.info.gold and self.gold else []
         if source.trained_recipe_hash not in (None, self.recipe.hash):
             notices.append(
                 f"The recipe {self.recipe.name} of the service differs from that of the training: "

@@ -8,24 +8,19 @@ Only a run directory has a record: for the other two the recipe, the prompts and
 options of the command.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reward_evidence.errors import EvaluationError
 from reward_evidence.evaluation.evaluation import SourceKind
 from reward_evidence.sampling.recorded import RecordedResponses, read_responses
 from reward_runs.checkpoints import Checkpoint, find_checkpoints, has_chat_template, split_complete
-from reward_runs.errors import RunDirectoryError
+from reward_runs.errors import EvaluationError, RunDirectoryError
 from reward_runs.layout import RunDir
 from reward_runs.prompts import Prompt
-from reward_runs.run_reader import RunReader
-
-__all__ = ["EvaluationSource", "from_checkpoints", "from_responses", "from_run", "select_steps"]
+from reward_runs.record import RunReader
 
 DEFAULT_MAX_NEW_TOKENS = 512
 """For a folder of checkpoints; the recipes assume responses of up to this length."""
@@ -115,7 +110,7 @@ def from_checkpoints(folder: Path, prompts: Sequence[Prompt], out: Path, **scori
         raise RunDirectoryError(f"{folder}: every checkpoint in it is incomplete, or not in safetensors format")
     return EvaluationSource(
         kind="checkpoints",
-        name=RunDir.at(folder).name,
+        name=RunDir(folder).name,
         out=out,
         prompts=tuple(prompts),
         checkpoints=tuple(complete),
@@ -131,7 +126,7 @@ def from_responses(path: Path, out: Path, **scoring: Any) -> EvaluationSource:
     prompts = {sample.prompt.id: sample.prompt for one in recorded for sample in one.samples}
     return EvaluationSource(
         kind="responses",
-        name=RunDir.at(path.with_suffix("")).name,
+        name=RunDir(path.with_suffix("")).name,
         out=out,
         prompts=tuple(prompts.values()),
         recorded=tuple(recorded),

@@ -1,4 +1,6 @@
-"""Evaluated responses on disk.
+"""Evaluated responses: scored by the reward service, and kept on disk.
+
+    samples ──score_samples──▶ [EvaluatedResponse] ──evaluated_step──▶ EvaluatedStep ──save──▶ files
 
     evaluation/STEP.jsonl   one `EvaluatedResponse` per prompt and sample
     evaluation/STEP.json    the `CheckpointRecord`: the settings, and the hash of the lines
@@ -7,30 +9,20 @@ The record is written last. A step without a matching record is evaluated again,
 any point and continued, and responses of different settings are never mixed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reward_client.wire import ModelNames, QueryType, RecipeName
+from reward_client.wire import ChatMessage, Item, ItemResult, ModelNames, QueryType, RecipeName, ScoreReply
+from reward_evidence.sampling.samples import Sample
+from reward_runs.errors import EvaluationError
 from reward_runs.files import replace_text
 from reward_runs.layout import step_name
-
-__all__ = [
-    "CheckpointRecord",
-    "EvaluatedResponse",
-    "EvaluatedStep",
-    "ScoredResponses",
-    "find_evaluated",
-    "record_of",
-    "save",
-]
+from reward_runs.prompts import messages
 
 
 class _Record(BaseModel):
@@ -83,14 +75,96 @@ class EvaluatedStep(_Record):
     responses: list[EvaluatedResponse]
 
 
-@dataclass(frozen=True)
-class ScoredResponses:
-    """Responses with their rewards, and what the service reported about them."""
+class Scorer(Protocol):
+    """The part of a reward client that scores."""
 
-    responses: list[EvaluatedResponse]
-    recipe: RecipeName
-    models: ModelNames
-    notices: list[str]
+    def score(self, items: Sequence[Item], **options: Any) -> ScoreReply:
+        """Score `items`, in order, or raise `RewardError`."""
+        ...
+
+
+def score_samples(
+    scorer: Scorer,
+    samples: Sequence[Sample],
+    *,
+    system_prompt: str | None,
+    max_items: int,
+    options: dict[str, Any],
+) -> tuple[list[EvaluatedResponse], list[ScoreReply]]:
+    """Score `samples` in requests of up to `max_items`; return the responses, and the replies that scored them.
+
+    `options` are those of `RewardClient.score`.
+    Raises RewardError when the service fails, and EvaluationError when its recipe or models change meanwhile.
+    """
+    replies: list[ScoreReply] = []
+    for begin in range(0, len(samples), max_items):
+        items = [_item(sample, system_prompt) for sample in samples[begin : begin + max_items]]
+        replies.append(scorer.score(items, **options))
+    first = replies[0]
+    if any(reply.recipe != first.recipe or reply.models != first.models for reply in replies):
+        raise EvaluationError(
+            "the reward service changed its recipe or models while a checkpoint was evaluated: evaluate it again"
+        )
+    results = [result for reply in replies for result in reply.results]
+    responses = [_evaluated(sample, result) for sample, result in zip(samples, results, strict=True)]
+    return responses, replies
+
+
+def unique(texts: Iterable[str]) -> list[str]:
+    """Return `texts` without duplicates, in order."""
+    return list(dict.fromkeys(texts))
+
+
+def _item(sample: Sample, system_prompt: str | None) -> Item:
+    return Item(
+        prompt=[ChatMessage.model_validate(message) for message in messages(sample.prompt, system_prompt)],
+        response=sample.response,
+        reference=sample.prompt.reference,
+        query_type=sample.prompt.query_type,
+        id=f"{sample.prompt.id}#{sample.sample}",
+    )
+
+
+def _evaluated(sample: Sample, result: ItemResult) -> EvaluatedResponse:
+    if result.reward is None:  # impossible with on_item_error="fail", the default
+        raise EvaluationError(f"the service returned no reward for {result.id}: {result.error}")
+    return EvaluatedResponse(
+        prompt_id=sample.prompt.id,
+        sample=sample.sample,
+        seed=sample.seed,
+        query_type=sample.prompt.query_type,
+        prompt=sample.prompt.prompt,
+        reference=sample.prompt.reference,
+        response=sample.response,
+        n_tokens=sample.n_tokens,
+        truncated=sample.truncated,
+        proxy_reward=result.reward,
+        gold_reward=result.gold_reward,
+        features=dict(result.features),
+        flags=list(result.flags),
+        kl=sample.divergence.exact if sample.divergence else None,
+        kl_k1=sample.divergence.k1 if sample.divergence else None,
+    )
+
+
+def evaluated_step(
+    step: int,
+    settings: dict[str, Any],
+    responses: list[EvaluatedResponse],
+    replies: Sequence[ScoreReply],
+    duration_s: float,
+) -> EvaluatedStep:
+    """Return the responses of `step` with their record; `replies` are those of the service."""
+    record = CheckpointRecord(
+        step=step,
+        settings=settings,
+        responses_sha256=_sha256(_lines(responses)),
+        recipe=replies[0].recipe,
+        models=replies[0].models,
+        notices=unique(notice for reply in replies for notice in reply.notices),
+        duration_s=round(duration_s, 3),
+    )
+    return EvaluatedStep(record=record, responses=responses)
 
 
 def save(folder: Path, evaluated: EvaluatedStep) -> None:
@@ -99,25 +173,6 @@ def save(folder: Path, evaluated: EvaluatedStep) -> None:
     folder.mkdir(exist_ok=True)
     replace_text(folder / f"{name}.jsonl", _lines(evaluated.responses))
     replace_text(folder / f"{name}.json", evaluated.record.model_dump_json(indent=2) + "\n")
-
-
-def record_of(
-    step: int,
-    settings: dict[str, Any],
-    scored: ScoredResponses,
-    *,
-    duration_s: float,
-) -> CheckpointRecord:
-    """Return the record of `scored`."""
-    return CheckpointRecord(
-        step=step,
-        settings=settings,
-        responses_sha256=_sha256(_lines(scored.responses)),
-        recipe=scored.recipe,
-        models=scored.models,
-        notices=scored.notices,
-        duration_s=round(duration_s, 3),
-    )
 
 
 def find_evaluated(folder: Path, step: int, settings: dict[str, Any] | None = None) -> EvaluatedStep | None:

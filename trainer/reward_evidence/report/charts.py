@@ -3,18 +3,14 @@
 A panel has one y axis: proxy and gold have different scales, so they have separate panels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from reward_client.wire import FeatureInfo, QueryType
+from reward_client.wire import FeatureInfo
 from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.statistics.monotonicity import Change, Estimate
 from reward_evidence.statistics.summary import CheckpointFigures, GroupFigures
-
-__all__ = ["Line", "Panel", "Role", "panels"]
 
 Role = Literal["proxy", "gold", "open_ended", "closed_ended", "neutral"]
 """Kind of a line, which determines its colour and marker."""
@@ -134,15 +130,9 @@ def _rewards(checkpoints: Sequence[CheckpointFigures]) -> list[Panel]:
 
 
 def _query_types(checkpoints: Sequence[CheckpointFigures]) -> list[Panel]:
-    def gold(group: GroupFigures) -> Estimate | None:
-        return group.gold_reward
-
-    def proxy(group: GroupFigures) -> Estimate | None:
-        return group.proxy_reward
-
     found = [
-        _by_type("proxy_by_type", "Proxy reward by query type", PROXY_AXIS, checkpoints, proxy),
-        _by_type("gold_by_type", "Gold reward by query type", GOLD_AXIS, checkpoints, gold),
+        _by_type("proxy_by_type", "Proxy reward by query type", PROXY_AXIS, checkpoints, lambda g: g.proxy_reward),
+        _by_type("gold_by_type", "Gold reward by query type", GOLD_AXIS, checkpoints, lambda g: g.gold_reward),
     ]
     return [panel for panel in found if panel.lines]
 
@@ -214,12 +204,9 @@ def _by_type(
         values = [measure(checkpoint.query_types[query_type]) for checkpoint in checkpoints]
         present = [value for value in values if value]
         if present:
-            lines.append(_line(_type_label(query_type, present[0].n), query_type.value, steps, present))
+            label = f"{query_type.value.replace('_', '-')} ({present[0].n})"
+            lines.append(_line(label, query_type.value, steps, present))
     return Panel(name, title, STEP_AXIS, y_label, lines, note="mean over prompts; bands: 95 % intervals")
-
-
-def _type_label(query_type: QueryType, n: int) -> str:
-    return f"{query_type.value.replace('_', '-')} ({n})"
 
 
 def _path(

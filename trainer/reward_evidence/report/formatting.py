@@ -1,10 +1,6 @@
-"""Number formatting: decimals according to the interval, and a typographic minus sign."""
-
-from __future__ import annotations
+"""Numbers as text: decimals according to the interval, a typographic minus sign, durations."""
 
 import math
-
-__all__ = ["decimals_for", "interval", "percent", "plain", "signed"]
 
 _MAX_DECIMALS = 6
 
@@ -42,3 +38,11 @@ def interval(low: float | None, high: float | None, *, with_sign: bool = False) 
 def percent(share: float | None) -> str:
     """Return `12 %`; a dash for None."""
     return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return a readable duration: `40 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -4,8 +4,6 @@ Colours are those of Okabe and Ito, distinguishable for colour-blind readers; li
 for black-and-white prints. Text in the SVG remains text, in the reader's font.
 """
 
-from __future__ import annotations
-
 import io
 import itertools
 import math
@@ -20,8 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from reward_evidence.report.charts import Line, Panel, Role
-
-__all__ = ["Drawing", "render"]
 
 _COLOURS: dict[Role, str] = {
     "proxy": "#0072B2",
@@ -155,13 +151,11 @@ def _set_limits(axes: Axes, panel: Panel) -> None:
 
 def _label_ends(axes: Axes, lines: Sequence[Line]) -> None:
     """Label each line at its right end, without overlaps."""
-    ends = sorted(
-        ((_axes_coordinates(axes, line.x[-1], line.y[-1])[1], line) for line in lines), key=lambda end: end[0]
-    )
-    heights = [height for height, _ in ends]
-    for i, j in itertools.pairwise(range(len(heights))):
-        heights[j] = max(heights[j], heights[i] + _LABEL_GAP)
-    for height, (_, line) in zip(heights, ends, strict=True):
+    to_axes = axes.transData + axes.transAxes.inverted()
+    ends = [(float(to_axes.transform((line.x[-1], line.y[-1]))[1]), line) for line in lines]
+    below = -math.inf
+    for end, line in sorted(ends, key=lambda pair: pair[0]):
+        height = below = max(end, below + _LABEL_GAP)
         axes.annotate(line.label, (1.0, height), (2, 0), xycoords="axes fraction", textcoords="offset points",
                       va="center", color=_COLOURS[line.role], fontsize=9, fontweight="bold")  # fmt: skip
 
@@ -185,8 +179,3 @@ def _label_points(axes: Axes, line: Line, labels: Sequence[str]) -> None:
 def _distance(position: Any, obstacles: Sequence[Any]) -> float:
     """Return the distance from `position` to the nearest obstacle."""
     return min(math.dist(position, obstacle) for obstacle in obstacles)
-
-
-def _axes_coordinates(axes: Axes, x: float, y: float) -> tuple[float, float]:
-    place = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
-    return float(place[0]), float(place[1])

@@ -4,12 +4,16 @@
 
 writes them from `evaluation.json` and `evaluation/`, without a model and without the service. The page is a single
 file without scripts and external assets; the charts are inline.
-"""
 
-from __future__ import annotations
+    alpaca_eval --model_outputs runs/NAME/alpaca_eval.json --reference_outputs runs/NAME/alpaca_eval_first.json
+
+compares the last checkpoint with the first, with the annotator that AlpacaEval is configured with. The prompts are
+those of the evaluation, not AlpacaEval's set, so the results are not comparable with its leaderboard.
+"""
 
 import argparse
 import base64
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,23 +21,18 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reward_client.cli.command import new_parser
-from reward_evidence.errors import EvaluationError
+from reward_client.cli.command import run_program
 from reward_evidence.evaluation.evaluation import Evaluation, read_evaluation
 from reward_evidence.evaluation.store import EvaluatedResponse, find_evaluated
 from reward_evidence.report import formatting
-from reward_evidence.report.alpaca_eval import model_outputs
-from reward_evidence.report.charts import Panel, panels
+from reward_evidence.report.charts import panels
 from reward_evidence.report.examples import choose_examples
 from reward_evidence.report.plots import Drawing
 from reward_evidence.report.plots import render as draw_panel
-from reward_runs.errors import RunError
+from reward_runs.errors import EvaluationError, RunError
 from reward_runs.files import replace_text
-from reward_runs.layout import RunDir, step_name
+from reward_runs.layout import RunDir, read_metrics, step_name
 from reward_runs.record import RunRecord
-from reward_runs.step_metrics import read_metrics
-
-__all__ = ["main", "render", "write_report"]
 
 REPORT_NAME = "report.html"
 _TEMPLATE = "report.html.j2"
@@ -45,10 +44,14 @@ def write_report(folder: Path) -> Path:
     """Write page, charts and AlpacaEval files of the evaluation in `folder`; return the path of the page."""
     evaluation = read_evaluation(folder)
     first, last = (_responses(folder, evaluation.checkpoints[i].step) for i in (0, -1))
-    run = RunDir.at(folder) if evaluation.source == "run" else None
-    sections = _draw(panels(evaluation, read_metrics(run.metrics) if run else []))
+    run = RunDir(folder) if evaluation.source == "run" else None
+    shown = panels(evaluation, read_metrics(run.metrics) if run else [])
+    sections = {name: [draw_panel(panel) for panel in found] for name, found in shown.items()}
     _write_plots(folder / "plots", sections)
-    _write_alpaca_eval(folder, evaluation, first, last)
+    prompts = f"{evaluation.run}-{'heldout' if run else 'prompts'}"
+    for name, index, responses in (("alpaca_eval.json", -1, last), ("alpaca_eval_first.json", 0, first)):
+        generator = f"{evaluation.run}-step-{step_name(evaluation.checkpoints[index].step)}"
+        replace_text(folder / name, model_outputs(responses, generator, prompts))
     page = render(evaluation, sections, first, last, RunRecord.read(run).content() if run else {})
     replace_text(folder / REPORT_NAME, page)
     return folder / REPORT_NAME
@@ -74,9 +77,9 @@ def render(
         "signed": formatting.signed,
         "percent": formatting.percent,
         "estimate": _estimate,
-        "label": _label,
-        "tidy": _tidy,
-        "data_url": _data_url,
+        "label": lambda name: name.replace("_", "-"),  # open-ended for open_ended
+        "tidy": lambda sentence: sentence.replace(" %", "\N{NO-BREAK SPACE}%"),  # in one line with its number
+        "data_url": lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}",
     }
     several = len(evaluation.checkpoints) > 1
     return environment.get_template(_TEMPLATE).render(
@@ -98,10 +101,6 @@ def _responses(folder: Path, step: int) -> list[EvaluatedResponse]:
     return evaluated.responses
 
 
-def _draw(sections: Mapping[str, Sequence[Panel]]) -> dict[str, list[Drawing]]:
-    return {name: [draw_panel(panel) for panel in found] for name, found in sections.items()}
-
-
 def _write_plots(folder: Path, sections: Mapping[str, Sequence[Drawing]]) -> None:
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.png"):
@@ -110,21 +109,20 @@ def _write_plots(folder: Path, sections: Mapping[str, Sequence[Drawing]]) -> Non
         (folder / f"{drawing.panel.name}.png").write_bytes(drawing.png)
 
 
-def _write_alpaca_eval(
-    folder: Path,
-    evaluation: Evaluation,
-    first: Sequence[EvaluatedResponse],
-    last: Sequence[EvaluatedResponse],
-) -> None:
-    prompts = "heldout" if evaluation.source == "run" else "prompts"
-    ends = {"alpaca_eval.json": (-1, last), "alpaca_eval_first.json": (0, first)}
-    for name, (index, responses) in ends.items():
-        generator = f"{evaluation.run}-step-{step_name(evaluation.checkpoints[index].step)}"
-        replace_text(folder / name, model_outputs(responses, generator, f"{evaluation.run}-{prompts}"))
+def model_outputs(responses: Sequence[EvaluatedResponse], generator: str, dataset: str) -> str:
+    """Return responses in AlpacaEval's `model_outputs` format: the first sample of each prompt, as it uses one.
 
-
-def _data_url(svg: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    Args:
+        responses: the responses of one checkpoint.
+        generator: name of the model, for instance `RUN-step-000008`.
+        dataset: origin of the prompts.
+    """
+    rows = [
+        {"instruction": r.prompt, "output": r.response, "generator": generator, "dataset": dataset}
+        for r in responses
+        if r.sample == 0
+    ]
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
 
 
 def _estimate(estimate: Any, decimals: int | None = None) -> str:
@@ -134,16 +132,6 @@ def _estimate(estimate: Any, decimals: int | None = None) -> str:
     shown = formatting.decimals_for(estimate.low, estimate.high) if decimals is None else decimals
     mean = formatting.plain(estimate.mean, shown)
     return mean if estimate.low is None else f"{mean} ± {formatting.plain(estimate.high - estimate.mean, shown)}"
-
-
-def _label(name: str) -> str:
-    """Return `open-ended` for `open_ended`."""
-    return name.replace("_", "-")
-
-
-def _tidy(sentence: str) -> str:
-    """Keep a number and its percent sign on one line."""
-    return sentence.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _tables(evaluation: Evaluation, record: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
@@ -168,9 +156,7 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse `argv` and run the command; return the exit status."""
-    parser = new_parser("python -m reward_evidence.report")
-    configure(parser)
-    return run(parser.parse_args(argv))
+    return run_program("python -m reward_evidence.report", configure, run, argv)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -191,7 +177,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, _: Sequence[str]) -> int:
     """Write the report; return the exit status: 0 done, 1 failed."""
     try:
         path = write_report(options.folder)

@@ -4,16 +4,12 @@ The trainer's CPU rollout engine and the evaluation of checkpoints both use it, 
 temperature, then top-k, then top-p, with torch's global random generator.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-
-__all__ = ["Rollout", "Sampling", "generate", "stop_token_ids"]
 
 
 @dataclass(frozen=True)
@@ -44,12 +40,6 @@ class Rollout:
     """Log-probability (nats) of each token under the tempered distribution, before top-k and top-p."""
 
 
-@dataclass
-class _Row:
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-
-
 def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
     """Return the tokens that end a response, from the model's generation config and the tokenizer."""
     configured = model.generation_config.eos_token_id
@@ -70,7 +60,7 @@ def generate(
     if not prompts:
         return []
     stops = torch.tensor(stop_token_ids(model, tokenizer), device=model.device)
-    rows = [_Row() for _ in prompts]
+    rows: list[list[tuple[int, float]]] = [[] for _ in prompts]  # token and its log-probability
     batch = _Batch(model, prompts)
     for n_sampled in range(1, sampling.max_new_tokens + 1):
         logits = batch.next_logits()  # (B, V)
@@ -78,8 +68,7 @@ def generate(
             logits[:, stops] = -torch.inf
         tokens, logprobs = _sample(logits, sampling)  # (B,), (B,)
         for index, token, logprob in zip(batch.indices, tokens.tolist(), logprobs.tolist(), strict=True):
-            rows[index].token_ids.append(token)
-            rows[index].logprobs.append(logprob)
+            rows[index].append((token, logprob))
         unfinished = ~torch.isin(tokens, stops)
         if not unfinished.any():
             break
@@ -88,13 +77,13 @@ def generate(
     return [_rollout(row, tokenizer, stop_set, with_logprobs) for row in rows]
 
 
-def _rollout(row: _Row, tokenizer: Any, stops: set[int], with_logprobs: bool) -> Rollout:
-    ended = bool(row.token_ids) and row.token_ids[-1] in stops
+def _rollout(row: list[tuple[int, float]], tokenizer: Any, stops: set[int], with_logprobs: bool) -> Rollout:
+    token_ids = [token for token, _ in row]
     return Rollout(
-        token_ids=tuple(row.token_ids),
-        text=tokenizer.decode(row.token_ids, skip_special_tokens=True),
-        finish_reason="stop" if ended else "length",
-        logprobs=tuple(row.logprobs) if with_logprobs else None,
+        token_ids=tuple(token_ids),
+        text=tokenizer.decode(token_ids, skip_special_tokens=True),
+        finish_reason="stop" if token_ids and token_ids[-1] in stops else "length",
+        logprobs=tuple(logprob for _, logprob in row) if with_logprobs else None,
     )
 
 

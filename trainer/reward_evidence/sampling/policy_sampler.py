@@ -1,7 +1,5 @@
 """Samples a checkpoint's responses to the prompts: load, render, tokenize, generate, measure the divergence."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +8,6 @@ from typing import Any
 
 import torch
 
-from reward_evidence.errors import EvaluationError
 from reward_evidence.sampling.generation import Rollout, Sampling, generate
 from reward_evidence.sampling.samples import (
     Divergence,
@@ -22,9 +19,8 @@ from reward_evidence.sampling.samples import (
 )
 from reward_evidence.statistics.kl import TokenSequence, divergences
 from reward_runs.checkpoints import Checkpoint
+from reward_runs.errors import EvaluationError
 from reward_runs.prompts import Prompt, model_input
-
-__all__ = ["PolicySampler"]
 
 
 @dataclass
@@ -43,24 +39,22 @@ class PolicySampler:
     def respond(self, step: int, prompts: Sequence[Prompt], progress: Progress) -> list[Sample]:
         """Sample `settings.samples` responses to every prompt: sample by sample, prompts in order."""
         checkpoint = next(one for one in self.checkpoints if one.step == step)
-        policy = self._policy(checkpoint)
+        is_initial = self.initial is not None and checkpoint.path == self.initial.path
+        policy = self._initial_model if is_initial else _load_model(checkpoint.path, self.device)
         tokenizer = _load_tokenizer(checkpoint.path)
+        sampling = Sampling(max_new_tokens=self.settings.max_new_tokens, temperature=self.settings.temperature)
         prompt_ids = [self._token_ids(tokenizer, prompt) for prompt in prompts]
         samples: list[Sample] = []
         for sample in range(self.settings.samples):
             for batch, chosen in enumerate(even_batches(len(prompts), self.settings.batch_size)):
                 seed = batch_seed(self.settings.seed, sample, batch)
-                rollouts = self._generate(policy, tokenizer, prompt_ids[chosen], seed)
+                torch.manual_seed(seed)
+                rollouts = generate(policy, tokenizer, prompt_ids[chosen], sampling)
                 measured = self._divergences(policy, prompt_ids[chosen], rollouts)
                 for prompt, rollout, divergence in zip(prompts[chosen], rollouts, measured, strict=True):
                     samples.append(_sample(prompt, sample, seed, rollout, divergence))
                 progress(len(samples), len(prompts) * self.settings.samples)
         return samples
-
-    def _policy(self, checkpoint: Checkpoint) -> Any:
-        if self.initial is not None and checkpoint.path == self.initial.path:
-            return self._initial_model
-        return _load_model(checkpoint.path, self.device)
 
     def _token_ids(self, tokenizer: Any, prompt: Prompt) -> tuple[int, ...]:
         """Render `prompt` as OpenRLHF's `PromptDataset` does, then tokenize without adding special tokens."""
@@ -69,13 +63,6 @@ class PolicySampler:
         if chat:
             text = tokenizer.apply_chat_template(text, tokenize=False, add_generation_prompt=True)
         return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _generate(
-        self, policy: Any, tokenizer: Any, prompt_ids: Sequence[tuple[int, ...]], seed: int
-    ) -> list[Rollout]:
-        torch.manual_seed(seed)
-        sampling = Sampling(max_new_tokens=self.settings.max_new_tokens, temperature=self.settings.temperature)
-        return generate(policy, tokenizer, prompt_ids, sampling)
 
     def _divergences(
         self, policy: Any, prompt_ids: Sequence[tuple[int, ...]], rollouts: Sequence[Rollout]

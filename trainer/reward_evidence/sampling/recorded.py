@@ -8,8 +8,6 @@
 Other fields are ignored, unless their name resembles one of these. An error names line and field.
 """
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import json
@@ -26,9 +24,6 @@ from reward_evidence.sampling.samples import Progress, Sample
 from reward_runs.errors import DataError
 from reward_runs.files import json_lines, read_text
 from reward_runs.prompts import Prompt, first_error, raise_invalid
-
-__all__ = ["RecordedResponses", "RecordedSampler", "read_responses"]
-
 
 _Index = Annotated[int, Field(ge=0, strict=True)]
 """Strict: `true` and `"7"` are not integers."""

@@ -7,8 +7,6 @@ numbers until a response of the batch ends, and independent ones afterwards. Fig
 random number.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +16,6 @@ from typing import Protocol
 import numpy as np
 
 from reward_runs.prompts import Prompt
-
-__all__ = ["Divergence", "Progress", "Sample", "Sampler", "SamplingSettings", "batch_seed", "even_batches"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished responses and the number of all."""

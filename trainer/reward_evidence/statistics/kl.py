@@ -18,8 +18,6 @@ log-ratios at temperature 1 of responses sampled at 0.7 estimate no divergence. 
 responses, so this is the divergence of the truncated responses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +26,6 @@ import torch
 from torch import Tensor
 
 from reward_evidence.sampling.samples import Divergence
-
-__all__ = ["TokenSequence", "divergences"]
 
 _BATCH_LOGITS = 50_000_000
 """Maximum logits per forward pass; each of a few fp32 tensors of that size takes 0.2 GB."""
@@ -72,7 +68,7 @@ def _divergences(
     ids, mask = _left_padded(sequences)  # (B, T), (B, T)
     logp = _token_logprobs(policy, ids, mask, width, temperature)  # (B, R, V)
     logp_initial = _token_logprobs(initial, ids, mask, width, temperature)  # (B, R, V)
-    is_response = _response_mask(sequences, width)  # (B, R)
+    is_response = torch.tensor([[i >= width - len(s.response) for i in range(width)] for s in sequences])  # (B, R)
     log_ratio = logp - logp_initial
     exact = ((logp.exp() * log_ratio).sum(-1) * is_response).sum(-1)  # (B,)
     sampled = ids[:, -width:, None].to(logp.device)
@@ -87,10 +83,6 @@ def _left_padded(sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
     ids = [[0] * (width - len(row)) + row for row in rows]
     mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
     return torch.tensor(ids), torch.tensor(mask)
-
-
-def _response_mask(sequences: Sequence[TokenSequence], width: int) -> Tensor:
-    return torch.tensor([[i >= width - len(s.response) for i in range(width)] for s in sequences])
 
 
 def _token_logprobs(model: Any, ids: Tensor, mask: Tensor, width: int, temperature: float) -> Tensor:

@@ -9,35 +9,15 @@ Intervals cover the choice of prompts: the prompt is the sampling unit, and the 
 first. They do not cover the variation between training runs. The primary figure is fixed before any evaluation.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-
-__all__ = [
-    "BOOTSTRAP_RESAMPLES",
-    "LEVEL",
-    "MAX_PERMUTATIONS",
-    "Change",
-    "Estimate",
-    "Falls",
-    "RankCorrelation",
-    "Verdict",
-    "average_by_prompt",
-    "count_falls",
-    "estimate",
-    "paired_change",
-    "permutation_p_value",
-    "rank_correlation",
-    "spearman",
-]
 
 FloatArray = NDArray[np.float64]
 
@@ -137,23 +117,10 @@ def paired_change(first: FloatArray, last: FloatArray) -> Change:
     if first.shape != last.shape:
         raise ValueError(f"a paired change needs the same prompts in both, got {first.shape} and {last.shape}")
     difference = estimate(last - first)
-    return Change(
-        first=float(np.mean(first)),
-        last=float(np.mean(last)),
-        mean=difference.mean,
-        low=difference.low,
-        high=difference.high,
-        n=difference.n,
-        verdict=_verdict(difference.low, difference.high),
-    )
-
-
-def _verdict(low: float | None, high: float | None) -> Verdict:
-    if low is not None and low > 0:
-        return Verdict.ROSE
-    if high is not None and high < 0:
-        return Verdict.FELL
-    return Verdict.UNDECIDED
+    verdict = Verdict.UNDECIDED
+    if difference.low is not None and difference.high is not None:
+        verdict = Verdict.ROSE if difference.low > 0 else Verdict.FELL if difference.high < 0 else verdict
+    return Change(float(np.mean(first)), float(np.mean(last)), verdict=verdict, **asdict(difference))
 
 
 def spearman(x: FloatArray, y: FloatArray) -> float | None:

@@ -3,8 +3,6 @@
 Means are over prompts, after the samples of each prompt are averaged; shares are over responses.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 
@@ -25,19 +23,6 @@ from reward_evidence.statistics.monotonicity import (
     paired_change,
     rank_correlation,
 )
-
-__all__ = [
-    "CheckpointFigures",
-    "CheckpointResponses",
-    "GroupFigures",
-    "RunFigures",
-    "Trend",
-    "count_words",
-    "group_figures",
-    "summarise",
-    "summarise_checkpoint",
-    "trend",
-]
 
 _WORD = re.compile(r"\w+|[^\w\s]+")
 
@@ -143,18 +128,21 @@ def summarise_checkpoint(checkpoint: CheckpointResponses) -> CheckpointFigures:
 
 def group_figures(responses: Responses) -> GroupFigures:
     """Return the figures of `responses`, at least one."""
+    truncated = [response.truncated for response in responses if response.truncated is not None]
+    names = dict.fromkeys(name for response in responses for name in response.features)
+    features = {name: _mean(responses, lambda r, name=name: r.features.get(name)) for name in names}  # type: ignore[misc]
     return GroupFigures(
         n_prompts=len({response.prompt_id for response in responses}),
         n_responses=len(responses),
         proxy_reward=_required_mean(responses, lambda r: r.proxy_reward),
         gold_reward=_mean(responses, lambda r: r.gold_reward),
         n_tokens=_mean(responses, lambda r: r.n_tokens),
-        n_words=_required_mean(responses, _n_words),
-        truncated=_share(responses, lambda r: r.truncated),
+        n_words=_required_mean(responses, lambda r: count_words(r.response)),
+        truncated=float(np.mean(truncated)) if len(truncated) == len(responses) else None,
         empty=float(np.mean([not response.response.strip() for response in responses])),
         kl=_mean(responses, lambda r: r.kl),
         kl_k1=_mean(responses, lambda r: r.kl_k1),
-        features=_feature_means(responses),
+        features={name: mean for name, mean in features.items() if mean is not None},
     )
 
 
@@ -162,7 +150,7 @@ def trend(checkpoints: Sequence[Responses]) -> Trend:
     """Return the trend from the first of `checkpoints` to the last; each has the same prompts."""
     proxy = _matrix(checkpoints, lambda r: r.proxy_reward)
     gold = _matrix(checkpoints, lambda r: r.gold_reward)
-    words = _matrix(checkpoints, _n_words)
+    words = _matrix(checkpoints, lambda r: count_words(r.response))
     several = len(checkpoints) > 1
     return Trend(
         n_prompts=len({response.prompt_id for response in checkpoints[0]}),
@@ -177,10 +165,6 @@ def trend(checkpoints: Sequence[Responses]) -> Trend:
         gold_falls=count_falls(gold) if several and gold is not None else None,
         proxy_falls=count_falls(proxy) if several and proxy is not None else None,
     )
-
-
-def _n_words(response: EvaluatedResponse) -> float:
-    return count_words(response.response)
 
 
 def _types_in(responses: Responses) -> list[QueryType]:
@@ -205,18 +189,6 @@ def _mean(responses: Responses, measure: Measure) -> Estimate | None:
 
 def _required_mean(responses: Responses, measure: Measure) -> Estimate:
     return estimate(_by_prompt(responses, measure))
-
-
-def _share(responses: Responses, condition: Callable[[EvaluatedResponse], bool | None]) -> float | None:
-    """Return the share of responses with `condition`; None if it is unknown for one of them."""
-    known = [value for response in responses if (value := condition(response)) is not None]
-    return float(np.mean(known)) if len(known) == len(responses) else None
-
-
-def _feature_means(responses: Responses) -> dict[str, Estimate]:
-    names = dict.fromkeys(name for response in responses for name in response.features)
-    means = {name: _mean(responses, lambda r, name=name: r.features.get(name)) for name in names}  # type: ignore[misc]
-    return {name: mean for name, mean in means.items() if mean is not None}
 
 
 def _matrix(checkpoints: Sequence[Responses], measure: Measure) -> NDArray[np.float64] | None:

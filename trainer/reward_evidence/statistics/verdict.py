@@ -1,7 +1,5 @@
 """Figures → sentences: the verdict of an evaluation. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,8 +9,6 @@ from reward_client.wire import QueryType
 from reward_evidence.report.formatting import decimals_for, interval, percent, plain, signed
 from reward_evidence.statistics.monotonicity import Change, Falls, RankCorrelation, Verdict
 from reward_evidence.statistics.summary import CheckpointFigures, Trend
-
-__all__ = ["MIN_PROMPTS", "Circumstances", "VerdictText", "write_verdict"]
 
 MIN_PROMPTS = 60
 """With fewer prompts, the change in a short run is more often missed than detected."""
@@ -192,14 +188,17 @@ def _findings(
     findings += [_of_type(query_type, trend) for query_type, trend in by_type.items() if trend.proxy_change]
     if first.step != last.step:
         findings.append(_length(first, last, circumstances))
-    if last.kl and first.step != last.step:
-        findings.append(_divergence(last))
+        if kl := last.kl:
+            amount = f"{plain(kl.mean, decimals_for(kl.low, kl.high))} nats per response"
+            bounds = f" (95 % interval {interval(kl.low, kl.high)})" if kl.low is not None else ""
+            findings.append(f"At step {last.step} the KL divergence from the initial policy is {amount}{bounds}.")
     return findings
 
 
 def _correlation(result: RankCorrelation) -> str:
     if result.rho is None or result.p_value is None:
         return "Spearman's ρ is undefined: one of the two rewards is the same at every checkpoint."
+    p_value = "< 0.0001" if result.p_value < 0.0001 else f"{result.p_value:.2g}"
     n_orders = f"{result.n_permutations:,}"
     orders = f"over all {n_orders} orders" if result.exact else f"over {n_orders} random orders"
     bounds = (
@@ -209,12 +208,8 @@ def _correlation(result: RankCorrelation) -> str:
     )
     return (
         f"Over {result.n_checkpoints} checkpoints the mean proxy and mean gold reward have Spearman's "
-        f"ρ = {plain(result.rho)} ({bounds}permutation p = {_p_value(result.p_value)} {orders})."
+        f"ρ = {plain(result.rho)} ({bounds}permutation p = {p_value} {orders})."
     )
-
-
-def _p_value(p_value: float) -> str:
-    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.2g}"
 
 
 def _falls(falls: Falls) -> str:
@@ -226,11 +221,9 @@ def _falls(falls: Falls) -> str:
 
 
 def _of_type(query_type: QueryType, trend: Trend) -> str:
-    parts = [f"proxy {_changed(trend.proxy_change)}" if trend.proxy_change else ""]
-    if trend.gold_change:
-        parts.append(f"gold {_changed(trend.gold_change)}")
-    name = query_type.value.replace("_", "-").capitalize()
-    return f"{name} prompts ({trend.n_prompts}): {', '.join(part for part in parts if part)}."
+    changes = {"proxy": trend.proxy_change, "gold": trend.gold_change}
+    parts = [f"{reward} {_changed(change)}" for reward, change in changes.items() if change]
+    return f"{query_type.value.replace('_', '-').capitalize()} prompts ({trend.n_prompts}): {', '.join(parts)}."
 
 
 def _length(first: CheckpointFigures, last: CheckpointFigures, circumstances: Circumstances) -> str:
@@ -243,16 +236,6 @@ def _length(first: CheckpointFigures, last: CheckpointFigures, circumstances: Ci
         f"{words}; the share truncated at {circumstances.max_new_tokens} tokens from {percent(first.truncated)} "
         f"to {percent(last.truncated)}."
     )
-
-
-def _divergence(last: CheckpointFigures) -> str:
-    kl = last.kl
-    if kl is None:
-        return ""
-    decimals = decimals_for(kl.low, kl.high)
-    bounds = f" (95 % interval {interval(kl.low, kl.high)})" if kl.low is not None else ""
-    nats = plain(kl.mean, decimals)
-    return f"At step {last.step} the KL divergence from the initial policy is {nats} nats per response{bounds}."
 
 
 def _caveats(

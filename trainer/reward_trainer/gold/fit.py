@@ -5,8 +5,6 @@
 R. A. Bradley, M. E. Terry, "Rank analysis of incomplete block designs", Biometrika 39 (1952).
 """
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -18,8 +16,6 @@ from transformers import get_linear_schedule_with_warmup
 
 from reward_trainer.gold.model import GoldNet
 from reward_trainer.gold.text import Encoded, to_tensors
-
-__all__ = ["FitSettings", "fit", "score_rows"]
 
 Log = Callable[[str], None]
 
@@ -81,14 +77,12 @@ def length_batches(pairs: Sequence[tuple[Encoded, Encoded]], size: int, rng: ran
     order = rng.sample(range(len(pairs)), len(pairs))
     batches = []
     for start in range(0, len(order), size * SORTED_BATCHES):
-        chunk = sorted(order[start : start + size * SORTED_BATCHES], key=lambda i: _longest(pairs[i]))
+        chunk = sorted(
+            order[start : start + size * SORTED_BATCHES], key=lambda i: max(len(side.ids) for side in pairs[i])
+        )
         batches += [chunk[i : i + size] for i in range(0, len(chunk), size)]
     rng.shuffle(batches)
     return batches
-
-
-def _longest(pair: tuple[Encoded, Encoded]) -> int:
-    return max(len(pair[0].ids), len(pair[1].ids))
 
 
 @torch.inference_mode()

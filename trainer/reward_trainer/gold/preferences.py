@@ -3,8 +3,6 @@
 One JSON object per line: `{"prompt": …, "chosen": …, "rejected": …, "source": …}`; the file may be gzipped.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import math
@@ -16,8 +14,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from reward_runs.errors import DataError
-
-__all__ = ["Pair", "balance_lengths", "n_words", "read_pairs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +72,7 @@ def balance_lengths(pairs: Sequence[Pair], rng: random.Random) -> list[Pair]:
     strata: dict[tuple[str, int], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
     kept: set[int] = set()
     for index, pair in enumerate(pairs):
-        ratio = _log_ratio(pair)
+        ratio = math.log((n_words(pair.chosen) + 1) / (n_words(pair.rejected) + 1))
         if ratio == 0:
             kept.add(index)
         else:
@@ -90,11 +86,6 @@ def balance_lengths(pairs: Sequence[Pair], rng: random.Random) -> list[Pair]:
 
 _RATIO_EDGES = (math.log(1.2), math.log(1.6), math.log(2.5))
 """Bounds of the strata: each has about a quarter of the pairs that `demo-gold` is fitted on."""
-
-
-def _log_ratio(pair: Pair) -> float:
-    """Return log((words chosen + 1) / (words rejected + 1))."""
-    return math.log((n_words(pair.chosen) + 1) / (n_words(pair.rejected) + 1))
 
 
 def n_words(text: str) -> int:

@@ -9,8 +9,6 @@ Pairs of one prompt are not independent, so the bootstrap resamples prompts, not
     one row per source  sources that the model was not fitted on are marked
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,8 +17,6 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 from reward_trainer.gold.preferences import Pair, n_words
-
-__all__ = ["Estimate", "Row", "quality"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

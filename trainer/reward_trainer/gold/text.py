@@ -5,8 +5,6 @@
 The lengths are stored with the model, and the service truncates in the same way; a test compares the two.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -15,8 +13,6 @@ from typing import Any
 import torch
 
 from reward_trainer.gold.preferences import Pair
-
-__all__ = ["Encoded", "PairLengths", "encode_pairs", "to_tensors"]
 
 TOKENIZED_AT_ONCE = 2048
 """Texts per call of the tokenizer: enough for its threads, with little memory."""

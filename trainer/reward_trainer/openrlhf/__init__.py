@@ -4,7 +4,7 @@ command          settings → OpenRLHF's command line
 process          OpenRLHF as a child process
 log_parser       what its log lines mean
 saved_policies   its saved policies → checkpoints of the run
-environment      adds a start-up hook to OpenRLHF's processes … bootstrap runs in them
+environment      of OpenRLHF's processes, with a start-up hook: hook/sitecustomize
 api_key          … a hook that adds the key to reward requests
 cpu/             … a hook that lets OpenRLHF train without a GPU
 """

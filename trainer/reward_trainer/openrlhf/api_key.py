@@ -8,8 +8,6 @@ URL in the memory of the rollout engine, when the executor is created: OpenRLHF 
 CPU and GPUs work the same way. Written for openrlhf 0.11.2.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,22 +15,12 @@ from typing import Any
 from reward_trainer.openrlhf import import_hook
 from reward_trainer.openrlhf.environment import API_KEY_HOOK, with_hook
 
-__all__ = ["basic_auth", "environment", "install_hooks"]
-
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return `base`, with the hook that sends the key if `base` contains one."""
     from reward_client.urls import key_from_environment
 
     return dict(base) if key_from_environment(base) is None else with_hook(base, API_KEY_HOOK)
-
-
-def basic_auth() -> tuple[str, str] | None:
-    """Return the user and password that OpenRLHF will send; None without a key."""
-    from reward_client.urls import key_from_environment
-
-    key = key_from_environment()
-    return None if key is None else ("key", key)
 
 
 def install_hooks() -> None:

@@ -5,8 +5,6 @@
 Only `LaunchInputs.hardware` distinguishes a laptop from a server. Written for openrlhf 0.11.2.
 """
 
-from __future__ import annotations
-
 import json
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -16,15 +14,6 @@ from reward_client.wire import RecipeInfo
 from reward_runs.layout import RunDir
 from reward_trainer.config import Config
 from reward_trainer.hardware import Hardware
-
-__all__ = [
-    "DEFAULT_CLIP",
-    "LaunchInputs",
-    "build_command",
-    "clip_range",
-    "recipe_overrides",
-    "reward_endpoint",
-]
 
 DEFAULT_CLIP = (-10.0, 10.0)
 """OpenRLHF's default `--reward.clip_range`; it clips silently."""
@@ -93,23 +82,18 @@ def build_command(config: Config, inputs: LaunchInputs, *, resume: bool = False)
     """Return the arguments of `python -m openrlhf.cli.train_ppo_ray`."""
     flags: Flags = {
         "--actor.model_name_or_path": inputs.policy,
+        "--reward.remote_url": inputs.endpoint,
+        "--reward.clip_range": inputs.clip,
         **_devices(inputs.hardware),
-        **_data(config, inputs),
-        **_rollouts(config),
-        **_reward(inputs),
+        **_rollouts(config, inputs),
         **_algorithm(config),
-        **_optimizer(config),
         **_logging(config, inputs.run, resume),
     }
-    return [*_arguments(flags), *config.raw_flags]
-
-
-def _arguments(flags: Flags) -> list[str]:
     arguments = []
     for name, value in flags.items():
         values = [] if value is None else [value] if isinstance(value, str | int | float) else list(value)
         arguments += [name, *(_text(part) for part in values)]
-    return arguments
+    return [*arguments, *config.raw_flags]
 
 
 def _text(value: object) -> str:
@@ -122,11 +106,13 @@ def _devices(hardware: Hardware) -> Flags:
     for model in ("actor", "ref", "critic"):
         flags |= {f"--{model}.num_nodes": 1, f"--{model}.num_gpus_per_node": hardware.n_ranks}
     flags |= {"--vllm.num_engines": hardware.n_ranks, "--vllm.tensor_parallel_size": 1}
-    return flags | (_on_gpu() if hardware.has_gpu else _on_cpu(hardware))
-
-
-def _on_gpu() -> Flags:
-    return {
+    if not hardware.has_gpu:
+        return flags | {
+            "--ds.zero_stage": 0 if hardware.n_ranks == 1 else 2,  # a single rank has nothing to shard
+            "--ds.param_dtype": "fp32",
+            "--ds.attn_implementation": "sdpa",
+        }
+    return flags | {
         "--ds.zero_stage": 2,
         "--ds.param_dtype": "bf16",
         "--ds.attn_implementation": "flash_attention_2",
@@ -138,27 +124,12 @@ def _on_gpu() -> Flags:
     }
 
 
-def _on_cpu(hardware: Hardware) -> Flags:
-    # A single rank has nothing to shard; stage 0 avoids the copies that sharding needs.
-    return {
-        "--ds.zero_stage": 0 if hardware.n_ranks == 1 else 2,
-        "--ds.param_dtype": "fp32",
-        "--ds.attn_implementation": "sdpa",
-    }
-
-
-def _data(config: Config, inputs: LaunchInputs) -> Flags:
+def _rollouts(config: Config, inputs: LaunchInputs) -> Flags:
     flags: Flags = {
         "--data.prompt_dataset": str(inputs.run.train_data),
         "--data.input_key": "input",
         "--data.label_key": "label",
         "--data.max_len": inputs.max_prompt_tokens + config.max_new_tokens,
-    }
-    return flags | ({"--data.apply_chat_template": None} if inputs.has_chat_template else {})
-
-
-def _rollouts(config: Config) -> Flags:
-    return {
         "--rollout.batch_size": config.prompts_per_step,
         "--rollout.n_samples_per_prompt": config.samples_per_prompt,
         "--rollout.micro_batch_size": config.micro_batch_size,
@@ -171,10 +142,7 @@ def _rollouts(config: Config) -> Flags:
         "--train.num_episodes": 1,
         "--train.seed": config.seed,
     }
-
-
-def _reward(inputs: LaunchInputs) -> Flags:
-    return {"--reward.remote_url": inputs.endpoint, "--reward.clip_range": inputs.clip}
+    return flags | ({"--data.apply_chat_template": None} if inputs.has_chat_template else {})
 
 
 def _algorithm(config: Config) -> Flags:
@@ -185,17 +153,13 @@ def _algorithm(config: Config) -> Flags:
         "--algo.kl.init_coef": config.kl_coefficient,
         "--actor.eps_clip": config.clip,
         "--critic.value_clip": config.value_clip,
+        "--actor.adam.lr": config.learning_rate,
     }
+    for model in ("actor", "critic"):
+        # With a warm-up, the first step of a short run would have a learning rate of 0.
+        flags |= {f"--{model}.lr_scheduler": "constant", f"--{model}.lr_warmup_ratio": 0.0}
     if config.kl_target is not None:
         flags |= {"--algo.kl.target": config.kl_target, "--algo.kl.horizon": config.kl_horizon}
-    return flags
-
-
-def _optimizer(config: Config) -> Flags:
-    # With a warm-up, the first step of a short run would have a learning rate of 0.
-    flags: Flags = {"--actor.adam.lr": config.learning_rate}
-    for model in ("actor", "critic"):
-        flags |= {f"--{model}.lr_scheduler": "constant", f"--{model}.lr_warmup_ratio": 0.0}
     return flags
 
 

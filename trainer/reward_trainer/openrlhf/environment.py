@@ -1,22 +1,25 @@
 """Environment of OpenRLHF's processes: a hook that runs in each of them, Ray's workers included, at start-up.
 
 launcher: with_hook(environment, NAME) ──▶ PYTHONPATH, GLASSBOX_HOOKS
-process:  hook/sitecustomize.py ──▶ bootstrap.install_hooks ──▶ cpu/ and api_key, as named in GLASSBOX_HOOKS
+process:  hook/sitecustomize.py ──▶ install_hooks of cpu/ and api_key, as named in GLASSBOX_HOOKS
 """
 
-from __future__ import annotations
-
+import json
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["API_KEY_HOOK", "CPU_HOOK", "HOOKS_VARIABLE", "with_hook"]
-
 CPU_HOOK = "cpu"
 API_KEY_HOOK = "api-key"
 HOOKS_VARIABLE = "GLASSBOX_HOOKS"
 """Names of the hooks to install, separated by spaces."""
+
+ROLLOUT_ENGINE = "rollout engine: transformers (CPU), not vLLM"
+"""Written to the log, the record and the report of every run on a CPU."""
+
+ROLLOUT_BATCH_VARIABLE = "GLASSBOX_ROLLOUT_BATCH"
+"""Number of responses per step, for the rollout engine."""
 
 _HOOK_FOLDER = str(Path(__file__).parent / "hook")
 _PACKAGES = ("reward_trainer", "reward_runs", "reward_evidence", "reward_client")
@@ -34,3 +37,39 @@ def _package_folders() -> list[str]:
     """Folders that contain our packages: Ray's workers have another working directory."""
     specs = map(find_spec, _PACKAGES)  # found, not imported
     return list(dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in specs if spec and spec.origin))
+
+
+def child_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Return `base` with the defaults of every run: a private Ray, no telemetry, all lines of the workers."""
+    defaults = {
+        "RAY_ADDRESS": "local",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_COLOR_PREFIX": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**defaults, **base}
+
+
+def cpu_environment(
+    base: Mapping[str, str], *, n_devices: int, n_threads: int, rollouts_per_batch: int
+) -> dict[str, str]:
+    """Return `base` with what OpenRLHF's processes need on a CPU.
+
+    Args:
+        base: the environment to extend, usually `os.environ`.
+        n_devices: number of GPUs that Ray assumes; a training rank and an engine share each.
+        n_threads: torch threads per process; Ray's default is one.
+        rollouts_per_batch: responses that a rollout engine generates in one step.
+    """
+    kept = {name: value for name, value in base.items() if name != "CUDA_VISIBLE_DEVICES"}  # Ray would count them
+    return {
+        **with_hook(kept, CPU_HOOK),
+        "DS_ACCELERATOR": "cpu",
+        "OMP_NUM_THREADS": str(n_threads),
+        "OMP_WAIT_POLICY": base.get("OMP_WAIT_POLICY", "passive"),  # spinning threads starve service and workers
+        "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": n_devices + 2, "GPU": n_devices}),
+        ROLLOUT_BATCH_VARIABLE: str(rollouts_per_batch),
+    }

@@ -4,8 +4,6 @@ import vllm      ──▶ a stand-in: a function returns its names at import, n
 import deepspeed ──▶ the real module, then patches["deepspeed"](module)
 """
 
-from __future__ import annotations
-
 import importlib.machinery
 import importlib.util
 import sys
@@ -13,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType
 from typing import Any
-
-__all__ = ["Names", "Patch", "install"]
 
 Patch = Callable[[ModuleType], None]
 Names = Callable[[], Mapping[str, Any]]

@@ -4,15 +4,11 @@ OpenRLHF also writes the metrics to TensorBoard, but its writer buffers them for
 when the run is killed; the log line is written immediately. A test compares the two.
 """
 
-from __future__ import annotations
-
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from reward_runs.step_metrics import Step
-
-__all__ = ["failed_attempt", "failed_reward", "last_error", "parse_step", "phase_of"]
+from reward_runs.layout import Step
 
 _STEP = re.compile(r"Global step (?P<step>\d+): \{(?P<metrics>.*)\}")
 _METRIC = re.compile(r"'(?P<name>[^']+)': (?P<value>-?(?:nan|inf|\d[\d.]*(?:e[+-]?\d+)?))")
@@ -58,14 +54,11 @@ def parse_step(line: str, *, has_reference_policy: bool) -> Step | None:
         return None
     raw = {match["name"]: float(match["value"]) for match in _METRIC.finditer(found["metrics"])}
     dropped = _DROPPED if has_reference_policy else _DROPPED | _ONLY_WITH_REFERENCE_POLICY
-    return {"step": int(found["step"]), **_renamed(raw, dropped)}
-
-
-def _renamed(raw: Mapping[str, float], dropped: frozenset[str]) -> Step:
     # Means over all rollouts are last, so that they replace OpenRLHF's means over training batches.
     ordered = sorted(raw, key=lambda name: (name in _NAMES, name))
     metrics = {_NAMES.get(name, name): raw[name] for name in ordered if name not in dropped}
-    return {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
+    finite = {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
+    return {"step": int(found["step"]), **finite}
 
 
 def phase_of(line: str) -> str | None:

@@ -8,8 +8,6 @@ Ray detaches its daemons, so a process group does not contain all of them; they 
 environment variable. The kernel terminates the child when the launcher dies, and Ray ends with its driver.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import shutil
@@ -25,8 +23,6 @@ from typing import Self
 
 import psutil
 
-__all__ = ["OpenRLHFProcess", "child_environment"]
-
 MODULE = "openrlhf.cli.train_ppo_ray"
 _LAUNCH_VARIABLE = "GLASSBOX_LAUNCH"
 _STOP_GRACE_S = 15.0
@@ -34,20 +30,6 @@ _STOP_GRACE_S = 15.0
 _PR_SET_PDEATHSIG = 1
 _MAX_TEMP_PATH = 40
 """Characters. Ray adds 60 for its sockets, and the path of a Unix socket has at most 107."""
-
-
-def child_environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Return `base` with the defaults of every run: a private Ray, no telemetry, all lines of the workers."""
-    defaults = {
-        "RAY_ADDRESS": "local",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",
-        "RAY_DEDUP_LOGS": "0",
-        "RAY_COLOR_PREFIX": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONUNBUFFERED": "1",
-    }
-    return {**defaults, **base}
 
 
 class OpenRLHFProcess:

@@ -3,8 +3,6 @@
 Each folder in `checkpoints/` is complete, because it is created by a single rename.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -13,9 +11,9 @@ from pathlib import Path
 from reward_runs.checkpoints import is_complete
 from reward_runs.layout import RunDir
 
-__all__ = ["collect", "collect_final", "save_initial"]
-
 _SAVED = re.compile(r"global_step(\d+)_hf")
+_WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+"""Files of a policy on the model hub."""
 
 
 def save_initial(policy: str, run: RunDir) -> None:
@@ -23,7 +21,11 @@ def save_initial(policy: str, run: RunDir) -> None:
     target = run.checkpoint(0)
     if target.is_dir():
         return
-    source = Path(policy) if Path(policy).is_dir() else _download(policy)
+    source = Path(policy)
+    if not source.is_dir():
+        from huggingface_hub import snapshot_download
+
+        source = Path(snapshot_download(policy, allow_patterns=_WANTED))
     scratch = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -31,13 +33,6 @@ def save_initial(policy: str, run: RunDir) -> None:
         if file.is_file():
             _link_or_copy(file, scratch / file.name)
     scratch.rename(target)
-
-
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
-    return Path(snapshot_download(hub_id, allow_patterns=wanted))
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

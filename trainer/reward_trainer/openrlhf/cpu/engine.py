@@ -9,8 +9,6 @@ Requests arrive in a different order in each run, so a batch is sorted before sa
 seed: the same seed and weights give the same responses.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os
@@ -21,12 +19,13 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
+from torch import distributed
 
 from reward_evidence.sampling.generation import Rollout, Sampling, generate
-from reward_trainer.openrlhf.cpu.gloo import GlooGroup
-from reward_trainer.openrlhf.cpu.launch import ROLLOUT_BATCH_VARIABLE, ROLLOUT_ENGINE
+from reward_trainer.openrlhf.environment import ROLLOUT_BATCH_VARIABLE, ROLLOUT_ENGINE
 
-__all__ = ["TransformersEngine"]
+dist: Any = distributed  # its type information lacks stores and groups
+
 
 BATCH_TIMEOUT_S = 1.0
 """Seconds without a new request after which an incomplete batch is generated, as in OpenRLHF's evaluation."""
@@ -184,3 +183,26 @@ def _request_output(rollout: Rollout) -> SimpleNamespace:
         logprobs=logprobs,
     )
     return SimpleNamespace(outputs=[output])
+
+
+class GlooGroup:
+    """Weight broadcast over gloo, as vLLM's StatelessProcessGroup and PyNcclCommunicator do it over NCCL.
+
+    The group has one trainer rank and the engines, and is separate from torch's default group.
+    """
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+
+    @classmethod
+    def create(cls, host: str, port: int, rank: int, world_size: int) -> Self:
+        """Connect to the group at `host:port`; rank 0 hosts the store."""
+        store = dist.TCPStore(host, port, world_size, is_master=rank == 0)
+        return cls(dist.ProcessGroupGloo(dist.PrefixStore("weights", store), rank, world_size))
+
+    def broadcast(self, tensor: torch.Tensor, src: int, stream: None = None) -> None:
+        """Send `tensor` from rank `src`, or receive it there, and wait for it."""
+        options = dist.BroadcastOptions()
+        options.rootRank = src
+        options.rootTensor = 0
+        self._group.broadcast([tensor], options).wait()

@@ -4,16 +4,12 @@ Our Transformers engine implements `vllm`. The names of `flash_attn` have no imp
 packed sequences only, which the command for a CPU never enables.
 """
 
-from __future__ import annotations
-
-import os
+import uuid
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 from reward_trainer.openrlhf.import_hook import Names
-
-__all__ = ["STAND_INS"]
 
 
 class SamplingParams(SimpleNamespace):
@@ -36,17 +32,9 @@ def _vllm() -> Mapping[str, Any]:
 
 
 def _process_group() -> Mapping[str, Any]:
-    from reward_trainer.openrlhf.cpu.gloo import GlooGroup
+    from reward_trainer.openrlhf.cpu.engine import GlooGroup
 
     return {"StatelessProcessGroup": GlooGroup}
-
-
-def _communicator() -> Mapping[str, Any]:
-    return {"PyNcclCommunicator": lambda group, device: group}
-
-
-def _random_uuid() -> str:
-    return os.urandom(16).hex()
 
 
 def _names(*names: str) -> Names:
@@ -56,11 +44,11 @@ def _names(*names: str) -> Names:
 STAND_INS: dict[str, Names] = {
     "vllm": _vllm,
     "vllm.inputs": lambda: {"TokensPrompt": dict},
-    "vllm.utils": lambda: {"random_uuid": _random_uuid},
+    "vllm.utils": lambda: {"random_uuid": lambda: uuid.uuid4().hex},
     "vllm.distributed": _names(),
     "vllm.distributed.utils": _process_group,
     "vllm.distributed.device_communicators": _names(),
-    "vllm.distributed.device_communicators.pynccl": _communicator,
+    "vllm.distributed.device_communicators.pynccl": lambda: {"PyNcclCommunicator": lambda group, device: group},
     "flash_attn": _names(),
     "flash_attn.bert_padding": _names("index_first_axis", "pad_input", "rearrange", "unpad_input"),
     "flash_attn.utils": _names(),
