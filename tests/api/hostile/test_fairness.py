@@ -56,7 +56,7 @@ def test_held_requests_of_one_caller_do_not_hold_others(target: HostileTarget) -
 
     headers = {"content-type": "application/json"} | target.headers()
     with Witness(target) as witness:
-        witness.repeat(post, workers=32, seconds=4)
+        witness.repeat(post, workers=16, seconds=4)
 
 
 def test_bodies_that_are_declared_and_do_not_arrive_take_no_room(any_target: HostileTarget) -> None:
@@ -98,6 +98,6 @@ def test_replies_that_are_not_read_leave_memory_for_others(target: HostileTarget
     body = json.dumps({"items": [item(" ".join("abc")) for _ in range(4_096)], "recipe": "li-rp"}).encode()
     headers = {"content-type": "application/json"} | target.headers()
     with Witness(target) as witness:
-        for _ in range(64):
+        for _ in range(16):
             witness.hold(posted(target.url, "/score", body, headers))
         witness.wait(5)

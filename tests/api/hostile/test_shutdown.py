@@ -1,4 +1,4 @@
-"""Graceful shutdown ends within its bound, whatever requests are being read, prepared, held, scored or answered."""
+"""Graceful shutdown ends within its bound, whatever is being read, prepared, held, scored or answered."""
 
 from __future__ import annotations
 
