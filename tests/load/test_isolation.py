@@ -1,4 +1,4 @@
-"""Short forms of the scenarios with several callers: nothing of the honest ones is lost.
+"""Short form of the hostile scenario: nothing of the honest callers is lost.
 
 Latencies need a machine without other load; the tests in `tests/api/hostile` have bounds that allow for it.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from load import callers, hostile
+from load import hostile
 from load.plan import Plan
 
 pytestmark = pytest.mark.slow
@@ -19,10 +19,3 @@ def test_honest_clients_lose_nothing_beside_a_random_hostile_one(tmp_path: Path)
     [findings] = hostile.run(Plan(tmp_path, short=True, seed=15))
 
     assert not [check for check in findings.checks if not check.met and "p99" not in check.rule]
-
-
-def test_a_small_caller_is_never_refused_beside_a_greedy_one(tmp_path: Path) -> None:
-    [findings] = callers.run(Plan(tmp_path, short=True))
-
-    [refused] = [check for check in findings.checks if "never refused" in check.rule]
-    assert refused.met, refused.measured

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from typing import Any
 
 import pytest
@@ -92,12 +91,3 @@ def test_kept_replies_of_one_caller_do_not_evict_or_answer_those_of_others(targe
     assert mine.status == 200
     assert other.status == 200, "the key of another caller is not in use"
     assert again.body == mine.body
-
-
-def test_replies_that_are_not_read_leave_memory_for_others(target: HostileTarget) -> None:
-    body = json.dumps({"items": [item(" ".join("abc")) for _ in range(4_096)], "recipe": "li-rp"}).encode()
-    headers = {"content-type": "application/json"} | target.headers()
-    with Witness(target) as witness:
-        for _ in range(16):
-            witness.hold(posted(target.url, "/score", body, headers))
-        witness.wait(5)
