@@ -12,7 +12,7 @@ TORCH_INDEX_URL ?=
 export TORCH_INDEX_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast compose-test check bench gpu-check gpu-wheels load audit serve format
+.PHONY: help setup demo test test-fast compose-test check bench gpu-check gpu-wheels load audit lock sbom serve format
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,13 @@ load: setup  ## load tests of about 80 minutes: generated cases, kills, overload
 
 audit: setup  ## known vulnerabilities of installed packages, secrets in files and history
 	@$(BIN)/python -m tools.audit
+
+lock: setup  ## write the hashes of the packages of the service's image to docker/locks
+	@$(BIN)/python -m tools.lock
+
+SBOM_IMAGE ?= glassbox-service:local
+sbom:  ## print the CycloneDX list of the Python packages in the service's image, SBOM_IMAGE
+	@docker run --rm --network none --entrypoint cat $(SBOM_IMAGE) /opt/glassbox/sbom.json
 
 serve: setup  ## run the service on http://127.0.0.1:8000
 	@$(BIN)/python -m reward_service

@@ -1,37 +1,43 @@
 # The reward service. Targets: `cpu`, and `cuda` (not run yet, docs/guide/deploying.md).
 #
-#   lock     writes the requirements from pyproject.toml and constraints.txt; later layers depend only on its result
+#   tools    what builds the project's wheel and lists the packages of the environment below (SBOM)
 #   build    creates an environment in /opt/glassbox: dependencies first, then the code
 #   runtime  the base image without pip, with that environment
+#
+# Every package is installed by hash (docker/locks, written by `make lock`), except torch: which file of its release is
+# right depends on the index and the GPU.
 
 ARG BASE_IMAGE=python:3.11-slim
 
-FROM ${BASE_IMAGE} AS lock
-WORKDIR /lock
-COPY pyproject.toml constraints.txt docker/requirements.py ./
-RUN python requirements.py torch > torch.txt && python requirements.py service > service.txt
-
-FROM ${BASE_IMAGE} AS build
-ARG TORCH_INDEX_URL=
+FROM ${BASE_IMAGE} AS tools
 WORKDIR /build
-COPY --from=lock /lock/torch.txt /lock/service.txt /lock/constraints.txt ./
-# For every pip below, instead of constraints that the base image's pip may be set to.
-ENV PIP_CONSTRAINT=/build/constraints.txt
-# torch is installed first and alone: resolved with other packages, pip may choose a build of several gigabytes.
-# Its headers, tests and protoc (190 MB) are only needed to build and test it.
+# Instead of constraints that the base image's pip may be set to.
+ENV PIP_CONSTRAINT=/dev/null
+COPY docker/locks/build.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --root-user-action=ignore --require-hashes --no-deps -r build.txt
+
+FROM tools AS build
+ARG TORCH_INDEX_URL=
+COPY docker/locks/service.txt constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /opt/glassbox \
+    && pip --python /opt/glassbox/bin/python install --require-hashes --no-deps -r service.txt
+# After its dependencies, so that only torch itself, and the CUDA libraries that its CUDA build adds, have no hash.
+# Its headers, tests and protoc (190 MB) are only needed to build and test it.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    grep '^torch==' constraints.txt > torch.txt \
     && pip --python /opt/glassbox/bin/python install -r torch.txt ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} \
     && rm -rf /opt/glassbox/lib/python3.*/site-packages/torch/test /opt/glassbox/lib/python3.*/site-packages/torch/include \
     && find /opt/glassbox/lib/python3.*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/glassbox/bin/python install -r service.txt
 COPY pyproject.toml LICENSE NOTICE README.md ./
 COPY client client
 COPY services services
 COPY trainer trainer
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/glassbox/bin/python install --no-deps .
+    pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+    && pip --python /opt/glassbox/bin/python install --no-deps --no-index dist/*.whl \
+    && cyclonedx-py environment --output-reproducible --output-file /opt/glassbox/sbom.json /opt/glassbox/bin/python
 
 FROM ${BASE_IMAGE} AS runtime
 # A running container installs no packages. /cache is for models of the hub; every user may write there, because compose

@@ -61,11 +61,11 @@ async def trace_request(trace: Trace) -> None:
     app = create_app(Settings(), encoder_loader=lambda _: LetterEncoder(), gold_loader=lambda _: LengthGold())
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport) as client:
-        await client.post("http://x/get_reward", json={"query": "Why?a", "prompts": "Why?"})
+        await client.post("http://127.0.0.1/get_reward", json={"query": "Why?a", "prompts": "Why?"})
         for number in range(2):
             item = {"prompt": f"Why {number}?", "response": "Because."}
             trace.on = number == 1
-            answer = await client.post("http://x/score", json={"items": [item], "gold": True})
+            answer = await client.post("http://127.0.0.1/score", json={"items": [item], "gold": True})
             trace.on = False
             answer.raise_for_status()
 

@@ -30,8 +30,6 @@ from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import NO_MODEL, Settings
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["PROTOCOLS", "create_app"]
-
 PROTOCOLS: Sequence[ProtocolSpec[Any]] = (score.PROTOCOL, openrlhf.PROTOCOL)
 """The protocols that a service speaks. A new protocol is one module and one entry here."""
 

@@ -20,8 +20,6 @@ from functools import lru_cache
 
 from reward_service.errors import ConfigurationError
 
-__all__ = ["PREFIX", "EnvironmentValues", "empty_value", "read_environment"]
-
 PREFIX = "GLASSBOX_"
 FORMER_PREFIX = "REWARD_"
 
@@ -46,7 +44,7 @@ _NEAR = 0.9
 _KUBERNETES = re.compile(r"GLASSBOX_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
 """Variables that Kubernetes sets in every pod for a Service whose name begins with `glassbox`."""
 _KUBERNETES_URL = re.compile(r"(tcp|udp|sctp)://")
-"""How Kubernetes' `GLASSBOX_PORT` begins, which is also the name of a setting."""
+"""How Kubernetes' variables begin that have the name of a setting: `GLASSBOX_PORT`, `GLASSBOX_METRICS_PORT`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +96,12 @@ def _in_upper_case(environ: Mapping[str, str]) -> dict[str, str]:
 def _current_name(variable: str, value: str, known: Mapping[str, str]) -> str | None:
     """The current name of a variable that sets a setting; None for variables of other programs."""
     current = re.sub(f"^{FORMER_PREFIX}", PREFIX, variable)
-    if current in known and not _is_set_by_kubernetes(current, value):
-        return current
+    if current in known:
+        return None if _KUBERNETES_URL.match(value) else current
     if not current.startswith(PREFIX):
         if near := _nearly_ours(variable, tuple(known)):
             raise ConfigurationError(f"unknown environment variable {variable}; did you mean {near}?")
-    elif current not in OTHER_VARIABLES and not _is_set_by_kubernetes(current, value):
+    elif current not in OTHER_VARIABLES and not _KUBERNETES.fullmatch(current):
         raise ConfigurationError(_unknown(variable, [*known, *OTHER_VARIABLES]))
     return None
 
@@ -116,12 +114,6 @@ def empty_value(shown: str, setting: str) -> str:
             f"authentication; other addresses than loopback then need {PREFIX}ALLOW_ANONYMOUS=true"
         )
     return f"{shown} is empty: leave it out to use the default"
-
-
-def _is_set_by_kubernetes(variable: str, value: str) -> bool:
-    if variable == f"{PREFIX}PORT":
-        return _KUBERNETES_URL.match(value) is not None
-    return _KUBERNETES.fullmatch(variable) is not None
 
 
 @lru_cache(maxsize=4096)

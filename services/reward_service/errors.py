@@ -25,26 +25,6 @@ from typing import ClassVar
 
 from reward_client.wire import FieldError
 
-__all__ = [
-    "MAX_ERRORS",
-    "ConfigurationError",
-    "CrossSiteError",
-    "DeadlineError",
-    "DrainingError",
-    "GlassboxError",
-    "InvalidRequestError",
-    "MediaTypeError",
-    "ModelError",
-    "NoRoomError",
-    "NotReadyError",
-    "OverloadedError",
-    "RequestError",
-    "SlowBodyError",
-    "TooLargeError",
-    "UnavailableError",
-    "UnknownHostError",
-]
-
 MAX_ERRORS = 100
 """Errors of fields after which a request is not examined further, and errors in one reply: a caller corrects the
 first ones, and thousands of items may have the same."""

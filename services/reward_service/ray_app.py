@@ -24,8 +24,6 @@ from reward_service.errors import ModelError
 from reward_service.http.app_state import AppState
 from reward_service.settings import NO_MODEL, Settings, environment_warnings
 
-__all__ = ["RayArguments", "build", "deployment_options", "replica_app"]
-
 logger = logging.getLogger(__name__)
 
 

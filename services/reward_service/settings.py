@@ -15,8 +15,6 @@ from reward_client.wire.api_key import key_problem
 from reward_service.environment import empty_value, read_environment
 from reward_service.errors import ConfigurationError
 
-__all__ = ["EMBEDDED_ENCODER", "NO_MODEL", "Settings", "environment_warnings"]
-
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
 """Encoder that is installed as a Python package, so that no model hub is needed."""
 
@@ -65,6 +63,10 @@ class Settings(BaseModel):
     """Number format of the encoder; only fp32 has parity with the reference implementation."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of each model; all cores when unset. Lower it where a trainer shares the cores."""
+
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """TCP port on `host` that serves the metrics alone, from a thread and without an API key, for scrapers that
+    send none. Let only the scraper reach it. When unset, only `GET /metrics` has them, which needs a key."""
 
     api_keys_file: Path | None = None
     """File of API keys, one per line, `#` for comments; reloaded when it changes: no restart to rotate keys."""

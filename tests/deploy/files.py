@@ -11,14 +11,18 @@ from typing import Any
 
 import yaml
 
+from reward_service.settings import Settings
+
 __all__ = [
     "ROOT",
     "Instruction",
     "env_examples",
+    "in_bytes",
     "instructions",
     "load_json",
     "load_yaml",
     "metric_names",
+    "peak_bytes",
     "scalars",
 ]
 
@@ -68,6 +72,25 @@ def env_examples() -> dict[str, str]:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     found = (re.fullmatch(r"#([A-Z][A-Z0-9_]+)=(.*)", line) for line in lines)
     return {match[1]: match[2] for match in found if match}
+
+
+# Memory ------------------------------------------------------------------------------------------------------
+
+IDLE_BYTES = 1 << 30
+"""Resident memory of an idle service with the embedded models, rounded up: 0.6 GiB on two cores."""
+
+
+def in_bytes(text: str) -> int:
+    """Bytes of a size as Docker and Kubernetes write it, in powers of 1,024: 4g, 256m, 2Gi, 256Mi."""
+    number, unit = re.fullmatch(r"(\d+)([gm])i?", text.lower()).groups()  # type: ignore[union-attr]
+    return int(number) << {"m": 20, "g": 30}[unit]
+
+
+def peak_bytes(scratch: int) -> int:
+    """What a service with default settings may use: idle, its caches, twice what requests hold, and /tmp."""
+    default = {name: field.default for name, field in Settings.model_fields.items()}
+    caches = int(default["cache_bytes"]) + int(default["idempotency_bytes"])
+    return IDLE_BYTES + caches + 2 * int(default["max_waiting_bytes"]) + scratch
 
 
 # Dockerfiles -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tomllib
 from fnmatch import fnmatch
@@ -75,6 +76,52 @@ def test_every_default_version_is_that_of_the_package() -> None:
     assert defaults == {f"VERSION={project['version']}"}
     assert compose == f"${{GLASSBOX_VERSION:-{project['version']}}}"
     assert [image["newTag"] for image in kustomization["images"]] == [project["version"]]
+
+
+LOCKS = sorted((ROOT / "docker/locks").glob("*.txt"))
+
+
+def locked(path: Path) -> dict[str, list[str]]:
+    """The lines of each pinned package in a lock: its version, then its hashes."""
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line.split() for line in text.splitlines() if not line.startswith("#")]
+    return {line[0].split("==")[0]: line for line in lines}
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
+def test_every_locked_package_has_one_version_and_hashes_and_names_no_index(path: Path) -> None:
+    packages = locked(path)
+
+    assert packages != {}
+    for line in packages.values():
+        assert re.fullmatch(r"[\w.-]+==[\w.]+", line[0])
+        assert any(word.startswith("--hash=sha256:") for word in line)
+    assert not re.search(r"https?:|index|find-links", path.read_text(encoding="utf-8"))
+
+
+def test_the_services_lock_is_that_of_the_constraints_and_the_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["service"]]
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().replace("_", "-").splitlines()
+    packages = locked(ROOT / "docker/locks/service.txt")
+
+    assert {re.split(r"[^\w-]", one.lower())[0] for one in wanted} - {"torch"} <= set(packages)
+    assert [line[0] for line in packages.values() if line[0] not in constraints] == []
+    assert "torch" not in packages
+
+
+def test_the_services_image_installs_by_hash_all_but_torch_and_its_own_wheel() -> None:
+    runs = [
+        " ".join(one.words) for one in instructions(ROOT / "docker/service.Dockerfile") if one.keyword == "RUN"
+    ]
+    installs = [
+        command for run in runs for command in run.split("&&") if re.search(r"\bpip .*\binstall ", command)
+    ]
+
+    assert len(installs) == 4
+    assert [one for one in installs if "--require-hashes" in one and "--no-deps" in one] == installs[:2]
+    assert "torch.txt" in installs[2]
+    assert "--no-deps --no-index dist/" in installs[3]
 
 
 def test_keys_and_an_operators_recipes_stay_out_of_the_build_context() -> None:

@@ -108,7 +108,7 @@ def test_callers_that_pause_after_each_batch_do_not_overtake_one_that_waits() ->
     total = 0
     for round_ in range(100):
         for number in range(4):
-            if not queue.items.used(f"pausing {number}"):
+            if not queue.callers.items.used(f"pausing {number}"):
                 queue.admit(units(*[50] * 8, name=f"{number} in round {round_} "), f"pausing {number}")
         total += served("waiting", queue.take(limits))
 
@@ -127,6 +127,28 @@ def test_alone_a_caller_gets_full_batches_and_beside_a_small_one_the_room_that_i
     assert any(served("small", batch) for batch in batches)
 
 
+def test_room_in_a_batch_is_filled_also_with_entries_of_a_caller_that_is_ahead() -> None:
+    queue = Queue()
+    queue.admit(units(*[10] * 100, name="ahead"), "ahead")
+    queue.admit(units(*[10] * 3, name="small"), "small")
+    while served("small", queue.take(BatchLimits(max_tokens=100, max_items=10))):
+        queue.admit(units(*[10] * 3, name="small"), "small")
+
+    batch = queue.take(BatchLimits(max_tokens=90, max_items=9))
+
+    assert (served("small", batch), len(batch)) == (30, 9)
+
+
+def test_the_time_of_a_caller_is_its_work_in_turn_with_others_and_at_most_all_work() -> None:
+    queue = Queue()
+    for caller, lengths in {"short": [100], "long": [300, 300], "other": [200]}.items():
+        queue.admit(units(*lengths, name=caller), caller)
+
+    assert queue.callers.tokens_until_done("short") == 3 * 100
+    assert queue.callers.tokens_until_done("long") == 900
+    assert queue.callers.tokens_until_done("newcomer") == 0
+
+
 def test_callers_that_send_little_share_their_batches() -> None:
     queue = Queue()
     for number in range(100):
@@ -142,15 +164,15 @@ def test_callers_that_send_little_share_their_batches() -> None:
 def test_an_entry_of_two_callers_counts_for_both_and_remains_when_one_leaves() -> None:
     queue = Queue()
     one, two = queue.admit(units(10, 20), "one"), queue.admit(units(10), "two")
-    assert (queue.items.used("one"), queue.items.used("two"), queue.waiting_items) == (2, 1, 2)
+    assert (queue.callers.items.used("one"), queue.callers.items.used("two"), queue.waiting_items) == (2, 1, 2)
 
     one.close()
 
-    assert (queue.items.used("one"), queue.items.used("two"), queue.waiting_items) == (0, 1, 1)
+    assert (queue.callers.items.used("one"), queue.callers.items.used("two"), queue.waiting_items) == (0, 1, 1)
     [entry] = queue.take(ROOMY)
     queue.complete(entry, 3)
     assert two.outcomes == [3]
-    assert queue.items.total == queue.tokens.total == 0
+    assert queue.callers.items.total == len(queue.callers) == 0
 
 
 def test_two_keys_of_one_sender_do_not_get_more_by_sending_the_same_texts() -> None:
@@ -284,10 +306,10 @@ class QueueMachine(RuleBasedStateMachine):
         every = set().union(*waiting.values())
         assert self.queue.waiting_items == len(every)
         assert self.queue.waiting_tokens == sum(1 + 7 * int(key) for key in every)
-        assert self.queue.waiting_callers == sum(map(bool, waiting.values()))
+        assert len(self.queue.callers) == sum(map(bool, waiting.values()))
         for caller, own in waiting.items():
-            assert self.queue.items.used(caller) == len(own)
-            assert self.queue.tokens.used(caller) == sum(1 + 7 * int(key) for key in own)
+            assert self.queue.callers.items.used(caller) == len(own)
+            assert self.queue.callers.find(caller).tokens == sum(1 + 7 * int(key) for key in own)
 
     def teardown(self) -> None:
         """All remaining submissions are served, each after a bounded number of batches."""
@@ -299,7 +321,7 @@ class QueueMachine(RuleBasedStateMachine):
                 self.queue.complete(entry, int(entry.unit.value))
         for submission, ks in self.wanted.items():
             assert submission.finished.is_set() or set(ks) & self.in_model
-        assert self.queue.items.total == self.queue.tokens.total == 0
+        assert self.queue.callers.items.total == self.queue.waiting_tokens == 0
 
 
 TestQueueMachine = QueueMachine.TestCase

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from reward_service.batching.executor import ThreadExecutor
+from reward_service.batching import ThreadExecutor
 from reward_service.process.cpu_scheduling import set_batch
 
 

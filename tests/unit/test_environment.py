@@ -60,6 +60,7 @@ def test_variables_of_other_programs_are_left_alone(variable: str) -> None:
     ("variable", "value"),
     [
         ("GLASSBOX_PORT", "tcp://10.0.0.1:8000"),
+        ("GLASSBOX_METRICS_PORT", "tcp://10.0.0.3:9100"),
         ("GLASSBOX_SERVICE_HOST", "10.0.0.1"),
         ("GLASSBOX_SERVICE_PORT_HTTP", "8000"),
         ("GLASSBOX_PORT_8000_TCP_ADDR", "10.0.0.1"),
@@ -153,6 +154,12 @@ def test_a_misspelt_or_empty_option_stops_the_start(argument: str, capfd: pytest
 
     assert status != 0
     assert argument.split("=")[0].removeprefix("--").replace("-", "_") in capfd.readouterr().err.replace("-", "_")
+
+
+def test_a_port_of_the_metrics_is_a_setting() -> None:
+    assert read_environment({"GLASSBOX_METRICS_PORT": "9100"}, Settings.model_fields).values == {
+        "metrics_port": "9100"
+    }
 
 
 @pytest.mark.slow

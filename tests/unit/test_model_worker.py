@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from reward_service.batching import BatchLimits, ModelWorker, Unit
+from reward_service.batching import BatchLimits, BatchQueue, ModelWorker, Reservation, Unit
 from reward_service.errors import ConfigurationError, ModelError, NotReadyError, OverloadedError
+from tests.generated_cases import cases
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -239,6 +243,160 @@ def test_a_request_is_rejected_when_the_queued_work_takes_too_long_at_the_measur
             model.gate.set()
             await asyncio.gather(second, more)
             assert caught.value.retry_after_s == 1, "a moment's work"
+
+    run(scenario)
+
+
+# Callers and reservations --------------------------------------------------------------------------------------
+
+
+class QueueWatch:
+    """A metrics hook that keeps the queue."""
+
+    def __init__(self) -> None:
+        self.queue: BatchQueue[Any, Any] = BatchQueue()
+
+    def watch_queue(self, worker: str, queue: BatchQueue[Any, Any]) -> None:
+        self.queue = queue
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        return lambda *_: None
+
+    def used(self, caller: str) -> float:
+        """Items of `caller` that wait or are expected."""
+        return self.queue.callers.items.used(caller)
+
+
+def reserved(w: Worker, caller: str, n_bytes: int = 100) -> list[Reservation]:
+    """Reservations of `caller` until it is refused, at most a thousand."""
+    found: list[Reservation] = []
+    with contextlib.suppress(OverloadedError):
+        while len(found) < 1000:
+            found.append(w.reserve(caller, n_bytes))
+    return found
+
+
+def test_a_caller_is_refused_for_its_own_work_and_another_is_not() -> None:
+    async def scenario() -> None:
+        model = Doubler()
+        async with worker(model, max_waiting_s=1e-9, max_batch_tokens=1) as w:
+            first = await busy(model, w)
+            greedy = asyncio.create_task(w.submit(units([1, 2]), "greedy"))
+            await asyncio.sleep(0)
+            model.gate.set()
+            await asyncio.gather(first, greedy)  # gives the speed
+            second = await busy(model, w)
+            greedy = asyncio.create_task(w.submit(units([3, 4]), "greedy"))
+            await asyncio.sleep(0)
+
+            with pytest.raises(OverloadedError, match="2 items wait for the doubler model, 2 of this caller"):
+                w.reserve("greedy", 100)
+            room = w.reserve("other", 100)
+            with pytest.raises(OverloadedError, match="1 of this caller"):
+                w.reserve("other", 100)  # its first request is in preparation, and counts
+            room.release()
+            w.reserve("other", 100).release()
+
+            model.gate.set()
+            await asyncio.gather(second, greedy)
+
+    run(scenario)
+
+
+def test_requests_in_preparation_count_and_leave_room_for_another_caller() -> None:
+    async def scenario() -> None:
+        async with worker(Doubler(), max_waiting_items=90) as w:
+            await w.loaded()
+            greedy = reserved(w, "greedy")
+            assert 70 <= len(greedy) <= 80
+            other = reserved(w, "other")
+            assert len(other) >= 5
+            for reservation in [*greedy, *other]:
+                reservation.release()
+            assert len(reserved(w, "greedy")) == len(greedy)
+
+    run(scenario)
+
+
+def test_a_request_in_preparation_counts_like_earlier_ones_of_its_caller() -> None:
+    async def scenario() -> None:
+        watch = QueueWatch()
+        async with worker(Doubler(), max_waiting_items=10_000, metrics_hook=watch) as w:
+            await w.loaded()
+            for start in range(0, 5000, 500):
+                room = w.reserve("many short texts", 10_000)
+                submission = await w.enqueue(units(range(start, start + 500)), "many short texts", room)
+                await submission.wait()
+                submission.close()
+
+            rooms = [w.reserve("many short texts", 10_000), w.reserve("another", 10_000)]
+
+            assert 450 <= watch.used("many short texts") <= 500
+            assert watch.used("another") == 10, "what one caller sends does not change the estimate for another"
+            for room in rooms:
+                room.release()
+            assert watch.queue.callers.items.total == 0
+
+    run(scenario)
+
+
+@given(
+    requests=st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 5000), st.integers(0, 9), st.sampled_from(range(5))),
+        max_size=12,
+    )
+)
+@cases(60)
+def test_nothing_stays_counted_whatever_happens_to_the_requests(
+    requests: list[tuple[str, int, int, int]],
+) -> None:
+    """Each request is dropped, dropped twice, cancelled while it is queued, closed, or completed."""
+
+    async def request(w: Worker, first: int, caller: str, n_bytes: int, n: int, end: int) -> None:
+        room = w.reserve(caller, n_bytes)
+        try:
+            await asyncio.sleep(0)
+            if end > 1:
+                submission = await w.enqueue(units(range(first, first + n)), caller, room)
+                if end > 3:
+                    await submission.wait()
+                submission.close()
+        finally:
+            room.release()
+            room.release()
+
+    async def scenario() -> None:
+        watch = QueueWatch()
+        async with worker(Doubler(), max_waiting_items=10_000, metrics_hook=watch) as w:
+            await w.loaded()
+            tasks = [
+                asyncio.create_task(request(w, 50 + 4 * number, *fields)) for number, fields in enumerate(requests)
+            ]
+            await asyncio.sleep(0)
+            for task, (*_, end) in zip(tasks, requests, strict=True):
+                if end == 2:
+                    task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            callers = watch.queue.callers
+
+            assert (callers.items.total, callers.items.callers, callers.expected_tokens.total) == (0, 0, 0)
+            assert (len(callers), watch.queue.waiting_items, watch.queue.open) == (0, 0, set())
+
+    run(scenario)
+
+
+def test_a_refused_request_leaves_nothing_counted() -> None:
+    async def scenario() -> None:
+        watch = QueueWatch()
+        async with worker(Doubler(), max_waiting_items=1, metrics_hook=watch) as w:
+            with pytest.raises(NotReadyError, match="loading"):
+                w.reserve("early", 100)
+            await w.loaded()
+            room = w.reserve("first", 100)
+            with pytest.raises(OverloadedError):
+                w.reserve("second", 100)
+            room.release()
+            assert watch.queue.callers.items.total == watch.queue.callers.expected_tokens.total == 0
 
     run(scenario)
 

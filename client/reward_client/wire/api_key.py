@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["fits_in_header", "key_problem"]
-
 _IN_A_HEADER = re.compile(r"[\x21-\x7e]+")
 _QUOTES = "\"'`"
 

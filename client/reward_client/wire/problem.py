@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["FieldError", "Problem"]
-
 
 class FieldError(BaseModel):
     """One error in a request."""

@@ -8,22 +8,6 @@ from pydantic import BaseModel, ConfigDict
 
 from reward_client.wire.requests import QueryType
 
-__all__ = [
-    "FeatureInfo",
-    "Info",
-    "ItemError",
-    "ItemResult",
-    "LimitsInfo",
-    "ModelInfo",
-    "ModelNames",
-    "QueryTypeSource",
-    "RecipeInfo",
-    "RecipeName",
-    "ScoreReply",
-    "TextCounts",
-    "TimingMs",
-]
-
 QueryTypeSource = Literal["given", "default", "classifier"]
 
 

@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["MAX_LIST", "AnyQueryType", "ChatMessage", "Item", "OnItemError", "QueryType", "ScoreRequest", "Text"]
-
 
 class QueryType(StrEnum):
     """The kind of answer that a prompt requires; it selects the branch of the reward."""

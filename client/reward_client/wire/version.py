@@ -22,8 +22,6 @@ Versions:
 
 from __future__ import annotations
 
-__all__ = ["WIRE_VERSION", "WIRE_VERSION_HEADER"]
-
 WIRE_VERSION = 2
 """The version that this package speaks."""
 

@@ -12,8 +12,6 @@ import logging
 from reward_service.errors import DrainingError
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["Drain"]
-
 logger = logging.getLogger(__name__)
 
 _RESTART_S = 5.0

@@ -22,8 +22,6 @@ from reward_service.errors import NoRoomError, NotReadyError, OverloadedError, U
 from reward_service.protocols.base import ProtocolSpec
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["AdmissionHold"]
-
 RETRYABLE = (NotReadyError, OverloadedError, NoRoomError)
 """Refusals that waiting can resolve."""
 _RETRY_S = 0.05

@@ -27,8 +27,6 @@ from reward_service.errors import InvalidRequestError
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["IDEMPOTENCY_HEADER", "CallerKey", "IdempotencyCache", "fingerprint", "idempotency_key"]
-
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 _KEY = re.compile(rb"[!-~]{1,255}")
 

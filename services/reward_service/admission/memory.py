@@ -28,8 +28,6 @@ from reward_service.fair_share import FairShare
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["BYTE_COST", "STRING_COST", "MemoryBudget", "MemoryClaim"]
-
 BYTE_COST = 4
 """Bytes charged for a byte of a body."""
 STRING_COST = 600

@@ -49,8 +49,6 @@ from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["DEADLINE_HEADER", "ProtocolMiddleware", "ProtocolRoute", "RequestPipeline", "deadline_s"]
-
 DEADLINE_HEADER = "Glassbox-Deadline-S"
 _LARGE_BYTES = 1024 * 1024
 _MAX_PAUSE_S = 10.0

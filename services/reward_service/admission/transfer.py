@@ -22,8 +22,6 @@ from reward_service.admission.memory import BYTE_COST, STRING_COST, MemoryClaim
 from reward_service.errors import InvalidRequestError, SlowBodyError, TooLargeError
 from reward_service.settings import Settings
 
-__all__ = ["check_head", "receive_body", "send_response"]
-
 GRACE_S = 10.0
 """Seconds before `min_body_bytes_per_s` applies: the start of a connection is slow, and so is a short pause."""
 _STRINGS_PER_ITEM = 16

@@ -17,8 +17,6 @@ from reward_service.protocols.base import Body, Call, ProtocolSpec
 from reward_service.scoring.pipeline import Scorer, Scoring, Worker
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["Work"]
-
 logger = logging.getLogger(__name__)
 
 _INLINE_ITEMS = 64

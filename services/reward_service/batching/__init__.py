@@ -1,17 +1,17 @@
 """Batching across requests.
 
 worker         one model: loading, admission, restarts
-queue          which units form the next batch
-batch_runner   runs batches, distributes results
-executor       where a model's calls run
+queue          entries and submissions
+callers        whose entries form the next batch, and what each caller has waiting
+batch_runner   runs batches in the model's thread, distributes results
 step_executor  where CPU-bound jobs run, in small steps
 """
 
-from reward_service.batching.executor import Executor, ThreadExecutor
-from reward_service.batching.metrics_hook import BatchStats, MetricsHook
-from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Submission, Unit
+from reward_service.batching.batch_runner import BatchStats, Executor, MetricsHook, ThreadExecutor
+from reward_service.batching.callers import BatchLimits, Reservation
+from reward_service.batching.queue import BatchQueue, Entry, Submission, Unit
 from reward_service.batching.step_executor import StepExecutor, Steps, complete
-from reward_service.batching.worker import ModelWorker, Reservation
+from reward_service.batching.worker import ModelWorker
 
 __all__ = [
     "BatchLimits",

@@ -8,24 +8,125 @@ run again in halves until the failing items are isolated, so that the other item
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Generic, Protocol, TypeVar
 
-from reward_service.batching.executor import Executor
-from reward_service.batching.metrics_hook import BatchStats, MetricsHook
-from reward_service.batching.queue import BatchLimits, BatchQueue, Entry, Submission
+from reward_service.batching.callers import BatchLimits
+from reward_service.batching.queue import BatchQueue, Entry, Submission
 from reward_service.errors import GlassboxError, ModelError
-
-__all__ = ["BatchRunner", "HungError"]
+from reward_service.process.cpu_scheduling import set_normal
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
 ModelT = TypeVar("ModelT")
+ResultT = TypeVar("ResultT")
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStats:
+    """Figures of one forward pass."""
+
+    items: int
+    tokens: int
+    padded_tokens: int
+    """Longest item × items."""
+    requests: int
+    seconds: float
+
+
+class MetricsHook(Protocol):
+    """Receives the events of a worker."""
+
+    def batch_done(self, worker: str, batch: BatchStats) -> None:
+        """A forward pass succeeded."""
+        ...
+
+    def batch_failed(self, worker: str, cause: str) -> None:
+        """A forward pass raised or timed out."""
+        ...
+
+    def not_finite(self, worker: str) -> None:
+        """A result was NaN or infinite."""
+        ...
+
+    def watch_queue(self, worker: str, queue: BatchQueue[Any, Any]) -> None:
+        """The worker has a queue, whose size may be read at any time."""
+        ...
+
+    def waited(self, worker: str, seconds: float) -> None:
+        """The first batch of a request started, `seconds` after its submission."""
+        ...
+
+    def restarted(self, worker: str) -> None:
+        """The worker reloads a model that hung."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs the calls of one model."""
+
+    def call(self, function: Callable[..., Any], *args: object) -> asyncio.Future[Any]:
+        """Start `function(*args)`, after all earlier calls have ended; the future has its result or error."""
+        ...
+
+    def stop(self) -> None:
+        """Accept no more calls, and end after the last one; does not wait."""
+        ...
+
+    def join(self, timeout_s: float) -> None:
+        """Wait up to `timeout_s` for the end. Blocks."""
+        ...
+
+
+class ThreadExecutor:
+    """Runs calls one after another in one thread.
+
+    The thread is a daemon, unlike those of a pool: a model that never returns must not keep the process alive.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def call(self, function: Callable[..., ResultT], *args: object) -> asyncio.Future[ResultT]:
+        """The result of `function(*args)`, called after all earlier calls."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[ResultT] = loop.create_future()
+
+        def work() -> None:
+            result, error = None, None
+            try:
+                result = function(*args)
+            except BaseException as exc:  # noqa: BLE001 - the caller gets it through the future
+                error = exc if isinstance(exc, Exception) else RuntimeError(f"{type(exc).__name__}: {exc}")
+            with contextlib.suppress(RuntimeError):  # the event loop is closed: no caller waits
+                loop.call_soon_threadsafe(_settle, future, result, error)
+
+        self._calls.put(work)
+        return future
+
+    def stop(self) -> None:
+        """End the thread after its last call; does not wait for it."""
+        self._calls.put(None)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait up to `timeout_s` for the thread to end."""
+        self._thread.join(timeout_s)
+
+    def _work(self) -> None:
+        set_normal()
+        while (work := self._calls.get()) is not None:
+            work()
 
 
 class HungError(ModelError):
@@ -182,3 +283,12 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         if self._metrics_hook is not None:
             stats = BatchStats(len(batch), sum(lengths), max(lengths) * len(batch), requests, seconds)
             self._metrics_hook.batch_done(self._name, stats)
+
+
+def _settle(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

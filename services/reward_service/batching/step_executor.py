@@ -24,8 +24,6 @@ from typing import Any, Self, TypeVar
 
 from reward_service.errors import NotReadyError, OverloadedError
 
-__all__ = ["StepExecutor", "Steps", "complete"]
-
 ResultT = TypeVar("ResultT")
 Steps = Generator[None, None, ResultT]
 """A job: yields after each step, returns its result."""

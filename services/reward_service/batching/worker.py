@@ -12,19 +12,13 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
-from cachetools import LRUCache
-
-from reward_service.batching.batch_runner import BatchRunner, HungError
-from reward_service.batching.executor import Executor, ThreadExecutor
-from reward_service.batching.metrics_hook import MetricsHook
-from reward_service.batching.queue import BatchLimits, BatchQueue, Submission, Unit
+from reward_service.batching.batch_runner import BatchRunner, Executor, HungError, MetricsHook, ThreadExecutor
+from reward_service.batching.callers import BatchLimits, Reservation
+from reward_service.batching.queue import BatchQueue, Submission, Unit
 from reward_service.errors import ModelError, NotReadyError, OverloadedError
-
-__all__ = ["ModelWorker", "Reservation"]
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
@@ -34,55 +28,6 @@ logger = logging.getLogger(__name__)
 
 _UNITS_AT_ONCE = 1024
 """Units queued in one step, which takes about two milliseconds."""
-_CALLERS = 1024
-"""Callers whose requests' contents are remembered; others' are estimated as if they were new."""
-_MEMORY = 0.8
-"""Weight of a caller's earlier requests against a new one."""
-
-
-@dataclass(slots=True, eq=False)
-class Reservation:
-    """Room in a worker's queue for one request that is not prepared yet: the items and tokens expected from it."""
-
-    queue: BatchQueue[Any, Any]
-    caller: str
-    n_bytes: int
-    items: int
-    tokens: int
-    held: bool = False
-
-    def hold(self) -> None:
-        """Count the request as waiting."""
-        self.held = True
-        self._count(1)
-
-    def release(self) -> None:
-        """Stop counting it, when the request has been queued or dropped. Idempotent."""
-        if self.held:
-            self.held = False
-            self._count(-1)
-
-    def _count(self, sign: int) -> None:
-        self.queue.items.add(self.caller, sign * self.items)
-        self.queue.tokens.add(self.caller, sign * self.tokens)
-
-
-@dataclass(slots=True)
-class _Contents:
-    """Units and tokens of one caller's requests by their bytes, as moving averages.
-
-    They begin with one unit, and a token for every four bytes, as in English text, and recent requests count most.
-    """
-
-    n_bytes: float = 1_000.0
-    units: float = 1.0
-    tokens: float = 250.0
-
-    def observe(self, n_bytes: int, units: int, tokens: int) -> None:
-        """A request of `n_bytes` queued this many units and tokens."""
-        self.n_bytes = _MEMORY * self.n_bytes + n_bytes
-        self.units = _MEMORY * self.units + units
-        self.tokens = _MEMORY * self.tokens + tokens
 
 
 class ModelWorker(Generic[ModelT, InT, OutT]):
@@ -128,7 +73,6 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._metrics_hook = metrics_hook
         self._new_executor = executor
         self._queue: BatchQueue[InT, OutT] = BatchQueue(max_waiting_items)
-        self._contents: LRUCache[str, _Contents] = LRUCache(_CALLERS)
         self._runner: BatchRunner[ModelT, InT, OutT] = BatchRunner(
             name,
             run,
@@ -200,10 +144,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             NotReadyError: the model is loading, could not be loaded, or was stopped.
             OverloadedError: too many items wait already, or too many seconds of the caller's work.
         """
-        known = self._contents.get(caller) or _Contents()
-        items = math.ceil(n_bytes * known.units / known.n_bytes)
-        tokens = math.ceil(n_bytes * known.tokens / known.n_bytes)
-        reservation = Reservation(self._queue, caller, n_bytes, max(1, items), tokens)
+        reservation = self._queue.callers.expect(caller, n_bytes)
         self._check_room(caller, reservation.items)
         self._check_usable()
         reservation.hold()
@@ -211,8 +152,8 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
     def _check_room(self, caller: str, n: int) -> None:
         """Limit what waits in items, which bounds memory, and in seconds of work, which bounds the wait."""
-        items = self._queue.items
-        wait_s = self._wait_s(caller)
+        items, speed = self._queue.callers.items, self._runner.tokens_per_s
+        wait_s = self._queue.callers.tokens_until_done(caller) / speed if speed else 0.0
         if items.total and (not items.allows(caller, n) or wait_s > self._max_waiting_s):
             raise OverloadedError(
                 f"{items.total:.0f} items wait for the {self.name} model, {items.used(caller):.0f} of this "
@@ -220,13 +161,6 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
                 f"{self._max_waiting_s:g} s for each, may",
                 retry_after_s=wait_s / 2,  # half of it done makes room
             )
-
-    def _wait_s(self, caller: str) -> float:
-        """Seconds until the waiting work of `caller` is done, if the callers are served in turn."""
-        tokens, speed = self._queue.tokens, self._runner.tokens_per_s
-        if not speed:
-            return 0.0
-        return min(tokens.used(caller) * self._queue.items.callers, tokens.total) / speed
 
     def _check_usable(self) -> None:
         if self.loading:
@@ -263,13 +197,8 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             submission.close()
             raise
         if reservation is not None:
-            self._observe(reservation, units)
-            reservation.release()
+            self._queue.callers.observe(reservation, len(units), sum(unit.n_tokens for unit in units))
         return submission
-
-    def _observe(self, reservation: Reservation, units: Sequence[Unit[InT]]) -> None:
-        contents = self._contents.setdefault(reservation.caller, _Contents())
-        contents.observe(reservation.n_bytes, len(units), sum(unit.n_tokens for unit in units))
 
     async def submit(self, units: Sequence[Unit[InT]], caller: str = "") -> Submission[OutT]:
         """The submission of `units`, once it has all outcomes. Raises what `reserve` raises."""

@@ -30,8 +30,6 @@ from reward_service.features.feature import (
     VectorPair,
 )
 
-__all__ = ["BUILTIN", "GOLD", "length_incentive", "repetition_penalty", "similarity"]
-
 _WORDS_PER_UNIT = 100
 """Words with a length incentive of 1."""
 

@@ -25,21 +25,6 @@ from numpy.typing import NDArray
 from reward_client.wire import ChatMessage
 from reward_service.features.text import prompt_text
 
-__all__ = [
-    "UNBOUNDED",
-    "Feature",
-    "FeatureError",
-    "GoldScore",
-    "PromptVectors",
-    "Range",
-    "RecipeOnly",
-    "RecipeParameters",
-    "ReferenceVectors",
-    "ResponseText",
-    "Similarity",
-    "VectorPair",
-]
-
 Range = tuple[float, float]
 """Lowest and highest value."""
 

@@ -34,8 +34,6 @@ from reward_service.features.feature import (
 from reward_service.features.registry import FeatureRegistry
 from reward_service.features.text import DEFAULT_STOP_STRINGS
 
-__all__ = ["Recipe"]
-
 _BUILTIN = FeatureRegistry()
 _RELEVANCE = ("query_relevance", "reference_relevance")
 _RANGE_FIELDS = (*(f"{name}_range" for name in _RELEVANCE), "reward_range")

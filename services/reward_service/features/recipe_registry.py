@@ -20,8 +20,6 @@ from reward_service.features.recipe import Recipe
 from reward_service.features.registry import FeatureRegistry
 from reward_service.settings import Settings
 
-__all__ = ["RecipeRegistry"]
-
 _MAX_DEPTH = 3
 """Levels of nesting in overrides: the two ends of a feature's range are the deepest."""
 

@@ -20,8 +20,6 @@ from reward_service.errors import ConfigurationError
 from reward_service.features.builtin import BUILTIN
 from reward_service.features.feature import Feature, FeatureError, Range, RecipeParameters, Similarity
 
-__all__ = ["ENTRY_POINT_GROUP", "FeatureRegistry", "UnknownFeatureError"]
-
 ENTRY_POINT_GROUP = "glassbox.features"
 
 _RESERVED_LOG_KEYS = {

@@ -13,8 +13,6 @@ import regex
 
 from reward_client.wire import ChatMessage
 
-__all__ = ["DEFAULT_STOP_STRINGS", "clean_response", "prompt_text", "words"]
-
 DEFAULT_STOP_STRINGS = ("### Instruction:", "### Response:", "\n\n\n\n", "\n\n--", "\n\n____")
 """Ends of an answer in the default (Alpaca) template; text after them is a made-up next turn."""
 

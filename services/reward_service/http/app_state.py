@@ -18,8 +18,6 @@ from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["AppState", "AppStateDep"]
-
 
 @dataclass(frozen=True, slots=True)
 class AppState:

@@ -30,8 +30,6 @@ from reward_service.http.request_context import request_context
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["OPEN_PATHS", "AuthMiddleware", "Keyring", "is_loopback", "keyring", "presented_keys"]
-
 logger = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})

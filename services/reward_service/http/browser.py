@@ -34,8 +34,6 @@ from reward_service.http.request_context import RequestContext, request_context
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["BrowserMiddleware"]
-
 _NETLOC = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]*)?")
 _OWN_SITES = frozenset({b"same-origin", b"none"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})

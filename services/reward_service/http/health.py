@@ -9,8 +9,6 @@ from reward_service.http.auth import presented_keys
 from reward_service.http.openapi import ERROR_RESPONSES
 from reward_service.http.readiness import UnreadyError
 
-__all__ = ["router"]
-
 router = APIRouter(tags=["operations"])
 
 

@@ -17,8 +17,6 @@ from reward_service.http.request_context import request_context
 from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, info_json, requested_version
 from reward_service.models.protocols import GoldModel, TextEncoder
 
-__all__ = ["router", "service_version"]
-
 router = APIRouter(tags=["operations"])
 
 _LIBRARIES = (

@@ -27,8 +27,6 @@ from reward_service.errors import MAX_ERRORS, InvalidRequestError, RequestError,
 from reward_service.http.json_reader import PIECE_BYTES, JsonReader, Path, RefusedValueError, mistakes
 from reward_service.settings import Settings
 
-__all__ = ["dump", "dump_steps", "parse", "parse_steps"]
-
 _MAX_EXPLAINED = 1_000
 """Errors of one value that pydantic explains; a model with more in one value gets one error for all of them."""
 _REPLY_ELEMENTS = 256

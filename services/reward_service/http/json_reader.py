@@ -18,8 +18,6 @@ from reward_client.wire import MAX_LIST
 from reward_service.batching import Steps
 from reward_service.settings import Settings
 
-__all__ = ["PIECE_BYTES", "JsonReader", "Path", "RefusedValueError", "mistakes"]
-
 PIECE_BYTES = 256 * 1024
 """Bytes of UTF-8 that are decoded in one call."""
 _MAX_DEPTH = 200

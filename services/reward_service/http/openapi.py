@@ -17,8 +17,6 @@ from reward_service.admission.pipeline import DEADLINE_HEADER
 from reward_service.http.auth import OPEN_PATHS
 from reward_service.protocols.base import ProtocolSpec, RouteSpec
 
-__all__ = ["ERROR_RESPONSES", "install"]
-
 _SECONDS = {"description": "Seconds after which the same request may succeed.", "schema": {"type": "integer"}}
 _CHALLENGE = {"description": "How to send an API key.", "schema": {"type": "string"}}
 _HEADERS = {401: {"WWW-Authenticate": _CHALLENGE}, 429: {"Retry-After": _SECONDS}, 503: {"Retry-After": _SECONDS}}

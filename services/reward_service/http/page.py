@@ -10,8 +10,6 @@ from importlib.resources import files
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-__all__ = ["router"]
-
 router = APIRouter(include_in_schema=False)
 
 _HTML = (files("reward_service.http") / "page.html").read_text(encoding="utf-8")

@@ -34,8 +34,6 @@ from reward_service.errors import (
 from reward_service.http.request_context import request_context, route_pattern
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["CLIENT_CLOSED_REQUEST", "STATUS", "bug_response", "error_response", "install", "problem_response"]
-
 logger = logging.getLogger(__name__)
 
 CLIENT_CLOSED_REQUEST = 499

@@ -23,8 +23,6 @@ from reward_service.models.protocols import Exchange, Tokens
 from reward_service.scoring.embedding import Embedder
 from reward_service.scoring.job import GoldWorker
 
-__all__ = ["Readiness", "UnreadyError"]
-
 logger = logging.getLogger(__name__)
 
 ModelT = TypeVar("ModelT")

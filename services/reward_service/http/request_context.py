@@ -25,15 +25,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reward_service.fair_share import caller_address
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = [
-    "LOG_FORMAT",
-    "RequestContext",
-    "RequestContextMiddleware",
-    "RequestIdFilter",
-    "request_context",
-    "route_pattern",
-]
-
 logger = logging.getLogger("reward_service.access")
 
 LOG_FORMAT = "%(asctime)s level=%(levelname)s logger=%(name)s request_id=%(request_id)s %(message)s"

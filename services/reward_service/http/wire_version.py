@@ -14,8 +14,6 @@ from typing import Any
 from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, FieldError, Info, LimitsInfo, ScoreReply
 from reward_service.errors import InvalidRequestError
 
-__all__ = ["WIRE_VERSION_PARAMETER", "in_version", "info_json", "requested_version"]
-
 WIRE_VERSION_PARAMETER: dict[str, Any] = {
     "name": WIRE_VERSION_HEADER,
     "in": "header",

@@ -27,8 +27,6 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from reward_service.models.template_budget import Budget, check_growth, check_operator
 
-__all__ = ["ChatTemplate"]
-
 CHARS_PER_MESSAGE = 100
 """Characters that a message counts at least, for its role and its part of the template."""
 CHARS_PER_CALL = 192

@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from reward_service.models.graphs import Graphs
 from reward_service.models.protocols import Tokens
 
-__all__ = ["CudaRunner", "Inputs", "pack", "shape_of", "unpack"]
-
 Inputs = dict[str, torch.Tensor]
 """Inputs of a Transformers model, each (B, T)."""
 

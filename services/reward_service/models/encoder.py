@@ -25,8 +25,6 @@ from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.models.text_ends import TextEnds
 from reward_service.settings import EMBEDDED_ENCODER
 
-__all__ = ["Backend", "Precision", "SentenceEncoder", "load_encoder", "text_chunks"]
-
 Backend = Literal["auto", "openvino", "torch"]
 Precision = Literal["fp32", "bf16", "fp16"]
 

@@ -20,8 +20,6 @@ from reward_service.models.cuda import CudaRunner, Inputs
 from reward_service.models.padding import pad_right
 from reward_service.models.protocols import Embeddings, Tokens
 
-__all__ = ["CudaForward", "Forward", "TorchForward", "openvino_forward"]
-
 Ids = NDArray[np.int64]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

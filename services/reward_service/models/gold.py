@@ -16,8 +16,6 @@ from reward_service.models.gold_text import GoldText
 from reward_service.models.padding import pad_right
 from reward_service.models.protocols import Exchange, GoldModel, Tokens
 
-__all__ = ["HfGoldModel", "has_causal_attention", "shared_base_notice"]
-
 CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
 """Larger batches are not faster on a few cores and delay the next request."""
 

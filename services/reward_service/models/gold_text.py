@@ -19,8 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from reward_service.models.chat_template import ChatTemplate
 from reward_service.models.protocols import Exchange, Tokens
 
-__all__ = ["ChatText", "GoldText", "PairLengths", "PairText", "pair_prompt"]
-
 MAX_REASON_CHARS = 300
 """Characters of a template's or tokenizer's error in an item's error."""
 

@@ -16,8 +16,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["Graph", "Graphs", "smallest_shape"]
-
 ROWS = (1, 4, 16, 64)
 WIDTHS = (16, 32, 64, 128, 256, 512)
 MAX_TOKENS = 4096

@@ -24,8 +24,6 @@ from reward_service.models.gold import HfGoldModel
 from reward_service.models.gold_delta import DELTA_FILE, apply_delta, read_delta_config
 from reward_service.models.gold_text import ChatText, GoldText, PairLengths, PairText
 
-__all__ = ["DEMO_GOLD", "GoldLoadError", "load_gold"]
-
 DEMO_GOLD = "demo-gold"
 """Name of the embedded demo model."""
 

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from reward_service.models.protocols import Tokens
 
-__all__ = ["pad_right"]
-
 
 def pad_right(batch: Sequence[Tokens], pad_id: int) -> dict[str, NDArray[np.int64]]:
     """Model inputs of shape (B, T) for `batch`, padded on the right."""

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from reward_client.wire import ChatMessage
 from reward_service.batching import BatchLimits
 
-__all__ = ["Embeddings", "Exchange", "GoldModel", "TextEncoder", "Tokens"]
-
 Embeddings = NDArray[np.float32]
 """Mean-pooled last hidden states, unnormalised, shape (N, D)."""
 

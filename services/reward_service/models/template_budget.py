@@ -8,8 +8,6 @@ from typing import Any
 
 from jinja2 import TemplateRuntimeError
 
-__all__ = ["Budget", "TemplateLimitError", "check_growth", "check_operator"]
-
 BASE_STEPS = 200_000
 """Steps of any rendering: a tenth of a second. Usual templates need about 20 a message."""
 STEPS_PER_CHAR = 1

@@ -13,8 +13,6 @@ from typing import Any
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-__all__ = ["TextEnds"]
-
 _CHINESE = "\u4e00-\u9fff"
 """Those around which every BERT tokenizer divides a text, and that normalization leaves as they are."""
 

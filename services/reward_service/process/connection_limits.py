@@ -21,8 +21,6 @@ from reward_service.fair_share import caller_address
 from reward_service.process.connections import Connections
 from reward_service.process.http_protocol import CompleteHttpProtocol
 
-__all__ = ["MAX_HEAD_BYTES", "MAX_HEAD_S", "MAX_STALL_S", "LimitedHttpProtocol"]
-
 MAX_HEAD_BYTES = 64 * 1024
 """Bytes of a request head: eight times the usual limit of servers and proxies."""
 SMALL_HEAD_BYTES = 8 * 1024

@@ -16,8 +16,6 @@ import time
 from reward_service.fair_share import FairShare
 from reward_service.telemetry.metrics import Metrics
 
-__all__ = ["MAX_LARGE_HEADS_BYTES", "Connections", "raise_descriptor_limit"]
-
 MAX_LARGE_HEADS_BYTES = 16 * 1024 * 1024
 """Bytes of all incomplete heads above 8 KiB: clients send less than 2 KiB, and these need no API key."""
 DEFAULT_CONNECTIONS = 16_384

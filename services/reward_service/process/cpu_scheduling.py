@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 
-__all__ = ["set_batch", "set_normal"]
-
 
 def set_batch() -> None:
     """Give this thread the policy SCHED_BATCH: it does not preempt other threads when it wakes up."""

@@ -21,8 +21,6 @@ import httptools
 from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-__all__ = ["MAX_DISCARDED_BYTES", "MAX_UNPARSED_BYTES", "CompleteHttpProtocol"]
-
 MAX_UNPARSED_BYTES = 64 * 1024
 """Bytes of pipelined requests that are read ahead while an earlier request is answered."""
 MAX_DISCARDED_BYTES = 128 * 1024 * 1024

@@ -28,8 +28,6 @@ from reward_service.process.cpu_scheduling import set_batch
 from reward_service.process.supervisor import BACKLOG, EXIT_BROKEN, WorkerChannel, listen
 from reward_service.settings import Settings
 
-__all__ = ["RewardServer", "serve", "server_for"]
-
 KEEP_ALIVE_S = 25
 """Seconds that an idle connection stays open: longer than clients keep theirs (aiohttp 15), so that a client does
 not send a request on a connection that the service is closing; less than `MAX_HEAD_S`, after which the connection
@@ -119,10 +117,12 @@ def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
     """Serve until a stop signal arrives and return the exit status; with `channel`, on the supervisor's socket.
 
     Raises:
-        GlassboxError, ValueError: the service cannot start with these settings.
+        GlassboxError, ValueError, OSError: the service cannot start with these settings.
     """
     set_batch()  # threads of models use set_normal
     app = create_app(settings)
+    if settings.metrics_port is not None:
+        app.state.metrics.serve(settings.host, settings.metrics_port)
     gc.collect()
     gc.freeze()  # half a million objects of imported libraries: scanning them took a third of a second
     heartbeat = None

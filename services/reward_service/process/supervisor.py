@@ -26,17 +26,6 @@ from dataclasses import dataclass
 
 from reward_service.settings import Settings
 
-__all__ = [
-    "BACKLOG",
-    "EXIT_BROKEN",
-    "OPTION",
-    "Supervisor",
-    "WorkerChannel",
-    "WorkerExit",
-    "listen",
-    "restart_delay_s",
-]
-
 EXIT_BROKEN = 70
 """Exit status of a worker that has to be replaced, because one of its models failed permanently (EX_SOFTWARE)."""
 MAX_RESTARTS = 100

@@ -33,8 +33,6 @@ from reward_service.protocols.chat_formats import (
 )
 from reward_service.protocols.rendered_text import remove_markers, split_query
 
-__all__ = ["CleanExchange", "PromptError", "clean", "parse_prompt"]
-
 Messages = tuple[ChatMessage, ...]
 
 

@@ -24,8 +24,6 @@ from reward_service.protocols.chat_templates import CleanExchange, PromptError, 
 from reward_service.protocols.url_options import json_or_text, url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem, check_count, scorable_item
 
-__all__ = ["PROTOCOL", "OpenRlhfRequest"]
-
 
 class OpenRlhfRequest(BaseModel):
     """What OpenRLHF 0.5 to 0.11 posts; unknown keys are ignored, because later releases may add some."""

@@ -6,8 +6,6 @@ import re
 
 from reward_service.protocols.chat_formats import LEADING, PADDING
 
-__all__ = ["remove_markers", "split_query"]
-
 _MAX_PADDING_CHARS = 128 * 1024
 """Characters before the prompt in which it is searched: several thousand padding tokens."""
 

@@ -9,8 +9,6 @@ from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, in_version,
 from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem, check_count, scorable_item
 
-__all__ = ["PROTOCOL"]
-
 _SEARCHED_BYTES = 64 * 1024
 """Size up to which a body is searched: a search in tens of megabytes would stall the event loop."""
 _ESCAPED_LETTERS = b"\\u006", b"\\u007"

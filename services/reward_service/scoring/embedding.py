@@ -20,8 +20,6 @@ from reward_client.wire import TextCounts
 from reward_service.batching import ModelWorker, Reservation, Steps, Submission, Unit
 from reward_service.models.protocols import TextEncoder, Tokens
 
-__all__ = ["Embedded", "Embedder", "EncoderWorker", "LookUp", "Vector", "VectorCache", "embed", "is_finite"]
-
 Vector = NDArray[np.float32]
 """Shape (D,)."""
 EncoderWorker = ModelWorker[TextEncoder, Tokens, Vector]

@@ -26,8 +26,6 @@ from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, To
 from reward_service.scoring.embedding import Embedder, LookUp, Vector
 from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
 
-__all__ = ["PreparedItem", "PreparedJob", "item_results", "prepare"]
-
 
 @dataclass(slots=True)
 class PreparedItem:

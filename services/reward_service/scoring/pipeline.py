@@ -26,8 +26,6 @@ from reward_service.scoring.embedding import Embedded, Embedder, Embedding, Enco
 from reward_service.scoring.items import PreparedJob, item_results, prepare
 from reward_service.scoring.job import GoldWorker, InvalidItem, Job, ScorableItem, reject_invalid_items
 
-__all__ = ["Scorer", "Scoring", "Worker"]
-
 Worker = EncoderWorker | GoldWorker
 
 

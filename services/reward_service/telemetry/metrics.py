@@ -11,12 +11,10 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
 
 from reward_client.wire import ScoreReply
 from reward_service.batching import BatchQueue, BatchStats
-
-__all__ = ["Metrics"]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150)
 _HELD_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 100, 150)
@@ -192,7 +190,7 @@ class Metrics:
         """A model has a queue, whose size is read when metrics are exposed."""
         self._waiting.labels(worker).set_function(lambda: queue.waiting_items)
         self._waiting_tokens.labels(worker).set_function(lambda: queue.waiting_tokens)
-        self._waiting_callers.labels(worker).set_function(lambda: queue.waiting_callers)
+        self._waiting_callers.labels(worker).set_function(lambda: len(queue.callers))
 
     def waited(self, worker: str, seconds: float) -> None:
         """Time from a request's submission to its first batch."""
@@ -207,6 +205,17 @@ class Metrics:
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+    def serve(self, host: str, port: int) -> None:
+        """Serve the metrics on a port of their own, from a daemon thread: also while the event loop is busy.
+
+        Raises:
+            OSError: the address is not available.
+        """
+        try:
+            start_http_server(port, host, self._registry)
+        except OSError as exc:
+            raise OSError(exc.errno, f"cannot serve metrics on {host}:{port}: {exc.strerror}") from exc
 
     def names(self) -> list[str]:
         """Every name that a query may use, with the suffixes that Prometheus appends."""

@@ -1,0 +1,277 @@
+"""The callers of one model: what each has waiting, and whose entries are next. No task, clock or thread.
+
+The next batch belongs to the caller that has been served the fewest tokens; its submissions take turns, oldest
+entry first. The batch is built around that entry from the queued entries nearest to it in length, as long as its
+padded tokens (longest × count) and its items are within the limits, so that short texts are not padded to the
+length of long ones. Entries of other callers may join; those of callers that are a batch ahead get only the room
+that is left. An entry that several callers wait for counts in full for each of them.
+
+A caller that queues something after a pause starts where the most served caller is. So it gains nothing by
+pausing, and waits about one batch for each other caller. This is start-time fair queueing (Goyal, Vin & Cheng,
+IEEE/ACM Transactions on Networking 5, 1997) without a memory of idle callers.
+
+A *reservation* counts for a request whose units are not known yet: estimated from the size of its body, and from
+what earlier requests of its caller had. So the requests of one caller do not change the estimate for another.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
+from typing import Protocol
+
+from cachetools import LRUCache
+
+from reward_service.fair_share import FairShare
+
+_BULK = 32
+"""Number of insertions or removals above which one pass over the list is faster than a shift for each."""
+_CALLERS = 1024
+"""Callers whose requests' contents are remembered; others' are estimated as if they were new."""
+_MEMORY = 0.8
+"""Weight of a caller's earlier requests against a new one."""
+
+SortKey = tuple[int, int]
+"""Position of an entry: by length in tokens, then by age."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """Limits of one forward pass. A single item above `max_tokens` runs alone."""
+
+    max_tokens: int
+    """Padded tokens: the longest item's, times the number of items."""
+    max_items: int
+
+
+class Turn(Protocol):
+    """A submission, as far as the rotation of its caller needs it."""
+
+    in_rotation: bool
+
+    def oldest_waiting(self) -> SortKey | None:
+        """Its oldest entry that is still queued."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """A caller, and the queued entries that it waits for."""
+
+    name: str
+    served: int = 0
+    """Tokens in batches, comparable among the callers that are waiting now."""
+    keys: list[SortKey] = field(default_factory=list)
+    """Of its entries, sorted."""
+    tokens: int = 0
+    """Of its entries, without padding."""
+    rotation: deque[Turn] = field(default_factory=deque)
+
+    def anchor(self) -> SortKey:
+        """The entry around which its next batch is built."""
+        while (key := self.rotation[0].oldest_waiting()) is None:
+            self.rotation.popleft().in_rotation = False
+        self.rotation.rotate(-1)
+        return key
+
+    def shorter(self, key: SortKey) -> Iterator[SortKey]:
+        """Its keys before `key`, nearest first."""
+        return map(self.keys.__getitem__, range(bisect_left(self.keys, key) - 1, -1, -1))
+
+    def longer(self, key: SortKey) -> Iterator[SortKey]:
+        """Its keys from `key` on, nearest first."""
+        return map(self.keys.__getitem__, range(bisect_left(self.keys, key), len(self.keys)))
+
+    def insert(self, keys: list[SortKey]) -> None:
+        """Add `keys`; many at once by one merge."""
+        if len(keys) < _BULK:
+            for key in keys:
+                insort(self.keys, key)
+        else:
+            self.keys += sorted(keys)
+            self.keys.sort()  # timsort merges the two sorted runs
+
+    def remove(self, keys: list[SortKey]) -> None:
+        """Remove the sorted `keys`."""
+        at, n = bisect_left(self.keys, keys[0]), len(keys)
+        if self.keys[at + n - 1] == keys[-1]:
+            del self.keys[at : at + n]
+        elif n < _BULK:
+            for key in keys:
+                del self.keys[bisect_left(self.keys, key)]
+        else:
+            removed = set(keys)
+            self.keys = [key for key in self.keys if key not in removed]
+
+
+@dataclass(slots=True, eq=False)
+class Reservation:
+    """Room for one request that is not prepared yet: the items and tokens expected from it."""
+
+    callers: Callers
+    caller: str
+    n_bytes: int
+    items: int
+    tokens: int
+    held: bool = False
+
+    def hold(self) -> None:
+        """Count the request as waiting."""
+        self.held = True
+        self._count(1)
+
+    def release(self) -> None:
+        """Stop counting it, when the request has been queued or dropped. Idempotent."""
+        if self.held:
+            self.held = False
+            self._count(-1)
+
+    def _count(self, sign: int) -> None:
+        self.callers.items.add(self.caller, sign * self.items)
+        self.callers.expected_tokens.add(self.caller, sign * self.tokens)
+
+
+@dataclass(slots=True)
+class _Contents:
+    """Units and tokens of one caller's requests by their bytes, as moving averages.
+
+    They begin with one unit, and a token for every four bytes, as in English text, and recent requests count most.
+    """
+
+    n_bytes: float = 1_000.0
+    units: float = 1.0
+    tokens: float = 250.0
+
+    def observe(self, n_bytes: int, units: int, tokens: int) -> None:
+        """A request of `n_bytes` queued this many units and tokens."""
+        self.n_bytes = _MEMORY * self.n_bytes + n_bytes
+        self.units = _MEMORY * self.units + units
+        self.tokens = _MEMORY * self.tokens + tokens
+
+
+class Callers:
+    """The callers for whom entries are queued, or are expected."""
+
+    def __init__(self, max_items: float) -> None:
+        self.items = FairShare(max_items)
+        """Queued entries, and those expected, by caller."""
+        self.expected_tokens = FairShare(math.inf)
+        """Of reservations."""
+        self._waiting: dict[str, Caller] = {}
+        self._tokens = 0
+        """Of all of them."""
+        self._contents: LRUCache[str, _Contents] = LRUCache(_CALLERS)
+
+    def __len__(self) -> int:
+        """Number of callers for whom entries are queued."""
+        return len(self._waiting)
+
+    def find(self, name: str) -> Caller:
+        """The caller, who is a new one if nothing is queued for it."""
+        return self._waiting.get(name) or Caller(name)
+
+    def insert(self, caller: Caller, keys: list[SortKey], submission: Turn) -> None:
+        """Count new entries that `caller` waits for, and put their submission into its rotation."""
+        if keys:
+            caller.insert(keys)
+            tokens = _tokens(keys)
+            caller.tokens += tokens
+            self._tokens += tokens
+            self.items.add(caller.name, len(keys))
+        if not caller.keys:
+            return
+        if caller.name not in self._waiting:
+            caller.served = max(map(_served, self._waiting.values()), default=0)
+            self._waiting[caller.name] = caller
+        if not submission.in_rotation:
+            submission.in_rotation = True
+            caller.rotation.append(submission)
+
+    def remove(self, caller: Caller, keys: list[SortKey]) -> None:
+        """Forget the sorted `keys` of entries that run, or that `caller` no longer waits for."""
+        caller.remove(keys)
+        tokens = _tokens(keys)
+        caller.tokens -= tokens
+        self._tokens -= tokens
+        self.items.add(caller.name, -len(keys))
+        if not caller.keys:
+            del self._waiting[caller.name]
+            for submission in caller.rotation:
+                submission.in_rotation = False
+
+    def serve(self, caller: Caller, keys: list[SortKey]) -> None:
+        """Remove the sorted `keys` of entries that run."""
+        caller.served += _tokens(keys)
+        self.remove(caller, keys)
+
+    def next_batch(self, limits: BatchLimits) -> list[SortKey]:
+        """Keys of the next batch, sorted; empty when nothing is queued."""
+        if not self._waiting:
+            return []
+        caller = min(self._waiting.values(), key=_served)
+        anchor = caller.anchor()
+        if len(self._waiting) == 1:
+            return _grow([anchor], [caller], anchor, limits)
+        limit = caller.served + limits.max_tokens
+        others = (c for c in self._waiting.values() if c is not caller and c.served <= limit)
+        near = [caller, *islice(others, limits.max_items)]
+        batch = _grow([anchor], near, anchor, limits)
+        if len(batch) == sum(len(c.keys) for c in near) < limits.max_items:
+            ahead = (c for c in self._waiting.values() if c.served > limit)
+            batch = _grow(batch, islice(ahead, limits.max_items), anchor, limits)
+        return batch
+
+    # Admission ----------------------------------------------------------------------------------------------
+
+    def expect(self, name: str, n_bytes: int) -> Reservation:
+        """A reservation, which is not held yet, for a request of caller `name` with a body of `n_bytes`."""
+        known = self._contents.get(name) or _Contents()
+        items, tokens = (math.ceil(n_bytes * n / known.n_bytes) for n in (known.units, known.tokens))
+        return Reservation(self, name, n_bytes, max(1, items), tokens)
+
+    def observe(self, reservation: Reservation, units: int, tokens: int) -> None:
+        """The request of `reservation` has this many units and tokens; release it."""
+        self._contents.setdefault(reservation.caller, _Contents()).observe(reservation.n_bytes, units, tokens)
+        reservation.release()
+
+    def tokens_until_done(self, name: str) -> float:
+        """Tokens that the model computes until the waiting work of `name` is done, if the callers take turns."""
+        own = self.find(name).tokens + self.expected_tokens.used(name)
+        if own == 0:
+            return 0.0
+        return min(own * self.items.callers, self._tokens + self.expected_tokens.total)
+
+
+_served = attrgetter("served")
+
+
+def _tokens(keys: Iterable[SortKey]) -> int:
+    return sum(n_tokens for n_tokens, _ in keys)
+
+
+def _grow(batch: list[SortKey], callers: Iterable[Caller], anchor: SortKey, limits: BatchLimits) -> list[SortKey]:
+    """Add keys of `callers` to the sorted `batch`, nearest to `anchor` in length first, within the limits."""
+    callers, taken = list(callers), set(batch)
+    length, longest = anchor[0], batch[-1][0]
+    all_shorter = merge(*(caller.shorter(anchor) for caller in callers), reverse=True)
+    all_longer = merge(*(caller.longer(anchor) for caller in callers))
+    shorter, longer = next(all_shorter, None), next(all_longer, None)
+    while (count := len(taken) + 1) <= limits.max_items and longest <= (room := limits.max_tokens // count):
+        if longer is not None and longer[0] > room:
+            longer = None
+        if shorter is not None and (longer is None or length - shorter[0] <= longer[0] - length):
+            taken.add(shorter)
+            shorter = next(all_shorter, None)
+        elif longer is not None:
+            taken.add(longer)
+            longest = max(longest, longer[0])
+            longer = next(all_longer, None)
+        else:
+            break
+    return sorted(taken)
