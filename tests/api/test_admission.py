@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -345,6 +346,23 @@ def test_a_key_for_another_request_is_refused(service: TestClient, path: str, bo
 
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["field"] == "Idempotency-Key"
+
+
+def test_a_key_of_another_callers_request_is_unknown(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("first-key-0123456789\nsecond-key-0123456789\n")
+    with serving(Settings(api_keys_file=keys)) as url:
+        answers = [
+            httpx.post(
+                f"{url}/score",
+                json={"items": [item(text)]},
+                headers={"idempotency-key": "k", "x-api-key": f"{caller}-key-0123456789"},
+            )
+            for caller, text in (("first", "a b"), ("second", "b c d e"), ("first", "a b"))
+        ]
+
+    first, second, again = (answer.json()["rewards"] for answer in answers)
+    assert first == again != second
 
 
 def test_the_query_string_is_part_of_the_request(service: TestClient) -> None:

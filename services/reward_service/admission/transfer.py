@@ -74,7 +74,7 @@ async def receive_body(
                 chunk = message.get("body", b"")
                 _check_size(body.size + len(chunk), settings)
                 limit.reschedule(None)
-                strings = min(_count_strings(chunk), max_strings)
+                strings = min(_count_strings(chunk), max_strings) if max_strings else 0
                 max_strings -= strings
                 began += await claim.take(BYTE_COST * len(chunk) + STRING_COST * strings, max_wait_s)
                 if not message.get("more_body", False):
@@ -100,7 +100,8 @@ async def send_response(response: Response, send: Send) -> None:
 
 def _count_strings(chunk: bytes) -> int:
     """About the number of JSON strings; at least half of it, whatever is escaped in them."""
-    return (chunk.count(b'"') - chunk.count(b'\\"')) // 2
+    escaped = chunk.count(b'\\"') if b"\\" in chunk else 0
+    return (chunk.count(b'"') - escaped) // 2
 
 
 def _check_size(size: int, settings: Settings) -> None:

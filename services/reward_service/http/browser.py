@@ -35,6 +35,8 @@ from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
 
 _NETLOC = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]*)?")
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""The usual loopback names, which need not be parsed."""
 _OWN_SITES = frozenset({b"same-origin", b"none"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -56,9 +58,9 @@ class BrowserMiddleware:
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, *, with_keys: bool) -> None:
         self._app = app
         self._metrics = metrics
-        self._allowed = allowed_hosts(settings)
         self._only_loopback = not with_keys and is_loopback(settings.host)
-        self._checks_host = bool(self._allowed) or self._only_loopback
+        self._allowed = allowed_hosts(settings) | (_LOOPBACK if self._only_loopback else frozenset())
+        self._checks_host = bool(self._allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -65,6 +65,7 @@ class LimitedHttpProtocol(CompleteHttpProtocol):
         elif self._shared.may_answer_refused:
             self._refuse(503, refused, b"retry-after: 1", discard_s=REFUSED_S)
         else:
+            self._log_refusal(503, refused)
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -100,11 +101,13 @@ class LimitedHttpProtocol(CompleteHttpProtocol):
     def _refuse_head(self, status: int, detail: str, *headers: bytes) -> None:
         if self.transport.is_closing() or self._discards:
             return
-        self.logger.warning("%s: closing the connection", detail)
         if self._is_responding:
             self.transport.abort()
         else:
             self._refuse(status, detail, *headers)
+
+    def _log_refusal(self, status: int, detail: str) -> None:
+        self._shared.log_refusal(self._caller, f"{status} {detail}")
 
     def _count_large_head(self, n_bytes: int) -> bool:
         """Count `n_bytes` for the head being received; False if large heads occupy all the memory for them."""

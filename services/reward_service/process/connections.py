@@ -64,9 +64,8 @@ class Connections:
             self._counted.add(connection)
             return None
         self._refused.add(connection)
-        self._metrics.connection_refused()
-        self._log(caller)
-        return f"{int(self._share.total)} connections are open, {int(self._share.used(caller))} of them yours"
+        used, total = int(self._share.used(caller)), int(self._share.total)
+        return f"{total} of at most {self.limit} connections are open, {used} of them from your address"
 
     def close(self, connection: object, caller: str) -> None:
         """`connection` has ended, whether it was refused or not."""
@@ -80,18 +79,13 @@ class Connections:
         """Whether a refused connection may stay open to read its response."""
         return len(self._refused) <= _MAX_ANSWERED
 
-    def _log(self, caller: str) -> None:
+    def log_refusal(self, caller: str, reason: str) -> None:
+        """Count a connection that is refused without a request, and log it, with others of the same time."""
+        self._metrics.connection_refused()
         self._unlogged += 1
         now = time.monotonic()
         if now - self._logged >= _LOG_INTERVAL_S:
-            logger.warning(
-                "refused %d connections, the last of %s, which has %d of %d open ones; at most %d are allowed",
-                self._unlogged,
-                caller,
-                self._share.used(caller),
-                self._share.total,
-                self.limit,
-            )
+            logger.warning("refused %d connections, the last of %s: %s", self._unlogged, caller, reason)
             self._unlogged, self._logged = 0, now
 
 

@@ -97,7 +97,6 @@ class CompleteHttpProtocol(HttpToolsProtocol):
             if self._ignores_upgrade:
                 self._parse_without_upgrade(data[exc.args[0] :])
         except httptools.HttpParserError:
-            self.logger.warning("invalid HTTP request: closing the connection")
             self.send_400_response("Invalid HTTP request received.")
 
     def on_headers_complete(self) -> None:
@@ -179,10 +178,14 @@ class CompleteHttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, detail: str, *headers: bytes, discard_s: float = DISCARD_S) -> None:
         """Answer without the application, and close the connection."""
+        self._log_refusal(status, detail)
         head = [b"content-type: text/plain; charset=utf-8", b"content-length: %d" % len(detail), *headers]
         lines = b"\r\n".join([*head, b"connection: close", b"", detail.encode("ascii")])
         self.transport.write(STATUS_LINE[status] + lines)
         self._close_discarding(MAX_UNPARSED_BYTES, discard_s)
+
+    def _log_refusal(self, status: int, detail: str) -> None:
+        self.logger.warning("closing a connection with status %d: %s", status, detail)
 
     # Closing -----------------------------------------------------------------------------------------------------
 
@@ -218,7 +221,8 @@ class CompleteHttpProtocol(HttpToolsProtocol):
         """Close the sending side now and the rest when the client has, or after `n_bytes` or `seconds`."""
         if self.transport.is_closing() or self._discards:
             return
-        self._unparsed = b""
+        self._unparsed = self.url = b""
+        self.headers, self.scope = [], cast(HTTPScope, {})
         self._discards = n_bytes
         self.transport.write_eof()
         self.flow.resume_reading()

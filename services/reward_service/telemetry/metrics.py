@@ -62,7 +62,7 @@ class Metrics:
         )
         self._connections = gauge("glassbox_connections", "Open connections.")
         self._refused_connections = counter(
-            "glassbox_refused_connections_total", "Connections refused over `max_connections` or a share of it."
+            "glassbox_refused_connections_total", "Connections closed before a request: too many, or a bad head."
         )
         self._memory = gauge(
             "glassbox_request_bytes",
@@ -157,7 +157,7 @@ class Metrics:
         self._connections.set_function(n)
 
     def connection_refused(self) -> None:
-        """A connection was refused because too many are open."""
+        """A connection was closed before it had a request."""
         self._refused_connections.inc()
 
     def draining(self) -> None:

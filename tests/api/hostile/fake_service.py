@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Sequence
@@ -57,6 +58,8 @@ def main(argv: Sequence[str]) -> None:
     raise_descriptor_limit()
     set_batch()
     app = create_app(settings, encoder_loader=lambda _: PacedEncoder(), gold_loader=lambda _: LengthGold())
+    gc.collect()
+    gc.freeze()  # as `reward_service.process.server.serve` does
     server_for(app, settings).run()
 
 

@@ -1,0 +1,193 @@
+"""Attacks on the memory of requests: bodies that are declared, slow, half sent or many, and replies unread.
+
+The witness asserts that another caller is served meanwhile, that the process stays within twice its budget over
+idle, and that nothing is held afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.api.hostile.service import HostileTarget
+from tests.api.hostile.witness import Witness, statuses
+from tests.live import metric, until
+
+pytestmark = pytest.mark.slow
+
+MAX_BODY = 32 * 1024 * 1024
+
+
+def open_request(witness: Witness, framing: str, path: str = "/score") -> socket.socket:
+    """A connection of the attacker on which the head of a request was sent; open until the attack ends."""
+    where = urlsplit(witness.target.url)
+    headers = "".join(f"{name}: {value}\r\n" for name, value in witness.target.headers().items())
+    connection = socket.create_connection((str(where.hostname), int(where.port or 80)), timeout=2)
+    witness.hold(connection)
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Type: application/json\r\n{headers}{framing}\r\n"
+    )
+    connection.sendall(f"{head}\r\n".encode())
+    return connection
+
+
+def send(connection: socket.socket, *parts: bytes) -> None:
+    """Send as much of `parts` as the service reads."""
+    with suppress(OSError):
+        for part in parts:
+            connection.sendall(part)
+
+
+def body(size: int, text: Callable[[int], str], **fields: Any) -> bytes:
+    """A valid body of at most 4,096 items and about `size` bytes."""
+    n_items = min(4096, max(1, size // 60_000))
+    items = [{"prompt": "Why?", "response": text(size // n_items) + str(n)} for n in range(n_items)]
+    return json.dumps({"items": items, **fields}, ensure_ascii=False).encode()
+
+
+def held(target: HostileTarget) -> float:
+    return metric(target.url, "glassbox_request_bytes", target.headers())
+
+
+DECLARED = f"Content-Length: {MAX_BODY}"
+CHUNKED = "Transfer-Encoding: chunked"
+HALF = b'{"items": [{"prompt": "Why?", "response": "' + b"word " * (MAX_BODY // 10)
+
+
+def silent(witness: Witness) -> None:
+    for _ in range(40):
+        open_request(witness, DECLARED)
+    witness.wait(3)
+    assert held(witness.target) < 10_000  # of the others' requests
+
+
+def silent_openrlhf(witness: Witness) -> None:
+    for _ in range(40):
+        open_request(witness, DECLARED, "/get_reward")
+    witness.wait(3)
+
+
+def one_byte_a_second(witness: Witness) -> None:
+    connections = [open_request(witness, DECLARED) for _ in range(40)]
+    for second in range(3):
+        for connection in connections:
+            send(connection, b"{" if not second else b" ")
+        witness.wait(1)
+
+
+def half_then_silent(witness: Witness) -> None:
+    with ThreadPoolExecutor(12) as pool:
+        for _ in range(12):
+            pool.submit(send, open_request(witness, DECLARED), HALF)
+    witness.wait(3)
+
+
+def half_of_chunks(witness: Witness) -> None:
+    chunk = b"%x\r\n" % len(HALF) + HALF + b"\r\n"
+    with ThreadPoolExecutor(12) as pool:
+        for _ in range(12):
+            pool.submit(send, open_request(witness, CHUNKED), chunk)
+    witness.wait(3)
+
+
+def declared_small_and_sent_more(witness: Witness) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(8):
+            pool.submit(send, open_request(witness, "Content-Length: 10"), HALF[: MAX_BODY // 4])
+    witness.wait(3)
+
+
+def many_half_bodies(witness: Witness) -> None:
+    for _ in range(300):
+        send(open_request(witness, "Content-Length: 60000"), HALF[:30_000])
+    witness.wait(3)
+
+
+def disconnecting(witness: Witness) -> None:
+    def attack() -> None:
+        connection = open_request(witness, DECLARED)
+        send(connection, HALF[:4_000_000])
+        connection.close()
+
+    witness.repeat(attack, workers=6)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        silent,
+        silent_openrlhf,
+        one_byte_a_second,
+        half_then_silent,
+        half_of_chunks,
+        declared_small_and_sent_more,
+        many_half_bodies,
+        disconnecting,
+    ],
+)
+def test_incomplete_bodies_take_no_memory_from_others(
+    target: HostileTarget, attack: Callable[[Witness], None]
+) -> None:
+    with Witness(target) as witness:
+        attack(witness)
+
+
+LARGE = {
+    "ascii": lambda n: "word " * (n // 5),
+    "4-byte characters": lambda n: "\U0001f600" * (n // 4),
+    "ascii and one 4-byte character": lambda n: "\U0001f600" + "word " * (n // 5),
+    "quotation marks": lambda n: '"' * (n // 2),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_large_bodies_stay_within_twice_the_budget(target: HostileTarget, kind: str) -> None:
+    content = body(20_000_000, LARGE[kind])
+
+    with Witness(target) as witness:
+        witness.repeat(lambda: witness.post("/score", content), workers=8, seconds=4)
+
+    assert statuses(witness.replies) <= {0, 200, 413, 429, 503, 504}
+
+
+def tiny_items(n: int) -> bytes:
+    items = [{"prompt": f"a{i}", "response": f"b{i}"} for i in range(n)]
+    return json.dumps({"items": items, "recipe": "li-rp"}, separators=(",", ":")).encode()
+
+
+def tiny_samples(n: int) -> bytes:
+    samples = {"query": [f"a{i}b" for i in range(n)], "prompts": [f"a{i}" for i in range(n)]}
+    return json.dumps(samples, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "content"), [("/score", tiny_items(4096)), ("/get_reward?recipe=li-rp", tiny_samples(4096))]
+)
+def test_many_small_items_stay_within_twice_the_budget(target: HostileTarget, path: str, content: bytes) -> None:
+    with Witness(target) as witness:
+        witness.repeat(lambda: witness.post(path, content), workers=24, seconds=4)
+
+    assert statuses(witness.replies) <= {0, 200, 429, 503, 504}
+
+
+@pytest.mark.parametrize("field", ["id", "reference"])
+def test_unread_replies_are_charged_to_their_caller(target: HostileTarget, field: str) -> None:
+    items = [
+        {"prompt": "Why?", "response": "Because.", "query_type": "open_ended", field: f"{i}".rjust(250, "x")}
+        for i in range(4096)
+    ]
+    content = json.dumps({"items": items, "recipe": "li-rp"}).encode()
+
+    with Witness(target) as witness:
+        connections = [open_request(witness, f"Content-Length: {len(content)}") for _ in range(24)]
+        for connection in connections:
+            send(connection, content)
+        until(lambda: held(target) > len(content))
+        witness.wait(3)
