@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from reward_client.wire.api_key import key_problem
+from reward_client.wire.requests import MAX_MESSAGES
 from reward_service.environment import empty_value, read_environment
 from reward_service.errors import ConfigurationError
 
@@ -95,7 +96,7 @@ class Settings(BaseModel):
     max_item_chars: Annotated[int, Field(ge=1)] = 400_000
     """Characters of all texts of one item; a gold model renders and tokenizes them together, in half a kilobyte a
     character. Those of a request are bounded by `max_body_bytes`, because each has at least one byte."""
-    max_messages: Annotated[int, Field(ge=1)] = 1_000
+    max_messages: Annotated[int, Field(ge=1, le=MAX_MESSAGES)] = 1_000
     """Messages of one prompt; a chat template is rendered message by message."""
     max_id_chars: Annotated[int, Field(ge=1)] = 256
     """Characters of the `id` of an item and of `run`; ids are repeated in replies, errors and logs."""
@@ -111,7 +112,7 @@ class Settings(BaseModel):
     """Parameters in the query of a URL; all options and recipe parameters are fewer."""
     max_object_keys: Annotated[int, Field(ge=16)] = 128
     """Keys of one JSON object in a body; no message has as many, and every unknown key is an error to report."""
-    max_values: Annotated[int, Field(ge=1)] = 1_000_000
+    max_values: Annotated[int, Field(ge=1)] = 300_000
     """JSON values of one body; a short value takes twenty times as much memory as it has bytes."""
     max_waiting_items: Annotated[int, Field(ge=1)] = 65_536
     """Texts queued for one model, and those expected from requests in preparation, by the size of their bodies;

@@ -29,6 +29,9 @@ OnItemError = Literal["fail", "report"]
 MAX_LIST = 65_536
 """Maximum length of a list in a request, checked while parsing; `max_items` of the service is lower."""
 
+MAX_MESSAGES = 2_000
+"""Maximum messages of a prompt, checked while parsing; `max_messages` of the service is lower."""
+
 
 def _is_unicode(text: str) -> str:
     """Reject unpaired surrogates, which tokenizers cannot encode."""
@@ -57,7 +60,7 @@ class ChatMessage(_Request):
 class Item(_Request):
     """One (prompt, response) pair to score."""
 
-    prompt: Text | Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_LIST, fail_fast=True)]
+    prompt: Text | Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     """The user's text, or the conversation before the response."""
     response: Text
     """The policy's text after the prompt. May be empty: an empty response has a reward and the flag `empty`."""

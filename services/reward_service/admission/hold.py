@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from reward_service.admission.cancellation import CancelledByEventError, cancel_on
 from reward_service.admission.drain import Drain
 from reward_service.errors import NoRoomError, NotReadyError, OverloadedError, UnavailableError
 from reward_service.protocols.base import ProtocolSpec
@@ -115,9 +114,9 @@ class AdmissionHold:
         self._metrics.holding(spec.name, 1)
         try:
             async with asyncio.timeout(self.hold_s(spec)):
-                await cancel_on(self._drain.begun(), _retry_at_head(queue, attempt, ready))
+                await _cancel_on(self._drain.begun(), _retry_at_head(queue, attempt, ready))
             outcome = "admitted"
-        except CancelledByEventError:
+        except _CancelledByEventError:
             self._drain.check()
         except TimeoutError:
             outcome = "refused"
@@ -138,3 +137,25 @@ async def _retry_at_head(
             if isinstance(queue.refusal, NotReadyError) and ready is not None:
                 await ready()
             await asyncio.sleep(_RETRY_S)
+
+
+class _CancelledByEventError(Exception):
+    """The event occurred before the work was done."""
+
+
+async def _cancel_on(event: Coroutine[Any, Any, object], work: Coroutine[Any, Any, None]) -> None:
+    """Return or raise what `work` does; both coroutines have ended then.
+
+    Raises:
+        _CancelledByEventError: `event` returned first. If it raises, `work` continues.
+    """
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(event)
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done() and not watching.cancelled() and watching.exception() is None:
+            raise _CancelledByEventError
+        await working
+    finally:
+        working.cancel()
+        watching.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)

@@ -23,10 +23,12 @@ from pydantic_core import ErrorDetails, to_json
 
 from reward_client.wire import FieldError
 from reward_service.batching import Steps, complete
-from reward_service.errors import MAX_ERRORS, InvalidRequestError, RequestError, TooLargeError
-from reward_service.http.json_reader import PIECE_BYTES, JsonReader, Path, RefusedValueError, mistakes
+from reward_service.errors import MAX_ERRORS, InvalidRequestError, TooLargeError
+from reward_service.http.json_reader import JsonReader, Path, RefusedValueError, mistakes
 from reward_service.settings import Settings
 
+_AT_ONCE_BYTES = 64 * 1024
+"""Bytes of a body that is parsed in one call, however wrong it is."""
 _MAX_EXPLAINED = 1_000
 """Errors of one value that pydantic explains; a model with more in one value gets one error for all of them."""
 _REPLY_ELEMENTS = 256
@@ -51,7 +53,7 @@ def parse(model: type[ModelT], body: Body, settings: Settings) -> ModelT:
 
 def parse_steps(model: type[ModelT], body: Body, settings: Settings) -> Steps[ModelT]:
     """As `parse`, with a yield between two steps; the model is the generator's return value."""
-    if len(body) <= PIECE_BYTES:
+    if len(body) <= _AT_ONCE_BYTES:
         content = body[:] if isinstance(body, mmap) else body
         try:
             parsed = model.model_validate_json(content)
@@ -123,21 +125,24 @@ class _Parser:
         self._errors: list[FieldError] = []
         self._wrong: set[int | str] = set()
         """Fields of the body with an error."""
+        self._too_large = False
 
     def steps(self) -> Steps[Any]:
         """The model. Raises InvalidRequestError or TooLargeError."""
-        kind: type[RequestError] = InvalidRequestError
         try:
             fields = yield from self._fields()
-            parsed = self._validated(self._model.model_validate, fields, ())
+            lists = {name: fields[name] for name in _elements(self._model) if isinstance(fields.get(name), list)}
+            firsts = {name: elements[:1] for name, elements in lists.items()}  # the others are validated already
+            parsed = self._validated(self._model.model_validate, fields | firsts, ())
             if not self._errors:
-                return parsed
+                return parsed.model_copy(update=lists)
         except RefusedValueError as exc:
-            kind = TooLargeError if exc.too_large else InvalidRequestError
+            self._too_large |= exc.too_large
             self._errors.append(_field_error(exc.path, str(exc)))
         except _EnoughError:
             pass
         found = f"at least {MAX_ERRORS}" if len(self._errors) >= MAX_ERRORS else len(self._errors)
+        kind = TooLargeError if self._too_large else InvalidRequestError
         raise kind(f"{found} field(s) of the body are wrong", self._errors)
 
     def _fields(self) -> Steps[dict[str, Any]]:
@@ -184,6 +189,7 @@ class _Parser:
                 return _WRONG
             for error in exc.errors(include_url=False, include_context=False, include_input=False):
                 location = (*path, *_location(error))
+                self._too_large |= error["type"] == "too_long"
                 if path or location[:1] == () or location[0] not in self._wrong:
                     self._report(location, _MESSAGES.get(error["type"], error["msg"]))
         return _WRONG
@@ -204,6 +210,6 @@ def _location(error: ErrorDetails) -> Path:
 
 
 def _field_error(location: Path, message: str) -> FieldError:
-    """The first number in a location is the item's index."""
-    item = next((part for part in location if isinstance(part, int)), None)
+    """The index of an item follows the name of the list that it is in."""
+    item = next((part for part in location[1:2] if isinstance(part, int)), None)
     return FieldError(item=item, field=".".join(map(str, location)) or "body", message=message)

@@ -125,6 +125,7 @@ def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
         app.state.metrics.serve(settings.host, settings.metrics_port)
     gc.collect()
     gc.freeze()  # half a million objects of imported libraries: scanning them took a third of a second
+    gc.set_threshold(10_000, 10, 20)  # a full collection scans the items of all requests, which stops all threads
     heartbeat = None
     if channel is None:
         sockets = [listen(settings)]

@@ -24,8 +24,6 @@ from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.scoring.job import Job
 from reward_service.settings import Settings
 
-__all__ = ["Body", "Call", "ProtocolSpec", "RouteSpec", "ScoringOptions", "as_list", "parallel"]
-
 BodyT = TypeVar("BodyT", bound=BaseModel)
 Body = bytes | bytearray | mmap
 """An unparsed body."""

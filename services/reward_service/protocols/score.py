@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from reward_client.wire import Item, QueryType, ScoreReply, ScoreRequest
@@ -11,18 +12,22 @@ from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableIte
 
 _SEARCHED_BYTES = 64 * 1024
 """Size up to which a body is searched: a search in tens of megabytes would stall the event loop."""
+_GOLD = re.compile(rb'"gold"(?:[ \t\n\r]*:[ \t\n\r]*(true|false))?')
 _ESCAPED_LETTERS = b"\\u006", b"\\u007"
 """Escapes that could spell a key."""
 
 
 def _options(call: Call, body: Body) -> ScoringOptions | None:
-    """The default options, if the body cannot set others. Raises InvalidRequestError for a bad wire version."""
+    """The options, if the body names no recipe. Raises InvalidRequestError for a bad wire version."""
     requested_version(call.headers)
-    if len(body) > _SEARCHED_BYTES or b'"recipe' in body or b'"gold"' in body:
+    if len(body) > _SEARCHED_BYTES or b'"recipe' in body:
+        return None
+    gold = _GOLD.findall(body)
+    if gold not in ([], [b"true"], [b"false"]):
         return None
     if b"\\u00" in body and (_ESCAPED_LETTERS[0] in body or _ESCAPED_LETTERS[1] in body):
         return None
-    return ScoringOptions(call.recipes.get(call.settings.default_recipe))
+    return ScoringOptions(call.recipes.get(call.settings.default_recipe), gold=gold == [b"true"])
 
 
 def _job(body: ScoreRequest, call: Call) -> Job:

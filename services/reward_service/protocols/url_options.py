@@ -16,8 +16,6 @@ from reward_client.wire import AnyQueryType, FieldError
 from reward_service.errors import InvalidRequestError
 from reward_service.protocols.base import Body, Call, ScoringOptions
 
-__all__ = ["json_or_text", "url_options"]
-
 _NOT_OVERRIDES = {"recipe", "gold", "query_type_default"}
 _BOOL: TypeAdapter[bool] = TypeAdapter(bool)
 _QUERY_TYPE: TypeAdapter[Any] = TypeAdapter(AnyQueryType)

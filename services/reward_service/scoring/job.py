@@ -17,17 +17,6 @@ from reward_service.features.text import prompt_text
 from reward_service.models.protocols import GoldModel, Tokens
 from reward_service.settings import Settings
 
-__all__ = [
-    "GoldWorker",
-    "InvalidItem",
-    "ItemLimits",
-    "Job",
-    "ScorableItem",
-    "check_count",
-    "reject_invalid_items",
-    "scorable_item",
-]
-
 GoldWorker = ModelWorker[GoldModel, Tokens, float]
 
 

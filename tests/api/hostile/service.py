@@ -69,20 +69,20 @@ class HostileTarget:
     def headers(self, caller: Caller = ATTACKER) -> dict[str, str]:
         return caller.headers(self.with_keys)
 
-    def rss_bytes(self) -> int:
-        """Resident memory of the process and its children."""
-        parent = psutil.Process(self.process.pid)
-        return sum(p.memory_info().rss for p in [parent, *parent.children(recursive=True)])
+    def cpu_s(self) -> float:
+        """Processor seconds so far."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
 
     def log_text(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def stop(self) -> float:
-        """Send SIGTERM, and wait twice the bound; the seconds until the process ended."""
+        """Send SIGTERM, and wait for thrice the bound; the seconds until the process ended."""
         began = time.monotonic()
         self.process.terminate()
         try:
-            self.process.wait(2 * self.max_stop_s)
+            self.process.wait(3 * self.max_stop_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

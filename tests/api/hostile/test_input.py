@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.api.hostile.service import HostileTarget
@@ -33,29 +32,23 @@ def witness(target: HostileTarget) -> Iterator[Witness]:
         yield witness
 
 
-def cpu_s(target: HostileTarget) -> float:
-    """Processor seconds of the service so far."""
-    times = psutil.Process(target.process.pid).cpu_times()
-    return float(times.user + times.system)
-
-
 @pytest.fixture(scope="module")
 def legal(target: HostileTarget, witness: Witness) -> tuple[float, float]:
     """Processor seconds, and seconds, of a legal request with as many items as fit and without a model."""
-    before = cpu_s(target)
+    before = target.cpu_s()
     items = [item(f"{n} " + "word " * 100) for n in range(4096)]
     reply = witness.post("/score", {"items": items, "recipe": "li-rp"})
     assert reply.status == 200, reply.body
-    return cpu_s(target) - before, reply.seconds
+    return target.cpu_s() - before, reply.seconds
 
 
 @pytest.fixture(autouse=True)
 def bounded(target: HostileTarget, witness: Witness, legal: tuple[float, float]) -> Iterator[None]:
     """Every test of this module."""
     cost, seconds = legal
-    before, n_before = cpu_s(target), len(witness.replies)
+    before, n_before = target.cpu_s(), len(witness.replies)
     yield
-    assert cpu_s(target) - before < MAX_COST * cost
+    assert target.cpu_s() - before < MAX_COST * cost
     slowest = max((r.seconds for r in witness.replies[n_before:] if 400 <= r.status < 500), default=0.0)
     assert slowest <= max(SOON_S, NOISE * seconds), f"a refusal took {slowest:.1f} s"
 
