@@ -113,6 +113,13 @@ def server_for(app: FastAPI, settings: Settings, heartbeat: int | None = None) -
     return RewardServer(config, app, heartbeat)
 
 
+def limit_garbage_collection() -> None:
+    """Make full collections, which stop all threads, short and rare. To be called when all modules are imported."""
+    gc.collect()
+    gc.freeze()  # half a million objects of imported libraries: scanning them took a third of a second
+    gc.set_threshold(10_000, 10, 20)  # a full collection scans the items of all requests
+
+
 def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
     """Serve until a stop signal arrives and return the exit status; with `channel`, on the supervisor's socket.
 
@@ -123,9 +130,7 @@ def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
     app = create_app(settings)
     if settings.metrics_port is not None:
         app.state.metrics.serve(settings.host, settings.metrics_port)
-    gc.collect()
-    gc.freeze()  # half a million objects of imported libraries: scanning them took a third of a second
-    gc.set_threshold(10_000, 10, 20)  # a full collection scans the items of all requests, which stops all threads
+    limit_garbage_collection()
     heartbeat = None
     if channel is None:
         sockets = [listen(settings)]

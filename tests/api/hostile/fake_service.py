@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from reward_service.app import create_app
 from reward_service.batching import BatchLimits
 from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.process.cpu_scheduling import set_batch
-from reward_service.process.server import server_for
+from reward_service.process.server import limit_garbage_collection, server_for
 from tests.doubles import LengthGold
 
 TOKENS_PER_S = 50_000
@@ -58,8 +57,7 @@ def main(argv: Sequence[str]) -> None:
     raise_descriptor_limit()
     set_batch()
     app = create_app(settings, encoder_loader=lambda _: PacedEncoder(), gold_loader=lambda _: LengthGold())
-    gc.collect()
-    gc.freeze()  # as `reward_service.process.server.serve` does
+    limit_garbage_collection()
     server_for(app, settings).run()
 
 

@@ -12,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.requests import body
 from reward_client import Item
 from reward_client.wire import ItemResult, ModelNames, RecipeName, ScoreReply, ScoreRequest, TextCounts, TimingMs
+from reward_service.batching import complete
 from reward_service.features.builtin import length_incentive, repetition_penalty
 from reward_service.features.text import words
 from reward_service.models.cuda import pack
@@ -61,7 +62,7 @@ def _stages(setting: Setting) -> None:
         "JSON to items": lambda: ScoreRequest.model_validate_json(content),
         "words, LI and RP": lambda: [_features(item.response) for item in work],
         "tokenizing, all cores": lambda: encoder.tokenize(texts),
-        "tokens, keys and look-up": lambda: Embedder(None, VectorCache(0)).look_up(encoder, texts),  # type: ignore[arg-type]
+        "tokens, keys and look-up": lambda: complete(Embedder(None, VectorCache(0)).look_up(encoder, texts)),  # type: ignore[arg-type]
         "forming batches": lambda: batches(rows, encoder.limits),
         "passes, copies included": lambda: [encoder.embed(batch) for batch in formed],
         "keeping vectors": lambda: _keep(encoder, formed[0], len(texts)),
