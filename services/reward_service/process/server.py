@@ -114,7 +114,7 @@ def server_for(app: FastAPI, settings: Settings, heartbeat: int | None = None) -
 
 
 def limit_garbage_collection() -> None:
-    """Make full collections, which stop all threads, short and rare. To be called when all modules are imported."""
+    """Make full collections, which stop all threads, short and rare. Call it when modules are imported."""
     gc.collect()
     gc.freeze()  # half a million objects of imported libraries: scanning them took a third of a second
     gc.set_threshold(10_000, 10, 20)  # a full collection scans the items of all requests
