@@ -6,7 +6,6 @@ Alignment" (EMNLP 2024), and the conventions of its published data.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 import regex
@@ -39,4 +38,12 @@ def prompt_text(messages: Sequence[ChatMessage]) -> str:
     """The encoder's input for the prompt: all user messages, without the markers of the Alpaca template."""
     text = " ".join(message.content for message in messages if message.role == "user")
     text = text.replace("### Input:\n", " ").replace("</s>", "").replace("\n ", "\n").replace(" : ", " ")
-    return re.sub(r"\s+", " ", text.strip("\n: "))
+    return _with_single_spaces(text.strip("\n: "))
+
+
+def _with_single_spaces(text: str) -> str:
+    r"""`re.sub(r"\s+", " ", text)`, several times as fast, because it holds the interpreter's lock."""
+    words = text.split()
+    if not words:
+        return " " if text else ""
+    return f"{' ' * text[0].isspace()}{' '.join(words)}{' ' * text[-1].isspace()}"

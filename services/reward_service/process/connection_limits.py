@@ -78,6 +78,9 @@ class LimitedHttpProtocol(CompleteHttpProtocol):
     # Size ------------------------------------------------------------------------------------------------------
 
     def _parse(self, data: bytes) -> None:
+        if self._body_left >= len(data):  # no head
+            super()._parse(data)
+            return
         while data and not self._discards and not self.transport.is_closing():
             piece = data[: MAX_HEAD_BYTES - self._head_bytes]
             data = data[len(piece) :]

@@ -25,6 +25,8 @@ MAX_UNPARSED_BYTES = 64 * 1024
 """Bytes of pipelined requests that are read ahead while an earlier request is answered."""
 MAX_DISCARDED_BYTES = 128 * 1024 * 1024
 """Bytes of a refused body that are read and discarded: four times the default of `max_body_bytes`."""
+DISCARD_BYTES_PER_S = 32 * 1024 * 1024
+"""Rate at which the refused body of one connection is read: as fast as it is sent, that would cost a core."""
 DISCARD_S = 30.0
 """Seconds in which a refused body is discarded before the connection is reset."""
 FIRST_PROBE_S = 0.5
@@ -46,6 +48,8 @@ class CompleteHttpProtocol(HttpToolsProtocol):
         self._ignores_upgrade = False
         """Whether the current head asked for an upgrade: it is parsed again without it."""
         self._client_finished = False
+        self._body_left = 0
+        """Bytes of the current body that are still to come, if its length was declared."""
         self._discarded = 0
         """Bytes of a body that arrived after its response."""
         self._discards = 0
@@ -58,6 +62,7 @@ class CompleteHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._discards:
             self._discard(len(data))
+            self._read_later(len(data))
         elif self._is_busy:
             self._keep_unparsed(self._unparsed + data)
         else:
@@ -80,6 +85,9 @@ class CompleteHttpProtocol(HttpToolsProtocol):
 
     def _feed(self, data: bytes) -> None:
         """Parse `data`, at most one complete head at a time, until a request has to be answered first."""
+        if self._body_left >= len(data):
+            self._parse(data)
+            return
         while data and not self._is_busy and not self._discards and not self.transport.is_closing():
             first = data.find(_HEAD_END)
             has_two = first >= 0 and data.find(_HEAD_END, first + len(_HEAD_END)) >= 0
@@ -104,6 +112,7 @@ class CompleteHttpProtocol(HttpToolsProtocol):
             self._ignores_upgrade = True
             return
         self._discarded = 0
+        self._body_left = int(dict(self.headers).get(b"content-length", 0))
         super().on_headers_complete()
         if self._cycle_transport is None:
             self._cycle_transport = SimpleNamespace(
@@ -128,11 +137,23 @@ class CompleteHttpProtocol(HttpToolsProtocol):
         self._feed(rest)
 
     def on_body(self, body: bytes) -> None:
+        self._body_left -= len(body)
         super().on_body(body)
         if self.cycle.response_complete:
             self._discarded += len(body)
             if self._discarded > MAX_DISCARDED_BYTES:
                 self.transport.abort()
+            self._read_later(len(body))
+
+    def _read_later(self, n_bytes: int) -> None:
+        """Read no more until `n_bytes` have taken their time at `DISCARD_BYTES_PER_S`."""
+        if not self.transport.is_closing():
+            self.flow.pause_reading()
+            self.loop.call_later(n_bytes / DISCARD_BYTES_PER_S, self._read_again)
+
+    def _read_again(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _close_unless_continued(self, cycle: RequestResponseCycle) -> None:
         """Close the connection after the response, unless `100 Continue` was sent: the body may not follow."""
