@@ -8,6 +8,7 @@ replies ────────▶ join() ─▶ one ScoreReply, as for a singl
 problem of a part, its first item ──▶ reindex() ──▶ the problem, with indices in the whole batch
 """
 
+import math
 import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
@@ -147,7 +148,8 @@ class Operations:
             self._limits = _parsed(Info, (yield from self._send(info))).limits
         envelope = len(_body(request.model_copy(update={"items": []})))
         sizes = [len(item.model_dump_json(exclude_none=True).encode()) for item in request.items]
-        return split(sizes, envelope, self._limits)
+        values = [_n_values(item) for item in request.items]
+        return split(sizes, values, envelope, self._limits)
 
     def _call(self, method: str, path: str, deadline_s: float | None) -> Call:
         if deadline_s is None:
@@ -187,22 +189,36 @@ def _check_belongs(reply: ScoreReply, request: ScoreRequest) -> None:
             raise RewardError(f"item {index} has no reward and no error")
 
 
-def split(item_bytes: Sequence[int], envelope_bytes: int, limits: LimitsInfo) -> list[range]:
+_ENVELOPE_VALUES = 300
+"""JSON values of a request besides its items, at most."""
+
+
+def _n_values(item: Item) -> int:
+    """JSON values of `item`, at most: itself, its fields and the fields of its messages."""
+    return 8 + (3 * len(item.prompt) if isinstance(item.prompt, list) else 0)
+
+
+def split(
+    item_bytes: Sequence[int], item_values: Sequence[int], envelope_bytes: int, limits: LimitsInfo
+) -> list[range]:
     """Consecutive ranges of items within `limits`, each as large as possible.
 
     Args:
         item_bytes: bytes of each item in the body.
+        item_values: JSON values of each item.
         envelope_bytes: bytes of the body without items.
         limits: of the service. An item that exceeds them alone gets a separate range; the service will reject it.
     """
     parts: list[range] = []
-    start, size = 0, envelope_bytes
-    for index, item_size in enumerate(item_bytes):
-        grown = size + item_size + 1  # and a comma
-        if index > start and (index - start >= limits.max_items or grown > limits.max_body_bytes):
+    max_values = limits.max_values or math.inf  # older services have no such limit
+    start, size, values = 0, envelope_bytes, _ENVELOPE_VALUES
+    for index, (item_size, n_values) in enumerate(zip(item_bytes, item_values, strict=True)):
+        size += item_size + 1  # and a comma
+        values += n_values
+        too_large = size > limits.max_body_bytes or values > max_values
+        if index > start and (index - start >= limits.max_items or too_large):
             parts.append(range(start, index))
-            start, grown = index, envelope_bytes + item_size + 1
-        size = grown
+            start, size, values = index, envelope_bytes + item_size + 1, _ENVELOPE_VALUES + n_values
     return [*parts, range(start, len(item_bytes))]
 
 

@@ -99,6 +99,8 @@ def _current_name(variable: str, value: str, known: Mapping[str, str]) -> str | 
     if current in known:
         return None if _KUBERNETES_URL.match(value) else current
     if not current.startswith(PREFIX):
+        if _KUBERNETES_URL.match(value):
+            return None
         if near := _nearly_ours(variable, tuple(known)):
             raise ConfigurationError(f"unknown environment variable {variable}; did you mean {near}?")
     elif current not in OTHER_VARIABLES and not _KUBERNETES.fullmatch(current):

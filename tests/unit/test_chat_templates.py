@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import jinja2
 import pytest
 from hypothesis import assume, given
@@ -151,3 +154,44 @@ def test_reasoning_that_does_not_end_is_marked_as_open(family: str) -> None:
 
     assert response.startswith("<think>")
     assert "</think>" not in response
+
+
+LONG = 200_000
+ODD = {
+    "a long word": "a" * LONG,
+    "spaces": " " * LONG,
+    "angle brackets": "<" * LONG,
+    "bars": "<|" * (LONG // 2),
+    "system marks": "<<SYS>>" * (LONG // 7),
+    "channels": "<|channel|>" * (LONG // 11),
+    "new lines": "\n" * LONG,
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_texts_of_odd_characters_are_read_in_linear_time(family: str, odd: str) -> None:
+    """Compares with half of the text: quadratic time would be four times as much, and seconds."""
+    prompt = render(family, [("user", "Why?")])
+    header = prompt.split("Why?", 1)[0].rstrip()
+
+    def seconds(text: str) -> float:
+        began = time.process_time()
+        for query, sent in ((prompt + text, prompt), (header + text, header + text[:-1]), (header + text, None)):
+            with contextlib.suppress(ValueError):
+                clean(query, sent)
+        return time.process_time() - began
+
+    assert seconds(ODD[odd]) < 1 + 3 * seconds(ODD[odd][: LONG // 2])
+
+
+@pytest.mark.parametrize("family", ["qwen-3", "llama-3", "gemma", "gemma-4", "llama-4"])
+def test_a_marker_that_a_user_quotes_is_text(family: str) -> None:
+    header = render(family, [("user", "Why?")]).rpartition("Why?")[0]
+    mark = header[max(header.rfind("<|"), header.rfind("<start")) :].replace("user", "whatever")
+    question = f"What does {mark.split('whatever')[0]}whatever{mark.partition('whatever')[2]} mean?"
+
+    [*_, message] = parse_prompt(render(family, [("user", question)]))
+
+    assert message.role == "user"
+    assert "mean?" in message.content

@@ -143,17 +143,19 @@ def test_when_a_part_fails_its_items_and_all_later_ones_are_unscored(
     envelope=st.integers(0, 50),
     max_items=st.integers(1, 60),
     max_bytes=st.integers(1, 500),
+    values=st.integers(1, 400),
 )
 def test_a_split_has_every_item_once_and_only_a_single_item_may_exceed_a_limit(
-    sizes: list[int], envelope: int, max_items: int, max_bytes: int
+    sizes: list[int], envelope: int, max_items: int, max_bytes: int, values: int
 ) -> None:
-    limits = LimitsInfo(max_body_bytes=max_bytes, max_items=max_items, max_text_chars=1)
+    limits = LimitsInfo(max_body_bytes=max_bytes, max_items=max_items, max_text_chars=1, max_values=1000)
 
-    parts = split(sizes, envelope, limits)
+    parts = split(sizes, [values] * len(sizes), envelope, limits)
 
     assert [index for part in parts for index in part] == list(range(len(sizes)))
     for part in parts:
         assert 1 <= len(part) <= max_items
+        assert len(part) == 1 or values * len(part) <= 1000
         assert len(part) == 1 or envelope + sum(sizes[index] + 1 for index in part) <= max_bytes
 
 

@@ -68,8 +68,10 @@ def test_a_long_text_keeps_its_end(plain: SentenceEncoder) -> None:
         "word " * 600 + "w" * 60_000,
         "word " * 600 + "\U0001f600" * 60_000 + " end" * 400,
         "w" * 100_000,
+        "w" * 100_000 + " end",
+        "w" * 9_000 + ",",
     ],
-    ids=["words", "Chinese", "marks", "a long last word", "a long word", "one word"],
+    ids=["words", "Chinese", "marks", "a long last word", "a long word", "one word", "a last word", "a last mark"],
 )
 def test_tokens_of_a_long_text_are_those_of_all_of_it(plain: SentenceEncoder, text: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(get_model_path(), truncation_side="left")

@@ -142,6 +142,7 @@ class _KeptReplies:
     def put(self, key: CallerKey, reply: _Kept) -> None:
         """Keep `reply`, unless it alone is over the limit, or over what others leave to the caller."""
         (caller, name), size = key, self._size(reply)
+        self._by_caller = {other: kept for other, kept in self._by_caller.items() if kept.currsize}
         used = {other: kept.currsize for other, kept in self._by_caller.items()}
         used[caller] = used.get(caller, 0) + size
         while sum(used.values()) > self._max_bytes:

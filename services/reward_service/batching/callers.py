@@ -41,6 +41,12 @@ SortKey = tuple[int, int]
 """Position of an entry: by length in tokens, then by age."""
 
 
+_MAX_ITEMS = 8192
+"""Items that are expected of one request at most: two texts for each of the 4,096 that it may have by default."""
+_MAX_TOKENS = 512 * _MAX_ITEMS
+"""Tokens that are expected of one request at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """Limits of one forward pass. A single item above `max_tokens` runs alone."""
@@ -233,7 +239,7 @@ class Callers:
         """A reservation, which is not held yet, for a request of caller `name` with a body of `n_bytes`."""
         known = self._contents.get(name) or _Contents()
         items, tokens = (math.ceil(n_bytes * n / known.n_bytes) for n in (known.units, known.tokens))
-        return Reservation(self, name, n_bytes, max(1, items), tokens)
+        return Reservation(self, name, n_bytes, max(1, min(items, _MAX_ITEMS)), min(tokens, _MAX_TOKENS))
 
     def observe(self, reservation: Reservation, units: int, tokens: int) -> None:
         """The request of `reservation` has this many units and tokens; release it."""

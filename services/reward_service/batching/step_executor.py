@@ -154,7 +154,7 @@ class StepExecutor:
             waiting = [job for caller in self._callers.values() for job in (*caller.new, *caller.started)]
             self._lock.notify_all()
         for job in waiting:
-            job.settle(None, NotReadyError("the service was stopped", retry_after_s=_RESTART_S))
+            job.settle(None, _stopped())
         await asyncio.to_thread(self._join, time.monotonic() + _JOIN_S)
 
     def _join(self, until: float) -> None:
@@ -164,6 +164,8 @@ class StepExecutor:
     def _start(self, caller: str, steps: Steps[Any], n_bytes: int) -> _Job:
         loop = asyncio.get_running_loop()
         with self._lock:
+            if self._stopped:
+                raise _stopped()
             active = self._caller(caller)
             job = _Job(active, steps, n_bytes and n_bytes + _JOB_BYTES, loop.create_future(), loop)
             active.new.append(job)
@@ -224,10 +226,12 @@ class StepExecutor:
         with self._lock:
             job.caller.received_s += seconds
             job.spent_s += seconds
-            if unfinished:
+            if unfinished and not self._stopped:
                 job.caller.started.append(job)
                 return
             self._end(job)
+            if unfinished:
+                job.settle(None, _stopped())
             if job.n_bytes:
                 self._measured_s = _MEMORY * self._measured_s + job.spent_s
                 self._measured_bytes = _MEMORY * self._measured_bytes + job.n_bytes
@@ -249,6 +253,10 @@ def _turn(job: _Job, until: float) -> bool:
     except BaseException as exc:  # noqa: BLE001 - the task that waits gets it
         job.settle(None, exc if isinstance(exc, Exception) else RuntimeError(f"{type(exc).__name__}: {exc}"))
     return False
+
+
+def _stopped() -> NotReadyError:
+    return NotReadyError("the service was stopped", retry_after_s=_RESTART_S)
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:

@@ -141,7 +141,8 @@ class JsonReader:
                 if len(self._text) - self._position < PIECE_BYTES and self._extend():
                     continue
                 return _PARTIAL
-            if end < len(self._text) or not self._extend():  # a number may continue in the next piece
+            cut = isinstance(value, (int, float)) and len(self._text) - end <= len("e+")
+            if not cut or not self._extend():  # a number may continue in the next piece
                 break
         start, self._position = self._position, end
         self._add_values(1, path)
@@ -169,9 +170,9 @@ class JsonReader:
 
     def _scalar(self, path: Path) -> Any:
         """A string, number or name, however long."""
-        is_text = self.next_is('"')
+        self.next_is("")
         while (value := self._whole(path)) is _PARTIAL:
-            if is_text and len(self._text) - self._position > _ESCAPED_CHARS * self._limits.max_text_chars:
+            if len(self._text) - self._position > _ESCAPED_CHARS * self._limits.max_text_chars:
                 message = f"has more than {self._limits.max_text_chars} characters, which is the limit"
                 raise RefusedValueError(path, message, too_large=True)
             if not self._extend():

@@ -86,8 +86,10 @@ class SentenceEncoder:
 
     def _complete(self, row: list[int], end: str, text: str) -> list[int]:
         """The last tokens of `text`: `row`, the tokens of its `end`, or those of a longer end if `row` has few."""
+        n_chars = END_CHARS
         while len(row) < MAX_TOKENS and len(end) < len(text):
-            end = self._ends.of(text, 4 * len(end))
+            n_chars *= 4
+            end = self._ends.of(text, n_chars)
             row = self._words.encode(end).ids
         return row
 

@@ -94,10 +94,12 @@ def raise_descriptor_limit() -> int | None:
 
     The usual 1,024 are fewer than the samples of a rollout.
     """
-    with contextlib.suppress(ImportError, OSError, ValueError):
+    with contextlib.suppress(ImportError):
         import resource  # not on Windows
 
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        return None if hard == resource.RLIM_INFINITY else hard
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        return None if soft == resource.RLIM_INFINITY else soft
     return None

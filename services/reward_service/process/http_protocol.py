@@ -33,6 +33,8 @@ FIRST_PROBE_S = 0.5
 """Seconds from a client's FIN until the first interim response; each later one takes twice as long."""
 
 _HEAD_END = b"\r\n\r\n"
+_MIN_BODY_PIECE = 1024
+"""Bytes of a body in which no head is looked for, because CRLFCRLF may be data."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UPGRADE_HEADERS = frozenset({b"upgrade", b"http2-settings"})
 
@@ -88,14 +90,16 @@ class CompleteHttpProtocol(HttpToolsProtocol):
         if self._body_left >= len(data):
             self._parse(data)
             return
-        while data and not self._is_busy and not self._discards and not self.transport.is_closing():
-            first = data.find(_HEAD_END)
+        position = 0
+        while position < len(data) and not (self._is_busy or self._discards or self.transport.is_closing()):
+            in_body = self._active is not None and self._active.more_body
+            first = data.find(_HEAD_END, position + _MIN_BODY_PIECE * in_body)
             has_two = first >= 0 and data.find(_HEAD_END, first + len(_HEAD_END)) >= 0
             end = first + len(_HEAD_END) if has_two else len(data)
-            self._parse(data[:end])
-            data = data[end:]
-        if data and not self._discards:
-            self._keep_unparsed(data)
+            self._parse(data[position:end])
+            position = end
+        if position < len(data) and not self._discards:
+            self._keep_unparsed(self._unparsed + data[position:])
 
     def _parse(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -114,6 +118,7 @@ class CompleteHttpProtocol(HttpToolsProtocol):
         self._discarded = 0
         self._body_left = int(dict(self.headers).get(b"content-length", 0))
         super().on_headers_complete()
+        self.headers = []  # trailers, which arrive later, are no headers
         if self._cycle_transport is None:
             self._cycle_transport = SimpleNamespace(
                 write=self.transport.write, is_closing=self.transport.is_closing, close=self._close

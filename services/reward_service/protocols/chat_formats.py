@@ -26,6 +26,7 @@ _ROLES = {
     "ipython": "tool",
     "observation": "tool",
     "environment": "tool",
+    "functions": "tool",
 }
 """Message role by the word, in lower case, that a header contains."""
 
@@ -147,14 +148,14 @@ FORMATS: tuple[ChatFormat, ...] = (
     ),
     ChatFormat(
         "harmony",  # gpt-oss; the analysis channel is reasoning
-        header=r"<\|start\|>(?P<role>\w+)[^<]*(?:<\|channel\|>[^<]*)?<\|message\|>",
+        header=r"<\|start\|>(?P<role>\w++)[^<]*+(?:<\|channel\|>[^<]*+)?<\|message\|>",
         footers=("<|end|>", "<|return|>", "<|call|>"),
         start=r"\s*<\|start\|>\w+",
         generation_prompt=r"<\|start\|>assistant\s*\Z",
         specials=r"<\|(?:start|end|return|call|message|channel|constrain|startoftext|endoftext)\|>",
         thinking=r"(?:<\|start\|>assistant)?\s*<\|channel\|>(?:analysis|commentary)[^<]*<\|message\|>"
         r"(?P<thought>.*?)(?:<\|end\|>|\Z)",
-        answer_header=r"\s*(?:<\|start\|>assistant)?\s*<\|channel\|>final[^<]*<\|message\|>",
+        answer_header=r"\s*+(?:<\|start\|>assistant\s*+)?<\|channel\|>final[^<]*+<\|message\|>",
         strip=True,
     ),
     ChatFormat(

@@ -94,7 +94,8 @@ def parse_prompt(prompt: str) -> Messages:
 class _Header:
     start: int
     end: int
-    role: str | None
+    word: str
+    """The role's word."""
 
 
 class _Ahead:
@@ -145,11 +146,12 @@ class _Parser:
         return _any_of((*footers, *self.format.assistant_footers, *self.format.ends))
 
     def headers(self, text: str) -> Iterator[_Header]:
-        """The headers in `text`. Raises PromptError for an unknown role."""
+        """The headers in `text`."""
         for match in self._header.finditer(text):
-            yield _Header(match.start(), match.end(), self._role(match["role"]))
+            yield _Header(match.start(), match.end(), match["role"])
 
-    def _role(self, word: str) -> str | None:
+    def role(self, word: str) -> str | None:
+        """The role of a header's word; None if its turn is no message. Raises PromptError for an unknown one."""
         roles = self.format.roles
         if word in roles or word.lower() in roles:
             return roles.get(word, roles.get(word.lower()))
@@ -181,14 +183,15 @@ class _Parser:
         for number, header in enumerate(headers):
             if header.start < position:  # a marker inside a turn that has a footer
                 continue
+            role = self.role(header.word)
             following = headers[number + 1].start if number + 1 < len(headers) else len(text)
-            footer = footers[header.role == "assistant"].search(header.end)
-            may_continue = not (header.role in self.format.unclosed or self._has_open_turns(header.role))
+            footer = footers[role == "assistant"].search(header.end)
+            may_continue = not (role in self.format.unclosed or self._has_open_turns(role))
             if footer is not None and (footer.start() <= following or may_continue):
-                yield header.role, text[header.end : footer.start()], True
+                yield role, text[header.end : footer.start()], True
                 position = footer.end()
             else:
-                yield header.role, text[header.end : following], False
+                yield role, text[header.end : following], False
                 position = following
 
     def _has_open_turns(self, role: str | None) -> bool:
@@ -236,7 +239,7 @@ def _read(prompt: str) -> tuple[_Parser, Messages]:
 def _rendered_prompt(query: str) -> str:
     """The prompt in `query`, up to its only assistant header; of several, the policy may have generated one."""
     parser, _ = _read(query)
-    ends = [header.end for header in parser.headers(query) if header.role == "assistant"]
+    ends = [header.end for header in parser.headers(query) if parser.role(header.word) == "assistant"]
     if len(ends) != 1:
         raise ValueError(
             "does not have exactly one assistant marker between prompt and response; send the prompt too"
@@ -246,15 +249,14 @@ def _rendered_prompt(query: str) -> str:
 
 # Messages -------------------------------------------------------------------------------------------------------
 
-_LLAMA2_SYSTEM = re.compile(r"<<SYS>>(.*?)<</SYS>>", re.DOTALL)
-
 
 def _messages_of_turn(role: str, content: str) -> Iterator[ChatMessage]:
     """The message of one turn; two where Llama 2 wrote the system message into the first user turn."""
-    system = _LLAMA2_SYSTEM.search(content) if role == "user" else None
-    if system is not None:
-        yield ChatMessage(role="system", content=system[1].strip())
-        content = (content[: system.start()] + content[system.end() :]).strip()
+    before, opened, rest = content.partition("<<SYS>>")
+    system, closed, after = rest.partition("<</SYS>>")
+    if role == "user" and opened and closed:
+        yield ChatMessage(role="system", content=system.strip())
+        content = (before + after).strip()
     if content or role == "user":
         yield ChatMessage.model_validate({"role": role, "content": content})
 
