@@ -121,9 +121,9 @@ class Settings(BaseModel):
     """Seconds until the work that a caller has queued for one model is done, above which its new requests are
     refused. Its requests take turns, so one of ordinary size may take twice as long, and a large one longer, up to
     `request_timeout_s`."""
-    preparation_threads: Annotated[int, Field(ge=1)] = 2
-    """Threads that parse, tokenize and compute text features. With one, a slow feature of a plug-in delays all
-    requests; more than two compete with the models for the CPU."""
+    preparation_threads: Annotated[int, Field(ge=1)] = 1
+    """Threads that parse, tokenize and compute text features. Python runs one of them at a time, and two delay the
+    event loop twice as long; with one, a feature of a plug-in that never returns stops all preparation."""
     max_batch_tokens: Annotated[int, Field(ge=1)] | None = None
     """Padded tokens (longest × count) of one forward pass; when unset, the measured optimum of each model."""
     max_batch_items: Annotated[int, Field(ge=1)] | None = None

@@ -55,7 +55,7 @@ def test_held_requests_of_one_caller_do_not_hold_others(target: HostileTarget) -
 
     headers = {"content-type": "application/json"} | target.headers()
     with Witness(target) as witness:
-        witness.repeat(post, workers=16, seconds=4)
+        witness.repeat(post, workers=32, seconds=4)
 
 
 def test_bodies_that_are_declared_and_do_not_arrive_take_no_room(any_target: HostileTarget) -> None:

@@ -243,6 +243,8 @@ def test_what_is_just_within_the_limits_is_scored(witness: Witness) -> None:
 
 def test_many_callers_with_wrong_bodies_stop_nobody(target: HostileTarget) -> None:
     contents = [WRONG[name][0]() for name in ("wrong items", "wrong messages", "unknown overrides", "a long key")]
+    contents += [WRONG[name][0]() for name in ("nested lists",)]
+    contents += [second(run="r" * 30_000_000), second(**unknown(HUGE // 20))]
     contents += [overridden(stop_strings=["s"] * 10_000), second(prompt="p" * 200_001), second(**unknown(20_000))]
 
     with Witness(target) as witness:

@@ -171,8 +171,8 @@ def tiny_samples(n: int) -> bytes:
     ("path", "content"), [("/score", tiny_items(4096)), ("/get_reward?recipe=li-rp", tiny_samples(4096))]
 )
 def test_many_small_items_stay_within_twice_the_budget(target: HostileTarget, path: str, content: bytes) -> None:
-    with Witness(target) as witness:
-        witness.repeat(lambda: witness.post(path, content), workers=24, seconds=4)
+    with Witness(target, max_health_s=0.25) as witness:
+        witness.repeat(lambda: witness.post(path, content), workers=48, seconds=4)
 
     assert statuses(witness.replies) <= {0, 200, 429, 503, 504}
 
@@ -186,7 +186,7 @@ def test_unread_replies_are_charged_to_their_caller(target: HostileTarget, field
     content = json.dumps({"items": items, "recipe": "li-rp"}).encode()
 
     with Witness(target) as witness:
-        connections = [open_request(witness, f"Content-Length: {len(content)}") for _ in range(24)]
+        connections = [open_request(witness, f"Content-Length: {len(content)}") for _ in range(60)]
         for connection in connections:
             send(connection, content)
         until(lambda: held(target) > len(content))
