@@ -179,7 +179,7 @@ class Witness:
             problems = [outcome for _, outcome in self.attack[name] if outcome != "200"]
             assert not problems, f"{len(problems)} of {len(self.attack[name])} /{name}: {problems[0]}"
         for name, bound in (("score", MAX_SCORE_S), ("healthz", self._max_health_s)):
-            quiet = _p99(self.quiet, name) if self.quiet[name] else 0.0
+            quiet = _p99(self.quiet, name) if self.quiet.get(name) else 0.0
             allowed = max(bound * self._crowding, NOISE * quiet, NOISE * self.p99("control"))
             assert self.p99(name) <= allowed, f"p99 of {name}: {self.p99(name):.3f} s, {allowed:.3f} s are allowed"
         memory = MAX_MEMORY * self.target.budget_bytes
