@@ -19,7 +19,7 @@ from tests.live import item, posted
 
 pytestmark = pytest.mark.slow
 
-MAX_COST = 2
+MAX_COST = 3
 """Cost of a refusal, relative to that of the legal request."""
 SOON_S = 2.0
 """Seconds in which a refusal comes; on a loaded machine also `NOISE` times those of the legal request."""
