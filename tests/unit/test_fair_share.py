@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reward_service.batching.callers import Callers
 from reward_service.fair_share import FairShare
 
 
@@ -45,3 +46,14 @@ def test_many_callers_never_exceed_the_limit() -> None:
         if share.allows(str(number), 1):
             share.add(str(number), 1)
     assert share.total <= 100
+
+
+def test_what_is_expected_of_one_request_is_bounded_whatever_the_caller_sent_before() -> None:
+    callers = Callers(65_536)
+    for _ in range(20):
+        callers.observe(callers.expect("bursty", 60), units=2, tokens=100)
+
+    reservation = callers.expect("bursty", 32 * 1024 * 1024)
+
+    assert reservation.items <= 65_536 / 8
+    assert callers.items.allows("newcomer", reservation.items)

@@ -157,6 +157,13 @@ def test_large_bodies_stay_within_twice_the_budget(target: HostileTarget, kind: 
     assert statuses(witness.replies) <= {0, 200, 413, 429, 503, 504}
 
 
+def test_chunks_that_look_like_the_ends_of_heads_stop_nobody(target: HostileTarget) -> None:
+    content = b"\r\n" * 10_000_000
+
+    with Witness(target) as witness:
+        witness.repeat(lambda: witness.post("/score", iter([content])), workers=4, seconds=4)
+
+
 def tiny_items(n: int) -> bytes:
     items = [{"prompt": f"a{i}", "response": f"b{i}"} for i in range(n)]
     return json.dumps({"items": items, "recipe": "li-rp"}, separators=(",", ":")).encode()
