@@ -117,8 +117,7 @@ class RequestPipeline:
     async def _before_deadline(
         self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive, claim: MemoryClaim
     ) -> bytes:
-        if self.drain.is_draining:
-            self.drain.check()
+        self.drain.check()
         context = request_context()
         seconds = deadline_s(context.headers, spec, self._settings)
         try:

@@ -8,7 +8,6 @@ run again in halves until the failing items are isolated, so that the other item
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from reward_service.batching.callers import BatchLimits
 from reward_service.batching.queue import BatchQueue, Entry, Submission
+from reward_service.batching.step_executor import settle
 from reward_service.errors import GlassboxError, ModelError
 from reward_service.process.cpu_scheduling import set_normal
 
@@ -104,13 +104,12 @@ class ThreadExecutor:
         future: asyncio.Future[ResultT] = loop.create_future()
 
         def work() -> None:
-            result, error = None, None
             try:
                 result = function(*args)
             except BaseException as exc:  # noqa: BLE001 - the caller gets it through the future
-                error = exc if isinstance(exc, Exception) else RuntimeError(f"{type(exc).__name__}: {exc}")
-            with contextlib.suppress(RuntimeError):  # the event loop is closed: no caller waits
-                loop.call_soon_threadsafe(_settle, future, result, error)
+                settle(loop, future, None, exc)
+            else:
+                settle(loop, future, result)
 
         self._calls.put(work)
         return future
@@ -283,12 +282,3 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         if self._metrics_hook is not None:
             stats = BatchStats(len(batch), sum(lengths), max(lengths) * len(batch), requests, seconds)
             self._metrics_hook.batch_done(self._name, stats)
-
-
-def _settle(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)

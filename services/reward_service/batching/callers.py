@@ -39,8 +39,6 @@ _MEMORY = 0.8
 
 SortKey = tuple[int, int]
 """Position of an entry: by length in tokens, then by age."""
-
-
 _MAX_ITEMS = 8192
 """Items that are expected of one request at most: two texts for each of the 4,096 that it may have by default."""
 _MAX_TOKENS = 512 * _MAX_ITEMS

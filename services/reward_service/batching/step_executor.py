@@ -43,6 +43,19 @@ _MEMORY = 0.95
 """Weight of the past in the measured speed, for each finished job."""
 
 
+def settle(
+    loop: asyncio.AbstractEventLoop,
+    future: asyncio.Future[Any],
+    result: object,
+    error: BaseException | None = None,
+) -> None:
+    """Complete `future`, from any thread, in its event loop. An error that is no Exception is made one."""
+    if error is not None and not isinstance(error, Exception):
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    with contextlib.suppress(RuntimeError):  # the event loop is closed: no task waits
+        loop.call_soon_threadsafe(_settle, future, result, error)
+
+
 def complete(steps: Steps[ResultT]) -> ResultT:
     """The result of `steps`, all run here."""
     while True:
@@ -84,10 +97,9 @@ class _Job:
     """Of the request, for log records."""
     spent_s: float = 0.0
 
-    def settle(self, result: object, error: Exception | None) -> None:
+    def settle(self, result: object, error: BaseException | None) -> None:
         """Complete the future in its event loop."""
-        with contextlib.suppress(RuntimeError):  # the event loop is closed: no task waits
-            self.loop.call_soon_threadsafe(_settle, self.future, result, error)
+        settle(self.loop, self.future, result, error)
 
 
 class StepExecutor:
@@ -251,7 +263,7 @@ def _turn(job: _Job, until: float) -> bool:
     except StopIteration as end:
         job.settle(end.value, None)
     except BaseException as exc:  # noqa: BLE001 - the task that waits gets it
-        job.settle(None, exc if isinstance(exc, Exception) else RuntimeError(f"{type(exc).__name__}: {exc}"))
+        job.settle(None, exc)
     return False
 
 

@@ -52,8 +52,10 @@ class ChatFormat:
     """Pattern of the special tokens, which are removed from a response; headers and footers are added."""
     lead_role: str | None = None
     """Role of text before the first header; None when templates put their own text there."""
-    unclosed: frozenset[str] = frozenset()
-    """Roles whose turns may lack a footer although others have one."""
+    unclosed: frozenset[str | None] = frozenset()
+    """Roles whose turns end at the next header, if that comes before a footer."""
+    continues: frozenset[str] = frozenset()
+    """Footers after which a response goes on, as that of harmony's analysis."""
     roles: Mapping[str, str | None] = field(default_factory=lambda: _ROLES)
     """Message role by the header's word; None for a turn that is not a message."""
     thinking: str = r"<think>(?P<thought>.*?)(?:</think>|\Z)"
@@ -79,6 +81,8 @@ _INSTRUCTIONS: dict[str, str | None] = {
     "AVAILABLE_TOOLS": None,
     "MODEL_SETTINGS": None,
 }
+
+_ALL_BUT_TOOL = frozenset({"system", "developer", "user", "assistant", None})
 
 FORMATS: tuple[ChatFormat, ...] = (
     ChatFormat(
@@ -116,6 +120,7 @@ FORMATS: tuple[ChatFormat, ...] = (
         footers=("[/SYSTEM_PROMPT]", "[/TOOL_RESULTS]", "[/AVAILABLE_TOOLS]", "[/MODEL_SETTINGS]"),
         assistant_footers=("</s>",),
         specials=rf"</?s>|\[/?(?:INST|SYSTEM_PROMPT|TOOL_RESULTS|AVAILABLE_TOOLS|MODEL_SETTINGS)\]|{_PAD}",
+        unclosed=_ALL_BUT_TOOL,
         roles=_INSTRUCTIONS,
         thinking=r"(?:\[THINK\]|<think>)(?P<thought>.*?)(?:\[/THINK\]|</think>|\Z)",
         strip=True,
@@ -150,6 +155,7 @@ FORMATS: tuple[ChatFormat, ...] = (
         "harmony",  # gpt-oss; the analysis channel is reasoning
         header=r"<\|start\|>(?P<role>\w++)[^<]*+(?:<\|channel\|>[^<]*+)?<\|message\|>",
         footers=("<|end|>", "<|return|>", "<|call|>"),
+        continues=frozenset({"<|end|>"}),
         start=r"\s*<\|start\|>\w+",
         generation_prompt=r"<\|start\|>assistant\s*\Z",
         specials=r"<\|(?:start|end|return|call|message|channel|constrain|startoftext|endoftext)\|>",
@@ -172,6 +178,7 @@ FORMATS: tuple[ChatFormat, ...] = (
         "role-tags",  # Phi-3, Zephyr, Tulu, GLM-4
         header=r"<\|(?P<role>system|user|assistant|tool|observation)\|>\n?",
         footers=("<|end|>", "</s>"),
+        unclosed=_ALL_BUT_TOOL,
         assistant_footers=("<|endoftext|>",),
         ends=("<|user|>", "<|observation|>"),
         specials=rf"</?s>|<\|(?:system|user|assistant|observation|end)\|>|{_PAD}|{_BRACKETED}",

@@ -140,9 +140,7 @@ class _Parser:
 
     @cached_property
     def _ends(self) -> re.Pattern[str]:
-        footers = self.format.footers
-        if self.format.name == "harmony":  # `<|end|>` ends the analysis, and the answer follows
-            footers = ("<|return|>", "<|call|>")
+        footers = (text for text in self.format.footers if text not in self.format.continues)
         return _any_of((*footers, *self.format.assistant_footers, *self.format.ends))
 
     def headers(self, text: str) -> Iterator[_Header]:
@@ -186,17 +184,13 @@ class _Parser:
             role = self.role(header.word)
             following = headers[number + 1].start if number + 1 < len(headers) else len(text)
             footer = footers[role == "assistant"].search(header.end)
-            may_continue = not (role in self.format.unclosed or self._has_open_turns(role))
+            may_continue = bool(self.format.footers) and role not in self.format.unclosed
             if footer is not None and (footer.start() <= following or may_continue):
                 yield role, text[header.end : footer.start()], True
                 position = footer.end()
             else:
                 yield role, text[header.end : following], False
                 position = following
-
-    def _has_open_turns(self, role: str | None) -> bool:
-        """Whether turns of `role` end at the next header."""
-        return not self.format.footers or (self.format.name in {"mistral", "role-tags"} and role != "tool")
 
     def cut_at_end(self, text: str) -> tuple[str, bool, str]:
         """The text before the first end token, whether `text` has an end token, and the text after it."""
