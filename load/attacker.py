@@ -73,6 +73,14 @@ class _Wire:
             self.writer.write(data)
             await self.writer.drain()
 
+    def end(self) -> None:
+        """Send nothing more, and go on reading.
+
+        The server may have closed the connection already: the ENOTCONN of that is no `ConnectionError`.
+        """
+        with suppress(OSError):
+            self.writer.write_eof()
+
     async def reply(self) -> tuple[int, int]:
         """Status and bytes of the first reply, or of all if it has no length or more than one arrives."""
         received = bytearray()
@@ -186,23 +194,21 @@ class Attacker:
             await wire.pause(rng.choice([0.0, 0.01]))
         if rng.random() < 0.5:
             await wire.send(b"0\r\n\r\n")
-        wire.writer.write_eof()
+        wire.end()
 
     async def wrong_size(self, wire: _Wire, request: HostileRequest, rng: random.Random) -> None:
         length = rng.choice([0, 1, len(request.body) // 2, len(request.body) + 1000, 10**12])
         await wire.send(_head(request, self._port, self._key, length) + request.body)
-        wire.writer.write_eof()
+        wire.end()
 
     async def half_close(self, wire: _Wire, request: HostileRequest, rng: random.Random) -> None:
         await self.plain(wire, request, rng)
-        with suppress(OSError):
-            wire.writer.write_eof()
+        wire.end()
 
     async def pipelined(self, wire: _Wire, request: HostileRequest, rng: random.Random) -> None:
         data = _head(request, self._port, self._key, len(request.body), close=False) + request.body
         await wire.send(data * min(rng.randint(2, 40), 1 + 20_000_000 // len(data)))
-        with suppress(OSError):
-            wire.writer.write_eof()
+        wire.end()
 
     async def unread(self, wire: _Wire, request: HostileRequest, rng: random.Random) -> None:
         await self.plain(wire, request, rng)
@@ -227,7 +233,7 @@ class Attacker:
         await wire.send(
             rng.choice([rng.randbytes(1000), b"\x16\x03\x01" + rng.randbytes(200), b"GET", b"\r\n" * 100])
         )
-        wire.writer.write_eof()
+        wire.end()
 
 
 DELIVERIES = {

@@ -95,6 +95,8 @@ async def _attack(
     except TimeoutError as exc:
         attacker.kill()
         raise ScenarioError("the attacker did not end: a request of it was never answered") from exc
+    if attacker.returncode != 0:
+        raise ScenarioError(f"the attacker failed with exit status {attacker.returncode}; its error is above")
     wrong = await clients.wrong_rewards(beside)
     return quiet, beside, wrong, json.loads(output)
 
