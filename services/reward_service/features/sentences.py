@@ -1,8 +1,8 @@
 """Sentences of a text, by a stated rule.
 
-A sentence ends at the end of a line, and at `.`, `!`, `?` or `…`, with closing quotation marks and brackets, before
-white space; after a full-width form, always. A full stop after an abbreviation, an initial or the number of a list
-item does not end one. What has no letter or digit is not a sentence.
+A sentence ends at the end of a line, and at `.`, `!`, `?` or `…`, with closing quotation marks and brackets,
+before white space; after a full-width form, always. A full stop after an abbreviation, an initial or the number
+of a list item does not end one. What has no letter or digit is not a sentence.
 """
 
 from __future__ import annotations
