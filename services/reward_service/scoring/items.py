@@ -32,7 +32,7 @@ from reward_service.scoring.embedding import Embedder, LookUp
 from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
 
 _MAX_SENTENCES = 65_536
-"""Sentences that are embedded for one request: the memory of a request is estimated from its body, which has few."""
+"""Sentences that are embedded for one request; its memory is estimated from its body, which has few strings."""
 _ALWAYS_MEASURED = tuple(feature for feature in ALWAYS_REPORTED if feature.needs is ResponseText)
 
 
