@@ -1,6 +1,6 @@
-"""Embeddings by text, cached in a folder outside the repository, so that a study of rewards can be repeated in seconds.
+"""Embeddings by text, cached in a folder outside the repository, so that a study is repeated in seconds.
 
-    python -m benchmarks.vectors CACHE FILE [FILE ...]     # embeds every prompt and response of preference files
+python -m benchmarks.vectors CACHE FILE [FILE ...]     # embeds every prompt and response of preference files
 """
 
 from __future__ import annotations

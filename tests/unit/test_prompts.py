@@ -123,7 +123,9 @@ def test_at_most_a_fifth_of_the_prompts_requests_a_short_answer(rows: list[Promp
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_some_open_ended_prompts_request_long_answers_lists_or_a_number_of_words_and_most_nothing(part: Part) -> None:
+def test_some_open_ended_prompts_request_long_answers_lists_or_a_number_of_words_and_most_nothing(
+    part: Part,
+) -> None:
     prompts = [row.prompt for row in load_embedded(part) if row.query_type is QueryType.OPEN_ENDED]
     requests = {name: [p for p in prompts if pattern.search(p)] for name, pattern in REQUESTS.items()}
     without = [p for p in prompts if not any(pattern.search(p) for pattern in (BREVITY, *REQUESTS.values()))]

@@ -36,10 +36,13 @@ SENTENCE = "The bridge was closed in May because the repairs cost too much."
         ("Describe it in a few words.", "word", 2, 12),
     ],
 )
-def test_the_requested_length_is_read_from_the_prompt(instruction: str, unit: str, low: float, high: float) -> None:
+def test_the_requested_length_is_read_from_the_prompt(
+    instruction: str, unit: str, low: float, high: float
+) -> None:
     (request,) = length_requests(instruction)
 
-    assert (request.unit, request.low, request.high) == (unit, pytest.approx(low), pytest.approx(high))
+    assert request.unit == unit
+    assert [request.low, request.high] == pytest.approx([low, high])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,9 @@ def test_other_prompts_request_no_length(instruction: str) -> None:
         ("At least 10 words, and one sentence.", f"{SENTENCE} {SENTENCE}", 1 / 4),
     ],
 )
-def test_adherence_is_smooth_in_the_excess_and_in_the_lack(instruction: str, response: str, expected: float) -> None:
+def test_adherence_is_smooth_in_the_excess_and_in_the_lack(
+    instruction: str, response: str, expected: float
+) -> None:
     assert requested_length(instruction, response) == pytest.approx(expected, rel=0.03)
 
 
@@ -90,7 +95,10 @@ def test_a_request_in_the_input_text_or_in_an_earlier_turn_does_not_count() -> N
     def messages(*contents: str) -> list[ChatMessage]:
         return [ChatMessage(role="user", content=content) for content in contents]
 
-    assert requested_length(last_request(messages("Fix it.\n\n### Input:\nSay it in one sentence.")), SENTENCE) is None
+    assert (
+        requested_length(last_request(messages("Fix it.\n\n### Input:\nSay it in one sentence.")), SENTENCE)
+        is None
+    )
     assert requested_length(last_request(messages("Answer in 5 words.", "Now tell me more.")), SENTENCE) is None
     assert requested_length(last_request(messages("Hello", "Answer in 12 words.")), SENTENCE) == 1.0
 

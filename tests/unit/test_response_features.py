@@ -11,8 +11,8 @@ from reward_service.features.word_order import word_order
 
 PROMPT = "Why do the leaves of many trees turn red and yellow in autumn, and then fall?"
 ANSWER = (
-    "In autumn the tree stops making the green pigment. The yellow pigments that were there all the time can then be "
-    "seen, and some trees make red ones from sugar. A layer of cork cuts the leaf off, so it falls in the wind."
+    "In autumn the tree stops making the green pigment. The yellow pigments that were there all the time can then "
+    "be seen, and some trees make red ones from sugar. A layer of cork cuts the leaf off, so it falls in the wind."
 )
 
 
@@ -40,10 +40,10 @@ def test_a_prompt_that_wants_work_on_its_text_justifies_a_copy() -> None:
         " ".join(map(str, range(200))),
         "a b c d e f g h i j k l m n o p q r s t u v w x y z " * 4,
         "leaves trees red yellow autumn fall pigment sugar cork wind light cold " * 5,
-        "Die Blätter verlieren ihren grünen Farbstoff, weil die Bäume im Winter kein Wasser bekommen, und fallen ab. "
-        "Danach ruhen die Bäume bis zum Frühling, und dann wachsen neue Blätter an den Zweigen.",
-        "Les feuilles perdent leur couleur verte parce que les arbres n'ont plus assez de lumière pour la produire, "
-        "et puis elles tombent sur le sol quand le vent souffle dans les branches.",
+        "Die Blätter verlieren ihren grünen Farbstoff, weil die Bäume im Winter kein Wasser bekommen, und fallen "
+        "ab. Danach ruhen die Bäume bis zum Frühling, und dann wachsen neue Blätter an den Zweigen.",
+        "Les feuilles perdent leur couleur verte parce que les arbres n'ont plus assez de lumière pour la "
+        "produire, et puis elles tombent sur le sol quand le vent souffle dans les branches.",
         "blorp fizzle " * 40,
     ],
 )
@@ -56,13 +56,24 @@ def test_numbers_letters_keywords_and_other_languages_are_not_running_text(respo
     ("request_text", "response"),
     [
         (PROMPT, "Less light, less green pigment."),
-        ("Translate into German: the house is old and the garden is big", "Das Haus ist alt, und der Garten ist groß."),
-        ("Wie kann ich im Winter beim Heizen sparen?", "Dreh die Heizung ab, wenn du nicht im Raum bist, und lüfte kurz."),
-        ("Why does this loop not end? Show the code.", "The step is missing:\n```\n" + "x = f(y); z = g(x)\n" * 30 + "```"),
+        (
+            "Translate into German: the house is old and the garden is big",
+            "Das Haus ist alt, und der Garten ist groß.",
+        ),
+        (
+            "Wie kann ich im Winter beim Heizen sparen?",
+            "Dreh die Heizung ab, wenn du nicht im Raum bist, und lüfte kurz.",
+        ),
+        (
+            "Why does this loop not end? Show the code.",
+            "The step is missing:\n```\n" + "x = f(y); z = g(x)\n" * 30 + "```",
+        ),
         ("绿茶和红茶有什么区别？", "绿茶不发酵，红茶完全发酵。"),
     ],
 )
-def test_short_answers_requested_languages_and_code_count_as_running_text(request_text: str, response: str) -> None:
+def test_short_answers_requested_languages_and_code_count_as_running_text(
+    request_text: str, response: str
+) -> None:
     assert running_text(request_text, response) == 1.0
 
 
@@ -71,7 +82,7 @@ def test_words_in_random_order_leave_determiners_without_nouns() -> None:
 
     assert word_order(ANSWER) == 1.0
     assert word_order(shuffled) <= 0.6
-    assert word_order("Les feuilles tombent.") == 1.0
+    assert word_order("Les feuilles tombent.") == word_order("") == 1.0
 
 
 @pytest.mark.parametrize(
@@ -86,7 +97,7 @@ def test_words_in_random_order_leave_determiners_without_nouns() -> None:
         ("the sea is grey today\nthe sky is low and wide\nand I am here", 1.0),
         ("Run this to see all of the files in the folder:\n```\nls -la", 0.0),
         ("Run this to see all of the files in the folder:\n```\nls -la\n```", 1.0),
-        ("She asked me to come to the party with all my friends (\"and cake!\")", 1.0),
+        ('She asked me to come to the party with all my friends ("and cake!")', 1.0),
         ("", 1.0),
     ],
 )

@@ -1,4 +1,4 @@
-"""`copying_penalty`: 1 − the share of the response's word 4-grams that are in the prompt. 1 means nothing is copied.
+"""`copying_penalty`: 1 − the share of the response's word 4-grams that are in the prompt; 1 = nothing is copied.
 
 Words are separated by white space and compared without case. A prompt that requests work on its text ("Correct
 this sentence", "Translate …") justifies a copy, so the value is 1. Cost: linear in both texts.
@@ -24,7 +24,7 @@ _WORK_ON_TEXT = regex.compile(
 
 
 def copying_penalty(prompt: str, response: str, request: str) -> float:
-    """1 − the share of the 4-grams of `response` that are in `prompt`; 1 if `request` wants work on the prompt's text."""
+    """1 − the share of the 4-grams of `response` in `prompt`; 1 if `request` wants work on the prompt's text."""
     copied, total = _counts(prompt.casefold().split(), response.casefold().split())
     if not copied or _WORK_ON_TEXT.search(request):
         return 1.0

@@ -1,8 +1,9 @@
 """`finished`: 1 if the response ends like a finished text, else 0.
 
-A response was cut, for instance by the policy's limit on new tokens, if it ends with a letter, a digit, a comma or
-an opening mark, or in an open code fence. Exceptions: it has no more than 10 words, or its last line is an item of a
-list or one of several lines of no more than 10 words (a poem). Cost: linear, because code fences are counted.
+A response was cut, for instance by the policy's limit on new tokens, if it ends with a letter, a digit, a comma
+or an opening mark, or in an open code fence. Exceptions: it has no more than 10 words, or its last line is an
+item of a list or one of several lines of no more than 10 words (a poem). Cost: linear, because code fences are
+counted.
 """
 
 from __future__ import annotations

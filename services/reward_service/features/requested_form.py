@@ -25,11 +25,13 @@ _ITEM = regex.compile(r"^[ \t]*(?:[-*•–+]|\d{1,3}[.)]|[a-zA-Z][.)])[ \t]+\S"
 _NUMBERED = regex.compile(r"^[ \t]*\d{1,3}[.)][ \t]+\S", regex.MULTILINE)
 _ROW = regex.compile(r"^[^|\t\n]*(?:\|[^|\n]*\||\t[^\t\n]*\t)", regex.MULTILINE)
 _FENCED = regex.compile(r"```[^\n`]*\n([^`]*)```")
-_CODE_LINE = regex.compile(
-    r"^[ \t]*(?:(?:def|class|import|from|for|while|if|return|print|function|const|let|var|public|#include|SELECT|UPDATE"
-    r"|INSERT|CREATE|DELETE)\b.*[\w):;{}*]|[\w.]+(?:\[[^\]\n]*\])?[ \t]*=[ \t]*\S.*|[\w.]+\([^\n]*\);?|.*[;{}])[ \t]*$",
-    regex.MULTILINE,
+_KEYWORD = (
+    "def|class|import|from|for|while|if|return|print|function|const|let|var|public|#include|SELECT|UPDATE|INSERT"
 )
+_STATEMENT = (
+    rf"(?:{_KEYWORD})\b.*[\w):;{{}}*]|[\w.]+(?:\[[^\]\n]*\])?[ \t]*=[ \t]*\S.*|[\w.]+\([^\n]*\);?|.*[;{{}}]"
+)
+_CODE_LINE = regex.compile(rf"^[ \t]*+(?:{_STATEMENT})[ \t]*$", regex.MULTILINE)
 
 
 def _at_least_two(pattern: regex.Pattern[str], text: str) -> bool:
@@ -57,10 +59,13 @@ _FORMS: tuple[tuple[regex.Pattern[str], Callable[[str], bool]], ...] = tuple(
             r"bullet(?:ed)?[ -](?:points?|list)|in bullets|as bullets|(?:as|in|into) (?:a|list) (?:list|form)\w*",
             lambda text: _at_least_two(_ITEM, text),
         ),
-        (r"(?:as|in|into|make|create|write) a (?:\w+ )?table|table format|tabular form\w*", lambda text: _at_least_two(_ROW, text)),
+        (
+            r"(?:as|in|into|make|create|write) a (?:\w+ )?table|table format|tabular form\w*",
+            lambda text: _at_least_two(_ROW, text),
+        ),
         (r"(?:in|as|into|valid|return|output|only) json|json (?:object|array|format)", _is_json),
         (
-            r"(?:write|create|give me|show me|implement) (?:\w+ ){1,3}?(?:function|program|script|query|class|method)",
+            r"(?:write|create|give me|show me|implement) (?:\w+ ){1,3}?(?:function|program|script|query|class)",
             _is_code,
         ),
     )
@@ -78,7 +83,7 @@ REQUESTED_FORM = Feature(
     needs=ResponseText,
     range=(0.0, 1.0),
     label="Requested form",
-    description="share of the requested forms (list, table, JSON, code) that the response has; 1 without a request",
+    description="share of the requested forms (list, table, JSON, code) that the response has",
     log_key="requested_form",
     compute=lambda inputs: requested_form(last_request(inputs.messages), inputs.response),
 )

@@ -1,9 +1,10 @@
 """`running_text`: whether a response consists of sentences, not of keywords, numbers, letters or another language.
 
-The value is min(1, (2 + function words) / (0.2 × words)): half of the words of ordinary English are function words
-("the", "of", "is"), a fifth suffices, and two are granted, so that a short answer needs none. The words are those of
-the prompt's language, or of a language that the prompt requests ("Translate into French"). In prompts about code,
-code between fences does not count. A prompt in none of the known languages gives 1. Cost: linear in both texts.
+The value is min(1, (2 + function words) / (0.2 × words)): half of the words of ordinary English are function
+words ("the", "of", "is"), a fifth suffices, and two are granted, so that a short answer needs none. The words
+are those of the prompt's language, or of a language that the prompt requests ("Translate into French"). In
+prompts about code, code between fences does not count. A prompt in none of the known languages gives 1. Cost:
+linear in both texts.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """`word_order`: the share of English determiners that a word follows which they can determine.
 
 "the", "a", "an", "my", "your", "our", "their" need a noun, an adjective or an adverb after them, never a
-preposition, a conjunction, a verb such as "is", another determiner, or the end of a sentence. Ordinary text has 1.0,
-words in random order about a half. Text without determiners has 1.0: the feature says nothing about other languages.
-Cost: linear in the response.
+preposition, a conjunction, a verb such as "is", another determiner, or the end of a sentence. Ordinary text has
+1.0, words in random order about a half. Text without determiners has 1.0: the feature says nothing about other
+languages. Cost: linear in the response.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from __future__ import annotations
 import regex
 
 from reward_service.features.feature import Feature, ResponseText
+from reward_service.features.languages import FUNCTION_WORDS
 
 _DETERMINERS = frozenset(("the", "a", "an", "my", "your", "our", "their"))
-_NEVER_FOLLOW = _DETERMINERS | frozenset(
-    "of and or but to in is are was were be been with for on at by from that which who if because when as it they he"
-    " she we i you this these those has have had will would can could should may not than then so into about his"
-    " its there do does did".split()
+_MAY_FOLLOW = frozenset(
+    ("other", "one", "more", "most", "any", "all", "only", "very", "just", "so", "not", "out", "up")
 )
+_NEVER_FOLLOW = FUNCTION_WORDS["english"] - _MAY_FOLLOW
 _TOKEN = regex.compile(r"[^\W\d_]+|[.!?,;:]|\d+|[^\s\w]")
 
 
 def word_order(text: str) -> float:
     """Share of determiners with a possible next word; 1 without determiners."""
     tokens = _TOKEN.findall(text.lower())
-    followers = [after for word, after in zip(tokens, [*tokens[1:], "."], strict=True) if word in _DETERMINERS]
+    followers = [after for word, after in zip(tokens, [*tokens[1:], "."], strict=False) if word in _DETERMINERS]
     if not followers:
         return 1.0
     return 1.0 - sum(after in _NEVER_FOLLOW or after in ".!?,;:" for after in followers) / len(followers)
