@@ -350,7 +350,8 @@ def test_a_key_for_another_request_is_refused(service: TestClient, path: str, bo
 def test_the_wire_version_is_part_of_the_request(service: TestClient) -> None:
     def post(version: str) -> httpx.Response:
         headers = {"idempotency-key": "k1", "glassbox-wire-version": version}
-        return service.post("/score", json={"items": [item()]}, headers=headers)
+        reply: httpx.Response = service.post("/score", json={"items": [item()]}, headers=headers)
+        return reply
 
     assert post("2").status_code == 200
     assert post("1").json()["errors"][0]["field"] == "Idempotency-Key"
