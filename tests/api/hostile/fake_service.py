@@ -19,7 +19,7 @@ from reward_service.app import create_app
 from reward_service.batching import BatchLimits
 from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.process.cpu_scheduling import set_batch
-from reward_service.process.server import shorten_pauses, server_for
+from reward_service.process.server import server_for, shorten_pauses
 from tests.doubles import LengthGold
 
 TOKENS_PER_S = 50_000
