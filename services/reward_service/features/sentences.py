@@ -18,33 +18,8 @@ _BOUNDARY = regex.compile(
     r"|[\r\n]++"
 )
 """Repeated marks are one boundary, so that texts of nothing else take no longer than others."""
-_ABBREVIATIONS = frozenset(
-    [
-        "Mr.",
-        "Mrs.",
-        "Ms.",
-        "mr.",
-        "mrs.",
-        "ms.",
-        "Dr.",
-        "Drs.",
-        "dr.",
-        "drs.",
-        "Prof.",
-        "prof.",
-        "St.",
-        "st.",
-        "vs.",
-        "etc.",
-        "cf.",
-        "ca.",
-        "approx.",
-        "Fig.",
-        "fig.",
-        "e.g.",
-        "i.e.",
-        "z.B.",
-    ]
+_ABBREVIATION = regex.compile(
+    r"(?:[A-Z]|[Mm]rs?|[Mm]s|[Dd]rs?|[Pp]rof|[Ss]t|vs|etc|cf|ca|approx|[Ff]ig|e\.g|i\.e|z\.B)\."
 )
 _OPENING = "(\"'“"
 _CONTEXT_CHARS = 12
@@ -75,7 +50,7 @@ def _is_inside(text: str, end: int) -> bool:
     if before[-1] != "." or not before[-2:-1].isalnum():
         return False
     word = before.rsplit(None, 1)[-1].lstrip(_OPENING)
-    if word in _ABBREVIATIONS or (len(word) == 2 and "A" <= word[0] <= "Z"):
+    if _ABBREVIATION.fullmatch(word):
         return True
     line = before[: -len(word)].rstrip(" \t")
     starts_line = line[-1] in "\r\n" if line else end <= _CONTEXT_CHARS
