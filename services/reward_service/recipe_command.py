@@ -1,4 +1,4 @@
-"""`glassbox recipes`: lists the recipes of an installation, shows one, or checks recipe files. Needs no service."""
+"""`glassbox recipes`: lists the recipes of an installation, shows one, or checks recipe files."""
 
 from __future__ import annotations
 
