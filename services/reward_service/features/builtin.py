@@ -40,7 +40,6 @@ from reward_service.features.meta_talk import META_TALK_PENALTY
 from reward_service.features.requested_form import REQUESTED_FORM
 from reward_service.features.requested_length import REQUESTED_LENGTH
 from reward_service.features.running_text import RUNNING_TEXT
-from reward_service.features.word_order import WORD_ORDER
 
 _WORDS_PER_UNIT = 100
 """Words with a length incentive of 1."""
@@ -197,7 +196,6 @@ BUILTIN: tuple[Feature[Any], ...] = (
     COPYING_PENALTY,
     META_TALK_PENALTY,
     RUNNING_TEXT,
-    WORD_ORDER,
     FINISHED,
 )
 """In the order in which replies and the reward page list them."""

@@ -15,7 +15,8 @@ from reward_service.features.sentences import sentences
 
 _PHRASES = regex.compile(
     r"\b(?:"
-    r"(?:this|my|the above|your|no other|another|a better) (?:\w+ )?(?:answers?|response|reply|questions?)"
+    r"(?:this|my|the above|your|no other|another) (?:\w+ )?(?:answers?|response|reply|questions?)"
+    r"|(?:best|better|perfect|helpful|detailed|complete) (?:answer|response|reply)"
     r"|as an? (?:ai|language model|(?:ai |virtual )?assistant)"
     r"|i(?:'| a)m (?:\w+ )?an? (?:ai|large|language|virtual|assistant)"
     r"|i hope (?:this|that|it|my)|let me (?:know|think)|feel free|(?:do not|don't) hesitate|at your service"
