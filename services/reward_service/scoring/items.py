@@ -11,6 +11,7 @@ from typing import Any
 
 from reward_client.wire import ItemError
 from reward_service.batching import Steps, Unit
+from reward_service.errors import TooLargeError
 from reward_service.features.builtin import ALWAYS_REPORTED
 from reward_service.features.feature import (
     MAX_SENTENCES,
@@ -30,6 +31,8 @@ from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, To
 from reward_service.scoring.embedding import Embedder, LookUp
 from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
 
+_MAX_SENTENCES = 65_536
+"""Sentences that are embedded for one request; its memory is estimated from its body, which has few strings."""
 _ALWAYS_MEASURED = tuple(feature for feature in ALWAYS_REPORTED if feature.needs is ResponseText)
 
 
@@ -78,9 +81,13 @@ def prepare(
     encoder: TextEncoder | None,
     gold: GoldModel | None,
 ) -> Steps[PreparedJob]:
-    """Prepare the items of `job` for the models. Raises InvalidRequestError for those that lack an input."""
+    """Prepare the items of `job` for the models.
+
+    Raises InvalidRequestError for those that lack an input, and TooLargeError for too many sentences.
+    """
     items: list[PreparedItem | InvalidItem] = []
     texts: dict[str, None] = {}
+    n_sentences = 0
     for entry in entries:
         if items:
             yield
@@ -88,6 +95,9 @@ def prepare(
         if isinstance(item, PreparedItem):
             for needed in item.model_features.values():
                 texts |= dict.fromkeys(needed.texts)
+                n_sentences += len(needed.texts) if needed.feature.needs is SentenceVectors else 0
+            if n_sentences > _MAX_SENTENCES:
+                raise TooLargeError(f"the responses have more than {_MAX_SENTENCES} sentences; send fewer items")
         items.append(item)
     reject_invalid_items(job, items)
     look_up = (yield from embedder.look_up(encoder, texts)) if embedder and encoder else LookUp({}, {})
