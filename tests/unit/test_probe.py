@@ -394,7 +394,9 @@ def test_a_requirement_needs_every_kind_and_every_reward() -> None:
 
 
 def test_small_differences_to_0_and_100_percent_are_visible() -> None:
-    assert [percent(x) for x in (0.0, 0.004, 0.5, 0.996, 1.0)] == ["0%", "0.4%", "50%", "99.6%", "100%"]
+    assert [percent(x) for x in (0.0, 0.004, 0.5, 0.996, 1.0, 1.158)] == [
+        "0%", "0.4%", "50%", "99.6%", "100%", "116%",
+    ]  # fmt: skip
 
 
 # The page -------------------------------------------------------------------------------------------------------
@@ -427,6 +429,16 @@ def test_the_page_escapes_every_text_and_loads_nothing() -> None:
     assert "&lt;i&gt;worse&lt;/i&gt;" in html
     assert "&lt;u&gt;why&lt;/u&gt;" in html
     assert "prefers-color-scheme: dark" in html
+
+
+def test_the_page_shows_where_a_response_is_cut_and_that_nothing_is_visible() -> None:
+    texts = ["word " * 1_000, "\u200b" * 5_000]
+    pairs = [Pair(CASE, KINDS["cut"], text, Scored(1), Scored(0)) for text in texts]
+
+    html = render_page(build(pairs, SUBJECT, "test", 1))
+
+    assert "word  … (5000 characters)" in html
+    assert "(5000 characters, none visible)" in html
 
 
 def test_page_and_table_name_the_kinds_that_fall_short() -> None:
