@@ -85,7 +85,9 @@ def _figure(label: str, value: str, style: str = "") -> str:
 
 def _most_costly(report: Report) -> Iterator[str]:
     lost = sorted((1 - kind.accuracy, kind.name) for kind in report.kinds if kind.accuracy is not None)
-    worst = [f"{escape(name)} <b>{percent(share)}</b>" for share, name in reversed(lost[-_N_MOST_COSTLY:]) if share > 0]
+    worst = [
+        f"{escape(name)} <b>{percent(share)}</b>" for share, name in reversed(lost[-_N_MOST_COSTLY:]) if share > 0
+    ]
     yield f"<p>Worse wins most often: {', '.join(worst)}.</p>" if worst else "<p>No worse response wins.</p>"
 
 
