@@ -277,7 +277,7 @@ not_falling = st.tuples(st.integers(0, 20), st.integers(1, 20)).map(lambda n: [n
 def test_the_formula_is_what_is_computed(
     own: dict[str, Any], shape: dict[str, Any], ranged: list[float] | None, x: float
 ) -> None:
-    ranges = {"feature_ranges": {"x": ranged}, "feature_floors": {"x": 0.0}} if ranged else {}
+    ranges: dict[str, Any] = {"feature_ranges": {"x": ranged}, "feature_floors": {"x": 0.0}} if ranged else {}
     try:
         made = recipe({"feature": "x", **own, **shape}, "y", **ranges)
     except ValidationError:
