@@ -1,4 +1,4 @@
-"""The features that ship with the service. Source, except for semantic novelty: Kim & Seo (EMNLP 2024).
+"""The features that ship with the service. Source, where not said otherwise: Kim & Seo (EMNLP 2024).
 
 length_incentive      LI = words / 100
 repetition_penalty    RP = distinct word trigrams / word trigrams; 1 for fewer than three words
@@ -6,6 +6,7 @@ query_relevance       QR = dot product or cosine of the embeddings of response a
 reference_relevance   RAR = the same of response and reference
 max_length_incentive  the constant LI of the longest response, which scales closed-ended rewards
 semantic_novelty      1 - mean over sentences of the cosine with the nearest other sentence; 1 for fewer than two
+reference_match       whether the final answer is the reference; None for free text (own module)
 gold                  the gold reward model's score: training on a reward model is the paper's baseline
 """
 
@@ -31,6 +32,7 @@ from reward_service.features.feature import (
     Similarity,
     VectorPair,
 )
+from reward_service.features.reference_match import REFERENCE_MATCH
 
 _WORDS_PER_UNIT = 100
 """Words with a length incentive of 1."""
@@ -175,5 +177,11 @@ ALWAYS_REPORTED: tuple[Feature[Any], ...] = (
 )
 """Listed in every result, in this order; other features only if the recipe uses them."""
 
-BUILTIN: tuple[Feature[Any], ...] = (*ALWAYS_REPORTED, MAX_LENGTH_INCENTIVE, GOLD, SEMANTIC_NOVELTY)
+BUILTIN: tuple[Feature[Any], ...] = (
+    *ALWAYS_REPORTED,
+    MAX_LENGTH_INCENTIVE,
+    GOLD,
+    SEMANTIC_NOVELTY,
+    REFERENCE_MATCH,
+)
 """In the order in which replies and the reward page list them."""
