@@ -1,4 +1,6 @@
-"""The features that ship with the service. Source, where not said otherwise: Kim & Seo (EMNLP 2024).
+"""The features that ship with the service; those of other modules are listed in `BUILTIN`.
+
+The source of these, except for semantic novelty, is Kim & Seo (EMNLP 2024):
 
 length_incentive      LI = words / 100
 repetition_penalty    RP = distinct word trigrams / word trigrams; 1 for fewer than three words
@@ -6,7 +8,6 @@ query_relevance       QR = dot product or cosine of the embeddings of response a
 reference_relevance   RAR = the same of response and reference
 max_length_incentive  the constant LI of the longest response, which scales closed-ended rewards
 semantic_novelty      1 - mean over sentences of the cosine with the nearest other sentence; 1 for fewer than two
-reference_match       whether the final answer is the reference; None for free text (own module)
 gold                  the gold reward model's score: training on a reward model is the paper's baseline
 """
 
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_service.features.content import CONTENT_DENSITY, CONTENT_WORDS
+from reward_service.features.copying import COPYING_PENALTY
 from reward_service.features.feature import (
     UNBOUNDED,
     Feature,
@@ -32,7 +35,13 @@ from reward_service.features.feature import (
     Similarity,
     VectorPair,
 )
+from reward_service.features.finished import FINISHED
+from reward_service.features.meta_talk import META_TALK_PENALTY
 from reward_service.features.reference_match import REFERENCE_MATCH
+from reward_service.features.requested_form import REQUESTED_FORM
+from reward_service.features.requested_length import REQUESTED_LENGTH
+from reward_service.features.running_text import RUNNING_TEXT
+from reward_service.features.word_order import WORD_ORDER
 
 _WORDS_PER_UNIT = 100
 """Words with a length incentive of 1."""
@@ -183,5 +192,14 @@ BUILTIN: tuple[Feature[Any], ...] = (
     GOLD,
     SEMANTIC_NOVELTY,
     REFERENCE_MATCH,
+    CONTENT_WORDS,
+    CONTENT_DENSITY,
+    REQUESTED_LENGTH,
+    REQUESTED_FORM,
+    COPYING_PENALTY,
+    META_TALK_PENALTY,
+    RUNNING_TEXT,
+    WORD_ORDER,
+    FINISHED,
 )
 """In the order in which replies and the reward page list them."""
