@@ -37,6 +37,7 @@ from reward_service.features.feature import (
 )
 from reward_service.features.finished import FINISHED
 from reward_service.features.meta_talk import META_TALK_PENALTY
+from reward_service.features.reference_match import REFERENCE_MATCH
 from reward_service.features.repetition import REPETITION_PENALTY
 from reward_service.features.requested_form import REQUESTED_FORM
 from reward_service.features.requested_length import REQUESTED_LENGTH
@@ -174,6 +175,7 @@ BUILTIN: tuple[Feature[Any], ...] = (
     MAX_LENGTH_INCENTIVE,
     GOLD,
     SEMANTIC_NOVELTY,
+    REFERENCE_MATCH,
     CONTENT_WORDS,
     CONTENT_DENSITY,
     REQUESTED_LENGTH,
