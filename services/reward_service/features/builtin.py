@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_service.features.conciseness import CONCISENESS
 from reward_service.features.content import CONTENT_DENSITY, CONTENT_WORDS
 from reward_service.features.copying import COPYING_PENALTY
 from reward_service.features.feature import (
@@ -183,5 +184,6 @@ BUILTIN: tuple[Feature[Any], ...] = (
     META_TALK_PENALTY,
     RUNNING_TEXT,
     FINISHED,
+    CONCISENESS,
 )
 """In the order in which replies and the reward page list them."""

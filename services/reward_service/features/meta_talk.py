@@ -35,10 +35,16 @@ _PHRASES = regex.compile(
 
 def meta_talk_penalty(response: str) -> float:
     """1 − the share of the words of `response` in sentences about the conversation; 1 without words."""
+    if not _PHRASES.search(_plain(response)):
+        return 1.0
     lengths = [(len(sentence.split()), sentence) for sentence in sentences(response)]
     total = sum(length for length, _ in lengths)
-    talk = sum(length for length, sentence in lengths if _PHRASES.search(sentence.replace("’", "'").lower()))
+    talk = sum(length for length, sentence in lengths if _PHRASES.search(_plain(sentence)))
     return 1.0 - talk / total if total else 1.0
+
+
+def _plain(text: str) -> str:
+    return text.replace("’", "'").lower()
 
 
 META_TALK_PENALTY = Feature(
