@@ -4,7 +4,8 @@
     X-API-Key: KEY             ├──▶ Keyring.accepts ──▶ the service        (otherwise 401 with a problem document)
     http://any:KEY@host/…      ┘    (the password of HTTP Basic, for clients that are configured by a URL alone)
 
-Every path needs a key, except those in `OPEN_PATHS`, which are compared literally. Keys are kept as digests and
+Every path needs a key, except those in `OPEN_PATHS` and the page at `/`, which are compared literally: the page has
+nothing but HTML and asks for the key, which it sends with its own requests. Keys are kept as digests and
 compared in constant time. The key file is read again when it changes; if it has become unusable, that is logged
 and the previous keys stay valid.
 """
@@ -35,7 +36,9 @@ logger = logging.getLogger(__name__)
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Paths without authentication: load balancers and container engines send health checks without a key."""
 
-_CHALLENGE = 'Basic realm="glassbox", charset="UTF-8", Bearer realm="glassbox"'
+_PAGE = "/"
+_BEARER = 'Bearer realm="glassbox"'
+_CHALLENGE = f'Basic realm="glassbox", charset="UTF-8", {_BEARER}'
 _HELP = "send an API key as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or in the URL: http://key:KEY@HOST/…"
 
 
@@ -172,7 +175,7 @@ def _password(credentials: bytes) -> Iterator[bytes]:
 
 
 class AuthMiddleware:
-    """Answers 401 to requests without a valid key, except for `OPEN_PATHS`. Pure ASGI: reads nothing before."""
+    """Answers 401 to requests without a valid key, except for open paths. Pure ASGI: reads nothing before."""
 
     def __init__(self, app: ASGIApp, keys: Keyring | None, metrics: Metrics) -> None:
         self._app = app
@@ -188,10 +191,12 @@ class AuthMiddleware:
             self._metrics.refused("unknown", "unauthorized")
             given = any(name in {b"authorization", b"x-api-key"} for name, _ in scope["headers"])
             detail = f"{'this key is not accepted' if given else 'a key is needed'}; {_HELP}"
-            await problem_response(401, detail, headers={"www-authenticate": _CHALLENGE})(scope, receive, send)
+            is_script = request_context().headers.get(b"sec-fetch-dest") == b"empty"
+            challenge = _BEARER if is_script else _CHALLENGE  # for Basic, browsers open their own dialog
+            await problem_response(401, detail, headers={"www-authenticate": challenge})(scope, receive, send)
 
     def _is_authorized(self, scope: Scope) -> bool:
-        if self._keys is None or request_context().path in OPEN_PATHS:
+        if self._keys is None or request_context().path in OPEN_PATHS | {_PAGE}:
             return True
         digest = self._keys.find(presented_keys(scope["headers"]))
         if digest is None:
