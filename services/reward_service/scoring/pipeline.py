@@ -23,8 +23,9 @@ from reward_service.batching import Reservation, Steps, Submission
 from reward_service.errors import InvalidRequestError, ModelError, UnavailableError
 from reward_service.models.gold import shared_base_notice
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp
-from reward_service.scoring.items import PreparedJob, item_results, prepare
+from reward_service.scoring.items import PreparedJob, prepare
 from reward_service.scoring.job import GoldWorker, InvalidItem, Job, ScorableItem, reject_invalid_items
+from reward_service.scoring.results import item_results
 
 Worker = EncoderWorker | GoldWorker
 
@@ -166,7 +167,9 @@ class Scoring:
         embedded = self._embedding.result() if self._embedding else Embedded({}, TextCounts())
         gold = self._gold_submission
         scores = gold.outcomes if gold is not None else []
-        results = yield from item_results(self._prepared, job.recipe, embedded.vectors, scores)
+        results = yield from item_results(
+            self._prepared, job.recipe, embedded.vectors, scores, explain=job.explain
+        )
         _reject_failed_items(job, results)
         return ScoreReply(
             rewards=[result.reward for result in results],
