@@ -115,7 +115,9 @@ def test_other_credentials_are_refused(guarded: TestClient, headers: dict[str, s
         ("GET", f"/info?key={KEY}"),
     ],
 )
-def test_every_route_except_the_health_checks_and_the_page_requires_a_key(guarded: TestClient, method: str, path: str) -> None:
+def test_every_route_except_the_health_checks_and_the_page_requires_a_key(
+    guarded: TestClient, method: str, path: str
+) -> None:
     assert guarded.request(method, path).status_code == 401
 
 

@@ -50,9 +50,10 @@ def test_every_packaged_recipe_has_parts_that_sum_to_the_reward(service: TestCli
 
 
 def test_explain_does_not_change_the_reward(service: TestClient) -> None:
-    assert post(service, item(), item(response="b"), explain=True)["rewards"] == post(
-        service, item(), item(response="b")
-    )["rewards"]
+    assert (
+        post(service, item(), item(response="b"), explain=True)["rewards"]
+        == post(service, item(), item(response="b"))["rewards"]
+    )
 
 
 def test_a_part_belongs_to_its_factor(service: TestClient) -> None:
@@ -125,7 +126,9 @@ def test_the_python_client_returns_the_attribution(client: RewardClient) -> None
     [result] = client.score([Item(prompt="a b", response="a b")], explain=True).results
 
     assert result.attribution is not None
-    assert result.attribution.baseline_reward + sum(result.attribution.parts.values()) == pytest.approx(result.reward)
+    assert result.attribution.baseline_reward + sum(result.attribution.parts.values()) == pytest.approx(
+        result.reward
+    )
 
 
 def test_a_request_has_only_the_fields_that_differ_from_the_defaults() -> None:
@@ -136,7 +139,10 @@ def test_a_request_has_only_the_fields_that_differ_from_the_defaults() -> None:
         bodies.append(json.loads(request.content))
         return httpx.Response(500, json={})
 
-    with RewardClient("http://reward", transport=httpx.MockTransport(answer)) as reward, pytest.raises(RewardError):
+    with (
+        RewardClient("http://reward", transport=httpx.MockTransport(answer)) as reward,
+        pytest.raises(RewardError),
+    ):
         reward.score([Item(prompt="a", response="b")], recipe_overrides={"relevance_floor": None})
 
     assert bodies == [{"items": [{"prompt": "a", "response": "b"}], "recipe_overrides": {"relevance_floor": None}}]

@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_service.features.attribution import shapley_parts
+from reward_client.wire import Attribution
+from reward_service.features import Feature, ResponseText
+from reward_service.features.attribution import attribution, shapley_parts
+from reward_service.features.factor import Factor
+from reward_service.features.factor_spec import FactorSpec
+from reward_service.features.feature import FeatureError
 
 FACTOR = st.floats(min_value=-100, max_value=100)
 PAIRS = st.lists(st.tuples(FACTOR, FACTOR), min_size=1, max_size=5)
@@ -28,6 +33,14 @@ def by_definition(factors: Sequence[float], baseline: Sequence[float]) -> list[f
             now[i] = factors[i]
             added[i].append(math.prod(now) - before)
     return [math.fsum(values) / len(values) for values in added]
+
+
+def factor(name: str, *, constant: float | None = None, otherwise: Factor | None = None) -> Factor:
+    made = Feature(
+        name=name, needs=ResponseText, range=(0.0, 1.0), label=name, log_key=None, compute=lambda _: 0.0
+    )
+    spec = FactorSpec(feature="length_incentive", power=2.0)
+    return Factor(made, spec, (0.0, 1.0), constant, otherwise=otherwise)
 
 
 def test_the_parts_of_a_worked_example() -> None:
@@ -65,3 +78,31 @@ def test_equal_factors_have_equal_parts() -> None:
 
 def test_a_zero_takes_most_of_the_baseline_reward_and_the_other_factors_their_share() -> None:
     assert shapley_parts([0.0, 0.9], [1.0, 1.0]) == pytest.approx([-0.95, -0.05])
+
+
+def test_a_factor_that_is_replaced_has_the_name_and_the_value_of_what_replaces_it() -> None:
+    factors = [factor("x", otherwise=factor("y")), factor("z")]
+
+    made = attribution(factors, {"x": None, "y": 0.5, "z": 1.0}, empty=False)
+
+    assert made.factors == {"y": 0.25, "z": 1.0}
+    assert made.parts == pytest.approx({"y": -0.75, "z": 0.0})
+
+
+def test_the_baseline_is_the_same_whatever_the_item_is() -> None:
+    factors = [factor("x", otherwise=factor("y", constant=3.0)), factor("c", constant=2.0)]
+
+    made = [attribution(factors, values, empty=False) for values in ({"x": 0.5}, {"x": None})]
+    made.append(attribution(factors, {}, empty=True))
+
+    assert [one.baseline_reward for one in made] == [4.0, 4.0, 4.0]
+    assert [total(one) for one in made] == pytest.approx([0.5**2 * 4, 3**2 * 4, 0.0])
+
+
+def test_a_product_that_is_too_large_is_an_error_and_not_a_number() -> None:
+    with pytest.raises(FeatureError, match="finite"):
+        attribution([factor("x"), factor("y"), factor("z")], {"x": 1e100, "y": 1e100, "z": 1e-100}, empty=False)
+
+
+def total(made: Attribution) -> float:
+    return made.baseline_reward + math.fsum(made.parts.values())

@@ -26,8 +26,8 @@ class Attribution(_Reply):
     """How a reward is composed (`explain: true`): `baseline_reward` plus the sum of `parts` is the reward, to 1e-9.
 
     A part is the Shapley value of its factor: what it adds when it replaces its baseline value, averaged over all
-    orders in which the factors can be replaced. The baseline of a factor is 1, which leaves a product as it is; that
-    of a constant is its value. An empty response that earns 0 has the only factor `empty`, which is 0.
+    orders in which the factors can be replaced. The baseline of a factor is 1, which leaves a product as it is;
+    that of a constant is its value. An empty response that earns 0 has the factor `empty`, which is 0.
 
     Ranges of the response are [start, end) in code points, in order, without overlaps.
     """

@@ -24,7 +24,7 @@ from reward_service.features.factor import Factor
 from reward_service.features.feature import FeatureError
 
 _NEUTRAL = 1.0
-"""Baseline value of a factor: it leaves a product as it is. That of a constant is its value, so that its part is 0."""
+"""Baseline value of a factor: it leaves a product as it is. That of a constant is its value, so its part is 0."""
 
 
 def attribution(factors: Sequence[Factor], values: Mapping[str, float | None], *, empty: bool) -> Attribution:
@@ -33,7 +33,7 @@ def attribution(factors: Sequence[Factor], values: Mapping[str, float | None], *
     Args:
         factors: of the item's query type. Two factors of the same feature count as one.
         values: of features by name; not needed for an empty item.
-        empty: whether the item earns 0 because its response is empty. No feature does that, so the factor `empty` does.
+        empty: whether the item earns 0 because its response is empty; the factor `empty` stands for that.
 
     Raises:
         FeatureError: a factor has no value, or a product of factors and baseline values is not finite.

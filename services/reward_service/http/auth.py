@@ -4,10 +4,10 @@
     X-API-Key: KEY             ├──▶ Keyring.accepts ──▶ the service        (otherwise 401 with a problem document)
     http://any:KEY@host/…      ┘    (the password of HTTP Basic, for clients that are configured by a URL alone)
 
-Every path needs a key, except those in `OPEN_PATHS` and the page at `/`, which are compared literally: the page has
-nothing but HTML and asks for the key, which it sends with its own requests. Keys are kept as digests and
-compared in constant time. The key file is read again when it changes; if it has become unusable, that is logged
-and the previous keys stay valid.
+Every path needs a key, except those in `OPEN_PATHS` and the page at `/`, which are compared literally. The page is
+HTML without data; it asks for the key and sends it with its own requests. Keys are kept as digests and compared in
+constant time. The key file is read again when it changes; if it has become unusable, that is logged and the
+previous keys stay valid.
 """
 
 from __future__ import annotations
