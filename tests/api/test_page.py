@@ -39,7 +39,8 @@ class Document(HTMLParser):
 
 @pytest.fixture
 def html(service: TestClient) -> str:
-    return service.get("/").text
+    page: str = service.get("/").text
+    return page
 
 
 @pytest.fixture

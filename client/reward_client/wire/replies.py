@@ -23,7 +23,7 @@ class ItemError(_Reply):
 
 
 class Attribution(_Reply):
-    """How a reward is composed (`explain: true`): `baseline_reward` plus the sum of `parts` is the reward, to 1e-9.
+    """How a reward is composed (`explain: true`): `baseline_reward` plus the sum of `parts` is the reward.
 
     A part is the Shapley value of its factor: what it adds when it replaces its baseline value, averaged over all
     orders in which the factors can be replaced. The baseline of a factor is 1, which leaves a product as it is;
