@@ -135,6 +135,6 @@ def check_finite(name: str, value: float) -> None:
 def _power(x: float, exponent: float) -> float:
     """`x` to the `exponent`; infinite when it is too large for a float."""
     try:
-        return x**exponent
+        return math.pow(x, exponent)
     except OverflowError:
         return math.inf
