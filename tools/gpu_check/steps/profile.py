@@ -19,7 +19,7 @@ from reward_service.models.cuda import pack
 from reward_service.models.encoder import SentenceEncoder, load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Tokens
-from reward_service.scoring.embedding import Embedder, VectorCache
+from reward_service.scoring.embedding import Embedder, VectorCache, embed
 from reward_service.settings import EMBEDDED_ENCODER
 from tools.gpu_check.gold_models import built
 from tools.gpu_check.plain import random_rows
@@ -82,7 +82,7 @@ def _features(response: str) -> float:
 
 def _keep(encoder: SentenceEncoder, batch: Sequence[Tokens], n: int) -> None:
     cache = VectorCache(2**28)
-    [vector] = encoder.embed(batch[:1])
+    [vector] = embed(encoder, batch[:1])
     for key in range(n):
         cache.put(key, vector)
 
