@@ -59,8 +59,12 @@ def marked_ranges(response: str, messages: Sequence[ChatMessage], rules: Reading
 
 def _offsets_of(shown: str, text: str, offsets: Sequence[int]) -> list[int]:
     """Those of the characters of `text` that are left in `shown`."""
-    left = iter(enumerate(text))
-    return [next(offsets[i] for i, character in left if character == kept) for kept in shown]
+    kept: list[int] = []
+    n_shown = len(shown)
+    for offset, character in zip(offsets, text, strict=True):
+        if len(kept) < n_shown and character == shown[len(kept)]:
+            kept.append(offset)
+    return kept
 
 
 def _repeated(found: Sequence[str], text: str) -> Iterator[TextRange]:

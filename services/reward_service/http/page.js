@@ -8,10 +8,19 @@ let info = null;
 
 const FLAGS = {
   empty: "Nothing visible is left to evaluate.",
-  reasoning: "Reasoning (<think> or a channel of thoughts) was found; the recipe says whether it counts.",
+  reasoning: "There is reasoning, as in <think>. The recipe says whether it counts.",
+  unfinished_reasoning: "The reasoning never ends, so that there may be no answer.",
   cut_at_stop_string: "The text after a stop string was cut: it is the beginning of a made-up next turn.",
   relevance_unreadable: "The encoder has no tokens for most of this text, so that its relevance cannot be measured.",
-  invisible_characters: "Invisible characters were found. They earn nothing.",
+  invisible_characters: "There are invisible characters.",
+  reference_number: "The reference was read as a number.",
+  reference_math: "The reference was read as mathematics.",
+  reference_math_not_installed: "The reference looks like mathematics; the package that compares it is not installed.",
+  reference_option: "The reference was read as the letter of an option.",
+  reference_yes_no: "The reference was read as yes or no.",
+  reference_date: "The reference was read as a date.",
+  reference_list: "The reference was read as a list, in any order.",
+  reference_exact: "The reference was compared as a text, after normalisation.",
 };
 
 const EXAMPLES = {

@@ -14,6 +14,7 @@ from reward_client.wire import Attribution, ItemError, ItemResult
 from reward_service.batching import Steps, Unit
 from reward_service.features.attribution import attribution
 from reward_service.features.feature import FeatureError, GoldScore, PromptVectors, SentenceVectors, VectorPair
+from reward_service.features.ranges import marked_ranges
 from reward_service.features.recipe import Recipe
 from reward_service.scoring.embedding import Vector
 from reward_service.scoring.items import ModelFeature, PreparedItem, PreparedJob
@@ -142,9 +143,11 @@ def _reward(item: PreparedItem, recipe: Recipe, values: Mapping[str, float | Non
 def _attribution(item: PreparedItem, recipe: Recipe, values: Mapping[str, float | None]) -> Attribution:
     factors = recipe.factors(item.scorable.query_type)
     try:
-        return attribution(factors, values, empty=_earns_zero(item, recipe))
+        parts = attribution(factors, values, empty=_earns_zero(item, recipe))
     except FeatureError as exc:
         raise _FailedItemError("response", exc) from exc
+    ranges = marked_ranges(item.scorable.response, item.scorable.messages, recipe)
+    return parts.model_copy(update=ranges._asdict())
 
 
 def _earns_zero(item: PreparedItem, recipe: Recipe) -> bool:
