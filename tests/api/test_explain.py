@@ -146,3 +146,14 @@ def test_a_request_has_only_the_fields_that_differ_from_the_defaults() -> None:
         reward.score([Item(prompt="a", response="b")], recipe_overrides={"relevance_floor": None})
 
     assert bodies == [{"items": [{"prompt": "a", "response": "b"}], "recipe_overrides": {"relevance_floor": None}}]
+
+
+def test_the_ranges_of_a_request_are_bounded(service: TestClient) -> None:
+    """Otherwise a request could make the service hold a multiple of what its body is charged for."""
+    looped = "".join(f"a b c {chr(0x4E00 + n)} " for n in range(1_200))
+
+    [alone] = explained(service, item(response=looped), recipe="li-rp")
+    many = explained(service, *[item(response=looped)] * 100, recipe="li-rp")
+
+    assert len(alone["attribution"]["repeated"]) == 1_000
+    assert {len(result["attribution"]["repeated"]) for result in many} == {163}

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reward_client.wire import ChatMessage
-from reward_service.features.ranges import MAX_RANGES, TextRange, marked_ranges
+from reward_service.features.ranges import TextRange, marked_ranges
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.text import read_response, visible
 
 PROMPT = [ChatMessage(role="user", content="Why?")]
 DEFAULTS = Recipe(name="r", open_ended=("length_incentive",), closed_ended=("length_incentive",))
+LIMIT = 100
 PAPER = RecipeRegistry.load().get("rer")
 PIECES = st.sampled_from(
     ["<think>", "</think>", "### Instruction:", "one two three", " ", "\n", "\u200b", "日本語", "🙂", "a", "b."]
@@ -27,11 +28,11 @@ def slices(response: str, ranges: list[TextRange]) -> list[str]:
 
 
 def evaluated(response: str, recipe: Recipe = DEFAULTS) -> list[str]:
-    return slices(response, marked_ranges(response, PROMPT, recipe).evaluated)
+    return slices(response, marked_ranges(response, PROMPT, recipe, LIMIT).evaluated)
 
 
 def repeated(response: str, recipe: Recipe = DEFAULTS) -> list[str]:
-    return slices(response, marked_ranges(response, PROMPT, recipe).repeated)
+    return slices(response, marked_ranges(response, PROMPT, recipe, LIMIT).repeated)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +86,9 @@ def test_repeated_are_words_in_trigrams_that_occurred_before(response: str, expe
 
 
 def test_ranges_of_one_kind_are_bounded() -> None:
-    response = "a b c. " + " ".join(f"a b c {n}" for n in range(3 * MAX_RANGES))
+    response = "a b c. " + " ".join(f"a b c {n}" for n in range(3 * LIMIT))
 
-    assert len(marked_ranges(response, PROMPT, DEFAULTS).repeated) == MAX_RANGES
+    assert len(marked_ranges(response, PROMPT, DEFAULTS, LIMIT).repeated) == LIMIT
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,6 @@ def test_a_long_hostile_response_costs_little_more_than_reading_it(text: str) ->
     reading_s = time.perf_counter() - started
 
     started = time.perf_counter()
-    marked_ranges(response, PROMPT, DEFAULTS)
+    marked_ranges(response, PROMPT, DEFAULTS, LIMIT)
 
     assert time.perf_counter() - started < 0.1 + 10 * reading_s

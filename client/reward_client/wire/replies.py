@@ -42,7 +42,7 @@ class Attribution(_Reply):
     evaluated: list[tuple[int, int]] = []
     """The parts of the response that text features see; the others were cut or dropped."""
     repeated: list[tuple[int, int]] = []
-    """Runs of three or more words that occur earlier in the evaluated text, at most the first 1,000."""
+    """Words of trigrams that occur earlier in the evaluated text. Ranges beyond a limit are left out."""
 
 
 class ItemResult(_Reply):

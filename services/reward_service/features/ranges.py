@@ -21,9 +21,6 @@ from reward_service.features.text import (
 
 TextRange = tuple[int, int]
 
-MAX_RANGES = 1_000
-"""Ranges of one kind that are returned, the first ones."""
-
 
 class MarkedRanges(NamedTuple):
     """Ranges of one response, in order, without overlaps."""
@@ -34,8 +31,8 @@ class MarkedRanges(NamedTuple):
     """Words of trigrams that occur earlier in the evaluated text."""
 
 
-def marked_ranges(response: str, messages: Sequence[ChatMessage], rules: ReadingRules) -> MarkedRanges:
-    """The ranges of `response`, which follows `messages`, as `read_response` reads it."""
+def marked_ranges(response: str, messages: Sequence[ChatMessage], rules: ReadingRules, limit: int) -> MarkedRanges:
+    """The first `limit` ranges of each kind in `response`, which follows `messages`, as `read_response` reads it."""
     answer: Sequence[TextRange] = [(0, len(response))]
     if rules.reasoning == "drop":
         answer = split_reasoning(response, opened=opens_reasoning(messages)).answer_ranges
@@ -54,7 +51,7 @@ def marked_ranges(response: str, messages: Sequence[ChatMessage], rules: Reading
     first, end = offsets[0], offsets[-1] + 1
     evaluated = ((max(a, first), min(b, end)) for a, b in answer if max(a, first) < min(b, end))
     repeated = ((offsets[a], offsets[b - 1] + 1) for a, b in _repeated(words(text, rules.words), text))
-    return MarkedRanges(list(islice(evaluated, MAX_RANGES)), list(islice(repeated, MAX_RANGES)))
+    return MarkedRanges(list(islice(evaluated, limit)), list(islice(repeated, limit)))
 
 
 def _offsets_of(shown: str, text: str, offsets: Sequence[int]) -> list[int]:

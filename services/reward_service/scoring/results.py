@@ -20,6 +20,10 @@ from reward_service.scoring.embedding import Vector
 from reward_service.scoring.items import ModelFeature, PreparedItem, PreparedJob
 from reward_service.scoring.job import InvalidItem
 
+_RANGES_OF_ITEM = 1_000
+_RANGES_OF_REQUEST = 16 * 1024
+"""Ranges of one kind in attributions, at most: a response of a few kilobytes can have a thousand."""
+
 Vectors = Mapping[str, Vector | Exception]
 """Of each text its embedding, or the encoder's error."""
 
@@ -40,6 +44,7 @@ def item_results(
 ) -> Steps[list[ItemResult]]:
     """For each item its reward and features, or its error. `gold_outcomes` are those of the job's `units`."""
     outcomes = iter(gold_outcomes)
+    n_ranges = min(_RANGES_OF_ITEM, _RANGES_OF_REQUEST // max(1, len(job.items))) if explain else None
     results: list[ItemResult] = []
     for item in job.items:
         if results:
@@ -49,7 +54,7 @@ def item_results(
             results.append(ItemResult(reward=None, id=item.id, error=error))
             continue
         outcome = next(outcomes) if isinstance(item.exchange, Unit) else item.exchange
-        results.append(_item_result(item, recipe, vectors, outcome, explain=explain))
+        results.append(_item_result(item, recipe, vectors, outcome, n_ranges))
     return results
 
 
@@ -58,15 +63,15 @@ def _item_result(
     recipe: Recipe,
     vectors: Vectors,
     gold: float | Exception | ItemError | None,
-    *,
-    explain: bool,
+    n_ranges: int | None,
 ) -> ItemResult:
+    """The result, with an attribution unless `n_ranges` is None."""
     scorable, empty = item.scorable, ["empty"] if item.empty else []
     try:
         score = _gold_score(gold)
         values, flags = _measured(item, recipe, vectors, score)
         reward = _reward(item, recipe, values)
-        parts = _attribution(item, recipe, values) if explain else None
+        parts = None if n_ranges is None else _attribution(item, recipe, values, n_ranges)
     except _FailedItemError as failed:
         return ItemResult(reward=None, id=scorable.id, flags=list(scorable.flags), error=failed.error)
     return ItemResult(
@@ -140,13 +145,15 @@ def _reward(item: PreparedItem, recipe: Recipe, values: Mapping[str, float | Non
     return reward
 
 
-def _attribution(item: PreparedItem, recipe: Recipe, values: Mapping[str, float | None]) -> Attribution:
+def _attribution(
+    item: PreparedItem, recipe: Recipe, values: Mapping[str, float | None], n_ranges: int
+) -> Attribution:
     factors = recipe.factors(item.scorable.query_type)
     try:
         parts = attribution(factors, values, empty=_earns_zero(item, recipe))
     except FeatureError as exc:
         raise _FailedItemError("response", exc) from exc
-    ranges = marked_ranges(item.scorable.response, item.scorable.messages, recipe)
+    ranges = marked_ranges(item.scorable.response, item.scorable.messages, recipe, n_ranges)
     return parts.model_copy(update=ranges._asdict())
 
 
