@@ -1,7 +1,7 @@
 """The features that ship with the service. Source, except for semantic novelty: Kim & Seo (EMNLP 2024).
 
 length_incentive      LI = words / 100
-repetition_penalty    RP = distinct word trigrams / word trigrams; 1 for fewer than three words
+repetition_penalty    RP: see `repetition`
 query_relevance       QR = dot product or cosine of the embeddings of response and prompt
 reference_relevance   RAR = the same of response and reference
 max_length_incentive  the constant LI of the longest response, which scales closed-ended rewards
@@ -31,6 +31,7 @@ from reward_service.features.feature import (
     Similarity,
     VectorPair,
 )
+from reward_service.features.repetition import REPETITION_PENALTY
 
 _WORDS_PER_UNIT = 100
 """Words with a length incentive of 1."""
@@ -72,23 +73,6 @@ MAX_LENGTH_INCENTIVE = Feature(
     description="allowed tokens / 100: puts both query types on one scale",
     log_key=None,
     compute=lambda inputs: _longest(inputs.parameters),
-)
-
-
-def repetition_penalty(words: Sequence[str]) -> float:
-    """Share of distinct trigrams among all trigrams of `words`, in (0, 1]."""
-    trigrams = list(zip(words, words[1:], words[2:], strict=False))
-    return len(set(trigrams)) / len(trigrams) if trigrams else 1.0
-
-
-REPETITION_PENALTY = Feature(
-    name="repetition_penalty",
-    needs=ResponseText,
-    range=(0.0, 1.0),
-    label="Repetition penalty",
-    description="distinct / all word trigrams; 1 means no repetition",
-    log_key="repetition_penalty",
-    compute=lambda inputs: repetition_penalty(inputs.words),
 )
 
 

@@ -32,7 +32,7 @@ class MarkedRanges(NamedTuple):
 
 
 def marked_ranges(response: str, messages: Sequence[ChatMessage], rules: ReadingRules, limit: int) -> MarkedRanges:
-    """The first `limit` ranges of each kind in `response`, which follows `messages`, as `read_response` reads it."""
+    """The first `limit` ranges of each kind in `response` after `messages`, as `read_response` reads it."""
     answer: Sequence[TextRange] = [(0, len(response))]
     if rules.reasoning == "drop":
         answer = split_reasoning(response, opened=opens_reasoning(messages)).answer_ranges

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from reward_service.features.feature import Feature, ResponseText
 from reward_service.features.text import WordKind
 
 RUN_CHARS = 16
@@ -58,3 +59,14 @@ def _distinct_runs(text: str) -> float:
         length *= 2
     hashes.sort()  # with numpy's vector instructions 40 times as fast as `np.unique`
     return (1 + int(np.count_nonzero(hashes[1:] != hashes[:-1]))) / len(hashes)
+
+
+REPETITION_PENALTY = Feature(
+    name="repetition_penalty",
+    needs=ResponseText,
+    range=(0.0, 1.0),
+    label="Repetition penalty",
+    description="distinct / all word trigrams, or runs of characters if there are fewer; 1 means no repetition",
+    log_key="repetition_penalty",
+    compute=lambda inputs: repetition_penalty(inputs.response, inputs.words, inputs.parameters.words),
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -31,6 +31,8 @@ class TextVector:
     values: Vector
     unknown_share: float = 0.0
     """Share of the text's characters that the encoder has no tokens for."""
+    fingerprint: int = 0
+    """See `Tokens.fingerprint`."""
 
 
 EncoderWorker = ModelWorker[TextEncoder, Tokens, TextVector]
@@ -61,7 +63,7 @@ class VectorCache:
         """Store a copy of `vector`, and evict the least recently used ones if needed."""
         if vector.values.nbytes + _ENTRY_BYTES <= self._max_bytes:
             with self._lock:
-                self._vectors[key] = TextVector(np.array(vector.values), vector.unknown_share)
+                self._vectors[key] = replace(vector, values=np.array(vector.values))
 
     @property
     def bytes_used(self) -> int:
@@ -76,10 +78,9 @@ class LookUp:
     known: dict[str, TextVector]
     missing: dict[str, Unit[Tokens]]
 
-    def unknown_share(self, text: str) -> float:
-        """Share of the characters of `text` that the encoder has no tokens for."""
-        known = self.known.get(text)
-        return self.missing[text].value.unknown_share if known is None else known.unknown_share
+    def encoded(self, text: str) -> TextVector | Tokens:
+        """The vector of `text`, or its tokens."""
+        return self.known.get(text) or self.missing[text].value
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Embedder:
 def embed(encoder: TextEncoder, batch: Sequence[Tokens]) -> list[TextVector]:
     """A vector for each text of `batch`."""
     rows = zip(encoder.embed(batch), batch, strict=True)
-    return [TextVector(values, tokens.unknown_share) for values, tokens in rows]
+    return [TextVector(values, tokens.unknown_share, tokens.fingerprint) for values, tokens in rows]
 
 
 def is_finite(vector: TextVector) -> bool:

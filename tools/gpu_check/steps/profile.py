@@ -13,7 +13,8 @@ from benchmarks.requests import body
 from reward_client import Item
 from reward_client.wire import ItemResult, ModelNames, RecipeName, ScoreReply, ScoreRequest, TextCounts, TimingMs
 from reward_service.batching import complete
-from reward_service.features.builtin import length_incentive, repetition_penalty
+from reward_service.features.builtin import length_incentive
+from reward_service.features.repetition import word_repetition
 from reward_service.features.text import words
 from reward_service.models.cuda import pack
 from reward_service.models.encoder import SentenceEncoder, load_encoder
@@ -77,7 +78,7 @@ def _stages(setting: Setting) -> None:
 
 def _features(response: str) -> float:
     counted = words(response)
-    return length_incentive(counted) * repetition_penalty(counted)
+    return length_incentive(counted) * word_repetition(counted)
 
 
 def _keep(encoder: SentenceEncoder, batch: Sequence[Tokens], n: int) -> None:

@@ -1,11 +1,11 @@
 """The words of a text, which length and repetition count.
 
 `unicode`: the segments between Unicode's default word boundaries (UAX #29, of the library `regex`) that have a
-letter or digit: `don't`, `3.14` and `U.S.A` are one word each, and punctuation, symbols and emoji are none. Scripts
-without spaces have no such boundaries, so a word is a number of their letters: 2 of Chinese and Japanese, 4 of Thai,
-Lao, Khmer, Myanmar and their relatives. The translations of the Universal Declaration of Human Rights have so many
-letters for each of its 1753 English words: 1.5 in Chinese, 2.1 in Japanese, 4.1 in Thai, 4.4 in Lao, 3.5 in Khmer,
-3.7 in Burmese.
+letter or digit: `don't`, `3.14` and `U.S.A` are one word each; punctuation, symbols and emoji are none. Scripts
+without spaces have no such boundaries, so a word is a number of their letters: 2 of Chinese and Japanese, 4 of
+Thai, Lao, Khmer, Myanmar and relatives. The translations of the Universal Declaration of Human Rights have so
+many letters for each of its 1753 English words: 1.5 in Chinese, 2.1 in Japanese, 4.1 in Thai, 4.4 in Lao, 3.5 in
+Khmer, 3.7 in Burmese.
 
 `wordpunct`: NLTK's wordpunct tokenization, which the paper counts: `don't` is three words, and unspaced text one.
 """
