@@ -45,6 +45,7 @@ LAYERS = {
     "reward_service": "service",
     "reward_service.errors": "errors",
     "reward_service.fair_share": "fair share",
+    "reward_service.cpu_limit": "cpu limit",
     "reward_service.environment": "settings",
     "reward_service.settings": "settings",
     "reward_service.telemetry": "telemetry",
@@ -62,6 +63,7 @@ LAYERS = {
     "reward_service.ray_app": "wiring",
     "reward_service.__main__": "wiring",
     "reward_service.commands": "wiring",
+    "reward_service.recipe_command": "wiring",
 }
 """Module or folder → layer. A folder's entry covers everything in it, but the entry of a top-level package covers
 only its `__init__`, and `package.*` the modules directly in it: each folder needs an entry."""
@@ -86,7 +88,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": {"wire"},
     "settings": {"wire", "errors"},
     "telemetry": {"wire", "errors", "settings", "batching"},
-    "features": {"wire", "errors", "settings"},
+    "features": {"wire", "errors", "settings", "cpu limit"},
+    "cpu limit": set(),
     "fair share": set(),
     "batching": {"errors", "fair share", "cpu scheduling"},
     "models": {"wire", "errors", "settings", "batching"},

@@ -13,6 +13,7 @@ from reward_client.wire import ItemError
 from reward_service.batching import Steps, Unit
 from reward_service.errors import TooLargeError
 from reward_service.features.builtin import ALWAYS_REPORTED
+from reward_service.features.factor import Factor
 from reward_service.features.feature import (
     MAX_SENTENCES,
     Feature,
@@ -123,7 +124,10 @@ def _prepare_item(scorable: ScorableItem, recipe: Recipe) -> PreparedItem | Inva
         for feature in _ALWAYS_MEASURED:
             _measure(feature, item, inputs)
         for factor in recipe.factors(scorable.query_type):
-            if not any(_applies(o.feature, item, inputs, embedded) for o in factor.options) and not is_zero:
+            option: Factor | None = factor
+            while option is not None and not _applies(option.feature, item, inputs, embedded):
+                option = option.otherwise
+            if option is None and not is_zero:
                 return _not_applicable(factor.feature, scorable)
     except FeatureError as exc:
         item.error = exc
@@ -152,7 +156,8 @@ def _applies(feature: Feature[Any], item: PreparedItem, inputs: ResponseText, re
 
 def _measure(feature: Feature[Any], item: PreparedItem, inputs: ResponseText) -> None:
     item.values[feature.name] = feature.value(inputs)
-    item.flags += feature.observations(inputs)
+    if feature.flags is not None:
+        item.flags += feature.observations(inputs)
 
 
 def _texts(feature: Feature[Any], scorable: ScorableItem, response: str) -> tuple[str, ...] | None:
@@ -160,7 +165,7 @@ def _texts(feature: Feature[Any], scorable: ScorableItem, response: str) -> tupl
     if feature.needs is GoldScore:
         return ()
     if feature.needs is SentenceVectors:
-        return tuple(sentences(response)[:MAX_SENTENCES])
+        return tuple(sentences(response, MAX_SENTENCES))
     if feature.needs is PromptVectors:
         return prompt_text(scorable.messages), response
     return (scorable.reference, response) if scorable.reference is not None else None
