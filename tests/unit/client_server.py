@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,7 +49,8 @@ Behaviour = Callable[[Served, BaseHTTPRequestHandler, int], None]
 
 
 @contextmanager
-def serving(behave: Behaviour) -> Iterator[Served]:
+def serving(behave: Behaviour, certificate: ssl.SSLContext | None = None) -> Iterator[Served]:
+    """Serve over http, or over https with `certificate`."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -77,6 +79,8 @@ def serving(behave: Behaviour) -> Iterator[Served]:
             """Clients that disconnect are expected here."""
 
     server = Server(("127.0.0.1", 0), Handler)
+    if certificate is not None:
+        server.socket = certificate.wrap_socket(server.socket, server_side=True)
     served = Served(f"http://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True)
     thread.start()

@@ -10,6 +10,7 @@ Only safetensors files are read, and no code from the model's repository is exec
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from reward_client.wire import ChatMessage
 from reward_service.errors import ConfigurationError
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.gold_delta import DELTA_FILE, apply_delta, read_delta_config
 from reward_service.models.gold_text import ChatText, GoldText, PairLengths, PairText
+from reward_service.models.protocols import Exchange
 
 DEMO_GOLD = "demo-gold"
 """Name of the embedded demo model."""
@@ -33,6 +36,7 @@ MAX_TOKENS = 4096
 PAIR_KEY = "glassbox_text_pair"
 """Key in config.json that marks a text-pair model; its value has the four lengths of `PairText`."""
 
+_EXCHANGE = Exchange((ChatMessage(role="user", content="Hello?"),), "Yes, hello.")
 _WEIGHTS = "*.safetensors"
 _DOWNLOADED = [_WEIGHTS, "*.json", "*.jinja", "*.txt", "*.model"]
 
@@ -55,14 +59,22 @@ def load_gold(spec: str, device: str | None = None, *, max_tokens: int = MAX_TOK
     folder = _folder(spec)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:
-        if (folder / DELTA_FILE).is_file():
-            return _load_delta(spec, folder, place)
-        return _load_whole(spec, folder, place, max_tokens)
+        is_delta = (folder / DELTA_FILE).is_file()
+        gold = _load_delta(spec, folder, place) if is_delta else _load_whole(spec, folder, place, max_tokens)
+        _check_score(gold)
+        return gold  # noqa: TRY300 - the errors of all steps are those of loading
     except (OSError, ValueError, KeyError) as exc:
         raise GoldLoadError(
             f"gold model {spec!r} cannot be loaded: {exc}. "
             f"Name a folder, a Hugging Face id this machine can reach, or {DEMO_GOLD!r}."
         ) from exc
+
+
+def _check_score(gold: HfGoldModel) -> None:
+    """Score a short exchange. Raises ValueError when the score is not finite: so would be all others."""
+    score = gold.score([gold.tokenize(_EXCHANGE)])[0]
+    if not math.isfinite(score):
+        raise ValueError(f"its score of a short exchange is {score}, so its weights are damaged")
 
 
 def _folder(spec: str) -> Path:
