@@ -11,6 +11,7 @@ __all__ = ["install_plugin"]
 
 _HEADER = """
 from reward_service.features import Feature, GoldScore, PromptVectors, RecipeOnly, ReferenceVectors, ResponseText
+from reward_service.features import SentenceVectors
 
 def feature(name, needs, compute, **options):
     given = {"range": (0.0, 1.0), "label": name.title(), "log_key": name} | options

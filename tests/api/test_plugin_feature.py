@@ -192,7 +192,7 @@ def test_a_plugin_that_gives_nan_is_an_error_not_a_reward(plugin_service: TestCl
 
 
 @pytest.mark.parametrize(
-    "plugin_service", [("gbx_steep", "ResponseText, lambda inputs: 1e200, range=(0.0, 1.7e308)")], indirect=True
+    "plugin_service", [("gbx_steep", "ResponseText, lambda inputs: 1e200, range=(0.0, 1e300)")], indirect=True
 )
 def test_a_mapping_that_overflows_is_an_error_not_a_reward(plugin_service: TestClient) -> None:
     overrides = {

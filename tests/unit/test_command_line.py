@@ -216,7 +216,7 @@ def test_calibration_writes_a_recipe_that_the_service_can_load(client: RewardCli
     summary = calibrate(client, write(tmp_path / "pairs.jsonl", pairs), recipes / "rer-letters.yaml", "cosine")
 
     recipe = RecipeRegistry.load(recipes).get("rer-letters")
-    assert recipe.calibrated_for == "letters"
+    assert (recipe.calibrated_for, recipe.words, recipe.reasoning) == ("letters", "wordpunct", "flag")
     low, high = recipe.query_relevance_range
     assert low == pytest.approx(0.0)
     assert high == pytest.approx(2 / 5**0.5, abs=1e-4)

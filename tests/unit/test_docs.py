@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reward_client.cli.command import GROUP, discover
 from reward_service.app import create_app
+from reward_service.features.factor_spec import FactorSpec
 from reward_service.features.recipe import Recipe
 from reward_service.http.problems import STATUS
 from reward_service.settings import Settings
@@ -135,6 +136,15 @@ def test_every_recipe_and_parameter_is_documented() -> None:
 
     for name in [*recipes, *(Recipe.model_fields.keys() - {"name"})]:
         assert f"`{name}`" in page
+
+
+def test_every_setting_of_a_factor_is_documented_and_the_example_is_a_recipe() -> None:
+    page = read("reference/recipes.md")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+
+    for name in FactorSpec.model_fields:
+        assert f"| `{name}` |" in page
+    assert Recipe.model_validate(yaml.safe_load(example) | {"name": "example"}).bounds() == (0.0, 1.0)
 
 
 @pytest.fixture(scope="module")

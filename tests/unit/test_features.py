@@ -17,9 +17,21 @@ from reward_service.features.builtin import length_incentive, repetition_penalty
 from reward_service.features.feature import Similarity
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
-from reward_service.features.text import DEFAULT_STOP_STRINGS, clean_response, prompt_text, words
+from reward_service.features.text import PAPER_STOP_STRINGS, clean_response, prompt_text, words
 
 LI, RP, QR, RAR = "length_incentive", "repetition_penalty", "query_relevance", "reference_relevance"
+
+PAPER_HASHES = {
+    "gold": "b95d4307fa16",
+    "li": "4341a323d634",
+    "li-rp": "c33b52207414",
+    "li-rp-qr": "fc33ee03f3a8",
+    "qr": "010feccbeedb",
+    "rer": "3242afc84de3",
+    "rer-reference": "929f7a6aea21",
+    "rer-reference-nostrip": "6dcf47586e1e",
+}
+"""Hashes of release 0.1; they are in the records of runs."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +65,7 @@ def test_words_are_runs_of_word_characters_or_of_punctuation(text: str, expected
     ],
 )
 def test_a_response_ends_at_the_first_stop_string(response: str, expected: str) -> None:
-    assert clean_response(response, DEFAULT_STOP_STRINGS) == expected
+    assert clean_response(response, PAPER_STOP_STRINGS) == expected
 
 
 def test_prompt_text_is_the_user_turns_without_the_markers_of_the_template() -> None:
@@ -136,6 +148,24 @@ def test_the_hash_covers_overrides_and_nothing_but_content(recipes: RecipeRegist
     assert rer.model_copy(update={"name": "other", "description": "x"}).hash == rer.hash
 
 
+def test_the_papers_recipes_keep_their_hashes(recipes: RecipeRegistry) -> None:
+    assert {recipe.name: recipe.hash for recipe in recipes if recipe.name in PAPER_HASHES} == PAPER_HASHES
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("words", "unicode"),
+        ("reasoning", "drop"),
+        ("reasoning", "keep"),
+        ("unreadable_relevance", "lowest"),
+        ("unreadable_relevance", "error"),
+    ],
+)
+def test_a_hash_covers_what_changes_a_reward(recipes: RecipeRegistry, field: str, value: str) -> None:
+    assert recipes.get("rer", {field: value}).hash != PAPER_HASHES["rer"]
+
+
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(recipes: RecipeRegistry) -> None:
     with pytest.raises(InvalidRequestError, match=r"rer-reference") as caught:
         recipes.get("../../etc/passwd")
@@ -162,12 +192,14 @@ def test_a_wrong_override_is_named(recipes: RecipeRegistry, overrides: dict[str,
 
 def test_ranges_must_ascend() -> None:
     with pytest.raises(ValidationError, match="query_relevance_range must ascend"):
-        Recipe(name="x", open_ended=(LI,), closed_ended=(LI,), query_relevance_range=(1.0, 1.0))
+        Recipe.model_validate(
+            {"name": "x", "open_ended": [LI], "closed_ended": [LI], "query_relevance_range": [1.0, 1.0]}
+        )
 
 
 def test_an_operators_recipe_is_found_by_its_file_name_and_a_broken_one_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("open_ended: [length_incentive]\nclosed_ended: [length_incentive]\n")
-    assert RecipeRegistry.load(tmp_path).get("mine").open_ended == (LI,)
+    assert RecipeRegistry.load(tmp_path).get("mine").formula["open_ended"] == LI
 
     (tmp_path / "bad.yaml").write_text("open_ended: [no_such_factor]\n")
     with pytest.raises(ConfigurationError, match=r"bad\.yaml"):

@@ -11,6 +11,7 @@ from reward_runs.layout import RunDir
 from reward_trainer.config import Config, make_config
 from reward_trainer.hardware import Hardware
 from reward_trainer.openrlhf.command import (
+    UNCLIPPED,
     LaunchInputs,
     build_command,
     clip_range,
@@ -128,3 +129,10 @@ def test_no_reward_inside_the_recipes_range_is_clipped(high: float, limit: str, 
     low, top = clip_range(recipe(high, max_response_tokens=512), {"max_response_tokens": limit})
 
     assert (low, top) == pytest.approx((-10.0, expected))
+
+
+def test_nothing_is_clipped_when_a_longer_response_earns_more_than_in_proportion() -> None:
+    squared = recipe(max_response_tokens=512).model_copy(update={"formula": {"open_ended": "length_incentive^2"}})
+
+    assert clip_range(squared, {"max_response_tokens": "2048"}) == UNCLIPPED
+    assert clip_range(squared, {"max_response_tokens": "128"}) == (-10.0, 10.0)

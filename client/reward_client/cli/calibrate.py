@@ -22,7 +22,9 @@ from reward_client.wire import Item, QueryType, RecipeInfo, Reference, Text, usa
 _MIN_PAIRS = 20
 _BATCH = 64
 _BASE = "rer"
-"""Recipe whose factors the new recipe takes."""
+"""Recipe that the new recipe is like, except for the ranges."""
+_KEPT = ("open_ended", "closed_ended", "words", "reasoning", "unreadable_relevance", "stop_strings")
+"""Its parameters that the new recipe has; an older service does not send them all."""
 
 _EPILOG = """\
 Each line of PAIRS is JSON with a prompt, a response that answers it, and optionally a reference. The similarity of
@@ -114,8 +116,7 @@ def recipe_yaml(
     """The text of a recipe with the factors of `base` and the measured ranges (JSON values are YAML)."""
     fields: dict[str, Any] = {
         "description": f"The full reward with relevance scaled to {encoder}, from {len(query.matched)} pairs.",
-        "open_ended": base.parameters["open_ended"],
-        "closed_ended": base.parameters["closed_ended"],
+        **{name: base.parameters[name] for name in _KEPT if name in base.parameters},
         "similarity": similarity,
         "query_relevance_range": list(query.bounds),
         "reference_relevance_range": list(reference.bounds),

@@ -105,6 +105,8 @@ class RecipeInfo(_Reply):
     """Every parameter that `recipe_overrides` may set, with its value."""
     constants: dict[str, float] = {}
     """Values of the factors that are the same for every response, by feature name."""
+    formula: dict[str, str] = {}
+    """The product of factors for each query type, as people read it."""
 
 
 class FeatureInfo(_Reply):

@@ -8,6 +8,7 @@ from reward_service.features.feature import (
     RecipeOnly,
     ReferenceVectors,
     ResponseText,
+    SentenceVectors,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "RecipeOnly",
     "ReferenceVectors",
     "ResponseText",
+    "SentenceVectors",
 ]

@@ -1,10 +1,11 @@
-"""The features that ship with the service. Source: Kim & Seo (EMNLP 2024).
+"""The features that ship with the service. Source, except for semantic novelty: Kim & Seo (EMNLP 2024).
 
 length_incentive      LI = words / 100
 repetition_penalty    RP = distinct word trigrams / word trigrams; 1 for fewer than three words
 query_relevance       QR = dot product or cosine of the embeddings of response and prompt
 reference_relevance   RAR = the same of response and reference
 max_length_incentive  the constant LI of the longest response, which scales closed-ended rewards
+semantic_novelty      1 - mean over sentences of the cosine with the nearest other sentence; 1 for fewer than two
 gold                  the gold reward model's score: training on a reward model is the paper's baseline
 """
 
@@ -26,6 +27,7 @@ from reward_service.features.feature import (
     RecipeParameters,
     ReferenceVectors,
     ResponseText,
+    SentenceVectors,
     Similarity,
     VectorPair,
 )
@@ -129,6 +131,32 @@ REFERENCE_RELEVANCE = Feature(
 )
 
 
+def semantic_novelty(vectors: NDArray[np.float32]) -> float:
+    """One minus the mean cosine of each row of `vectors`, shape (S, D), with its nearest other row.
+
+    A negative cosine counts as 0; the value is 1 for fewer than two rows.
+    """
+    if len(vectors) < 2:
+        return 1.0
+    rows = vectors.astype(np.float64)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = rows / np.where(norms == 0, 1.0, norms)
+    cosines = rows @ rows.T
+    np.fill_diagonal(cosines, -1.0)
+    return 1.0 - float(np.clip(cosines.max(axis=1), 0.0, 1.0).mean())  # clip keeps NaN
+
+
+SEMANTIC_NOVELTY = Feature(
+    name="semantic_novelty",
+    needs=SentenceVectors,
+    range=(0.0, 1.0),
+    label="Semantic novelty",
+    description="1 - mean similarity of each sentence to the nearest other one",
+    log_key="semantic_novelty",
+    compute=lambda inputs: semantic_novelty(inputs.vectors),
+)
+
+
 GOLD = Feature(
     name="gold",
     needs=GoldScore,
@@ -139,12 +167,13 @@ GOLD = Feature(
     compute=lambda inputs: inputs.score,
 )
 
-BUILTIN: tuple[Feature[Any], ...] = (
+ALWAYS_REPORTED: tuple[Feature[Any], ...] = (
     LENGTH_INCENTIVE,
     REPETITION_PENALTY,
     QUERY_RELEVANCE,
     REFERENCE_RELEVANCE,
-    MAX_LENGTH_INCENTIVE,
-    GOLD,
 )
+"""Listed in every result, in this order; other features only if the recipe uses them."""
+
+BUILTIN: tuple[Feature[Any], ...] = (*ALWAYS_REPORTED, MAX_LENGTH_INCENTIVE, GOLD, SEMANTIC_NOVELTY)
 """In the order in which replies and the reward page list them."""

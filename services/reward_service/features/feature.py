@@ -5,6 +5,7 @@
     ResponseText            before the models run             words and texts of the item
     PromptVectors           after the encoder                 embeddings of prompt and response
     ReferenceVectors        after the encoder                 embeddings of reference and response
+    SentenceVectors         after the encoder                 embeddings of the sentences of the response
     GoldScore               after the gold model              its score
 
 `compute` is a pure function of these inputs: it is called from several threads.
@@ -17,7 +18,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,13 +105,30 @@ class ReferenceVectors(VectorPair):
 
 
 @dataclass(frozen=True, slots=True)
+class SentenceVectors:
+    """Embeddings of the first `MAX_SENTENCES` sentences of the response."""
+
+    sentences: Sequence[str]
+    """S sentences, in order; see `features.sentences`."""
+    vectors: NDArray[np.float32]
+    """Shape (S, D); (0, 0) for a response without sentences."""
+    parameters: RecipeParameters
+
+
+MAX_SENTENCES = 64
+"""Bounds the encoder's work for one response."""
+
+
+@dataclass(frozen=True, slots=True)
 class GoldScore:
     """The gold reward model's score of the item."""
 
     score: float
 
 
-_INPUTS = (RecipeOnly, ResponseText, PromptVectors, ReferenceVectors, GoldScore)
+EMBEDDINGS = (VectorPair, SentenceVectors)
+"""Inputs that the encoder computes."""
+_INPUTS = (RecipeOnly, ResponseText, PromptVectors, ReferenceVectors, SentenceVectors, GoldScore)
 
 
 class FeatureError(ValueError):
@@ -134,9 +152,14 @@ class Feature(Generic[InputsT]):
     """Short name for people: the reward page, charts, progress."""
     log_key: str | None
     """Key in OpenRLHF's `extra_logs`; None when the feature is not logged."""
-    compute: Callable[[InputsT], float]
+    compute: Callable[[InputsT], float | None]
+    """The value. With `ResponseText` it may be None: the feature does not apply to the item."""
     description: str = ""
     """How it is computed, in one line."""
+    flags: Callable[[InputsT], Sequence[str]] | None = None
+    """Observations about the item, which are added to the flags of its result."""
+    applies_to: Literal["prompt", "response", "reference"] = "response"
+    """Field of an item that decides whether the feature applies: an error names it if the feature has to."""
 
     def __post_init__(self) -> None:
         for field, name in (("name", self.name), ("log_key", self.log_key)):
@@ -155,9 +178,29 @@ class Feature(Generic[InputsT]):
             raise FeatureError(f"the range of feature {self.name} is not an interval: [{low}, {high}]")
         return low, high
 
-    def value(self, inputs: InputsT) -> float:
-        """The feature's value. Raises FeatureError when `compute` fails; the value may be NaN or infinite."""
+    def value(self, inputs: InputsT) -> float | None:
+        """The feature's value; None when it does not apply to the item. It may be NaN or infinite.
+
+        Raises FeatureError when `compute` fails, or returns None for a feature that is not computed from text.
+        """
         try:
-            return float(self.compute(inputs))
+            value = self.compute(inputs)
+            if value is not None:
+                return float(value)
         except Exception as exc:
-            raise FeatureError(f"feature {self.name} failed: {type(exc).__name__}: {exc}") from exc
+            raise self._failure(exc) from exc
+        if self.needs is not ResponseText:
+            raise FeatureError(f"feature {self.name} has no value; only features of ResponseText may return None")
+        return None
+
+    def observations(self, inputs: InputsT) -> Sequence[str]:
+        """The flags of an item with `inputs`. Raises FeatureError when `flags` fails."""
+        if self.flags is None:
+            return ()
+        try:
+            return [str(flag) for flag in self.flags(inputs)]
+        except Exception as exc:
+            raise self._failure(exc) from exc
+
+    def _failure(self, cause: Exception) -> FeatureError:
+        return FeatureError(f"feature {self.name} failed: {type(cause).__name__}: {cause}")

@@ -20,8 +20,8 @@ from reward_service.features.recipe import Recipe
 from reward_service.features.registry import FeatureRegistry
 from reward_service.settings import Settings
 
-_MAX_DEPTH = 3
-"""Levels of nesting in overrides: the two ends of a feature's range are the deepest."""
+_MAX_DEPTH = 5
+"""Levels of nesting in overrides: the ends of a gate in the `otherwise` of a factor are the deepest."""
 
 
 class RecipeRegistry:

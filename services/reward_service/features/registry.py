@@ -77,8 +77,7 @@ class FeatureRegistry(Mapping[str, Feature[Any]]):
         """The feature `name`. Raises UnknownFeatureError."""
         feature = self._features.get(name)
         if feature is None:
-            near = get_close_matches(name, self._features, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = did_you_mean(name, self._features)
             raise UnknownFeatureError(f"unknown feature {name!r}; {hint}known: {', '.join(self._features)}")
         return feature
 
@@ -94,6 +93,12 @@ class FeatureRegistry(Mapping[str, Feature[Any]]):
     def packages(self) -> dict[str, str]:
         """Versions of the plug-in packages by name."""
         return dict(package.rsplit(" ", 1) for package in self._packages.values())
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The question whether one of `known` was meant by `name`, before other text; empty when none is similar."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 @dataclass(frozen=True, slots=True)

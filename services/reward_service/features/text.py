@@ -12,8 +12,11 @@ import regex
 
 from reward_client.wire import ChatMessage
 
-DEFAULT_STOP_STRINGS = ("### Instruction:", "### Response:", "\n\n\n\n", "\n\n--", "\n\n____")
-"""Ends of an answer in the default (Alpaca) template; text after them is a made-up next turn."""
+PAPER_STOP_STRINGS = ("### Instruction:", "### Response:", "\n\n\n\n", "\n\n--", "\n\n____")
+"""Ends of an answer in the paper; Markdown has the last three too."""
+
+DEFAULT_STOP_STRINGS = ("### Instruction:", "### Response:", "<|im_end|>", "<|eot_id|>", "<|endoftext|>", "</s>")
+"""Ends of a turn in chat templates; text after them is a made-up next turn."""
 
 _WORD = regex.compile(r"\w+|[^\w\s]+")
 """NLTK's wordpunct tokenization. `\\w` is that of `regex`: combining marks and variation selectors belong to words

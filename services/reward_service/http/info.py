@@ -72,6 +72,7 @@ def _recipe_info(recipe: Recipe) -> RecipeInfo:
         needs_gold=recipe.needs_gold,
         parameters=recipe.model_dump(mode="json", exclude=_FIXED),
         constants=recipe.constants,
+        formula=recipe.formula,
     )
 
 

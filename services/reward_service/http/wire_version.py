@@ -13,6 +13,7 @@ from typing import Any
 
 from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, FieldError, Info, LimitsInfo, ScoreReply
 from reward_service.errors import InvalidRequestError
+from reward_service.features.recipe import PARAMETERS_BEFORE
 
 WIRE_VERSION_PARAMETER: dict[str, Any] = {
     "name": WIRE_VERSION_HEADER,
@@ -27,11 +28,9 @@ _VERSION = re.compile(rb"[1-9][0-9]{0,5}")
 _NEW_IN_INFO_2: Mapping[str, Any] = {
     "wire_version": True,
     "features": True,
-    "recipes": {"__all__": {"constants"}},
+    "recipes": {"__all__": {"constants", "formula"}},
     "limits": set(LimitsInfo.model_fields) - {"max_body_bytes", "max_items", "max_text_chars"},
 }
-_PARAMETERS_NEW_IN_2 = {"feature_ranges", "feature_floors"}
-"""Empty ones are left out, as a recipe's hash does; others are kept, because they determine the reward."""
 _FEATURES_OF_VERSION_1 = {"length_incentive", "repetition_penalty", "query_relevance", "reference_relevance"}
 
 
@@ -78,4 +77,5 @@ def info_json(info: Info, version: int) -> bytes:
 
 
 def _in_version_1(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in parameters.items() if value or name not in _PARAMETERS_NEW_IN_2}
+    """Without parameters of later releases, except those that determine the reward: as in a recipe's hash."""
+    return {k: v for k, v in parameters.items() if k not in PARAMETERS_BEFORE or v != PARAMETERS_BEFORE[k]}

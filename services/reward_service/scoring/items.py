@@ -1,30 +1,45 @@
-"""Items of a job: their features and tokens before the models run, their results after.
+"""Items of a job before the models run: their text features, and what the models have to read.
 
-Both functions are steps, of an item or a few texts each. A value that is not finite becomes the item's error.
+`prepare` is steps, of an item or a few texts each.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reward_client.wire import ItemError, ItemResult
+from reward_client.wire import ItemError
 from reward_service.batching import Steps, Unit
+from reward_service.features.builtin import ALWAYS_REPORTED
 from reward_service.features.feature import (
+    MAX_SENTENCES,
     Feature,
     FeatureError,
     GoldScore,
     PromptVectors,
+    RecipeOnly,
+    ReferenceVectors,
     ResponseText,
-    VectorPair,
+    SentenceVectors,
 )
 from reward_service.features.recipe import Recipe
+from reward_service.features.sentences import sentences
 from reward_service.features.text import clean_response, prompt_text, words
 from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, Tokens
-from reward_service.scoring.embedding import Embedder, LookUp, Vector
+from reward_service.scoring.embedding import Embedder, LookUp
 from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
+
+_ALWAYS_MEASURED = tuple(feature for feature in ALWAYS_REPORTED if feature.needs is ResponseText)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFeature:
+    """A feature that is computed from what the models make of an item."""
+
+    feature: Feature[Any]
+    texts: tuple[str, ...] = ()
+    """To embed: the text that is compared and the response, or the sentences of the response."""
 
 
 @dataclass(slots=True)
@@ -32,11 +47,15 @@ class PreparedItem:
     """A scorable item with everything that is known before the models run."""
 
     scorable: ScorableItem
-    values: dict[str, float] | FeatureError
-    """Values of the text features, by name, or the error of the first that failed."""
     empty: bool
-    pairs: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Texts to embed for each vector feature of the item's branch: the text it compares, and the response."""
+    values: dict[str, float | None] = field(default_factory=dict)
+    """Values of the text features by name; None for those that do not apply."""
+    flags: list[str] = field(default_factory=list)
+    """Observations of the text features."""
+    error: FeatureError | None = None
+    """That of the first feature that failed."""
+    model_features: dict[str, ModelFeature] = field(default_factory=dict)
+    """The features of the item's factors that the models are needed for, by name."""
     exchange: Unit[Tokens] | ItemError | None = None
     """Input of the gold model, or why the model cannot read it; None if no gold score is needed."""
 
@@ -52,9 +71,6 @@ class PreparedJob:
     """What the gold model needs, in the order of the items."""
 
 
-# Before the models --------------------------------------------------------------------------------------------
-
-
 def prepare(
     job: Job,
     entries: Sequence[ScorableItem | InvalidItem],
@@ -68,7 +84,11 @@ def prepare(
     for entry in entries:
         if items:
             yield
-        items.append(entry if isinstance(entry, InvalidItem) else _prepare_item(entry, job.recipe, texts))
+        item = entry if isinstance(entry, InvalidItem) else _prepare_item(entry, job.recipe)
+        if isinstance(item, PreparedItem):
+            for needed in item.model_features.values():
+                texts |= dict.fromkeys(needed.texts)
+        items.append(item)
     reject_invalid_items(job, items)
     look_up = (yield from embedder.look_up(encoder, texts)) if embedder and encoder else LookUp({}, {})
     units: list[Unit[Tokens]] = []
@@ -82,29 +102,66 @@ def prepare(
     return PreparedJob(items, look_up, units)
 
 
-def _prepare_item(scorable: ScorableItem, recipe: Recipe, texts: dict[str, None]) -> PreparedItem | InvalidItem:
-    """The prepared item; the texts that it needs embedded are added to `texts`."""
+def _prepare_item(scorable: ScorableItem, recipe: Recipe) -> PreparedItem | InvalidItem:
     cut = clean_response(scorable.response, recipe.stop_strings)
     text = cut if recipe.cut_response else scorable.response
     inputs = ResponseText(scorable.messages, text, words(text), scorable.reference, recipe)
-    query_type = scorable.query_type
-    values: dict[str, float] | FeatureError
+    item = PreparedItem(scorable, empty=not inputs.words)
+    embedded = cut if recipe.relevance_sees_cut_response else scorable.response
+    is_zero = item.empty and recipe.empty_is_zero
     try:
-        values = _values(recipe.text_features[query_type], inputs)
+        for feature in _ALWAYS_MEASURED:
+            _measure(feature, item, inputs)
+        for factor in recipe.factors(scorable.query_type):
+            if not any(_applies(o.feature, item, inputs, embedded) for o in factor.options) and not is_zero:
+                return _not_applicable(factor.feature, scorable)
     except FeatureError as exc:
-        values = exc
-    item = PreparedItem(scorable, values, empty=not inputs.words)
-    if not (item.empty and recipe.empty_is_zero):
-        response = cut if recipe.relevance_sees_cut_response else scorable.response
-        for feature in recipe.vector_features[query_type]:
-            if feature.needs is PromptVectors:
-                item.pairs[feature.name] = (prompt_text(scorable.messages), response)
-            elif scorable.reference is not None:
-                item.pairs[feature.name] = (scorable.reference, response)
-            else:
-                return InvalidItem("reference", f"is needed by the feature {feature.name}", scorable.id)
-            texts |= dict.fromkeys(item.pairs[feature.name])
+        item.error = exc
+    if is_zero:
+        item.model_features = {name: f for name, f in item.model_features.items() if not f.texts}
     return item
+
+
+def _applies(feature: Feature[Any], item: PreparedItem, inputs: ResponseText, response: str) -> bool:
+    """Whether `feature` applies to `item`, to which its value is added, or what the models have to read for it.
+
+    `response` is the text that is embedded.
+    """
+    if feature.needs is RecipeOnly:
+        return True
+    if feature.needs is ResponseText:
+        if feature.name not in item.values:
+            _measure(feature, item, inputs)
+        return item.values[feature.name] is not None
+    texts = _texts(feature, item.scorable, response)
+    if texts is None:
+        return False
+    item.model_features[feature.name] = ModelFeature(feature, texts)
+    return True
+
+
+def _measure(feature: Feature[Any], item: PreparedItem, inputs: ResponseText) -> None:
+    item.values[feature.name] = feature.value(inputs)
+    item.flags += feature.observations(inputs)
+
+
+def _texts(feature: Feature[Any], scorable: ScorableItem, response: str) -> tuple[str, ...] | None:
+    """The texts that are embedded for `feature`; None if the item lacks one."""
+    if feature.needs is GoldScore:
+        return ()
+    if feature.needs is SentenceVectors:
+        return tuple(sentences(response)[:MAX_SENTENCES])
+    if feature.needs is PromptVectors:
+        return prompt_text(scorable.messages), response
+    return (scorable.reference, response) if scorable.reference is not None else None
+
+
+def _not_applicable(feature: Feature[Any], scorable: ScorableItem) -> InvalidItem:
+    field = "reference" if feature.needs is ReferenceVectors else feature.applies_to
+    if field == "reference" and scorable.reference is None:
+        return InvalidItem(field, f"is needed by the feature {feature.name}", scorable.id)
+    message = f"is of a kind that the feature {feature.name} does not apply to, and its factor has no `otherwise`"
+    return InvalidItem(field, message, scorable.id)
 
 
 def _gold_unit(gold: GoldModel, scorable: ScorableItem) -> Unit[Tokens] | ItemError:
@@ -114,121 +171,3 @@ def _gold_unit(gold: GoldModel, scorable: ScorableItem) -> Unit[Tokens] | ItemEr
     except ValueError as exc:
         return ItemError(field="response", message=f"the gold model cannot read this exchange: {exc}")
     return Unit(exchange, tokens, len(tokens.input_ids))
-
-
-def _values(features: Sequence[Feature[Any]], inputs: object) -> dict[str, float]:
-    """The value of each feature by name. Raises FeatureError when a `compute` fails."""
-    values = {}
-    for feature in features:
-        try:
-            values[feature.name] = float(feature.compute(inputs))
-        except Exception as exc:
-            raise FeatureError(f"feature {feature.name} failed: {type(exc).__name__}: {exc}") from exc
-    return values
-
-
-# After the models ---------------------------------------------------------------------------------------------
-
-
-class _FailedItemError(Exception):
-    def __init__(self, name: str, cause: object) -> None:
-        super().__init__(name, cause)
-        self.error = ItemError(field=name, message=str(cause))
-
-
-def item_results(
-    job: PreparedJob,
-    recipe: Recipe,
-    vectors: Mapping[str, Vector | Exception],
-    gold_outcomes: Iterable[float | Exception],
-) -> Steps[list[ItemResult]]:
-    """For each item its reward and features, or its error. `gold_outcomes` are those of the job's `units`."""
-    outcomes = iter(gold_outcomes)
-    results: list[ItemResult] = []
-    for item in job.items:
-        if results:
-            yield
-        if isinstance(item, InvalidItem):
-            error = ItemError(field=item.field, message=item.message)
-            results.append(ItemResult(reward=None, id=item.id, error=error))
-            continue
-        outcome = next(outcomes) if isinstance(item.exchange, Unit) else item.exchange
-        results.append(_item_result(item, recipe, vectors, outcome))
-    return results
-
-
-def _item_result(
-    item: PreparedItem,
-    recipe: Recipe,
-    vectors: Mapping[str, Vector | Exception],
-    gold: float | Exception | ItemError | None,
-) -> ItemResult:
-    scorable = item.scorable
-    try:
-        score = _gold_score(gold)
-        values = _all_values(item, recipe, vectors, score)
-        reward = _reward(item, recipe, values)
-    except _FailedItemError as failed:
-        return ItemResult(reward=None, id=scorable.id, flags=list(scorable.flags), error=failed.error)
-    return ItemResult(
-        reward=reward,
-        gold_reward=score,
-        query_type=scorable.query_type,
-        query_type_source=scorable.query_type_source,
-        features={feature.name: values.get(feature.name) for feature in recipe.reported},
-        flags=[*scorable.flags, *(["empty"] if item.empty else [])],
-        id=scorable.id,
-    )
-
-
-def _gold_score(outcome: float | Exception | ItemError | None) -> float | None:
-    if isinstance(outcome, ItemError):
-        raise _FailedItemError(outcome.field, outcome.message)
-    if isinstance(outcome, Exception):
-        raise _FailedItemError("response", outcome)
-    if outcome is not None and not math.isfinite(outcome):
-        raise _FailedItemError("response", f"the gold model answered {outcome}, which is no score")
-    return outcome
-
-
-def _all_values(
-    item: PreparedItem, recipe: Recipe, vectors: Mapping[str, Vector | Exception], gold_score: float | None
-) -> dict[str, float]:
-    """Values of the item's features by name: text features first, then those computed from model outputs."""
-    if isinstance(item.values, FeatureError):
-        raise _FailedItemError("response", item.values)
-    values = dict(item.values)
-    query_type = item.scorable.query_type
-    try:
-        for feature in recipe.vector_features[query_type]:
-            if feature.name in item.pairs:
-                values |= _values([feature], _vector_inputs(feature, item, recipe, vectors))
-        if gold_score is not None:
-            values |= _values(recipe.gold_features[query_type], GoldScore(gold_score))
-    except FeatureError as exc:
-        raise _FailedItemError("response", exc) from exc
-    return values
-
-
-def _vector_inputs(
-    feature: Feature[Any], item: PreparedItem, recipe: Recipe, vectors: Mapping[str, Vector | Exception]
-) -> VectorPair:
-    text, response = (vectors[side] for side in item.pairs[feature.name])
-    if isinstance(response, Exception):
-        raise _FailedItemError("response", response)
-    if isinstance(text, Exception):
-        raise _FailedItemError("prompt" if feature.needs is PromptVectors else "reference", text)
-    inputs: VectorPair = feature.needs(text, response, recipe)
-    return inputs
-
-
-def _reward(item: PreparedItem, recipe: Recipe, values: Mapping[str, float]) -> float:
-    zero = item.empty and recipe.empty_is_zero
-    try:
-        reward = 0.0 if zero else recipe.combine(item.scorable.query_type, values)
-    except FeatureError as exc:
-        raise _FailedItemError("response", exc) from exc
-    broken = [name for name, value in [("reward", reward), *values.items()] if not math.isfinite(value)]
-    if broken:
-        raise _FailedItemError("response", f"{', '.join(broken)} is not a finite number")
-    return reward

@@ -23,8 +23,9 @@ from reward_service.batching import Reservation, Steps, Submission
 from reward_service.errors import InvalidRequestError, ModelError, UnavailableError
 from reward_service.models.gold import shared_base_notice
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp
-from reward_service.scoring.items import PreparedJob, item_results, prepare
+from reward_service.scoring.items import PreparedJob, prepare
 from reward_service.scoring.job import GoldWorker, InvalidItem, Job, ScorableItem, reject_invalid_items
+from reward_service.scoring.results import item_results
 
 Worker = EncoderWorker | GoldWorker
 

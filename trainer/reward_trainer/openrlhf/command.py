@@ -67,7 +67,8 @@ def clip_range(recipe: RecipeInfo, overrides: Mapping[str, object]) -> tuple[flo
     """Return a clip range that contains every reward of the recipe.
 
     `reward_range` applies to the recipe's parameters without overrides, and is proportional to the longest
-    response. The effect of other overrides on it is unknown, so nothing is clipped with them.
+    response unless factors are raised to a power. The effect of other overrides on it is unknown, so nothing is
+    clipped with them.
     """
     if set(overrides) - {_RESPONSE_LIMIT}:
         return UNCLIPPED
@@ -75,6 +76,8 @@ def clip_range(recipe: RecipeInfo, overrides: Mapping[str, object]) -> tuple[flo
     scale = 1.0
     if _RESPONSE_LIMIT in overrides and _RESPONSE_LIMIT in recipe.parameters:
         scale = max(1.0, float(str(overrides[_RESPONSE_LIMIT])) / float(recipe.parameters[_RESPONSE_LIMIT]))
+    if scale > 1 and any("^" in formula for formula in recipe.formula.values()):
+        return UNCLIPPED
     return min(low, recipe.reward_range[0] * scale), max(high, recipe.reward_range[1] * scale)
 
 
