@@ -46,7 +46,9 @@ def text(tokens: Tokens) -> str:
 
 @pytest.mark.parametrize("template", [PARTS, USER_ONLY, CONSTANT, "{{ raise_exception('no') }}", "{{ 1 / 0 }}"])
 def test_a_template_that_does_not_show_a_conversation_is_an_error_at_load(template: str) -> None:
-    with pytest.raises(ValueError, match="its chat template (leaves out the text of a|refuses this conversation)"):
+    with pytest.raises(
+        ValueError, match=r"its chat template (leaves out the text of a|refuses this conversation)"
+    ):
         reader(template)
 
 
@@ -149,7 +151,18 @@ def test_ordinary_text_is_tokenized_as_a_whole(ordinary: str) -> None:
 def pair_text(words: str) -> PairText:
     from transformers import BertTokenizer
 
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[", "]", "sep", "cls", *sorted(set(words.split()))]
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "[",
+        "]",
+        "sep",
+        "cls",
+        *sorted(set(words.split())),
+    ]
     tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(vocabulary)})
     return PairText(tokenizer, PairLengths(prompt_head=9, prompt_tail=9, response_head=9, response_tail=9))
 

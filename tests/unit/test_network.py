@@ -172,7 +172,8 @@ def test_unusable_certificates_are_an_error_for_https_only(
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for localhost with its key, signed by itself."""
     path = tmp_path_factory.mktemp("certificate") / "own.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost"
+    command += " -addext subjectAltName=DNS:localhost"
     subprocess.run([*command.split(), "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
     path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
     return path
@@ -188,7 +189,9 @@ def https_url(certificate: Path) -> Iterator[str]:
 
 @BOTH
 def test_a_certificate_that_is_not_trusted_is_refused_at_once(ask: Ask, https_url: str) -> None:
-    with pytest.raises(RewardError, match=r"certificate of https://localhost:\d+ is not trusted: self.signed") as one:
+    with pytest.raises(
+        RewardError, match=r"certificate of https://localhost:\d+ is not trusted: self.signed"
+    ) as one:
         ask(https_url)  # with two minutes for retries
 
     assert "SSL_CERT_FILE" in str(one.value)

@@ -71,7 +71,7 @@ def test_only_closed_ended_prompts_have_a_reference_of_full_sentences(
         if row.query_type is QueryType.OPEN_ENDED:
             assert row.reference is None, row.id
         else:
-            assert row.reference is not None, row.id
+            assert isinstance(row.reference, str), row.id
             assert 8 <= len(row.reference.split()) <= 40, row.id
             assert row.reference[0].isupper() or row.reference[0].isdigit(), row.id
             assert row.reference.rstrip('"')[-1] in ".?!", row.id

@@ -139,8 +139,22 @@ def test_an_open_ended_prompt_needs_no_query_type_when_its_reference_is_missing(
 
 def test_recorded_responses_are_read_in_the_same_way(tmp_path: Path) -> None:
     rows = [
-        {"step": 0, "prompt": "2 + 2?", "response": "4", "reference": 4, "query_type": "closed_ended", "prompt_id": 0},
-        {"step": 1, "prompt": "2 + 2?", "response": "5", "reference": 4, "query_type": "closed_ended", "prompt_id": 0},
+        {
+            "step": 0,
+            "prompt": "2 + 2?",
+            "response": "4",
+            "reference": 4,
+            "query_type": "closed_ended",
+            "prompt_id": 0,
+        },
+        {
+            "step": 1,
+            "prompt": "2 + 2?",
+            "response": "5",
+            "reference": 4,
+            "query_type": "closed_ended",
+            "prompt_id": 0,
+        },
     ]
     path = written(tmp_path, BOM + "\n\n".join(map(json.dumps, rows)))
 

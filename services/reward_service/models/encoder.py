@@ -22,6 +22,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from reward_service.batching import BatchLimits
 from reward_service.errors import ConfigurationError
 from reward_service.models.encoder_backends import CudaForward, Forward, TorchForward, openvino_forward
+from reward_service.models.positions import max_positions
 from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.models.text_ends import TextEnds
 from reward_service.settings import EMBEDDED_ENCODER
@@ -138,7 +139,12 @@ def load_encoder(
     forward = _forward(model, place, backend, precision, threads)
     logger.info("encoder %s runs on %s by %s", spec, place, forward.name)
     encoder = SentenceEncoder(
-        body.tokenizer, forward, id=spec, revision=revision, device=place, max_tokens=max_tokens(body.auto_model)
+        body.tokenizer,
+        forward,
+        id=spec,
+        revision=revision,
+        device=place,
+        max_tokens=min(MAX_TOKENS, max_positions(body.auto_model) or MAX_TOKENS),
     )
     _check_vectors(encoder)
     return encoder
@@ -164,36 +170,10 @@ def _load_model(spec: str, device: torch.device) -> tuple[Any, SentenceTransform
     return body, SentenceTransformer(modules=[body, pooling], device=str(device)).eval()
 
 
-_POSITIONS = ("position_embeddings", "position_embedding", "embed_positions", "wpe")
-"""Names of the table of positions in models of Transformers."""
-
-
-def max_tokens(model: torch.nn.Module) -> int:
-    """`MAX_TOKENS`, or the tokens that `model` has positions for.
-
-    RoBERTa and its relatives count positions from the padding token's on, which takes one or two of them.
-    """
-    tables = [
-        module
-        for name, module in model.named_modules()
-        if name.rpartition(".")[2] in _POSITIONS and isinstance(module, torch.nn.Embedding)
-    ]
-    configured = getattr(model.config, "max_position_embeddings", None)
-    n = [table.num_embeddings - _first_position(table) for table in tables] or [configured or MAX_TOKENS]
-    return min(MAX_TOKENS, *n)
-
-
-def _first_position(table: torch.nn.Embedding) -> int:
-    """Position of a text's first token."""
-    if table.padding_idx is not None:
-        return table.padding_idx + 1
-    return int(getattr(table, "offset", 0))
-
-
 def _check_vectors(encoder: SentenceEncoder) -> None:
     """Embed a text of the maximum length. Raises ConfigurationError when that fails."""
     try:
-        vector = encoder.embed(encoder.tokenize(["a " * MAX_TOKENS]))[0]
+        vector = encoder.embed(encoder.tokenize(["a " * MAX_TOKENS]))
     except Exception as exc:
         raise ConfigurationError(
             f"encoder {encoder.id!r} cannot read a text of the maximum length: {exc}"

@@ -25,6 +25,7 @@ from reward_service.errors import ConfigurationError
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.gold_delta import DELTA_FILE, apply_delta, read_delta_config
 from reward_service.models.gold_text import ChatText, GoldText, PairLengths, PairText
+from reward_service.models.positions import max_positions
 from reward_service.models.protocols import Exchange
 
 DEMO_GOLD = "demo-gold"
@@ -98,7 +99,7 @@ def _load_whole(spec: str, folder: Path, device: torch.device, max_tokens: int) 
         raise ValueError("it has no *.safetensors file, and pickled weights are not supported; convert them")
     model = _pretrained(folder, torch.bfloat16 if device.type == "cuda" else torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    text = _text(model.config, tokenizer, max_tokens)
+    text = _text(model, tokenizer, max_tokens)
     return HfGoldModel(model.to(device), text, id=spec, revision=_revision(weights))
 
 
@@ -136,8 +137,8 @@ def _pretrained(folder: Path, dtype: torch.dtype, may_lack: Sequence[str] = ()) 
     return model.eval()
 
 
-def _text(config: Any, tokenizer: Any, max_tokens: int) -> GoldText:
-    pair = getattr(config, PAIR_KEY, None)
+def _text(model: Any, tokenizer: Any, max_tokens: int) -> GoldText:
+    pair = getattr(model.config, PAIR_KEY, None)
     if pair is not None:
         return PairText(tokenizer, PairLengths.model_validate(pair))
     if not tokenizer.chat_template:
@@ -145,8 +146,7 @@ def _text(config: Any, tokenizer: Any, max_tokens: int) -> GoldText:
             "its tokenizer has no chat template, so its input format is unknown; add the template that it was "
             f"trained with, or {PAIR_KEY!r} to its config.json if it reads text pairs"
         )
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or max_tokens
-    return ChatText(tokenizer, min(max_tokens, positions))
+    return ChatText(tokenizer, min(max_tokens, max_positions(model) or max_tokens))
 
 
 def _revision(files: Sequence[Path]) -> str:

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reward_client.wire import ItemError
+from reward_client.wire import QueryType
 from reward_service.batching import Steps, Unit
 from reward_service.features.builtin import ALWAYS_REPORTED
 from reward_service.features.feature import (
@@ -26,7 +26,7 @@ from reward_service.features.feature import (
 from reward_service.features.recipe import Recipe
 from reward_service.features.sentences import sentences
 from reward_service.features.text import clean_response, prompt_text, words
-from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, Tokens
+from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, Tokens, UnreadablePromptError
 from reward_service.scoring.embedding import Embedder, LookUp
 from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
 
@@ -56,8 +56,10 @@ class PreparedItem:
     """That of the first feature that failed."""
     model_features: dict[str, ModelFeature] = field(default_factory=dict)
     """The features of the item's factors that the models are needed for, by name."""
-    exchange: Unit[Tokens] | ItemError | None = None
-    """Input of the gold model, or why the model cannot read it; None if no gold score is needed."""
+    exchange: Unit[Tokens] | None = None
+    """Input of the gold model; None if no gold score is needed."""
+    by_reference: list[tuple[int, PreparedItem]] = field(default_factory=list)
+    """The item with each of its references, by index, if there are several and the reward depends on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,37 +86,64 @@ def prepare(
     for entry in entries:
         if items:
             yield
-        item = entry if isinstance(entry, InvalidItem) else _prepare_item(entry, job.recipe)
+        item = entry if isinstance(entry, InvalidItem) else (yield from _prepare_item(entry, job.recipe))
         if isinstance(item, PreparedItem):
-            for needed in item.model_features.values():
-                texts |= dict.fromkeys(needed.texts)
+            for one in (item, *(one for _, one in item.by_reference)):
+                for needed in one.model_features.values():
+                    texts |= dict.fromkeys(needed.texts)
         items.append(item)
     reject_invalid_items(job, items)
     look_up = (yield from embedder.look_up(encoder, texts)) if embedder and encoder else LookUp({}, {})
-    units: list[Unit[Tokens]] = []
-    for item in items:
-        if gold is not None and isinstance(item, PreparedItem):
-            if units:
-                yield
-            item.exchange = _gold_unit(gold, item.scorable)
-            if isinstance(item.exchange, Unit):
-                units.append(item.exchange)
+    if gold is not None:
+        yield from _prepare_for_gold(items, gold)
+        reject_invalid_items(job, items)
+    units = [item.exchange for item in items if isinstance(item, PreparedItem) and item.exchange is not None]
     return PreparedJob(items, look_up, units)
 
 
-def _prepare_item(scorable: ScorableItem, recipe: Recipe) -> PreparedItem | InvalidItem:
+def _prepare_item(scorable: ScorableItem, recipe: Recipe) -> Steps[PreparedItem | InvalidItem]:
     cut = clean_response(scorable.response, recipe.stop_strings)
     text = cut if recipe.cut_response else scorable.response
     inputs = ResponseText(scorable.messages, text, words(text), scorable.reference, recipe)
     item = PreparedItem(scorable, empty=not inputs.words)
     embedded = cut if recipe.relevance_sees_cut_response else scorable.response
-    is_zero = item.empty and recipe.empty_is_zero
     try:
         for feature in _ALWAYS_MEASURED:
             _measure(feature, item, inputs)
-        for factor in recipe.factors(scorable.query_type):
+    except FeatureError as exc:
+        item.error = exc
+    if not scorable.alternatives or not _depends_on_reference(recipe, scorable.query_type):
+        return _with_factors(item, inputs, embedded, recipe)
+    for index, reference in scorable.alternatives:
+        yield
+        one = PreparedItem(
+            replace(scorable, reference=reference), item.empty, dict(item.values), list(item.flags), item.error
+        )
+        prepared = _with_factors(one, replace(inputs, reference=reference), embedded, recipe)
+        if isinstance(prepared, InvalidItem):
+            return prepared
+        item.by_reference.append((index, prepared))
+    return item
+
+
+def _depends_on_reference(recipe: Recipe, query_type: QueryType) -> bool:
+    """Whether a factor may read the reference."""
+    features = [option.feature for factor in recipe.factors(query_type) for option in factor.options]
+    return any(
+        feature.needs is ReferenceVectors or (feature.needs is ResponseText and feature not in _ALWAYS_MEASURED)
+        for feature in features
+    )
+
+
+def _with_factors(
+    item: PreparedItem, inputs: ResponseText, embedded: str, recipe: Recipe
+) -> PreparedItem | InvalidItem:
+    """`item` with the features of its factors; `embedded` is the text that the encoder reads."""
+    is_zero = item.empty and recipe.empty_is_zero
+    try:
+        for factor in recipe.factors(item.scorable.query_type):
             if not any(_applies(o.feature, item, inputs, embedded) for o in factor.options) and not is_zero:
-                return _not_applicable(factor.feature, scorable)
+                return _not_applicable(factor.feature, item.scorable)
     except FeatureError as exc:
         item.error = exc
     if is_zero:
@@ -164,10 +193,20 @@ def _not_applicable(feature: Feature[Any], scorable: ScorableItem) -> InvalidIte
     return InvalidItem(field, message, scorable.id)
 
 
-def _gold_unit(gold: GoldModel, scorable: ScorableItem) -> Unit[Tokens] | ItemError:
-    exchange = Exchange(scorable.messages, scorable.response)
+def _prepare_for_gold(items: list[PreparedItem | InvalidItem], gold: GoldModel) -> Steps[None]:
+    """Add the gold model's input to each item, and make those that it cannot read InvalidItems."""
+    for number, item in enumerate(items):
+        if isinstance(item, PreparedItem):
+            yield
+            items[number] = _with_exchange(item, gold)
+
+
+def _with_exchange(item: PreparedItem, gold: GoldModel) -> PreparedItem | InvalidItem:
+    exchange = Exchange(item.scorable.messages, item.scorable.response)
     try:
         tokens = gold.tokenize(exchange)
     except ValueError as exc:
-        return ItemError(field="response", message=f"the gold model cannot read this exchange: {exc}")
-    return Unit(exchange, tokens, len(tokens.input_ids))
+        field = "prompt" if isinstance(exc, UnreadablePromptError) else "response"
+        return InvalidItem(field, f"the gold model cannot read this exchange: {exc}", item.scorable.id)
+    item.exchange = Unit(exchange, tokens, len(tokens.input_ids))
+    return item
