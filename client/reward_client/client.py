@@ -141,6 +141,13 @@ class RewardClient(_Client[httpx.BaseTransport]):
         """Return if the service can score, or else raise RewardError with the cause."""
         return self._run(self._operations.ready(self._deadline(deadline_s)))
 
+    def post(self, path: str, body: bytes, *, deadline_s: float | None = None) -> bytes:
+        """Post a JSON body to the route `path` of another protocol, with the retries of `score`.
+
+        Returns the body of the response. Raises RewardError.
+        """
+        return self._run(self._operations.post(path, body, self._deadline(deadline_s)))
+
     def _run(self, flow: Flow[ResultT]) -> ResultT:
         outcome: Outcome = None
         try:
@@ -204,6 +211,13 @@ class AsyncRewardClient(_Client[httpx.AsyncBaseTransport]):
     async def ready(self, *, deadline_s: float | None = None) -> None:
         """Return if the service can score, or else raise RewardError with the cause."""
         return await self._run(self._operations.ready(self._deadline(deadline_s)))
+
+    async def post(self, path: str, body: bytes, *, deadline_s: float | None = None) -> bytes:
+        """Post a JSON body to the route `path` of another protocol, with the retries of `score`.
+
+        Returns the body of the response. Raises RewardError.
+        """
+        return await self._run(self._operations.post(path, body, self._deadline(deadline_s)))
 
     async def _run(self, flow: Flow[ResultT]) -> ResultT:
         outcome: Outcome = None

@@ -90,6 +90,11 @@ class Operations:
         call = self._call("GET", "/readyz", deadline_s)
         yield from self._send(replace(call, respects_circuit=False))
 
+    def post(self, path: str, body: bytes, deadline_s: float | None) -> Flow[bytes]:
+        """POST of a JSON body to a route of another protocol; the body of the response."""
+        response = yield from self._send(replace(self._call("POST", path, deadline_s), body=body))
+        return response.body
+
     def score(self, request: ScoreRequest, deadline_s: float | None) -> Flow[ScoreReply]:
         """POST /score, as one request or in parts."""
         replies: list[ScoreReply] = []

@@ -220,6 +220,17 @@ def test_the_sentences_of_one_response_that_are_embedded_are_bounded(start: Star
     assert len(embedded(encoder)) == 64
 
 
+def test_a_request_with_too_many_sentences_is_too_large(start: Start) -> None:
+    text = " ".join(f"Q{n}." for n in range(64))
+    items = [{"prompt": "x", "response": text}] * 1025
+    service = start(NOVEL)
+    reply = service.post("/score", json={"items": items})
+
+    assert reply.status_code == 413
+    assert "more than 65536 sentences" in reply.json()["detail"]
+    assert service.post("/score", json={"items": items[1:]}).status_code == 200
+
+
 def test_an_empty_response_needs_no_sentences(start: Start) -> None:
     (zero,) = score(start(NOVEL), {"prompt": "x", "response": " "})
     (kept,) = score(start(NOVEL), {"prompt": "x", "response": " "}, recipe_overrides={"empty_is_zero": False})

@@ -115,16 +115,29 @@ def test_callers_that_pause_after_each_batch_do_not_overtake_one_that_waits() ->
     assert total >= 100 * 320 // 6
 
 
-def test_alone_a_caller_gets_full_batches_and_beside_a_small_one_the_room_that_is_left() -> None:
+def test_alone_a_caller_gets_full_batches_and_a_quarter_of_those_of_a_small_one() -> None:
     queue, limits = Queue(), BatchLimits(max_tokens=1600, max_items=16)
     queue.admit(units(*[100] * 100, name="greedy"), "greedy")
     assert len(queue.take(limits)) == 16
 
     queue.admit(units(90, name="small"), "small")
-    batches = [queue.take(limits) for _ in range(2)]
+    batches = [queue.take(limits) for _ in range(3)]
 
-    assert [len(batch) for batch in batches] == [16, 16]
-    assert any(served("small", batch) for batch in batches)
+    assert sorted(len(batch) for batch in batches) == [4, 16, 16]
+    assert [served("small", batch) for batch in batches if len(batch) == 4] == [90]
+
+
+def test_a_caller_that_comes_back_is_next() -> None:
+    queue, limits = Queue(), BatchLimits(max_tokens=1600, max_items=16)
+    queue.admit(units(*[100] * 1000, name="greedy"), "greedy")
+    queue.admit(units(90, name="small"), "small")
+    while not served("small", queue.take(limits)):
+        pass
+    for number in range(10):
+        queue.take(limits)
+        queue.admit(units(90, name=f"small {number}"), "small")
+
+        assert served("small", queue.take(limits)) == 90
 
 
 def test_room_in_a_batch_is_filled_also_with_entries_of_a_caller_that_is_ahead() -> None:
@@ -134,9 +147,9 @@ def test_room_in_a_batch_is_filled_also_with_entries_of_a_caller_that_is_ahead()
     while served("small", queue.take(BatchLimits(max_tokens=100, max_items=10))):
         queue.admit(units(*[10] * 3, name="small"), "small")
 
-    batch = queue.take(BatchLimits(max_tokens=90, max_items=9))
+    batch = queue.take(BatchLimits(max_tokens=200, max_items=20))
 
-    assert (served("small", batch), len(batch)) == (30, 9)
+    assert (served("small", batch), len(batch)) == (30, 5)
 
 
 def test_the_time_of_a_caller_is_its_work_in_turn_with_others_and_at_most_all_work() -> None:

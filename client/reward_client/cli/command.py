@@ -57,6 +57,7 @@ class Command:
 COMMANDS = (
     Command.lazy("score", "score a JSONL file of responses", "reward_client.cli.score"),
     Command.lazy("calibrate", "write a recipe that fits an encoder", "reward_client.cli.calibrate"),
+    Command.lazy("probe", "show what a reward pays for", "reward_client.cli.probe"),
     Command.lazy("doctor", "check this machine, the installation and the service", "reward_client.cli.doctor"),
     Command.lazy(
         "completion",

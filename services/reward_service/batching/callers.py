@@ -1,14 +1,16 @@
 """The callers of one model: what each has waiting, and whose entries are next. No task, clock or thread.
 
 The next batch belongs to the caller that has been served the fewest tokens; its submissions take turns, oldest
-entry first. The batch is built around that entry from the queued entries nearest to it in length, as long as its
-padded tokens (longest × count) and its items are within the limits, so that short texts are not padded to the
-length of long ones. Entries of other callers may join; those of callers that are a batch ahead get only the room
-that is left. An entry that several callers wait for counts in full for each of them.
+entry first. The batch is built around that entry from the queued entries nearest to it in length, as long as
+its padded tokens (longest × count) and its items are within the limits, so that short texts are not padded to
+the length of long ones. Entries of other callers may join; those of callers that were served a quarter of a
+batch more only fill it to a quarter, so that a small caller does not wait for a full batch of their work. An
+entry that several callers wait for counts in full for each of them.
 
-A caller that queues something after a pause starts where the most served caller is. So it gains nothing by
-pausing, and waits about one batch for each other caller. This is start-time fair queueing (Goyal, Vin & Cheng,
-IEEE/ACM Transactions on Networking 5, 1997) without a memory of idle callers.
+This is start-time fair queueing (Goyal, Vin & Cheng, IEEE/ACM Transactions on Networking 5, 1997): a caller
+that queues something after a pause starts where the batch that runs now began, but not before its own earlier
+work. So it is next, and gains nothing by pausing. A caller that is not remembered starts where the most served
+one is.
 
 A *reservation* counts for a request whose units are not known yet: estimated from the size of its body, and from
 what earlier requests of its caller had. So the requests of one caller do not change the estimate for another.
@@ -33,7 +35,9 @@ from reward_service.fair_share import FairShare
 _BULK = 32
 """Number of insertions or removals above which one pass over the list is faster than a shift for each."""
 _CALLERS = 1024
-"""Callers whose requests' contents are remembered; others' are estimated as if they were new."""
+"""Callers of which the contents of requests, and the tokens served, are remembered; others are treated as new."""
+_PARTS = 4
+"""A caller is ahead of another if it was served this part of a batch more; its work fills that part of a batch."""
 _MEMORY = 0.8
 """Weight of a caller's earlier requests against a new one."""
 
@@ -171,6 +175,10 @@ class Callers:
         self._tokens = 0
         """Of all of them."""
         self._contents: LRUCache[str, _Contents] = LRUCache(_CALLERS)
+        self._served: LRUCache[str, int] = LRUCache(_CALLERS)
+        """`served` of callers that pause."""
+        self._batch_start = 0
+        """`served` of the caller of the last batch before that batch."""
 
     def __len__(self) -> int:
         """Number of callers for whom entries are queued."""
@@ -191,7 +199,8 @@ class Callers:
         if not caller.keys:
             return
         if caller.name not in self._waiting:
-            caller.served = max(map(_served, self._waiting.values()), default=0)
+            most = max(map(_served, self._waiting.values()), default=0)
+            caller.served = max(self._batch_start, self._served.get(caller.name, most))
             self._waiting[caller.name] = caller
         if not submission.in_rotation:
             submission.in_rotation = True
@@ -206,6 +215,7 @@ class Callers:
         self.items.add(caller.name, -len(keys))
         if not caller.keys:
             del self._waiting[caller.name]
+            self._served[caller.name] = caller.served
             for submission in caller.rotation:
                 submission.in_rotation = False
 
@@ -219,16 +229,18 @@ class Callers:
         if not self._waiting:
             return []
         caller = min(self._waiting.values(), key=_served)
+        self._batch_start = caller.served
         anchor = caller.anchor()
         if len(self._waiting) == 1:
             return _grow([anchor], [caller], anchor, limits)
-        limit = caller.served + limits.max_tokens
+        part = BatchLimits(limits.max_tokens // _PARTS, limits.max_items // _PARTS)
+        limit = caller.served + part.max_tokens
         others = (c for c in self._waiting.values() if c is not caller and c.served <= limit)
         near = [caller, *islice(others, limits.max_items)]
         batch = _grow([anchor], near, anchor, limits)
         if len(batch) == sum(len(c.keys) for c in near) < limits.max_items:
             ahead = (c for c in self._waiting.values() if c.served > limit)
-            batch = _grow(batch, islice(ahead, limits.max_items), anchor, limits)
+            batch = _grow(batch, islice(ahead, part.max_items), anchor, part)
         return batch
 
     # Admission ----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 
 from reward_client.wire import QueryType
 from reward_service.batching import Steps, Unit
+from reward_service.errors import TooLargeError
 from reward_service.features.builtin import ALWAYS_REPORTED
 from reward_service.features.feature import (
     MAX_SENTENCES,
@@ -30,6 +31,8 @@ from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, To
 from reward_service.scoring.embedding import Embedder, LookUp
 from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
 
+_MAX_SENTENCES = 65_536
+"""Sentences that are embedded for one request; its memory is estimated from its body, which has few strings."""
 _ALWAYS_MEASURED = tuple(feature for feature in ALWAYS_REPORTED if feature.needs is ResponseText)
 
 
@@ -61,6 +64,11 @@ class PreparedItem:
     by_reference: list[tuple[int, PreparedItem]] = field(default_factory=list)
     """The item with each of its references, by index, if there are several and the reward depends on them."""
 
+    @property
+    def variants(self) -> list[PreparedItem]:
+        """Those items."""
+        return [item for _, item in self.by_reference]
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedJob:
@@ -80,17 +88,25 @@ def prepare(
     encoder: TextEncoder | None,
     gold: GoldModel | None,
 ) -> Steps[PreparedJob]:
-    """Prepare the items of `job` for the models. Raises InvalidRequestError for those that lack an input."""
+    """Prepare the items of `job` for the models.
+
+    Raises InvalidRequestError for those that lack an input, and TooLargeError for too many sentences.
+    """
     items: list[PreparedItem | InvalidItem] = []
     texts: dict[str, None] = {}
+    n_sentences = 0
     for entry in entries:
         if items:
             yield
         item = entry if isinstance(entry, InvalidItem) else (yield from _prepare_item(entry, job.recipe))
         if isinstance(item, PreparedItem):
-            for one in (item, *(one for _, one in item.by_reference)):
-                for needed in one.model_features.values():
-                    texts |= dict.fromkeys(needed.texts)
+            needed = [one for each in (item, *item.variants) for one in each.model_features.values()]
+            texts |= dict.fromkeys(text for one in needed for text in one.texts)
+            n_sentences += max(
+                (len(one.texts) for one in needed if one.feature.needs is SentenceVectors), default=0
+            )
+            if n_sentences > _MAX_SENTENCES:
+                raise TooLargeError(f"the responses have more than {_MAX_SENTENCES} sentences; send fewer items")
         items.append(item)
     reject_invalid_items(job, items)
     look_up = (yield from embedder.look_up(encoder, texts)) if embedder and encoder else LookUp({}, {})

@@ -87,7 +87,7 @@ TOO_LARGE_REQUEST: dict[str, tuple[Callable[[], bytes], str]] = {
     "a long stop string": (lambda: overridden(stop_strings=["a", "s" * 257]), "recipe_overrides.stop_strings.1"),
     "long overrides": (lambda: overridden(calibrated_for="m" * 32_769), "recipe_overrides.calibrated_for"),
     "deep overrides": (
-        lambda: overridden(feature_ranges={"a": {"b": [[0], 1]}}),
+        lambda: overridden(feature_ranges={"a": {"b": [[[[0]]], 1]}}),
         "recipe_overrides.feature_ranges",
     ),
     "many factors": (lambda: overridden(open_ended=["length_incentive"] * 300), "recipe_overrides.open_ended"),

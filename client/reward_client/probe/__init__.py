@@ -1,0 +1,8 @@
+"""What does a reward pay for? Gamed and wrong responses, scored beside good ones.
+
+case.py       prompts with good answers, embedded or from a file
+kinds/        worse responses to them, by kind
+run.py        scores both, in batches ── scorers.py: the protocols
+outcome.py    how often the worse one wins, by how much, which feature is to blame
+report*.py    the report: terminal table, JSON, HTML page
+"""

@@ -1,0 +1,151 @@
+"""The report as one HTML page without scripts and external resources; every text from outside is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from importlib.resources import files
+from itertools import groupby
+
+from reward_client.probe.report import Answer, Example, KindReport, Report
+from reward_client.probe.table import percent, requirement_lines
+
+_CSS = (files("reward_client.probe") / "page.css").read_text(encoding="utf-8")
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def render(report: Report) -> str:
+    """The page."""
+    return "\n".join(_page(report))
+
+
+def _page(report: Report) -> Iterator[str]:
+    subject = report.subject
+    name = subject["recipe"] or subject["url"]
+    yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    yield f"<title>What {escape(name)} pays for</title>\n<style>\n{_CSS}</style>\n</head>\n<body>"
+    yield f"<h1>What the reward {escape(name)} pays for</h1>"
+    yield f'<p class="soft">{escape(_origin(report))}</p>'
+    yield from _figures(report)
+    for notice in subject["notices"]:
+        yield f'<p class="soft">{escape(notice)}</p>'
+    yield (
+        "<p>Each row is a kind of gamed or wrong response, scored beside a good answer to the same prompt. "
+        "<b>Worse wins</b> is the share of pairs in which it earns more than the good answer (a tie counts half); "
+        "<b>it earns</b> is its mean reward in percent of the good answer's. A row opens to the examples "
+        "in which it earned most, compared with the good answer.</p>"
+    )
+    for group, kinds in groupby(report.kinds, key=lambda kind: kind.group):
+        yield f"<h2>{escape(group.capitalize())}</h2>"
+        yield (
+            '<div class="head"><span></span><span class="bar-head"></span>'
+            '<span class="number">worse wins</span><span class="number">it earns</span></div>'
+        )
+        for kind in kinds:
+            yield from _kind(kind, report)
+    yield from _errors(report)
+    yield "</body>\n</html>\n"
+
+
+def _origin(report: Report) -> str:
+    subject = report.subject
+    parts = [
+        f"recipe {subject['recipe']} ({subject['recipe_hash']})" if subject["recipe"] else "",
+        f"{subject['url']}, protocol {subject['protocol']}",
+        ", ".join(f"{key} {value}" for key, value in subject["models"].items()),
+    ]
+    return " · ".join(filter(None, parts))
+
+
+def _figures(report: Report) -> Iterator[str]:
+    required = report.requirement
+    yield '<div class="figures">'
+    yield _figure("good answer wins, mean over kinds", _optional(report.accuracy))
+    if report.gold_accuracy is not None:
+        yield _figure("by the gold model", percent(report.gold_accuracy))
+    yield _figure("kinds", str(len(report.kinds)))
+    yield _figure(f"pairs from {report.n_prompts} prompts ({report.prompts})", str(report.n_pairs))
+    if report.n_errors:
+        yield _figure("pairs without rewards", str(report.n_errors), "bad")
+    if required is not None:
+        state = ("met", "ok") if required.met else ("not met", "bad")
+        yield _figure(f"required: {required.accuracy:g}", *state)
+    yield "</div>"
+    if required is not None and not required.met:
+        yield "".join(f'<p class="bad">{escape(line)}</p>' for line in requirement_lines(report))
+
+
+def _figure(label: str, value: str, style: str = "") -> str:
+    return f'<div class="figure"><b class="{style}">{escape(value)}</b>{escape(label)}</div>'
+
+
+def _kind(kind: KindReport, report: Report) -> Iterator[str]:
+    lost = 0.0 if kind.accuracy is None else 1 - kind.accuracy
+    below = report.requirement is not None and kind.name in report.requirement.kinds_below
+    wins = "–" if kind.accuracy is None else percent(lost)
+    yield "<details>\n<summary>"
+    yield f'<span><span class="name">{escape(kind.name)}</span>'
+    yield f'<span class="about">{escape(kind.summary)}</span></span>'
+    yield f'<span class="bar"><i style="width: {100 * lost:.1f}%"></i></span>'
+    yield f'<span class="number{" bad" if below else ""}">{wins}</span>'
+    yield f'<span class="number">{_optional(kind.worse_share)}</span>\n</summary>\n<div class="inside">'
+    yield f'<p class="soft">{escape(_details(kind))}</p>'
+    for example in kind.examples:
+        yield from _example(example)
+    yield "</div>\n</details>"
+
+
+def _details(kind: KindReport) -> str:
+    parts = [f"{kind.pairs} pairs, {kind.ties} ties"]
+    if kind.good_reward is not None and kind.worse_reward is not None:
+        parts.append(f"mean reward {kind.worse_reward:.3f}, of the good answers {kind.good_reward:.3f}")
+    if kind.gold_accuracy is not None:
+        parts.append(f"by the gold model the worse one wins {percent(1 - kind.gold_accuracy)}")
+    if kind.to_blame:
+        parts.append("to blame: " + ", ".join(f"{name} ({n})" for name, n in kind.to_blame.items()))
+    if kind.errors:
+        parts.append(f"{kind.errors} pairs without rewards")
+    return "; ".join(parts)
+
+
+def _example(example: Example) -> Iterator[str]:
+    reference = f" <span class='soft'>(reference: {escape(example.reference)})</span>" if example.reference else ""
+    yield f"<p><b>Prompt</b></p><pre>{escape(example.prompt)}</pre>{reference}"
+    yield '<div class="pair">'
+    yield from _answer("good answer", example.good, None)
+    yield from _answer("worse response", example.worse, example.to_blame)
+    yield "</div>"
+
+
+def _answer(title: str, answer: Answer, blamed: str | None) -> Iterator[str]:
+    yield f'<div class="answer"><h3><span>{title}</span><span>{answer.reward:.4g}</span></h3>'
+    yield f"<pre>{escape(answer.response) or '(no text)'}</pre>"
+    rows = [(name, value) for name, value in answer.factors.items()]
+    if answer.gold is not None:
+        rows.append(("gold model", answer.gold))
+    if rows:
+        cells = [
+            f"<tr><td{' class=blamed' if name == blamed else ''}>{escape(name)}</td><td>{value:.4g}</td></tr>"
+            for name, value in rows
+        ]
+        yield f"<table>{''.join(cells)}</table>"
+    if answer.flags:
+        yield f'<p class="soft">flags: {escape(", ".join(answer.flags))}</p>'
+    yield "</div>"
+
+
+def _errors(report: Report) -> Iterator[str]:
+    if not report.errors:
+        return
+    yield "<h2>Pairs without rewards</h2>"
+    for error in report.errors:
+        prompt = f'<span class="soft">({escape(error.prompt)})</span>'
+        yield f"<p>{escape(error.kind)}: {escape(error.message)} {prompt}</p>"
+    if report.n_errors > len(report.errors):
+        yield f"<p>and {report.n_errors - len(report.errors)} more</p>"
+
+
+def _optional(share: float | None) -> str:
+    return "–" if share is None else percent(share)

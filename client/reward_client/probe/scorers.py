@@ -1,0 +1,173 @@
+"""Rewards of items through one of the service's protocols.
+
+    score       POST /score        reward, factors behind it, gold score; one bad item fails alone
+    openrlhf    POST /get_reward   any HTTP reward that speaks it; the total only
+
+Both send through `RewardClient`, so both have its retries, deadlines and errors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import httpx
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reward_client.client import RewardClient
+from reward_client.errors import RewardError, validation_errors
+from reward_client.wire import Info, Item, ItemResult, QueryType
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The reward of one item."""
+
+    reward: float
+    gold: float | None = None
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Values behind the reward, by feature; empty when only the total is known."""
+    flags: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why an item has no reward."""
+
+    message: str
+
+
+Outcome = Scored | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What was probed, for reports."""
+
+    url: str
+    protocol: str
+    recipe: str | None = None
+    recipe_hash: str | None = None
+    models: Mapping[str, Any] = field(default_factory=dict)
+    notices: Sequence[str] = ()
+
+
+class Scorer(Protocol):
+    """Scores items through a service."""
+
+    subject: Subject
+    """What scores them; complete after the first call of `score`."""
+
+    def score(self, items: Sequence[Item]) -> list[Outcome]:
+        """Outcomes in the order of `items`. Raises RewardError when the request as a whole fails."""
+        ...
+
+
+class ScoreProtocol:
+    """`POST /score`."""
+
+    def __init__(self, client: RewardClient, recipe: str | None, *, gold: bool = False) -> None:
+        self._client = client
+        self._gold = gold
+        info = client.info()
+        self._recipe = recipe or info.default_recipe
+        self._factors = factor_names(info, self._recipe)
+        self.subject = Subject(client.urls[0], "score", self._recipe)
+
+    def score(self, items: Sequence[Item]) -> list[Outcome]:
+        """Outcomes with the factors of each reward."""
+        reply = self._client.score(items, recipe=self._recipe, gold=self._gold, on_item_error="report")
+        self.subject = Subject(
+            self.subject.url,
+            "score",
+            reply.recipe.name,
+            reply.recipe.hash,
+            reply.models.model_dump(mode="json", exclude_none=True),
+            reply.notices,
+        )
+        return [self._outcome(item, result) for item, result in zip(items, reply.results, strict=True)]
+
+    def _outcome(self, item: Item, result: ItemResult) -> Outcome:
+        if result.reward is None:
+            error = result.error
+            return Failed(f"{error.field}: {error.message}" if error else "no reward and no error")
+        names = self._factors[item.query_type or QueryType.OPEN_ENDED]
+        values = {name: result.features.get(name) for name in names}
+        known = {name: value for name, value in values.items() if value is not None}
+        return Scored(result.reward, result.gold_reward, known, result.flags)
+
+
+def factor_names(info: Info, recipe: str) -> dict[QueryType, list[str]]:
+    """The features that are multiplied, for each query type. Raises RewardError for an unknown recipe."""
+    found = next((one for one in info.recipes if one.name == recipe), None)
+    if found is None:
+        names = ", ".join(one.name for one in info.recipes)
+        raise RewardError(f"the service has no recipe {recipe!r}; it has {names}")
+    branches = {query_type: found.parameters.get(query_type.value, []) for query_type in QueryType}
+    return {
+        query_type: [factor if isinstance(factor, str) else factor["feature"] for factor in factors]
+        for query_type, factors in branches.items()
+    }
+
+
+class _OpenRlhfReply(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    rewards: list[float]
+
+
+class OpenRlhfProtocol:
+    """`POST /get_reward`, or another URL that accepts the same body.
+
+    Args:
+        client: its URL is the reward's whole URL, path and query included.
+        label_json: labels are objects with reference and query type, instead of the reference alone.
+    """
+
+    def __init__(self, client: RewardClient, *, label_json: bool = False) -> None:
+        self._client = client
+        self._label_json = label_json
+        self.subject = Subject(client.urls[0], "openrlhf")
+
+    def score(self, items: Sequence[Item]) -> list[Outcome]:
+        """Outcomes with totals only."""
+        body = {
+            "query": [f"{_text(item)}{item.response}" for item in items],
+            "prompts": [_text(item) for item in items],
+            "labels": [self._label(item) for item in items],
+        }
+        content = self._client.post("", json.dumps(body, ensure_ascii=False).encode())
+        try:
+            rewards = _OpenRlhfReply.model_validate_json(content).rewards
+        except ValidationError as exc:
+            raise RewardError(f"the reply is not one of OpenRLHF's protocol: {validation_errors(exc)[0]}") from exc
+        if len(rewards) != len(items):
+            raise RewardError(f"the reply to {len(items)} samples has {len(rewards)} rewards")
+        return [
+            Scored(reward) if math.isfinite(reward) else Failed(f"the reward is {reward}, which is not finite")
+            for reward in rewards
+        ]
+
+    def _label(self, item: Item) -> str | None:
+        reference = item.reference if item.query_type is QueryType.CLOSED_ENDED else None
+        if not self._label_json:
+            return reference
+        return json.dumps({"reference": reference, "query_type": item.query_type}, ensure_ascii=False)
+
+
+def openrlhf_url(url: str, recipe: str | None) -> str:
+    """The URL that OpenRLHF posts to: `/get_reward` when `url` has no path, and the recipe as a parameter."""
+    parsed = httpx.URL(url)
+    if parsed.path in {"", "/"}:
+        parsed = parsed.copy_with(path="/get_reward")
+    return str(parsed.copy_merge_params({"recipe": recipe}) if recipe else parsed)
+
+
+def _text(item: Item) -> str:
+    """The prompt as plain text, with a line break before the response."""
+    if isinstance(item.prompt, str):
+        return f"{item.prompt}\n"
+    return "".join(f"{message.content}\n" for message in item.prompt)
