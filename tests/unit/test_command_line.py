@@ -99,7 +99,7 @@ def test_an_invalid_line_is_reported_before_anything_is_scored(
 
 
 def test_ids_references_and_prompts_may_be_as_data_sets_write_them(client: RewardClient, tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, object]] = [
         {"prompt": "a b", "response": "a", "id": 0},
         {"prompt": [{"role": "user", "content": [{"type": "text", "text": "a b"}]}], "response": "a", "id": 1},
         {"prompt": "a b", "response": "a", "reference": 5, "query_type": "closed_ended"},
@@ -275,7 +275,7 @@ def test_calibration_writes_a_recipe_that_the_service_can_load(client: RewardCli
 
 
 def test_calibration_reports_all_wrong_lines_and_reads_any_reference(client: RewardClient, tmp_path: Path) -> None:
-    pairs = [{"prompt": "a", "response": "a", "reference": n or None} for n in range(25)]
+    pairs: list[dict[str, object]] = [{"prompt": "a", "response": "a", "reference": n} for n in range(25)]
     pairs[7:9] = [{"prompt": "a"}, {"prompt": ["a"], "response": "b"}]
 
     with pytest.raises(FileError) as refused:
