@@ -56,7 +56,7 @@ def forward_all(encoder: TextEncoder, texts: list[str]) -> None:
     """Run the encoder alone on unique texts, in the batches that the service would form."""
     queue: BatchQueue[Tokens, object] = BatchQueue()
     tokens = encoder.tokenize(texts)
-    queue.admit([Unit(i, row, len(row)) for i, row in enumerate(tokens)])
+    queue.add(queue.new_submission(len(tokens)), [Unit(i, row, len(row)) for i, row in enumerate(tokens)])
     while batch := queue.take(encoder.limits):
         encoder.embed([entry.unit.value for entry in batch])
 

@@ -204,7 +204,7 @@ def _batching_alone(model: HfGoldModel, rollouts: list[_Rollout]) -> Figure:
 def _batches(model: HfGoldModel, tokens: list[Tokens]) -> list[list[Tokens]]:
     """The batches that the service's queue forms when all texts are queued at once."""
     queue: BatchQueue[Tokens, float] = BatchQueue()
-    queue.admit([Unit(i, row, len(row)) for i, row in enumerate(tokens)])
+    queue.add(queue.new_submission(len(tokens)), [Unit(i, row, len(row)) for i, row in enumerate(tokens)])
     batches = []
     while batch := queue.take(model.limits):
         batches.append([entry.unit.value for entry in batch])

@@ -18,7 +18,7 @@ from reward_service.features.registry import FeatureRegistry
 from reward_service.http import auth, browser, health, info, openapi, page, problems
 from reward_service.http.app_state import AppState
 from reward_service.http.readiness import Readiness
-from reward_service.http.request_context import RequestContextMiddleware
+from reward_service.http.request_context import Check, RequestContextMiddleware
 from reward_service.models.encoder import load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
@@ -65,7 +65,9 @@ def create_app(
     recipes = RecipeRegistry.load(settings.recipes_dir, features, settings)
     ranges = features.ranges(recipes.get(settings.default_recipe))
     keys = auth.keyring(settings)
-    browser.allowed_hosts(settings)  # a malformed name is an error at start
+    checks: list[Check] = [browser.BrowserCheck(settings, with_keys=keys is not None)]
+    if keys is not None:
+        checks.append(auth.AuthCheck(keys))
     metrics = Metrics()
 
     @asynccontextmanager
@@ -78,6 +80,7 @@ def create_app(
             executor = await stack.enter_async_context(
                 StepExecutor(settings.preparation_threads, settings.max_waiting_s)
             )
+            metrics.watch_preparation(lambda: executor.n_jobs, lambda: executor.n_bytes)
             pipeline = RequestPipeline(settings, recipes, scorer, executor, metrics)
             readiness = Readiness(embedder, gold, settings.ready_timeout_s)
             stack.callback(readiness.stop)
@@ -102,10 +105,9 @@ def create_app(
     for router in (health.router, info.router, page.router):
         app.include_router(router)
     app.add_middleware(ProtocolMiddleware, routes=routes)
-    if keys is not None:
-        app.add_middleware(auth.AuthMiddleware, keys=keys, metrics=metrics)
-    app.add_middleware(browser.BrowserMiddleware, settings=settings, metrics=metrics, with_keys=keys is not None)
-    app.add_middleware(RequestContextMiddleware, metrics=metrics, bug_response=problems.bug_response)  # outermost
+    app.add_middleware(
+        RequestContextMiddleware, checks=checks, error_response=problems.error_response, metrics=metrics
+    )
     openapi.install(app, protocols, with_keys=keys is not None)
     return app
 

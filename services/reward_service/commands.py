@@ -1,4 +1,4 @@
-"""`glassbox serve`, described without importing the service."""
+"""`glassbox serve` and `glassbox recipes`, described without importing the service."""
 
 from reward_client.cli.command import Command
 
@@ -9,5 +9,12 @@ COMMANDS = (
         "reward_service.__main__",
         extra="service",
         needs=("fastapi", "uvicorn", "torch", "transformers"),
+    ),
+    Command.lazy(
+        "recipes",
+        "list, show and check recipes",
+        "reward_service.recipe_command",
+        extra="service",
+        needs=("yaml", "regex", "pydantic_settings"),
     ),
 )

@@ -5,11 +5,13 @@ GlassboxError
 │   ├── InvalidRequestError     fields are invalid; `errors` has the item and path of each
 │   ├── TooLargeError           a body, a batch or a text is over its limit
 │   ├── SlowBodyError           the body did not arrive in time
+│   ├── UnauthorizedError       it has no valid API key
 │   ├── MediaTypeError          the body is not declared as JSON
 │   ├── CrossSiteError          a web page of another origin sent it
 │   └── UnknownHostError        it is addressed to a host that the service does not answer for
 ├── UnavailableError        temporary: the caller can retry the same request
-│   ├── NotReadyError           models are loading, or could not be loaded
+│   ├── NotReadyError           models are loading
+│   │   └── NotLoadedError          or could not be loaded
 │   ├── OverloadedError         the queue of a model is full
 │   ├── NoRoomError             requests hold as much memory as they may
 │   └── DrainingError           the service is shutting down
@@ -66,6 +68,12 @@ class SlowBodyError(RequestError):
     cause = "slow_body"
 
 
+class UnauthorizedError(RequestError):
+    """The request has no API key, or one that is not accepted."""
+
+    cause = "unauthorized"
+
+
 class MediaTypeError(RequestError):
     """The `Content-Type` is not `application/json`."""
 
@@ -100,9 +108,13 @@ class UnavailableError(GlassboxError):
 
 
 class NotReadyError(UnavailableError):
-    """A model is loading, or could not be loaded."""
+    """A model is loading, or cannot be used."""
 
     cause = "not_ready"
+
+
+class NotLoadedError(NotReadyError):
+    """A model could not be loaded: a request that waits for it would wait in vain."""
 
 
 class OverloadedError(UnavailableError):

@@ -13,8 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from reward_client.client import KEEP_ALIVE_S
-from reward_service.admission.drain import Drain
-from reward_service.admission.hold import AdmissionHold
+from reward_service.admission.hold import AdmissionHold, Drain
 from reward_service.app import PROTOCOLS, create_app
 from reward_service.errors import OverloadedError
 from reward_service.process.connection_limits import MAX_HEAD_S
@@ -346,6 +345,17 @@ def test_a_key_for_another_request_is_refused(service: TestClient, path: str, bo
 
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["field"] == "Idempotency-Key"
+
+
+def test_the_wire_version_is_part_of_the_request(service: TestClient) -> None:
+    def post(version: str) -> httpx.Response:
+        headers = {"idempotency-key": "k1", "glassbox-wire-version": version}
+        reply: httpx.Response = service.post("/score", json={"items": [item()]}, headers=headers)
+        return reply
+
+    assert post("2").status_code == 200
+    assert post("1").json()["errors"][0]["field"] == "Idempotency-Key"
+    assert post("2").status_code == 200
 
 
 def test_a_key_of_another_callers_request_is_unknown(tmp_path: Path) -> None:

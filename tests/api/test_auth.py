@@ -44,6 +44,14 @@ def guarded() -> Iterator[TestClient]:
         yield client
 
 
+def test_a_scraper_with_a_key_may_use_any_host_name_for_the_metrics() -> None:
+    app = app_with(api_key=KEY, allowed_hosts="reward.example")
+    with TestClient(app, "http://service:8000", headers={"x-api-key": KEY}) as client:
+        assert client.get("/metrics").status_code == 200
+        assert client.get("/info").status_code == 421
+        assert client.get("/metrics", headers={"x-api-key": OTHER}).status_code in {401, 421}
+
+
 @pytest.fixture(scope="module")
 def guarded_url() -> Iterator[str]:
     with serving(Settings(api_key=KEY)) as url:

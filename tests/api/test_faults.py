@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,36 @@ def test_a_failing_item_fails_only_its_request_in_a_shared_batch(fault: str, cau
         rewards = [answer.result().json()["rewards"][0] for answer in good]
         assert rewards == [alone(service.url, f"neighbour b {n}") for n in range(5)]
         assert ready(service.url)
+
+
+@dataclass
+class ToldOfProbe(LetterEncoder):
+    """Sets an event when the text of the readiness probe is tokenized."""
+
+    probed: threading.Event = field(default_factory=threading.Event)
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        if "ready?" in texts:
+            self.probed.set()
+        return super().tokenize(texts)
+
+
+def test_an_item_that_fails_its_forward_pass_does_not_make_the_busy_service_unready() -> None:
+    gate = threading.Event()
+    gate.set()
+    encoder = ToldOfProbe(gate=gate)
+    with serving(Settings(), encoder) as url, ThreadPoolExecutor() as pool:
+        gate.clear()
+        encoder.probed.clear()
+        bad = pool.submit(score, url, item("BOOM"))
+        until(lambda: encoder.calls and any("BOOM" in text for text in encoder.calls[-1]))
+        probe = pool.submit(ready, url)
+        assert encoder.probed.wait(20)
+        httpx.get(f"{url}/healthz")  # the probe waits for the pass that will fail
+        gate.set()
+
+        assert bad.result().status_code == 500
+        assert probe.result()
 
 
 @pytest.mark.parametrize("fault", FAULTS)

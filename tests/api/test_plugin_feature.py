@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -22,6 +26,7 @@ from reward_service.settings import Settings
 from tests.api.conftest import wait_until_loaded
 from tests.doubles import LengthGold, LetterEncoder
 from tests.fixtures import wire_0_1
+from tests.live import metric, serving
 from tests.plugins import install_plugin
 from tests.unit.evidence_run import ScriptedSampler, Service, make_evaluation_run, make_run, sampling_settings
 
@@ -242,3 +247,65 @@ def test_an_item_without_the_reference_that_a_plugin_needs_is_invalid(plugin_ser
     assert [error["field"] for error in reply.json()["errors"]] == ["items.0.reference"]
     assert bad["error"]["field"] == "reference"
     assert good["features"]["mine"] == 1.0
+
+
+# A slow feature ------------------------------------------------------------------------------------------------
+
+_BLOCKING = """
+import threading
+
+opened, entered, computed = threading.Event(), threading.Event(), []
+
+def compute(inputs):
+    computed.append(inputs.response)
+    entered.set()
+    assert opened.wait(30)
+    return 1.0
+
+FEATURE = feature("mine", ResponseText, compute)
+"""
+
+
+@pytest.fixture
+def blocking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A plug-in whose feature blocks until `opened` is set, and the recipe `mine` in `tmp_path` that uses it."""
+    factors = "[length_incentive, mine]"
+    (tmp_path / "mine.yaml").write_text(f"open_ended: {factors}\nclosed_ended: {factors}\n")
+    install_plugin(tmp_path, monkeypatch, "gbx_blocking", _BLOCKING)
+    module = importlib.import_module("gbx_blocking")
+    yield module
+    module.opened.set()
+
+
+def scored(url: str, recipe: str, n_items: int = 1, **headers: str) -> httpx.Response:
+    items = [{"prompt": "q", "response": f"a {n}"} for n in range(n_items)]
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.post(f"{url}/score", json={"items": items, "recipe": recipe}, headers=names, timeout=30)
+
+
+def test_a_feature_that_blocks_stops_neither_health_nor_with_two_threads_other_requests(
+    tmp_path: Path, blocking: ModuleType
+) -> None:
+    with serving(Settings(recipes_dir=tmp_path, preparation_threads=2)) as url, ThreadPoolExecutor() as pool:
+        slow = pool.submit(scored, url, "mine")
+        assert blocking.entered.wait(20)
+
+        assert [httpx.get(f"{url}{path}").status_code for path in ("/healthz", "/readyz")] == [200, 200]
+        assert metric(url, "glassbox_preparation_jobs") == 1
+        assert scored(url, "rer").status_code == 200
+        assert not slow.done()
+        blocking.opened.set()
+        assert slow.result().json()["results"][0]["features"]["mine"] == 1.0
+        assert metric(url, "glassbox_preparation_jobs") == 0
+
+
+def test_a_request_whose_deadline_passes_in_a_feature_is_answered_and_dropped_after_that_item(
+    tmp_path: Path, blocking: ModuleType
+) -> None:
+    with serving(Settings(recipes_dir=tmp_path)) as url:
+        late = scored(url, "mine", n_items=50, glassbox_deadline_s="0.5")
+        blocking.opened.set()
+
+        assert late.status_code == 504
+        assert scored(url, "mine").status_code == 200
+        assert blocking.computed == ["a 0", "a 0"]

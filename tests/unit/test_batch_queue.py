@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
@@ -9,7 +11,16 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from reward_service.batching import BatchLimits, BatchQueue, Entry, Submission, Unit
 from tests.generated_cases import MULTIPLE, cases
 
-Queue = BatchQueue[str, int]
+
+class Queue(BatchQueue[str, int]):
+    """With a method to queue the units of a request at once."""
+
+    def admit(self, units: Sequence[Unit[str]], caller: str = "") -> Submission[int]:
+        submission = self.new_submission(len(units), caller)
+        self.add(submission, units)
+        return submission
+
+
 ROOMY = BatchLimits(max_tokens=10_000, max_items=100)
 
 
@@ -77,6 +88,22 @@ def test_closing_a_submission_removes_only_entries_that_no_other_one_waits_for()
     assert other.finished.is_set()
     assert not closed.finished.is_set()
     assert queue.take(ROOMY) == []
+
+
+def test_a_closed_submission_is_forgotten_while_others_wait_for_its_units() -> None:
+    queue, repeated = Queue(), units(1, 2) * 2
+    other = queue.admit(units(1, 2))
+    for _ in range(100):
+        queue.admit(repeated).close()
+    queued = queue.take(ROOMY)
+    running = queue.admit(repeated)
+    running.close()
+
+    assert [list(entry.positions) for entry in queued] == [[other], [other]]
+    for entry in queued:
+        queue.complete(entry, 5)
+    assert other.outcomes == [5, 5]
+    assert running.missing == 4
 
 
 # Callers -----------------------------------------------------------------------------------------------------
@@ -314,7 +341,7 @@ class QueueMachine(RuleBasedStateMachine):
     def counts_are_true(self) -> None:
         waiting: dict[str, set[str]] = {caller: set() for caller in "abc"}
         for submission, ks in self.wanted.items():
-            entries = zip(submission.entries, ks, strict=True)
+            entries = zip(submission.entries, dict.fromkeys(ks), strict=True)
             waiting[submission.caller] |= {key for entry, key in entries if entry.waiting}
         every = set().union(*waiting.values())
         assert self.queue.waiting_items == len(every)

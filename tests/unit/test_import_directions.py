@@ -62,6 +62,7 @@ LAYERS = {
     "reward_service.ray_app": "wiring",
     "reward_service.__main__": "wiring",
     "reward_service.commands": "wiring",
+    "reward_service.recipe_command": "wiring",
 }
 """Module or folder → layer. A folder's entry covers everything in it, but the entry of a top-level package covers
 only its `__init__`, and `package.*` the modules directly in it: each folder needs an entry."""

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_service.batching import BatchLimits, BatchQueue, ModelWorker, Reservation, Unit
+from reward_service.batching import BatchLimits, BatchQueue, ModelWorker, Reservation, Submission, Unit
 from reward_service.errors import ConfigurationError, ModelError, NotReadyError, OverloadedError
 from tests.generated_cases import cases
 
@@ -52,18 +52,29 @@ def units(numbers: Sequence[int]) -> list[Unit[int]]:
     return [Unit(number, number, 1) for number in numbers]
 
 
+async def submit(w: Worker, numbers: Sequence[int], caller: str = "") -> Submission[int]:
+    """The submission of a request, once it has all outcomes. Raises what `reserve` raises."""
+    reservation = w.reserve(caller, 999 * len(numbers)) if numbers else None
+    submission = await w.enqueue(units(numbers), caller, reservation)
+    try:
+        await submission.wait()
+    finally:
+        submission.close()
+    return submission
+
+
 async def busy(model: Doubler, w: Worker) -> asyncio.Task[Any]:
     """Start a first batch that stays in the model until the gate opens."""
     await w.loaded()
     model.gate.clear()
-    task = asyncio.create_task(w.submit(units([0])))
+    task = asyncio.create_task(submit(w, [0]))
     await asyncio.to_thread(model.started.wait, 20)
     return task
 
 
 async def submit_all(w: Worker, *requests: list[int]) -> list[asyncio.Task[Any]]:
     """Let each request get as far as the queue."""
-    tasks = [asyncio.create_task(w.submit(units(request))) for request in requests]
+    tasks = [asyncio.create_task(submit(w, request)) for request in requests]
     for _ in range(5):
         await asyncio.sleep(0)
     return tasks
@@ -214,7 +225,7 @@ def test_a_request_above_the_item_limit_is_rejected_as_a_whole_with_a_retry_time
             [waiting] = await submit_all(w, [1, 2])
 
             with pytest.raises(OverloadedError) as caught:
-                await w.submit(units([3, 4]))
+                await submit(w, [3, 4])
 
             assert await w.ready() is model, "an overloaded model is still usable"
             model.gate.set()
@@ -238,7 +249,7 @@ def test_a_request_is_rejected_when_the_queued_work_takes_too_long_at_the_measur
             [more] = await submit_all(w, [3])  # nothing waits, so any request is admitted
 
             with pytest.raises(OverloadedError) as caught:
-                await w.submit(units([4]))
+                await submit(w, [4])
 
             model.gate.set()
             await asyncio.gather(second, more)
@@ -281,12 +292,12 @@ def test_a_caller_is_refused_for_its_own_work_and_another_is_not() -> None:
         model = Doubler()
         async with worker(model, max_waiting_s=1e-9, max_batch_tokens=1) as w:
             first = await busy(model, w)
-            greedy = asyncio.create_task(w.submit(units([1, 2]), "greedy"))
+            greedy = asyncio.create_task(submit(w, [1, 2], "greedy"))
             await asyncio.sleep(0)
             model.gate.set()
             await asyncio.gather(first, greedy)  # gives the speed
             second = await busy(model, w)
-            greedy = asyncio.create_task(w.submit(units([3, 4]), "greedy"))
+            greedy = asyncio.create_task(submit(w, [3, 4], "greedy"))
             await asyncio.sleep(0)
 
             with pytest.raises(OverloadedError, match="2 items wait for the doubler model, 2 of this caller"):
@@ -420,7 +431,7 @@ def test_the_allocations_of_a_failed_batch_are_freed_before_its_halves_run() -> 
         limits = BatchLimits(max_tokens=100, max_items=100)
         async with ModelWorker("m", Doubler, call, limits=lambda _: limits, max_waiting_items=9) as w:
             await w.loaded()
-            done = await w.submit(units([1, 2, 3, 4]))
+            done = await submit(w, [1, 2, 3, 4])
             assert done.outcomes == [2, 4, 6, 8]
 
     run(scenario)
@@ -442,7 +453,7 @@ def test_waiting_requests_fail_when_the_worker_stops() -> None:
             with pytest.raises(NotReadyError, match="stopped"):
                 await task
         with pytest.raises(NotReadyError, match="stopped"):
-            await w.submit(units([5]))
+            await submit(w, [5])
 
     run(scenario)
 
@@ -473,7 +484,7 @@ def test_too_few_results_are_an_error() -> None:
         )
         async with short as w:
             await w.loaded()
-            done = await w.submit(units([1, 2]))
+            done = await submit(w, [1, 2])
 
         assert [type(outcome) for outcome in done.outcomes] == [ModelError, ModelError]
         assert "0 results for 1 items" in str(done.outcomes[0])
@@ -519,7 +530,7 @@ def test_every_item_gets_an_outcome_when_half_of_a_failed_batch_hangs() -> None:
         )
         async with w:
             await w.loaded()
-            done = await w.submit(units([1, 13]))
+            done = await submit(w, [1, 13])
             release.set()
 
             assert ["hung" in str(outcome) for outcome in done.outcomes] == [True, True]
@@ -615,7 +626,7 @@ def test_a_worker_runs_on_an_executor_with_several_requests_in_flight() -> None:
         )
         async with remote as w:
             await w.loaded()
-            assert (await w.submit(units([1, 2, 3]))).outcomes == [2, 4, 6]
+            assert (await submit(w, [1, 2, 3])).outcomes == [2, 4, 6]
         assert most == 3
 
     run(scenario)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -156,6 +158,32 @@ def test_an_error_of_a_step_reaches_the_task(n_steps: int) -> None:
     with_executor(test)
 
 
+def test_the_memory_of_a_job_that_fails_is_free_when_its_task_has_the_error() -> None:
+    class Body(bytearray):
+        """A body that a weak reference can watch."""
+
+    watched: list[weakref.ref[Body]] = []
+
+    def steps() -> Steps[None]:
+        body = Body(1000)
+        watched.append(weakref.ref(body))
+        yield
+        raise ValueError(f"wrong: {len(body)} bytes")
+
+    async def test(executor: StepExecutor) -> None:
+        with pytest.raises(ValueError, match="1000 bytes"):
+            await executor.run("caller", steps(), n_bytes=1000)
+        await executor.run("other", noted([], "other", 1))  # the thread has left the job
+
+        assert watched[0]() is None
+
+    gc.disable()
+    try:
+        with_executor(test)
+    finally:
+        gc.enable()
+
+
 def test_a_caller_whose_waiting_work_is_too_long_is_refused_and_others_are_not() -> None:
     async def test(executor: StepExecutor) -> None:
         await executor.run("greedy", noted([], "measured", 5, 0.01), n_bytes=100_000)
@@ -169,6 +197,28 @@ def test_a_caller_whose_waiting_work_is_too_long_is_refused_and_others_are_not()
         gate.opened.set()
         await asyncio.gather(first, waiting)
         executor.check("greedy")
+
+    with_executor(test, max_waiting_s=0.1)
+
+
+def test_bodies_that_are_refused_at_once_do_not_make_preparation_look_fast() -> None:
+    def wrong() -> Steps[None]:
+        yield
+        raise ValueError("wrong")
+
+    async def test(executor: StepExecutor) -> None:
+        await executor.run("greedy", noted([], "measured", 5, 0.01), n_bytes=100_000)
+        for _ in range(20):
+            with pytest.raises(ValueError, match="wrong"):
+                await executor.run("hostile", wrong(), n_bytes=30_000_000)
+        gate, first = await behind_gate(executor)
+        waiting = asyncio.create_task(executor.run("greedy", noted([], "waits", 1), n_bytes=1_000_000))
+        await asyncio.sleep(0)
+
+        with pytest.raises(OverloadedError, match="being prepared"):
+            executor.check("greedy")
+        gate.opened.set()
+        await asyncio.gather(first, waiting)
 
     with_executor(test, max_waiting_s=0.1)
 

@@ -41,7 +41,7 @@ def exchanges(of: Sequence[Item]) -> list[Exchange]:
 def batches(tokens: Sequence[Tokens], limits: BatchLimits) -> list[list[Tokens]]:
     """The batches that the service's queue forms when all texts are queued at once."""
     queue: BatchQueue[Tokens, float] = BatchQueue()
-    queue.admit([Unit(i, row, len(row)) for i, row in enumerate(tokens)])
+    queue.add(queue.new_submission(len(tokens)), [Unit(i, row, len(row)) for i, row in enumerate(tokens)])
     formed = []
     while batch := queue.take(limits):
         formed.append([entry.unit.value for entry in batch])

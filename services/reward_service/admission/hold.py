@@ -2,6 +2,7 @@
 
     request ─▶ does a queue wait? ─no─▶ attempt ─▶ admitted, or refused ─▶ at the end of the queue, up to hold_s
                               └─yes─▶ at the end of the queue, or refused like the head of the queue
+    SIGTERM ─▶ Drain.begin ─▶ /readyz, new and held requests 503 with Retry-After; requests in flight finish
 
 Each caller has a queue for each resource (memory, each set of models), so that a request waits only for what it
 needs, and for no other caller's requests. The head of a queue retries until it is admitted: first come, first
@@ -12,21 +13,58 @@ served. Nothing is computed for a request that waits. A protocol's `hold_s` is t
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
-from reward_service.admission.drain import Drain
-from reward_service.errors import NoRoomError, NotReadyError, OverloadedError, UnavailableError
+from reward_service.errors import (
+    DrainingError,
+    NoRoomError,
+    NotLoadedError,
+    NotReadyError,
+    OverloadedError,
+    UnavailableError,
+)
 from reward_service.protocols.base import ProtocolSpec
 from reward_service.telemetry.metrics import Metrics
 
+logger = logging.getLogger(__name__)
+
 RETRYABLE = (NotReadyError, OverloadedError, NoRoomError)
-"""Refusals that waiting can resolve."""
+"""Refusals that waiting can resolve, except NotLoadedError."""
 _RETRY_S = 0.05
 """Seconds between two attempts of the head of a queue; an attempt costs microseconds."""
+_RESTART_S = 5.0
+"""Typical seconds of a restart, with models on the local disk."""
 
 Attempt = Callable[[], None]
+
+
+class Drain:
+    """Whether the service is shutting down. To be created in its event loop."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._begun = False
+        self._loop = asyncio.get_running_loop()
+        self._metrics = metrics
+
+    def begin(self) -> None:
+        """Admit no new requests from now on. Safe in any thread and in a signal handler."""
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        if not self._begun:
+            logger.info("shutting down: no new requests are admitted, requests in flight finish")
+            self._metrics.draining()
+            self._begun = True
+
+    def check(self) -> None:
+        """Raise DrainingError if the service is shutting down."""
+        if self._begun:
+            raise DrainingError(
+                "the service is about to stop; retry after its restart, or at another replica", _RESTART_S
+            )
 
 
 class AdmissionQueue:
@@ -39,9 +77,11 @@ class AdmissionQueue:
         """Of the last attempt."""
 
     def attempt(self, attempt: Attempt) -> bool:
-        """Whether `attempt` was not refused."""
+        """Whether `attempt` was not refused. Raises NotLoadedError."""
         try:
             attempt()
+        except NotLoadedError:
+            raise
         except RETRYABLE as refusal:
             self.refusal = refusal
             return False
@@ -83,14 +123,7 @@ class AdmissionHold:
             raise
         return True
 
-    async def wait(
-        self,
-        spec: ProtocolSpec[Any],
-        caller: str,
-        resource: str,
-        attempt: Attempt,
-        ready: Callable[[], Awaitable[object]] | None = None,
-    ) -> None:
+    async def wait(self, spec: ProtocolSpec[Any], caller: str, resource: str, attempt: Attempt) -> None:
         """Return when `attempt` was not refused.
 
         Args:
@@ -99,10 +132,10 @@ class AdmissionHold:
             resource: what it needs.
             attempt: takes what the request needs, or raises one of `RETRYABLE`. When this method raises, the last
                 attempt may have succeeded: the caller must release what it took.
-            ready: returns when the models that `attempt` needs are loaded; raises NotReadyError if one cannot be.
 
         Raises:
             DrainingError: the service began to shut down.
+            NotLoadedError: waiting does not help.
             NotReadyError, OverloadedError, NoRoomError: the last refusal, after `hold_s`.
         """
         queue = self._queues.get((resource, caller), AdmissionQueue())
@@ -113,11 +146,12 @@ class AdmissionHold:
         queue.length += 1
         self._metrics.holding(spec.name, 1)
         try:
-            async with asyncio.timeout(self.hold_s(spec)):
-                await _cancel_on(self._drain.begun(), _retry_at_head(queue, attempt, ready))
+            async with asyncio.timeout(self.hold_s(spec)), queue.head:
+                self._drain.check()
+                while not queue.attempt(attempt):
+                    await asyncio.sleep(_RETRY_S)
+                    self._drain.check()
             outcome = "admitted"
-        except _CancelledByEventError:
-            self._drain.check()
         except TimeoutError:
             outcome = "refused"
             raise queue.refusal_copy() from None
@@ -127,35 +161,3 @@ class AdmissionHold:
                 del self._queues[resource, caller]
             self._metrics.holding(spec.name, -1)
             self._metrics.held(spec.name, outcome, time.monotonic() - began)
-
-
-async def _retry_at_head(
-    queue: AdmissionQueue, attempt: Attempt, ready: Callable[[], Awaitable[object]] | None
-) -> None:
-    async with queue.head:
-        while not queue.attempt(attempt):
-            if isinstance(queue.refusal, NotReadyError) and ready is not None:
-                await ready()
-            await asyncio.sleep(_RETRY_S)
-
-
-class _CancelledByEventError(Exception):
-    """The event occurred before the work was done."""
-
-
-async def _cancel_on(event: Coroutine[Any, Any, object], work: Coroutine[Any, Any, None]) -> None:
-    """Return or raise what `work` does; both coroutines have ended then.
-
-    Raises:
-        _CancelledByEventError: `event` returned first. If it raises, `work` continues.
-    """
-    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(event)
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done() and not watching.cancelled() and watching.exception() is None:
-            raise _CancelledByEventError
-        await working
-    finally:
-        working.cancel()
-        watching.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 from cachetools import TTLCache
 
-from reward_client.wire import FieldError
+from reward_client.wire import WIRE_VERSION_HEADER, FieldError
 from reward_service.batching import Steps
 from reward_service.errors import InvalidRequestError
 from reward_service.settings import Settings
@@ -48,9 +48,12 @@ def idempotency_key(headers: Mapping[bytes, bytes], caller: str) -> CallerKey | 
     return caller, key.decode()
 
 
-def fingerprint(path: str, query_string: bytes, body: bytes | bytearray | mmap) -> Steps[bytes]:
+def fingerprint(
+    path: str, query_string: bytes, headers: Mapping[bytes, bytes], body: bytes | bytearray | mmap
+) -> Steps[bytes]:
     """Digest of what makes two requests the same."""
-    digest = sha256(path.encode(errors="replace") + b"\0" + query_string + b"\0")
+    version = headers.get(WIRE_VERSION_HEADER.lower().encode(), b"")
+    digest = sha256(b"%s\0%s\0%s\0" % (path.encode(errors="replace"), query_string, version))
     with memoryview(body) as view:
         for start in range(0, len(view), _STEP_BYTES):
             digest.update(view[start : start + _STEP_BYTES])

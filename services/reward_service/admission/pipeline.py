@@ -28,8 +28,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reward_client.wire import FieldError
-from reward_service.admission.drain import Drain
-from reward_service.admission.hold import AdmissionHold
+from reward_service.admission.hold import AdmissionHold, Drain
 from reward_service.admission.idempotency import (
     IDEMPOTENCY_HEADER,
     IdempotencyCache,
@@ -152,7 +151,7 @@ class RequestPipeline:
             work.close_if_unstarted()
 
     async def _fingerprint(self, scope: Scope, context: RequestContext, body: Body) -> bytes:
-        steps = fingerprint(scope["path"], scope["query_string"], body)
+        steps = fingerprint(scope["path"], scope["query_string"], context.headers, body)
         return complete(steps) if len(body) < _LARGE_BYTES else await self._executor.run(context.caller, steps)
 
     async def _body(

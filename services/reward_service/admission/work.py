@@ -127,7 +127,7 @@ class Work:
 
     async def _wait_if_held(self) -> None:
         if not self._has_room:
-            await self._hold.wait(self._spec, self._call.caller, self._resource, self._reserve, self._loaded)
+            await self._hold.wait(self._spec, self._call.caller, self._resource, self._reserve)
 
     def _reserve(self) -> None:
         self._executor.check(self._call.caller)
@@ -138,7 +138,3 @@ class Work:
     def _release(self) -> None:
         for reservation in self._reserved.values():
             reservation.release()
-
-    async def _loaded(self) -> None:
-        for worker in self._workers or ():
-            await worker.loaded()

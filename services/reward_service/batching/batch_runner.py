@@ -239,10 +239,7 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
 
     def _start_submissions(self, batch: list[Entry[InT, OutT]], now: float) -> set[Submission[OutT]]:
         """The open submissions with units in `batch`, marked as started."""
-        open_ = self.queue.open
-        submissions = {
-            submission for entry in batch for submission, _ in entry.requested_by if submission in open_
-        }
+        submissions = {submission for entry in batch for submission in entry.positions}
         for submission in submissions:
             if submission.started is None:
                 submission.started = now

@@ -84,13 +84,14 @@ class Submission(Generic[OutT]):
 
 @dataclass(slots=True, eq=False)
 class Entry(Generic[InT, OutT]):
-    """One unit of work, and the (submission, position) pairs that wait for it."""
+    """One unit of work."""
 
     unit: Unit[InT]
     sort_key: SortKey
-    requested_by: list[tuple[Submission[OutT], int]] = field(default_factory=list)
+    positions: dict[Submission[OutT], list[int]] = field(default_factory=dict)
+    """Where each open submission wants the outcome; a submission may have equal units."""
     wanted_by: dict[Caller, int] = field(default_factory=dict)
-    """Requests by open submissions of each caller."""
+    """Number of these submissions by caller, while the entry is queued."""
     waiting: bool = True
 
 
@@ -112,12 +113,6 @@ class BatchQueue(Generic[InT, OutT]):
         """Number of queued entries."""
         return len(self._by_sort_key)
 
-    def admit(self, units: Sequence[Unit[InT]], caller: str = "") -> Submission[OutT]:
-        """Queue all units of a request."""
-        submission = self.new_submission(len(units), caller)
-        self.add(submission, units)
-        return submission
-
     def new_submission(self, n_units: int, caller: str = "") -> Submission[OutT]:
         """A submission of `n_units`, which `add` queues."""
         no_outcomes: list[OutT | Exception] = [_NO_OUTCOME] * n_units
@@ -138,12 +133,15 @@ class BatchQueue(Generic[InT, OutT]):
                 entry = self._new_entry(unit)
             else:
                 submission.shared += 1
-            entry.requested_by.append((submission, position))
+            if (positions := entry.positions.get(submission)) is not None:
+                positions.append(position)
+                continue
+            entry.positions[submission] = [position]
             submission.entries.append(entry)
             if entry.waiting:
-                requests = entry.wanted_by.get(caller, 0)
-                entry.wanted_by[caller] = requests + 1
-                if not requests:
+                wanting = entry.wanted_by.get(caller, 0)
+                entry.wanted_by[caller] = wanting + 1
+                if not wanting:
                     new.append(entry.sort_key)
         self.callers.insert(caller, new, submission)
 
@@ -153,6 +151,8 @@ class BatchQueue(Generic[InT, OutT]):
             return
         self.open.discard(submission)
         caller = self.callers.find(submission.caller)
+        for entry in submission.entries:
+            del entry.positions[submission]
         left = [entry for entry in submission.entries if entry.waiting and _leave(entry, caller)]
         submission.entries.clear()
         for entry in left:
@@ -180,10 +180,11 @@ class BatchQueue(Generic[InT, OutT]):
     def complete(self, entry: Entry[InT, OutT], outcome: OutT | Exception) -> None:
         """Store `outcome` in the submissions of `entry`; those that now have all outcomes are finished."""
         self._by_key.pop(entry.unit.key, None)
-        for submission, position in entry.requested_by:
-            submission.outcomes[position] = outcome
-            submission.missing -= 1
-            if not submission.missing and submission in self.open:
+        for submission, positions in entry.positions.items():
+            for position in positions:
+                submission.outcomes[position] = outcome
+            submission.missing -= len(positions)
+            if not submission.missing:
                 self.open.discard(submission)
                 submission.entries.clear()
                 submission.finished.set()
@@ -207,10 +208,10 @@ _NO_OUTCOME = RuntimeError("this unit has no outcome yet")
 
 
 def _leave(entry: Entry[Any, Any], caller: Caller) -> bool:
-    """Withdraw one request of `caller` for `entry`; whether it was its last."""
-    requests = entry.wanted_by[caller] - 1
-    if requests:
-        entry.wanted_by[caller] = requests
+    """A submission of `caller` no longer wants `entry`; whether it was its last."""
+    wanting = entry.wanted_by[caller] - 1
+    if wanting:
+        entry.wanted_by[caller] = wanting
         return False
     del entry.wanted_by[caller]
     return True

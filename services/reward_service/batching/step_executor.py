@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Generator
 from contextvars import Context, copy_context
@@ -96,6 +97,7 @@ class _Job:
     context: Context = field(default_factory=copy_context)
     """Of the request, for log records."""
     spent_s: float = 0.0
+    succeeded: bool = False
 
     def settle(self, result: object, error: BaseException | None) -> None:
         """Complete the future in its event loop."""
@@ -121,6 +123,16 @@ class StepExecutor:
         ]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def n_jobs(self) -> int:
+        """Unfinished jobs, the running ones included."""
+        return sum(caller.n_jobs for caller in list(self._callers.values()))
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the bodies that these jobs prepare."""
+        return sum(caller.n_bytes for caller in list(self._callers.values()))
 
     def check(self, caller: str) -> None:
         """Raise OverloadedError if the unfinished jobs of `caller` need more than `max_waiting_s` already.
@@ -244,7 +256,7 @@ class StepExecutor:
             self._end(job)
             if unfinished:
                 job.settle(None, _stopped())
-            if job.n_bytes:
+            if job.n_bytes and job.succeeded:  # a wrong body is read to its first errors only
                 self._measured_s = _MEMORY * self._measured_s + job.spent_s
                 self._measured_bytes = _MEMORY * self._measured_bytes + job.n_bytes
 
@@ -261,8 +273,10 @@ def _turn(job: _Job, until: float) -> bool:
                 return True
         job.steps.close()
     except StopIteration as end:
+        job.succeeded = True
         job.settle(end.value, None)
     except BaseException as exc:  # noqa: BLE001 - the task that waits gets it
+        traceback.clear_frames(exc.__traceback__)  # they hold the body until the next garbage collection
         job.settle(None, exc)
     return False
 

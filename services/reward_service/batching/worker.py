@@ -18,7 +18,7 @@ from typing import Generic, Self, TypeVar
 from reward_service.batching.batch_runner import BatchRunner, Executor, HungError, MetricsHook, ThreadExecutor
 from reward_service.batching.callers import BatchLimits, Reservation
 from reward_service.batching.queue import BatchQueue, Submission, Unit
-from reward_service.errors import ModelError, NotReadyError, OverloadedError
+from reward_service.errors import ModelError, NotLoadedError, NotReadyError, OverloadedError
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
@@ -170,11 +170,10 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         if self._task.done():
             raise self._stopped()
 
-    async def wait_for_pass(self) -> None:
-        """Return when no forward pass is running. Raises ModelError when the last one failed."""
+    async def next_pass_succeeds(self) -> bool:
+        """Whether the forward pass that is running, or was the last one, succeeds; an item may make it fail."""
         await self._runner.pass_ended.wait()
-        if self._runner.last_failed:
-            raise ModelError(f"the last forward pass of the {self.name} model failed")
+        return not self._runner.last_failed
 
     async def enqueue(
         self, units: Sequence[Unit[InT]], caller: str = "", reservation: Reservation | None = None
@@ -198,18 +197,6 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             raise
         if reservation is not None:
             self._queue.callers.observe(reservation, len(units), sum(unit.n_tokens for unit in units))
-        return submission
-
-    async def submit(self, units: Sequence[Unit[InT]], caller: str = "") -> Submission[OutT]:
-        """The submission of `units`, once it has all outcomes. Raises what `reserve` raises."""
-        if units:
-            self._check_room(caller, len(units))
-            self._check_usable()
-        submission = await self.enqueue(units, caller)
-        try:
-            await submission.wait()
-        finally:
-            submission.close()
         return submission
 
     # The task ---------------------------------------------------------------------------------------------------
@@ -250,9 +237,9 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     def _loading_failed(self) -> bool:
         return self._loaded.done() and (self._loaded.cancelled() or self._loaded.exception() is not None)
 
-    def _not_loaded(self) -> NotReadyError:
+    def _not_loaded(self) -> NotLoadedError:
         cause = None if self._loaded.cancelled() else self._loaded.exception()
-        return NotReadyError(f"the {self.name} model could not be loaded: {cause}", retry_after_s=30.0)
+        return NotLoadedError(f"the {self.name} model could not be loaded: {cause}", retry_after_s=30.0)
 
     def _stopped(self) -> NotReadyError:
         return NotReadyError(f"the {self.name} model was stopped", retry_after_s=2.0)

@@ -17,11 +17,13 @@ from pydantic import ValidationError
 from reward_client.wire import FieldError
 from reward_service.errors import ConfigurationError, InvalidRequestError, TooLargeError
 from reward_service.features.recipe import Recipe
-from reward_service.features.registry import FeatureRegistry
+from reward_service.features.registry import FeatureRegistry, did_you_mean
 from reward_service.settings import Settings
 
 _MAX_DEPTH = 5
 """Levels of nesting in overrides: the ends of a gate in the `otherwise` of a factor are the deepest."""
+PARAMETERS = tuple(name for name in Recipe.model_fields if name not in ("name", "description"))
+"""What a request may override."""
 
 
 class RecipeRegistry:
@@ -45,7 +47,7 @@ class RecipeRegistry:
             if not folder.is_dir():
                 raise ConfigurationError(f"recipes_dir {folder} is not a folder")
             sources += _yaml_files(folder)
-        recipes = (_read(source, features, limits) for source in sources)
+        recipes = (read_recipe(source, features, limits) for source in sources)
         return cls({recipe.name: recipe for recipe in recipes}, limits)
 
     def __iter__(self) -> Iterator[Recipe]:
@@ -70,15 +72,32 @@ def _yaml_files(folder: Traversable) -> Iterator[Traversable]:
     return (entry for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def _read(source: Traversable, features: FeatureRegistry | None, limits: Settings) -> Recipe:
-    name = source.name.removesuffix(".yaml")
+def read_recipe(source: Traversable, features: FeatureRegistry | None, limits: Settings) -> Recipe:
+    """The recipe in a file. Raises ConfigurationError with a sentence for each cause."""
     try:
-        content = yaml.safe_load(source.read_text(encoding="utf-8")) | {"name": name}
-        recipe = Recipe.model_validate(content, context=features)
+        content = yaml.safe_load(source.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ConfigurationError(
+                f"recipe {source} cannot be used: it has no parameters, like `open_ended: […]`"
+            )
+        recipe = Recipe.model_validate(content | {"name": source.name.removesuffix(".yaml")}, context=features)
         _check_stop_strings(recipe.stop_strings, limits)
-    except (yaml.YAMLError, ValidationError, TypeError, TooLargeError) as exc:
-        raise ConfigurationError(f"recipe {source} cannot be used: {exc}") from exc
+    except ValidationError as exc:
+        causes = "; ".join(": ".join(filter(None, error)) for error in _causes(exc))
+        raise ConfigurationError(f"recipe {source} cannot be used: {causes}") from exc
+    except (yaml.YAMLError, OSError, UnicodeError, TooLargeError) as exc:
+        raise ConfigurationError(f"recipe {source} cannot be used: {' '.join(str(exc).split())}") from exc
     return recipe
+
+
+def _causes(exc: ValidationError) -> Iterator[tuple[str, str]]:
+    """(path of the parameter, message) of each error; the path of an error of the whole recipe is empty."""
+    for error in exc.errors():
+        path, message = ".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            known = [*PARAMETERS, "description"]
+            message = f"unknown parameter; {did_you_mean(path, known)}known: {', '.join(known)}"
+        yield path, message
 
 
 def _check_size(overrides: Mapping[str, Any], limits: Settings) -> None:
@@ -127,20 +146,24 @@ def _too_large(parameter: str, message: str) -> TooLargeError:
 
 
 def _overridden(recipe: Recipe, overrides: Mapping[str, Any], limits: Settings) -> Recipe:
-    fixed = {"name", "description"}
-    unknown = sorted(set(overrides) - (set(Recipe.model_fields) - fixed))
+    unknown = sorted(set(overrides) - set(PARAMETERS))
     if unknown:
-        known = ", ".join(sorted(set(Recipe.model_fields) - fixed))
         raise InvalidRequestError(
             f"recipe {recipe.name!r} has no parameter {', '.join(map(repr, unknown))}",
-            [FieldError(field=f"recipe_overrides.{key}", message=f"unknown; known: {known}") for key in unknown],
+            [
+                FieldError(
+                    field=f"recipe_overrides.{key}",
+                    message=f"unknown; {did_you_mean(key, PARAMETERS)}known: {', '.join(PARAMETERS)}",
+                )
+                for key in unknown
+            ],
         )
     try:
         overridden = recipe.with_overrides(overrides)
     except ValidationError as exc:
         errors = [
-            FieldError(field=".".join(map(str, ("recipe_overrides", *e["loc"]))), message=e["msg"])
-            for e in exc.errors()
+            FieldError(field=".".join(filter(None, ("recipe_overrides", path))), message=message)
+            for path, message in _causes(exc)
         ]
         raise InvalidRequestError("recipe_overrides cannot be used", errors) from exc
     _check_stop_strings(overridden.stop_strings, limits)

@@ -21,21 +21,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from reward_client.wire.api_key import key_problem
-from reward_service.errors import ConfigurationError
-from reward_service.http.problems import problem_response
-from reward_service.http.request_context import request_context
+from reward_service.errors import ConfigurationError, UnauthorizedError
+from reward_service.http.request_context import RequestContext
 from reward_service.settings import Settings
-from reward_service.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Paths without authentication: load balancers and container engines send health checks without a key."""
 
-_CHALLENGE = 'Basic realm="glassbox", charset="UTF-8", Bearer realm="glassbox"'
 _HELP = "send an API key as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or in the URL: http://key:KEY@HOST/…"
 
 
@@ -171,30 +168,18 @@ def _password(credentials: bytes) -> Iterator[bytes]:
         yield password
 
 
-class AuthMiddleware:
-    """Answers 401 to requests without a valid key, except for `OPEN_PATHS`. Pure ASGI: reads nothing before."""
+class AuthCheck:
+    """Refuses requests without a valid key, except for `OPEN_PATHS`; names the caller after its key."""
 
-    def __init__(self, app: ASGIApp, keys: Keyring | None, metrics: Metrics) -> None:
-        self._app = app
+    def __init__(self, keys: Keyring) -> None:
         self._keys = keys
-        self._metrics = metrics
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-        elif scope["type"] != "http" or self._is_authorized(scope):
-            await self._app(scope, receive, send)
-        else:
-            self._metrics.refused("unknown", "unauthorized")
-            given = any(name in {b"authorization", b"x-api-key"} for name, _ in scope["headers"])
-            detail = f"{'this key is not accepted' if given else 'a key is needed'}; {_HELP}"
-            await problem_response(401, detail, headers={"www-authenticate": _CHALLENGE})(scope, receive, send)
-
-    def _is_authorized(self, scope: Scope) -> bool:
-        if self._keys is None or request_context().path in OPEN_PATHS:
-            return True
+    def __call__(self, scope: Scope, context: RequestContext) -> None:
+        """Raise UnauthorizedError."""
+        if context.path in OPEN_PATHS:
+            return
         digest = self._keys.find(presented_keys(scope["headers"]))
         if digest is None:
-            return False
-        request_context().caller = f"key {digest.hex()[:16]}"
-        return True
+            given = not context.headers.keys().isdisjoint((b"authorization", b"x-api-key"))
+            raise UnauthorizedError(f"{'this key is not accepted' if given else 'a key is needed'}; {_HELP}")
+        context.caller = f"key {digest.hex()[:16]}"

@@ -1,6 +1,7 @@
 """Refuses requests that a web page of another site makes a browser send.
 
     Host             not a loopback name, without an API key on loopback; or not in `allowed_hosts`  ─▶ 421
+                     (never for health checks, nor for `/metrics` with an API key)
     Sec-Fetch-Site   anything but `same-origin` or `none`, except a click on a link to a page        ─▶ 403
     Origin           of another host, from a browser without `Sec-Fetch-Site` (plain HTTP)           ─▶ 403
     Content-Type     of a POST not `application/json`: others can be sent across sites unasked       ─▶ 415
@@ -19,20 +20,12 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from reward_service.errors import (
-    ConfigurationError,
-    CrossSiteError,
-    GlassboxError,
-    MediaTypeError,
-    UnknownHostError,
-)
+from reward_service.errors import ConfigurationError, CrossSiteError, MediaTypeError, UnknownHostError
 from reward_service.http.auth import OPEN_PATHS, is_loopback
-from reward_service.http.problems import error_response
-from reward_service.http.request_context import RequestContext, request_context
+from reward_service.http.request_context import RequestContext
 from reward_service.settings import Settings
-from reward_service.telemetry.metrics import Metrics
 
 _NETLOC = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]*)?")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -41,7 +34,7 @@ _OWN_SITES = frozenset({b"same-origin", b"none"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def allowed_hosts(settings: Settings) -> frozenset[str]:
+def _allowed_hosts(settings: Settings) -> frozenset[str]:
     """The hosts of the setting. Raises ConfigurationError if one is malformed."""
     names = [name.strip() for name in (settings.allowed_hosts or "").split(",") if name.strip()]
     for name in names:
@@ -52,30 +45,19 @@ def allowed_hosts(settings: Settings) -> frozenset[str]:
     return frozenset(map(_host, names))
 
 
-class BrowserMiddleware:
-    """Checks the headers of every request before its body is read. Pure ASGI."""
+class BrowserCheck:
+    """Checks the headers of a request."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, *, with_keys: bool) -> None:
-        self._app = app
-        self._metrics = metrics
+    def __init__(self, settings: Settings, *, with_keys: bool) -> None:
         self._only_loopback = not with_keys and is_loopback(settings.host)
-        self._allowed = allowed_hosts(settings)
+        self._allowed = _allowed_hosts(settings)
         self._own_hosts = self._allowed | (_LOOPBACK if self._only_loopback else frozenset())
-        self._checks_host = bool(self._own_hosts)
+        self._any_host = OPEN_PATHS | ({"/metrics"} if with_keys else set())
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            try:
-                self._check(scope["method"], request_context())
-            except GlassboxError as exc:
-                self._metrics.refused("unknown", exc.cause)
-                await error_response(exc)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-    def _check(self, method: str, context: RequestContext) -> None:
-        headers = context.headers
-        if self._checks_host and context.path not in OPEN_PATHS:
+    def __call__(self, scope: Scope, context: RequestContext) -> None:
+        """Raise one of the errors above."""
+        method, headers = scope["method"], context.headers
+        if self._own_hosts and context.path not in self._any_host:
             self._check_host(headers)
         if b"sec-fetch-site" in headers or b"origin" in headers:
             self._check_site(method, headers)

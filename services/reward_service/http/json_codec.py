@@ -66,13 +66,8 @@ def parse_steps(model: type[ModelT], body: Body, settings: Settings) -> Steps[Mo
     return result
 
 
-def dump(reply: BaseModel) -> bytes:
-    """What `reply.model_dump_json()` returns, for a model without aliases and custom serializers."""
-    return complete(dump_steps(reply))
-
-
 def dump_steps(reply: BaseModel) -> Steps[bytes]:
-    """As `dump`, with a yield between two steps."""
+    """What `reply.model_dump_json()` returns, for a model without aliases and custom serializers."""
     fields = []
     for name, value in reply:
         if isinstance(value, list) and len(value) > _REPLY_ELEMENTS:

@@ -28,6 +28,7 @@ from reward_service.errors import (
     OverloadedError,
     SlowBodyError,
     TooLargeError,
+    UnauthorizedError,
     UnavailableError,
     UnknownHostError,
 )
@@ -44,11 +45,13 @@ MAX_PROBLEM_BYTES = 64 * 1024
 _MAX_CHARS = {"field": 300, "message": 500, "id": 256}
 """Characters of the parts of an error; keys and values of the caller, which are in them, may have megabytes."""
 _MAX_DETAIL_CHARS = 2_000
+_CHALLENGE = 'Basic realm="glassbox", charset="UTF-8", Bearer realm="glassbox"'
 
 STATUS: dict[type[GlassboxError], HTTPStatus] = {
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     SlowBodyError: HTTPStatus.REQUEST_TIMEOUT,
+    UnauthorizedError: HTTPStatus.UNAUTHORIZED,
     MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     CrossSiteError: HTTPStatus.FORBIDDEN,
     UnknownHostError: HTTPStatus.MISDIRECTED_REQUEST,
@@ -123,16 +126,16 @@ def _shortened(text: str, max_chars: int) -> str:
     return (text[:max_chars] + "…" * (len(text) > max_chars)).encode(errors="replace").decode()
 
 
-def error_response(exc: GlassboxError) -> Response:
-    """The problem document for `exc`."""
+def error_response(exc: Exception) -> Response:
+    """The problem document for `exc`; one that is no GlassboxError is a bug."""
+    if not isinstance(exc, GlassboxError):
+        logger.error("bug while answering a request", exc_info=exc)
+        detail = f"a bug in the service ({type(exc).__name__}); its log has the trace"
+        return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+    headers = None
+    if isinstance(exc, UnavailableError):
+        headers = {"retry-after": str(math.ceil(exc.retry_after_s))}
+    elif isinstance(exc, UnauthorizedError):
+        headers = {"www-authenticate": _CHALLENGE}
     status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
-    headers = {"retry-after": str(math.ceil(exc.retry_after_s))} if isinstance(exc, UnavailableError) else None
     return problem_response(status, str(exc), getattr(exc, "errors", None), headers)
-
-
-def bug_response(exc: Exception) -> Response:
-    """The answer to an unexpected exception."""
-    logger.error("bug while answering a request", exc_info=exc)
-    return problem_response(
-        HTTPStatus.INTERNAL_SERVER_ERROR, f"a bug in the service ({type(exc).__name__}); its log has the trace"
-    )

@@ -5,8 +5,9 @@
     GET /readyz ─┘
 
 Load is no reason to be unready: the probe's text is tokenized in a thread of its own, and a busy model is ready
-when a pass ends. The route requires no API key. Sharing the probe bounds its cost. A caller without a key gets the
-names of the models that are not ready, but not the causes, which may contain paths; the service logs them.
+when a pass succeeds. One that fails may do so because of an item: then the probe's own text is computed. The
+route requires no API key. Sharing the probe bounds its cost. A caller without a key gets the names of the models
+that are not ready, but not the causes, which may contain paths; the service logs them.
 """
 
 from __future__ import annotations
@@ -98,11 +99,10 @@ class Readiness:
     async def _probe(
         self, worker: ModelWorker[ModelT, Tokens, OutT], tokenize: Callable[[ModelT], Tokens]
     ) -> None:
-        """Run a forward pass, or wait for the current one if the model is busy."""
+        """Run a forward pass, or wait for one that succeeds if the model is busy with those of others."""
         model = await worker.ready()
         tokens = await self._thread.call(tokenize, model)
-        if worker.busy:
-            await worker.wait_for_pass()
+        if worker.busy and await worker.next_pass_succeeds():
             return
         submission = await worker.enqueue([Unit(_KEY, tokens, len(tokens.input_ids))], "readiness")
         try:

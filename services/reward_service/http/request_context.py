@@ -3,9 +3,10 @@
     X-Request-ID (the caller's if it is safe to log, else a new one) ─┬─▶ response headers
     traceparent  (W3C Trace Context, passed on unchanged)            ─┴─▶ log lines, problem documents
 
-`RequestContextMiddleware` is the outermost middleware. It sets the context, adds the security headers, answers
-unexpected exceptions, measures the request for `/metrics` and writes the access log. A log line has the pattern of
-the route, but no path, query or body, because any of them may contain a secret.
+`RequestContextMiddleware` is the outermost middleware. It sets the context, makes the checks that need only the
+head of the request (`browser`, `auth`), adds the security headers, answers unexpected exceptions, measures the
+request for `/metrics` and writes the access log. A log line has the pattern of the route, but no path, query or
+body, because any of them may contain a secret.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reward_service.errors import GlassboxError
 from reward_service.fair_share import caller_address
 from reward_service.telemetry.metrics import Metrics
 
@@ -55,7 +57,7 @@ class RequestContext:
     headers: Mapping[bytes, bytes]
     """By lower-case name; the first of repeated headers counts."""
     caller: str = "local"
-    """Who capacity is shared with: the client's address, or what `AuthMiddleware` puts here for its API key."""
+    """Who capacity is shared with: the client's address, or what `AuthCheck` puts here for its API key."""
     received: float = field(default_factory=time.monotonic)
     """On the clock of `time.monotonic`, which the event loop uses too."""
 
@@ -80,15 +82,36 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
-class RequestContextMiddleware:
-    """Sets the request context; adds headers; measures and logs the request. Pure ASGI: buffers nothing."""
+Check = Callable[[Scope, RequestContext], None]
+"""A check of a request's head. Raises GlassboxError to refuse it before its body is read."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, bug_response: Callable[[Exception], Response]) -> None:
+
+class RequestContextMiddleware:
+    """Sets the request context; checks, measures and logs the request. Pure ASGI: buffers nothing.
+
+    Args:
+        app: the rest of the application.
+        checks: made in this order.
+        error_response: the response for a refusal, or for an unexpected exception.
+        metrics: count requests and refusals.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        checks: Sequence[Check],
+        error_response: Callable[[Exception], Response],
+        metrics: Metrics,
+    ) -> None:
         self._app = app
+        self._checks = checks
+        self._error_response = error_response
         self._metrics = metrics
-        self._bug_response = bug_response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # no route has one
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -104,10 +127,11 @@ class RequestContextMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            app = self._refusal(scope, context) or self._app
+            await app(scope, receive, send_with_headers)
         except Exception as exc:
             if status is None:
-                await self._bug_response(exc)(scope, receive, send_with_headers)
+                await self._error_response(exc)(scope, receive, send_with_headers)
             raise
         except asyncio.CancelledError:  # the shutdown timeout has passed
             logger.warning("cancelled by shutdown: %s", _log_line(scope, context, status))
@@ -118,6 +142,15 @@ class RequestContextMiddleware:
         finally:
             self._metrics.answered(route_pattern(scope), status or 500, time.monotonic() - context.received)
             _current.reset(token)
+
+    def _refusal(self, scope: Scope, context: RequestContext) -> Response | None:
+        try:
+            for check in self._checks:
+                check(scope, context)
+        except GlassboxError as exc:
+            self._metrics.refused("unknown", exc.cause)
+            return self._error_response(exc)
+        return None
 
 
 def _route_path(scope: Scope) -> str:

@@ -82,6 +82,9 @@ class LimitedHttpProtocol(CompleteHttpProtocol):
             super()._parse(data)
             return
         while data and not self._discards and not self.transport.is_closing():
+            if self._is_busy:
+                self._keep_unparsed(self._unparsed + data)
+                return
             piece = data[: MAX_HEAD_BYTES - self._head_bytes]
             data = data[len(piece) :]
             self._head_bytes += len(piece)

@@ -86,20 +86,22 @@ class CompleteHttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def _feed(self, data: bytes) -> None:
-        """Parse `data`, at most one complete head at a time, until a request has to be answered first."""
-        if self._body_left >= len(data):
-            self._parse(data)
-            return
+        """Parse `data`, a head or a body at a time, until a request has to be answered first."""
         position = 0
         while position < len(data) and not (self._is_busy or self._discards or self.transport.is_closing()):
-            in_body = self._active is not None and self._active.more_body
-            first = data.find(_HEAD_END, position + _MIN_BODY_PIECE * in_body)
-            has_two = first >= 0 and data.find(_HEAD_END, first + len(_HEAD_END)) >= 0
-            end = first + len(_HEAD_END) if has_two else len(data)
+            end = self._end_of_part(data, position)
             self._parse(data[position:end])
             position = end
         if position < len(data) and not self._discards:
             self._keep_unparsed(self._unparsed + data[position:])
+
+    def _end_of_part(self, data: bytes, position: int) -> int:
+        """Where the head or the body at `position` ends, or a piece of a body in chunks; may be after `data`."""
+        if self._body_left > 0:
+            return position + self._body_left
+        in_body = self._active is not None and self._active.more_body
+        end = data.find(_HEAD_END, position + _MIN_BODY_PIECE * in_body)
+        return end + len(_HEAD_END) if end >= 0 else len(data)
 
     def _parse(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -116,7 +118,7 @@ class CompleteHttpProtocol(HttpToolsProtocol):
             self._ignores_upgrade = True
             return
         self._discarded = 0
-        self._body_left = int(dict(self.headers).get(b"content-length", 0))
+        self._body_left = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
         super().on_headers_complete()
         self.headers = []  # trailers, which arrive later, are no headers
         if self._cycle_transport is None:

@@ -13,7 +13,9 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -34,8 +36,13 @@ not send a request on a connection that the service is closing; less than `MAX_H
 is aborted instead of closed."""
 EXIT_GRACE_S = 3.0
 """Seconds in addition to `stop_timeout_s` in which models and threads end; then the process ends without them."""
-_TICKS_PER_HEARTBEAT = 10
+_TICKS_PER_S = 10
 """uvicorn calls `on_tick` ten times a second."""
+_COLLECT_IDLE_S, _COLLECT_BUSY_S = 5, 600
+"""Seconds between two full garbage collections, with no request in flight, and at most."""
+_SWITCH_S = 0.0005
+"""Seconds after which a thread that runs Python gives the interpreter's lock to the event loop, which needs it
+several times for each request; 5 ms by default."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +56,7 @@ class RewardServer(uvicorn.Server):
         """Whether the server stopped because a model failed permanently."""
         self._app = app
         self._heartbeat = heartbeat
+        self._collected = time.monotonic()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._drain()
@@ -60,8 +68,12 @@ class RewardServer(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % _TICKS_PER_HEARTBEAT == 0 and self._heartbeat is not None:
+        if counter % _TICKS_PER_S == 0 and self._heartbeat is not None:
             self._send_heartbeat(self._heartbeat)
+        due_s = _COLLECT_BUSY_S if self.server_state.tasks else _COLLECT_IDLE_S
+        if time.monotonic() - self._collected >= due_s:
+            gc.collect()
+            self._collected = time.monotonic()
         state = getattr(self._app.state, "glassbox", None)
         if state is not None and state.is_broken and not self.should_exit:
             logger.error("a model failed permanently: stopping this worker")
@@ -113,11 +125,16 @@ def server_for(app: FastAPI, settings: Settings, heartbeat: int | None = None) -
     return RewardServer(config, app, heartbeat)
 
 
-def limit_garbage_collection() -> None:
-    """Make full collections, which stop all threads, short and rare. Call it when modules are imported."""
+def shorten_pauses() -> None:
+    """Make the interpreter stop the event loop for short times only. Call it when modules are imported.
+
+    A full garbage collection examines the items of all requests, in a quarter of a second if they are many; so
+    `RewardServer` makes them, when there are few.
+    """
+    sys.setswitchinterval(_SWITCH_S)
     gc.collect()
-    gc.freeze()  # half a million objects of imported libraries: scanning them took a third of a second
-    gc.set_threshold(10_000, 10, 20)  # a full collection scans the items of all requests
+    gc.freeze()  # half a million objects of imported libraries
+    gc.set_threshold(1_000, 10, 1_000_000)
 
 
 def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
@@ -130,7 +147,7 @@ def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
     app = create_app(settings)
     if settings.metrics_port is not None:
         app.state.metrics.serve(settings.host, settings.metrics_port)
-    limit_garbage_collection()
+    shorten_pauses()
     heartbeat = None
     if channel is None:
         sockets = [listen(settings)]

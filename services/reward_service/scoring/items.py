@@ -195,7 +195,7 @@ def _texts(feature: Feature[Any], scorable: ScorableItem, response: str) -> tupl
     if feature.needs is GoldScore:
         return ()
     if feature.needs is SentenceVectors:
-        return tuple(sentences(response)[:MAX_SENTENCES])
+        return tuple(sentences(response, MAX_SENTENCES))
     if feature.needs is PromptVectors:
         return prompt_text(scorable.messages), response
     return (scorable.reference, response) if scorable.reference is not None else None

@@ -68,6 +68,10 @@ class Metrics:
             "glassbox_request_bytes",
             "Memory charged to requests: bodies, what is made of them, and replies until they are sent.",
         )
+        self._preparation_jobs = gauge(
+            "glassbox_preparation_jobs", "Bodies being prepared and replies being serialised, or waiting for it."
+        )
+        self._preparation_bytes = gauge("glassbox_preparation_bytes", "Bytes of those bodies.")
         self._idempotent = counter(
             "glassbox_idempotent_total",
             "Requests with an Idempotency-Key: computed, shared with one in flight, replayed, or in conflict.",
@@ -147,6 +151,11 @@ class Metrics:
     def watch_memory(self, n_bytes: Callable[[], float]) -> None:
         """The memory charged to requests is read when metrics are exposed."""
         self._memory.set_function(n_bytes)
+
+    def watch_preparation(self, jobs: Callable[[], int], n_bytes: Callable[[], int]) -> None:
+        """The number of unfinished jobs, and the bytes of their bodies, are read when metrics are exposed."""
+        self._preparation_jobs.set_function(jobs)
+        self._preparation_bytes.set_function(n_bytes)
 
     def idempotent(self, outcome: str) -> None:
         """A request with an Idempotency-Key arrived."""

@@ -19,7 +19,7 @@ from reward_service.app import create_app
 from reward_service.batching import BatchLimits
 from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.process.cpu_scheduling import set_batch
-from reward_service.process.server import limit_garbage_collection, server_for
+from reward_service.process.server import server_for, shorten_pauses
 from tests.doubles import LengthGold
 
 TOKENS_PER_S = 50_000
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
     raise_descriptor_limit()
     set_batch()
     app = create_app(settings, encoder_loader=lambda _: PacedEncoder(), gold_loader=lambda _: LengthGold())
-    limit_garbage_collection()
+    shorten_pauses()
     server_for(app, settings).run()
 
 

@@ -157,6 +157,28 @@ def test_large_bodies_stay_within_twice_the_budget(target: HostileTarget, kind: 
     assert statuses(witness.replies) <= {0, 200, 413, 429, 503, 504}
 
 
+WRONG = {
+    "white space": b" " * 20_000_000,
+    "brackets": b'{"items": ' + b"[" * 20_000_000,
+    "a text without end": b'{"items": [{"prompt": "' + b"word " * 4_000_000,
+    "the last item": body(20_000_000, LARGE["ascii"])[:-2] + b", 1]}",
+}
+
+
+@pytest.mark.parametrize("framing", ["declared", "chunks"])
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_bodies_are_dropped_at_once(target: HostileTarget, kind: str, framing: str) -> None:
+    content = WRONG[kind]
+
+    with Witness(target) as witness:
+        witness.repeat(
+            lambda: witness.post("/score", content if framing == "declared" else iter([content])), workers=4
+        )
+
+    assert statuses(witness.replies) <= {0, 413, 422, 429, 503}
+    assert statuses(witness.replies) & {413, 422}
+
+
 def test_chunks_that_look_like_the_ends_of_heads_stop_nobody(target: HostileTarget) -> None:
     content = b"\r\n" * 10_000_000
 

@@ -104,6 +104,18 @@ def test_an_upgrade_is_ignored_and_the_body_is_read(
         assert response_of(connection).status == 200
 
 
+@pytest.mark.parametrize("upgrade", [[], ["Connection: Upgrade", "Upgrade: h2c"]], ids=["plain", "upgrade"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_head_that_is_too_long_is_refused_after_the_request_before_it_was_answered(
+    open_target: HostileTarget, upgrade: list[str], chunked: bool
+) -> None:
+    long_head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000
+    with connected(open_target) as connection:
+        connection.sendall(post(BODY, *upgrade, chunked=chunked) + get("/info", *upgrade) + long_head)
+
+        assert final_statuses(rest(connection)) == [200, 200, 431]
+
+
 def test_a_tunnel_is_refused(open_target: HostileTarget) -> None:
     with connected(open_target) as connection:
         connection.sendall(b"CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n")

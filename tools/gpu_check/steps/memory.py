@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reward_service.batching import BatchLimits, BatchQueue, BatchStats, ModelWorker, Unit
+from reward_service.batching import BatchLimits, BatchQueue, BatchStats, ModelWorker, Submission, Unit
 from reward_service.models.encoder import SentenceEncoder, load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Tokens
@@ -114,10 +114,12 @@ async def _too_large(setting: Setting, peak: int) -> None:
     )
     async with worker:
         await worker.loaded()
-        await worker.submit(_units(few, 3 * 10**6))  # the worker's thread allocates its buffers here
+        await _submit(worker, _units(few, 3 * 10**6))  # the worker's thread allocates its buffers here
         before = torch.cuda.memory_allocated() if setting.device == "cuda" else 0
-        large, neighbour = await asyncio.gather(worker.submit(_units(many, 0)), worker.submit(_units(few, 10**6)))
-        again = await worker.submit(_units(few, 2 * 10**6))
+        large, neighbour = await asyncio.gather(
+            _submit(worker, _units(many, 0)), _submit(worker, _units(few, 10**6))
+        )
+        again = await _submit(worker, _units(few, 2 * 10**6))
     causes = ", ".join(sorted(set(watch.failed)))
     setting.note("too large a batch: passes that failed", len(watch.failed), note=causes, kept=bool(watch.failed))
     largest = max(batch.items for batch in watch.done)
@@ -134,6 +136,18 @@ async def _too_large(setting: Setting, peak: int) -> None:
         setting.note(
             "too large a batch: memory in use, after ÷ before", after / before, note=said, kept=after <= before
         )
+
+
+async def _submit(
+    worker: ModelWorker[SentenceEncoder, Tokens, Vector], units: Sequence[Unit[Tokens]]
+) -> Submission[Vector]:
+    """The submission of `units`, once it has all outcomes."""
+    submission = await worker.enqueue(units)
+    try:
+        await submission.wait()
+    finally:
+        submission.close()
+    return submission
 
 
 def _cap(setting: Setting, encoder: SentenceEncoder, rows: Sequence[Tokens], peak: int) -> None:
