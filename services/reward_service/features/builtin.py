@@ -1,4 +1,6 @@
-"""The features that ship with the service. Source, except for semantic novelty: Kim & Seo (EMNLP 2024).
+"""The features that ship with the service; those of other modules are listed in `BUILTIN`.
+
+The source of these, except for semantic novelty, is Kim & Seo (EMNLP 2024):
 
 length_incentive      LI = words / 100
 repetition_penalty    RP = distinct word trigrams / word trigrams; 1 for fewer than three words
@@ -17,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_service.features.content import CONTENT_DENSITY, CONTENT_WORDS
+from reward_service.features.copying import COPYING_PENALTY
 from reward_service.features.feature import (
     UNBOUNDED,
     Feature,
@@ -31,6 +35,12 @@ from reward_service.features.feature import (
     Similarity,
     VectorPair,
 )
+from reward_service.features.finished import FINISHED
+from reward_service.features.meta_talk import META_TALK_PENALTY
+from reward_service.features.requested_form import REQUESTED_FORM
+from reward_service.features.requested_length import REQUESTED_LENGTH
+from reward_service.features.running_text import RUNNING_TEXT
+from reward_service.features.word_order import WORD_ORDER
 
 _WORDS_PER_UNIT = 100
 """Words with a length incentive of 1."""
@@ -175,5 +185,19 @@ ALWAYS_REPORTED: tuple[Feature[Any], ...] = (
 )
 """Listed in every result, in this order; other features only if the recipe uses them."""
 
-BUILTIN: tuple[Feature[Any], ...] = (*ALWAYS_REPORTED, MAX_LENGTH_INCENTIVE, GOLD, SEMANTIC_NOVELTY)
+BUILTIN: tuple[Feature[Any], ...] = (
+    *ALWAYS_REPORTED,
+    MAX_LENGTH_INCENTIVE,
+    GOLD,
+    SEMANTIC_NOVELTY,
+    CONTENT_WORDS,
+    CONTENT_DENSITY,
+    REQUESTED_LENGTH,
+    REQUESTED_FORM,
+    COPYING_PENALTY,
+    META_TALK_PENALTY,
+    RUNNING_TEXT,
+    WORD_ORDER,
+    FINISHED,
+)
 """In the order in which replies and the reward page list them."""

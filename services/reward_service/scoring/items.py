@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reward_client.wire import QueryType
 from reward_service.batching import Steps, Unit
 from reward_service.errors import TooLargeError
 from reward_service.features.builtin import ALWAYS_REPORTED
+from reward_service.features.factor import Factor
 from reward_service.features.feature import (
     MAX_SENTENCES,
     Feature,
@@ -30,6 +30,7 @@ from reward_service.features.text import clean_response, prompt_text, words
 from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, Tokens, UnreadablePromptError
 from reward_service.scoring.embedding import Embedder, LookUp
 from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
+from reward_service.scoring.text_features import TextFeatures
 
 _MAX_SENTENCES = 65_536
 """Sentences that are embedded for one request; its memory is estimated from its body, which has few strings."""
@@ -121,44 +122,38 @@ def _prepare_item(scorable: ScorableItem, recipe: Recipe) -> Steps[PreparedItem 
     cut = clean_response(scorable.response, recipe.stop_strings)
     text = cut if recipe.cut_response else scorable.response
     inputs = ResponseText(scorable.messages, text, words(text), scorable.reference, recipe)
-    item = PreparedItem(scorable, empty=not inputs.words)
     embedded = cut if recipe.relevance_sees_cut_response else scorable.response
-    try:
-        for feature in _ALWAYS_MEASURED:
-            _measure(feature, item, inputs)
-    except FeatureError as exc:
-        item.error = exc
-    if not scorable.alternatives or not _depends_on_reference(recipe, scorable.query_type):
-        return _with_factors(item, inputs, embedded, recipe)
+    texts = TextFeatures(inputs)
+    first = _with_factors(PreparedItem(scorable, empty=not inputs.words), texts, embedded, recipe)
+    if isinstance(first, InvalidItem) or not (texts.read_reference or _compares_reference(first)):
+        return first
     for index, reference in scorable.alternatives:
         yield
-        one = PreparedItem(
-            replace(scorable, reference=reference), item.empty, dict(item.values), list(item.flags), item.error
-        )
-        prepared = _with_factors(one, replace(inputs, reference=reference), embedded, recipe)
+        one = PreparedItem(replace(scorable, reference=reference), first.empty)
+        prepared = _with_factors(one, texts.with_reference(reference), embedded, recipe)
         if isinstance(prepared, InvalidItem):
             return prepared
-        item.by_reference.append((index, prepared))
-    return item
+        first.by_reference.append((index, prepared))
+    return first
 
 
-def _depends_on_reference(recipe: Recipe, query_type: QueryType) -> bool:
-    """Whether a factor may read the reference."""
-    features = [option.feature for factor in recipe.factors(query_type) for option in factor.options]
-    return any(
-        feature.needs is ReferenceVectors or (feature.needs is ResponseText and feature not in _ALWAYS_MEASURED)
-        for feature in features
-    )
+def _compares_reference(item: PreparedItem) -> bool:
+    return any(needed.feature.needs is ReferenceVectors for needed in item.model_features.values())
 
 
 def _with_factors(
-    item: PreparedItem, inputs: ResponseText, embedded: str, recipe: Recipe
+    item: PreparedItem, texts: TextFeatures, embedded: str, recipe: Recipe
 ) -> PreparedItem | InvalidItem:
     """`item` with the features of its factors; `embedded` is the text that the encoder reads."""
     is_zero = item.empty and recipe.empty_is_zero
     try:
+        for feature in _ALWAYS_MEASURED:
+            _measure(feature, item, texts)
         for factor in recipe.factors(item.scorable.query_type):
-            if not any(_applies(o.feature, item, inputs, embedded) for o in factor.options) and not is_zero:
+            option: Factor | None = factor
+            while option is not None and not _applies(option.feature, item, texts, embedded):
+                option = option.otherwise
+            if option is None and not is_zero:
                 return _not_applicable(factor.feature, item.scorable)
     except FeatureError as exc:
         item.error = exc
@@ -167,7 +162,7 @@ def _with_factors(
     return item
 
 
-def _applies(feature: Feature[Any], item: PreparedItem, inputs: ResponseText, response: str) -> bool:
+def _applies(feature: Feature[Any], item: PreparedItem, measured: TextFeatures, response: str) -> bool:
     """Whether `feature` applies to `item`, to which its value is added, or what the models have to read for it.
 
     `response` is the text that is embedded.
@@ -176,7 +171,7 @@ def _applies(feature: Feature[Any], item: PreparedItem, inputs: ResponseText, re
         return True
     if feature.needs is ResponseText:
         if feature.name not in item.values:
-            _measure(feature, item, inputs)
+            _measure(feature, item, measured)
         return item.values[feature.name] is not None
     texts = _texts(feature, item.scorable, response)
     if texts is None:
@@ -185,9 +180,9 @@ def _applies(feature: Feature[Any], item: PreparedItem, inputs: ResponseText, re
     return True
 
 
-def _measure(feature: Feature[Any], item: PreparedItem, inputs: ResponseText) -> None:
-    item.values[feature.name] = feature.value(inputs)
-    item.flags += feature.observations(inputs)
+def _measure(feature: Feature[Any], item: PreparedItem, texts: TextFeatures) -> None:
+    item.values[feature.name], flags = texts.measure(feature)
+    item.flags += flags
 
 
 def _texts(feature: Feature[Any], scorable: ScorableItem, response: str) -> tuple[str, ...] | None:
