@@ -49,8 +49,13 @@ Behaviour = Callable[[Served, BaseHTTPRequestHandler, int], None]
 
 
 @contextmanager
+<<<<<<< HEAD
 def serving(behave: Behaviour, certificate: ssl.SSLContext | None = None) -> Iterator[Served]:
     """Serve over http, or over https with `certificate`."""
+=======
+def serving(behave: Behaviour, *, reads_body: bool = True) -> Iterator[Served]:
+    """A server on a port of this machine. With `reads_body=False`, `behave` reads the body of the request."""
+>>>>>>> main
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -62,7 +67,8 @@ def serving(behave: Behaviour, certificate: ssl.SSLContext | None = None) -> Ite
             super().setup()
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
+            if reads_body:
+                self.rfile.read(int(self.headers["content-length"]))
             with lock:
                 served.keys.append(self.headers["idempotency-key"])
                 number = len(served.keys)

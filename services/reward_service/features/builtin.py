@@ -37,6 +37,7 @@ from reward_service.features.feature import (
 )
 from reward_service.features.finished import FINISHED
 from reward_service.features.meta_talk import META_TALK_PENALTY
+from reward_service.features.reference_match import REFERENCE_MATCH
 from reward_service.features.requested_form import REQUESTED_FORM
 from reward_service.features.requested_length import REQUESTED_LENGTH
 from reward_service.features.running_text import RUNNING_TEXT
@@ -190,6 +191,7 @@ BUILTIN: tuple[Feature[Any], ...] = (
     MAX_LENGTH_INCENTIVE,
     GOLD,
     SEMANTIC_NOVELTY,
+    REFERENCE_MATCH,
     CONTENT_WORDS,
     CONTENT_DENSITY,
     REQUESTED_LENGTH,
