@@ -49,13 +49,13 @@ Behaviour = Callable[[Served, BaseHTTPRequestHandler, int], None]
 
 
 @contextmanager
-<<<<<<< HEAD
-def serving(behave: Behaviour, certificate: ssl.SSLContext | None = None) -> Iterator[Served]:
-    """Serve over http, or over https with `certificate`."""
-=======
-def serving(behave: Behaviour, *, reads_body: bool = True) -> Iterator[Served]:
-    """A server on a port of this machine. With `reads_body=False`, `behave` reads the body of the request."""
->>>>>>> main
+def serving(
+    behave: Behaviour, certificate: ssl.SSLContext | None = None, *, reads_body: bool = True
+) -> Iterator[Served]:
+    """A server on a port of this machine, over https with a `certificate`.
+
+    With `reads_body=False`, `behave` reads the body of the request.
+    """
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):

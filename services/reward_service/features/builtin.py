@@ -3,7 +3,7 @@
 The source of these, except for semantic novelty, is Kim & Seo (EMNLP 2024):
 
 length_incentive      LI = words / 100
-repetition_penalty    RP = distinct word trigrams / word trigrams; 1 for fewer than three words
+repetition_penalty    RP: see `repetition`
 query_relevance       QR = dot product or cosine of the embeddings of response and prompt
 reference_relevance   RAR = the same of response and reference
 max_length_incentive  the constant LI of the longest response, which scales closed-ended rewards
@@ -38,6 +38,7 @@ from reward_service.features.feature import (
 from reward_service.features.finished import FINISHED
 from reward_service.features.meta_talk import META_TALK_PENALTY
 from reward_service.features.reference_match import REFERENCE_MATCH
+from reward_service.features.repetition import REPETITION_PENALTY
 from reward_service.features.requested_form import REQUESTED_FORM
 from reward_service.features.requested_length import REQUESTED_LENGTH
 from reward_service.features.running_text import RUNNING_TEXT
@@ -83,23 +84,6 @@ MAX_LENGTH_INCENTIVE = Feature(
     description="allowed tokens / 100: puts both query types on one scale",
     log_key=None,
     compute=lambda inputs: _longest(inputs.parameters),
-)
-
-
-def repetition_penalty(words: Sequence[str]) -> float:
-    """Share of distinct trigrams among all trigrams of `words`, in (0, 1]."""
-    trigrams = list(zip(words, words[1:], words[2:], strict=False))
-    return len(set(trigrams)) / len(trigrams) if trigrams else 1.0
-
-
-REPETITION_PENALTY = Feature(
-    name="repetition_penalty",
-    needs=ResponseText,
-    range=(0.0, 1.0),
-    label="Repetition penalty",
-    description="distinct / all word trigrams; 1 means no repetition",
-    log_key="repetition_penalty",
-    compute=lambda inputs: repetition_penalty(inputs.words),
 )
 
 

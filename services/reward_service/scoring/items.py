@@ -23,13 +23,15 @@ from reward_service.features.feature import (
     ReferenceVectors,
     ResponseText,
     SentenceVectors,
+    VectorPair,
 )
 from reward_service.features.recipe import Recipe
 from reward_service.features.sentences import sentences
-from reward_service.features.text import clean_response, prompt_text, words
+from reward_service.features.text import prompt_text, read_response, words
 from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, Tokens, UnreadablePromptError
 from reward_service.scoring.embedding import Embedder, LookUp
 from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
+from reward_service.scoring.readability import unreadable_side
 from reward_service.scoring.text_features import TextFeatures
 
 _MAX_SENTENCES = 65_536
@@ -51,15 +53,19 @@ class PreparedItem:
     """A scorable item with everything that is known before the models run."""
 
     scorable: ScorableItem
+    answer: str
+    """The response that the gold model scores."""
     empty: bool
     values: dict[str, float | None] = field(default_factory=dict)
     """Values of the text features by name; None for those that do not apply."""
     flags: list[str] = field(default_factory=list)
-    """Observations of the text features."""
+    """Observations about the response, and of the text features."""
     error: FeatureError | None = None
     """That of the first feature that failed."""
     model_features: dict[str, ModelFeature] = field(default_factory=dict)
     """The features of the item's factors that the models are needed for, by name."""
+    unreadable: set[str] = field(default_factory=set)
+    """Names of those that compare texts which the encoder has no tokens for."""
     exchange: Unit[Tokens] | None = None
     """Input of the gold model; None if no gold score is needed."""
     by_reference: list[tuple[int, PreparedItem]] = field(default_factory=list)
@@ -111,6 +117,8 @@ def prepare(
         items.append(item)
     reject_invalid_items(job, items)
     look_up = (yield from embedder.look_up(encoder, texts)) if embedder and encoder else LookUp({}, {})
+    items = yield from _with_readability(items, job.recipe, look_up)
+    reject_invalid_items(job, items)
     if gold is not None:
         yield from _prepare_for_gold(items, gold)
         reject_invalid_items(job, items)
@@ -119,18 +127,18 @@ def prepare(
 
 
 def _prepare_item(scorable: ScorableItem, recipe: Recipe) -> Steps[PreparedItem | InvalidItem]:
-    cut = clean_response(scorable.response, recipe.stop_strings)
-    text = cut if recipe.cut_response else scorable.response
-    inputs = ResponseText(scorable.messages, text, words(text), scorable.reference, recipe)
-    embedded = cut if recipe.relevance_sees_cut_response else scorable.response
-    texts = TextFeatures(inputs)
-    first = _with_factors(PreparedItem(scorable, empty=not inputs.words), texts, embedded, recipe)
+    read = read_response(scorable.response, scorable.messages, recipe)
+    counted = words(read.text, recipe.words)
+    texts = TextFeatures(ResponseText(scorable.messages, read.text, counted, scorable.reference, recipe))
+    item = PreparedItem(scorable, read.answer, read.is_empty, flags=list(read.flags))
+    first = _with_factors(item, texts, read.relevance_text, recipe)
     if isinstance(first, InvalidItem) or not (texts.read_reference or _compares_reference(first)):
         return first
     for index, reference in scorable.alternatives:
         yield
-        one = PreparedItem(replace(scorable, reference=reference), first.empty)
-        prepared = _with_factors(one, texts.with_reference(reference), embedded, recipe)
+        other = replace(scorable, reference=reference)
+        one = PreparedItem(other, read.answer, read.is_empty, flags=list(read.flags))
+        prepared = _with_factors(one, texts.with_reference(reference), read.relevance_text, recipe)
         if isinstance(prepared, InvalidItem):
             return prepared
         first.by_reference.append((index, prepared))
@@ -204,6 +212,39 @@ def _not_applicable(feature: Feature[Any], scorable: ScorableItem) -> InvalidIte
     return InvalidItem(field, message, scorable.id)
 
 
+def _with_readability(
+    items: Sequence[PreparedItem | InvalidItem], recipe: Recipe, texts: LookUp
+) -> Steps[list[PreparedItem | InvalidItem]]:
+    """`items` with their unreadable features, or with the errors that the recipe makes of them."""
+    checked: list[PreparedItem | InvalidItem] = []
+    for item in items:
+        if checked and recipe.needs_encoder:
+            yield
+        errors: list[InvalidItem | None] = []
+        if isinstance(item, PreparedItem):
+            errors = [_mark_unreadable(one, recipe, texts) for one in (item, *item.variants)]
+        checked.append(next(filter(None, errors), item))
+    return checked
+
+
+def _mark_unreadable(item: PreparedItem, recipe: Recipe, texts: LookUp) -> InvalidItem | None:
+    for name, needed in item.model_features.items():
+        if not issubclass(needed.feature.needs, VectorPair):
+            continue
+        text, response = needed.texts
+        side = unreadable_side(text, response, texts)
+        if side is None:
+            continue
+        item.unreadable.add(name)
+        if recipe.unreadable_relevance == "error":
+            compared = "prompt" if needed.feature.needs is PromptVectors else "reference"
+            message = f"has characters that the encoder has no tokens for, so {name} cannot be read"
+            return InvalidItem(compared if side == "text" else side, message, item.scorable.id)
+    if item.unreadable:
+        item.flags.append("relevance_unreadable")
+    return None
+
+
 def _prepare_for_gold(items: list[PreparedItem | InvalidItem], gold: GoldModel) -> Steps[None]:
     """Add the gold model's input to each item, and make those that it cannot read InvalidItems."""
     for number, item in enumerate(items):
@@ -213,7 +254,7 @@ def _prepare_for_gold(items: list[PreparedItem | InvalidItem], gold: GoldModel) 
 
 
 def _with_exchange(item: PreparedItem, gold: GoldModel) -> PreparedItem | InvalidItem:
-    exchange = Exchange(item.scorable.messages, item.scorable.response)
+    exchange = Exchange(item.scorable.messages, item.answer)
     try:
         tokens = gold.tokenize(exchange)
     except ValueError as exc:

@@ -21,7 +21,7 @@ from reward_client.wire import (
 from reward_service.batching import ModelWorker
 from reward_service.errors import MAX_ERRORS, InvalidRequestError, TooLargeError
 from reward_service.features.recipe import Recipe
-from reward_service.features.text import prompt_text
+from reward_service.features.text import is_blank, prompt_text
 from reward_service.models.protocols import GoldModel, Tokens
 from reward_service.settings import Settings
 
@@ -140,10 +140,10 @@ def scorable_item(
 
     The item's own query type has priority. Without one, an item without a reference is open-ended, and an item
     with a reference gets `query_type_default`: a reference does not imply a query type, because every row of the
-    published data has one and half of them are open-ended. A blank reference counts as missing, because data sets
-    use "" for it, and so does an empty list.
+    published data has one and half of them are open-ended. A reference that shows nothing counts as missing,
+    because data sets use "" for it, and so does an empty list.
     """
-    references = usable_references(item.reference)
+    references = [(i, text) for i, text in usable_references(item.reference) if not is_blank(text)]
     reference = references[0][1] if references else None
     query_type, source = _query_type(item, reference, query_type_default)
     if query_type is None:
@@ -152,7 +152,7 @@ def scorable_item(
     if query_type is QueryType.CLOSED_ENDED and reference is None:
         return InvalidItem("reference", "is needed for a closed_ended item", item.id)
     messages = _messages(item)
-    if not prompt_text(messages):
+    if is_blank(prompt_text(messages)):
         return InvalidItem("prompt", "has no user text", item.id)
     return ScorableItem(
         messages=messages,
