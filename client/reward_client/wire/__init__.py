@@ -9,6 +9,7 @@ version.py    the version number and the compatibility policy
 
 from reward_client.wire.problem import FieldError, Problem
 from reward_client.wire.replies import (
+    Attribution,
     FeatureInfo,
     Info,
     ItemError,
@@ -49,6 +50,7 @@ __all__ = [
     "WIRE_VERSION",
     "WIRE_VERSION_HEADER",
     "AnyQueryType",
+    "Attribution",
     "ChatMessage",
     "FeatureInfo",
     "FieldError",
