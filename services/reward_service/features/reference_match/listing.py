@@ -69,7 +69,7 @@ def _lists(response: str, prompt: str, wanted: frozenset[Item]) -> list[frozense
     in_boxes = boxed(response)
     if in_boxes:
         return [_items(plain(content), wanted) for content in in_boxes]
-    text = plain(last_correction(response))
+    text = last_correction(plain(response), lambda part: bool(_items(part, wanted) & wanted))
     lines = text.splitlines()
     bulleted = [bare for line, bare in zip(lines, without_markers(lines), strict=True) if _BULLETED.match(line)]
     found = [frozenset(_item(_ASIDE.sub("", line)) for line in bulleted)] if len(bulleted) > 1 else []
@@ -94,7 +94,7 @@ def _complement(sentence: str, wanted: frozenset[Item]) -> str:
         tail = sentence[link.end() :]
         if _items(tail, wanted) & wanted:
             return tail
-    return sentence
+    return re.split(r"\b(?:is|are|were|have|make)\b", sentence, maxsplit=1)[0]
 
 
 def _items(text: str, wanted: frozenset[Item]) -> frozenset[Item]:

@@ -70,8 +70,8 @@ def _candidates(response: str, prompt: str) -> list[str]:
     in_boxes = boxed(response)
     if in_boxes:
         return [expression(content) for content in in_boxes]
-    text = last_correction(re.sub(r"\*\*|`", "", response))
-    said = asserted(text if text.strip() else response, prompt)
+    text = last_correction(re.sub(r"\*\*|`", "", response), lambda part: bool(_SPAN.search(part) or "=" in part))
+    said = asserted(text, prompt)
     tails = [tail for sentence in said for tail in announced(sentence) if tail.strip()]
     if not tails:
         tails = next(([found] for sentence in reversed(said) if (found := _formula(sentence))), [])

@@ -21,6 +21,8 @@ from reward_service.features.reference_match.units import CURRENCIES, UNITS, Uni
 
 _DIGITS, _EXPONENT = 40, 400
 """Longest number and largest power of ten that are read."""
+_CONVERTED = Fraction(1, 200)
+"""Relative error of a number that was converted to another unit: 343 m/s is about 1,235 km/h."""
 _YEARS = range(1000, 2200)
 
 _UNSIGNED = (
@@ -97,11 +99,11 @@ def equal(wanted: Number, found: Number) -> bool:
     if kinds == {"percent"} and wanted.unit != found.unit:
         percent, other = (wanted.value, found.value) if wanted.unit else (found.value, wanted.value)
         return other in {percent, percent / 100}
-    if wanted.unit and found.unit:
+    value = found.value
+    if wanted.unit and found.unit and wanted.unit != found.unit:
         scale, size = wanted.unit, found.unit
-        value = (found.value * size.factor + size.offset - scale.offset) / scale.factor
-    else:
-        value = found.value
+        value = (value * size.factor + size.offset - scale.offset) / scale.factor
+        return abs(value - wanted.value) <= abs(wanted.value) * _CONVERTED
     return value == wanted.value or (wanted.decimals >= 2 and _rounds_to(value, wanted.value, wanted.decimals))
 
 

@@ -22,7 +22,11 @@ _FUNCTION = _LEADS_IN | frozenset(
         "or not there then therefore thus hence also only one can could will would call calls known use used"
     )
 )
-_NEGATION = re.compile(r"\b(?:not|never|no|neither|nor|rather than|instead of|unlike|than)\b|n't\b", re.IGNORECASE)
+_NEGATION = re.compile(
+    r"\b(?:not|never|no|neither|nor|rather than|instead of|unlike|than|"
+    r"(?:is|are|was|be) (?:wrong|incorrect|false))\b|n't\b",
+    re.IGNORECASE,
+)
 _HEDGE = frozenset({"or", "maybe", "perhaps", "possibly", "either"})
 _COPULA = re.compile(r"\s(?:is|are|was|were)\s", re.IGNORECASE)
 _PIECES = re.compile(r",|/|\bor\b|\band\b|\n", re.IGNORECASE)
@@ -54,8 +58,7 @@ def _answers(response: str, prompt: str, wanted: Sequence[str], given: frozenset
     if in_boxes:
         return all(key(plain(content)).split() == wanted for content in in_boxes)
     text = plain(response)
-    corrected = last_correction(text)
-    said = asserted(corrected if _names(corrected, wanted) else text, prompt)
+    said = asserted(last_correction(text, lambda part: _names(part, wanted)), prompt)
     tails = [tail for sentence in said for tail in announced(sentence)]
     if tails:
         return all(_presents(tail, wanted, given) for tail in tails)
@@ -99,7 +102,10 @@ def _presents(sentence: str, wanted: Sequence[str], given: frozenset[str]) -> bo
     before, after = words[:place], words[place + len(wanted) :]
     if not before:
         return True
-    if before[-1] not in _LEADS_IN | given or _HEDGE & {*before[-2:], *after[:1]}:
+    if _HEDGE & {*before[-2:], *after[:1]}:
+        return False
+    titled = len(before) <= 3 and not set(before) & _FUNCTION and after[:1] in (["is"], ["was"])
+    if not (titled or before[-1].isdigit() or before[-1] in _LEADS_IN | given):
         return False
     strange = [word for word in before if word not in _FUNCTION | given]
     return len(strange) <= 3 or before[-1] in {"is", "was", "are", "were", "by", "called"}
@@ -111,6 +117,9 @@ def _lists_others(clause: str, wanted: Sequence[str], given: frozenset[str]) -> 
     place = next((i for i, piece in enumerate(pieces) if _names(piece, wanted)), None)
     if place is None or len(pieces) == 1:
         return False
+    sizes = [len(key(piece).split()) for piece in pieces]
+    if len(pieces) > 2 and max(sizes) <= len(wanted) + 1 and not _COPULA.search(clause):
+        return True
     said = set(chain.from_iterable(key(piece).split() for piece in pieces))
     if re.search(r"\bor\b|/", clause) and not said <= given | set(wanted) | _FUNCTION:
         return True
