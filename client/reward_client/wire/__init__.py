@@ -8,6 +8,7 @@ version.py    the version number and the compatibility policy
 
 from reward_client.wire.problem import FieldError, Problem
 from reward_client.wire.replies import (
+    Attribution,
     FeatureInfo,
     Info,
     ItemError,
@@ -39,6 +40,7 @@ __all__ = [
     "WIRE_VERSION",
     "WIRE_VERSION_HEADER",
     "AnyQueryType",
+    "Attribution",
     "ChatMessage",
     "FeatureInfo",
     "FieldError",

@@ -83,6 +83,8 @@ class ScoreRequest(_Request):
     """Query type of items that have a reference but no `query_type`; without it such an item is an error."""
     gold: bool = False
     """Also score with the gold reward model."""
+    explain: bool = False
+    """Also return the attribution of each reward; see `wire.Attribution`."""
     on_item_error: OnItemError = "fail"
     """`fail`: one bad item fails the request. `report`: a bad item gets `reward: null` and an `error`."""
     run: str | None = None

@@ -40,6 +40,7 @@ def _job(body: ScoreRequest, call: Call) -> Job:
         entries=_entries(body.items, body.query_type_default or recipe.query_type_default, limits),
         recipe=recipe,
         gold=body.gold,
+        explain=body.explain,
         on_item_error=body.on_item_error,
         run=body.run,
         step=body.step,

@@ -107,9 +107,11 @@ def prepare(
                 raise TooLargeError(f"the responses have more than {_MAX_SENTENCES} sentences; send fewer items")
         items.append(item)
     reject_invalid_items(job, items)
-    look_up = (yield from embedder.look_up(encoder, texts)) if embedder and encoder else LookUp({}, {})
-    items = yield from _with_readability(items, job.recipe, look_up)
-    reject_invalid_items(job, items)
+    look_up = LookUp({}, {})
+    if embedder is not None and encoder is not None:
+        look_up = yield from embedder.look_up(encoder, texts)
+        items = yield from _with_readability(items, look_up, job.recipe)
+        reject_invalid_items(job, items)
     units = (yield from _gold_units(gold, items)) if gold is not None else []
     return PreparedJob(items, look_up, units)
 
@@ -180,12 +182,12 @@ def _not_applicable(feature: Feature[Any], scorable: ScorableItem) -> InvalidIte
 
 
 def _with_readability(
-    items: Sequence[PreparedItem | InvalidItem], recipe: Recipe, texts: LookUp
+    items: Sequence[PreparedItem | InvalidItem], texts: LookUp, recipe: Recipe
 ) -> Steps[list[PreparedItem | InvalidItem]]:
     """`items` with their unreadable features, or with the errors that the recipe makes of them."""
     checked: list[PreparedItem | InvalidItem] = []
     for item in items:
-        if checked and recipe.needs_encoder:
+        if checked:
             yield
         error = _mark_unreadable(item, recipe, texts) if isinstance(item, PreparedItem) else None
         checked.append(error or item)

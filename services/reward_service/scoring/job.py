@@ -55,6 +55,8 @@ class Job:
     recipe: Recipe
     gold: bool = False
     """Whether gold scores are requested beside the rewards."""
+    explain: bool = False
+    """Whether results have an attribution."""
     on_item_error: OnItemError = "fail"
     path: Callable[[int, str], str] = _item_path
     """Path of a field of item i in the caller's protocol, for errors."""

@@ -10,14 +10,20 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from reward_client.wire import ItemError, ItemResult
+from reward_client.wire import Attribution, ItemError, ItemResult
 from reward_service.batching import Steps, Unit
+from reward_service.features.attribution import attribution
 from reward_service.features.feature import FeatureError, GoldScore, PromptVectors, SentenceVectors, VectorPair
+from reward_service.features.ranges import marked_ranges
 from reward_service.features.recipe import Recipe
 from reward_service.scoring.embedding import TextVector
 from reward_service.scoring.items import ModelFeature, PreparedItem, PreparedJob
 from reward_service.scoring.job import InvalidItem
 from reward_service.scoring.readability import UNREADABLE_SHARE
+
+_RANGES_OF_ITEM = 1_000
+_RANGES_OF_REQUEST = 16 * 1024
+"""Ranges of one kind in attributions, at most: a response of a few kilobytes can have a thousand."""
 
 Vectors = Mapping[str, TextVector | Exception]
 """Of each text its embedding, or the encoder's error."""
@@ -30,10 +36,16 @@ class _FailedItemError(Exception):
 
 
 def item_results(
-    job: PreparedJob, recipe: Recipe, vectors: Vectors, gold_outcomes: Iterable[float | Exception]
+    job: PreparedJob,
+    recipe: Recipe,
+    vectors: Vectors,
+    gold_outcomes: Iterable[float | Exception],
+    *,
+    explain: bool = False,
 ) -> Steps[list[ItemResult]]:
     """For each item its reward and features, or its error. `gold_outcomes` are those of the job's `units`."""
     outcomes = iter(gold_outcomes)
+    n_ranges = min(_RANGES_OF_ITEM, _RANGES_OF_REQUEST // max(1, len(job.items))) if explain else None
     results: list[ItemResult] = []
     for item in job.items:
         if results:
@@ -43,18 +55,24 @@ def item_results(
             results.append(ItemResult(reward=None, id=item.id, error=error))
             continue
         outcome = next(outcomes) if isinstance(item.exchange, Unit) else item.exchange
-        results.append(_item_result(item, recipe, vectors, outcome))
+        results.append(_item_result(item, recipe, vectors, outcome, n_ranges))
     return results
 
 
 def _item_result(
-    item: PreparedItem, recipe: Recipe, vectors: Vectors, gold: float | Exception | ItemError | None
+    item: PreparedItem,
+    recipe: Recipe,
+    vectors: Vectors,
+    gold: float | Exception | ItemError | None,
+    n_ranges: int | None,
 ) -> ItemResult:
+    """The result, with an attribution unless `n_ranges` is None."""
     scorable, empty = item.scorable, ["empty"] if item.empty else []
     try:
         score = _gold_score(gold)
         values, flags = _measured(item, recipe, vectors, score)
         reward = _reward(item, recipe, values)
+        parts = None if n_ranges is None else _attribution(item, recipe, values, n_ranges)
     except _FailedItemError as failed:
         return ItemResult(reward=None, id=scorable.id, flags=list(scorable.flags), error=failed.error)
     return ItemResult(
@@ -65,6 +83,7 @@ def _item_result(
         features={feature.name: values.get(feature.name) for feature in recipe.reported},
         flags=[*scorable.flags, *flags, *empty],
         id=scorable.id,
+        attribution=parts,
     )
 
 
@@ -126,9 +145,8 @@ def _vector(text: str, field: str, vectors: Vectors) -> TextVector:
 
 
 def _reward(item: PreparedItem, recipe: Recipe, values: Mapping[str, float | None]) -> float:
-    zero = item.empty and recipe.empty_is_zero
     try:
-        reward = 0.0 if zero else recipe.combine(item.scorable.query_type, values)
+        reward = 0.0 if _earns_zero(item, recipe) else recipe.combine(item.scorable.query_type, values)
     except FeatureError as exc:
         raise _FailedItemError("response", exc) from exc
     computed = [("reward", reward), *((name, value) for name, value in values.items() if value is not None)]
@@ -136,3 +154,20 @@ def _reward(item: PreparedItem, recipe: Recipe, values: Mapping[str, float | Non
     if broken:
         raise _FailedItemError("response", f"{', '.join(broken)} is not a finite number")
     return reward
+
+
+def _attribution(
+    item: PreparedItem, recipe: Recipe, values: Mapping[str, float | None], n_ranges: int
+) -> Attribution:
+    factors = recipe.factors(item.scorable.query_type)
+    try:
+        parts = attribution(factors, values, empty=_earns_zero(item, recipe))
+    except FeatureError as exc:
+        raise _FailedItemError("response", exc) from exc
+    ranges = marked_ranges(item.scorable.response, item.scorable.messages, recipe, n_ranges)
+    return parts.model_copy(update=ranges._asdict())
+
+
+def _earns_zero(item: PreparedItem, recipe: Recipe) -> bool:
+    """Whether the reward is 0 whatever the factors are."""
+    return item.empty and recipe.empty_is_zero
