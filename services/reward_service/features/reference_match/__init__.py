@@ -10,7 +10,7 @@
     up to five words                         reference_exact        0 or 1
     anything else                            none                   None: the recipe's `otherwise`
 
-docs/reference/reference-match.md says the rules, and what they cannot judge.
+The rules and their limits: docs/reference/reference-match.md.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _NUMBERS = re.compile(r"(?<![\d.,])(?:\d{1,12}(?:[.,]\d{1,12}){0,4}[,;]?\s{1,4})
 """Twenty numbers in a row: padding, or a list of guesses."""
 
 _MAX_REFERENCE, _MAX_PROMPT = 2_000, 8_000
-"""Characters of the longest reference that is no free text, and of the prompt's end that is looked at."""
+"""Characters: a longer reference is free text; only the end of a longer prompt is read."""
 
 
 def reference_match(prompt: str, response: str, reference: str) -> float | None:

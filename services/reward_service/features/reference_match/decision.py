@@ -62,7 +62,7 @@ class Mention(Generic[ValueT]):
 
 @dataclass(frozen=True, slots=True)
 class Question(Generic[ValueT]):
-    """What is asked for, and how its values are found and compared."""
+    """A prompt, and how values of its kind are found and compared."""
 
     prompt: str
     find: Callable[[str], Sequence[Mention[ValueT]]]
@@ -70,7 +70,7 @@ class Question(Generic[ValueT]):
     accepts: Callable[[ValueT], bool]
     """Whether a value is that of the reference."""
     is_given: Callable[[ValueT], bool] = lambda _value: False
-    """Whether a value stands in the prompt: an answer rarely does."""
+    """Whether a value occurs in the prompt: an answer rarely does."""
     echo: str = ""
     """A part of the prompt that answers nothing when a response repeats it."""
 
@@ -180,7 +180,7 @@ def _in_clause_of(prompt: str, sentence: str, mentions: Sequence[Mention[ValueT]
 
 
 def _is_subject(sentence: str, first: Mention[ValueT], second: Mention[ValueT]) -> bool:
-    """Whether `sentence` begins with the first value and says of it more than that it is the second."""
+    """Whether `sentence` begins with the first value and describes it, other than by the second."""
     copula = re.compile(r"\W*(?:is|are|was|were)\s(?:equal to\s|about\s)?").match(sentence, first.end)
     begins = not sentence[: first.start].strip(" \"'(*")
     return begins and copula is not None and copula.end() < second.start
@@ -197,14 +197,14 @@ def _chain(sentence: str, mentions: Sequence[Mention[ValueT]], place: int) -> li
 
 
 def are_joined(sentence: str, a: Mention[ValueT], b: Mention[ValueT]) -> bool:
-    """Whether nothing but a comma, "or" and the like separates two values."""
+    """Whether only separators, such as a comma or "or", are between two values."""
     return b.start - a.end <= _NEAR and _JOINERS.fullmatch(sentence, a.end, b.start) is not None
 
 
 def _before_reason(
     question: Question[ValueT], sentence: str, mentions: Sequence[Mention[ValueT]]
 ) -> Sequence[Mention[ValueT]]:
-    """Without those after "because" and the like, if a new value stands before it."""
+    """Without those after a word such as "because", if a new value precedes it."""
     for reason in REASON.finditer(sentence):
         before = [m for m in mentions if m.end <= reason.start()]
         if any(not question.is_given(m.value) for m in before) or (before and len(before) == len(mentions)):

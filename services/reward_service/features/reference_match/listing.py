@@ -19,7 +19,7 @@ from reward_service.features.reference_match.statements import (
 Item = str | Fraction
 
 _OPEN = "…"
-"""Stands among the items of a text that offers lists to choose from."""
+"""Marks the items of a text that offers alternative lists."""
 
 _MAX_ITEMS, _MAX_WORDS, _MAX_LINKS = 50, 4, 8
 _SPLIT = re.compile(r"\s*(?:[,;\n|&•]|\band\b)\s*", re.IGNORECASE)
@@ -82,7 +82,7 @@ def _lists(response: str, prompt: str, wanted: frozenset[Item]) -> list[frozense
 
 
 def _by_line(lines: list[str], found: list[frozenset[Item]]) -> list[frozenset[Item]]:
-    """One item a line, where there is no other list."""
+    """One item a line, in a response without another list."""
     short = [line for line in lines if line.strip()]
     is_list = not found and len(short) > 1 and all(len(line.split()) <= _MAX_WORDS for line in short)
     return [frozenset(map(_item, short))] if is_list else []

@@ -39,7 +39,7 @@ def is_math(reference: str) -> bool:
 
 
 def read_math(reference: str, _prompt: str) -> Callable[[str], bool] | None:
-    """The judge of responses to an expression; None if `reference` is none, or the library cannot read it."""
+    """The judge of responses to an expression; None if the library cannot read `reference` as one."""
     if not is_math(reference) or not math_library.INSTALLED:
         return None
     wanted = [math_library.parse(expression(text)) for text in (boxed(reference) or [reference])[-1:]]

@@ -44,7 +44,7 @@ _COUNTED = re.compile(r"\bhow many ([a-z]{3,20})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number as written; `value` None stands for one that equals nothing, such as ±5."""
+    """A number as written; its `value` is None if it equals nothing, such as ±5."""
 
     value: Fraction | None
     decimals: int = 0
@@ -52,7 +52,7 @@ class Number:
     unit: Unit | None = None
     """Its unit; a percentage keeps its written value."""
     written: str = ""
-    """The denominator as written: 18/24 and 3/4 have one value, and only one of them may stand in the prompt."""
+    """The denominator as written: 18/24 and 3/4 have one value, but only one of them may be in the prompt."""
 
 
 def read_number(reference: str, prompt: str) -> Callable[[str], bool] | None:
@@ -198,7 +198,7 @@ def _counts_one(text: str, match: re.Match[str]) -> bool:
 
 
 def _filter(prompt: str, wanted: Number) -> Callable[[str, Mention[Number]], bool]:
-    """Which numbers can be an answer: with the quantity asked for, years for a year, counts of what is counted."""
+    """Which numbers can be an answer: numbers of the same quantity, years for a year, counts of what is counted."""
     counted = _COUNTED.search(prompt)
     if wanted.unit:
         dimension = wanted.unit.dimension

@@ -81,7 +81,7 @@ def _texts(prompt: str, markers: list[re.Match[str]]) -> dict[str, str]:
 
 
 def _wanted(reference: str, lists: list[dict[str, str]]) -> tuple[str | None, dict[str, str]]:
-    """The label that `reference` stands for, and the list that has it."""
+    """The label that `reference` means, and the list that has it."""
     shape = _REFERENCE.fullmatch(reference)
     for options in lists:
         if shape and (label := shape[1].upper()) in options:

@@ -34,7 +34,7 @@ _ARTICLE = re.compile(r"\s*(?:an?|the)\s", re.IGNORECASE)
 
 
 def read_phrase(reference: str, prompt: str) -> Callable[[str], bool] | None:
-    """The judge of responses to a reference of at most five words that is no sentence; None otherwise."""
+    """The judge of responses to a reference of at most five words; None for sentences and longer ones."""
     text = plain(unboxed(reference)).strip().strip("\"'")
     wanted = key(text).split()
     is_sentence = re.search(r"[.!?;:]\s|\n", text) or (text.endswith((".", "!", "?")) and len(wanted) > 3)
@@ -71,7 +71,7 @@ def _answers(response: str, prompt: str, wanted: Sequence[str], given: frozenset
 
 
 def _place(words: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """Where `wanted` stands in `words`, its last word perhaps in the plural; None if it does not."""
+    """The position of `wanted` in `words`, its last word perhaps in the plural; None if absent."""
     size = len(wanted)
     endings = {wanted[-1], f"{wanted[-1]}s", f"{wanted[-1]}es"}
     places = range(len(words) - size + 1)
@@ -92,7 +92,7 @@ def _rejects(sentence: str, wanted: Sequence[str]) -> bool:
 
 
 def _presents(sentence: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
-    """Whether `sentence` gives the words as its answer: alone, first, or after "is", "by" and the like."""
+    """Whether `sentence` gives the words as its answer: alone, first, or after words such as "is" and "by"."""
     last = CONTRAST.split(sentence)[-1]
     clause = last if _names(last, wanted) else sentence
     words = key(clause).split()
@@ -112,7 +112,7 @@ def _presents(sentence: str, wanted: Sequence[str], given: frozenset[str]) -> bo
 
 
 def _lists_others(clause: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
-    """Whether the words stand beside others like them, joined by "or", "and" or a comma."""
+    """Whether the words are joined to others like them by "or", "and" or a comma."""
     pieces = [piece for piece in _PIECES.split(clause) if piece.strip()]
     place = next((i for i, piece in enumerate(pieces) if _names(piece, wanted)), None)
     if place is None or len(pieces) == 1:
@@ -131,13 +131,13 @@ def _lists_others(clause: str, wanted: Sequence[str], given: frozenset[str]) -> 
 
 
 def _describes(piece: str, given: frozenset[str]) -> bool:
-    """Whether a piece after a comma tells more about the words before it, rather than naming another answer."""
+    """Whether a piece after a comma describes the words before it and names no other answer."""
     words = key(piece).split()
     return len(words) > 3 or bool(_ARTICLE.match(piece)) or bool(set(words) & (_FUNCTION | given))
 
 
 def _claims_other(sentence: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
-    """Whether `sentence` says of what the prompt asks for that it is something else, in up to three words."""
+    """Whether `sentence` gives another answer to the prompt, of up to three words."""
     copula = _COPULA.search(sentence)
     if copula is None or _NEGATION.search(sentence) or _names(sentence, wanted):
         return False

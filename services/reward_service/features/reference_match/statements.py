@@ -104,9 +104,9 @@ def announced(sentence: str) -> list[str]:
 
 
 def last_correction(text: str, answers: Callable[[str], bool]) -> str:
-    """The part of `text` after its last retraction, such as "actually"; all of it if there is none.
+    """The part of `text` after its last retraction, such as "actually"; otherwise all of it.
 
-    The part has to answer, as `answers` says; after "that is wrong" it is enough that what came before answers.
+    `answers` has to accept the part, or, after "that is wrong", the text before.
     """
     retractions = list(_RETRACTION.finditer(text))
     if not retractions:

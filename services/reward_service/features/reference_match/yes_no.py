@@ -86,7 +86,7 @@ def _is_negated(text: str, match: re.Match[str]) -> bool:
 
 
 def _restated(said: list[str], prompt: str) -> list[bool]:
-    """The first sentence that states what the question asks: "Penguins cannot fly" is no."""
+    """The answer of the first sentence that restates the question: "Penguins cannot fly" means no."""
     asked = next((sentence for sentence in sentences(prompt) if sentence.endswith("?")), "")
     words = key(asked).split()
     content = [word for word in words if word not in _STOP]
