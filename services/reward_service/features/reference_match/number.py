@@ -198,7 +198,7 @@ def _counts_one(text: str, match: re.Match[str]) -> bool:
 
 
 def _filter(prompt: str, wanted: Number) -> Callable[[str, Mention[Number]], bool]:
-    """Which numbers can be an answer: numbers of the same quantity, years for a year, counts of what is counted."""
+    """Which numbers can be an answer: those of the same quantity, years for a year, counts of what is counted."""
     counted = _COUNTED.search(prompt)
     if wanted.unit:
         dimension = wanted.unit.dimension
