@@ -202,8 +202,9 @@ _ENVELOPE_VALUES = 300
 
 
 def _n_values(item: Item) -> int:
-    """JSON values of `item`, at most: itself, its fields and the fields of its messages."""
-    return 8 + (3 * len(item.prompt) if isinstance(item.prompt, list) else 0)
+    """JSON values of `item`, at most: itself, its fields, its references and the fields of its messages."""
+    n_references = len(item.reference) if isinstance(item.reference, list) else 0
+    return 8 + n_references + (3 * len(item.prompt) if isinstance(item.prompt, list) else 0)
 
 
 def split(

@@ -170,6 +170,8 @@ class LimitsInfo(_Reply):
     """Characters of all texts of one item together."""
     max_messages: int | None = None
     """Messages of one prompt."""
+    max_references: int | None = None
+    """References of one item."""
     max_id_chars: int | None = None
     """Characters of `id` and of `run`."""
     max_object_keys: int | None = None

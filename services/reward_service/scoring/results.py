@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from reward_client.wire import Attribution, ItemError, ItemResult
-from reward_service.batching import Steps, Unit
+from reward_service.batching import Steps
 from reward_service.features.attribution import attribution
 from reward_service.features.feature import FeatureError, GoldScore, PromptVectors, SentenceVectors, VectorPair
 from reward_service.features.ranges import marked_ranges
@@ -54,17 +54,35 @@ def item_results(
             error = ItemError(field=item.field, message=item.message)
             results.append(ItemResult(reward=None, id=item.id, error=error))
             continue
-        outcome = next(outcomes) if isinstance(item.exchange, Unit) else item.exchange
-        results.append(_item_result(item, recipe, vectors, outcome, n_ranges))
+        outcome = next(outcomes) if item.exchange is not None else None
+        gold_flags = item.exchange.value.flags if item.exchange is not None else ()
+        result = _item_result(item, recipe, vectors, outcome, n_ranges)
+        results.append(result.model_copy(update={"flags": [*result.flags, *gold_flags]}) if gold_flags else result)
     return results
 
 
 def _item_result(
-    item: PreparedItem,
-    recipe: Recipe,
-    vectors: Vectors,
-    gold: float | Exception | ItemError | None,
-    n_ranges: int | None,
+    item: PreparedItem, recipe: Recipe, vectors: Vectors, gold: float | Exception | None, n_ranges: int | None
+) -> ItemResult:
+    """The result of an item; of one with several references, that with the highest reward, and which it is.
+
+    If one of them failed, so has the item: that reference might have been the best.
+    """
+    if not item.by_reference:
+        return _single_result(item, recipe, vectors, gold, n_ranges)
+    rewards: list[float] = []
+    for one in item.variants:
+        result = _single_result(one, recipe, vectors, gold, None)
+        if result.reward is None:
+            return result
+        rewards.append(result.reward)
+    index, best = item.by_reference[rewards.index(max(rewards))]
+    result = _single_result(best, recipe, vectors, gold, n_ranges)
+    return result.model_copy(update={"flags": [*result.flags, f"best_reference_{index}"]})
+
+
+def _single_result(
+    item: PreparedItem, recipe: Recipe, vectors: Vectors, gold: float | Exception | None, n_ranges: int | None
 ) -> ItemResult:
     """The result, with an attribution unless `n_ranges` is None."""
     scorable, empty = item.scorable, ["empty"] if item.empty else []
@@ -87,9 +105,7 @@ def _item_result(
     )
 
 
-def _gold_score(outcome: float | Exception | ItemError | None) -> float | None:
-    if isinstance(outcome, ItemError):
-        raise _FailedItemError(outcome.field, outcome.message)
+def _gold_score(outcome: float | Exception | None) -> float | None:
     if isinstance(outcome, Exception):
         raise _FailedItemError("response", outcome)
     if outcome is not None and not math.isfinite(outcome):
