@@ -60,7 +60,7 @@ class Work:
         """
         options = self._call.options
         if options is not None:
-            self._workers = self._scorer.workers_for(encoder=options.recipe.needs_encoder, gold=options.wants_gold)
+            self._workers = self._scorer.workers_for(options.recipe, gold=options.gold)
         self._check()
 
     async def run(self) -> bytes:

@@ -112,7 +112,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     @property
     def busy(self) -> bool:
         """Whether a forward pass is running or an item is queued."""
-        return not self._runner.pass_ended.is_set() or self._queue.waiting_items > 0
+        return not self._runner.pass_ended.is_set() or bool(self._queue.waiting)
 
     @property
     def is_dead(self) -> bool:

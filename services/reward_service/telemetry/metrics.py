@@ -197,7 +197,7 @@ class Metrics:
 
     def watch_queue(self, worker: str, queue: BatchQueue[Any, Any]) -> None:
         """A model has a queue, whose size is read when metrics are exposed."""
-        self._waiting.labels(worker).set_function(lambda: queue.waiting_items)
+        self._waiting.labels(worker).set_function(lambda: len(queue.waiting))
         self._waiting_tokens.labels(worker).set_function(lambda: queue.waiting_tokens)
         self._waiting_callers.labels(worker).set_function(lambda: len(queue.callers))
 
