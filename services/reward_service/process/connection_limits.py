@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from reward_service.fair_share import caller_address
 from reward_service.process.connections import Connections
-from reward_service.process.http_protocol import CompleteHttpProtocol
+from reward_service.process.http_protocol import HEAD_END, CompleteHttpProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
 """Bytes of a request head: eight times the usual limit of servers and proxies."""
@@ -81,6 +81,7 @@ class LimitedHttpProtocol(CompleteHttpProtocol):
         if self._body_left >= len(data):  # no head
             super()._parse(data)
             return
+        incomplete = not (self._in_body or data.endswith(HEAD_END))
         while data and not self._discards and not self.transport.is_closing():
             if self._is_busy:
                 self._keep_unparsed(self._unparsed + data)
@@ -88,11 +89,18 @@ class LimitedHttpProtocol(CompleteHttpProtocol):
             piece = data[: MAX_HEAD_BYTES - self._head_bytes]
             data = data[len(piece) :]
             self._head_bytes += len(piece)
+            if incomplete and not self._has_room_for_head():  # refused before it is parsed, which is expensive
+                return
             super()._parse(piece)
-            if self._head_bytes >= MAX_HEAD_BYTES:
+            if self._has_room_for_head() and self._head_bytes >= MAX_HEAD_BYTES:
                 self._refuse_head(431, "the head of the request has more than 64 KiB")
-            elif self._head_bytes > SMALL_HEAD_BYTES and not self._count_large_head(self._head_bytes):
-                self._refuse_head(503, "too many large request heads are being received", b"retry-after: 1")
+
+    def _has_room_for_head(self) -> bool:
+        """Whether the head being received, or trailers, may occupy memory; otherwise it is refused."""
+        if self._head_bytes <= SMALL_HEAD_BYTES or self._count_large_head(self._head_bytes):
+            return True
+        self._refuse_head(503, "too many large request heads are being received", b"retry-after: 1")
+        return False
 
     def on_headers_complete(self) -> None:
         self._head_bytes = 0

@@ -6,8 +6,8 @@
 
 The bounds hold for every attack. On a machine that others use, a latency may also be `NOISE` (for health checks
 `HEALTH_NOISE`) times what was measured in the quiet second, or that many times what a server that does nothing
-needed during the attack. When more processes want to run than there are cores, the bounds on latencies grow in this
-proportion.
+needed during the attack. When more processes want to run than there are cores, the bounds on latencies grow in
+this proportion.
 """
 
 from __future__ import annotations
