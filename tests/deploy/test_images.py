@@ -99,9 +99,10 @@ def test_every_locked_package_has_one_version_and_hashes_and_names_no_index(path
     assert not re.search(r"https?:|index|find-links", path.read_text(encoding="utf-8"))
 
 
-def test_the_services_lock_is_that_of_the_constraints_and_the_extra() -> None:
+def test_the_services_lock_is_that_of_the_constraints_and_the_extras() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["service"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["service"], *extras["math"]]
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().replace("_", "-").splitlines()
     packages = locked(ROOT / "docker/locks/service.txt")
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from reward_client.wire import Item, ScoreRequest
 from reward_service.errors import InvalidRequestError
-from reward_service.features.builtin import length_incentive, repetition_penalty
+from reward_service.features.builtin import length_incentive
+from reward_service.features.repetition import word_repetition
 from reward_service.features.text import clean_response, words
 from reward_service.http.json_codec import parse
 from reward_service.protocols.chat_templates import clean, parse_prompt
@@ -214,4 +215,4 @@ def test_features_of_any_text_are_finite_and_in_range(text: str) -> None:
     counted = words(clean_response(text, ("\n\nHuman:",)))
 
     assert 0 <= length_incentive(counted) < math.inf
-    assert 0 < repetition_penalty(counted) <= 1
+    assert 0 < word_repetition(counted) <= 1

@@ -48,7 +48,8 @@ Behaviour = Callable[[Served, BaseHTTPRequestHandler, int], None]
 
 
 @contextmanager
-def serving(behave: Behaviour) -> Iterator[Served]:
+def serving(behave: Behaviour, *, reads_body: bool = True) -> Iterator[Served]:
+    """A server on a port of this machine. With `reads_body=False`, `behave` reads the body of the request."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -60,7 +61,8 @@ def serving(behave: Behaviour) -> Iterator[Served]:
             super().setup()
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
+            if reads_body:
+                self.rfile.read(int(self.headers["content-length"]))
             with lock:
                 served.keys.append(self.headers["idempotency-key"])
                 number = len(served.keys)

@@ -138,6 +138,14 @@ def test_every_recipe_and_parameter_is_documented() -> None:
         assert f"`{name}`" in page
 
 
+def test_the_documented_defaults_of_a_recipe_are_those_of_the_model() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]*\| `?([^|]*?)`? \|", read("reference/recipes.md"), re.MULTILINE))
+
+    for name, field in Recipe.model_fields.items():
+        if isinstance(field.default, (bool, int, float, str)) and field.default != "":
+            assert rows[name] == str(field.default).lower().removesuffix(".0"), name
+
+
 def test_every_setting_of_a_factor_is_documented_and_the_example_is_a_recipe() -> None:
     page = read("reference/recipes.md")
     (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)

@@ -107,3 +107,26 @@ def test_an_unsupported_combination_of_options_is_an_error_with_the_next_step(
 ) -> None:
     with pytest.raises(ConfigurationError, match=reason):
         load_encoder(EMBEDDED_ENCODER, **({"device": "cpu", "backend": "openvino"} | options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("Rain falls from clouds.", 0, 0),
+        ("", 0, 0),
+        ("❌", 1, 1),
+        ("7" * 120, 1, 1),
+        ("ฝนตกจากเมฆ.", 0.85, 0.99),
+        ("ዝናብ ይወርዳል", 1, 1),
+        ("The answer is ❌.", 0.01, 0.2),
+        ("雨が降る", 0, 0.8),
+        ("start " * 3000 + "❌" * 2, 0, 0.01),
+        ("❌ " * 3000 + "the very end", 0.9, 1),
+    ],
+)
+def test_unknown_characters_of_a_text_are_counted_where_it_is_read(
+    plain: SentenceEncoder, text: str, low: float, high: float
+) -> None:
+    [tokens] = plain.tokenize([text])
+
+    assert low <= tokens.unknown_share <= high

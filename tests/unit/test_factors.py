@@ -259,3 +259,39 @@ def test_a_hash_covers_the_package_of_a_feature_that_replaces_another() -> None:
 )
 def test_a_recipe_has_a_formula(given: list[object], fields: dict[str, Any], formula: str) -> None:
     assert recipe(*given, **fields).formula == {"open_ended": formula, "closed_ended": formula}
+
+
+tenths = st.integers(1, 30).map(lambda n: n / 10)
+rising = st.tuples(st.integers(-20, 20), st.integers(1, 20)).map(lambda n: [n[0] / 10, (n[0] + n[1]) / 10])
+not_falling = st.tuples(st.integers(0, 20), st.integers(1, 20)).map(lambda n: [n[0] / 10, (n[0] + n[1]) / 10])
+
+
+@given(
+    st.fixed_dictionaries({}, optional={"clip": not_falling, "power": tenths}),
+    st.fixed_dictionaries({})
+    | st.fixed_dictionaries({"gate": rising})
+    | st.fixed_dictionaries({"saturate": tenths}),
+    st.none() | rising,
+    st.floats(0, 1),
+)
+def test_the_formula_is_what_is_computed(
+    own: dict[str, Any], shape: dict[str, Any], ranged: list[float] | None, x: float
+) -> None:
+    ranges: dict[str, Any] = {"feature_ranges": {"x": ranged}, "feature_floors": {"x": 0.0}} if ranged else {}
+    try:
+        made = recipe({"feature": "x", **own, **shape}, "y", **ranges)
+    except ValidationError:
+        assume(False)
+        raise
+    functions = {
+        "min": min,
+        "max": max,
+        "clip": lambda value, low, high: min(max(value, low), high),
+        "gate": lambda value, low, high: min(max((value - low) / (high - low), 0), 1),
+    }
+    written = made.formula["open_ended"].replace("^", "**").replace("×", "*")
+
+    assert made.combine(OPEN, {"x": x, "y": 0.5}) == pytest.approx(
+        eval(written, {"__builtins__": {}}, functions | {"x": x, "y": 0.5}),  # noqa: S307 (of this test's recipe)
+        abs=1e-9,
+    )

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from reward_client.wire import ChatMessage, QueryType
 from reward_service.errors import ConfigurationError, InvalidRequestError
-from reward_service.features.builtin import length_incentive, repetition_penalty, similarity
+from reward_service.features.builtin import length_incentive, similarity
 from reward_service.features.feature import Similarity
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
+from reward_service.features.repetition import word_repetition
 from reward_service.features.text import PAPER_STOP_STRINGS, clean_response, prompt_text, words
 
 LI, RP, QR, RAR = "length_incentive", "repetition_penalty", "query_relevance", "reference_relevance"
@@ -88,12 +89,12 @@ def test_length_incentive_is_a_hundredth_of_the_words() -> None:
     [("", 1.0), ("a b", 1.0), ("a b c", 1.0), ("a b c a b c", 3 / 4), ("a a a a", 1 / 2)],
 )
 def test_repetition_penalty_is_the_share_of_distinct_trigrams(text: str, expected: float) -> None:
-    assert repetition_penalty(text.split()) == expected
+    assert word_repetition(text.split()) == expected
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60))
 def test_repetition_penalty_lies_in_zero_exclusive_to_one(tokens: list[str]) -> None:
-    assert 0 < repetition_penalty(tokens) <= 1
+    assert 0 < word_repetition(tokens) <= 1
 
 
 def test_cosine_is_bounded_and_dot_is_not() -> None:

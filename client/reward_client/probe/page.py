@@ -11,6 +11,7 @@ from reward_client.probe.report import Answer, Example, KindReport, Report
 from reward_client.probe.table import percent, requirement_lines
 
 _CSS = (files("reward_client.probe") / "page.css").read_text(encoding="utf-8")
+_N_MOST_COSTLY = 6
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -37,6 +38,7 @@ def _page(report: Report) -> Iterator[str]:
         "<b>it earns</b> is its mean reward in percent of the good answer's. A row opens to the examples "
         "in which it earned most, compared with the good answer.</p>"
     )
+    yield from _most_costly(report)
     for group, kinds in groupby(report.kinds, key=lambda kind: kind.group):
         yield f"<h2>{escape(group.capitalize())}</h2>"
         yield (
@@ -54,7 +56,7 @@ def _origin(report: Report) -> str:
     parts = [
         f"recipe {subject['recipe']} ({subject['recipe_hash']})" if subject["recipe"] else "",
         f"{subject['url']}, protocol {subject['protocol']}",
-        ", ".join(f"{key} {value}" for key, value in subject["models"].items()),
+        ", ".join(f"{key} {value}" for key, value in subject["models"].items() if "revision" not in key),
     ]
     return " · ".join(filter(None, parts))
 
@@ -79,6 +81,14 @@ def _figures(report: Report) -> Iterator[str]:
 
 def _figure(label: str, value: str, style: str = "") -> str:
     return f'<div class="figure"><b class="{style}">{escape(value)}</b>{escape(label)}</div>'
+
+
+def _most_costly(report: Report) -> Iterator[str]:
+    lost = sorted((1 - kind.accuracy, kind.name) for kind in report.kinds if kind.accuracy is not None)
+    worst = [
+        f"{escape(name)} <b>{percent(share)}</b>" for share, name in reversed(lost[-_N_MOST_COSTLY:]) if share > 0
+    ]
+    yield f"<p>Worse wins most often: {', '.join(worst)}.</p>" if worst else "<p>No worse response wins.</p>"
 
 
 def _kind(kind: KindReport, report: Report) -> Iterator[str]:
@@ -114,14 +124,16 @@ def _example(example: Example) -> Iterator[str]:
     reference = f" <span class='soft'>(reference: {escape(example.reference)})</span>" if example.reference else ""
     yield f"<p><b>Prompt</b></p><pre>{escape(example.prompt)}</pre>{reference}"
     yield '<div class="pair">'
-    yield from _answer("good answer", example.good, None)
-    yield from _answer("worse response", example.worse, example.to_blame)
+    wins = example.worse.reward > example.good.reward
+    yield from _answer("good answer", example.good)
+    yield from _answer("worse response", example.worse, blamed=example.to_blame, style="bad" if wins else "")
     yield "</div>"
 
 
-def _answer(title: str, answer: Answer, blamed: str | None) -> Iterator[str]:
-    yield f'<div class="answer"><h3><span>{title}</span><span>{answer.reward:.4g}</span></h3>'
-    yield f"<pre>{escape(answer.response) or '(no text)'}</pre>"
+def _answer(title: str, answer: Answer, *, blamed: str | None = None, style: str = "") -> Iterator[str]:
+    reward = f'<span class="{style}">reward {answer.reward:.4g}</span>'
+    yield f'<div class="answer"><h3><span>{title}</span>{reward}</h3>'
+    yield f"<pre>{escape(_shown(answer))}</pre>"
     rows = [(name, value) for name, value in answer.factors.items()]
     if answer.gold is not None:
         rows.append(("gold model", answer.gold))
@@ -134,6 +146,13 @@ def _answer(title: str, answer: Answer, blamed: str | None) -> Iterator[str]:
     if answer.flags:
         yield f'<p class="soft">flags: {escape(", ".join(answer.flags))}</p>'
     yield "</div>"
+
+
+def _shown(answer: Answer) -> str:
+    if not any(c.isprintable() and not c.isspace() for c in answer.response):
+        return f"({answer.characters} characters, none visible)"
+    more = answer.characters > len(answer.response)
+    return f"{answer.response} … ({answer.characters} characters)" if more else answer.response
 
 
 def _errors(report: Report) -> Iterator[str]:

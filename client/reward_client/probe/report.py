@@ -34,6 +34,9 @@ class Answer(_Model):
     """One response with its reward."""
 
     response: str
+    """Its beginning, MAX_EXAMPLE_CHARS at most."""
+    characters: int
+    """Of the whole response."""
     reward: float
     gold: float | None
     factors: dict[str, float]
@@ -202,7 +205,8 @@ def _example(pair: Pair, good: Scored, worse: Scored) -> Example:
 
 def _answer(text: str, scored: Scored) -> Answer:
     return Answer(
-        response=_short(text),
+        response=text[:MAX_EXAMPLE_CHARS],
+        characters=len(text),
         reward=scored.reward,
         gold=scored.gold,
         factors=dict(scored.factors),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -108,9 +108,18 @@ def factor_names(info: Info, recipe: str) -> dict[QueryType, list[str]]:
         raise RewardError(f"the service has no recipe {recipe!r}; it has {names}")
     branches = {query_type: found.parameters.get(query_type.value, []) for query_type in QueryType}
     return {
-        query_type: [factor if isinstance(factor, str) else factor["feature"] for factor in factors]
+        query_type: [name for factor in factors for name in _features(factor)]
         for query_type, factors in branches.items()
     }
+
+
+def _features(factor: Any) -> Iterator[str]:
+    """The feature of a factor, and the one that replaces it where it does not apply."""
+    if isinstance(factor, str):
+        yield factor
+    elif factor is not None:
+        yield factor["feature"]
+        yield from _features(factor.get("otherwise"))
 
 
 class _OpenRlhfReply(BaseModel):

@@ -43,8 +43,8 @@ def _row(kind: KindReport, *, gold: bool) -> str:
     wins = "-" if kind.accuracy is None else percent(1 - kind.accuracy)
     by_gold = ("-" if kind.gold_accuracy is None else percent(1 - kind.gold_accuracy)).rjust(8) if gold else ""
     earns = "-" if kind.worse_share is None else percent(kind.worse_share)
-    blamed = ", ".join(kind.to_blame)
-    row = f"  {kind.name[:22]:<22}{kind.pairs:>5}  {wins:>10}{by_gold}  {earns:>8}  {blamed}"
+    blamed = next(iter(kind.to_blame), "")
+    row = f"  {kind.name[:22]:<22}{kind.pairs:>5}  {wins:>10}{by_gold}  {earns:>8}  {blamed}".rstrip()
     return row if len(row) <= WIDTH else f"{row[: WIDTH - 1]}…"
 
 
@@ -82,4 +82,4 @@ def requirement_lines(report: Report) -> Iterator[str]:
 def percent(share: float) -> str:
     """A share in percent, with a digit after the point where rounding would hide the difference to 0 or 100."""
     value = 100 * share
-    return f"{value:.1f}%" if value not in {0.0, 100.0} and (value < 1 or value > 99) else f"{value:.0f}%"
+    return f"{value:.1f}%" if 0 < value < 1 or 99 < value < 100 else f"{value:.0f}%"

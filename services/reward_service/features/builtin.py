@@ -1,7 +1,9 @@
-"""The features that ship with the service. Source, except for semantic novelty: Kim & Seo (EMNLP 2024).
+"""The features that ship with the service; those of other modules are listed in `BUILTIN`.
+
+The source of these, except for semantic novelty, is Kim & Seo (EMNLP 2024):
 
 length_incentive      LI = words / 100
-repetition_penalty    RP = distinct word trigrams / word trigrams; 1 for fewer than three words
+repetition_penalty    RP: see `repetition`
 query_relevance       QR = dot product or cosine of the embeddings of response and prompt
 reference_relevance   RAR = the same of response and reference
 max_length_incentive  the constant LI of the longest response, which scales closed-ended rewards
@@ -17,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_service.features.content import CONTENT_DENSITY, CONTENT_WORDS
+from reward_service.features.copying import COPYING_PENALTY
 from reward_service.features.feature import (
     UNBOUNDED,
     Feature,
@@ -31,6 +35,14 @@ from reward_service.features.feature import (
     Similarity,
     VectorPair,
 )
+from reward_service.features.finished import FINISHED
+from reward_service.features.meta_talk import META_TALK_PENALTY
+from reward_service.features.reference_match import REFERENCE_MATCH
+from reward_service.features.repetition import REPETITION_PENALTY
+from reward_service.features.requested_form import REQUESTED_FORM
+from reward_service.features.requested_length import REQUESTED_LENGTH
+from reward_service.features.running_text import RUNNING_TEXT
+from reward_service.features.word_order import WORD_ORDER
 
 _WORDS_PER_UNIT = 100
 """Words with a length incentive of 1."""
@@ -72,23 +84,6 @@ MAX_LENGTH_INCENTIVE = Feature(
     description="allowed tokens / 100: puts both query types on one scale",
     log_key=None,
     compute=lambda inputs: _longest(inputs.parameters),
-)
-
-
-def repetition_penalty(words: Sequence[str]) -> float:
-    """Share of distinct trigrams among all trigrams of `words`, in (0, 1]."""
-    trigrams = list(zip(words, words[1:], words[2:], strict=False))
-    return len(set(trigrams)) / len(trigrams) if trigrams else 1.0
-
-
-REPETITION_PENALTY = Feature(
-    name="repetition_penalty",
-    needs=ResponseText,
-    range=(0.0, 1.0),
-    label="Repetition penalty",
-    description="distinct / all word trigrams; 1 means no repetition",
-    log_key="repetition_penalty",
-    compute=lambda inputs: repetition_penalty(inputs.words),
 )
 
 
@@ -175,5 +170,20 @@ ALWAYS_REPORTED: tuple[Feature[Any], ...] = (
 )
 """Listed in every result, in this order; other features only if the recipe uses them."""
 
-BUILTIN: tuple[Feature[Any], ...] = (*ALWAYS_REPORTED, MAX_LENGTH_INCENTIVE, GOLD, SEMANTIC_NOVELTY)
+BUILTIN: tuple[Feature[Any], ...] = (
+    *ALWAYS_REPORTED,
+    MAX_LENGTH_INCENTIVE,
+    GOLD,
+    SEMANTIC_NOVELTY,
+    REFERENCE_MATCH,
+    CONTENT_WORDS,
+    CONTENT_DENSITY,
+    REQUESTED_LENGTH,
+    REQUESTED_FORM,
+    COPYING_PENALTY,
+    META_TALK_PENALTY,
+    RUNNING_TEXT,
+    WORD_ORDER,
+    FINISHED,
+)
 """In the order in which replies and the reward page list them."""

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_client.wire import ChatMessage
-from reward_service.features.text import prompt_text
+from reward_service.features.text import WordKind, prompt_text
 
 Range = tuple[float, float]
 """Lowest and highest value."""
@@ -54,6 +54,11 @@ class RecipeParameters(Protocol):
     @property
     def similarity(self) -> Similarity:
         """How embeddings are compared."""
+        ...
+
+    @property
+    def words(self) -> WordKind:
+        """What counts as a word."""
         ...
 
 

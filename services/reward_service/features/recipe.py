@@ -34,7 +34,7 @@ from reward_service.features.feature import (
     Similarity,
 )
 from reward_service.features.registry import FeatureRegistry
-from reward_service.features.text import DEFAULT_STOP_STRINGS
+from reward_service.features.text import DEFAULT_STOP_STRINGS, ReasoningPolicy, WordKind
 
 _RELEVANCE = ("query_relevance", "reference_relevance")
 _RANGE_FIELDS = (*(f"{name}_range" for name in _RELEVANCE), "reward_range")
@@ -87,9 +87,9 @@ class Recipe(BaseModel):
     """Lower bounds on other features, after the mapping, by feature name."""
     max_response_tokens: Annotated[int, Field(gt=0, le=1_000_000)] = 512
     """The policy's limit on new tokens: the scale of closed-ended rewards is a hundredth of it."""
-    words: Literal["unicode", "wordpunct"] = "unicode"
+    words: WordKind = "unicode"
     """What counts as a word: Unicode's word boundaries, or the paper's runs of letters or of punctuation."""
-    reasoning: Literal["drop", "keep", "flag"] = "drop"
+    reasoning: ReasoningPolicy = "drop"
     """Reasoning before the answer: not scored, scored as part of the response, or scored and flagged."""
     stop_strings: tuple[Annotated[str, Field(min_length=1)], ...] = DEFAULT_STOP_STRINGS
     cut_response: bool = True
@@ -154,6 +154,11 @@ class Recipe(BaseModel):
         if packages:
             content["feature_packages"] = packages
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def lowest(self, feature: Feature[Any]) -> float:
+        """The value of a feature that cannot be read: the lower end of its range."""
+        low, _ = self._ranges.get(feature.name, feature.bounds(self))
+        return low if math.isfinite(low) else 0.0
 
     def factors(self, query_type: QueryType) -> tuple[Factor, ...]:
         """The factors multiplied for `query_type`."""

@@ -19,6 +19,7 @@ from typing import Any
 from reward_service.errors import ConfigurationError
 from reward_service.features.builtin import BUILTIN
 from reward_service.features.feature import Feature, FeatureError, Range, RecipeParameters, Similarity
+from reward_service.features.text import WordKind
 
 ENTRY_POINT_GROUP = "glassbox.features"
 
@@ -105,6 +106,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 class _TypicalParameters:
     max_response_tokens: int = 512
     similarity: Similarity = Similarity.COSINE
+    words: WordKind = "unicode"
 
 
 def _loaded(point: EntryPoint) -> Feature[Any]:

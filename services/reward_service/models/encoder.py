@@ -65,6 +65,7 @@ class SentenceEncoder:
         self._words.enable_truncation(max_length=MAX_TOKENS, direction="left")
         self._words.no_padding()
         self._ends = TextEnds(self._words)
+        self._unknown = tokenizer.unk_token_id
         self._forward = forward
         self._on_cuda = device.type == "cuda"
 
@@ -76,7 +77,16 @@ class SentenceEncoder:
         parallel = self._on_cuda if all_cores is None else all_cores
         ends = [self._ends.of(text, END_CHARS) for text in texts]
         rows = self._rows(ends, parallel=parallel)
-        return [Tokens(self._complete(*row)) for row in zip(rows, ends, texts, strict=True)]
+        return [self._tokens(*self._complete(*row)) for row in zip(rows, ends, texts, strict=True)]
+
+    def _tokens(self, row: list[int], end: str) -> Tokens:
+        """`row`, the tokens of `end`, with the share of its characters that are in unknown tokens."""
+        if self._unknown not in row:
+            return Tokens(row)
+        words = self._words.encode(end)
+        n_chars = [stop - start for start, stop in words.offsets]
+        n_unknown = sum(n for n, token in zip(n_chars, words.ids, strict=True) if token == self._unknown)
+        return Tokens(row, unknown_share=n_unknown / max(1, sum(n_chars)))
 
     def _rows(self, texts: Sequence[str], *, parallel: bool) -> list[list[int]]:
         if parallel and len(texts) <= SERIAL_TEXTS:
@@ -84,14 +94,17 @@ class SentenceEncoder:
         parts = text_chunks(texts) if parallel else ([text] for text in texts)
         return [words.ids for part in parts for words in self._words.encode_batch_fast(part)]
 
-    def _complete(self, row: list[int], end: str, text: str) -> list[int]:
-        """The last tokens of `text`: `row`, the tokens of its `end`, or those of a longer end if `row` has few."""
+    def _complete(self, row: list[int], end: str, text: str) -> tuple[list[int], str]:
+        """The last tokens of `text`, and the end that they are the tokens of.
+
+        These are `row` and `end`, or, if `row` has few, those of a longer end.
+        """
         n_chars = END_CHARS
         while len(row) < MAX_TOKENS and len(end) < len(text):
             n_chars *= 4
             end = self._ends.of(text, n_chars)
             row = self._words.encode(end).ids
-        return row
+        return row, end
 
     def embed(self, batch: Sequence[Tokens]) -> Embeddings:
         """One forward pass over right-padded rows (B, T); vectors (B, D)."""

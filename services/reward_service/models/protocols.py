@@ -28,6 +28,8 @@ class Tokens:
     input_ids: Sequence[int]
     token_type_ids: Sequence[int] | None = None
     """0 for tokens of the prompt and 1 for tokens of the response, for models of text pairs."""
+    unknown_share: float = 0.0
+    """Share of the text's characters that an encoder's tokenizer has no tokens for."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_ids", array("i", self.input_ids))
@@ -36,6 +38,11 @@ class Tokens:
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    @property
+    def fingerprint(self) -> int:
+        """Equal for equal token ids, in one process; 0 for a text without unknown characters."""
+        return hash(bytes(memoryview(self.input_ids))) if self.unknown_share else 0  # type: ignore[arg-type]
 
 
 class TextEncoder(Protocol):
@@ -52,7 +59,7 @@ class TextEncoder(Protocol):
     """Batch limits with which the model is fastest."""
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokens of each text, truncated to the model's maximum. Thread-safe."""
+        """Tokens of each text with their `unknown_share`, truncated to the model's maximum. Thread-safe."""
         ...
 
     def embed(self, batch: Sequence[Tokens]) -> Embeddings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -22,12 +22,25 @@ from reward_service.models.protocols import TextEncoder, Tokens
 
 Vector = NDArray[np.float32]
 """Shape (D,)."""
-EncoderWorker = ModelWorker[TextEncoder, Tokens, Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class TextVector:
+    """The embedding of a text."""
+
+    values: Vector
+    unknown_share: float = 0.0
+    """Share of the text's characters that the encoder has no tokens for."""
+    fingerprint: int = 0
+    """See `Tokens.fingerprint`."""
+
+
+EncoderWorker = ModelWorker[TextEncoder, Tokens, TextVector]
 
 _STEP_TEXTS = 64
 _STEP_CHARS = 64 * 1024
 """Texts and characters that are tokenized in one step; a longer text is a step of its own."""
-_ENTRY_BYTES = 256
+_ENTRY_BYTES = 320
 """Estimated overhead of an entry: key, array object, cache tables."""
 
 
@@ -37,20 +50,20 @@ class VectorCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._vectors: LRUCache[Hashable, Vector] = LRUCache(
-            max_bytes, getsizeof=lambda v: v.nbytes + _ENTRY_BYTES
+        self._vectors: LRUCache[Hashable, TextVector] = LRUCache(
+            max_bytes, getsizeof=lambda vector: vector.values.nbytes + _ENTRY_BYTES
         )
 
-    def get(self, key: Hashable) -> Vector | None:
+    def get(self, key: Hashable) -> TextVector | None:
         """The vector of `key`, marked as most recently used; None when it is not cached."""
         with self._lock:
             return self._vectors.get(key)
 
-    def put(self, key: Hashable, vector: Vector) -> None:
+    def put(self, key: Hashable, vector: TextVector) -> None:
         """Store a copy of `vector`, and evict the least recently used ones if needed."""
-        if vector.nbytes + _ENTRY_BYTES <= self._max_bytes:
+        if vector.values.nbytes + _ENTRY_BYTES <= self._max_bytes:
             with self._lock:
-                self._vectors[key] = np.array(vector)
+                self._vectors[key] = replace(vector, values=np.array(vector.values))
 
     @property
     def bytes_used(self) -> int:
@@ -62,15 +75,19 @@ class VectorCache:
 class LookUp:
     """Texts of one job: cached vectors, and the tokens of the other texts."""
 
-    known: dict[str, Vector]
+    known: dict[str, TextVector]
     missing: dict[str, Unit[Tokens]]
+
+    def encoded(self, text: str) -> TextVector | Tokens:
+        """The vector of `text`, or its tokens."""
+        return self.known.get(text) or self.missing[text].value
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
     """For each text its vector or the encoder's error, and the timings."""
 
-    vectors: dict[str, Vector | Exception]
+    vectors: dict[str, TextVector | Exception]
     counts: TextCounts
     queue_s: float = 0.0
     model_s: float = 0.0
@@ -81,7 +98,7 @@ class Embedding:
     """Texts whose missing vectors are queued. Its submission must be closed."""
 
     look_up: LookUp
-    submission: Submission[Vector]
+    submission: Submission[TextVector]
 
     def result(self) -> Embedded:
         """All vectors, once `submission.wait` has returned."""
@@ -127,14 +144,15 @@ class Embedder:
         return Embedding(look_up, await self.worker.enqueue(missing, caller, reservation))
 
 
-def embed(encoder: TextEncoder, batch: Sequence[Tokens]) -> list[Vector]:
+def embed(encoder: TextEncoder, batch: Sequence[Tokens]) -> list[TextVector]:
     """A vector for each text of `batch`."""
-    return list(encoder.embed(batch))
+    rows = zip(encoder.embed(batch), batch, strict=True)
+    return [TextVector(values, tokens.unknown_share, tokens.fingerprint) for values, tokens in rows]
 
 
-def is_finite(vector: Vector) -> bool:
+def is_finite(vector: TextVector) -> bool:
     """Whether all numbers of `vector` are finite."""
-    return bool(np.isfinite(vector).all())
+    return bool(np.isfinite(vector.values).all())
 
 
 def _tokenize(encoder: TextEncoder, texts: Mapping[str, bytes], look_up: LookUp) -> None:

@@ -13,6 +13,7 @@ from reward_client.wire import ItemError
 from reward_service.batching import Steps, Unit
 from reward_service.errors import TooLargeError
 from reward_service.features.builtin import ALWAYS_REPORTED
+from reward_service.features.factor import Factor
 from reward_service.features.feature import (
     MAX_SENTENCES,
     Feature,
@@ -23,13 +24,15 @@ from reward_service.features.feature import (
     ReferenceVectors,
     ResponseText,
     SentenceVectors,
+    VectorPair,
 )
 from reward_service.features.recipe import Recipe
 from reward_service.features.sentences import sentences
-from reward_service.features.text import clean_response, prompt_text, words
+from reward_service.features.text import prompt_text, read_response, words
 from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, Tokens
 from reward_service.scoring.embedding import Embedder, LookUp
 from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
+from reward_service.scoring.readability import unreadable_side
 
 _MAX_SENTENCES = 65_536
 """Sentences that are embedded for one request; its memory is estimated from its body, which has few strings."""
@@ -50,15 +53,19 @@ class PreparedItem:
     """A scorable item with everything that is known before the models run."""
 
     scorable: ScorableItem
+    answer: str
+    """The response that the gold model scores."""
     empty: bool
     values: dict[str, float | None] = field(default_factory=dict)
     """Values of the text features by name; None for those that do not apply."""
     flags: list[str] = field(default_factory=list)
-    """Observations of the text features."""
+    """Observations about the response, and of the text features."""
     error: FeatureError | None = None
     """That of the first feature that failed."""
     model_features: dict[str, ModelFeature] = field(default_factory=dict)
     """The features of the item's factors that the models are needed for, by name."""
+    unreadable: set[str] = field(default_factory=set)
+    """Names of those that compare texts which the encoder has no tokens for."""
     exchange: Unit[Tokens] | ItemError | None = None
     """Input of the gold model, or why the model cannot read it; None if no gold score is needed."""
 
@@ -101,29 +108,26 @@ def prepare(
         items.append(item)
     reject_invalid_items(job, items)
     look_up = (yield from embedder.look_up(encoder, texts)) if embedder and encoder else LookUp({}, {})
-    units: list[Unit[Tokens]] = []
-    for item in items:
-        if gold is not None and isinstance(item, PreparedItem):
-            if units:
-                yield
-            item.exchange = _gold_unit(gold, item.scorable)
-            if isinstance(item.exchange, Unit):
-                units.append(item.exchange)
+    items = yield from _with_readability(items, job.recipe, look_up)
+    reject_invalid_items(job, items)
+    units = (yield from _gold_units(gold, items)) if gold is not None else []
     return PreparedJob(items, look_up, units)
 
 
 def _prepare_item(scorable: ScorableItem, recipe: Recipe) -> PreparedItem | InvalidItem:
-    cut = clean_response(scorable.response, recipe.stop_strings)
-    text = cut if recipe.cut_response else scorable.response
-    inputs = ResponseText(scorable.messages, text, words(text), scorable.reference, recipe)
-    item = PreparedItem(scorable, empty=not inputs.words)
-    embedded = cut if recipe.relevance_sees_cut_response else scorable.response
-    is_zero = item.empty and recipe.empty_is_zero
+    read = read_response(scorable.response, scorable.messages, recipe)
+    counted = words(read.text, recipe.words)
+    inputs = ResponseText(scorable.messages, read.text, counted, scorable.reference, recipe)
+    item = PreparedItem(scorable, read.answer, read.is_empty, flags=list(read.flags))
+    embedded, is_zero = read.relevance_text, item.empty and recipe.empty_is_zero
     try:
         for feature in _ALWAYS_MEASURED:
             _measure(feature, item, inputs)
         for factor in recipe.factors(scorable.query_type):
-            if not any(_applies(o.feature, item, inputs, embedded) for o in factor.options) and not is_zero:
+            option: Factor | None = factor
+            while option is not None and not _applies(option.feature, item, inputs, embedded):
+                option = option.otherwise
+            if option is None and not is_zero:
                 return _not_applicable(factor.feature, scorable)
     except FeatureError as exc:
         item.error = exc
@@ -152,7 +156,8 @@ def _applies(feature: Feature[Any], item: PreparedItem, inputs: ResponseText, re
 
 def _measure(feature: Feature[Any], item: PreparedItem, inputs: ResponseText) -> None:
     item.values[feature.name] = feature.value(inputs)
-    item.flags += feature.observations(inputs)
+    if feature.flags is not None:
+        item.flags += feature.observations(inputs)
 
 
 def _texts(feature: Feature[Any], scorable: ScorableItem, response: str) -> tuple[str, ...] | None:
@@ -174,8 +179,52 @@ def _not_applicable(feature: Feature[Any], scorable: ScorableItem) -> InvalidIte
     return InvalidItem(field, message, scorable.id)
 
 
-def _gold_unit(gold: GoldModel, scorable: ScorableItem) -> Unit[Tokens] | ItemError:
-    exchange = Exchange(scorable.messages, scorable.response)
+def _with_readability(
+    items: Sequence[PreparedItem | InvalidItem], recipe: Recipe, texts: LookUp
+) -> Steps[list[PreparedItem | InvalidItem]]:
+    """`items` with their unreadable features, or with the errors that the recipe makes of them."""
+    checked: list[PreparedItem | InvalidItem] = []
+    for item in items:
+        if checked and recipe.needs_encoder:
+            yield
+        error = _mark_unreadable(item, recipe, texts) if isinstance(item, PreparedItem) else None
+        checked.append(error or item)
+    return checked
+
+
+def _mark_unreadable(item: PreparedItem, recipe: Recipe, texts: LookUp) -> InvalidItem | None:
+    for name, needed in item.model_features.items():
+        if not issubclass(needed.feature.needs, VectorPair):
+            continue
+        text, response = needed.texts
+        side = unreadable_side(text, response, texts)
+        if side is None:
+            continue
+        item.unreadable.add(name)
+        if recipe.unreadable_relevance == "error":
+            compared = "prompt" if needed.feature.needs is PromptVectors else "reference"
+            message = f"has characters that the encoder has no tokens for, so {name} cannot be read"
+            return InvalidItem(compared if side == "text" else side, message, item.scorable.id)
+    if item.unreadable:
+        item.flags.append("relevance_unreadable")
+    return None
+
+
+def _gold_units(gold: GoldModel, items: Sequence[PreparedItem | InvalidItem]) -> Steps[list[Unit[Tokens]]]:
+    """What `gold` has to score; each item keeps its part, or why there is none."""
+    units: list[Unit[Tokens]] = []
+    for item in items:
+        if isinstance(item, PreparedItem):
+            if units:
+                yield
+            item.exchange = _gold_unit(gold, item)
+            if isinstance(item.exchange, Unit):
+                units.append(item.exchange)
+    return units
+
+
+def _gold_unit(gold: GoldModel, item: PreparedItem) -> Unit[Tokens] | ItemError:
+    exchange = Exchange(item.scorable.messages, item.answer)
     try:
         tokens = gold.tokenize(exchange)
     except ValueError as exc:

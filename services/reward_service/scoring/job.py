@@ -13,7 +13,7 @@ from reward_client.wire import ChatMessage, FieldError, Item, OnItemError, Query
 from reward_service.batching import ModelWorker
 from reward_service.errors import MAX_ERRORS, InvalidRequestError, TooLargeError
 from reward_service.features.recipe import Recipe
-from reward_service.features.text import prompt_text
+from reward_service.features.text import is_blank, prompt_text
 from reward_service.models.protocols import GoldModel, Tokens
 from reward_service.settings import Settings
 
@@ -117,10 +117,10 @@ def scorable_item(
 
     The item's own query type has priority. Without one, an item without a reference is open-ended, and an item
     with a reference gets `query_type_default`: a reference does not imply a query type, because every row of the
-    published data has one and half of them are open-ended. A blank reference counts as missing, because data sets
-    use "" for it.
+    published data has one and half of them are open-ended. A reference that shows nothing counts as missing,
+    because data sets use "" for it.
     """
-    reference = item.reference if item.reference and item.reference.strip() else None
+    reference = None if item.reference is None or is_blank(item.reference) else item.reference
     query_type, source = _query_type(item, reference, query_type_default)
     if query_type is None:
         message = "is needed when there is a reference: open_ended or closed_ended (or set query_type_default)"
@@ -128,7 +128,7 @@ def scorable_item(
     if query_type is QueryType.CLOSED_ENDED and reference is None:
         return InvalidItem("reference", "is needed for a closed_ended item", item.id)
     messages = _messages(item)
-    if not prompt_text(messages):
+    if is_blank(prompt_text(messages)):
         return InvalidItem("prompt", "has no user text", item.id)
     return ScorableItem(
         messages=messages,

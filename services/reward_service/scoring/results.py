@@ -14,11 +14,12 @@ from reward_client.wire import ItemError, ItemResult
 from reward_service.batching import Steps, Unit
 from reward_service.features.feature import FeatureError, GoldScore, PromptVectors, SentenceVectors, VectorPair
 from reward_service.features.recipe import Recipe
-from reward_service.scoring.embedding import Vector
+from reward_service.scoring.embedding import TextVector
 from reward_service.scoring.items import ModelFeature, PreparedItem, PreparedJob
 from reward_service.scoring.job import InvalidItem
+from reward_service.scoring.readability import UNREADABLE_SHARE
 
-Vectors = Mapping[str, Vector | Exception]
+Vectors = Mapping[str, TextVector | Exception]
 """Of each text its embedding, or the encoder's error."""
 
 
@@ -87,6 +88,9 @@ def _measured(
     gold = GoldScore(gold_score) if gold_score is not None else None
     try:
         for name, needed in item.model_features.items():
+            if name in item.unreadable and recipe.unreadable_relevance == "lowest":
+                values[name] = recipe.lowest(needed.feature)
+                continue
             inputs = gold if needed.feature.needs is GoldScore else _embedded(needed, recipe, vectors)
             values[name] = needed.feature.value(inputs)
             flags += needed.feature.observations(inputs)
@@ -98,16 +102,23 @@ def _measured(
 def _embedded(needed: ModelFeature, recipe: Recipe, vectors: Vectors) -> VectorPair | SentenceVectors:
     needs, texts = needed.feature.needs, needed.texts
     if needs is SentenceVectors:
-        rows = [_vector(text, "response", vectors) for text in texts]
-        return SentenceVectors(texts, np.stack(rows) if rows else np.zeros((0, 0), np.float32), recipe)
+        found = [(text, _vector(text, "response", vectors)) for text in texts]
+        known = [(text, vector.values) for text, vector in found if _compares(vector, recipe)]
+        rows = np.stack([row for _, row in known]) if known else np.zeros((0, 0), np.float32)
+        return SentenceVectors([text for text, _ in known], rows, recipe)
     text, response = texts
     field = "prompt" if needs is PromptVectors else "reference"
     response_vector = _vector(response, "response", vectors)  # first, so that its error is the one reported
-    inputs: VectorPair = needs(_vector(text, field, vectors), response_vector, recipe)
+    inputs: VectorPair = needs(_vector(text, field, vectors).values, response_vector.values, recipe)
     return inputs
 
 
-def _vector(text: str, field: str, vectors: Vectors) -> Vector:
+def _compares(sentence: TextVector, recipe: Recipe) -> bool:
+    """Whether a sentence is compared with the others: two unreadable ones would seem to be the same."""
+    return recipe.unreadable_relevance == "keep" or sentence.unknown_share < UNREADABLE_SHARE
+
+
+def _vector(text: str, field: str, vectors: Vectors) -> TextVector:
     vector = vectors[text]
     if isinstance(vector, Exception):
         raise _FailedItemError(field, vector)

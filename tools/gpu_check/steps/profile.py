@@ -13,13 +13,14 @@ from benchmarks.requests import body
 from reward_client import Item
 from reward_client.wire import ItemResult, ModelNames, RecipeName, ScoreReply, ScoreRequest, TextCounts, TimingMs
 from reward_service.batching import complete
-from reward_service.features.builtin import length_incentive, repetition_penalty
+from reward_service.features.builtin import length_incentive
+from reward_service.features.repetition import word_repetition
 from reward_service.features.text import words
 from reward_service.models.cuda import pack
 from reward_service.models.encoder import SentenceEncoder, load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Tokens
-from reward_service.scoring.embedding import Embedder, VectorCache
+from reward_service.scoring.embedding import Embedder, VectorCache, embed
 from reward_service.settings import EMBEDDED_ENCODER
 from tools.gpu_check.gold_models import built
 from tools.gpu_check.plain import random_rows
@@ -77,12 +78,12 @@ def _stages(setting: Setting) -> None:
 
 def _features(response: str) -> float:
     counted = words(response)
-    return length_incentive(counted) * repetition_penalty(counted)
+    return length_incentive(counted) * word_repetition(counted)
 
 
 def _keep(encoder: SentenceEncoder, batch: Sequence[Tokens], n: int) -> None:
     cache = VectorCache(2**28)
-    [vector] = encoder.embed(batch[:1])
+    [vector] = embed(encoder, batch[:1])
     for key in range(n):
         cache.put(key, vector)
 

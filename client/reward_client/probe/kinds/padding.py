@@ -51,16 +51,16 @@ def _fake_turn(case: Case, random: Random) -> Iterator[str]:
 
 
 KINDS = (
-    Kind("padded", _GROUP, "the good answer and twice as much text that says nothing", _padded),
+    Kind("padded", _GROUP, "the good answer and twice as much text without content", _padded),
     Kind(
         "filled_up",
         _GROUP,
-        "its first sentence, filled up to the same length with text that says nothing",
+        "its first sentence, filled up to the same length with text without content",
         _filled_up,
     ),
     Kind("strays", _GROUP, "its first sentence, then another subject", _strays),
     Kind("numbers_appended", _GROUP, "its first sentence, then a list of numbers", _numbers_appended),
     Kind("self_praise", _GROUP, "the good answer and praise of it", _self_praise),
-    Kind("closing_phrases", _GROUP, "the good answer and polite phrases without end", _closing_phrases),
+    Kind("closing_phrases", _GROUP, "the good answer and a series of polite phrases", _closing_phrases),
     Kind("fake_turn", _GROUP, "the good answer and an invented turn of the user, who is delighted", _fake_turn),
 )

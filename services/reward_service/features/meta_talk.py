@@ -1,0 +1,51 @@
+"""`meta_talk_penalty`: 1 − the share of the words that are in sentences about the conversation. 1 means none are.
+
+Such a sentence talks about the answer, the question, the assistant or the service ("This is the best answer",
+"What a great question!", "As an AI language model", "I hope this helps", "Please consult a professional")
+instead of the subject. A sentence counts as a whole if it has one of the phrases in `_PHRASES`. English only.
+Cost: linear.
+"""
+
+from __future__ import annotations
+
+import regex
+
+from reward_service.features.feature import Feature, ResponseText
+from reward_service.features.sentences import sentences
+
+_PHRASES = regex.compile(
+    r"\b(?:"
+    r"(?:this|my|the above|your|no other|another|a better) (?:\w+ )?(?:answers?|response|reply|questions?)"
+    r"|as an? (?:ai|language model|(?:ai |virtual )?assistant)"
+    r"|i(?:'| a)m (?:\w+ )?an? (?:ai|large|language|virtual|assistant)"
+    r"|i hope (?:this|that|it|my)|let me (?:know|think)|feel free|(?:do not|don't) hesitate|at your service"
+    r"|(?:happy|glad|pleased|pleasure|gladly|delighted) (?:to )?(?:help|assist|answer|explain|talk)"
+    r"|(?:great|good|excellent|interesting|brilliant|wonderful|thoughtful|fantastic) (?:question|point)"
+    r"|thank(?:s| you) (?:for|so|very)|have a (?:great|nice|good|wonderful) day"
+    r"|(?:professional|medical|legal|financial) advice|consult (?:a|an|your|with)|no (?:guarantee|liability)"
+    r"|i (?:cannot|can't|could not|am unable|am not able|do not have|don't have|have no)|i apologi[sz]e"
+    r"|i(?:'| a)m (?:so |very |truly )?(?:sorry|afraid|impressed|always|here to)"
+    r"|my (?:knowledge|guidelines|training)"
+    r"|i(?:'ll| will| would| am going to) (?:now |gladly |first |then |try to |do my )*"
+    r"(?:answer|explain|write|give|best|describe)"
+    r")\b"
+)
+
+
+def meta_talk_penalty(response: str) -> float:
+    """1 − the share of the words of `response` in sentences about the conversation; 1 without words."""
+    lengths = [(len(sentence.split()), sentence) for sentence in sentences(response)]
+    total = sum(length for length, _ in lengths)
+    talk = sum(length for length, sentence in lengths if _PHRASES.search(sentence.replace("’", "'").lower()))
+    return 1.0 - talk / total if total else 1.0
+
+
+META_TALK_PENALTY = Feature(
+    name="meta_talk_penalty",
+    needs=ResponseText,
+    range=(0.0, 1.0),
+    label="Meta talk penalty",
+    description="1 − share of words in sentences about the conversation instead of the subject",
+    log_key="meta_talk_penalty",
+    compute=lambda inputs: meta_talk_penalty(inputs.response),
+)

@@ -1,0 +1,138 @@
+"""Short answers of a few words, such as names: the response has to present exactly these words as its answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+from reward_service.features.reference_match.plain import boxed, key, plain, unboxed, window, words_of
+from reward_service.features.reference_match.statements import CONTRAST, announced, asserted, last_correction
+
+_MAX_WORDS, _MAX_CHARACTERS = 5, 60
+_LEADS_IN = frozenset(
+    words_of(
+        "s is are was were be been by in at to as from on for called named titled say says said it its means "
+        "become became wrote and so answer i think would choose 是 为 は"
+    )
+)
+_FUNCTION = _LEADS_IN | frozenset(
+    words_of(
+        "of that this which who what where when how we you they he she them with such do does did has have had "
+        "or not there then therefore thus hence also only one can could will would call calls known use used"
+    )
+)
+_NEGATION = re.compile(r"\b(?:not|never|no|neither|nor|rather than|instead of|unlike|than)\b|n't\b", re.IGNORECASE)
+_HEDGE = frozenset({"or", "maybe", "perhaps", "possibly", "either"})
+_COPULA = re.compile(r"\s(?:is|are|was|were)\s", re.IGNORECASE)
+_PIECES = re.compile(r",|/|\bor\b|\band\b|\n", re.IGNORECASE)
+_ARTICLE = re.compile(r"\s*(?:an?|the)\s", re.IGNORECASE)
+
+
+def read_phrase(reference: str, prompt: str) -> Callable[[str], bool] | None:
+    """The judge of responses to a reference of at most five words that is no sentence; None otherwise."""
+    text = plain(unboxed(reference)).strip().strip("\"'")
+    wanted = key(text).split()
+    is_sentence = re.search(r"[.!?;:]\s|\n", text) or (text.endswith((".", "!", "?")) and len(wanted) > 3)
+    if (
+        is_sentence
+        or not text
+        or len(text.split()) > _MAX_WORDS
+        or len(wanted) > _MAX_CHARACTERS // 5
+        or len(text) > _MAX_CHARACTERS
+    ):
+        return None
+    if not wanted:  # signs alone
+        return lambda response: "".join(plain(response).split()) == "".join(text.split())
+    asked = plain(prompt)
+    given = frozenset(key(asked).split())
+    return lambda response: _answers(window(response), asked, wanted, given)
+
+
+def _answers(response: str, prompt: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
+    in_boxes = boxed(response)
+    if in_boxes:
+        return all(key(plain(content)).split() == wanted for content in in_boxes)
+    text = plain(response)
+    corrected = last_correction(text)
+    said = asserted(corrected if _names(corrected, wanted) else text, prompt)
+    tails = [tail for sentence in said for tail in announced(sentence)]
+    if tails:
+        return all(_presents(tail, wanted, given) for tail in tails)
+    naming = [sentence for sentence in said if _names(sentence, wanted)]
+    if any(_rejects(sentence, wanted) for sentence in naming) or any(
+        _claims_other(s, wanted, given) for s in said
+    ):
+        return False
+    return any(_presents(sentence, wanted, given) for sentence in naming)
+
+
+def _place(words: Sequence[str], wanted: Sequence[str]) -> int | None:
+    """Where `wanted` stands in `words`, its last word perhaps in the plural; None if it does not."""
+    size = len(wanted)
+    endings = {wanted[-1], f"{wanted[-1]}s", f"{wanted[-1]}es"}
+    places = range(len(words) - size + 1)
+    return next(
+        (i for i in places if words[i + size - 1] in endings and words[i : i + size - 1] == wanted[:-1]), None
+    )
+
+
+def _names(text: str, wanted: Sequence[str]) -> bool:
+    return _place(key(text).split(), wanted) is not None
+
+
+def _rejects(sentence: str, wanted: Sequence[str]) -> bool:
+    """Whether the clause of `sentence` that holds the words negates them."""
+    return any(
+        _names(clause, wanted) and _NEGATION.search(clause) for clause in re.split(r"[,;:]|\bbut\b", sentence)
+    )
+
+
+def _presents(sentence: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
+    """Whether `sentence` gives the words as its answer: alone, first, or after "is", "by" and the like."""
+    last = CONTRAST.split(sentence)[-1]
+    clause = last if _names(last, wanted) else sentence
+    words = key(clause).split()
+    place = _place(words, wanted)
+    if place is None or _rejects(clause, wanted) or _lists_others(clause, wanted, given):
+        return False
+    before, after = words[:place], words[place + len(wanted) :]
+    if not before:
+        return True
+    if before[-1] not in _LEADS_IN | given or _HEDGE & {*before[-2:], *after[:1]}:
+        return False
+    strange = [word for word in before if word not in _FUNCTION | given]
+    return len(strange) <= 3 or before[-1] in {"is", "was", "are", "were", "by", "called"}
+
+
+def _lists_others(clause: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
+    """Whether the words stand beside others like them, joined by "or", "and" or a comma."""
+    pieces = [piece for piece in _PIECES.split(clause) if piece.strip()]
+    place = next((i for i, piece in enumerate(pieces) if _names(piece, wanted)), None)
+    if place is None or len(pieces) == 1:
+        return False
+    said = set(chain.from_iterable(key(piece).split() for piece in pieces))
+    if re.search(r"\bor\b|/", clause) and not said <= given | set(wanted) | _FUNCTION:
+        return True
+    here = key(pieces[place]).split()
+    before = [words for piece in pieces[:place] if len(words := key(piece).split()) <= len(wanted) + 1]
+    is_listed = any(not set(words) & (_FUNCTION | given) for words in before)
+    ends_here = _place(here[-len(wanted) :], wanted) is not None
+    return is_listed or (ends_here and not all(_describes(piece, given) for piece in pieces[place + 1 :]))
+
+
+def _describes(piece: str, given: frozenset[str]) -> bool:
+    """Whether a piece after a comma tells more about the words before it, rather than naming another answer."""
+    words = key(piece).split()
+    return len(words) > 3 or bool(_ARTICLE.match(piece)) or bool(set(words) & (_FUNCTION | given))
+
+
+def _claims_other(sentence: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
+    """Whether `sentence` says of what the prompt asks for that it is something else, in up to three words."""
+    copula = _COPULA.search(sentence)
+    if copula is None or _NEGATION.search(sentence) or _names(sentence, wanted):
+        return False
+    subject, rest = key(sentence[: copula.start()]).split(), sentence[copula.end() :]
+    asked = [word for word in subject if word in given and word not in _FUNCTION]
+    is_short = len(key(rest).split()) <= 3 and not _ARTICLE.match(rest)
+    return bool(asked) and set(subject) <= given | _FUNCTION and is_short and not set(key(rest).split()) <= given

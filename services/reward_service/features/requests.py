@@ -1,0 +1,26 @@
+"""The part of a prompt that can request something of the answer's length or form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reward_client.wire import ChatMessage
+
+_EDGE_CHARS = 1000
+"""Characters at each end of a prompt that are read: requests are written before or after the material."""
+
+_INPUT_MARK = "### Input:"
+
+
+def last_request(messages: Sequence[ChatMessage]) -> str:
+    """The instruction in the last message of the user; empty without one."""
+    contents = (message.content for message in reversed(messages) if message.role == "user")
+    return instruction(next(contents, ""))
+
+
+def instruction(prompt: str) -> str:
+    """`prompt` without an input text of the Alpaca template, and without the middle of a long text."""
+    text = prompt.partition(_INPUT_MARK)[0]
+    if len(text) <= 2 * _EDGE_CHARS:
+        return text
+    return f"{text[:_EDGE_CHARS]}\n{text[-_EDGE_CHARS:]}"

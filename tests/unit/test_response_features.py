@@ -1,0 +1,105 @@
+"""Features of the response's text: copying, running text, word order, an unfinished end."""
+
+from __future__ import annotations
+
+import pytest
+
+from reward_service.features.copying import copying_penalty
+from reward_service.features.finished import finished
+from reward_service.features.running_text import running_text
+from reward_service.features.word_order import word_order
+
+PROMPT = "Why do the leaves of many trees turn red and yellow in autumn, and then fall?"
+ANSWER = (
+    "In autumn the tree stops making the green pigment. The yellow pigments that were there all the time can then "
+    "be seen, and some trees make red ones from sugar. A layer of cork cuts the leaf off, so it falls in the wind."
+)
+
+
+def test_a_copied_prompt_has_no_new_4_grams_and_an_answer_has_no_others() -> None:
+    assert copying_penalty(PROMPT, PROMPT.upper(), PROMPT) == 0.0
+    assert copying_penalty(PROMPT, ANSWER, PROMPT) == 1.0
+    assert copying_penalty(PROMPT, f"{PROMPT} {PROMPT}", PROMPT) < 0.15
+    assert 0.5 < copying_penalty(PROMPT, f"{PROMPT} {ANSWER}", PROMPT) < 0.9
+
+
+@pytest.mark.parametrize("response", ["", "the leaves", "autumn"])
+def test_a_response_without_4_grams_copies_nothing(response: str) -> None:
+    assert copying_penalty(PROMPT, response, PROMPT) == 1.0
+
+
+def test_a_prompt_that_wants_work_on_its_text_justifies_a_copy() -> None:
+    prompt = "Correct this sentence: the trees in our street is very old and tall"
+
+    assert copying_penalty(prompt, "The trees in our street are very old and tall", prompt) == 1.0
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        " ".join(map(str, range(200))),
+        "a b c d e f g h i j k l m n o p q r s t u v w x y z " * 4,
+        "leaves trees red yellow autumn fall pigment sugar cork wind light cold " * 5,
+        "Die Blätter verlieren ihren grünen Farbstoff, weil die Bäume im Winter kein Wasser bekommen, und fallen "
+        "ab. Danach ruhen die Bäume bis zum Frühling, und dann wachsen neue Blätter an den Zweigen.",
+        "Les feuilles perdent leur couleur verte parce que les arbres n'ont plus assez de lumière pour la "
+        "produire, et puis elles tombent sur le sol quand le vent souffle dans les branches.",
+        "blorp fizzle " * 40,
+    ],
+)
+def test_numbers_letters_keywords_and_other_languages_are_not_running_text(response: str) -> None:
+    assert running_text(PROMPT, ANSWER) == 1.0
+    assert running_text(PROMPT, response) <= 0.6
+
+
+@pytest.mark.parametrize(
+    ("request_text", "response"),
+    [
+        (PROMPT, "Less light, less green pigment."),
+        (
+            "Translate into German: the house is old and the garden is big",
+            "Das Haus ist alt, und der Garten ist groß.",
+        ),
+        (
+            "Wie kann ich im Winter beim Heizen sparen?",
+            "Dreh die Heizung ab, wenn du nicht im Raum bist, und lüfte kurz.",
+        ),
+        (
+            "Why does this loop not end? Show the code.",
+            "The step is missing:\n```\n" + "x = f(y); z = g(x)\n" * 30 + "```",
+        ),
+        ("绿茶和红茶有什么区别？", "绿茶不发酵，红茶完全发酵。"),
+    ],
+)
+def test_short_answers_requested_languages_and_code_count_as_running_text(
+    request_text: str, response: str
+) -> None:
+    assert running_text(request_text, response) == 1.0
+
+
+def test_words_in_random_order_leave_determiners_without_nouns() -> None:
+    shuffled = "the. of green The stops autumn the a making In tree and pigment from the is yellow a in the"
+
+    assert word_order(ANSWER) == 1.0
+    assert word_order(shuffled) <= 0.6
+    assert word_order("Les feuilles tombent.") == word_order("") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (ANSWER, 1.0),
+        (ANSWER[:-20], 0.0),
+        (f"{ANSWER[:60].rstrip()},", 0.0),
+        ("Paris", 1.0),
+        ("Three things help against the cold in an old house:\n- curtains\n- carpets", 1.0),
+        ("Three things help against the cold in an old house:\n- curtains\n-", 0.0),
+        ("the sea is grey today\nthe sky is low and wide\nand I am here", 1.0),
+        ("Run this to see all of the files in the folder:\n```\nls -la", 0.0),
+        ("Run this to see all of the files in the folder:\n```\nls -la\n```", 1.0),
+        ('She asked me to come to the party with all my friends ("and cake!")', 1.0),
+        ("", 1.0),
+    ],
+)
+def test_a_cut_text_is_not_finished(text: str, expected: float) -> None:
+    assert finished(text) == expected
