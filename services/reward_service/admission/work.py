@@ -4,8 +4,6 @@ Parsing, preparation and large replies are jobs of the `StepExecutor`, which the
 there is limited like the queues of the models, and refused, or held, by the same rules.
 """
 
-from __future__ import annotations
-
 import logging
 from contextlib import closing
 from typing import Any

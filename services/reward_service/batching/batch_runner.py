@@ -5,8 +5,6 @@ before the results of the last one are distributed, so that the model does not w
 run again in halves until the failing items are isolated, so that the other items get their results.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import threading

@@ -6,8 +6,6 @@ A request is admitted as a whole or rejected as a whole. A model that hangs is a
 and loaded again up to `max_restarts` times.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import math

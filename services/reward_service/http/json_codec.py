@@ -10,8 +10,6 @@ loop even if another thread does it. Reading stops at a hundred errors, so the c
 first errors.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from functools import lru_cache

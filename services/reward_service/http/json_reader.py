@@ -4,8 +4,6 @@ A value that is complete within a piece is decoded in one call, and a longer one
 same mistakes: repeated keys, too many keys, half of a surrogate pair, text that is not JSON.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from codecs import getincrementaldecoder

@@ -11,8 +11,6 @@ nor the time until a head is complete. The timer is stopped while the applicatio
 `admission/transfer.py` limits the body, and `MAX_STALL_S` a response that the client does not read.
 """
 
-from __future__ import annotations
-
 import asyncio
 from asyncio.events import TimerHandle
 from typing import Any, Literal

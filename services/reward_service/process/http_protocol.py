@@ -11,8 +11,6 @@ request is worked on, interim responses (`100 Continue`, which every client skip
 answers them with a reset, and the work is cancelled.
 """
 
-from __future__ import annotations
-
 import asyncio
 from types import SimpleNamespace
 from typing import Any, cast

@@ -4,8 +4,6 @@ Labels are routes (as patterns), protocols, recipes, models and causes. They hav
 from a request. A registry belongs to one application, so that tests and replicas do not share counters.
 """
 
-from __future__ import annotations
-
 from collections import Counter as Tally
 from collections.abc import Callable
 from functools import cache, partial
