@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError, validation_errors
-from reward_client.wire import Info, Item, ItemResult, QueryType
+from reward_client.wire import Info, Item, ItemResult, QueryType, usable_references
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class OpenRlhfProtocol:
     def _label(self, item: Item) -> str | None:
         reference = item.reference if item.query_type is QueryType.CLOSED_ENDED else None
         if not self._label_json:
-            return reference
+            return next((text for _, text in usable_references(reference)), None)
         return json.dumps({"reference": reference, "query_type": item.query_type}, ensure_ascii=False)
 
 
