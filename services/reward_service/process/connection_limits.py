@@ -79,7 +79,6 @@ class LimitedHttpProtocol(CompleteHttpProtocol):
         if self._body_left >= len(data):  # no head
             super()._parse(data)
             return
-        incomplete = not (self._in_body or data.endswith(HEAD_END))
         while data and not self._discards and not self.transport.is_closing():
             if self._is_busy:
                 self._keep_unparsed(self._unparsed + data)
@@ -87,15 +86,22 @@ class LimitedHttpProtocol(CompleteHttpProtocol):
             piece = data[: MAX_HEAD_BYTES - self._head_bytes]
             data = data[len(piece) :]
             self._head_bytes += len(piece)
-            if incomplete and not self._has_room_for_head():  # refused before it is parsed, which is expensive
-                return
             super()._parse(piece)
-            if self._has_room_for_head() and self._head_bytes >= MAX_HEAD_BYTES:
+            if self._has_room_for_head(self._head_bytes) and self._head_bytes >= MAX_HEAD_BYTES:
                 self._refuse_head(431, "the head of the request has more than 64 KiB")
 
-    def _has_room_for_head(self) -> bool:
-        """Whether the head being received, or trailers, may occupy memory; otherwise it is refused."""
-        if self._head_bytes <= SMALL_HEAD_BYTES or self._count_large_head(self._head_bytes):
+    def _end_of_part(self, data: bytes, position: int) -> int:
+        """Refuses a large head without room before it is searched for its end and parsed, which takes long."""
+        n_bytes = self._head_bytes + len(data) - position
+        if n_bytes > SMALL_HEAD_BYTES and not self._in_body:
+            ends_soon = data.find(HEAD_END, position, position + SMALL_HEAD_BYTES) >= 0
+            if not ends_soon and not self._has_room_for_head(min(n_bytes, MAX_HEAD_BYTES)):
+                return len(data)
+        return super()._end_of_part(data, position)
+
+    def _has_room_for_head(self, n_bytes: int) -> bool:
+        """Whether `n_bytes` of a head, or of trailers, may occupy memory; otherwise they are refused."""
+        if n_bytes <= SMALL_HEAD_BYTES or self._count_large_head(n_bytes):
             return True
         self._refuse_head(503, "too many large request heads are being received", b"retry-after: 1")
         return False
