@@ -36,7 +36,7 @@ def _texts() -> tuple[list[str], list[str]]:
             rows = [json.loads(line) for line in lines]
         return [row["prompt"] for row in rows], [row[side] for row in rows for side in ("chosen", "rejected")]
     embedded = load_embedded("train")
-    return [row.prompt for row in embedded], [row.reference for row in embedded if row.reference]
+    return [row.prompt for row in embedded], [row.reference for row in embedded if isinstance(row.reference, str)]
 
 
 def many() -> list[Item]:

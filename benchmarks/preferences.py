@@ -29,6 +29,7 @@ from reward_service.batching import complete
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.models.encoder import load_encoder
+from reward_service.scoring.embedding import TextVector
 from reward_service.scoring.items import PreparedItem, prepare
 from reward_service.scoring.job import Job, ScorableItem
 from reward_service.scoring.results import item_results
@@ -82,7 +83,7 @@ def rewards(pairs: Sequence[Pair], recipe: Recipe, cache: VectorCache) -> Floats
         for text in needed.texts
     }
     cache.add(texts)
-    results = complete(item_results(prepared, recipe, {text: cache[text] for text in texts}, ()))
+    results = complete(item_results(prepared, recipe, {text: TextVector(cache[text]) for text in texts}, ()))
     return np.array([np.nan if result.reward is None else result.reward for result in results]).reshape(-1, 2)
 
 

@@ -65,7 +65,7 @@ def byte_tokenizer() -> Any:
     )
 
 
-def save_bert(folder: Path, *, head: bool, words: str = "", text_pair: bool = False) -> Path:
+def save_bert(folder: Path, *, head: bool, words: str = "", text_pair: bool = False, positions: int = 512) -> Path:
     """A BERT that knows `words`; without a head it is an encoder, a base to fit a gold model on."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
@@ -79,7 +79,7 @@ def save_bert(folder: Path, *, head: bool, words: str = "", text_pair: bool = Fa
         num_hidden_layers=3,
         num_attention_heads=2,
         intermediate_size=64,
-        max_position_embeddings=512,
+        max_position_embeddings=positions,
         initializer_range=0.2,
         num_labels=1,
     )

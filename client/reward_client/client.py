@@ -1,6 +1,7 @@
 """The reward service's clients: one synchronous, one asynchronous, over the same request flows.
 
     client.py        two shells that send, receive and sleep ── transport.py: the sockets of the synchronous one
+    network.py       proxies and trusted certificates of the environment
     timeouts.py      the time budget of an attempt, by phase
     operations.py    score, info, ready; a large batch in parts
     flow.py          attempts, retries, failover, deadline ──── retry.py, endpoints.py
@@ -10,6 +11,7 @@ The shells only perform the steps of a flow, so both clients retry, raise and re
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -20,10 +22,11 @@ import httpx
 
 from reward_client.endpoints import CircuitPolicy, Endpoints
 from reward_client.flow import ClientConfig, Outcome, RawResponse, SendRequest, Sleep, Step, TransportFailure
+from reward_client.network import Proxy, proxies_for, trusted_certificates
 from reward_client.operations import Flow, Operations, ResultT, score_request
 from reward_client.retry import RetryPolicy
 from reward_client.timeouts import async_deadline, sync_deadline
-from reward_client.transport import DeadlineTransport, proxy_mounts
+from reward_client.transport import DeadlineTransport
 from reward_client.urls import addresses
 from reward_client.wire import Info, Item, ScoreReply
 
@@ -67,6 +70,12 @@ class _Client(Generic[TransportT]):
     def _open(self, transport: TransportT | None) -> None:
         raise NotImplementedError
 
+    def _network(self) -> tuple[dict[str, Proxy], ssl.SSLContext]:
+        """Proxies by origin, and certificates, which are read only if they are needed."""
+        proxies = proxies_for(self.urls)
+        schemes = {url.partition(":")[0] for url in self.urls} | {proxy.url.scheme for proxy in proxies.values()}
+        return proxies, trusted_certificates() if "https" in schemes else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.urls))})"
 
@@ -96,8 +105,15 @@ class RewardClient(_Client[httpx.BaseTransport]):
     """
 
     def _open(self, transport: httpx.BaseTransport | None) -> None:
-        mounts = proxy_mounts(lambda url: DeadlineTransport(_LIMITS, proxy=url)) if transport is None else {}
-        self._http = httpx.Client(transport=transport or DeadlineTransport(_LIMITS), mounts=mounts)
+        mounts: dict[str, httpx.BaseTransport] = {}
+        if transport is None:
+            proxies, context = self._network()
+            transport = DeadlineTransport(_LIMITS, ssl_context=context)
+            mounts = {
+                origin: DeadlineTransport(_LIMITS, proxy=proxy, ssl_context=context)
+                for origin, proxy in proxies.items()
+            }
+        self._http = httpx.Client(transport=transport, mounts=mounts)
 
     def __enter__(self) -> Self:
         return self
@@ -162,9 +178,13 @@ class AsyncRewardClient(_Client[httpx.AsyncBaseTransport]):
     """Asynchronous client; arguments and behaviour of `RewardClient`."""
 
     def _open(self, transport: httpx.AsyncBaseTransport | None) -> None:
-        new_transport = partial(httpx.AsyncHTTPTransport, limits=_LIMITS)
-        mounts = proxy_mounts(lambda url: new_transport(proxy=url)) if transport is None else {}
-        self._http = httpx.AsyncClient(transport=transport or new_transport(), mounts=mounts)
+        mounts: dict[str, httpx.AsyncBaseTransport] = {}
+        if transport is None:
+            proxies, context = self._network()
+            new_transport = partial(httpx.AsyncHTTPTransport, limits=_LIMITS, verify=context)
+            transport = new_transport()
+            mounts = {origin: new_transport(proxy=proxy.for_httpx(context)) for origin, proxy in proxies.items()}
+        self._http = httpx.AsyncClient(transport=transport, mounts=mounts)
 
     async def __aenter__(self) -> Self:
         return self

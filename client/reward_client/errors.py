@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import ValidationError
 
-from reward_client.wire import FieldError, Problem, ScoreReply
+from reward_client.wire import FieldError, Problem, ScoreReply, error_message, error_path
 
 
 class Unscored(NamedTuple):
@@ -64,8 +64,8 @@ def validation_errors(exc: ValidationError) -> list[str]:
     """`field: message` of each error that pydantic found."""
     found = []
     for error in exc.errors():
-        message = error["msg"].removeprefix("Value error, ")
-        found.append(": ".join([*filter(None, [".".join(map(str, error["loc"]))]), message]))
+        field = ".".join(map(str, error_path(error)))
+        found.append(": ".join([*filter(None, [field]), error_message(error)]))
     return found
 
 

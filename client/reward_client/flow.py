@@ -10,6 +10,7 @@ after a delay; `RetryPolicy.budget_s` bounds retries of the same URL, the deadli
 """
 
 import random
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Generator, Mapping
@@ -195,6 +196,11 @@ class _RequestFlow:
         retry_after_s = None
         if isinstance(outcome, TransportFailure):
             self._last = outcome.cause
+            if problem := _certificate_problem(outcome.cause):
+                raise RewardError(
+                    f"the certificate of {self._endpoints.addresses[index].url} is not trusted: {problem}. If its "
+                    "authority is your own, set SSL_CERT_FILE to the file with that authority's certificate."
+                ) from outcome.cause
             if not isinstance(outcome.cause, httpx.TransportError) or isinstance(outcome.cause, _NOT_RETRYABLE):
                 url = self._endpoints.addresses[index].url
                 raise RewardError(f"the response of {url} is unusable: {_describe(outcome)}") from outcome.cause
@@ -233,6 +239,15 @@ class _RequestFlow:
         error = RewardUnavailableError("; ".join(parts) + ". Is the service up? Try GET /readyz.")
         error.__cause__ = self._last
         return error
+
+
+def _certificate_problem(cause: BaseException | None) -> str | None:
+    """Why the certificate of a connection was refused; None if it was not."""
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _accepted(response: RawResponse) -> RawResponse:

@@ -51,6 +51,7 @@ def score_request(
     recipe_overrides: Mapping[str, Any] | None = None,
     query_type_default: QueryType | None = None,
     gold: bool = False,
+    explain: bool = False,
     on_item_error: OnItemError = "fail",
     run: str | None = None,
     step: int | None = None,
@@ -65,6 +66,7 @@ def score_request(
         recipe_overrides=dict(recipe_overrides) if recipe_overrides else None,
         query_type_default=query_type_default,
         gold=gold,
+        explain=explain,
         on_item_error=on_item_error,
         run=run,
         step=step,
@@ -166,7 +168,8 @@ class Operations:
 
 
 def _body(request: ScoreRequest) -> bytes:
-    return request.model_dump_json(exclude_none=True).encode()
+    """Without defaults, so that services that do not know a new field accept requests that do not use it."""
+    return request.model_dump_json(exclude_defaults=True).encode()
 
 
 def _parsed(model: type[ModelT], response: RawResponse) -> ModelT:
@@ -199,8 +202,9 @@ _ENVELOPE_VALUES = 300
 
 
 def _n_values(item: Item) -> int:
-    """JSON values of `item`, at most: itself, its fields and the fields of its messages."""
-    return 8 + (3 * len(item.prompt) if isinstance(item.prompt, list) else 0)
+    """JSON values of `item`, at most: itself, its fields, its references and the fields of its messages."""
+    n_references = len(item.reference) if isinstance(item.reference, list) else 0
+    return 8 + n_references + (3 * len(item.prompt) if isinstance(item.prompt, list) else 0)
 
 
 def split(

@@ -1,12 +1,13 @@
 """Scores a JSONL file through the service in batches; can be resumed.
 
-Each line is written after its reward has been received, in the order of the input. A run that was stopped
+Each row is written after its reward has been received, in the order of the input. A run that was stopped
 continues after the last complete line, provided that the service still scores with the same recipe and models. A
 full disk never damages lines that were written before.
 """
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,18 +16,14 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from reward_client.client import RewardClient
-from reward_client.errors import validation_errors
+from reward_client.errors import RewardError, RewardRejectedError
+from reward_client.rows import FileError, read_rows, row_unit
 from reward_client.wire import Item, ItemResult, ScoreReply
 
+_ITEM = re.compile(r"\bitems\.(\d+)\.")
 _TOLERANCE = 1e-3
 """Relative or absolute difference up to which two rewards of one item count as equal."""
-
-
-class FileError(Exception):
-    """A file cannot be used; the message names the line and the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +39,25 @@ class Progress:
         return f"{self.done}/{self.total} items, {self.rows_per_s:.1f} a second, {left_s:.0f} s left   "
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSONL file. Raises FileError."""
-    try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise FileError(f"{path}: {exc}") from exc
-    if lines == [""]:
-        raise FileError(f"{path} is empty")
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError as exc:
-            raise FileError(f"{path}, line {number}: not valid JSON ({exc})") from exc
-        if not isinstance(row, dict):
-            raise FileError(f"{path}, line {number}: an object is required, not {type(row).__name__}")
-        rows.append(row)
-    return rows
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row of the input."""
+
+    number: int
+    fields: dict[str, Any]
+    item: Item
+
+
+_WRITTEN = ("result", "scored_by")
+"""Fields that are added to each row."""
+
+
+def _row(fields: dict[str, Any], number: int) -> _Row:
+    taken = [name for name in _WRITTEN if name in fields]
+    if taken:
+        raise ValueError(f"{taken[0]}: this command writes a field of that name; rename it, or remove it")
+    known = {name: value for name, value in fields.items() if name in Item.model_fields}
+    return _Row(number, fields, Item.model_validate(known))
 
 
 def score_file(
@@ -77,12 +75,11 @@ def score_file(
     """
     if target.exists() and source.samefile(target):
         raise FileError(f"{target} is the input; choose another output file")
-    rows = read_rows(source)
-    items = [_item(row, f"{source}, line {number}") for number, row in enumerate(rows, 1)]
+    rows = read_rows(source, _row)
     finished = [] if overwrite else _finished(target, rows)
     scorer = _scorer_of_lines(target, finished)
     if scorer is not None:
-        again = client.score(items[:1], **options)
+        again = _score(client, source, rows[:1], options)
         _check_same_scorer(target, scorer, _scorer(again))
         _check_first(target, finished[0]["result"], again.results[0])
     done = first = len(finished)
@@ -91,21 +88,40 @@ def score_file(
         if done:
             out.seek(0, 2)
         while done < len(rows):
-            chunk = slice(done, done + batch)
-            reply = client.score(items[chunk], **options)
+            chunk = rows[done : done + batch]
+            reply = _score(client, source, chunk, options)
             scorer = scorer or _scorer(reply)
             _check_same_scorer(target, scorer, _scorer(reply))
-            _append(out, _lines(rows[chunk], reply), target)
+            _append(out, _lines(chunk, reply), target)
             done += len(reply.results)
             yield Progress(done, len(rows), (done - first) / max(time.monotonic() - started, 1e-9))
 
 
-def _lines(rows: Sequence[dict[str, Any]], reply: ScoreReply) -> bytes:
+def _score(client: RewardClient, source: Path, rows: Sequence[_Row], options: dict[str, Any]) -> ScoreReply:
+    """The reply to `rows`. Errors name their lines in `source` instead of their places in the request."""
+    try:
+        return client.score([row.item for row in rows], **options)
+    except RewardRejectedError as exc:
+        wrong = [(error.item, error) for error in exc.errors if error.item is not None]
+        if not wrong:
+            raise
+        lines = [
+            f"{source}, {row_unit(source)} {rows[item].number}: {_ITEM.sub('', error.field)}: {error.message}"
+            for item, error in wrong
+        ]
+        raise FileError("\n".join(lines)) from exc
+    except RewardError as exc:
+        unit = row_unit(source)
+        raise RewardError(_ITEM.sub(lambda item: f"{unit} {rows[int(item[1])].number}, ", str(exc))) from exc
+
+
+def _lines(rows: Sequence[_Row], reply: ScoreReply) -> bytes:
     scored_by = _scorer(reply) | {"notices": reply.notices}
-    lines = (
-        json.dumps(row | {"result": result.model_dump(mode="json"), "scored_by": scored_by}, ensure_ascii=False)
+    scored = (
+        row.fields | {"result": result.model_dump(mode="json"), "scored_by": scored_by}
         for row, result in zip(rows, reply.results, strict=True)
     )
+    lines = (json.dumps(row, ensure_ascii=False) for row in scored)
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -183,14 +199,7 @@ def _append(out: FileIO, content: bytes, target: Path) -> None:
         ) from exc
 
 
-def _item(row: dict[str, Any], where: str) -> Item:
-    try:
-        return Item.model_validate({key: value for key, value in row.items() if key in Item.model_fields})
-    except ValidationError as exc:
-        raise FileError(f"{where}: {validation_errors(exc)[0]}") from exc
-
-
-def _finished(target: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _finished(target: Path, rows: Sequence[_Row]) -> list[dict[str, Any]]:
     """The complete lines of `target`, which must fit `rows`; removes an incomplete last line. Raises FileError."""
     if not target.is_file():  # it does not exist yet, or is a device
         return []
@@ -198,7 +207,7 @@ def _finished(target: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, An
     whole = content.rfind(b"\n") + 1
     lines: list[dict[str, Any]] = []
     for number, text in enumerate(content[:whole].split(b"\n")[:-1], 1):
-        line = _result_of(rows[number - 1], text) if number <= len(rows) else None
+        line = _result_of(rows[number - 1].fields, text) if number <= len(rows) else None
         if line is None:
             raise FileError(
                 f"{target}, line {number}, is not a result of scoring this input. Use another output file, or "

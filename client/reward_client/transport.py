@@ -7,15 +7,14 @@ transport) and of httpcore (a network backend).
 """
 
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
-from typing import Any, TypeVar
-from urllib.request import getproxies
+from typing import Any
 
 import httpcore
 import httpx
 
+from reward_client.network import Proxy, trusted_certificates
 from reward_client.timeouts import Phase, current_budget
 
 _PIECE_BYTES = 16 * 1024
@@ -35,8 +34,8 @@ class DeadlineTransport(httpx.BaseTransport):
 
     Args:
         limits: of the pool.
-        proxy: URL of an HTTP or SOCKS proxy.
-        ssl_context: httpx's default when None.
+        proxy: to send requests through.
+        ssl_context: the trusted certificates of the environment when None.
         socket_options: for new sockets, as arguments of setsockopt.
     """
 
@@ -44,12 +43,12 @@ class DeadlineTransport(httpx.BaseTransport):
         self,
         limits: httpx.Limits = httpx.Limits(),  # noqa: B008 - immutable
         *,
-        proxy: str | None = None,
+        proxy: Proxy | None = None,
         ssl_context: ssl.SSLContext | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> None:
         options: dict[str, Any] = {
-            "ssl_context": ssl_context or httpx.create_ssl_context(),
+            "ssl_context": ssl_context or trusted_certificates(),
             "max_connections": limits.max_connections,
             "max_keepalive_connections": limits.max_keepalive_connections,
             "keepalive_expiry": limits.keepalive_expiry,
@@ -59,8 +58,10 @@ class DeadlineTransport(httpx.BaseTransport):
         if proxy is None:
             self._pool = httpcore.ConnectionPool(socket_options=socket_options, **options)
         else:
-            parsed = httpx.Proxy(proxy)
-            pool = httpcore.SOCKSProxy if parsed.url.scheme.startswith("socks") else httpcore.HTTPProxy
+            parsed = httpx.Proxy(proxy.url)
+            if parsed.url.scheme == "https":
+                options["proxy_ssl_context"] = options["ssl_context"]
+            pool = httpcore.SOCKSProxy if proxy.is_socks else httpcore.HTTPProxy
             self._pool = pool(str(parsed.url), proxy_auth=parsed.raw_auth, **options)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -91,39 +92,6 @@ class DeadlineTransport(httpx.BaseTransport):
     def close(self) -> None:
         """Close all connections."""
         self._pool.close()
-
-
-TransportT = TypeVar("TransportT")
-
-
-def proxy_mounts(new_transport: Callable[[str], TransportT]) -> dict[str, TransportT | None]:
-    """Mounts of httpx.Client for the proxies of the environment (HTTP_PROXY, …, NO_PROXY), as httpx reads it.
-
-    httpx selects the mount by URL; None stands for the transport without a proxy. `new_transport` returns the
-    transport for the URL of a proxy.
-    """
-    proxies = getproxies()
-    direct = [host for entry in proxies.get("no", "").split(",") if (host := entry.strip())]
-    if "*" in direct:
-        return {}
-    urls = {scheme: url for scheme in ("http", "https", "all") if (url := proxies.get(scheme))}
-    mounts: dict[str, TransportT | None] = {
-        f"{scheme}://": new_transport(url if "://" in url else f"http://{url}") for scheme, url in urls.items()
-    }
-    return mounts | {_pattern(host): None for host in direct} if mounts else {}
-
-
-def _pattern(host: str) -> str:
-    """httpx's pattern for an entry of NO_PROXY; a name stands for its subdomains too."""
-    if "://" in host:
-        return host
-    if host.startswith("["):  # an IPv6 address, maybe with a port; httpx rejects this form
-        return f"all://{host}"
-    try:
-        address = ip_address(host.split("/")[0])
-    except ValueError:
-        return f"all://{host}" if host.lower() == "localhost" else f"all://*{host}"
-    return f"all://[{host}]" if address.version == 6 else f"all://{host}"
 
 
 @contextmanager

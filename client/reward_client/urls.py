@@ -50,7 +50,7 @@ class Address:
     @classmethod
     def parse(cls, text: str, key: ApiKey | None = None) -> Self:
         """Parse a URL; a key in it takes precedence over `key`. Raises RewardError when it is not valid."""
-        shown = _without_userinfo(text)
+        shown = without_userinfo(text)
         if not text.startswith(("http://", "https://")):
             raise RewardError(
                 f"{shown!r} is not the URL of a reward service: it must begin with http:// or https://"
@@ -97,6 +97,6 @@ def key_from_environment(environ: Mapping[str, str] = os.environ) -> str | None:
     return key
 
 
-def _without_userinfo(text: str) -> str:
+def without_userinfo(text: str) -> str:
     """Remove everything up to the last @, also from an invalid URL: a key may contain an unescaped slash."""
     return re.sub(r"^((?:\w+://)?).*@", r"\1", text, flags=re.DOTALL)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from reward_client.wire import MAX_REFERENCES
 from reward_client.wire.api_key import key_problem
 from reward_client.wire.requests import MAX_MESSAGES
 from reward_service.environment import empty_value, read_environment
@@ -98,6 +99,8 @@ class Settings(BaseModel):
     character. Those of a request are bounded by `max_body_bytes`, because each has at least one byte."""
     max_messages: Annotated[int, Field(ge=1, le=MAX_MESSAGES)] = 1_000
     """Messages of one prompt; a chat template is rendered message by message."""
+    max_references: Annotated[int, Field(ge=1, le=MAX_REFERENCES)] = 64
+    """References of one item; a closed-ended item is scored against each, and the best counts."""
     max_id_chars: Annotated[int, Field(ge=1)] = 256
     """Characters of the `id` of an item and of `run`; ids are repeated in replies, errors and logs."""
     max_override_values: Annotated[int, Field(ge=1)] = 256

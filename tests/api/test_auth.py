@@ -111,7 +111,6 @@ def test_other_credentials_are_refused(guarded: TestClient, headers: dict[str, s
         ("POST", "/score"),
         ("POST", "/get_reward"),
         ("POST", "/r/run/get_reward"),
-        ("GET", "/"),
         ("GET", "/metrics"),
         ("GET", "/info"),
         ("GET", "/docs"),
@@ -124,13 +123,22 @@ def test_other_credentials_are_refused(guarded: TestClient, headers: dict[str, s
         ("GET", f"/info?key={KEY}"),
     ],
 )
-def test_every_route_except_the_health_checks_requires_a_key(guarded: TestClient, method: str, path: str) -> None:
+def test_every_route_except_the_health_checks_and_the_page_requires_a_key(
+    guarded: TestClient, method: str, path: str
+) -> None:
     assert guarded.request(method, path).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_health_checks_require_no_key(guarded: TestClient, path: str) -> None:
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/"])
+def test_health_checks_and_the_page_require_no_key(guarded: TestClient, path: str) -> None:
     assert guarded.get(path).status_code == 200
+
+
+def test_a_script_of_the_page_gets_no_challenge_that_opens_the_browsers_own_dialog(guarded: TestClient) -> None:
+    for_script = guarded.get("/info", headers={"sec-fetch-dest": "empty"})
+
+    assert for_script.status_code == 401
+    assert "Basic" not in for_script.headers["www-authenticate"]
 
 
 @pytest.mark.parametrize(

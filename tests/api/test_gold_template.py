@@ -64,5 +64,5 @@ def test_a_request_that_fails_as_a_whole_names_the_item(service: TestClient, wor
 
     reply = service.post("/score", json={"items": items, "gold": True})
 
-    assert reply.status_code == 500
+    assert reply.status_code == 422
     assert [(error["item"], error["field"]) for error in reply.json()["errors"]] == [(1, "items.1.response")]

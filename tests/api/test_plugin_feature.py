@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -112,8 +113,8 @@ def test_the_page_gets_a_plugins_label_from_info(replies: dict[str, Any]) -> Non
     assert (feature.label, feature.range, feature.log_key) == ("Format score", (0.0, 1.0), "format_score")
     assert info.versions["glassbox-format-score"] == "1.0.0"
     assert "info.features.find" in page
-    script = page.partition("<script>")[2]
-    assert [known.name for known in info.features if known.name in script] == [
+    names_in_script = set(re.findall(r"\w+", page.partition("<script>")[2]))
+    assert [known.name for known in info.features if known.name in names_in_script] == [
         "gold"
     ]  # whose value is gold_reward
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,8 +49,13 @@ Behaviour = Callable[[Served, BaseHTTPRequestHandler, int], None]
 
 
 @contextmanager
-def serving(behave: Behaviour, *, reads_body: bool = True) -> Iterator[Served]:
-    """A server on a port of this machine. With `reads_body=False`, `behave` reads the body of the request."""
+def serving(
+    behave: Behaviour, certificate: ssl.SSLContext | None = None, *, reads_body: bool = True
+) -> Iterator[Served]:
+    """A server on a port of this machine, over https with a `certificate`.
+
+    With `reads_body=False`, `behave` reads the body of the request.
+    """
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -79,6 +85,8 @@ def serving(behave: Behaviour, *, reads_body: bool = True) -> Iterator[Served]:
             """Clients that disconnect are expected here."""
 
     server = Server(("127.0.0.1", 0), Handler)
+    if certificate is not None:
+        server.socket = certificate.wrap_socket(server.socket, server_side=True)
     served = Served(f"http://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True)
     thread.start()

@@ -11,7 +11,8 @@ from jinja2 import TemplateError
 
 from reward_client.wire import ChatMessage
 from reward_service.models.chat_template import ChatTemplate
-from reward_service.models.gold_text import MAX_REASON_CHARS, ChatText
+from reward_service.models.conversation_forms import MAX_REASON_CHARS
+from reward_service.models.gold_text import ChatText
 from reward_service.models.protocols import Exchange
 from tests import tiny_llama
 from tests.gold_models import CHATML, byte_tokenizer
@@ -201,9 +202,15 @@ FAILURES = {
 }
 
 
-def chat_text(template: str) -> ChatText:
+def chat_text(expression: str) -> ChatText:
+    """A reader with a template that uses `expression` for conversations that begin with "Hi"."""
+    shown = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
+    return with_template(shown + "{% if messages[0].content[:2] == 'Hi' %}{{ " + expression + " }}{% endif %}")
+
+
+def with_template(source: str) -> ChatText:
     tokenizer = byte_tokenizer()
-    tokenizer.chat_template = template
+    tokenizer.chat_template = source
     return ChatText(tokenizer, 256)
 
 
@@ -212,14 +219,14 @@ def test_any_exception_of_a_template_is_the_items_error_with_its_reason(named: s
     exchange = Exchange((ChatMessage(role="user", content="Hi"),), "ok")
 
     with pytest.raises(ValueError, match=f"its chat template refuses this conversation .*{named}"):
-        chat_text("{{ " + FAILURES[named] + " }}")(exchange)
+        chat_text(FAILURES[named])(exchange)
 
 
 def test_a_templates_reason_is_cut_so_that_an_error_does_not_repeat_the_conversation() -> None:
-    exchange = Exchange((ChatMessage(role="user", content="word " * 10_000),), "ok")
+    exchange = Exchange((ChatMessage(role="user", content="Hi" + " word" * 10_000),), "ok")
 
-    with pytest.raises(ValueError, match="word word") as raised:
-        chat_text("{{ raise_exception(messages[0].content) }}")(exchange)
+    with pytest.raises(ValueError, match="Hi word word") as raised:
+        chat_text("raise_exception(messages[0].content)")(exchange)
     assert len(str(raised.value)) < MAX_REASON_CHARS + 100
 
 
@@ -227,13 +234,13 @@ def test_a_text_that_the_tokenizer_cannot_read_is_the_items_error() -> None:
     exchange = Exchange((ChatMessage(role="user", content="Hi"),), "ok")
 
     with pytest.raises(ValueError, match="its tokenizer cannot read this text"):
-        chat_text("{{ '\\ud800' }}")(exchange)
+        chat_text("'\\ud800'")(exchange)
 
 
 @pytest.mark.parametrize("source", ["{% for %}", "{{ x|no_such_filter }}", "{% if x %}"])
 def test_a_template_that_is_not_jinja_is_an_error_at_load(source: str) -> None:
     with pytest.raises(ValueError, match="its chat template is invalid"):
-        chat_text(source)
+        with_template(source)
 
 
 def test_threads_have_separate_bounds() -> None:

@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 
 from reward_client import RetryPolicy, RewardClient, RewardError
 from reward_client.cli.calibrate import Similarities, calibrate
-from reward_client.score_file import FileError, score_file
+from reward_client.rows import FileError
+from reward_client.score_file import score_file
 from reward_client.wire import QueryType
 from tests.api.conftest import encoder, gold, service  # noqa: F401 (fixtures)
 
@@ -95,6 +96,55 @@ def test_an_invalid_line_is_reported_before_anything_is_scored(
     with pytest.raises(FileError, match=message):
         list(score_file(client, source, tmp_path / "out.jsonl"))
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_ids_references_and_prompts_may_be_as_data_sets_write_them(client: RewardClient, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"prompt": "a b", "response": "a", "id": 0},
+        {"prompt": [{"role": "user", "content": [{"type": "text", "text": "a b"}]}], "response": "a", "id": 1},
+        {"prompt": "a b", "response": "a", "reference": 5, "query_type": "closed_ended"},
+        {"prompt": "a b", "response": "a", "reference": ["b", "a"], "query_type": "closed_ended"},
+    ]
+    source, target = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    source.write_text("\ufeff" + source.read_text().replace("\n", "\n\n"))
+
+    list(score_file(client, source, target, batch=2))
+
+    scored = read(target)
+    assert [row.get("id") for row in scored] == [0, 1, None, None]
+    assert [row["result"]["id"] for row in scored] == ["0", "1", None, None]
+    assert scored[3]["result"]["flags"] == ["best_reference_1"]
+    assert [{name: row[name] for name in given} for row, given in zip(scored, rows, strict=True)] == rows
+
+
+@pytest.mark.parametrize("name", ["result", "scored_by"])
+def test_a_field_that_would_be_replaced_is_refused(client: RewardClient, tmp_path: Path, name: str) -> None:
+    source = write(tmp_path / "in.jsonl", [*ROWS, ROWS[0] | {name: "of an earlier judge"}])
+
+    with pytest.raises(FileError, match=f"line 11: {name}: this command writes a field of that name"):
+        list(score_file(client, source, tmp_path / "out.jsonl"))
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_services_errors_name_lines_of_the_file(client: RewardClient, tmp_path: Path) -> None:
+    bad = {"prompt": "a", "response": "b", "reference": "c"}  # without a query type
+    source = write(tmp_path / "in.jsonl", [*ROWS[:3], bad, ROWS[0], bad])
+    source.write_text("\n" + source.read_text())
+
+    with pytest.raises(FileError) as refused:
+        list(score_file(client, source, tmp_path / "out.jsonl", batch=3))
+
+    lines = str(refused.value).splitlines()
+    assert [line.partition(" is needed")[0] for line in lines] == [
+        f"{source}, line {number}: query_type:" for number in (5, 7)
+    ]
+
+
+def test_a_model_that_fails_on_a_row_is_an_error_with_its_line(client: RewardClient, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [*ROWS[:2], {"prompt": "a", "response": "BOOM"}])
+
+    with pytest.raises(RewardError, match="line 3, response: "):
+        list(score_file(client, source, tmp_path / "out.jsonl", batch=2))
 
 
 @pytest.mark.parametrize("n_before", [3, 10], ids=["part of the file", "all of it"])
@@ -222,6 +272,16 @@ def test_calibration_writes_a_recipe_that_the_service_can_load(client: RewardCli
     assert high == pytest.approx(2 / 5**0.5, abs=1e-4)
     assert "matched wins 100%" in summary
     assert yaml.safe_load((recipes / "rer-letters.yaml").read_text())["similarity"] == "cosine"
+
+
+def test_calibration_reports_all_wrong_lines_and_reads_any_reference(client: RewardClient, tmp_path: Path) -> None:
+    pairs: list[dict[str, object]] = [{"prompt": "a", "response": "a", "reference": n} for n in range(25)]
+    pairs[7:9] = [{"prompt": "a"}, {"prompt": ["a"], "response": "b"}]
+
+    with pytest.raises(FileError) as refused:
+        calibrate(client, write(tmp_path / "pairs.jsonl", pairs), tmp_path / "out.yaml", "cosine")
+
+    assert [line.split(": ")[0].split(", ")[1] for line in str(refused.value).splitlines()] == ["line 8", "line 9"]
 
 
 def test_no_recipe_is_written_for_an_encoder_that_does_not_distinguish_pairs() -> None:

@@ -247,7 +247,7 @@ def test_the_verdict_states_how_many_responses_each_prompt_has(
             ["--run-dir", "runs/x", "--recipe-override", "a=1"],
             "--recipe-override cannot be combined with --run-dir",
         ),
-        (["--responses", "nowhere.jsonl", "--out", "o"], "cannot read nowhere.jsonl"),
+        (["--responses", "nowhere.jsonl", "--out", "o"], "nowhere.jsonl cannot be read"),
     ],
 )
 def test_options_that_do_not_apply_are_an_error(

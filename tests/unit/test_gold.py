@@ -18,8 +18,8 @@ from reward_service.models.gold import (
     shared_base_notice,
 )
 from reward_service.models.gold_text import ChatText, PairLengths, PairText, pair_prompt
-from reward_service.models.load_gold import load_gold
-from reward_service.models.protocols import Exchange
+from reward_service.models.load_gold import GoldLoadError, load_gold
+from reward_service.models.protocols import Exchange, UnreadablePromptError
 from tests.gold_models import PAIR_LENGTHS, save_bert, save_chat_model
 from tests.gold_scores import scores
 
@@ -132,7 +132,7 @@ def test_a_single_user_turn_is_its_own_text_regardless_of_the_system_prompt() ->
 def test_a_conversation_that_the_template_rejects_is_an_error_with_its_reason(chat_folder: Path) -> None:
     tool = Exchange(turns(("user", "Hi"), ("tool", "42")), "ok")
 
-    with pytest.raises(ValueError, match="no tools here"):
+    with pytest.raises(UnreadablePromptError, match="no tools here"):
         load_gold(str(chat_folder), "cpu").tokenize(tool)
 
 
@@ -152,6 +152,17 @@ def set_embedding(folder: Path, word: str, value: float) -> None:
     row = AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(word)
     weights["bert.embeddings.word_embeddings.weight"][row] = value
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_model_whose_head_is_damaged_is_not_loaded(chat_folder: Path, tmp_path: Path, bad: float) -> None:
+    folder = shutil.copytree(chat_folder, tmp_path / "damaged")
+    weights = load_file(folder / "model.safetensors")
+    weights["score.weight"][:] = bad
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    with pytest.raises(GoldLoadError, match="its weights are damaged"):
+        load_gold(str(folder), "cpu")
 
 
 def test_a_gold_model_on_the_encoders_base_has_a_notice(pair_folder: Path) -> None:

@@ -77,7 +77,7 @@ def test_other_fields_of_a_row_are_ignored(tmp_path: Path) -> None:
             "line 2: sample: Input should be a valid integer",
         ),
         ({"step": 5, "prompt": "When?", "response": "So."}, "step 0 has no response to 1 of 2 prompts"),
-        (["Why?"], "line 2: not a JSON object"),
+        (["Why?"], "line 2: an object is required"),
     ],
 )
 def test_an_invalid_row_is_an_error_that_names_line_and_field(tmp_path: Path, row: Any, named: str) -> None:

@@ -58,18 +58,18 @@ def test_the_embedded_prompts_load_and_do_not_overlap() -> None:
 @pytest.mark.parametrize(
     ("row", "named"),
     [
-        ({"id": "c", "prompt": "", "query_type": "open_ended"}, "row 2: prompt"),
-        ({"id": "c", "prompt": " \n", "query_type": "open_ended"}, "row 2: prompt: is blank"),
-        ({"id": "c", "query_type": "open_ended"}, "row 2: prompt"),
-        ({"id": "c", "prompt": 7, "query_type": "open_ended"}, "row 2: prompt"),
-        ({"id": "c", "prompt": "Who?", "query_type": "closed_ended"}, "row 2: reference"),
-        ({"id": "c", "prompt": "Who?", "query_type": "closed_ended", "reference": " "}, "row 2: reference"),
-        ({"id": "c", "prompt": "Who?", "query_type": "both"}, "row 2: query_type"),
+        ({"id": "c", "prompt": "", "query_type": "open_ended"}, "line 2: prompt"),
+        ({"id": "c", "prompt": " \n", "query_type": "open_ended"}, "line 2: prompt: is blank"),
+        ({"id": "c", "query_type": "open_ended"}, "line 2: prompt"),
+        ({"id": "c", "prompt": 7, "query_type": "open_ended"}, "line 2: prompt"),
+        ({"id": "c", "prompt": "Who?", "query_type": "closed_ended"}, "line 2: reference"),
+        ({"id": "c", "prompt": "Who?", "query_type": "closed_ended", "reference": " "}, "line 2: reference"),
+        ({"id": "c", "prompt": "Who?", "query_type": "both"}, "line 2: query_type"),
         (
             {"id": "c", "prompt": "Who?", "reference": "I."},
-            "row 2: query_type is missing but reference is given",
+            "line 2: query_type is missing but reference is given",
         ),
-        (["Who?"], "row 2: not a JSON object"),
+        (["Who?"], "line 2: an object is required"),
         ({"id": "a", "prompt": "Who?", "query_type": "open_ended"}, "id 'a' occurs twice"),
     ],
 )
@@ -93,12 +93,12 @@ def test_an_empty_file_is_an_error(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("text", ['{"prompt": "Why', "[" * 100_000])
 def test_invalid_json_is_an_error_that_names_the_row(tmp_path: Path, text: str) -> None:
     (tmp_path / "broken.jsonl").write_text(json.dumps(OPEN) + "\n" + text)
-    with pytest.raises(DataError, match="row 2: not valid JSON"):
+    with pytest.raises(DataError, match="line 2: not valid JSON"):
         load_prompts(str(tmp_path / "broken.jsonl"), Columns())
 
 
 def test_a_missing_file_is_an_error_and_not_a_download() -> None:
-    with pytest.raises(DataError, match=r"cannot read nowhere\.jsonl"):
+    with pytest.raises(DataError, match=r"nowhere\.jsonl cannot be read"):
         load_prompts("nowhere.jsonl", Columns())
 
 

@@ -19,7 +19,7 @@ def items(n: int, seed: int, words: int = 120) -> list[Item]:
     """`n` items, eight for each prompt; responses of up to `words` words."""
     draw = random.Random(seed)
     rows = load_embedded("train")
-    pool = " ".join(row.reference or row.prompt for row in rows).split()
+    pool = " ".join(row.reference if isinstance(row.reference, str) else row.prompt for row in rows).split()
     made = []
     for i in range(n):
         prompt = f"{rows[(i // RESPONSES_EACH) % len(rows)].prompt} ({seed}.{i // RESPONSES_EACH})"

@@ -1,14 +1,12 @@
-"""Files that several processes read and write: atomic replacement, a lock on a folder, JSON lines."""
+"""Files that several processes read and write: atomic replacement, a lock on a folder."""
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from reward_runs.errors import DataError, RunDirectoryError
+from reward_runs.errors import RunDirectoryError
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -39,32 +37,3 @@ def lock_folder(folder: Path) -> Iterator[int]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield file.fileno()
-
-
-def read_text(path: str | Path) -> str:
-    """Return the text of a data file; raise DataError when it cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise DataError(f"cannot read {path}: {exc}") from exc
-
-
-def json_lines(source: str, text: str, *, unit: str = "row") -> Iterator[tuple[int, Any]]:
-    """Yield (line number from 1, value) of every line that is not blank.
-
-    Args:
-        source: name of the file, for error messages.
-        text: its content.
-        unit: what a message calls a line: `row` or `line`.
-    """
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield number, parse_json(f"{source}, {unit} {number}", line)
-
-
-def parse_json(where: str, text: str) -> Any:
-    """Parse JSON; raise DataError that begins with `where`."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise DataError(f"{where}: not valid JSON: {exc}") from exc

@@ -6,22 +6,30 @@ An invalid row is an error that names it; rows are never skipped, completed or t
 """
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from reward_client.wire import AnyQueryType, QueryType
+from reward_client.rows import FileError, NumberedRow, checked_rows, numbered_lines, numbered_rows, row_unit
+from reward_client.wire import (
+    AnyQueryType,
+    QueryType,
+    Reference,
+    ScalarText,
+    error_message,
+    error_path,
+    usable_references,
+)
 from reward_runs.errors import DataError
-from reward_runs.files import json_lines, parse_json, read_text
 
 EMBEDDED_PROMPTS = "embedded"
 Part = Literal["train", "heldout"]
 """The embedded prompts for training, and those for the evaluation."""
-_MAX_REPORTED = 5
 
 
 class Prompt(BaseModel):
@@ -29,11 +37,18 @@ class Prompt(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    id: str
+    id: ScalarText
     prompt: str = Field(min_length=1)
     query_type: AnyQueryType
-    reference: str | None = None
+    reference: Reference | None = None
+    """A text, several of which the best counts, or None."""
     topic: str | None = None
+
+    @field_validator("reference")
+    @classmethod
+    def _usable(cls, value: Reference | None) -> Reference | None:
+        texts = [text for _, text in usable_references(value)]
+        return list(texts) if len(texts) > 1 else next(iter(texts), None)
 
     @field_validator("prompt")
     @classmethod
@@ -44,7 +59,7 @@ class Prompt(BaseModel):
 
     @model_validator(mode="after")
     def _closed_ended_has_reference(self) -> Self:
-        if self.query_type is QueryType.CLOSED_ENDED and not (self.reference or "").strip():
+        if self.query_type is QueryType.CLOSED_ENDED and self.reference is None:
             raise ValueError("reference: a closed_ended prompt needs one")
         return self
 
@@ -84,47 +99,25 @@ def load_prompts(source: str, columns: Columns, *, embedded: Part = "train") -> 
     """
     if source == EMBEDDED_PROMPTS:
         columns = Columns()
-    rows = list(_rows(source, embedded))
-    if not rows:
-        raise DataError(f"{source} contains no prompts")
-    _check_columns(source, columns, rows)
-    prompts, invalid = [], []
-    for number, row in rows:
-        try:
-            prompts.append(_prompt(row, columns, number))
-        except ValidationError as exc:
-            invalid.append(f"{source}, row {number}: {first_error(exc, vars(columns))}")
-        except ValueError as exc:
-            invalid.append(f"{source}, row {number}: {exc}")
-    raise_invalid(invalid)
+    try:
+        rows = list(_rows(source, embedded))
+        if not rows:
+            raise DataError(f"{source} contains no prompts")
+        _check_columns(source, columns, rows)
+        unit = row_unit(Path(source)) if source.endswith((".jsonl", ".json")) else "row"
+        prompts = checked_rows(source, rows, lambda row, number: _prompt(row, columns, number), unit=unit)
+    except FileError as exc:
+        raise DataError(str(exc)) from exc
     _check_ids(source, prompts)
     return prompts
 
 
-def raise_invalid(messages: Sequence[str]) -> None:
-    """Raise DataError with the first few of `messages`, if there are any."""
-    if messages:
-        more = f"\nand {len(messages) - _MAX_REPORTED} more" if len(messages) > _MAX_REPORTED else ""
-        raise DataError("\n".join(messages[:_MAX_REPORTED]) + more)
-
-
-def _rows(source: str, embedded: Part) -> Iterator[tuple[int, Any]]:
-    """Yield (row number from 1, row)."""
+def _rows(source: str, embedded: Part) -> Iterable[NumberedRow]:
     if source == EMBEDDED_PROMPTS:
-        yield from json_lines(source, embedded_file(embedded).read_text(encoding="utf-8"))
-    elif source.endswith(".jsonl"):
-        yield from json_lines(source, read_text(source))
-    elif source.endswith(".json"):
-        yield from enumerate(_json_list(source), 1)
-    else:
-        yield from enumerate(_hub_rows(source), 1)
-
-
-def _json_list(source: str) -> list[Any]:
-    rows = parse_json(source, read_text(source))
-    if not isinstance(rows, list):
-        raise DataError(f"{source}: a .json file must be a list of objects; use .jsonl for one object per line")
-    return rows
+        return numbered_lines(embedded_file(embedded).read_text(encoding="utf-8"))
+    if source.endswith((".jsonl", ".json")):
+        return numbered_rows(Path(source))
+    return enumerate(_hub_rows(source), 1)
 
 
 def _hub_rows(source: str) -> Iterable[Any]:
@@ -139,43 +132,41 @@ def _hub_rows(source: str) -> Iterable[Any]:
     return rows
 
 
-def _check_columns(source: str, columns: Columns, rows: Sequence[tuple[int, Any]]) -> None:
-    number, first = rows[0]
-    if not isinstance(first, dict):
-        raise DataError(f"{source}, row {number}: not a JSON object")
-    if not any(isinstance(row, dict) and columns.prompt in row for _, row in rows):
+def _check_columns(source: str, columns: Columns, rows: Sequence[NumberedRow]) -> None:
+    objects = [row for _, row in rows if isinstance(row, dict)]
+    if objects and not any(columns.prompt in row for row in objects):
         raise DataError(
-            f"{source} has no column {columns.prompt!r}; it has {', '.join(map(repr, first))}. "
+            f"{source} has no column {columns.prompt!r}; it has {', '.join(map(repr, objects[0]))}. "
             "Name the columns with --prompt-column, --reference-column and --query-type-column."
         )
 
 
-def _prompt(row: Any, columns: Columns, number: int) -> Prompt:
-    if not isinstance(row, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - an invalid row, reported like the others
-    reference = row.get(columns.reference) or None
-    query_type = row.get(columns.query_type)
-    if query_type is None and reference is not None:
+def _prompt(row: dict[str, Any], columns: Columns, number: int) -> Prompt:
+    reference, query_type, given_id = (row.get(name) for name in (columns.reference, columns.query_type, "id"))
+    if query_type is None and reference not in (None, "", []):
         raise ValueError(
             f"{columns.query_type} is missing but {columns.reference} is given: write open_ended or closed_ended"
         )
-    return Prompt.model_validate(
-        {
-            "id": str(row.get("id") or number),
-            "prompt": row.get(columns.prompt),
-            "query_type": query_type or QueryType.OPEN_ENDED,
-            "reference": reference,
-            "topic": row.get("topic"),
-        }
-    )
+    try:
+        return Prompt.model_validate(
+            {
+                "id": number if given_id in (None, "") else given_id,
+                "prompt": row.get(columns.prompt),
+                "query_type": query_type or QueryType.OPEN_ENDED,
+                "reference": reference,
+                "topic": row.get("topic"),
+            }
+        )
+    except ValidationError as exc:
+        raise ValueError(first_error(exc, vars(columns))) from exc
 
 
 def first_error(exc: ValidationError, names: dict[str, str] | None = None) -> str:
     """Return `field: message` of the first error; `names` maps a field to its name in the user's data."""
     error = exc.errors()[0]
-    field = ".".join(str(part) for part in error["loc"][:1])
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{(names or {}).get(field, field)}: {message}" if field else message
+    field, *rest = map(str, error_path(error) or ("",))
+    path = ".".join([(names or {}).get(field, field), *rest])
+    return f"{path}: {error_message(error)}" if path else error_message(error)
 
 
 def _check_ids(source: str, prompts: Sequence[Prompt]) -> None:

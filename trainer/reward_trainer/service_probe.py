@@ -6,6 +6,7 @@ import httpx
 
 from reward_client import RewardClient, RewardError
 from reward_client.errors import describe_problem, read_problem
+from reward_client.network import is_loopback
 from reward_client.retry import RetryPolicy
 from reward_client.urls import key_from_environment
 from reward_client.wire import Info
@@ -53,10 +54,11 @@ def trial_reward(
     """
     key = key_from_environment()
     auth = None if key is None else ("key", key)  # user and password, as OpenRLHF will send them
+    by_environment = not is_loopback(httpx.URL(endpoint).host)  # a proxy, and certificates
     for prompt, label in zip(rendered_prompts, labels, strict=True):
         body = {"query": [prompt + _TRIAL_RESPONSE], "prompts": [prompt], "labels": [label]}
         try:
-            response = httpx.post(endpoint, json=body, timeout=timeout_s, auth=auth)
+            response = httpx.post(endpoint, json=body, timeout=timeout_s, auth=auth, trust_env=by_environment)
         except httpx.TransportError as exc:
             return f"{type(exc).__name__}: {exc}"
         if cause := _failure(response):

@@ -12,10 +12,12 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from pydantic import BaseModel
+
 from reward_client.cli.options import add_url, connect, reporting_errors
 from reward_client.client import RewardClient
-from reward_client.score_file import FileError, read_rows
-from reward_client.wire import Item, QueryType, RecipeInfo
+from reward_client.rows import FileError, read_rows
+from reward_client.wire import Item, QueryType, RecipeInfo, Reference, Text, usable_references
 
 _MIN_PAIRS = 20
 _BATCH = 64
@@ -78,10 +80,7 @@ class Similarities:
 
 def calibrate(client: RewardClient, pairs: Path, target: Path, similarity: str) -> str:
     """Measure on `pairs`, write the recipe to `target`, return a summary. Raises FileError and RewardError."""
-    rows = read_rows(pairs)
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row.get("prompt"), str) or not isinstance(row.get("response"), str):
-            raise FileError(f"{pairs}, line {number}: prompt and response must be text")
+    rows = read_rows(pairs, _pair)
     if len(rows) < _MIN_PAIRS:
         raise FileError(f"{pairs} has {len(rows)} pairs, at least {_MIN_PAIRS} are required")
     info = client.info()
@@ -90,12 +89,25 @@ def calibrate(client: RewardClient, pairs: Path, target: Path, similarity: str) 
     base = next((recipe for recipe in info.recipes if recipe.name == _BASE), None)
     if base is None:
         raise FileError(f"this service has no recipe {_BASE}, whose factors the new recipe takes")
-    query = _measure(client, [(row["prompt"], row["response"]) for row in rows], similarity)
-    referenced = [(row["reference"], row["response"]) for row in rows if isinstance(row.get("reference"), str)]
+    query = _measure(client, [(row.prompt, row.response) for row in rows], similarity)
+    referenced = [(text, row.response) for row in rows for _, text in usable_references(row.reference)[:1]]
     reference = _measure(client, referenced, similarity) if len(referenced) >= _MIN_PAIRS else query
     target.write_text(recipe_yaml(info.relevance.id, base, similarity, query, reference), encoding="utf-8")
     kind = "references" if reference is not query else "prompts, because there are too few references"
     return f"{info.relevance.id}\n  query relevance: {query}\n  from {kind}: {reference}\nwrote {target}"
+
+
+class _Pair(BaseModel):
+    """A line of the file; other fields are ignored."""
+
+    prompt: Text
+    response: Text
+    reference: Reference | None = None
+    """Of several, the first is measured."""
+
+
+def _pair(fields: dict[str, Any], _: int) -> _Pair:
+    return _Pair.model_validate(fields)
 
 
 def recipe_yaml(

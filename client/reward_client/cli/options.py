@@ -10,7 +10,7 @@ from typing import Any
 
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError
-from reward_client.score_file import FileError
+from reward_client.rows import FileError
 from reward_client.urls import API_KEY_VARIABLE, Address, key_from_environment
 
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -13,7 +13,8 @@ from reward_client.probe.report import Report, build
 from reward_client.probe.run import probe
 from reward_client.probe.scorers import OpenRlhfProtocol, ScoreProtocol, Scorer, openrlhf_url
 from reward_client.probe.table import render as render_table
-from reward_client.score_file import FileError, Progress
+from reward_client.rows import FileError
+from reward_client.score_file import Progress
 from reward_client.wire import QueryType
 
 _EPILOG = """\

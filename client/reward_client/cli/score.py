@@ -10,9 +10,9 @@ from reward_client.score_file import score_file
 
 _EPILOG = """\
 Each line of IN is one item of POST /score, as JSON: prompt, response, and optionally reference, query_type, id.
-Each line of OUT is the input line with two more fields: "result" (reward, features, query type, gold reward) and
-"scored_by" (recipe with its hash, models, notices). A run that was stopped continues at the end of OUT;
---overwrite starts again.
+Each line of OUT is the input line with two more fields: "result" (reward, features, query type, gold reward; with
+--explain also the attribution) and "scored_by" (recipe with its hash, models, notices). A run that was stopped
+continues at the end of OUT; --overwrite starts again.
 
 example:
   glassbox score rollouts.jsonl scored.jsonl --url http://127.0.0.1:8000 --recipe rer --gold
@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="OUT", type=Path, help="JSONL file to write")
     parser.add_argument("--recipe", help="one of the service's recipes (default: the service's default)")
     parser.add_argument("--gold", action="store_true", help="also score with the gold model")
+    parser.add_argument("--explain", action="store_true", help="also write the part of each factor of the reward")
     parser.add_argument(
         "--batch", type=positive_int, default=64, metavar="N", help="items in a request (default: 64)"
     )

@@ -14,11 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from reward_client.errors import validation_errors
-from reward_client.score_file import FileError, read_rows
-from reward_client.wire import Item, QueryType, Text
+from reward_client.rows import checked_rows, read_rows
+from reward_client.wire import Item, QueryType, Text, usable_references
 
 _BATTERY = files("reward_client.probe") / "battery"
 EMBEDDED = "embedded battery"
@@ -61,8 +60,9 @@ class Case:
 
     @property
     def reference(self) -> str | None:
-        """The reference of a prompt with one right answer; None for an open-ended prompt."""
-        return self.item.reference if self.query_type is QueryType.CLOSED_ENDED else None
+        """The first reference of a prompt with a right answer; None for an open-ended prompt."""
+        usable = usable_references(self.item.reference)
+        return usable[0][1] if usable and self.query_type is QueryType.CLOSED_ENDED else None
 
 
 def embedded_cases(half: str | None = None) -> list[Case]:
@@ -74,28 +74,27 @@ def embedded_cases(half: str | None = None) -> list[Case]:
 
 def read_cases(path: Path, query_type_default: QueryType | None = None) -> list[Case]:
     """The prompts of a JSONL file. Raises FileError with line and field."""
-    return cases_from_rows(read_rows(path), str(path), query_type_default)
+    return read_rows(path, lambda row, _: _case(row, query_type_default))
 
 
 def cases_from_rows(
     rows: Sequence[Mapping[str, Any]], source: str, query_type_default: QueryType | None = None
 ) -> list[Case]:
     """One case for each row. Raises FileError with line and field."""
-    return [_case(row, f"{source}, line {number}", query_type_default) for number, row in enumerate(rows, 1)]
+    numbered = enumerate(rows, 1)
+    return checked_rows(source, numbered, lambda row, _: _case(row, query_type_default), unit="line")
 
 
-def _case(row: Mapping[str, Any], where: str, query_type_default: QueryType | None) -> Case:
-    try:
-        parsed = _Row.model_validate(row)
-    except ValidationError as exc:
-        raise FileError(f"{where}: {validation_errors(exc)[0]}") from exc
+def _case(row: Mapping[str, Any], query_type_default: QueryType | None) -> Case:
+    parsed = _Row.model_validate(row)
     if not parsed.response.strip():
-        raise FileError(f"{where}: response: a good answer is required, and this one is empty")
+        raise ValueError("response: a good answer is required, and this one is empty")
     query_type = parsed.query_type or query_type_default
-    if query_type is None and parsed.reference is not None:
-        raise FileError(f"{where}: query_type is required beside a reference; or use --query-type-default")
-    if query_type is QueryType.CLOSED_ENDED and parsed.reference is None:
-        raise FileError(f"{where}: reference is required with query_type closed_ended")
+    has_reference = bool(usable_references(parsed.reference))
+    if query_type is None and has_reference:
+        raise ValueError("query_type is required beside a reference; or use --query-type-default")
+    if query_type is QueryType.CLOSED_ENDED and not has_reference:
+        raise ValueError("reference is required with query_type closed_ended")
     query_type = query_type or QueryType.OPEN_ENDED
     item = Item(prompt=parsed.prompt, response=parsed.response, reference=parsed.reference, query_type=query_type)
     return Case(item, query_type, parsed.worse, parsed.half)

@@ -1,6 +1,7 @@
 """The wire format: every message between the service and its clients, defined once for both.
 
 requests.py   ScoreRequest ── items: [Item]            strict: an unknown field is an error
+texts.py      the texts in them, as data sets and chat APIs write them
 replies.py    ScoreReply ── results: [ItemResult]; Info    tolerant: an unknown field is ignored
 problem.py    Problem (RFC 9457) ── errors: [FieldError]
 version.py    the version number and the compatibility policy
@@ -8,6 +9,7 @@ version.py    the version number and the compatibility policy
 
 from reward_client.wire.problem import FieldError, Problem
 from reward_client.wire.replies import (
+    Attribution,
     FeatureInfo,
     Info,
     ItemError,
@@ -30,15 +32,25 @@ from reward_client.wire.requests import (
     OnItemError,
     QueryType,
     ScoreRequest,
+)
+from reward_client.wire.texts import (
+    MAX_REFERENCES,
+    Reference,
+    ScalarText,
     Text,
+    error_message,
+    error_path,
+    usable_references,
 )
 from reward_client.wire.version import WIRE_VERSION, WIRE_VERSION_HEADER
 
 __all__ = [
     "MAX_LIST",
+    "MAX_REFERENCES",
     "WIRE_VERSION",
     "WIRE_VERSION_HEADER",
     "AnyQueryType",
+    "Attribution",
     "ChatMessage",
     "FeatureInfo",
     "FieldError",
@@ -55,9 +67,14 @@ __all__ = [
     "QueryTypeSource",
     "RecipeInfo",
     "RecipeName",
+    "Reference",
+    "ScalarText",
     "ScoreReply",
     "ScoreRequest",
     "Text",
     "TextCounts",
     "TimingMs",
+    "error_message",
+    "error_path",
+    "usable_references",
 ]

@@ -22,6 +22,29 @@ class ItemError(_Reply):
     message: str
 
 
+class Attribution(_Reply):
+    """How a reward is composed (`explain: true`): `baseline_reward` plus the sum of `parts` is the reward.
+
+    A part is the Shapley value of its factor: what it adds when it replaces its baseline value, averaged over all
+    orders in which the factors can be replaced. The baseline of a factor is 1, which leaves a product as it is;
+    that of a constant is its value. An empty response that earns 0 has the factor `empty`, which is 0.
+
+    Ranges of the response are [start, end) in code points, in order, without overlaps.
+    """
+
+    baseline_reward: float
+    """The product of the baseline of all factors: the same for every item of a recipe and query type."""
+    factors: dict[str, float]
+    """By feature name: the values that were multiplied, after the recipe's mapping."""
+    baseline: dict[str, float]
+    """What each factor is compared with."""
+    parts: dict[str, float]
+    evaluated: list[tuple[int, int]] = []
+    """The parts of the response that text features see; the others were cut or dropped."""
+    repeated: list[tuple[int, int]] = []
+    """Words of trigrams that occur earlier in the evaluated text. Ranges beyond a limit are left out."""
+
+
 class ItemResult(_Reply):
     """The reward of one item and the features behind it."""
 
@@ -33,9 +56,12 @@ class ItemResult(_Reply):
     features: dict[str, float | None] = {}
     """Values by feature name, null where a feature does not apply to the item; `GET /info` describes features."""
     flags: list[str] = []
-    """Observations about the item: `empty`; with OpenRLHF also `truncated`, `special_tokens_removed`, …"""
+    """Observations about the item: `empty`, `reasoning`, `cut_at_stop_string`, `invisible_characters`,
+    `relevance_unreadable`, …; with OpenRLHF also `truncated`, `special_tokens_removed`, …"""
     id: str | None = None
     error: ItemError | None = None
+    attribution: Attribution | None = None
+    """Only for a request with `explain`, and an item with a reward."""
 
 
 class RecipeName(_Reply):
@@ -145,6 +171,8 @@ class LimitsInfo(_Reply):
     """Characters of all texts of one item together."""
     max_messages: int | None = None
     """Messages of one prompt."""
+    max_references: int | None = None
+    """References of one item."""
     max_id_chars: int | None = None
     """Characters of `id` and of `run`."""
     max_object_keys: int | None = None

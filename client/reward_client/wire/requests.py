@@ -5,7 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from reward_client.wire.texts import Content, Reference, ScalarText, Text
 
 
 class QueryType(StrEnum):
@@ -33,17 +35,13 @@ MAX_MESSAGES = 2_000
 """Maximum messages of a prompt, checked while parsing; `max_messages` of the service is lower."""
 
 
-def _is_unicode(text: str) -> str:
-    """Reject unpaired surrogates, which tokenizers cannot encode."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as exc:
-        raise ValueError("contains an unpaired surrogate, which is not valid Unicode text") from exc
-    return text
+_TEXT, _MESSAGES = "(text)", "(messages)"
 
 
-Text = Annotated[str, AfterValidator(_is_unicode)]
-"""Text of a prompt, a response or a reference."""
+def _kind_of_prompt(value: object) -> str | None:
+    if isinstance(value, (list, tuple)):
+        return _MESSAGES
+    return _TEXT if isinstance(value, str) else None
 
 
 class _Request(BaseModel):
@@ -54,20 +52,32 @@ class ChatMessage(_Request):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text
+    content: Content
+
+
+Prompt = Annotated[
+    Annotated[Text, Tag(_TEXT)]
+    | Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True), Tag(_MESSAGES)],
+    Discriminator(
+        _kind_of_prompt,
+        custom_error_type="prompt_type",
+        custom_error_message="must be text or a list of messages",
+    ),
+]
+"""The user's text, or a conversation."""
 
 
 class Item(_Request):
     """One (prompt, response) pair to score."""
 
-    prompt: Text | Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+    prompt: Prompt
     """The user's text, or the conversation before the response."""
     response: Text
     """The policy's text after the prompt. May be empty: an empty response has a reward and the flag `empty`."""
-    reference: Text | None = None
-    """Reference answer; required when `query_type` is `closed_ended`."""
+    reference: Reference | None = None
+    """Reference answer, required when `query_type` is `closed_ended`; or several, of which the best counts."""
     query_type: AnyQueryType | None = None
-    id: str | None = None
+    id: ScalarText | None = None
     """Copied to the result and to errors."""
 
 
@@ -83,6 +93,8 @@ class ScoreRequest(_Request):
     """Query type of items that have a reference but no `query_type`; without it such an item is an error."""
     gold: bool = False
     """Also score with the gold reward model."""
+    explain: bool = False
+    """Also return the attribution of each reward; see `wire.Attribution`."""
     on_item_error: OnItemError = "fail"
     """`fail`: one bad item fails the request. `report`: a bad item gets `reward: null` and an `error`."""
     run: str | None = None

@@ -41,11 +41,15 @@ class Factor:
 
     def value(self, values: Mapping[str, float | None]) -> float:
         """The factor of an item with these values of features. Raises FeatureError when it is not finite."""
+        return self.applied(values)[1]
+
+    def applied(self, values: Mapping[str, float | None]) -> tuple[str, float]:
+        """The name of the feature that applies to an item, and the factor. Raises FeatureError as `value`."""
         option: Factor | None = self
         while option is not None:
             x = option.constant if option.constant is not None else values.get(option.feature.name)
             if x is not None:
-                return option._of(x)
+                return option.feature.name, option._of(x)
             option = option.otherwise
         raise FeatureError(f"{self.feature.name} has no value, and its factor has no `otherwise`")
 

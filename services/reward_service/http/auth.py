@@ -4,9 +4,10 @@
     X-API-Key: KEY             ├──▶ Keyring.accepts ──▶ the service        (otherwise 401 with a problem document)
     http://any:KEY@host/…      ┘    (the password of HTTP Basic, for clients that are configured by a URL alone)
 
-Every path needs a key, except those in `OPEN_PATHS`, which are compared literally. Keys are kept as digests and
-compared in constant time. The key file is read again when it changes; if it has become unusable, that is logged
-and the previous keys stay valid.
+Every path needs a key, except those in `OPEN_PATHS` and the page at `/`, which are compared literally. The page is
+HTML without data; it asks for the key and sends it with its own requests. Keys are kept as digests and compared in
+constant time. The key file is read again when it changes; if it has become unusable, that is logged and the
+previous keys stay valid.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Paths without authentication: load balancers and container engines send health checks without a key."""
 
+_PAGE = "/"
 _HELP = "send an API key as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or in the URL: http://key:KEY@HOST/…"
 
 
@@ -169,14 +171,14 @@ def _password(credentials: bytes) -> Iterator[bytes]:
 
 
 class AuthCheck:
-    """Refuses requests without a valid key, except for `OPEN_PATHS`; names the caller after its key."""
+    """Refuses requests without a valid key, except for open paths; names the caller after its key."""
 
     def __init__(self, keys: Keyring) -> None:
         self._keys = keys
 
     def __call__(self, scope: Scope, context: RequestContext) -> None:
         """Raise UnauthorizedError."""
-        if context.path in OPEN_PATHS:
+        if context.path in OPEN_PATHS or context.path == _PAGE:
             return
         digest = self._keys.find(presented_keys(scope["headers"]))
         if digest is None:

@@ -20,9 +20,9 @@ from mmap import mmap
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, to_json
+from pydantic_core import to_json
 
-from reward_client.wire import FieldError
+from reward_client.wire import FieldError, error_message, error_path
 from reward_service.batching import Steps, complete
 from reward_service.errors import MAX_ERRORS, InvalidRequestError, TooLargeError
 from reward_service.http.json_reader import JsonReader, Path, RefusedValueError, mistakes
@@ -187,10 +187,10 @@ class _Parser:
                 self._report(path, f"has {exc.error_count()} errors")
                 return _WRONG
             for error in exc.errors(include_url=False, include_context=False, include_input=False):
-                location = (*path, *_location(error))
+                location = (*path, *error_path(error))
                 self._too_large |= error["type"] == "too_long"
                 if path or location[:1] == () or location[0] not in self._wrong:
-                    self._report(location, _MESSAGES.get(error["type"], error["msg"]))
+                    self._report(location, _MESSAGES.get(error["type"]) or error_message(error))
         return _WRONG
 
     def _report(self, path: Path, message: str) -> None:
@@ -198,14 +198,6 @@ class _Parser:
         self._wrong.update(path[:1])
         if len(self._errors) >= MAX_ERRORS:
             raise _EnoughError
-
-
-def _location(error: ErrorDetails) -> Path:
-    """The path of an error, without the branches of unions. An unknown field keeps its name."""
-    location = error["loc"]
-    ours = len(location) - (error["type"] == "extra_forbidden")
-    branches = ("list[", "str", "function-")
-    return (*(part for part in location[:ours] if not str(part).startswith(branches)), *location[ours:])
 
 
 def _field_error(location: Path, message: str) -> FieldError:

@@ -1,4 +1,4 @@
-"""GET /: a page that scores a prompt and a response and shows the features of the reward."""
+"""GET /: a page that scores one response or compares two, and shows the attribution of their rewards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from fastapi.responses import HTMLResponse
 
 router = APIRouter(include_in_schema=False)
 
-_HTML = (files("reward_service.http") / "page.html").read_text(encoding="utf-8")
+
+def _file(name: str) -> str:
+    return (files("reward_service.http") / name).read_text(encoding="utf-8")
+
+
+_SCRIPT = _file("page.js") + _file("page_results.js")
+_HTML = _file("page.html").replace("<script></script>", f"<script>{_SCRIPT}</script>")
 
 
 def _digest(tag: str) -> str:
@@ -32,5 +38,5 @@ _HEADERS = {
 
 @router.get("/", response_class=HTMLResponse)
 async def page() -> HTMLResponse:
-    """A single file without external assets; the policy allows its script and style only."""
+    """A single document without external assets; the policy allows its script and style only."""
     return HTMLResponse(_HTML, headers=_HEADERS)

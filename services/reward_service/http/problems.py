@@ -45,7 +45,8 @@ MAX_PROBLEM_BYTES = 64 * 1024
 _MAX_CHARS = {"field": 300, "message": 500, "id": 256}
 """Characters of the parts of an error; keys and values of the caller, which are in them, may have megabytes."""
 _MAX_DETAIL_CHARS = 2_000
-_CHALLENGE = 'Basic realm="glassbox", charset="UTF-8", Bearer realm="glassbox"'
+_BEARER = 'Bearer realm="glassbox"'
+_CHALLENGE = f'Basic realm="glassbox", charset="UTF-8", {_BEARER}'
 
 STATUS: dict[type[GlassboxError], HTTPStatus] = {
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -136,6 +137,7 @@ def error_response(exc: Exception) -> Response:
     if isinstance(exc, UnavailableError):
         headers = {"retry-after": str(math.ceil(exc.retry_after_s))}
     elif isinstance(exc, UnauthorizedError):
-        headers = {"www-authenticate": _CHALLENGE}
+        is_script = request_context().headers.get(b"sec-fetch-dest") == b"empty"
+        headers = {"www-authenticate": _BEARER if is_script else _CHALLENGE}  # for Basic, browsers open a dialog
     status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
     return problem_response(status, str(exc), getattr(exc, "errors", None), headers)

@@ -54,13 +54,12 @@ def _is_release_0_1(headers: Mapping[bytes, bytes], method: str) -> bool:
 
 
 def in_version(reply: ScoreReply, version: int) -> ScoreReply:
-    """A `/score` reply for clients of `version`. Only features of plug-ins are newer than version 1."""
+    """A `/score` reply for clients of `version`. Features of plug-ins and attribution are newer than version 1."""
     if version >= 2:
         return reply
     results = [
-        result.model_copy(
-            update={"features": {k: v for k, v in result.features.items() if k in _FEATURES_OF_VERSION_1}}
-        )
+        result.model_dump(mode="json", exclude={"attribution"})
+        | {"features": {k: v for k, v in result.features.items() if k in _FEATURES_OF_VERSION_1}}
         for result in reply.results
     ]
     return reply.model_copy(update={"results": results})

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -21,6 +22,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from reward_service.batching import BatchLimits
 from reward_service.errors import ConfigurationError
 from reward_service.models.encoder_backends import CudaForward, Forward, TorchForward, openvino_forward
+from reward_service.models.positions import max_positions
 from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.models.text_ends import TextEnds
 from reward_service.settings import EMBEDDED_ENCODER
@@ -29,7 +31,8 @@ Backend = Literal["auto", "openvino", "torch"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 MAX_TOKENS = 512
-"""Maximum tokens of a text, special tokens included. Longer texts lose their start, because answers end late."""
+"""Maximum tokens of a text, special tokens included. Longer texts lose their start, because answers end late. A
+model with fewer positions reads fewer."""
 
 CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
 """The fastest shape measured on CPUs (docs/performance.md); larger batches do not fit the CPU's caches."""
@@ -54,7 +57,16 @@ logger = logging.getLogger(__name__)
 class SentenceEncoder:
     """A `TextEncoder` with a Transformers tokenizer and the forward pass of a back end."""
 
-    def __init__(self, tokenizer: Any, forward: Forward, *, id: str, revision: str, device: torch.device) -> None:  # noqa: A002 (the Protocol's name)
+    def __init__(
+        self,
+        tokenizer: Any,
+        forward: Forward,
+        *,
+        id: str,  # noqa: A002 - the Protocol's name
+        revision: str,
+        device: torch.device,
+        max_tokens: int = MAX_TOKENS,
+    ) -> None:
         self.id = id
         self.revision = revision
         self.device = str(device)
@@ -62,7 +74,8 @@ class SentenceEncoder:
         self.limits = CUDA_LIMITS if device.type == "cuda" else CPU_LIMITS
         self._pad_id = tokenizer.pad_token_id or 0
         self._words = tokenizer.backend_tokenizer
-        self._words.enable_truncation(max_length=MAX_TOKENS, direction="left")
+        self._max_tokens = max_tokens
+        self._words.enable_truncation(max_length=max_tokens, direction="left")
         self._words.no_padding()
         self._ends = TextEnds(self._words)
         self._unknown = tokenizer.unk_token_id
@@ -70,7 +83,7 @@ class SentenceEncoder:
         self._on_cuda = device.type == "cuda"
 
     def tokenize(self, texts: Sequence[str], *, all_cores: bool | None = None) -> list[Tokens]:
-        """The last 512 tokens of each text, a few texts at a time to bound memory.
+        """The last tokens of each text, a few texts at a time to bound memory.
 
         `all_cores` is whether to tokenize several texts in parallel; when None, only for a model on a GPU.
         """
@@ -100,7 +113,7 @@ class SentenceEncoder:
         These are `row` and `end`, or, if `row` has few, those of a longer end.
         """
         n_chars = END_CHARS
-        while len(row) < MAX_TOKENS and len(end) < len(text):
+        while len(row) < self._max_tokens and len(end) < len(text):
             n_chars *= 4
             end = self._ends.of(text, n_chars)
             row = self._words.encode(end).ids
@@ -138,7 +151,16 @@ def load_encoder(
     revision = weights_revision(model)  # before a conversion to a narrower number format
     forward = _forward(model, place, backend, precision, threads)
     logger.info("encoder %s runs on %s by %s", spec, place, forward.name)
-    return SentenceEncoder(body.tokenizer, forward, id=spec, revision=revision, device=place)
+    encoder = SentenceEncoder(
+        body.tokenizer,
+        forward,
+        id=spec,
+        revision=revision,
+        device=place,
+        max_tokens=min(MAX_TOKENS, max_positions(body.auto_model) or MAX_TOKENS),
+    )
+    _check_vectors(encoder)
+    return encoder
 
 
 def _load_model(spec: str, device: torch.device) -> tuple[Any, SentenceTransformer]:
@@ -159,6 +181,20 @@ def _load_model(spec: str, device: torch.device) -> tuple[Any, SentenceTransform
         raise ConfigurationError(f"encoder {spec!r} has no fast tokenizer (tokenizer.json); convert it first")
     pooling = Pooling(body.get_embedding_dimension(), pooling_mode="mean")
     return body, SentenceTransformer(modules=[body, pooling], device=str(device)).eval()
+
+
+def _check_vectors(encoder: SentenceEncoder) -> None:
+    """Embed a text of the maximum length. Raises ConfigurationError when that fails."""
+    try:
+        vector = encoder.embed(encoder.tokenize(["a " * MAX_TOKENS]))
+    except Exception as exc:
+        raise ConfigurationError(
+            f"encoder {encoder.id!r} cannot read a text of the maximum length: {exc}"
+        ) from exc
+    if not np.isfinite(vector).all():
+        raise ConfigurationError(
+            f"encoder {encoder.id!r} has vectors that are not finite: its weights are damaged"
+        )
 
 
 def _forward(

@@ -8,19 +8,24 @@ Truncation and special tokens are implemented here, because tokenizer configurat
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Protocol
 
 from jinja2 import TemplateError
 from pydantic import BaseModel, ConfigDict, Field
 
 from reward_service.models.chat_template import ChatTemplate
-from reward_service.models.protocols import Exchange, Tokens
+from reward_service.models.conversation_forms import ConversationForms, Messages, described
+from reward_service.models.protocols import Exchange, Tokens, UnreadablePromptError
+from reward_service.models.special_tokens import SpecialTokens
 
-MAX_REASON_CHARS = 300
-"""Characters of a template's or tokenizer's error in an item's error."""
+ADAPTED = "gold_prompt_adapted"
+"""Flag of an item whose system or developer messages were given another place or role for the chat template."""
+
+SYSTEM_OMITTED = "gold_system_omitted"
+"""Flag of an item whose system and developer messages a text-pair model does not read."""
 
 
 class GoldText(Protocol):
@@ -35,43 +40,56 @@ class ChatText:
     """The exchange in the model's chat template, truncated on the left to keep the end of the response.
 
     Raises:
-        ValueError: the tokenizer's chat template is not a Jinja template, or the tokenizer has several without a
-            default.
+        ValueError: the tokenizer's chat template is not a Jinja template, or does not show the texts of a user and
+            an assistant message, or the tokenizer has several without a default.
     """
 
     def __init__(self, tokenizer: Any, max_tokens: int) -> None:
         """Wrap `tokenizer`, which has a chat template."""
         self._tokenizer = tokenizer
+        self._special = SpecialTokens(tokenizer)
         self._max_tokens = max_tokens
         try:
             self._template = ChatTemplate(tokenizer.get_chat_template())
         except TemplateError as exc:
-            raise ValueError(f"its chat template is invalid: {_described(exc)}") from exc
+            raise ValueError(f"its chat template is invalid: {described(exc)}") from exc
+        self._forms = ConversationForms(self._render)
+        self._forms.form_for(["user", "assistant"])
 
     def __call__(self, exchange: Exchange) -> Tokens:
         """The last `max_tokens` tokens of the rendered conversation."""
         messages = [message.model_dump() for message in exchange.messages]
         messages.append({"role": "assistant", "content": exchange.response})
         try:
-            text = self._template.render(messages, **self._tokenizer.special_tokens_map)
+            form = self._forms.form_for([message["role"] for message in messages])
+        except ValueError as exc:
+            raise UnreadablePromptError(str(exc)) from exc
+        texts, separator = self._special.divided([message["content"] for message in messages])
+        posted = [message | {"content": text} for message, text in zip(messages, texts, strict=True)]
+        formed = form(posted)
+        try:
+            text = self._render(formed)
         except Exception as exc:
-            raise ValueError(f"its chat template refuses this conversation ({_described(exc)})") from exc
+            raise ValueError(f"its chat template refuses this conversation ({described(exc)})") from exc
         # The template contains the special tokens already.
-        return Tokens(_ids(self._tokenizer, text)[-self._max_tokens :])
+        ids = _ids(self._tokenizer, text, separator)[-self._max_tokens :]
+        return Tokens(ids, flags=() if formed == posted else (ADAPTED,))
+
+    def _render(self, messages: Messages) -> str:
+        return self._template.render(messages, **self._tokenizer.special_tokens_map)
 
 
-def _described(exc: Exception) -> str:
-    """A template's own message, or another error with its type; cut, because it may quote the conversation."""
-    text = str(exc) if isinstance(exc, TemplateError) else f"{type(exc).__name__}: {exc}"
-    return textwrap.shorten(text, MAX_REASON_CHARS, placeholder="…") if len(text) > MAX_REASON_CHARS else text
+def _ids(tokenizer: Any, text: str, separator: str | None) -> list[int]:
+    """Tokens of `text`, without special ones that the tokenizer would add. Raises ValueError when that fails.
 
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    """Tokens of `text`, without special ones that the tokenizer would add. Raises ValueError when that fails."""
+    The pieces between separators are tokenized one by one; see `SpecialTokens`.
+    """
+    ids: list[int] = []
     try:
-        ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        for piece in text.split(separator) if separator else [text]:
+            ids += tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
     except Exception as exc:
-        raise ValueError(f"its tokenizer cannot read this text ({_described(exc)})") from exc
+        raise ValueError(f"its tokenizer cannot read this text ({described(exc)})") from exc
     return ids
 
 
@@ -97,17 +115,24 @@ class PairText:
     tokenizer: Any
     lengths: PairLengths
 
+    @cached_property
+    def special(self) -> SpecialTokens:
+        """Names of special tokens, which are tokenized as text."""
+        return SpecialTokens(self.tokenizer)
+
     def __call__(self, exchange: Exchange) -> Tokens:
         """Tokens of `[CLS] prompt [SEP] response [SEP]`."""
         keep = self.lengths
-        prompt_ids, response_ids = (
-            _ids(self.tokenizer, text) for text in (pair_prompt(exchange), exchange.response)
-        )
+        texts, separator = self.special.divided([pair_prompt(exchange), exchange.response])
+        prompt_ids, response_ids = (_ids(self.tokenizer, text, separator) for text in texts)
         prompt = _without_middle(prompt_ids, keep.prompt_head, keep.prompt_tail)
         response = _without_middle(response_ids, keep.response_head, keep.response_tail)
         start, end = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         first, second = [start, *prompt, end], [*response, end]
-        return Tokens(first + second, [0] * len(first) + [1] * len(second))
+        omits = any(message.role not in _SPEAKERS for message in exchange.messages)
+        return Tokens(
+            first + second, [0] * len(first) + [1] * len(second), flags=(SYSTEM_OMITTED,) if omits else ()
+        )
 
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant", "tool": "Tool"}

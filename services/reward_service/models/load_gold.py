@@ -10,6 +10,7 @@ Only safetensors files are read, and no code from the model's repository is exec
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from reward_client.wire import ChatMessage
 from reward_service.errors import ConfigurationError
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.gold_delta import DELTA_FILE, apply_delta, read_delta_config
 from reward_service.models.gold_text import ChatText, GoldText, PairLengths, PairText
+from reward_service.models.positions import max_positions
+from reward_service.models.protocols import Exchange
 
 DEMO_GOLD = "demo-gold"
 """Name of the embedded demo model."""
@@ -33,6 +37,7 @@ MAX_TOKENS = 4096
 PAIR_KEY = "glassbox_text_pair"
 """Key in config.json that marks a text-pair model; its value has the four lengths of `PairText`."""
 
+_EXCHANGE = Exchange((ChatMessage(role="user", content="Hello?"),), "Yes, hello.")
 _WEIGHTS = "*.safetensors"
 _DOWNLOADED = [_WEIGHTS, "*.json", "*.jinja", "*.txt", "*.model"]
 
@@ -55,14 +60,22 @@ def load_gold(spec: str, device: str | None = None, *, max_tokens: int = MAX_TOK
     folder = _folder(spec)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:
-        if (folder / DELTA_FILE).is_file():
-            return _load_delta(spec, folder, place)
-        return _load_whole(spec, folder, place, max_tokens)
+        is_delta = (folder / DELTA_FILE).is_file()
+        gold = _load_delta(spec, folder, place) if is_delta else _load_whole(spec, folder, place, max_tokens)
+        _check_score(gold)
+        return gold  # noqa: TRY300 - the errors of all steps are those of loading
     except (OSError, ValueError, KeyError) as exc:
         raise GoldLoadError(
             f"gold model {spec!r} cannot be loaded: {exc}. "
             f"Name a folder, a Hugging Face id this machine can reach, or {DEMO_GOLD!r}."
         ) from exc
+
+
+def _check_score(gold: HfGoldModel) -> None:
+    """Score a short exchange. Raises ValueError when the score is not finite: so would be all others."""
+    score = gold.score([gold.tokenize(_EXCHANGE)])[0]
+    if not math.isfinite(score):
+        raise ValueError(f"its score of a short exchange is {score}, so its weights are damaged")
 
 
 def _folder(spec: str) -> Path:
@@ -86,7 +99,7 @@ def _load_whole(spec: str, folder: Path, device: torch.device, max_tokens: int) 
         raise ValueError("it has no *.safetensors file, and pickled weights are not supported; convert them")
     model = _pretrained(folder, torch.bfloat16 if device.type == "cuda" else torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    text = _text(model.config, tokenizer, max_tokens)
+    text = _text(model, tokenizer, max_tokens)
     return HfGoldModel(model.to(device), text, id=spec, revision=_revision(weights))
 
 
@@ -124,8 +137,8 @@ def _pretrained(folder: Path, dtype: torch.dtype, may_lack: Sequence[str] = ()) 
     return model.eval()
 
 
-def _text(config: Any, tokenizer: Any, max_tokens: int) -> GoldText:
-    pair = getattr(config, PAIR_KEY, None)
+def _text(model: Any, tokenizer: Any, max_tokens: int) -> GoldText:
+    pair = getattr(model.config, PAIR_KEY, None)
     if pair is not None:
         return PairText(tokenizer, PairLengths.model_validate(pair))
     if not tokenizer.chat_template:
@@ -133,8 +146,7 @@ def _text(config: Any, tokenizer: Any, max_tokens: int) -> GoldText:
             "its tokenizer has no chat template, so its input format is unknown; add the template that it was "
             f"trained with, or {PAIR_KEY!r} to its config.json if it reads text pairs"
         )
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or max_tokens
-    return ChatText(tokenizer, min(max_tokens, positions))
+    return ChatText(tokenizer, min(max_tokens, max_positions(model) or max_tokens))
 
 
 def _revision(files: Sequence[Path]) -> str:

@@ -28,6 +28,8 @@ class Tokens:
     input_ids: Sequence[int]
     token_type_ids: Sequence[int] | None = None
     """0 for tokens of the prompt and 1 for tokens of the response, for models of text pairs."""
+    flags: tuple[str, ...] = ()
+    """Observations about the item, for its result."""
     unknown_share: float = 0.0
     """Share of the text's characters that an encoder's tokenizer has no tokens for."""
 
@@ -76,6 +78,10 @@ class Exchange:
     response: str
 
 
+class UnreadablePromptError(ValueError):
+    """A gold model's format cannot express a conversation, whatever its texts are."""
+
+
 class GoldModel(Protocol):
     """A reward model that scores an exchange. Scores are logits, so each model has a different scale."""
 
@@ -90,7 +96,8 @@ class GoldModel(Protocol):
     """Encoder whose weights the model was fitted on, if any; it gives no independent evidence for that encoder."""
 
     def tokenize(self, exchange: Exchange) -> Tokens:
-        """Tokens of `exchange`. Thread-safe. Raises ValueError, with the reason, when it cannot be tokenized."""
+        """Tokens of `exchange`. Thread-safe. Raises ValueError, with the reason, when it cannot be tokenized; an
+        UnreadablePromptError if that is due to the conversation before the response."""
         ...
 
     def score(self, batch: Sequence[Tokens]) -> list[float]:

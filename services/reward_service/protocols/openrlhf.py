@@ -11,18 +11,36 @@ Requests are held, because this client ends the run after a few refusals.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reward_client.wire import MAX_LIST, AnyQueryType, Item, ItemResult, QueryType, ScoreReply, Text
+from reward_client.wire import (
+    MAX_LIST,
+    AnyQueryType,
+    Item,
+    ItemResult,
+    QueryType,
+    Reference,
+    ScalarText,
+    ScoreReply,
+    error_message,
+    error_path,
+)
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, as_list, parallel
 from reward_service.protocols.chat_templates import CleanExchange, PromptError, clean
 from reward_service.protocols.url_options import json_or_text, url_options
-from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem, check_count, scorable_item
+from reward_service.scoring.job import (
+    InvalidItem,
+    ItemLimits,
+    Job,
+    ScorableItem,
+    check_count,
+    reference_texts,
+    scorable_item,
+)
 
 
 class OpenRlhfRequest(BaseModel):
@@ -35,7 +53,8 @@ class OpenRlhfRequest(BaseModel):
     prompts: Annotated[list[str], Field(max_length=MAX_LIST)] | str | None = None
     """The rendered prompts, whole."""
     labels: Annotated[list[Any], Field(max_length=MAX_LIST)] | Any = None
-    """Per sample: null, a reference in plain text, or `{"reference", "query_type", "id"}`, object or JSON."""
+    """Per sample: null, a reference (text, a number, or a list of them, of which the best counts), or
+    `{"reference", "query_type", "id"}`, object or JSON."""
 
 
 class Label(BaseModel):
@@ -43,9 +62,9 @@ class Label(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reference: Text | None = None
+    reference: Reference | None = None
     query_type: AnyQueryType | None = None
-    id: str | None = None
+    id: ScalarText | None = None
 
 
 class OpenRlhfReply(BaseModel):
@@ -104,7 +123,10 @@ def _fits(exchange: CleanExchange, label: Label, i: int, limits: ItemLimits) -> 
     most = limits.settings
     fits_id = limits.fits(i, f"labels.{i}.id", len(label.id or ""), most.max_id_chars, "characters")
     fits = limits.fits(i, f"prompts.{i}", len(exchange.messages), most.max_messages, "messages")
-    return limits.texts_fit(i, [(f"labels.{i}.reference", label.reference or "")]) and fits and fits_id
+    name = f"labels.{i}.reference"
+    if not limits.references_fit(i, name, label.reference):
+        return False
+    return limits.texts_fit(i, reference_texts(name, label.reference)) and fits and fits_id
 
 
 def _sample(query: str, prompt: str | None, label: Any) -> Sample:
@@ -118,18 +140,20 @@ def _sample(query: str, prompt: str | None, label: Any) -> Sample:
         return exchange, _label(label)
     except ValidationError as exc:
         error = exc.errors()[0]
-        where = ".".join(map(str, ("labels", *error["loc"])))
-        return InvalidItem(field=where, message=error["msg"])
+        return InvalidItem(".".join(map(str, ("labels", *error_path(error)))), error_message(error))
 
 
 def _label(value: Any) -> Label:
-    """Null and "" are empty labels; an object must have the fields of `Label`; anything else is a reference."""
+    """Null and "" are empty labels; an object must have the fields of `Label`; anything else is a reference.
+
+    Text is an object only if it is the JSON of one: a list in text may be the reference itself, as in "[1, 2]".
+    """
     if value is None or value == "":
         return Label()
     decoded = json_or_text(value) if isinstance(value, str) else value
     if isinstance(decoded, dict):
         return Label.model_validate(dict(islice(decoded.items(), 10)))  # one of so many is unknown
-    return Label(reference=value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return Label(reference=value)
 
 
 def _entry(sample: Sample, default: QueryType | None) -> ScorableItem | InvalidItem:

@@ -8,7 +8,15 @@ from collections.abc import Iterator, Sequence
 from reward_client.wire import Item, QueryType, ScoreReply, ScoreRequest
 from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, in_version, requested_version
 from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions
-from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem, check_count, scorable_item
+from reward_service.scoring.job import (
+    InvalidItem,
+    ItemLimits,
+    Job,
+    ScorableItem,
+    check_count,
+    reference_texts,
+    scorable_item,
+)
 
 _SEARCHED_BYTES = 64 * 1024
 """Size up to which a body is searched: a search in tens of megabytes would stall the event loop."""
@@ -40,6 +48,7 @@ def _job(body: ScoreRequest, call: Call) -> Job:
         entries=_entries(body.items, body.query_type_default or recipe.query_type_default, limits),
         recipe=recipe,
         gold=body.gold,
+        explain=body.explain,
         on_item_error=body.on_item_error,
         run=body.run,
         step=body.step,
@@ -57,7 +66,9 @@ def _entries(
 
 
 def _fits(item: Item, path: str, i: int, limits: ItemLimits) -> bool:
-    texts = [(f"{path}.response", item.response), (f"{path}.reference", item.reference or "")]
+    if not limits.references_fit(i, f"{path}.reference", item.reference):
+        return False
+    texts = [(f"{path}.response", item.response), *reference_texts(f"{path}.reference", item.reference)]
     if isinstance(item.prompt, str):
         texts.insert(0, (f"{path}.prompt", item.prompt))
     elif limits.fits(i, f"{path}.prompt", len(item.prompt), limits.settings.max_messages, "messages"):

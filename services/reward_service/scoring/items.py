@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reward_client.wire import ItemError
 from reward_service.batching import Steps, Unit
 from reward_service.errors import TooLargeError
 from reward_service.features.builtin import ALWAYS_REPORTED
@@ -29,10 +28,11 @@ from reward_service.features.feature import (
 from reward_service.features.recipe import Recipe
 from reward_service.features.sentences import sentences
 from reward_service.features.text import prompt_text, read_response, words
-from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, Tokens
+from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, Tokens, UnreadablePromptError
 from reward_service.scoring.embedding import Embedder, LookUp
 from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
 from reward_service.scoring.readability import unreadable_side
+from reward_service.scoring.text_features import TextFeatures
 
 _MAX_SENTENCES = 65_536
 """Sentences that are embedded for one request; its memory is estimated from its body, which has few strings."""
@@ -66,8 +66,15 @@ class PreparedItem:
     """The features of the item's factors that the models are needed for, by name."""
     unreadable: set[str] = field(default_factory=set)
     """Names of those that compare texts which the encoder has no tokens for."""
-    exchange: Unit[Tokens] | ItemError | None = None
-    """Input of the gold model, or why the model cannot read it; None if no gold score is needed."""
+    exchange: Unit[Tokens] | None = None
+    """Input of the gold model; None if no gold score is needed."""
+    by_reference: list[tuple[int, PreparedItem]] = field(default_factory=list)
+    """The item with each of its references, by index, if there are several and the reward depends on them."""
+
+    @property
+    def variants(self) -> list[PreparedItem]:
+        """Those items."""
+        return [item for _, item in self.by_reference]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,37 +105,66 @@ def prepare(
     for entry in entries:
         if items:
             yield
-        item = entry if isinstance(entry, InvalidItem) else _prepare_item(entry, job.recipe)
+        item = entry if isinstance(entry, InvalidItem) else (yield from _prepare_item(entry, job.recipe))
         if isinstance(item, PreparedItem):
-            for needed in item.model_features.values():
-                texts |= dict.fromkeys(needed.texts)
-                n_sentences += len(needed.texts) if needed.feature.needs is SentenceVectors else 0
+            needed = [one for each in (item, *item.variants) for one in each.model_features.values()]
+            texts |= dict.fromkeys(text for one in needed for text in one.texts)
+            n_sentences += max(
+                (len(one.texts) for one in needed if one.feature.needs is SentenceVectors), default=0
+            )
             if n_sentences > _MAX_SENTENCES:
                 raise TooLargeError(f"the responses have more than {_MAX_SENTENCES} sentences; send fewer items")
         items.append(item)
     reject_invalid_items(job, items)
-    look_up = (yield from embedder.look_up(encoder, texts)) if embedder and encoder else LookUp({}, {})
-    items = yield from _with_readability(items, job.recipe, look_up)
-    reject_invalid_items(job, items)
-    units = (yield from _gold_units(gold, items)) if gold is not None else []
+    look_up = LookUp({}, {})
+    if embedder is not None and encoder is not None:
+        look_up = yield from embedder.look_up(encoder, texts)
+        items = yield from _with_readability(items, look_up, job.recipe)
+        reject_invalid_items(job, items)
+    if gold is not None:
+        yield from _prepare_for_gold(items, gold)
+        reject_invalid_items(job, items)
+    units = [item.exchange for item in items if isinstance(item, PreparedItem) and item.exchange is not None]
     return PreparedJob(items, look_up, units)
 
 
-def _prepare_item(scorable: ScorableItem, recipe: Recipe) -> PreparedItem | InvalidItem:
+def _prepare_item(scorable: ScorableItem, recipe: Recipe) -> Steps[PreparedItem | InvalidItem]:
     read = read_response(scorable.response, scorable.messages, recipe)
     counted = words(read.text, recipe.words)
-    inputs = ResponseText(scorable.messages, read.text, counted, scorable.reference, recipe)
+    texts = TextFeatures(ResponseText(scorable.messages, read.text, counted, scorable.reference, recipe))
     item = PreparedItem(scorable, read.answer, read.is_empty, flags=list(read.flags))
-    embedded, is_zero = read.relevance_text, item.empty and recipe.empty_is_zero
+    first = _with_factors(item, texts, read.relevance_text, recipe)
+    if isinstance(first, InvalidItem) or not (texts.read_reference or _compares_reference(first)):
+        return first
+    for index, reference in scorable.alternatives:
+        yield
+        other = replace(scorable, reference=reference)
+        one = PreparedItem(other, read.answer, read.is_empty, flags=list(read.flags))
+        prepared = _with_factors(one, texts.with_reference(reference), read.relevance_text, recipe)
+        if isinstance(prepared, InvalidItem):
+            return prepared
+        first.by_reference.append((index, prepared))
+    return first
+
+
+def _compares_reference(item: PreparedItem) -> bool:
+    return any(needed.feature.needs is ReferenceVectors for needed in item.model_features.values())
+
+
+def _with_factors(
+    item: PreparedItem, texts: TextFeatures, embedded: str, recipe: Recipe
+) -> PreparedItem | InvalidItem:
+    """`item` with the features of its factors; `embedded` is the text that the encoder reads."""
+    is_zero = item.empty and recipe.empty_is_zero
     try:
         for feature in _ALWAYS_MEASURED:
-            _measure(feature, item, inputs)
-        for factor in recipe.factors(scorable.query_type):
+            _measure(feature, item, texts)
+        for factor in recipe.factors(item.scorable.query_type):
             option: Factor | None = factor
-            while option is not None and not _applies(option.feature, item, inputs, embedded):
+            while option is not None and not _applies(option.feature, item, texts, embedded):
                 option = option.otherwise
             if option is None and not is_zero:
-                return _not_applicable(factor.feature, scorable)
+                return _not_applicable(factor.feature, item.scorable)
     except FeatureError as exc:
         item.error = exc
     if is_zero:
@@ -136,7 +172,7 @@ def _prepare_item(scorable: ScorableItem, recipe: Recipe) -> PreparedItem | Inva
     return item
 
 
-def _applies(feature: Feature[Any], item: PreparedItem, inputs: ResponseText, response: str) -> bool:
+def _applies(feature: Feature[Any], item: PreparedItem, measured: TextFeatures, response: str) -> bool:
     """Whether `feature` applies to `item`, to which its value is added, or what the models have to read for it.
 
     `response` is the text that is embedded.
@@ -145,7 +181,7 @@ def _applies(feature: Feature[Any], item: PreparedItem, inputs: ResponseText, re
         return True
     if feature.needs is ResponseText:
         if feature.name not in item.values:
-            _measure(feature, item, inputs)
+            _measure(feature, item, measured)
         return item.values[feature.name] is not None
     texts = _texts(feature, item.scorable, response)
     if texts is None:
@@ -154,10 +190,9 @@ def _applies(feature: Feature[Any], item: PreparedItem, inputs: ResponseText, re
     return True
 
 
-def _measure(feature: Feature[Any], item: PreparedItem, inputs: ResponseText) -> None:
-    item.values[feature.name] = feature.value(inputs)
-    if feature.flags is not None:
-        item.flags += feature.observations(inputs)
+def _measure(feature: Feature[Any], item: PreparedItem, texts: TextFeatures) -> None:
+    item.values[feature.name], flags = texts.measure(feature)
+    item.flags += flags
 
 
 def _texts(feature: Feature[Any], scorable: ScorableItem, response: str) -> tuple[str, ...] | None:
@@ -180,15 +215,17 @@ def _not_applicable(feature: Feature[Any], scorable: ScorableItem) -> InvalidIte
 
 
 def _with_readability(
-    items: Sequence[PreparedItem | InvalidItem], recipe: Recipe, texts: LookUp
+    items: Sequence[PreparedItem | InvalidItem], texts: LookUp, recipe: Recipe
 ) -> Steps[list[PreparedItem | InvalidItem]]:
     """`items` with their unreadable features, or with the errors that the recipe makes of them."""
     checked: list[PreparedItem | InvalidItem] = []
     for item in items:
-        if checked and recipe.needs_encoder:
+        if checked:
             yield
-        error = _mark_unreadable(item, recipe, texts) if isinstance(item, PreparedItem) else None
-        checked.append(error or item)
+        errors: list[InvalidItem | None] = []
+        if isinstance(item, PreparedItem):
+            errors = [_mark_unreadable(one, recipe, texts) for one in (item, *item.variants)]
+        checked.append(next(filter(None, errors), item))
     return checked
 
 
@@ -210,23 +247,20 @@ def _mark_unreadable(item: PreparedItem, recipe: Recipe, texts: LookUp) -> Inval
     return None
 
 
-def _gold_units(gold: GoldModel, items: Sequence[PreparedItem | InvalidItem]) -> Steps[list[Unit[Tokens]]]:
-    """What `gold` has to score; each item keeps its part, or why there is none."""
-    units: list[Unit[Tokens]] = []
-    for item in items:
+def _prepare_for_gold(items: list[PreparedItem | InvalidItem], gold: GoldModel) -> Steps[None]:
+    """Add the gold model's input to each item, and make those that it cannot read InvalidItems."""
+    for number, item in enumerate(items):
         if isinstance(item, PreparedItem):
-            if units:
-                yield
-            item.exchange = _gold_unit(gold, item)
-            if isinstance(item.exchange, Unit):
-                units.append(item.exchange)
-    return units
+            yield
+            items[number] = _with_exchange(item, gold)
 
 
-def _gold_unit(gold: GoldModel, item: PreparedItem) -> Unit[Tokens] | ItemError:
+def _with_exchange(item: PreparedItem, gold: GoldModel) -> PreparedItem | InvalidItem:
     exchange = Exchange(item.scorable.messages, item.answer)
     try:
         tokens = gold.tokenize(exchange)
     except ValueError as exc:
-        return ItemError(field="response", message=f"the gold model cannot read this exchange: {exc}")
-    return Unit(exchange, tokens, len(tokens.input_ids))
+        field = "prompt" if isinstance(exc, UnreadablePromptError) else "response"
+        return InvalidItem(field, f"the gold model cannot read this exchange: {exc}", item.scorable.id)
+    item.exchange = Unit(exchange, tokens, len(tokens.input_ids))
+    return item

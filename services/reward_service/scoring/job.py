@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from reward_client.wire import ChatMessage, FieldError, Item, OnItemError, QueryType, QueryTypeSource
+from reward_client.wire import (
+    ChatMessage,
+    FieldError,
+    Item,
+    OnItemError,
+    QueryType,
+    QueryTypeSource,
+    usable_references,
+)
 from reward_service.batching import ModelWorker
 from reward_service.errors import MAX_ERRORS, InvalidRequestError, TooLargeError
 from reward_service.features.recipe import Recipe
@@ -27,10 +35,13 @@ class ScorableItem:
     messages: tuple[ChatMessage, ...]
     response: str
     reference: str | None
+    """The first one that is not blank."""
     query_type: QueryType
     query_type_source: QueryTypeSource
     id: str | None = None
     flags: tuple[str, ...] = ()
+    alternatives: tuple[tuple[int, str], ...] = ()
+    """All references that are not blank, if there are several, with their indices in the caller's list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,8 @@ class Job:
     recipe: Recipe
     gold: bool = False
     """Whether gold scores are requested beside the rewards."""
+    explain: bool = False
+    """Whether results have an attribution."""
     on_item_error: OnItemError = "fail"
     path: Callable[[int, str], str] = _item_path
     """Path of a field of item i in the caller's protocol, for errors."""
@@ -94,6 +107,11 @@ class ItemLimits:
                 )
         return fit
 
+    def references_fit(self, item: int, field: str, reference: str | list[str | None] | None) -> bool:
+        """Whether an item has at most `max_references`; their texts are checked by `texts_fit`."""
+        n = len(reference) if isinstance(reference, list) else 0
+        return self.fits(item, field, n, self.settings.max_references, "references")
+
     def fits(self, item: int | None, field: str, n: int, most: int, unit: str) -> bool:
         """Whether `n` is at most `most`; otherwise `field` is reported. `item` is None for one of the request."""
         return n <= most or self._refuse(item, field, f"has {n} {unit}, at most {most} are allowed")
@@ -110,6 +128,13 @@ class ItemLimits:
         return False
 
 
+def reference_texts(field: str, reference: str | list[str | None] | None) -> list[tuple[str, str]]:
+    """(field, text) of each reference of an item, whose field is `field`."""
+    if isinstance(reference, list):
+        return [(f"{field}.{index}", text or "") for index, text in enumerate(reference)]
+    return [(field, reference or "")]
+
+
 def scorable_item(
     item: Item, query_type_default: QueryType | None, flags: Sequence[str] = ()
 ) -> ScorableItem | InvalidItem:
@@ -118,9 +143,10 @@ def scorable_item(
     The item's own query type has priority. Without one, an item without a reference is open-ended, and an item
     with a reference gets `query_type_default`: a reference does not imply a query type, because every row of the
     published data has one and half of them are open-ended. A reference that shows nothing counts as missing,
-    because data sets use "" for it.
+    because data sets use "" for it, and so does an empty list.
     """
-    reference = None if item.reference is None or is_blank(item.reference) else item.reference
+    references = [(i, text) for i, text in usable_references(item.reference) if not is_blank(text)]
+    reference = references[0][1] if references else None
     query_type, source = _query_type(item, reference, query_type_default)
     if query_type is None:
         message = "is needed when there is a reference: open_ended or closed_ended (or set query_type_default)"
@@ -138,6 +164,7 @@ def scorable_item(
         query_type_source=source,
         id=item.id,
         flags=tuple(flags),
+        alternatives=tuple(references) if len(references) > 1 else (),
     )
 
 

@@ -167,7 +167,9 @@ class Scoring:
         embedded = self._embedding.result() if self._embedding else Embedded({}, TextCounts())
         gold = self._gold_submission
         scores = gold.outcomes if gold is not None else []
-        results = yield from item_results(self._prepared, job.recipe, embedded.vectors, scores)
+        results = yield from item_results(
+            self._prepared, job.recipe, embedded.vectors, scores, explain=job.explain
+        )
         _reject_failed_items(job, results)
         return ScoreReply(
             rewards=[result.reward for result in results],

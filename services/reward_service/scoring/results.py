@@ -10,14 +10,20 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from reward_client.wire import ItemError, ItemResult
-from reward_service.batching import Steps, Unit
+from reward_client.wire import Attribution, ItemError, ItemResult
+from reward_service.batching import Steps
+from reward_service.features.attribution import attribution
 from reward_service.features.feature import FeatureError, GoldScore, PromptVectors, SentenceVectors, VectorPair
+from reward_service.features.ranges import marked_ranges
 from reward_service.features.recipe import Recipe
 from reward_service.scoring.embedding import TextVector
 from reward_service.scoring.items import ModelFeature, PreparedItem, PreparedJob
 from reward_service.scoring.job import InvalidItem
 from reward_service.scoring.readability import UNREADABLE_SHARE
+
+_RANGES_OF_ITEM = 1_000
+_RANGES_OF_REQUEST = 16 * 1024
+"""Ranges of one kind in attributions, at most: a response of a few kilobytes can have a thousand."""
 
 Vectors = Mapping[str, TextVector | Exception]
 """Of each text its embedding, or the encoder's error."""
@@ -30,10 +36,16 @@ class _FailedItemError(Exception):
 
 
 def item_results(
-    job: PreparedJob, recipe: Recipe, vectors: Vectors, gold_outcomes: Iterable[float | Exception]
+    job: PreparedJob,
+    recipe: Recipe,
+    vectors: Vectors,
+    gold_outcomes: Iterable[float | Exception],
+    *,
+    explain: bool = False,
 ) -> Steps[list[ItemResult]]:
     """For each item its reward and features, or its error. `gold_outcomes` are those of the job's `units`."""
     outcomes = iter(gold_outcomes)
+    n_ranges = min(_RANGES_OF_ITEM, _RANGES_OF_REQUEST // max(1, len(job.items))) if explain else None
     results: list[ItemResult] = []
     for item in job.items:
         if results:
@@ -42,19 +54,43 @@ def item_results(
             error = ItemError(field=item.field, message=item.message)
             results.append(ItemResult(reward=None, id=item.id, error=error))
             continue
-        outcome = next(outcomes) if isinstance(item.exchange, Unit) else item.exchange
-        results.append(_item_result(item, recipe, vectors, outcome))
+        outcome = next(outcomes) if item.exchange is not None else None
+        gold_flags = item.exchange.value.flags if item.exchange is not None else ()
+        result = _item_result(item, recipe, vectors, outcome, n_ranges)
+        results.append(result.model_copy(update={"flags": [*result.flags, *gold_flags]}) if gold_flags else result)
     return results
 
 
 def _item_result(
-    item: PreparedItem, recipe: Recipe, vectors: Vectors, gold: float | Exception | ItemError | None
+    item: PreparedItem, recipe: Recipe, vectors: Vectors, gold: float | Exception | None, n_ranges: int | None
 ) -> ItemResult:
+    """The result of an item; of one with several references, that with the highest reward, and which it is.
+
+    If one of them failed, so has the item: that reference might have been the best.
+    """
+    if not item.by_reference:
+        return _single_result(item, recipe, vectors, gold, n_ranges)
+    rewards: list[float] = []
+    for one in item.variants:
+        result = _single_result(one, recipe, vectors, gold, None)
+        if result.reward is None:
+            return result
+        rewards.append(result.reward)
+    index, best = item.by_reference[rewards.index(max(rewards))]
+    result = _single_result(best, recipe, vectors, gold, n_ranges)
+    return result.model_copy(update={"flags": [*result.flags, f"best_reference_{index}"]})
+
+
+def _single_result(
+    item: PreparedItem, recipe: Recipe, vectors: Vectors, gold: float | Exception | None, n_ranges: int | None
+) -> ItemResult:
+    """The result, with an attribution unless `n_ranges` is None."""
     scorable, empty = item.scorable, ["empty"] if item.empty else []
     try:
         score = _gold_score(gold)
         values, flags = _measured(item, recipe, vectors, score)
         reward = _reward(item, recipe, values)
+        parts = None if n_ranges is None else _attribution(item, recipe, values, n_ranges)
     except _FailedItemError as failed:
         return ItemResult(reward=None, id=scorable.id, flags=list(scorable.flags), error=failed.error)
     return ItemResult(
@@ -65,12 +101,11 @@ def _item_result(
         features={feature.name: values.get(feature.name) for feature in recipe.reported},
         flags=[*scorable.flags, *flags, *empty],
         id=scorable.id,
+        attribution=parts,
     )
 
 
-def _gold_score(outcome: float | Exception | ItemError | None) -> float | None:
-    if isinstance(outcome, ItemError):
-        raise _FailedItemError(outcome.field, outcome.message)
+def _gold_score(outcome: float | Exception | None) -> float | None:
     if isinstance(outcome, Exception):
         raise _FailedItemError("response", outcome)
     if outcome is not None and not math.isfinite(outcome):
@@ -126,9 +161,8 @@ def _vector(text: str, field: str, vectors: Vectors) -> TextVector:
 
 
 def _reward(item: PreparedItem, recipe: Recipe, values: Mapping[str, float | None]) -> float:
-    zero = item.empty and recipe.empty_is_zero
     try:
-        reward = 0.0 if zero else recipe.combine(item.scorable.query_type, values)
+        reward = 0.0 if _earns_zero(item, recipe) else recipe.combine(item.scorable.query_type, values)
     except FeatureError as exc:
         raise _FailedItemError("response", exc) from exc
     computed = [("reward", reward), *((name, value) for name, value in values.items() if value is not None)]
@@ -136,3 +170,20 @@ def _reward(item: PreparedItem, recipe: Recipe, values: Mapping[str, float | Non
     if broken:
         raise _FailedItemError("response", f"{', '.join(broken)} is not a finite number")
     return reward
+
+
+def _attribution(
+    item: PreparedItem, recipe: Recipe, values: Mapping[str, float | None], n_ranges: int
+) -> Attribution:
+    factors = recipe.factors(item.scorable.query_type)
+    try:
+        parts = attribution(factors, values, empty=_earns_zero(item, recipe))
+    except FeatureError as exc:
+        raise _FailedItemError("response", exc) from exc
+    ranges = marked_ranges(item.scorable.response, item.scorable.messages, recipe, n_ranges)
+    return parts.model_copy(update=ranges._asdict())
+
+
+def _earns_zero(item: PreparedItem, recipe: Recipe) -> bool:
+    """Whether the reward is 0 whatever the factors are."""
+    return item.empty and recipe.empty_is_zero

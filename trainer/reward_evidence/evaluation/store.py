@@ -38,7 +38,7 @@ class EvaluatedResponse(_Record):
     """Seed of the batch of this response, the same for every checkpoint; None for a recorded response."""
     query_type: QueryType
     prompt: str
-    reference: str | None
+    reference: str | list[str] | None
     response: str
     """Without special tokens."""
     n_tokens: int | None

@@ -19,11 +19,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reward_client.wire import AnyQueryType, QueryType
+from reward_client.rows import FileError, checked_rows, numbered_rows, row_unit
+from reward_client.wire import AnyQueryType, QueryType, Reference, ScalarText, usable_references
 from reward_evidence.sampling.samples import Progress, Sample
 from reward_runs.errors import DataError
-from reward_runs.files import json_lines, read_text
-from reward_runs.prompts import Prompt, first_error, raise_invalid
+from reward_runs.prompts import Prompt, first_error
 
 _Index = Annotated[int, Field(ge=0, strict=True)]
 """Strict: `true` and `"7"` are not integers."""
@@ -35,9 +35,9 @@ class _Row(BaseModel):
     step: _Index
     prompt: str
     response: str
-    reference: str | None = None
+    reference: Reference | None = None
     query_type: AnyQueryType | None = None
-    prompt_id: str | None = None
+    prompt_id: ScalarText | None = None
     sample: _Index | None = None
 
 
@@ -78,18 +78,16 @@ def read_responses(path: Path) -> list[RecordedResponses]:
     source = str(path)
     rows: dict[int, _Row] = {}
     prompts: dict[str, tuple[int, Prompt]] = {}
-    invalid = []
-    for number, content in json_lines(source, read_text(path), unit="line"):
-        try:
-            row = _row(content)
-            _add_prompt(prompts, row, number)
-        except ValidationError as exc:
-            invalid.append(f"{source}, line {number}: {first_error(exc)}")
-        except ValueError as exc:
-            invalid.append(f"{source}, line {number}: {exc}")
-        else:
-            rows[number] = row
-    raise_invalid(invalid)
+
+    def add(content: dict[str, Any], number: int) -> None:
+        row = _row(content)
+        _add_prompt(prompts, row, number)
+        rows[number] = row
+
+    try:
+        checked_rows(source, numbered_rows(path), add, unit=row_unit(path))
+    except FileError as exc:
+        raise DataError(str(exc)) from exc
     if not rows:
         raise DataError(f"{source} contains no responses")
     steps = _by_step(source, rows, {key: prompt for key, (_, prompt) in prompts.items()})
@@ -97,13 +95,14 @@ def read_responses(path: Path) -> list[RecordedResponses]:
     return steps
 
 
-def _row(content: Any) -> _Row:
-    if not isinstance(content, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - an invalid line, reported like the others
+def _row(content: dict[str, Any]) -> _Row:
     for name in content.keys() - _Row.model_fields.keys():
         if similar := difflib.get_close_matches(name, _Row.model_fields, n=1, cutoff=0.8):
             raise ValueError(f"{name}: unknown field; did you mean {similar[0]}?")
-    return _Row.model_validate(content)
+    try:
+        return _Row.model_validate(content)
+    except ValidationError as exc:
+        raise ValueError(first_error(exc)) from exc
 
 
 def _prompt_key(row: _Row) -> str:
@@ -112,15 +111,18 @@ def _prompt_key(row: _Row) -> str:
 
 def _add_prompt(prompts: dict[str, tuple[int, Prompt]], row: _Row, number: int) -> None:
     """Add the row's prompt; raise ValueError when it is invalid or differs from an earlier row's."""
-    if row.query_type is None and row.reference is not None:
+    if row.query_type is None and usable_references(row.reference):
         raise ValueError("query_type is missing but reference is given: write open_ended or closed_ended")
     key = _prompt_key(row)
-    prompt = Prompt(
-        id=key,
-        prompt=row.prompt,
-        query_type=row.query_type or QueryType.OPEN_ENDED,
-        reference=row.reference,
-    )
+    try:
+        prompt = Prompt(
+            id=key,
+            prompt=row.prompt,
+            query_type=row.query_type or QueryType.OPEN_ENDED,
+            reference=row.reference,
+        )
+    except ValidationError as exc:
+        raise ValueError(first_error(exc)) from exc
     first_line, known = prompts.setdefault(key, (number, prompt))
     for field in ("prompt", "reference", "query_type"):
         if getattr(known, field) != getattr(prompt, field):

@@ -21,6 +21,8 @@ ROLLOUT_ENGINE = "rollout engine: transformers (CPU), not vLLM"
 ROLLOUT_BATCH_VARIABLE = "GLASSBOX_ROLLOUT_BATCH"
 """Number of responses per step, for the rollout engine."""
 
+_LOOPBACK = "localhost,127.0.0.1,::1"
+"""Hosts that OpenRLHF must reach without the proxy of the environment; the client of this project always does."""
 _HOOK_FOLDER = str(Path(__file__).parent / "hook")
 _PACKAGES = ("reward_trainer", "reward_runs", "reward_evidence", "reward_client")
 
@@ -40,7 +42,8 @@ def _package_folders() -> list[str]:
 
 
 def child_environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Return `base` with the defaults of every run: a private Ray, no telemetry, all lines of the workers."""
+    """Return `base` with the defaults of every run: a private Ray, no telemetry, all lines of the
+    workers, no proxy for this machine."""
     defaults = {
         "RAY_ADDRESS": "local",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -50,7 +53,8 @@ def child_environment(base: Mapping[str, str]) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
     }
-    return {**defaults, **base}
+    direct = ",".join(filter(None, [base.get("no_proxy") or base.get("NO_PROXY"), _LOOPBACK]))
+    return {**defaults, **base, "no_proxy": direct, "NO_PROXY": direct}
 
 
 def cpu_environment(

@@ -23,6 +23,8 @@ class Reasoning(NamedTuple):
     thoughts: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     """`reasoning`: there is some. `unfinished_reasoning`: the last thought has no end."""
+    answer_ranges: tuple[tuple[int, int], ...] = ()
+    """The parts [start, end) of the response that `answer` consists of."""
 
 
 _TAG = re.compile(r"(?<![`'\"])<(/?)think(?:ing)?>(?![`'\"])")
@@ -31,7 +33,7 @@ _OPENED = re.compile(r"<think(?:ing)?>\s*\Z")
 
 def split_reasoning(text: str, *, opened: bool = False) -> Reasoning:
     """Split `text`; `opened` is whether the prompt opened a thought."""
-    answer: list[str] = []
+    answer: list[tuple[int, int]] = []
     thoughts: list[str] = []
     start, thinking = 0, opened
     for tag in _TAG.finditer(text):
@@ -40,16 +42,23 @@ def split_reasoning(text: str, *, opened: bool = False) -> Reasoning:
             continue
         part = text[start : tag.start()]
         if not closes:
-            answer.append(part)
+            answer.append((start, tag.start()))
         elif thinking:
             thoughts.append(part)
         else:
-            thoughts.append("".join(answer) + part)
+            thoughts.append(_joined(text, answer) + part)
             answer.clear()
         start, thinking = tag.end(), not closes
-    (thoughts if thinking else answer).append(text[start:])
+    if thinking:
+        thoughts.append(text[start:])
+    else:
+        answer.append((start, len(text)))
     flags = ("reasoning", *(["unfinished_reasoning"] if thinking else [])) if thoughts else ()
-    return Reasoning("".join(answer), tuple(thoughts), flags)
+    return Reasoning(_joined(text, answer), tuple(thoughts), flags, tuple(answer))
+
+
+def _joined(text: str, ranges: Sequence[tuple[int, int]]) -> str:
+    return "".join(text[start:end] for start, end in ranges)
 
 
 def opens_reasoning(messages: Sequence[ChatMessage]) -> bool:

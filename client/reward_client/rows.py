@@ -1,0 +1,143 @@
+"""Rows of data files: one JSON object a line, or a .json file with a list of objects.
+
+    read_rows(path, make) ─▶ blank lines and a byte order mark skipped ─▶ make(fields, number) of each row
+
+NaN, which pandas writes where a value is missing, is read as null. All wrong rows are reported in one error, each
+with its line in the file. The command line and the trainer read their files with this module.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from reward_client.errors import validation_errors
+
+MAX_REPORTED = 20
+"""Wrong rows that an error lists; it counts the others."""
+
+RowT = TypeVar("RowT")
+NumberedRow = tuple[int, Any]
+"""Number of a row, from 1, and its value, or the ValueError why it has none."""
+
+
+class FileError(Exception):
+    """A file cannot be used; the message names the line and the field."""
+
+
+def read_rows(path: Path, make: Callable[[dict[str, Any], int], RowT]) -> list[RowT]:
+    """What `make` returns for each row of the file and its number; its ValueError says what is wrong with the row.
+
+    Raises FileError.
+    """
+    rows = checked_rows(str(path), numbered_rows(path), make, unit=row_unit(path))
+    if not rows:
+        raise FileError(f"{path} is empty")
+    return rows
+
+
+def checked_rows(
+    source: str,
+    rows: Iterable[NumberedRow],
+    make: Callable[[dict[str, Any], int], RowT],
+    *,
+    unit: str = "row",
+) -> list[RowT]:
+    """As `read_rows`, for numbered rows of any source; `unit` is what a message calls one."""
+    made, wrong = [], []
+    for number, row in rows:
+        try:
+            made.append(make(_fields(row), number))
+        except ValidationError as exc:
+            wrong.append(f"{source}, {unit} {number}: {'; '.join(validation_errors(exc))}")
+        except ValueError as exc:
+            wrong.append(f"{source}, {unit} {number}: {exc}")
+    if wrong:
+        more = [f"and {len(wrong) - MAX_REPORTED} more"] if len(wrong) > MAX_REPORTED else []
+        raise FileError("\n".join([*wrong[:MAX_REPORTED], *more]))
+    return made
+
+
+def _fields(row: Any) -> dict[str, Any]:
+    if isinstance(row, ValueError):
+        raise row
+    if not isinstance(row, dict):
+        raise ValueError(f"an object is required, not {type(row).__name__}")  # noqa: TRY004 - as other wrong rows
+    return row
+
+
+def numbered_rows(path: Path) -> Iterator[NumberedRow]:
+    """The rows of a file that are not blank. Raises FileError when it cannot be read."""
+    text = _read_text(path)
+    if path.suffix == ".json":
+        rows = _parsed(text)
+        if not isinstance(rows, list):
+            cause = rows if isinstance(rows, ValueError) else "a .json file must be a list of objects"
+            raise FileError(f"{path}: {cause}; use .jsonl for one object per line")
+        yield from enumerate(rows, 1)
+        return
+    yield from numbered_lines(text)
+
+
+def numbered_lines(text: str) -> Iterator[NumberedRow]:
+    """The rows of JSON lines that are not blank."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, _parsed(line)
+
+
+def row_unit(path: Path) -> str:
+    """What a message calls a row of the file."""
+    return "row" if path.suffix == ".json" else "line"
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise FileError(f"{path} is not UTF-8 text: {exc.reason} at byte {exc.start}") from exc
+    except OSError as exc:
+        raise FileError(f"{path} cannot be read: {exc.strerror}") from exc
+
+
+def _parsed(text: str) -> Any:
+    """The value of `text`, or the ValueError why it has none."""
+    try:
+        value = _DECODER.decode(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return ValueError("contains an unpaired surrogate, which is not valid Unicode text")
+    except json.JSONDecodeError as exc:
+        return ValueError(f"not valid JSON: {exc.msg} at character {exc.pos + 1}")
+    except RecursionError:
+        return ValueError("not valid JSON: nested too deeply")
+    except ValueError as exc:
+        return exc
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice}: the field is repeated")
+    return fields
+
+
+def _constant(name: str) -> None:
+    if name != "NaN":
+        raise ValueError(f"{name} is not a JSON number")
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_number)
