@@ -11,8 +11,6 @@ cheap, so that an overloaded service spends its processor time on its models. Wo
 `StepExecutor`. A request whose deadline passes or whose client disconnects is dropped wherever it is.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import re

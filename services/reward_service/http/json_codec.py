@@ -10,8 +10,6 @@ loop even if another thread does it. Reading stops at a hundred errors, so the c
 first errors.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from contextlib import closing
@@ -171,9 +169,9 @@ class _Parser:
 
     def _value(self, reader: JsonReader, path: Path) -> Steps[Any]:
         value = yield from reader.value(path)
-        if not reader.suspicious:
+        if not reader.suspicions:
             return value
-        reader.suspicious = False
+        reader.suspicions.clear()
         n_errors = len(self._errors)
         for where, message in mistakes(value, path, self._settings.max_object_keys):
             self._report(where, message)
