@@ -10,11 +10,12 @@
     up to five words                         reference_exact        0 or 1
     anything else                            none                   None: the recipe's `otherwise`
 
-docs/reference/reference-match.md says the rules, and what they cannot judge.
+The rules and their limits: docs/reference/reference-match.md.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -26,6 +27,7 @@ from reward_service.features.reference_match.math import is_math, read_math
 from reward_service.features.reference_match.number import read_number
 from reward_service.features.reference_match.option import read_option
 from reward_service.features.reference_match.phrase import read_phrase
+from reward_service.features.reference_match.plain import window
 from reward_service.features.reference_match.yes_no import read_yes_no
 
 Judge = Callable[[str], float]
@@ -45,14 +47,20 @@ _KINDS: tuple[tuple[str, Callable[[str, str], Judge | None]], ...] = (
 )
 """Flag and reader of each kind; the first whose reader takes the reference decides."""
 
+_NUMBERS = re.compile(r"(?<![\d.,])(?:\d{1,12}(?:[.,]\d{1,12}){0,4}[,;]?\s{1,4}){20}")
+"""Twenty numbers in a row: padding, or a list of guesses."""
+
 _MAX_REFERENCE, _MAX_PROMPT = 2_000, 8_000
-"""Characters of the longest reference that is no free text, and of the prompt's end that is looked at."""
+"""Characters: a longer reference is free text; only the end of a longer prompt is read."""
 
 
 def reference_match(prompt: str, response: str, reference: str) -> float | None:
     """In [0, 1], whether `response` answers with `reference`; None for a reference that cannot be verified."""
-    _, judge = _read(reference, prompt)
-    return float(judge(response)) if judge else None
+    flag, judge = _read(reference, prompt)
+    if judge is None:
+        return None
+    is_padded = flag != "reference_list" and _NUMBERS.search(window(response))
+    return 0.0 if is_padded else float(judge(response))
 
 
 def reference_flags(prompt: str, reference: str) -> Sequence[str]:

@@ -12,7 +12,7 @@ from reward_service.features.reference_match.decision import Mention, Question, 
 from reward_service.features.reference_match.plain import plain, unboxed, words_of
 
 Date = tuple[int | None, int | None, int | None]
-"""Year, month, day; None where it is not said."""
+"""Year, month, day; None if missing."""
 
 _MONTHS = {
     name: number
@@ -79,5 +79,5 @@ def _valid(*dates: Date) -> tuple[Date, ...]:
 
 
 def _agree(wanted: tuple[Date, ...], found: tuple[Date, ...]) -> bool:
-    """Whether some reading of both is the same day, as far as the reference says it."""
+    """Whether some reading of both is the same day, in all fields of the reference."""
     return any(all(w is None or w == f for w, f in zip(a, b, strict=True)) for a in wanted for b in found)

@@ -15,7 +15,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Generic, TypeVar
 
-from reward_service.features.reference_match.plain import boxed, plain, unboxed, window
+from reward_service.features.reference_match.plain import boxed, key, plain, unboxed, window
 from reward_service.features.reference_match.statements import (
     CONCLUSION,
     CONTRAST,
@@ -46,6 +46,7 @@ _FILLER = re.compile(
     r"maybe|perhaps|possibly|either|think|say|believe|would|choose|pick|option|not|[a-jxy])\b|[^\w]",
     re.IGNORECASE,
 )
+_CLAUSE = re.compile(r"\band\b|[,;]\s", re.IGNORECASE)
 _COPULA = re.compile(r"\b(?:is|are|was|were)\b", re.IGNORECASE)
 _OPERATOR = re.compile(r"[+*/×÷·^]|(?<=\s)-(?=\s)|\\|\bx\b")
 
@@ -61,7 +62,7 @@ class Mention(Generic[ValueT]):
 
 @dataclass(frozen=True, slots=True)
 class Question(Generic[ValueT]):
-    """What is asked for, and how its values are found and compared."""
+    """A prompt, and how values of its kind are found and compared."""
 
     prompt: str
     find: Callable[[str], Sequence[Mention[ValueT]]]
@@ -69,7 +70,9 @@ class Question(Generic[ValueT]):
     accepts: Callable[[ValueT], bool]
     """Whether a value is that of the reference."""
     is_given: Callable[[ValueT], bool] = lambda _value: False
-    """Whether a value stands in the prompt: an answer rarely does."""
+    """Whether a value occurs in the prompt: an answer rarely does."""
+    echo: str = ""
+    """A part of the prompt that answers nothing when a response repeats it."""
 
 
 class _RejectedError(Exception):
@@ -82,8 +85,8 @@ def commits_to(question: Question[ValueT], response: str) -> bool:
     text = window(response)
     in_boxes = [mention for content in boxed(text) for mention in question.find(plain(content))]
     text = plain(unboxed(text))
-    corrected = last_correction(text)
-    said = asserted(corrected if question.find(corrected) else text, question.prompt)
+    text = text.replace(question.echo, " ") if question.echo else text
+    said = asserted(last_correction(text, lambda part: bool(question.find(part))), question.prompt)
     try:
         firm = list(in_boxes)
         for place, sentence in enumerate(said):
@@ -155,13 +158,29 @@ def _chosen(
         return _chain(sentence, mentions, mentions.index(fresh[0]))
     if _is_subject(sentence, fresh[0], fresh[1]):
         return [fresh[0]]
+    if asked_for := _in_clause_of(question.prompt, sentence, fresh):
+        return asked_for
     links = [link.end() for link in LINK.finditer(sentence) if link.end() <= fresh[-1].start]
     first = next(i for i, m in enumerate(fresh) if m.start >= links[-1]) if links else len(fresh) - 1
     return _chain(sentence, fresh, first)
 
 
+def _in_clause_of(prompt: str, sentence: str, mentions: Sequence[Mention[ValueT]]) -> list[Mention[ValueT]]:
+    """The mentions of the one clause with the question's last word: "opens on …, closes on …" for "… open?"."""
+    verb = (key(prompt.split("?")[0]).split() or [""])[-1][:4]
+    ends = [*(clause.start() for clause in _CLAUSE.finditer(sentence)), len(sentence)]
+    clauses = [(start, end) for start, end in pairwise([0, *ends])]
+    found = [
+        (start, end) for start, end in clauses if len(verb) > 2 and f" {verb}" in f" {key(sentence[start:end])}"
+    ]
+    inside = [[m for m in mentions if start <= m.start < end] for start, end in clauses]
+    if len(found) != 1 or sum(map(bool, inside)) < 2:
+        return []
+    return inside[clauses.index(found[0])]
+
+
 def _is_subject(sentence: str, first: Mention[ValueT], second: Mention[ValueT]) -> bool:
-    """Whether `sentence` begins with the first value and says of it more than that it is the second."""
+    """Whether `sentence` begins with the first value and describes it, other than by the second."""
     copula = re.compile(r"\W*(?:is|are|was|were)\s(?:equal to\s|about\s)?").match(sentence, first.end)
     begins = not sentence[: first.start].strip(" \"'(*")
     return begins and copula is not None and copula.end() < second.start
@@ -178,14 +197,14 @@ def _chain(sentence: str, mentions: Sequence[Mention[ValueT]], place: int) -> li
 
 
 def are_joined(sentence: str, a: Mention[ValueT], b: Mention[ValueT]) -> bool:
-    """Whether nothing but a comma, "or" and the like separates two values."""
+    """Whether only separators, such as a comma or "or", are between two values."""
     return b.start - a.end <= _NEAR and _JOINERS.fullmatch(sentence, a.end, b.start) is not None
 
 
 def _before_reason(
     question: Question[ValueT], sentence: str, mentions: Sequence[Mention[ValueT]]
 ) -> Sequence[Mention[ValueT]]:
-    """Without those after "because" and the like, if a new value stands before it."""
+    """Without those after a word such as "because", if a new value precedes it."""
     for reason in REASON.finditer(sentence):
         before = [m for m in mentions if m.end <= reason.start()]
         if any(not question.is_given(m.value) for m in before) or (before and len(before) == len(mentions)):

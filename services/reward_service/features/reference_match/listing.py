@@ -19,7 +19,7 @@ from reward_service.features.reference_match.statements import (
 Item = str | Fraction
 
 _OPEN = "…"
-"""Stands among the items of a text that offers lists to choose from."""
+"""Marks the items of a text that offers alternative lists."""
 
 _MAX_ITEMS, _MAX_WORDS, _MAX_LINKS = 50, 4, 8
 _SPLIT = re.compile(r"\s*(?:[,;\n|&•]|\band\b)\s*", re.IGNORECASE)
@@ -69,7 +69,7 @@ def _lists(response: str, prompt: str, wanted: frozenset[Item]) -> list[frozense
     in_boxes = boxed(response)
     if in_boxes:
         return [_items(plain(content), wanted) for content in in_boxes]
-    text = plain(last_correction(response))
+    text = last_correction(plain(response), lambda part: bool(_items(part, wanted) & wanted))
     lines = text.splitlines()
     bulleted = [bare for line, bare in zip(lines, without_markers(lines), strict=True) if _BULLETED.match(line)]
     found = [frozenset(_item(_ASIDE.sub("", line)) for line in bulleted)] if len(bulleted) > 1 else []
@@ -82,7 +82,7 @@ def _lists(response: str, prompt: str, wanted: frozenset[Item]) -> list[frozense
 
 
 def _by_line(lines: list[str], found: list[frozenset[Item]]) -> list[frozenset[Item]]:
-    """One item a line, where there is no other list."""
+    """One item a line, in a response without another list."""
     short = [line for line in lines if line.strip()]
     is_list = not found and len(short) > 1 and all(len(line.split()) <= _MAX_WORDS for line in short)
     return [frozenset(map(_item, short))] if is_list else []
@@ -94,7 +94,7 @@ def _complement(sentence: str, wanted: frozenset[Item]) -> str:
         tail = sentence[link.end() :]
         if _items(tail, wanted) & wanted:
             return tail
-    return sentence
+    return re.split(r"\b(?:is|are|were|have|make)\b", sentence, maxsplit=1)[0]
 
 
 def _items(text: str, wanted: frozenset[Item]) -> frozenset[Item]:

@@ -39,7 +39,7 @@ def is_math(reference: str) -> bool:
 
 
 def read_math(reference: str, _prompt: str) -> Callable[[str], bool] | None:
-    """The judge of responses to an expression; None if `reference` is none, or the library cannot read it."""
+    """The judge of responses to an expression; None if the library cannot read `reference` as one."""
     if not is_math(reference) or not math_library.INSTALLED:
         return None
     wanted = [math_library.parse(expression(text)) for text in (boxed(reference) or [reference])[-1:]]
@@ -70,8 +70,8 @@ def _candidates(response: str, prompt: str) -> list[str]:
     in_boxes = boxed(response)
     if in_boxes:
         return [expression(content) for content in in_boxes]
-    text = last_correction(re.sub(r"\*\*|`", "", response))
-    said = asserted(text if text.strip() else response, prompt)
+    text = last_correction(re.sub(r"\*\*|`", "", response), lambda part: bool(_SPAN.search(part) or "=" in part))
+    said = asserted(text, prompt)
     tails = [tail for sentence in said for tail in announced(sentence) if tail.strip()]
     if not tails:
         tails = next(([found] for sentence in reversed(said) if (found := _formula(sentence))), [])

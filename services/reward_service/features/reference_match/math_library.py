@@ -1,7 +1,7 @@
 """Equality of LaTeX expressions by math-verify (the extra `math`), bounded in size and in time.
 
-math-verify's own time limit uses a signal, which fails outside of the main thread, so it is turned off as its
-documentation says, and reading and comparing are limited in CPU time. Single operations are bounded by
+math-verify's own time limit uses a signal, which fails outside of the main thread, so it is turned off as
+documented, and reading and comparing are limited in CPU time. Single operations are bounded by
 `is_bounded`: short expressions, small numbers, small exponents, no towers, factorials, sums, products, integrals.
 Only math-verify's LaTeX grammar is used: its reader of plain expressions evaluates Python.
 """

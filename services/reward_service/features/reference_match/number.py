@@ -21,6 +21,8 @@ from reward_service.features.reference_match.units import CURRENCIES, UNITS, Uni
 
 _DIGITS, _EXPONENT = 40, 400
 """Longest number and largest power of ten that are read."""
+_CONVERTED = Fraction(1, 200)
+"""Relative error of a number that was converted to another unit: 343 m/s is about 1,235 km/h."""
 _YEARS = range(1000, 2200)
 
 _UNSIGNED = (
@@ -42,7 +44,7 @@ _COUNTED = re.compile(r"\bhow many ([a-z]{3,20})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number as written; `value` None stands for one that equals nothing, such as ±5."""
+    """A number as written; its `value` is None if it equals nothing, such as ±5."""
 
     value: Fraction | None
     decimals: int = 0
@@ -50,7 +52,7 @@ class Number:
     unit: Unit | None = None
     """Its unit; a percentage keeps its written value."""
     written: str = ""
-    """The denominator as written: 18/24 and 3/4 have one value, and only one of them may stand in the prompt."""
+    """The denominator as written: 18/24 and 3/4 have one value, but only one of them may be in the prompt."""
 
 
 def read_number(reference: str, prompt: str) -> Callable[[str], bool] | None:
@@ -97,11 +99,11 @@ def equal(wanted: Number, found: Number) -> bool:
     if kinds == {"percent"} and wanted.unit != found.unit:
         percent, other = (wanted.value, found.value) if wanted.unit else (found.value, wanted.value)
         return other in {percent, percent / 100}
-    if wanted.unit and found.unit:
+    value = found.value
+    if wanted.unit and found.unit and wanted.unit != found.unit:
         scale, size = wanted.unit, found.unit
-        value = (found.value * size.factor + size.offset - scale.offset) / scale.factor
-    else:
-        value = found.value
+        value = (value * size.factor + size.offset - scale.offset) / scale.factor
+        return abs(value - wanted.value) <= abs(wanted.value) * _CONVERTED
     return value == wanted.value or (wanted.decimals >= 2 and _rounds_to(value, wanted.value, wanted.decimals))
 
 
@@ -196,7 +198,7 @@ def _counts_one(text: str, match: re.Match[str]) -> bool:
 
 
 def _filter(prompt: str, wanted: Number) -> Callable[[str, Mention[Number]], bool]:
-    """Which numbers can be an answer: with the quantity asked for, years for a year, counts of what is counted."""
+    """Which numbers can be an answer: those of the same quantity, years for a year, counts of what is counted."""
     counted = _COUNTED.search(prompt)
     if wanted.unit:
         dimension = wanted.unit.dimension

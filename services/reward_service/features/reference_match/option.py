@@ -26,8 +26,8 @@ _ALONE_FOLLOW = re.compile(
 def read_option(reference: str, prompt: str) -> Callable[[str], bool] | None:
     """The judge of responses to a reference that is an option's letter or text."""
     text = plain(unboxed(reference)).strip()
-    lists = option_lists(plain(prompt))
-    letter, options = _wanted(text, lists)
+    asked = plain(prompt)
+    letter, options = _wanted(text, option_lists(asked))
     if letter is None:
         return None
     letters = set(options) or set("ABCDEFGHIJ")
@@ -41,9 +41,18 @@ def read_option(reference: str, prompt: str) -> Callable[[str], bool] | None:
     def find(text: str) -> list[Mention[str]]:
         return find_options(text, letters, names, labels)
 
-    given = set() if options else {mention.value for mention in find(plain(prompt))}
-    question = Question(plain(prompt), find, lambda value: value == letter, lambda value: value in given)
+    given = set() if options else {mention.value for mention in find(asked)}
+    question = Question(
+        asked, find, lambda value: value == letter, lambda value: value in given, _block(asked, options)
+    )
     return lambda response: commits_to(question, response)
+
+
+def _block(prompt: str, options: dict[str, str]) -> str:
+    """The part of `prompt` from its first option to its last."""
+    marker = _MARKER.search(prompt)
+    last = list(options.values())[-1] if options else ""
+    return prompt[marker.start() : prompt.rfind(last) + len(last)] if marker and last else ""
 
 
 def option_lists(prompt: str) -> list[dict[str, str]]:
@@ -72,7 +81,7 @@ def _texts(prompt: str, markers: list[re.Match[str]]) -> dict[str, str]:
 
 
 def _wanted(reference: str, lists: list[dict[str, str]]) -> tuple[str | None, dict[str, str]]:
-    """The label that `reference` stands for, and the list that has it."""
+    """The label that `reference` means, and the list that has it."""
     shape = _REFERENCE.fullmatch(reference)
     for options in lists:
         if shape and (label := shape[1].upper()) in options:

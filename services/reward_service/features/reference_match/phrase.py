@@ -22,7 +22,11 @@ _FUNCTION = _LEADS_IN | frozenset(
         "or not there then therefore thus hence also only one can could will would call calls known use used"
     )
 )
-_NEGATION = re.compile(r"\b(?:not|never|no|neither|nor|rather than|instead of|unlike|than)\b|n't\b", re.IGNORECASE)
+_NEGATION = re.compile(
+    r"\b(?:not|never|no|neither|nor|rather than|instead of|unlike|than|"
+    r"(?:is|are|was|be) (?:wrong|incorrect|false))\b|n't\b",
+    re.IGNORECASE,
+)
 _HEDGE = frozenset({"or", "maybe", "perhaps", "possibly", "either"})
 _COPULA = re.compile(r"\s(?:is|are|was|were)\s", re.IGNORECASE)
 _PIECES = re.compile(r",|/|\bor\b|\band\b|\n", re.IGNORECASE)
@@ -30,7 +34,7 @@ _ARTICLE = re.compile(r"\s*(?:an?|the)\s", re.IGNORECASE)
 
 
 def read_phrase(reference: str, prompt: str) -> Callable[[str], bool] | None:
-    """The judge of responses to a reference of at most five words that is no sentence; None otherwise."""
+    """The judge of responses to a reference of at most five words; None for sentences and longer ones."""
     text = plain(unboxed(reference)).strip().strip("\"'")
     wanted = key(text).split()
     is_sentence = re.search(r"[.!?;:]\s|\n", text) or (text.endswith((".", "!", "?")) and len(wanted) > 3)
@@ -54,8 +58,7 @@ def _answers(response: str, prompt: str, wanted: Sequence[str], given: frozenset
     if in_boxes:
         return all(key(plain(content)).split() == wanted for content in in_boxes)
     text = plain(response)
-    corrected = last_correction(text)
-    said = asserted(corrected if _names(corrected, wanted) else text, prompt)
+    said = asserted(last_correction(text, lambda part: _names(part, wanted)), prompt)
     tails = [tail for sentence in said for tail in announced(sentence)]
     if tails:
         return all(_presents(tail, wanted, given) for tail in tails)
@@ -68,7 +71,7 @@ def _answers(response: str, prompt: str, wanted: Sequence[str], given: frozenset
 
 
 def _place(words: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """Where `wanted` stands in `words`, its last word perhaps in the plural; None if it does not."""
+    """The position of `wanted` in `words`, its last word perhaps in the plural; None if absent."""
     size = len(wanted)
     endings = {wanted[-1], f"{wanted[-1]}s", f"{wanted[-1]}es"}
     places = range(len(words) - size + 1)
@@ -89,7 +92,7 @@ def _rejects(sentence: str, wanted: Sequence[str]) -> bool:
 
 
 def _presents(sentence: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
-    """Whether `sentence` gives the words as its answer: alone, first, or after "is", "by" and the like."""
+    """Whether `sentence` gives the words as its answer: alone, first, or after words such as "is" and "by"."""
     last = CONTRAST.split(sentence)[-1]
     clause = last if _names(last, wanted) else sentence
     words = key(clause).split()
@@ -99,18 +102,24 @@ def _presents(sentence: str, wanted: Sequence[str], given: frozenset[str]) -> bo
     before, after = words[:place], words[place + len(wanted) :]
     if not before:
         return True
-    if before[-1] not in _LEADS_IN | given or _HEDGE & {*before[-2:], *after[:1]}:
+    if _HEDGE & {*before[-2:], *after[:1]}:
+        return False
+    titled = len(before) <= 3 and not set(before) & _FUNCTION and after[:1] in (["is"], ["was"])
+    if not (titled or before[-1].isdigit() or before[-1] in _LEADS_IN | given):
         return False
     strange = [word for word in before if word not in _FUNCTION | given]
     return len(strange) <= 3 or before[-1] in {"is", "was", "are", "were", "by", "called"}
 
 
 def _lists_others(clause: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
-    """Whether the words stand beside others like them, joined by "or", "and" or a comma."""
+    """Whether the words are joined to others like them by "or", "and" or a comma."""
     pieces = [piece for piece in _PIECES.split(clause) if piece.strip()]
     place = next((i for i, piece in enumerate(pieces) if _names(piece, wanted)), None)
     if place is None or len(pieces) == 1:
         return False
+    sizes = [len(key(piece).split()) for piece in pieces]
+    if len(pieces) > 2 and max(sizes) <= len(wanted) + 1 and not _COPULA.search(clause):
+        return True
     said = set(chain.from_iterable(key(piece).split() for piece in pieces))
     if re.search(r"\bor\b|/", clause) and not said <= given | set(wanted) | _FUNCTION:
         return True
@@ -122,13 +131,13 @@ def _lists_others(clause: str, wanted: Sequence[str], given: frozenset[str]) -> 
 
 
 def _describes(piece: str, given: frozenset[str]) -> bool:
-    """Whether a piece after a comma tells more about the words before it, rather than naming another answer."""
+    """Whether a piece after a comma describes the words before it and names no other answer."""
     words = key(piece).split()
     return len(words) > 3 or bool(_ARTICLE.match(piece)) or bool(set(words) & (_FUNCTION | given))
 
 
 def _claims_other(sentence: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
-    """Whether `sentence` says of what the prompt asks for that it is something else, in up to three words."""
+    """Whether `sentence` gives another answer to the prompt, of up to three words."""
     copula = _COPULA.search(sentence)
     if copula is None or _NEGATION.search(sentence) or _names(sentence, wanted):
         return False

@@ -9,7 +9,7 @@ import re
 import unicodedata
 
 _HEAD, _TAIL = 1_000, 4_000
-"""Characters looked at from the start and the end of a long response."""
+"""Characters read at the start and the end of a long response."""
 
 _SUPERSCRIPTS = {ord(c): f"^{d}" for c, d in zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True)}
 _FRACTIONS = {ord(c): f" {unicodedata.normalize('NFKC', c).replace('⁄', '/')}" for c in "¼½¾⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from reward_service.features.reference_match.plain import key
 
@@ -21,7 +22,8 @@ _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:[A-Za-z]|mr|mrs|dr|st|no|vs|approx|ca|prof|jr|sr|e\.g|i\.e)\.$", re.IGNORECASE
 )
 _RETRACTION = re.compile(
-    r"\b(?:wait|actually|correction|scratch that|on second thought|i made an? (?:mistake|error))\b[,:.!]?",
+    r"\b(?:wait|actually|correction|on second thought|(?P<rejects>scratch that|i made an? (?:mistake|error)|"
+    r"(?:that|this|it)(?: is|'s) (?:not (?:right|correct)|wrong|incorrect)))\b[,:.!]?",
     re.IGNORECASE,
 )
 
@@ -101,7 +103,14 @@ def announced(sentence: str) -> list[str]:
     return [sentence[cue.end() : end] for cue, end in zip(cues, ends, strict=False)]
 
 
-def last_correction(text: str) -> str:
-    """The part of `text` after its last retraction ("wait", "actually"); the whole text if there is none."""
-    ends = [retraction.end() for retraction in _RETRACTION.finditer(text)]
-    return text[ends[-1] :] if ends else text
+def last_correction(text: str, answers: Callable[[str], bool]) -> str:
+    """The part of `text` after its last retraction, such as "actually"; otherwise all of it.
+
+    `answers` has to accept the part, or, after "that is wrong", the text before.
+    """
+    retractions = list(_RETRACTION.finditer(text))
+    if not retractions:
+        return text
+    before, rest = text[: retractions[-1].start()], text[retractions[-1].end() :]
+    rejected = retractions[-1]["rejects"] and key(rest) and answers(before)
+    return rest if rejected or answers(rest) else text

@@ -7,22 +7,26 @@ from collections.abc import Callable
 
 from reward_service.features.reference_match.plain import boxed, key, plain, unboxed, window, words_of
 from reward_service.features.reference_match.statements import (
+    NEGATED_AFTER,
     NEGATED_BEFORE,
     REASON,
     announced,
     asserted,
     last_correction,
+    sentences,
 )
 
 _VALUES = {
     **dict.fromkeys(("yes", "true", "correct", "yeah", "yep"), True),
     **dict.fromkeys(("no", "false", "incorrect", "untrue", "nope"), False),
 }
-_MENTION = re.compile(
-    r"\b(?:yes|yeah|yep|nope|true|false|correct|incorrect|untrue|no(?=\s?(?:[.,;:!)\"'/—-]|$|\s(?:it|they|he|she|this|that|because|"
-    r"since|the|there|yes|and|or|actually|not)\b)))\b",
-    re.IGNORECASE,
+_NO = (
+    r"no(?=\s?(?:[.,;:!)\"'/—-]|$|\s(?:it|they|he|she|this|that|because|since|the|there|yes|and|or|also|"
+    r"actually|not)\b))"
 )
+_MENTION = re.compile(rf"\b(?:yes|true|false|correct|incorrect|untrue|{_NO})\b", re.IGNORECASE)
+_INFORMAL = re.compile(r"(?:yeah|yep|nope)\b", re.IGNORECASE)
+_UNSURE = re.compile(r"\b(?:may|might|maybe|perhaps|possibly|could|or)\b", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"\b(?:correct|true|right)\s(?:answer|statement|option|choice)\b", re.IGNORECASE)
 _STOP = frozenset(
     words_of(
@@ -47,34 +51,24 @@ def says(response: str, prompt: str) -> bool | None:
     text = window(response)
     in_boxes = [value for content in boxed(text) for value in _values(content)]
     text = plain(unboxed(text))
-    corrected = last_correction(text)
-    said = asserted(corrected if _values(corrected) else text, prompt)
+    said = asserted(last_correction(text, lambda part: bool(_values(part))), prompt)
     firm = in_boxes or [value for sentence in said for tail in announced(sentence) for value in _values(tail)]
-    leading = _leading(said)
-    chosen = firm + leading
+    chosen = firm + _leading(said)
     if not chosen:
-        last = next((values for sentence in reversed(said) if (values := _values(sentence))), [])
-        chosen = last or _restated(said, prompt)
+        sure = [sentence for sentence in reversed(said) if not _UNSURE.search(sentence)]
+        chosen = next((values for sentence in sure if (values := _values(sentence))), []) or _restated(
+            said, prompt
+        )
     return chosen[0] if chosen and len(set(chosen)) == 1 else None
 
 
 def _leading(said: list[str]) -> list[bool]:
     """The values of the first sentence if it begins with one, and those of sentences that are nothing but one."""
-    bare = [value for s in said if len(s.split()) <= 2 for value in _values(s)]
-    first = _MENTION.match(said[0].lstrip(" \"'(")) if said else None
-    return ([_VALUES[first[0].lower()], *_second(said[0])] if first else []) + bare
-
-
-def _second(sentence: str) -> list[bool]:
-    """The values that are joined to the first word of `sentence` by "and", "or", "," or a slash."""
-    return [
-        _VALUES[m[1].lower()]
-        for m in re.finditer(
-            r"(?:\band|\bor|,|/|\byes|\bno)\s?(?:maybe\s|actually\s)?(yes|no|true|false)\b(?!\s\w)",
-            sentence,
-            re.IGNORECASE,
-        )
-    ]
+    bare = [value for sentence in said if len(sentence.split()) <= 2 for value in _values(sentence)]
+    first = said[0].lstrip(" \"'(") if said else ""
+    if informal := _INFORMAL.match(first):
+        return [_VALUES[informal[0].lower()], *bare]
+    return bare + (_values(first) if _MENTION.match(first) else [])
 
 
 def _values(text: str) -> list[bool]:
@@ -83,17 +77,25 @@ def _values(text: str) -> list[bool]:
     if reason and _MENTION.search(text[: reason.start()]):
         text = text[: reason.start()]
     text = _ATTRIBUTE.sub(" ", text)
-    return [
-        _VALUES[match[0].lower()]
-        is not bool(NEGATED_BEFORE.search(text[max(0, match.start() - 30) : match.start()]))
-        for match in _MENTION.finditer(text)
-    ]
+    return [_VALUES[match[0].lower()] is not _is_negated(text, match) for match in _MENTION.finditer(text)]
+
+
+def _is_negated(text: str, match: re.Match[str]) -> bool:
+    before = NEGATED_BEFORE.search(text[max(0, match.start() - 30) : match.start()])
+    return bool(before) or NEGATED_AFTER.match(text, match.end()) is not None
 
 
 def _restated(said: list[str], prompt: str) -> list[bool]:
-    """The first sentence with all content words of the question, as yes, or as no if it has a negation more."""
-    asked = {word for word in key(prompt).split() if word not in _STOP}
+    """The answer of the first sentence that restates the question: "Penguins cannot fly" means no."""
+    asked = next((sentence for sentence in sentences(prompt) if sentence.endswith("?")), "")
+    words = key(asked).split()
+    content = [word for word in words if word not in _STOP]
     for sentence in said:
-        if asked and asked <= set(key(sentence).split()):
-            return [len(_NEGATION.findall(sentence)) % 2 == len(_NEGATION.findall(prompt)) % 2]
+        stated = key(REASON.split(sentence)[0]).replace("cannot", "can not").replace("can t ", "can not ").split()
+        if not words or not content or words[0] not in stated or len(stated) > len(words) + 2:
+            continue
+        aux = stated.index(words[0])
+        has_subject = len(content) == 1 or set(content) & set(stated[:aux])
+        if has_subject and set(content) & set(stated[aux:]) and set(content) <= set(stated):
+            return [not _NEGATION.search(sentence)]
     return []
