@@ -78,9 +78,9 @@ def flags(reply: httpx.Response) -> list[str]:
 
 # Text and templates ---------------------------------------------------------------------------------------------
 
-FULL = 5.12
-"""The largest closed-ended reward of `rer`."""
-WORDS = 0.16
+FULL = 1.0
+"""The largest closed-ended reward."""
+WORDS = 0.15
 """Length incentive of the answer that the cases about templates have."""
 
 
@@ -113,7 +113,7 @@ def repetition(service: TestClient, case: Case) -> None:
 
 def cut_or_flagged(service: TestClient, case: Case) -> None:
     for result in results(replies(service, case)[0]):
-        assert result["features"]["length_incentive"] > 0.2 or "cut_at_stop_string" in result["flags"]
+        assert result["features"]["length_incentive"] > 0.06 or "cut_at_stop_string" in result["flags"]
 
 
 def is_scored(service: TestClient, case: Case) -> None:
@@ -209,15 +209,7 @@ ON_SERVICE: dict[str, Callable[[TestClient, Case], None]] = {
 }  # fmt: skip
 
 
-OPEN = {"R03", "R06"}
-"""Not met yet by the default recipe."""
-
-
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(name, marks=pytest.mark.xfail(strict=False) if name in OPEN else ()) for name in ON_SERVICE],
-    indirect=True,
-)
+@pytest.mark.parametrize("case", ON_SERVICE, indirect=True)
 def test_a_case_for_the_service(case: Case, real: TestClient) -> None:
     ON_SERVICE[case["id"]](real, case)
 
