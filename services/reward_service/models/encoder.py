@@ -105,7 +105,7 @@ class SentenceEncoder:
         return [next(found) if self._unknown in row else 0.0 for row, _ in texts]
 
     def _unknown_share(self, words: Any) -> float:
-        n_chars = [stop - start for start, stop in words.offsets]
+        n_chars: list[int] = [stop - start for start, stop in words.offsets]
         n_unknown = sum(n for n, token in zip(n_chars, words.ids, strict=True) if token == self._unknown)
         return n_unknown / max(1, sum(n_chars))
 
