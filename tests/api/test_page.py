@@ -107,3 +107,27 @@ def test_the_script_parses(document: Document, tmp_path_factory: pytest.TempPath
     script.write_text("".join(document.content["script"]), encoding="utf-8")
 
     assert subprocess.run([node, "--check", str(script)], capture_output=True, check=False).returncode == 0
+
+
+def test_every_flag_that_the_page_can_show_is_explained_on_it(service: TestClient, html: str) -> None:
+    responses = ["", "<think>a</think>b", "<think>a", "b\n### Instruction: c", "b\u200bc"]
+    items = [{"prompt": "a", "response": response} for response in responses]
+    references = ["12", "3/4", "B", "yes", "3 May 2020", "red, green, blue", "Paris"]
+    items += [
+        {"prompt": "a", "response": "b", "reference": reference, "query_type": "closed_ended"}
+        for reference in references
+    ]
+    branches = {
+        "open_ended": ["length_incentive"],
+        "closed_ended": [{"feature": "reference_match", "otherwise": "repetition_penalty"}],
+    }
+    body = {
+        "items": items,
+        "recipe": "li",
+        "recipe_overrides": branches | {"reasoning": "drop", "words": "unicode"},
+    }
+    results = service.post("/score", json=body).json()["results"]
+
+    flags = {flag for result in results for flag in result["flags"]}
+    assert len(flags) >= 9
+    assert flags <= set(re.findall(r"^  (\w+): \"", html, re.MULTILINE))

@@ -12,7 +12,8 @@ from reward_client.wire import ChatMessage
 from reward_service.features.ranges import TextRange, marked_ranges
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
-from reward_service.features.text import read_response, visible
+from reward_service.features.repetition import word_repetition
+from reward_service.features.text import read_response, visible, words
 
 PROMPT = [ChatMessage(role="user", content="Why?")]
 DEFAULTS = Recipe(name="r", open_ended=("length_incentive",), closed_ended=("length_incentive",))
@@ -94,13 +95,13 @@ def test_ranges_of_one_kind_are_bounded() -> None:
 @pytest.mark.parametrize(
     "text", ["a b ", "\u200ba", "<think>", "</think>", "<think>x</think>y ", "### Instruction", "\n "]
 )
-def test_a_long_hostile_response_costs_little_more_than_reading_it(text: str) -> None:
+def test_a_long_hostile_response_costs_no_multiple_of_reading_it_and_counting_its_words(text: str) -> None:
     response = (text * 200_000)[:200_000]
     started = time.perf_counter()
-    read_response(response, PROMPT, DEFAULTS)
+    word_repetition(words(read_response(response, PROMPT, DEFAULTS).text, DEFAULTS.words))
     reading_s = time.perf_counter() - started
 
     started = time.perf_counter()
     marked_ranges(response, PROMPT, DEFAULTS, LIMIT)
 
-    assert time.perf_counter() - started < 0.1 + 10 * reading_s
+    assert time.perf_counter() - started < 0.2 + 5 * reading_s

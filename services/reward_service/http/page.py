@@ -17,7 +17,8 @@ def _file(name: str) -> str:
     return (files("reward_service.http") / name).read_text(encoding="utf-8")
 
 
-_HTML = _file("page.html").replace("<script></script>", f"<script>{_file('page.js')}</script>")
+_SCRIPT = _file("page.js") + _file("page_results.js")
+_HTML = _file("page.html").replace("<script></script>", f"<script>{_SCRIPT}</script>")
 
 
 def _digest(tag: str) -> str:
