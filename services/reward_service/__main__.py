@@ -4,8 +4,6 @@ python -m reward_service ──▶ supervisor (holds the socket) ──▶ pytho
                          └─ --supervise false ────────────────────────────────────────────────────────▶ server
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

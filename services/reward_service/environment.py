@@ -10,8 +10,6 @@ Upper and lower case are equal. `GLASSBOX_API_KEY` means the same everywhere: th
 and trainer send it.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Mapping

@@ -20,8 +20,6 @@ GlassboxError
 └── ConfigurationError      the operator has to change a setting: the service cannot start
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 

@@ -5,8 +5,6 @@ there is get 8/17 each. Source: Choudhury & Hahne, "Dynamic queue length thresho
 switches", IEEE/ACM Transactions on Networking 6 (1998).
 """
 
-from __future__ import annotations
-
 import ipaddress
 from collections import Counter
 from functools import lru_cache

@@ -155,3 +155,11 @@ def test_a_recipe_may_keep_an_unreadable_relevance_or_make_it_an_error(mine: Tes
 )
 def test_a_loop_is_repetition_in_every_script(mine: TestClient, loop: str) -> None:
     assert score(mine, loop)["features"]["repetition_penalty"] < 0.25
+
+
+@pytest.mark.parametrize(("policy", "novelty"), [("lowest", 1), ("error", 1), ("keep", 0)])
+def test_sentences_without_tokens_are_not_seen_as_copies(mine: TestClient, policy: str, novelty: float) -> None:
+    overrides = {"open_ended": ["semantic_novelty"], "unreadable_relevance": policy}
+    result = score(mine, "a𐌰𐌱𐌲. a𐌳𐌴𐌵.", recipe_overrides=overrides)
+
+    assert result["features"]["semantic_novelty"] == pytest.approx(novelty)

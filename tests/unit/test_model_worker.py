@@ -391,7 +391,7 @@ def test_nothing_stays_counted_whatever_happens_to_the_requests(
             callers = watch.queue.callers
 
             assert (callers.items.total, callers.items.callers, callers.expected_tokens.total) == (0, 0, 0)
-            assert (len(callers), watch.queue.waiting_items, watch.queue.open) == (0, 0, set())
+            assert (len(callers), len(watch.queue.waiting), watch.queue.open) == (0, 0, set())
 
     run(scenario)
 

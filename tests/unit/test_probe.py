@@ -10,15 +10,17 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from reward_client import RewardClient
 from reward_client.cli.main import main
 from reward_client.probe.case import cases_from_rows
 from reward_client.probe.kinds import KINDS
 from reward_client.probe.page import render as render_page
 from reward_client.probe.report import NO_FEATURE, Report, build, to_blame
 from reward_client.probe.run import Pair
-from reward_client.probe.scorers import Failed, Outcome, Scored, Subject, openrlhf_url
+from reward_client.probe.scorers import Failed, Outcome, Scored, ScoreProtocol, Subject, openrlhf_url
 from reward_client.probe.table import WIDTH, percent
 from reward_client.probe.table import render as render_table
 from reward_service.settings import Settings
@@ -206,6 +208,44 @@ def test_an_output_that_cannot_be_written_is_an_error(
     assert "r.html cannot be written: No such file or directory" in capsys.readouterr().out
 
 
+def test_factors_are_those_that_were_multiplied(tmp_path: Path) -> None:
+    """After the recipe's transforms: the reward is their product."""
+    recipe = "description: d\nopen_ended: [{feature: length_incentive, saturate: 0.1}, repetition_penalty]\n"
+    (tmp_path / "short.yaml").write_text(recipe + "closed_ended: [length_incentive]\n")
+    with serving(Settings(recipes_dir=tmp_path)) as url:
+        run("--url", url, "--recipe", "short", "--prompts", write(tmp_path, OPEN), "--json", tmp_path / "r.json")
+
+    doubled = next(kind for kind in report_of(tmp_path / "r.json").kinds if kind.name == "doubled").examples[0]
+    assert doubled.good.factors == {"length_incentive": 1.0, "repetition_penalty": 1.0}
+    assert doubled.worse.reward == pytest.approx(doubled.worse.factors["repetition_penalty"])
+
+
+def test_a_service_without_attribution_gives_the_features_of_the_recipe() -> None:
+    """As services before `explain`: the field is rejected once, and not sent again."""
+    requests: list[dict[str, Any]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/info":
+            return httpx.Response(200, json=INFO)
+        body = json.loads(request.content)
+        requests.append(body)
+        if "explain" in body:
+            errors = [{"item": None, "field": "explain", "message": "Extra inputs are not permitted"}]
+            problem = {"title": "invalid", "status": 422, "detail": "1 error", "errors": errors}
+            return httpx.Response(422, json=problem)
+        results = [
+            {"reward": 2.0, "features": {"length": 2.0, "unused": 1.0, "none": None}} for _ in body["items"]
+        ]
+        return httpx.Response(200, json=SCORED | {"rewards": [2.0] * len(results), "results": results})
+
+    with RewardClient("http://old", transport=httpx.MockTransport(answer)) as client:
+        scorer = ScoreProtocol(client, "mine")
+        first, second = scorer.score([CASE.item]), scorer.score([CASE.item])
+
+    assert first == second == [Scored(2.0, factors={"length": 2.0})]
+    assert ["explain" in body for body in requests] == [True, False, False]
+
+
 # Other rewards ------------------------------------------------------------------------------------------------
 
 Answer = Callable[[dict[str, list[Any]]], tuple[int, Any]]
@@ -332,6 +372,34 @@ def test_a_url_without_a_path_is_that_of_openrlhf(url: str, recipe: str | None, 
 # Figures ------------------------------------------------------------------------------------------------------
 
 CASE = cases_from_rows([{"prompt": "p <b>&", "response": "<script>good</script>"}], "test")[0]
+INFO = {
+    "version": "0.2.0",
+    "default_recipe": "mine",
+    "recipes": [
+        {
+            "name": "mine",
+            "hash": "x",
+            "description": "",
+            "reward_range": [0, 1],
+            "calibrated_for": None,
+            "needs_encoder": False,
+            "needs_gold": False,
+            "parameters": {
+                "open_ended": [{"feature": "none", "otherwise": {"feature": "length", "power": 2}}],
+                "closed_ended": ["length"],
+            },
+        }
+    ],
+    "relevance": None,
+    "gold": None,
+    "limits": {"max_body_bytes": 1, "max_items": 1, "max_text_chars": 1},
+    "versions": {},
+}
+SCORED = {
+    "recipe": {"name": "mine", "hash": "x"},
+    "models": {"relevance": None, "gold": None},
+    "timing_ms": {"queue": 0, "encode": 0, "gold": None, "total": 0},
+}
 SUBJECT = Subject("http://h", "score", "my-recipe", "abc")
 
 

@@ -21,6 +21,7 @@ UNFINISHED = ("reasoning", "unfinished_reasoning")
         ("they ask about rain</think>Rain.", "Rain.", ("they ask about rain",)),
         ("<think>a <think> b</think>Rain.", "Rain.", ("a <think> b",)),
         ("<think>a</think>b</think>Rain.", "Rain.", ("a", "b")),
+        ("<think>a</think>b <think>c</think>d</think>Rain.", "Rain.", ("a", "c", "b d")),
         ("<thinking>a</thinking>Rain.", "Rain.", ("a",)),
     ],
 )

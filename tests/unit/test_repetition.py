@@ -68,7 +68,7 @@ def test_the_share_of_distinct_runs_is_that_of_the_definition(text: str) -> None
 
 
 def test_indentation_and_aligned_columns_are_no_repetition() -> None:
-    lines = [f"{' ' * 40}value_{n} = read({n})" for n in range(12)]
+    lines = [f"{' ' * 200}value_{n} = read({n})" for n in range(12)]
 
     assert character_repetition("\n".join(lines)) == 1.0
 

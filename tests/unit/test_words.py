@@ -15,6 +15,7 @@ from reward_service.features.text import words
         ("Don't stop, it's 3.14!", ["Don't", "stop", "it's", "3.14"]),
         ("1,000 of the U.S.A", ["1,000", "of", "the", "U.S.A"]),
         ("l’homme du Nord-Est", ["l’homme", "du", "Nord", "Est"]),
+        ("1'000;5 a'b a;b c,d 1.b", ["1'000;5", "a'b", "a", "b", "c", "d", "1", "b"]),
         ("x += foo_bar[i]", ["x", "foo_bar", "i"]),
         ("| a | b |\n| --- | --- |", ["a", "b"]),
         ("!!! ??? ... ____ ----", []),

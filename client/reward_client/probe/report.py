@@ -166,9 +166,9 @@ def _kind_report(kind: Kind, pairs: Sequence[Pair]) -> KindReport:
         for pair, good, worse in scored
         if isinstance(good, Scored) and isinstance(worse, Scored)
     ]
-    wins = [_wins(good.reward, worse.reward) for _, good, worse in both]
+    wins = [win(good.reward, worse.reward) for _, good, worse in both]
     golds = [
-        _wins(good.gold, worse.gold) for _, good, worse in both if good.gold is not None and worse.gold is not None
+        win(good.gold, worse.gold) for _, good, worse in both if good.gold is not None and worse.gold is not None
     ]
     lost = [(good, worse) for (_, good, worse), won in zip(both, wins, strict=True) if won < 1]
     goods, worses = [good.reward for _, good, _ in both], [worse.reward for _, _, worse in both]
@@ -192,7 +192,7 @@ def _kind_report(kind: Kind, pairs: Sequence[Pair]) -> KindReport:
 
 
 def _example(pair: Pair, good: Scored, worse: Scored) -> Example:
-    lost = _wins(good.reward, worse.reward) < 1
+    lost = win(good.reward, worse.reward) < 1
     return Example(
         prompt=_short(pair.case.prompt),
         reference=None if pair.case.reference is None else _short(pair.case.reference),
@@ -230,7 +230,7 @@ def _growth(good: float, worse: float) -> float:
     return 0.0 if worse == good else math.copysign(math.inf, worse - good)
 
 
-def _wins(good: float, worse: float) -> float:
+def win(good: float, worse: float) -> float:
     """1 when the good answer earns more, 0.5 for a tie within rounding, 0 otherwise."""
     if math.isclose(good, worse, rel_tol=1e-6, abs_tol=1e-9):
         return 0.5

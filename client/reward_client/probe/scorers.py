@@ -18,8 +18,8 @@ import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reward_client.client import RewardClient
-from reward_client.errors import RewardError, validation_errors
-from reward_client.wire import Info, Item, ItemResult, QueryType, usable_references
+from reward_client.errors import RewardError, RewardRejectedError, validation_errors
+from reward_client.wire import Info, Item, ItemResult, QueryType, ScoreReply, usable_references
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Scored:
     reward: float
     gold: float | None = None
     factors: Mapping[str, float] = field(default_factory=dict)
-    """Values behind the reward, by feature; empty when only the total is known."""
+    """The factors of the reward, by feature; empty when only the total is known."""
     flags: Sequence[str] = ()
 
 
@@ -72,6 +72,7 @@ class ScoreProtocol:
     def __init__(self, client: RewardClient, recipe: str | None, *, gold: bool = False) -> None:
         self._client = client
         self._gold = gold
+        self._explain = True
         info = client.info()
         self._recipe = recipe or info.default_recipe
         self._factors = factor_names(info, self._recipe)
@@ -79,7 +80,7 @@ class ScoreProtocol:
 
     def score(self, items: Sequence[Item]) -> list[Outcome]:
         """Outcomes with the factors of each reward."""
-        reply = self._client.score(items, recipe=self._recipe, gold=self._gold, on_item_error="report")
+        reply = self._reply(items)
         self.subject = Subject(
             self.subject.url,
             "score",
@@ -90,14 +91,30 @@ class ScoreProtocol:
         )
         return [self._outcome(item, result) for item, result in zip(items, reply.results, strict=True)]
 
+    def _reply(self, items: Sequence[Item]) -> ScoreReply:
+        """The reply with attributions, or without where an older service rejects `explain`."""
+        options: dict[str, Any] = {"recipe": self._recipe, "gold": self._gold, "on_item_error": "report"}
+        if self._explain:
+            try:
+                return self._client.score(items, explain=True, **options)
+            except RewardRejectedError as exc:
+                if not any(error.field.endswith("explain") for error in exc.errors):
+                    raise
+                self._explain = False
+        return self._client.score(items, **options)
+
     def _outcome(self, item: Item, result: ItemResult) -> Outcome:
         if result.reward is None:
             error = result.error
             return Failed(f"{error.field}: {error.message}" if error else "no reward and no error")
-        names = self._factors[item.query_type or QueryType.OPEN_ENDED]
-        values = {name: result.features.get(name) for name in names}
-        known = {name: value for name, value in values.items() if value is not None}
-        return Scored(result.reward, result.gold_reward, known, result.flags)
+        if result.attribution is not None:
+            factors = result.attribution.factors
+        else:
+            values = {
+                name: result.features.get(name) for name in self._factors[item.query_type or QueryType.OPEN_ENDED]
+            }
+            factors = {name: value for name, value in values.items() if value is not None}
+        return Scored(result.reward, result.gold_reward, factors, tuple(result.flags))
 
 
 def factor_names(info: Info, recipe: str) -> dict[QueryType, list[str]]:

@@ -56,7 +56,8 @@ class ItemResult(_Reply):
     features: dict[str, float | None] = {}
     """Values by feature name, null where a feature does not apply to the item; `GET /info` describes features."""
     flags: list[str] = []
-    """Observations about the item: `empty`; with OpenRLHF also `truncated`, `special_tokens_removed`, …"""
+    """Observations about the item: `empty`, `reasoning`, `cut_at_stop_string`, `invisible_characters`,
+    `relevance_unreadable`, …; with OpenRLHF also `truncated`, `special_tokens_removed`, …"""
     id: str | None = None
     error: ItemError | None = None
     attribution: Attribution | None = None

@@ -10,8 +10,6 @@ served. Nothing is computed for a request that waits. A protocol's `hold_s` is t
 0 refuses at once, with Retry-After.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

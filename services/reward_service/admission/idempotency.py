@@ -8,8 +8,6 @@ Keys of different callers are different keys. A computation that several request
 them waits for it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time

@@ -8,8 +8,6 @@
 All of it is counted in the request's `MemoryClaim`.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from mmap import mmap

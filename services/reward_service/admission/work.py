@@ -4,8 +4,6 @@ Parsing, preparation and large replies are jobs of the `StepExecutor`, which the
 there is limited like the queues of the models, and refused, or held, by the same rules.
 """
 
-from __future__ import annotations
-
 import logging
 from contextlib import closing
 from typing import Any
@@ -60,7 +58,7 @@ class Work:
         """
         options = self._call.options
         if options is not None:
-            self._workers = self._scorer.workers_for(encoder=options.recipe.needs_encoder, gold=options.wants_gold)
+            self._workers = self._scorer.workers_for(options.recipe, gold=options.gold)
         self._check()
 
     async def run(self) -> bytes:

@@ -5,8 +5,6 @@ before the results of the last one are distributed, so that the model does not w
 run again in halves until the failing items are isolated, so that the other items get their results.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import threading
@@ -168,7 +166,7 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
     async def run_queue(self, executor: Executor, model: ModelT, limits: BatchLimits) -> None:
         """Run batches until the queue is empty. Raises HungError."""
         while batch := self.queue.take(limits):
-            self._backlogged = self.queue.waiting_items > 0
+            self._backlogged = bool(self.queue.waiting)
             await self._run_batch(executor, model, batch)
         self._distribute_results()
 

@@ -225,9 +225,7 @@ class Callers:
         self.remove(caller, keys)
 
     def next_batch(self, limits: BatchLimits) -> list[SortKey]:
-        """Keys of the next batch, sorted; empty when nothing is queued."""
-        if not self._waiting:
-            return []
+        """Keys of the next batch, sorted. Something must be queued."""
         caller = min(self._waiting.values(), key=_served)
         self._batch_start = caller.served
         anchor = caller.anchor()

@@ -105,13 +105,9 @@ class BatchQueue(Generic[InT, OutT]):
         self.waiting_tokens = 0
         """Tokens of the queued entries, without padding."""
         self._by_key: dict[Hashable, Entry[InT, OutT]] = {}
-        self._by_sort_key: dict[SortKey, Entry[InT, OutT]] = {}
+        self.waiting: dict[SortKey, Entry[InT, OutT]] = {}
+        """The queued entries."""
         self._count = 0
-
-    @property
-    def waiting_items(self) -> int:
-        """Number of queued entries."""
-        return len(self._by_sort_key)
 
     def new_submission(self, n_units: int, caller: str = "") -> Submission[OutT]:
         """A submission of `n_units`, which `add` queues."""
@@ -159,14 +155,16 @@ class BatchQueue(Generic[InT, OutT]):
             if not entry.wanted_by:
                 entry.waiting = False
                 self.waiting_tokens -= entry.unit.n_tokens
-                del self._by_sort_key[entry.sort_key]
+                del self.waiting[entry.sort_key]
                 del self._by_key[entry.unit.key]
         if left:
             self.callers.remove(caller, sorted(entry.sort_key for entry in left))
 
     def take(self, limits: BatchLimits) -> list[Entry[InT, OutT]]:
         """Remove and return the next batch, shortest entry first; empty when the queue is empty."""
-        batch = [self._by_sort_key.pop(key) for key in self.callers.next_batch(limits)]
+        if not self.waiting:
+            return []
+        batch = [self.waiting.pop(key) for key in self.callers.next_batch(limits)]
         taken: defaultdict[Caller, list[SortKey]] = defaultdict(list)
         for entry in batch:
             entry.waiting = False
@@ -199,7 +197,7 @@ class BatchQueue(Generic[InT, OutT]):
         self._count += 1
         entry: Entry[InT, OutT] = Entry(unit, (unit.n_tokens, self._count))
         self._by_key[unit.key] = entry
-        self._by_sort_key[entry.sort_key] = entry
+        self.waiting[entry.sort_key] = entry
         self.waiting_tokens += unit.n_tokens
         return entry
 

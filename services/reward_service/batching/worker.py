@@ -6,8 +6,6 @@ A request is admitted as a whole or rejected as a whole. A model that hangs is a
 and loaded again up to `max_restarts` times.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import math
@@ -112,7 +110,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     @property
     def busy(self) -> bool:
         """Whether a forward pass is running or an item is queued."""
-        return not self._runner.pass_ended.is_set() or self._queue.waiting_items > 0
+        return not self._runner.pass_ended.is_set() or bool(self._queue.waiting)
 
     @property
     def is_dead(self) -> bool:

@@ -1,7 +1,5 @@
 """Application state: the objects that routes share, set by `create_app`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, cast

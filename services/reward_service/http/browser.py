@@ -14,8 +14,6 @@ name resolves to 127.0.0.1 (DNS rebinding); its requests then have its name as `
 Programs send neither `Sec-Fetch-Site` nor `Origin`. Theirs may have no content type: it counts as JSON.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit

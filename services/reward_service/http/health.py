@@ -1,7 +1,5 @@
 """GET /healthz, /readyz, /metrics: liveness, readiness and Prometheus metrics."""
 
-from __future__ import annotations
-
 from fastapi import APIRouter, Request, Response
 
 from reward_service.http.app_state import AppStateDep

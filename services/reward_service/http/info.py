@@ -1,7 +1,5 @@
 """GET /info: recipes, features, models, limits and library versions of the service."""
 
-from __future__ import annotations
-
 import math
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any

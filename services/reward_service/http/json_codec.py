@@ -10,10 +10,9 @@ loop even if another thread does it. Reading stops at a hundred errors, so the c
 first errors.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
+from contextlib import closing
 from functools import lru_cache
 from mmap import mmap
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -142,7 +141,10 @@ class _Parser:
 
     def _fields(self) -> Steps[dict[str, Any]]:
         """The body's fields, with lists of validated elements. Wrong values are reported, and left out."""
-        reader = JsonReader(self._body, self._settings)
+        with closing(JsonReader(self._body, self._settings)) as reader:
+            return (yield from self._fields_of(reader))
+
+    def _fields_of(self, reader: JsonReader) -> Steps[dict[str, Any]]:
         if not reader.next_is("{"):
             raise RefusedValueError((), "is not a JSON object")
         fields: dict[str, Any] = {}
@@ -167,9 +169,9 @@ class _Parser:
 
     def _value(self, reader: JsonReader, path: Path) -> Steps[Any]:
         value = yield from reader.value(path)
-        if not reader.suspicious:
+        if not reader.suspicions:
             return value
-        reader.suspicious = False
+        reader.suspicions.clear()
         n_errors = len(self._errors)
         for where, message in mistakes(value, path, self._settings.max_object_keys):
             self._report(where, message)

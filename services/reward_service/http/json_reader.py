@@ -4,13 +4,12 @@ A value that is complete within a piece is decoded in one call, and a longer one
 same mistakes: repeated keys, too many keys, half of a surrogate pair, text that is not JSON.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from codecs import getincrementaldecoder
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from mmap import mmap
 from typing import Any, NoReturn
 
@@ -53,18 +52,24 @@ class JsonReader:
     """
 
     def __init__(self, body: bytes | bytearray | mmap, limits: Settings) -> None:
-        self.suspicious = False
-        """Whether `mistakes` may find some in the values read since it was last set to False."""
+        self.suspicions: list[str] = []
+        """Why `mistakes` may find some in the values read since it was last cleared."""
         self._body = memoryview(body)
         self._limits = limits
         self._n_values = 0
+        # Not a method: the decoder would keep this object, and the body, until the next garbage collection.
+        self._object_of = partial(_object_of, limits.max_object_keys, self.suspicions)
         self._raw_decode = json.JSONDecoder(object_pairs_hook=self._object_of).raw_decode
         self._decoder = getincrementaldecoder("utf-8")()
         self._n_decoded = 0
         self._n_dropped = 0
         self._text = ""
         self._position = 0
-        self._extend()
+
+    def close(self) -> None:
+        """Drop the body. The decoder refers to this object, so only a garbage collection would free it."""
+        self._body.release()
+        self._text = ""
 
     def value(self, path: Path) -> Steps[Any]:
         """The value at the position. Raises RefusedValueError."""
@@ -147,7 +152,7 @@ class JsonReader:
         start, self._position = self._position, end
         self._add_values(1, path)
         if self._text.find("\\ud", start, end) >= 0 or self._text.find("\\uD", start, end) >= 0:
-            self.suspicious = True
+            self.suspicions.append("surrogate")
         if isinstance(value, (dict, list)):
             self._count(value, path, _MAX_DEPTH - max(0, len(path) - 1))
         return value
@@ -195,13 +200,6 @@ class JsonReader:
                 cause = str(exc)
         raise RefusedValueError((), f"is not valid JSON: {cause}, at character {self._n_dropped + where}")
 
-    def _object_of(self, pairs: list[tuple[str, Any]]) -> dict[str, Any] | _BadObject:
-        fields = dict(pairs)
-        if len(fields) == len(pairs) <= self._limits.max_object_keys:
-            return fields
-        self.suspicious = True
-        return _BadObject(pairs)
-
     def _extend(self) -> bool:
         """Decode the next piece, at least as long as the unread rest; False at the end."""
         if self._n_decoded == len(self._body):
@@ -215,6 +213,14 @@ class JsonReader:
         self._n_dropped += self._position
         self._text, self._position, self._n_decoded = rest + piece, 0, end
         return True
+
+
+def _object_of(max_keys: int, suspicions: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any] | _BadObject:
+    fields = dict(pairs)
+    if len(fields) == len(pairs) <= max_keys:
+        return fields
+    suspicions.append("keys")
+    return _BadObject(pairs)
 
 
 def mistakes(value: Any, path: Path, max_keys: int) -> Iterator[tuple[Path, str]]:

@@ -1,7 +1,5 @@
 """OpenAPI document: routes of the protocols from their specs, error responses, headers, authentication."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus

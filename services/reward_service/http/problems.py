@@ -1,7 +1,5 @@
 """Mapping of errors to HTTP responses: a status for every domain error, and RFC 9457 problem documents."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Sequence

@@ -10,8 +10,6 @@ route requires no API key. Sharing the probe bounds its cost. A caller without a
 that are not ready, but not the causes, which may contain paths; the service logs them.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence

@@ -9,8 +9,6 @@ request for `/metrics` and writes the access log. A log line has the pattern of 
 body, because any of them may contain a secret.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re

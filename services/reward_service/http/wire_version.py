@@ -5,8 +5,6 @@ no header, request has the form of release 0.1  ─▶ version 1: nothing that r
 no header, any other client (curl, a browser)   ─▶ the service's own version
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

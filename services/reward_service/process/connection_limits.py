@@ -11,15 +11,13 @@ nor the time until a head is complete. The timer is stopped while the applicatio
 `admission/transfer.py` limits the body, and `MAX_STALL_S` a response that the client does not read.
 """
 
-from __future__ import annotations
-
 import asyncio
 from asyncio.events import TimerHandle
 from typing import Any, Literal
 
 from reward_service.fair_share import caller_address
 from reward_service.process.connections import Connections
-from reward_service.process.http_protocol import CompleteHttpProtocol
+from reward_service.process.http_protocol import HEAD_END, CompleteHttpProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
 """Bytes of a request head: eight times the usual limit of servers and proxies."""
@@ -89,10 +87,24 @@ class LimitedHttpProtocol(CompleteHttpProtocol):
             data = data[len(piece) :]
             self._head_bytes += len(piece)
             super()._parse(piece)
-            if self._head_bytes >= MAX_HEAD_BYTES:
+            if self._has_room_for_head(self._head_bytes) and self._head_bytes >= MAX_HEAD_BYTES:
                 self._refuse_head(431, "the head of the request has more than 64 KiB")
-            elif self._head_bytes > SMALL_HEAD_BYTES and not self._count_large_head(self._head_bytes):
-                self._refuse_head(503, "too many large request heads are being received", b"retry-after: 1")
+
+    def _end_of_part(self, data: bytes, position: int) -> int:
+        """Refuses a large head without room before it is searched for its end and parsed, which takes long."""
+        n_bytes = self._head_bytes + len(data) - position
+        if n_bytes > SMALL_HEAD_BYTES and not self._in_body:
+            ends_soon = data.find(HEAD_END, position, position + SMALL_HEAD_BYTES) >= 0
+            if not ends_soon and not self._has_room_for_head(min(n_bytes, MAX_HEAD_BYTES)):
+                return len(data)
+        return super()._end_of_part(data, position)
+
+    def _has_room_for_head(self, n_bytes: int) -> bool:
+        """Whether `n_bytes` of a head, or of trailers, may occupy memory; otherwise they are refused."""
+        if n_bytes <= SMALL_HEAD_BYTES or self._count_large_head(n_bytes):
+            return True
+        self._refuse_head(503, "too many large request heads are being received", b"retry-after: 1")
+        return False
 
     def on_headers_complete(self) -> None:
         self._head_bytes = 0

@@ -7,8 +7,6 @@ Each connection needs a file descriptor. Without a bound the process runs out of
 accept a connection nor open a file; the kernel resets new connections, and no log line reports it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import time

@@ -4,8 +4,6 @@ The threads of a model compute each layer together, so that preempting one of th
 policy of the thread that starts them. On other systems both functions do nothing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 

@@ -11,8 +11,6 @@ request is worked on, interim responses (`100 Continue`, which every client skip
 answers them with a reset, and the work is cancelled.
 """
 
-from __future__ import annotations
-
 import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
@@ -32,7 +30,7 @@ DISCARD_S = 30.0
 FIRST_PROBE_S = 0.5
 """Seconds from a client's FIN until the first interim response; each later one takes twice as long."""
 
-_HEAD_END = b"\r\n\r\n"
+HEAD_END = b"\r\n\r\n"
 _MIN_BODY_PIECE = 1024
 """Bytes of a body in which no head is looked for, because CRLFCRLF may be data."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -77,6 +75,11 @@ class CompleteHttpProtocol(HttpToolsProtocol):
         return active is not None and not active.response_complete and not active.more_body
 
     @property
+    def _in_body(self) -> bool:
+        """Whether a body is being received."""
+        return self._active is not None and self._active.more_body
+
+    @property
     def _is_responding(self) -> bool:
         return self._active is not None and not self._active.response_complete
 
@@ -99,9 +102,8 @@ class CompleteHttpProtocol(HttpToolsProtocol):
         """Where the head or the body at `position` ends, or a piece of a body in chunks; may be after `data`."""
         if self._body_left > 0:
             return position + self._body_left
-        in_body = self._active is not None and self._active.more_body
-        end = data.find(_HEAD_END, position + _MIN_BODY_PIECE * in_body)
-        return end + len(_HEAD_END) if end >= 0 else len(data)
+        end = data.find(HEAD_END, position + _MIN_BODY_PIECE * self._in_body)
+        return end + len(HEAD_END) if end >= 0 else len(data)
 
     def _parse(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -140,7 +142,7 @@ class CompleteHttpProtocol(HttpToolsProtocol):
         lines += [b"%s: %s" % header for header in self.headers if header[0] not in _UPGRADE_HEADERS]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._parse(b"\r\n".join(lines) + _HEAD_END)
+        self._parse(b"\r\n".join(lines) + HEAD_END)
         self._feed(rest)
 
     def on_body(self, body: bytes) -> None:

@@ -4,8 +4,6 @@ SIGTERM, SIGINT ─────────────▶ drain ─▶ uvicorn 
 a model failed permanently ──▶ the same, with the exit status that makes the supervisor start another worker
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import gc

@@ -38,11 +38,6 @@ class ScoringOptions:
     query_type_default: QueryType | None = None
     """For items with a reference and no query type."""
 
-    @property
-    def wants_gold(self) -> bool:
-        """Whether the gold model has to score: requested, or part of the reward."""
-        return self.gold or self.recipe.needs_gold
-
 
 @dataclass(slots=True)
 class Call:

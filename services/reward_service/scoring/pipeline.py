@@ -21,6 +21,7 @@ from typing import Any
 from reward_client.wire import FieldError, ItemResult, ModelNames, RecipeName, ScoreReply, TextCounts, TimingMs
 from reward_service.batching import Reservation, Steps, Submission
 from reward_service.errors import InvalidRequestError, ModelError, UnavailableError
+from reward_service.features.recipe import Recipe
 from reward_service.models.gold import shared_base_notice
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp
 from reward_service.scoring.items import PreparedJob, prepare
@@ -41,12 +42,12 @@ class Scorer:
     @property
     def workers(self) -> list[Worker]:
         """The workers of all models."""
-        return self.workers_for(encoder=True, gold=True)
+        return [*([self.embedder.worker] if self.embedder else []), *([self.gold] if self.gold else [])]
 
-    def workers_for(self, *, encoder: bool, gold: bool) -> list[Worker]:
-        """The workers of the named models, without those that are switched off."""
-        needed = (self.embedder.worker if encoder and self.embedder else None, self.gold if gold else None)
-        return [worker for worker in needed if worker is not None]
+    def workers_for(self, recipe: Recipe, *, gold: bool) -> list[Worker]:
+        """The workers of the models that `recipe` and `gold` need, without those that are switched off."""
+        encoder = [self.embedder.worker] if self.embedder and recipe.needs_encoder else []
+        return [*encoder, *([self.gold] if self.gold and (gold or recipe.needs_gold) else [])]
 
     def reserve(self, workers: Sequence[Worker], caller: str, n_bytes: int) -> dict[str, Reservation]:
         """Room in the queues of all `workers`, by name, or NotReadyError or OverloadedError and no room in any.

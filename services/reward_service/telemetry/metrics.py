@@ -4,8 +4,6 @@ Labels are routes (as patterns), protocols, recipes, models and causes. They hav
 from a request. A registry belongs to one application, so that tests and replicas do not share counters.
 """
 
-from __future__ import annotations
-
 from collections import Counter as Tally
 from collections.abc import Callable
 from functools import cache, partial
@@ -197,7 +195,7 @@ class Metrics:
 
     def watch_queue(self, worker: str, queue: BatchQueue[Any, Any]) -> None:
         """A model has a queue, whose size is read when metrics are exposed."""
-        self._waiting.labels(worker).set_function(lambda: queue.waiting_items)
+        self._waiting.labels(worker).set_function(lambda: len(queue.waiting))
         self._waiting_tokens.labels(worker).set_function(lambda: queue.waiting_tokens)
         self._waiting_callers.labels(worker).set_function(lambda: len(queue.callers))
 

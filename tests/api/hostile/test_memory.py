@@ -200,7 +200,7 @@ def tiny_samples(n: int) -> bytes:
     ("path", "content"), [("/score", tiny_items(4096)), ("/get_reward?recipe=li-rp", tiny_samples(4096))]
 )
 def test_many_small_items_stay_within_twice_the_budget(target: HostileTarget, path: str, content: bytes) -> None:
-    with Witness(target, max_health_s=0.25) as witness:
+    with Witness(target) as witness:
         witness.repeat(lambda: witness.post(path, content), workers=48, seconds=4)
 
     assert statuses(witness.replies) <= {0, 200, 429, 503, 504}

@@ -26,7 +26,7 @@ def clean_response(response: str, stop_strings: Iterable[str]) -> str:
     end = len(text)
     for stop in stop_strings:
         start = text.find(stop, 0, end + len(stop))
-        end = start if 0 <= start < end else end
+        end = start if start >= 0 else end
     return text[:end].strip(_EDGES)
 
 
