@@ -29,7 +29,8 @@ _FUNCTION = (
     | frozenset(
         words_of(
             "of that this which who what where when how we you they he she them with such do does did has have "
-            "had or not there then therefore thus hence also only one can could will would call calls known use used"
+            "had or not there then therefore thus hence also only one can could will would call calls known use "
+            "used"
         )
     )
 )
