@@ -157,3 +157,10 @@ def test_the_ranges_of_a_request_are_bounded(service: TestClient) -> None:
 
     assert len(alone["attribution"]["repeated"]) == 1_000
     assert {len(result["attribution"]["repeated"]) for result in many} == {163}
+
+
+def test_the_example_of_the_api_description_works(service: TestClient) -> None:
+    schemas = service.get("/openapi.json").json()["components"]["schemas"]
+    reply = service.post("/score", json=schemas["ScoreRequest"]["example"])
+
+    assert_sums(reply.json()["results"][0])

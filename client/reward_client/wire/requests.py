@@ -81,8 +81,16 @@ class Item(_Request):
     """Copied to the result and to errors."""
 
 
+_EXAMPLE: dict[str, Any] = {
+    "items": [{"prompt": "Why is the sky blue?", "response": "Air scatters blue light most."}],
+    "explain": True,
+}
+
+
 class ScoreRequest(_Request):
     """The body of `POST /score`."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
     items: Annotated[list[Item], Field(min_length=1, max_length=MAX_LIST)]
     recipe: str | None = None

@@ -14,6 +14,7 @@ cheap, so that an overloaded service spends its processor time on its models. Wo
 import asyncio
 import math
 import re
+import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -103,8 +104,10 @@ class RequestPipeline:
         except GlassboxError as exc:
             self._metrics.refused(scope["route"].path, exc.cause)
             response = error_response(exc)
-        except ClientDisconnect:
+            _drop_frames(exc)
+        except ClientDisconnect as exc:
             self._metrics.refused(scope["route"].path, "client_gone")
+            _drop_frames(exc)
             response = Response(status_code=CLIENT_CLOSED_REQUEST)
         else:
             response = Response(content, media_type="application/json")
@@ -213,6 +216,17 @@ def _parameters(query_string: str, most: int) -> list[tuple[str, str]]:
     except ValueError as exc:
         message = f"has more than {most} parameters"
         raise TooLargeError(f"the URL {message}", [FieldError(field="url", message=message)]) from exc
+
+
+def _drop_frames(exc: BaseException | None) -> None:
+    """Free the body and the items that the frames of `exc` hold.
+
+    The frames refer to `exc` through futures, so only a garbage collection would free them.
+    """
+    while exc is not None:
+        traceback.clear_frames(exc.__traceback__)
+        exc.__traceback__ = None
+        exc = exc.__context__
 
 
 @asynccontextmanager

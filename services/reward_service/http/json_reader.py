@@ -65,7 +65,11 @@ class JsonReader:
         self._n_dropped = 0
         self._text = ""
         self._position = 0
-        self._extend()
+
+    def close(self) -> None:
+        """Drop the body. The decoder refers to this object, so only a garbage collection would free it."""
+        self._body.release()
+        self._text = ""
 
     def value(self, path: Path) -> Steps[Any]:
         """The value at the position. Raises RefusedValueError."""

@@ -90,16 +90,24 @@ class SentenceEncoder:
         parallel = self._on_cuda if all_cores is None else all_cores
         ends = [self._ends.of(text, END_CHARS) for text in texts]
         rows = self._rows(ends, parallel=parallel)
-        return [self._tokens(*self._complete(*row)) for row in zip(rows, ends, texts, strict=True)]
+        complete = [self._complete(*row) for row in zip(rows, ends, texts, strict=True)]
+        shares = self._unknown_shares(complete, parallel=parallel)
+        return [Tokens(row, unknown_share=share) for (row, _), share in zip(complete, shares, strict=True)]
 
-    def _tokens(self, row: list[int], end: str) -> Tokens:
-        """`row`, the tokens of `end`, with the share of its characters that are in unknown tokens."""
-        if self._unknown not in row:
-            return Tokens(row)
-        words = self._words.encode(end)
-        n_chars = [stop - start for start, stop in words.offsets]
+    def _unknown_shares(self, texts: Sequence[tuple[list[int], str]], *, parallel: bool) -> list[float]:
+        """For each text, given as tokens and the end that they are of, the share of characters in unknown tokens.
+
+        Only texts with unknown tokens are tokenized again, because offsets of tokens take time.
+        """
+        ends = [end for row, end in texts if self._unknown in row]
+        parts = text_chunks(ends) if parallel else ([end] for end in ends)
+        found = (self._unknown_share(words) for part in parts for words in self._words.encode_batch(part))
+        return [next(found) if self._unknown in row else 0.0 for row, _ in texts]
+
+    def _unknown_share(self, words: Any) -> float:
+        n_chars: list[int] = [stop - start for start, stop in words.offsets]
         n_unknown = sum(n for n, token in zip(n_chars, words.ids, strict=True) if token == self._unknown)
-        return Tokens(row, unknown_share=n_unknown / max(1, sum(n_chars)))
+        return n_unknown / max(1, sum(n_chars))
 
     def _rows(self, texts: Sequence[str], *, parallel: bool) -> list[list[int]]:
         if parallel and len(texts) <= SERIAL_TEXTS:

@@ -91,7 +91,8 @@ PROTOCOL = ProtocolSpec(
         RouteSpec(
             "/score",
             "Score a batch of (prompt, response)",
-            "One reward per item, in order, with its features. A request is scored whole or refused whole.",
+            "One reward per item, in order, with its features and, with `explain`, the exact part of each factor. "
+            "A request is scored whole or refused whole.",
             [WIRE_VERSION_PARAMETER],
         )
     ],
