@@ -179,7 +179,7 @@ def test_a_later_request_is_refused_after_the_answer_that_is_owed(nonsense: byte
         sender.join()
 
 
-@pytest.mark.parametrize("n", [2, 16, 1_000])
+@pytest.mark.parametrize("n", [2, 16, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_requests_that_came_before_the_answer_to_the_first_are_answered_in_order(n: int) -> None:
     requests = b"".join(b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n" % number for number in range(n))
     with serving() as served, served.connect() as connection:

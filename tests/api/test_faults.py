@@ -187,6 +187,7 @@ def unread(url: str, n: int) -> Iterator[list[socket.socket]]:
             client.close()
 
 
+@pytest.mark.slow
 def test_clients_that_read_no_response_do_not_block_others(url: str) -> None:
     with unread(url, 2):
         until(lambda: metric(url, "glassbox_items_total") == 2 * N_UNREAD)
@@ -196,6 +197,7 @@ def test_clients_that_read_no_response_do_not_block_others(url: str) -> None:
     until(lambda: metric(url, "glassbox_request_bytes") == 0)
 
 
+@pytest.mark.slow
 def test_an_unread_response_is_charged_until_it_has_been_read(url: str) -> None:
     with unread(url, 1) as [client]:
         until(lambda: metric(url, "glassbox_items_total") == N_UNREAD)
@@ -206,6 +208,7 @@ def test_an_unread_response_is_charged_until_it_has_been_read(url: str) -> None:
         until(lambda: metric(url, "glassbox_request_bytes") == 0)
 
 
+@pytest.mark.slow
 def test_a_slow_reader_gets_the_complete_response_while_others_are_served(url: str) -> None:
     with unread(url, 1) as [slow]:
         until(lambda: metric(url, "glassbox_items_total") == N_UNREAD)

@@ -12,6 +12,7 @@ import pytest
 
 from reward_client import AsyncRewardClient, RewardClient, RewardError
 from reward_client.network import proxies_for, trusted_certificates
+from reward_trainer.openrlhf.environment import child_environment
 from tests.unit.client_server import (
     Ask,
     answer,
@@ -208,3 +209,17 @@ def test_the_certificate_of_an_own_authority_is_trusted_when_it_is_named(
 
 def test_certificates_of_public_authorities_are_trusted_otherwise() -> None:
     assert len(trusted_certificates().get_ca_certs()) > 50
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "localhost,127.0.0.1,::1"),
+        ({"NO_PROXY": "a.test"}, "a.test,localhost,127.0.0.1,::1"),
+        ({"no_proxy": "b.test", "NO_PROXY": "a.test"}, "b.test,localhost,127.0.0.1,::1"),
+    ],
+)
+def test_openrlhf_reaches_this_machine_without_a_proxy(given: dict[str, str], expected: str) -> None:
+    environment = child_environment(given | {"http_proxy": PROXY})
+
+    assert (environment["no_proxy"], environment["NO_PROXY"]) == (expected, expected)

@@ -6,6 +6,7 @@ a model failed permanently ──▶ the same, with the exit status that makes t
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -70,7 +71,7 @@ class RewardServer(uvicorn.Server):
             self._send_heartbeat(self._heartbeat)
         due_s = _COLLECT_BUSY_S if self.server_state.tasks else _COLLECT_IDLE_S
         if time.monotonic() - self._collected >= due_s:
-            gc.collect()
+            _collect_garbage()
             self._collected = time.monotonic()
         state = getattr(self._app.state, "glassbox", None)
         if state is not None and state.is_broken and not self.should_exit:
@@ -121,6 +122,14 @@ def server_for(app: FastAPI, settings: Settings, heartbeat: int | None = None) -
         timeout_graceful_shutdown=settings.stop_timeout_s,
     )
     return RewardServer(config, app, heartbeat)
+
+
+def _collect_garbage() -> None:
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(
+            0
+        )  # returns freed memory of large requests, which may be hundreds of megabytes
 
 
 def shorten_pauses() -> None:

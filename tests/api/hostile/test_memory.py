@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from tests.api.hostile.service import HostileTarget
@@ -155,6 +156,17 @@ def test_large_bodies_stay_within_twice_the_budget(target: HostileTarget, kind: 
         witness.repeat(lambda: witness.post("/score", content), workers=8, seconds=4)
 
     assert statuses(witness.replies) <= {0, 200, 413, 429, 503, 504}
+
+
+def test_memory_is_returned_to_the_system_when_no_request_is_in_flight(target: HostileTarget) -> None:
+    def resident() -> int:
+        return int(psutil.Process(target.process.pid).memory_info().rss)
+
+    before, content = resident(), body(20_000_000, LARGE["ascii and one 4-byte character"])
+    with Witness(target) as witness:
+        witness.repeat(lambda: witness.post("/score", content), workers=8)
+
+    until(lambda: resident() - before < 100_000_000, 30)
 
 
 WRONG = {
