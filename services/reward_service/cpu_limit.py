@@ -42,11 +42,12 @@ def _limited(limit_s: float) -> Iterator[None]:
     at, lock, finished = clock() + limit_s, threading.Lock(), threading.Event()
 
     def watch() -> None:
+        due = at
         while not finished.wait(_CHECK_EVERY_S):
             with lock:
-                if clock() > at and not finished.is_set():
+                if clock() > due and not finished.is_set():
                     raise_in_thread(thread, ctypes.py_object(CpuLimitExceeded))
-                    return
+                    due = clock() + limit_s  # again, if a finalizer or a bare `except` swallowed it
 
     threading.Thread(target=watch, name="cpu-limit", daemon=True).start()
     try:

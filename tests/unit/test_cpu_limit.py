@@ -32,6 +32,17 @@ def test_a_call_beyond_the_limit_ends_in_any_thread() -> None:
     assert run(lambda: 7, limit_s=5) == 7
 
 
+def swallow_once() -> int:
+    try:
+        return count_for_ever()
+    except BaseException:  # noqa: BLE001 (as a finalizer does)
+        return count_for_ever()
+
+
+def test_a_call_that_swallows_the_exception_ends_too() -> None:
+    assert LimitedCaller()(swallow_once, limit_s=0.1) is None
+
+
 def test_waiting_uses_no_cpu_time() -> None:
     """A busy machine, which makes a call wait, changes no outcome."""
     assert LimitedCaller()(lambda: threading.Event().wait(0.3), limit_s=0.1) is False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import chain
+from itertools import chain, dropwhile
 
 from reward_service.features.reference_match.plain import boxed, key, plain, unboxed, window, words_of
 from reward_service.features.reference_match.statements import CONTRAST, announced, asserted, last_correction
@@ -16,17 +16,30 @@ _LEADS_IN = frozenset(
         "become became wrote and so answer i think would choose 是 为 は"
     )
 )
-_FUNCTION = _LEADS_IN | frozenset(
+_RELATION = frozenset(
     words_of(
-        "of that this which who what where when how we you they he she them with such do does did has have had "
-        "or not there then therefore thus hence also only one can could will would call calls known use used"
+        "near beside before after over under between against about without like behind above below since until "
+        "during followed"
     )
 )
-_NEGATION = re.compile(
-    r"\b(?:not|never|no|neither|nor|rather than|instead of|unlike|than|"
-    r"(?:is|are|was|be) (?:wrong|incorrect|false))\b|n't\b",
-    re.IGNORECASE,
+"""Words that put another thing beside the answer."""
+_FUNCTION = (
+    _LEADS_IN
+    | _RELATION
+    | frozenset(
+        words_of(
+            "of that this which who what where when how we you they he she them with such do does did has have "
+            "had or not there then therefore thus hence also only one can could will would call calls known use "
+            "used"
+        )
+    )
 )
+_REJECTS_BEFORE = frozenset(words_of("not never neither nor than unlike instead rather cannot t"))
+_REJECTS_AFTER = frozenset(words_of("not wrong incorrect false t"))
+"""The "t" is that of "isn't"."""
+_AUXILIARY = frozenset(words_of("is was are were isn wasn aren weren would cannot can be do does did has have"))
+_NEGATION = re.compile(r"\b(?:not|never|no|neither|nor)\b|n't\b", re.IGNORECASE)
+_STRONG = frozenset({"is", "was", "are", "were", "by", "called"})
 _HEDGE = frozenset({"or", "maybe", "perhaps", "possibly", "either"})
 _COPULA = re.compile(r"\s(?:is|are|was|were)\s", re.IGNORECASE)
 _PIECES = re.compile(r",|/|\bor\b|\band\b|\n", re.IGNORECASE)
@@ -50,20 +63,27 @@ def read_phrase(reference: str, prompt: str) -> Callable[[str], bool] | None:
         return lambda response: "".join(plain(response).split()) == "".join(text.split())
     asked = plain(prompt)
     given = frozenset(key(asked).split())
-    return lambda response: _answers(window(response), asked, wanted, given)
+    new = _without_edges(wanted, given)
+    return lambda response: _answers(window(response), asked, new, given)
+
+
+def _without_edges(words: Sequence[str], given: frozenset[str]) -> Sequence[str]:
+    """`words` without those of the prompt at both ends: "Pacific" answers "Which ocean?" well."""
+    new = [place for place, word in enumerate(words) if word not in given | _FUNCTION]
+    return words[new[0] : new[-1] + 1] if new else words
 
 
 def _answers(response: str, prompt: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
     in_boxes = boxed(response)
     if in_boxes:
-        return all(key(plain(content)).split() == wanted for content in in_boxes)
+        return all(_without_edges(key(plain(content)).split(), given) == wanted for content in in_boxes)
     text = plain(response)
     said = asserted(last_correction(text, lambda part: _names(part, wanted)), prompt)
     tails = [tail for sentence in said for tail in announced(sentence)]
     if tails:
         return all(_presents(tail, wanted, given) for tail in tails)
     naming = [sentence for sentence in said if _names(sentence, wanted)]
-    if any(_rejects(sentence, wanted) for sentence in naming) or any(
+    if any(_rejects(sentence, wanted, given) for sentence in naming) or any(
         _claims_other(s, wanted, given) for s in said
     ):
         return False
@@ -84,11 +104,20 @@ def _names(text: str, wanted: Sequence[str]) -> bool:
     return _place(key(text).split(), wanted) is not None
 
 
-def _rejects(sentence: str, wanted: Sequence[str]) -> bool:
-    """Whether the clause of `sentence` that holds the words negates them."""
-    return any(
-        _names(clause, wanted) and _NEGATION.search(clause) for clause in re.split(r"[,;:]|\bbut\b", sentence)
-    )
+def _rejects(sentence: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
+    """Whether the clause of `sentence` that holds the words negates them, or compares something with them."""
+    for clause in re.split(r"[,;:]|\bbut\b", sentence):
+        words = key(clause).split()
+        place = _place(words, wanted)
+        if place is None:
+            continue
+        rest = words[place + len(wanted) :]
+        after = list(dropwhile(lambda word: word in given and word not in _AUXILIARY, rest))[:5]
+        if set(words[:place]) & _REJECTS_BEFORE or words[:place][-1:] == ["no"]:
+            return True
+        if set(after[:2]) & _AUXILIARY and set(after) & _REJECTS_AFTER:
+            return True
+    return False
 
 
 def _presents(sentence: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
@@ -97,18 +126,28 @@ def _presents(sentence: str, wanted: Sequence[str], given: frozenset[str]) -> bo
     clause = last if _names(last, wanted) else sentence
     words = key(clause).split()
     place = _place(words, wanted)
-    if place is None or _rejects(clause, wanted) or _lists_others(clause, wanted, given):
+    if place is None or _rejects(clause, wanted, given) or _lists_others(clause, wanted, given):
         return False
     before, after = words[:place], words[place + len(wanted) :]
     if not before:
         return True
     if _HEDGE & {*before[-2:], *after[:1]}:
         return False
-    titled = len(before) <= 3 and not set(before) & _FUNCTION and after[:1] in (["is"], ["was"])
-    if not (titled or before[-1].isdigit() or before[-1] in _LEADS_IN | given):
+    if _leads_in(before, given) or (len(before) == 1 and len(words) <= 4 and before[0] not in _FUNCTION):
+        return True
+    about = given & {*before, *after[:8]} or {"is", "was"} & set(after[:1])
+    return len(before) <= 3 and not set(before) & _FUNCTION and bool(about)
+
+
+def _leads_in(before: Sequence[str], given: frozenset[str]) -> bool:
+    """Whether the words before end in one that introduces an answer, up to two describing words apart."""
+    if set(before[-2:]) & _RELATION:
         return False
-    strange = [word for word in before if word not in _FUNCTION | given]
-    return len(strange) <= 3 or before[-1] in {"is", "was", "are", "were", "by", "called"}
+    if before[-1].isdigit() or before[-1] in _LEADS_IN | given:
+        strange = [word for word in before if word not in _FUNCTION | given]
+        return len(strange) <= 3 or before[-1] in _STRONG
+    described = next((n for n, word in enumerate(reversed(before)) if word in _FUNCTION), None)
+    return described in {1, 2} and before[-1 - described] in _STRONG
 
 
 def _lists_others(clause: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
