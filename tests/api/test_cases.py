@@ -33,12 +33,14 @@ from tests.unit import client_server
 pytestmark = pytest.mark.slow
 
 Case = dict[str, Any]
+RECIPE = "glassbox"
+"""Of the cases for the service."""
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @pytest.fixture(scope="module")
 def real() -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(gold="none")), "http://localhost") as client:
+    with TestClient(create_app(Settings(gold="none", default_recipe=RECIPE)), "http://localhost") as client:
         client.post("/get_reward", json={"query": "Hi?", "prompts": "Hi?"}).raise_for_status()
         yield client
 
@@ -78,20 +80,26 @@ def flags(reply: httpx.Response) -> list[str]:
 
 # Text and templates ---------------------------------------------------------------------------------------------
 
-FULL = 5.12
-"""The largest closed-ended reward of `rer`."""
-WORDS = 0.16
-"""Length incentive of the answer that the cases about templates have."""
+ANSWER = "Leaves turn red because chlorophyll breaks down and anthocyanin pigments become visible as days shorten."
+"""The answer that the cases about templates have."""
+
+
+def answer_length(service: TestClient) -> Any:
+    """Its length incentive, by the default recipe's rule for words."""
+    reply = service.post("/score", json={"items": [{"prompt": "Why?", "response": ANSWER}]})
+    return pytest.approx(results(reply)[0]["features"]["length_incentive"])
 
 
 def unreadable(service: TestClient, case: Case) -> None:
+    recipes = {recipe["name"]: recipe for recipe in service.get("/info").json()["recipes"]}
+    full = recipes[RECIPE]["reward_range"][1]
     for result in results(replies(service, case)[0]):
-        assert result["reward"] < 0.8 * FULL or "relevance_unreadable" in result["flags"]
+        assert result["reward"] < 0.8 * full or "relevance_unreadable" in result["flags"]
 
 
 def invisible_words(service: TestClient, case: Case) -> None:
     lengths = [result["features"]["length_incentive"] for result in results(replies(service, case)[0])]
-    assert all(length == pytest.approx(WORDS) for length in lengths)
+    assert lengths == [answer_length(service)] * len(lengths)
 
 
 def invisible_response(service: TestClient, case: Case) -> None:
@@ -112,8 +120,10 @@ def repetition(service: TestClient, case: Case) -> None:
 
 
 def cut_or_flagged(service: TestClient, case: Case) -> None:
-    for result in results(replies(service, case)[0]):
-        assert result["features"]["length_incentive"] > 0.2 or "cut_at_stop_string" in result["flags"]
+    items = case["request"]["body"]["items"]
+    for item, result in zip(items, results(replies(service, case)[0]), strict=True):
+        n_words = 100 * result["features"]["length_incentive"]
+        assert n_words > 0.6 * len(item["response"].split()) or "cut_at_stop_string" in result["flags"]
 
 
 def is_scored(service: TestClient, case: Case) -> None:
@@ -123,7 +133,7 @@ def is_scored(service: TestClient, case: Case) -> None:
 
 def ends(service: TestClient, case: Case) -> None:
     for reply in replies(service, case):
-        assert log(reply, "length_incentive") == pytest.approx(WORDS)
+        assert log(reply, "length_incentive") == answer_length(service)
         assert not {"truncated", "text_after_end"} & set(flags(reply))
 
 
@@ -136,7 +146,7 @@ def reasoning(service: TestClient, case: Case) -> None:
 
 def known_or_flagged(service: TestClient, case: Case) -> None:
     for reply in replies(service, case):
-        known = log(reply, "length_incentive") == pytest.approx(WORDS) and "truncated" not in flags(reply)
+        known = log(reply, "length_incentive") == answer_length(service) and "truncated" not in flags(reply)
         assert known or any("unknown" in flag for flag in flags(reply)), reply.text
 
 
@@ -209,15 +219,7 @@ ON_SERVICE: dict[str, Callable[[TestClient, Case], None]] = {
 }  # fmt: skip
 
 
-OPEN = {"R03", "R06"}
-"""Not met yet by the default recipe."""
-
-
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(name, marks=pytest.mark.xfail(strict=False) if name in OPEN else ()) for name in ON_SERVICE],
-    indirect=True,
-)
+@pytest.mark.parametrize("case", ON_SERVICE, indirect=True)
 def test_a_case_for_the_service(case: Case, real: TestClient) -> None:
     ON_SERVICE[case["id"]](real, case)
 
