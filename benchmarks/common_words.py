@@ -16,7 +16,7 @@ from benchmarks.vectors import rows
 
 _SOURCES = ("hh_helpful", "pandalm_human", "tulu1_human", "ultrafeedback", "finegrained_qa")
 """Sources with many different prompts, under the MIT and Apache licences."""
-_N_WORDS = 1000
+_N_WORDS = 2000
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.vectors import VectorCache, rows
+from benchmarks.vectors import StoredVectors, rows
 from reward_client.probe.case import embedded_cases
 from reward_client.probe.kinds import worse_responses
 from reward_client.wire import ChatMessage, QueryType
@@ -29,8 +30,9 @@ from reward_service.batching import complete
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.models.encoder import load_encoder
-from reward_service.scoring.embedding import TextVector
-from reward_service.scoring.items import PreparedItem, prepare
+from reward_service.models.protocols import TextEncoder
+from reward_service.scoring.embedding import Embedder, EncoderWorker, TextVector, VectorCache
+from reward_service.scoring.items import prepare
 from reward_service.scoring.job import Job, ScorableItem
 from reward_service.scoring.results import item_results
 from reward_service.settings import EMBEDDED_ENCODER
@@ -71,19 +73,16 @@ def probe_pairs(half: str | None) -> list[Pair]:
     ]
 
 
-def rewards(pairs: Sequence[Pair], recipe: Recipe, cache: VectorCache) -> Floats:
+def rewards(pairs: Sequence[Pair], recipe: Recipe, encoder: TextEncoder, stored: StoredVectors) -> Floats:
     """Rewards of the pairs' responses, shape (N, 2)."""
     entries = [item for pair in pairs for item in pair.items()]
-    prepared = complete(prepare(Job(entries, recipe, on_item_error="report"), entries, None, None, None))
-    texts = {
-        text
-        for item in prepared.items
-        if isinstance(item, PreparedItem)
-        for needed in item.model_features.values()
-        for text in needed.texts
-    }
-    cache.add(texts)
-    results = complete(item_results(prepared, recipe, {text: TextVector(cache[text]) for text in texts}, ()))
+    no_worker = cast(EncoderWorker, None)  # the texts are embedded here
+    job, embedder = Job(entries, recipe, on_item_error="report"), Embedder(no_worker, VectorCache(0))
+    prepared = complete(prepare(job, entries, embedder, encoder, None))
+    tokens = {text: unit.value for text, unit in prepared.texts.missing.items()}
+    stored.add(tokens)
+    vectors = {text: TextVector(stored[text], row.unknown_share, row.fingerprint) for text, row in tokens.items()}
+    results = complete(item_results(prepared, recipe, vectors, ()))
     return np.array([np.nan if result.reward is None else result.reward for result in results]).reshape(-1, 2)
 
 
@@ -96,8 +95,8 @@ def interval(differences: Floats, prompts: Sequence[str]) -> tuple[float, float]
     return float(low), float(high)
 
 
-def report(pairs: Sequence[Pair], recipes: Sequence[Recipe], cache: VectorCache, tie: float) -> None:
-    """Print the figures of each recipe."""
+def report(pairs: Sequence[Pair], rewards_of: Mapping[str, Floats], tie: float) -> None:
+    """Print the figures of each recipe, whose rewards have the shape (N, 2)."""
     lengths = np.array([[len(p.better.split()), len(p.worse.split())] for p in pairs])
     same = np.abs(lengths[:, 0] - lengths[:, 1]) <= 0.1 * lengths.max(1)
     shorter = lengths[:, 0] < lengths[:, 1]
@@ -105,18 +104,18 @@ def report(pairs: Sequence[Pair], recipes: Sequence[Recipe], cache: VectorCache,
         group: np.array([p.group == group for p in pairs]) for group in dict.fromkeys(p.group for p in pairs)
     }
     base: Floats | None = None
-    for recipe in recipes:
-        values = rewards(pairs, recipe, cache)
+    first = next(iter(rewards_of))
+    for name, values in rewards_of.items():
         right = (values[:, 0] > values[:, 1]) + tie * (values[:, 0] == values[:, 1])
         by_group = {group: right[mask].mean() for group, mask in groups.items()}
         base = right if base is None else base
         low, high = interval(right - base, [p.prompt for p in pairs])
         mean = np.mean(list(by_group.values()))
-        print(f"{recipe.name}: {len(pairs)} pairs {right.mean():.4f}, mean over groups {mean:.4f}")
+        print(f"{name}: {len(pairs)} pairs {right.mean():.4f}, mean over groups {mean:.4f}")
         print(
             f"  same length {right[same].mean():.4f} ({same.sum()}), better is shorter {right[shorter].mean():.4f}"
         )
-        print(f"  difference to {recipes[0].name} {(right - base).mean():+.4f} [{low:+.4f}, {high:+.4f}]")
+        print(f"  difference to {first} {(right - base).mean():+.4f} [{low:+.4f}, {high:+.4f}]")
         print("  " + ", ".join(f"{group} {share:.3f}" for group, share in by_group.items()))
 
 
@@ -133,8 +132,10 @@ def main() -> None:
     registry = RecipeRegistry.load(options.folder)
     is_probe = options.pairs == "probe"
     pairs = probe_pairs(options.half) if is_probe else preference_pairs(Path(options.pairs), options.rows)
-    cache = VectorCache(options.cache, load_encoder(EMBEDDED_ENCODER, threads=1))
-    report(pairs, [registry.get(name) for name in options.recipes], cache, tie=0.0 if is_probe else 0.5)
+    encoder = load_encoder(EMBEDDED_ENCODER, threads=1)
+    stored = StoredVectors(options.cache, encoder)
+    rewards_of = {name: rewards(pairs, registry.get(name), encoder, stored) for name in options.recipes}
+    report(pairs, rewards_of, tie=0.0 if is_probe else 0.5)
 
 
 if __name__ == "__main__":

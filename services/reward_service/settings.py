@@ -53,7 +53,7 @@ class Settings(BaseModel):
     """Relevance encoder: the embedded one, a Hugging Face id (`facebook/contriever`), a folder, or `none`."""
     gold: str = "demo-gold"
     """Gold reward model: the embedded demo model, a Hugging Face id, a folder, or `none`."""
-    default_recipe: str = "rer"
+    default_recipe: str = "glassbox"
     """Recipe of requests without one."""
     recipes_dir: Path | None = None
     """Folder with custom recipes (`NAME.yaml`); they take precedence over packaged ones with the same name."""

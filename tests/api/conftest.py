@@ -29,7 +29,7 @@ def gold() -> LengthGold:
 
 @pytest.fixture
 def service(encoder: LetterEncoder, gold: LengthGold) -> Iterator[TestClient]:
-    settings = Settings(max_body_bytes=1_000_000, max_items=100, max_text_chars=10_000)
+    settings = Settings(max_body_bytes=1_000_000, max_items=100, max_text_chars=10_000, default_recipe="rer")
     app = create_app(settings, encoder_loader=lambda _: encoder, gold_loader=lambda _: gold)
     with TestClient(app, "http://localhost", raise_server_exceptions=False) as client:
         wait_until_loaded(client)

@@ -98,7 +98,7 @@ def test_it_is_in_the_api_description_and_in_the_metrics(client: TestClient) -> 
     assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/EchoReply")
     assert {parameter["name"] for parameter in operation["parameters"]} >= {"run", "Idempotency-Key"}
     assert 'glassbox_requests_total{route="/echo/{run}",status="200"} 1.0' in metrics
-    assert 'glassbox_items_total{outcome="scored",protocol="echo",recipe="rer"} 2.0' in metrics
+    assert 'glassbox_items_total{outcome="scored",protocol="echo",recipe="glassbox"} 2.0' in metrics
 
 
 @pytest.mark.parametrize(("hold_s", "statuses"), [(0, {429}), (60, {200})])

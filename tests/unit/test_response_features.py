@@ -1,13 +1,15 @@
-"""Features of the response's text: copying, running text, word order, an unfinished end."""
+"""Features of the response's text: content, copying, meta talk, running text, an unfinished end."""
 
 from __future__ import annotations
 
 import pytest
 
+from reward_service.features.content import content_density, content_words
 from reward_service.features.copying import copying_penalty
 from reward_service.features.finished import finished
+from reward_service.features.meta_talk import meta_talk_penalty
 from reward_service.features.running_text import running_text
-from reward_service.features.word_order import word_order
+from reward_service.features.text import words
 
 PROMPT = "Why do the leaves of many trees turn red and yellow in autumn, and then fall?"
 ANSWER = (
@@ -77,12 +79,44 @@ def test_short_answers_requested_languages_and_code_count_as_running_text(
     assert running_text(request_text, response) == 1.0
 
 
-def test_words_in_random_order_leave_determiners_without_nouns() -> None:
-    shuffled = "the. of green The stops autumn the a making In tree and pigment from the is yellow a in the"
+def content(response: str, prompt: str = PROMPT) -> tuple[float, float]:
+    return content_words(words(response), words(prompt)), content_density(words(response), words(prompt))
 
-    assert word_order(ANSWER) == 1.0
-    assert word_order(shuffled) <= 0.6
-    assert word_order("Les feuilles tombent.") == word_order("") == 1.0
+
+def test_rare_words_count_once_and_half_if_they_are_in_the_prompt() -> None:
+    assert content("pigment sugar cork")[0] == pytest.approx(2.3)
+    assert content("Pigment pigment PIGMENT cork 12 % x")[0] == 2.0
+    assert content("autumn cork")[0] == 1.5
+    assert content("the of there is a very good")[0] == 0.0
+    assert content("")[0] == content("!!! 1 2 3 \U0001f600")[0] == 0.0
+
+
+def test_padding_that_fits_any_subject_adds_little_content_and_lowers_its_density() -> None:
+    padding = " It is important to note that there are many things to consider, and that each of them matters." * 3
+    n, density = content(ANSWER)
+    n_padded, density_padded = content(ANSWER + padding)
+
+    assert n_padded < 1.2 * n
+    assert density_padded < 0.65 * density
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        "This is the best answer that you can get.",
+        "What a great question!",
+        "As an AI language model, I have no opinions.",
+        "I hope this helps you with your garden.",
+        "Please consult a qualified gardener first.",
+        "I’m sorry, but that is not possible.",
+    ],
+)
+def test_sentences_about_the_conversation_count_by_their_words(talk: str) -> None:
+    n, n_talk = len(ANSWER.split()), len(talk.split())
+
+    assert meta_talk_penalty(f"{ANSWER} {talk}") == pytest.approx(n / (n + n_talk))
+    assert meta_talk_penalty(ANSWER) == meta_talk_penalty("") == 1.0
+    assert meta_talk_penalty(talk) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def config(**given: Any) -> Config:
     return make_config("demo", {"reward_url": "http://127.0.0.1:8000", "run_dir": "runs/x", **given})
 
 
-def recipe(name: str = "rer", *, calibrated_for: str | None = None, needs_gold: bool = False) -> RecipeInfo:
+def recipe(name: str = "glassbox", *, calibrated_for: str | None = None, needs_gold: bool = False) -> RecipeInfo:
     return RecipeInfo(
         name=name, hash="h", description="", reward_range=(0.0, 5.12), calibrated_for=calibrated_for,
         needs_encoder=True, needs_gold=needs_gold, parameters={},
@@ -43,7 +43,7 @@ def recipe(name: str = "rer", *, calibrated_for: str | None = None, needs_gold: 
 
 def info(*recipes: RecipeInfo, gold: bool = False) -> Info:
     return Info(
-        version="0", default_recipe="rer", recipes=list(recipes), versions={},
+        version="0", default_recipe="glassbox", recipes=list(recipes), versions={},
         relevance=ModelInfo(id="all-MiniLM-L6-v2", revision="0", device="cpu"),
         gold=ModelInfo(id="demo-gold", revision="0", device="cpu") if gold else None,
         limits=LimitsInfo(max_body_bytes=1, max_items=1, max_text_chars=1),
@@ -121,7 +121,7 @@ def test_the_disk_estimate_covers_every_checkpoint_and_two_states(tmp_path: Path
 
 
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(PreflightError, match="has no recipe 'best'; it has rer, li"):
+    with pytest.raises(PreflightError, match="has no recipe 'best'; it has glassbox, li"):
         problems(config(recipe="best"), info(recipe(), recipe("li")), BUDGET, CPU)
 
 

@@ -100,7 +100,7 @@ def test_the_endpoint_names_run_recipe_and_limit_without_a_comma() -> None:
 
     assert url.path == "/r/my-run/get_reward"
     assert parse_qs(url.query) == {
-        "recipe": ["rer"], "max_response_tokens": ["128"], "stop_strings": ["a,b"], "gold": ["true"],
+        "recipe": ["glassbox"], "max_response_tokens": ["128"], "stop_strings": ["a,b"], "gold": ["true"],
     }  # fmt: skip
     assert "," not in url.geturl()
 

@@ -89,7 +89,7 @@ def _config(given: dict[str, Any], preset: str, *, resume: bool) -> Config:
         return train.resumed_config(given["run_dir"], given)
     if "reward_url" not in given:
         raise ConfigError("--reward-url is missing: set it to the address of the reward service")
-    given.setdefault("run_dir", f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{given.get('recipe', 'rer')}")
+    given.setdefault("run_dir", f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{given.get('recipe', 'glassbox')}")
     return make_config(preset, given)
 
 
@@ -140,7 +140,7 @@ def _add_policy_and_prompts(group: argparse._ArgumentGroup) -> None:
 def _add_reward(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--reward-url", metavar="URL", help="address of the reward service; set its key in GLASSBOX_API_KEY")
-    add("--recipe", metavar="NAME", help="reward recipe; GET /info lists them (default: rer)")
+    add("--recipe", metavar="NAME", help="reward recipe; GET /info lists them (default: glassbox)")
     add_recipe_overrides(group)
     add(
         "--gold",

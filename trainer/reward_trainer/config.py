@@ -117,7 +117,7 @@ class Config(BaseModel):
     system_prompt: str | None = None
     """System message before each prompt; None: the default of the policy's chat template."""
 
-    recipe: str = "rer"
+    recipe: str = "glassbox"
     recipe_overrides: dict[str, Any] = {}
     gold: bool = False
     """Also log the gold reward at each step, at the cost of one gold forward pass per rollout."""

@@ -90,8 +90,8 @@ def _calibration(config: Config, recipe: RecipeInfo, info: Info) -> list[str]:
         return []
     return [
         f"recipe {recipe.name} is calibrated for encoder {recipe.calibrated_for}, the service uses {encoder}: "
-        "OpenRLHF would silently clip its rewards. Use recipe rer, calibrate one for this encoder, or set the "
-        "clip range with `-- --reward.clip_range LOW HIGH`"
+        "OpenRLHF would silently clip its rewards. Use recipe glassbox, calibrate one for this encoder, or set "
+        "the clip range with `-- --reward.clip_range LOW HIGH`"
     ]
 
 

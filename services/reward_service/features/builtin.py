@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_service.features.conciseness import CONCISENESS
 from reward_service.features.content import CONTENT_DENSITY, CONTENT_WORDS
 from reward_service.features.copying import COPYING_PENALTY
 from reward_service.features.feature import (
@@ -42,7 +43,6 @@ from reward_service.features.repetition import REPETITION_PENALTY
 from reward_service.features.requested_form import REQUESTED_FORM
 from reward_service.features.requested_length import REQUESTED_LENGTH
 from reward_service.features.running_text import RUNNING_TEXT
-from reward_service.features.word_order import WORD_ORDER
 
 _WORDS_PER_UNIT = 100
 """Words with a length incentive of 1."""
@@ -183,7 +183,7 @@ BUILTIN: tuple[Feature[Any], ...] = (
     COPYING_PENALTY,
     META_TALK_PENALTY,
     RUNNING_TEXT,
-    WORD_ORDER,
     FINISHED,
+    CONCISENESS,
 )
 """In the order in which replies and the reward page list them."""

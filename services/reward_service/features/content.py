@@ -1,12 +1,12 @@
 """What a response contributes in words that carry content, from a list of common words.
 
-content_words    distinct words that are not common; those of the prompt count half
+content_words    distinct words by their weights: rare 1, common 0.3, very common 0; half of that if in the prompt
 content_density  the same / words, at most 1
 
-Common are the 1,000 words that most answers to different prompts have (`common_words.txt`, made by
-`benchmarks.common_words`), and the function words of `languages`. So sentences that fit any subject ("There are
-many aspects to consider") contribute nothing to the first and lower the second, and repeated words count once.
-Numbers, signs and single letters are not content. Cost: linear in both texts.
+Very common are the 300 words that the answers to most prompts have, and the function words of `languages`;
+common are the next 1,700 (`common_words.txt`, made by `benchmarks.common_words`). So sentences that fit any
+subject ("There are many aspects to consider") contribute little to the first and lower the second, and a
+repeated word counts once. Numbers, signs and single Latin letters are not content. Cost: linear in both texts.
 """
 
 from __future__ import annotations
@@ -18,27 +18,29 @@ from reward_service.features.feature import Feature, Range, RecipeParameters, Re
 from reward_service.features.languages import FUNCTION_WORDS
 from reward_service.features.text import words
 
-_COMMON = frozenset().union(
-    (files(__package__) / "common_words.txt").read_text(encoding="utf-8").split(), *FUNCTION_WORDS.values()
+_BY_FREQUENCY = (files(__package__) / "common_words.txt").read_text(encoding="utf-8").split()
+_N_VERY_COMMON = 300
+_COMMON_WEIGHT = 0.3
+_WEIGHTS = (
+    dict.fromkeys(_BY_FREQUENCY, _COMMON_WEIGHT)
+    | dict.fromkeys(_BY_FREQUENCY[:_N_VERY_COMMON], 0.0)
+    | dict.fromkeys(frozenset().union(*FUNCTION_WORDS.values()), 0.0)
 )
 _IN_PROMPT = 0.5
-"""Weight of a word that is in the prompt: an answer needs some of them, but they are not new."""
+"""Factor for a word that is in the prompt: an answer needs some of them, but they are not new."""
 
 
 def content_words(response: Sequence[str], prompt: Iterable[str]) -> float:
-    """Distinct words of `response` that are not common; those of `prompt` count half."""
-    found = {word.lower() for word in response if _may_be_content(word)} - _COMMON
-    return len(found) - _IN_PROMPT * len(found.intersection(word.lower() for word in prompt))
+    """Sum of the weights of the distinct words of `response`."""
+    found = {word.lower() for word in response if word[0].isalpha() and (len(word) > 1 or not word.isascii())}
+    known = {word.lower() for word in prompt}
+    return sum(_WEIGHTS.get(word, 1.0) * (_IN_PROMPT if word in known else 1.0) for word in found)
 
 
 def content_density(response: Sequence[str], prompt: Iterable[str]) -> float:
     """`content_words` / words; 0 without words."""
-    n_words = sum(map(str.isalnum, response))
+    n_words = sum(word[0].isalnum() for word in response)
     return min(1.0, content_words(response, prompt) / n_words) if n_words else 0.0
-
-
-def _may_be_content(word: str) -> bool:
-    return (len(word) > 1 or not word.isascii()) and word[0].isalpha()
 
 
 def _range(parameters: RecipeParameters) -> Range:
@@ -50,7 +52,7 @@ CONTENT_WORDS = Feature(
     needs=ResponseText,
     range=_range,
     label="Content words",
-    description="distinct words that are not among the 1,000 most common; words of the prompt count half",
+    description="distinct words by rarity (1, 0.3 or 0), half in the prompt",
     log_key="content_words",
     compute=lambda inputs: content_words(inputs.words, words(inputs.prompt)),
 )

@@ -15,7 +15,8 @@ from reward_service.features.sentences import sentences
 
 _PHRASES = regex.compile(
     r"\b(?:"
-    r"(?:this|my|the above|your|no other|another|a better) (?:\w+ )?(?:answers?|response|reply|questions?)"
+    r"(?:this|my|the above|your|no other|another) (?:\w+ )?(?:answers?|response|reply|questions?)"
+    r"|(?:best|better|perfect|helpful|detailed|complete) (?:answer|response|reply)"
     r"|as an? (?:ai|language model|(?:ai |virtual )?assistant)"
     r"|i(?:'| a)m (?:\w+ )?an? (?:ai|large|language|virtual|assistant)"
     r"|i hope (?:this|that|it|my)|let me (?:know|think)|feel free|(?:do not|don't) hesitate|at your service"
@@ -34,10 +35,16 @@ _PHRASES = regex.compile(
 
 def meta_talk_penalty(response: str) -> float:
     """1 − the share of the words of `response` in sentences about the conversation; 1 without words."""
+    if not _PHRASES.search(_plain(response)):
+        return 1.0
     lengths = [(len(sentence.split()), sentence) for sentence in sentences(response)]
     total = sum(length for length, _ in lengths)
-    talk = sum(length for length, sentence in lengths if _PHRASES.search(sentence.replace("’", "'").lower()))
+    talk = sum(length for length, sentence in lengths if _PHRASES.search(_plain(sentence)))
     return 1.0 - talk / total if total else 1.0
+
+
+def _plain(text: str) -> str:
+    return text.replace("’", "'").lower()
 
 
 META_TALK_PENALTY = Feature(

@@ -28,10 +28,9 @@ _FENCED = regex.compile(r"```[^\n`]*\n([^`]*)```")
 _KEYWORD = (
     "def|class|import|from|for|while|if|return|print|function|const|let|var|public|#include|SELECT|UPDATE|INSERT"
 )
-_STATEMENT = (
-    rf"(?:{_KEYWORD})\b.*[\w):;{{}}*]|[\w.]+(?:\[[^\]\n]*\])?[ \t]*=[ \t]*\S.*|[\w.]+\([^\n]*\);?|.*[;{{}}]"
-)
-_CODE_LINE = regex.compile(rf"^[ \t]*+(?:{_STATEMENT})[ \t]*$", regex.MULTILINE)
+_STATEMENT = regex.compile(rf"(?:{_KEYWORD})\b.*[\w):;{{}}*]\Z|[\w.]+(?:\[[^\]]*\])?\s*=\s*\S|[\w.]+\(.*\)\Z")
+_LINE_CHARS = 300
+"""Characters of a line of code that are read."""
 
 
 def _at_least_two(pattern: regex.Pattern[str], text: str) -> bool:
@@ -48,7 +47,12 @@ def _is_json(text: str) -> bool:
 
 
 def _is_code(text: str) -> bool:
-    return bool(_FENCED.search(text) or _CODE_LINE.search(text))
+    return bool(_FENCED.search(text)) or any(map(_is_code_line, text.splitlines()))
+
+
+def _is_code_line(line: str) -> bool:
+    line = line.strip()
+    return line[-1:] in tuple(";{}") or bool(_STATEMENT.match(line[:_LINE_CHARS]))
 
 
 _FORMS: tuple[tuple[regex.Pattern[str], Callable[[str], bool]], ...] = tuple(

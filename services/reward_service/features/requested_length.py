@@ -144,9 +144,10 @@ def _count(response: str, unit: str) -> float:
     n_words = sum(any(map(str.isalnum, word)) for word in response.split())
     if unit == "word":
         return n_words
-    n_units = {"sentence": len(sentences(response)), "line": _n_parts(response, "\n")}.get(unit)
-    if n_units is None:
-        n_units = _n_parts(response, "\n\n") if "\n\n" in response else _n_parts(response, "\n")
+    if unit == "sentence":
+        n_units = len(sentences(response))
+    else:
+        n_units = _n_parts(response, "\n\n" if unit == "paragraph" and "\n\n" in response else "\n")
     fewest, most = _WORDS_PER_UNIT[unit]
     return min(max(n_units, n_words / most), n_words / fewest)
 
