@@ -233,7 +233,7 @@ def test_two_keys_of_one_sender_do_not_get_more_by_sending_the_same_texts() -> N
     max_tokens=st.integers(1, 400),
     late=st.integers(0, 5),
 )
-@cases(150)
+@cases(50)
 def test_two_callers_that_always_wait_are_served_the_same_number_of_tokens(
     lengths: list[list[int]], max_items: int, max_tokens: int, late: int
 ) -> None:

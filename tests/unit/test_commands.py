@@ -247,6 +247,7 @@ def test_the_overview_imports_no_heavy_library() -> None:
 # completion -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_bash_script_completes_commands_and_options() -> None:
     script = subprocess.run(
         [sys.executable, "-m", "reward_client.cli", "completion", "bash"],

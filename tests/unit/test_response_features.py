@@ -9,7 +9,7 @@ from reward_service.features.copying import copying_penalty
 from reward_service.features.finished import finished
 from reward_service.features.meta_talk import meta_talk_penalty
 from reward_service.features.running_text import running_text
-from reward_service.features.text import words
+from reward_service.features.text import WordKind, words
 
 PROMPT = "Why do the leaves of many trees turn red and yellow in autumn, and then fall?"
 ANSWER = (
@@ -137,3 +137,10 @@ def test_sentences_about_the_conversation_count_by_their_words(talk: str) -> Non
 )
 def test_a_cut_text_is_not_finished(text: str, expected: float) -> None:
     assert finished(text) == expected
+
+
+@pytest.mark.parametrize("kind", ["unicode", "wordpunct"])
+def test_a_contraction_has_no_more_content_than_its_words(kind: WordKind) -> None:
+    assert content_words(words("don't can’t isn't we've", kind), []) == content_words(
+        words("don t can isn we ve", kind), []
+    )

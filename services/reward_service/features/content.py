@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from math import fsum
 
 from reward_service.features.feature import Feature, Range, RecipeParameters, ResponseText
 from reward_service.features.languages import FUNCTION_WORDS
@@ -32,15 +33,20 @@ _IN_PROMPT = 0.5
 
 def content_words(response: Sequence[str], prompt: Iterable[str]) -> float:
     """Sum of the weights of the distinct words of `response`."""
-    found = {word.lower() for word in response if word[0].isalpha() and (len(word) > 1 or not word.isascii())}
-    known = {word.lower() for word in prompt}
-    return sum(_WEIGHTS.get(word, 1.0) * (_IN_PROMPT if word in known else 1.0) for word in found)
+    found = {word for word in _parts(response) if word[0].isalpha() and (len(word) > 1 or not word.isascii())}
+    known = _parts(prompt)
+    return fsum(_WEIGHTS.get(word, 1.0) * (_IN_PROMPT if word in known else 1.0) for word in found)
 
 
 def content_density(response: Sequence[str], prompt: Iterable[str]) -> float:
     """`content_words` / words; 0 without words."""
     n_words = sum(word[0].isalnum() for word in response)
     return min(1.0, content_words(response, prompt) / n_words) if n_words else 0.0
+
+
+def _parts(words: Iterable[str]) -> set[str]:
+    """`words` in lower case, divided at apostrophes: "don't" has no more content than "do not"."""
+    return set(" ".join(words).lower().replace("’", " ").replace("'", " ").split())
 
 
 def _range(parameters: RecipeParameters) -> Range:
@@ -54,7 +60,7 @@ CONTENT_WORDS = Feature(
     label="Content words",
     description="distinct words by rarity (1, 0.3 or 0), half in the prompt",
     log_key="content_words",
-    compute=lambda inputs: content_words(inputs.words, words(inputs.prompt)),
+    compute=lambda inputs: content_words(inputs.words, words(inputs.prompt, inputs.parameters.words)),
 )
 
 CONTENT_DENSITY = Feature(
@@ -64,5 +70,5 @@ CONTENT_DENSITY = Feature(
     label="Content density",
     description="content words / words",
     log_key="content_density",
-    compute=lambda inputs: content_density(inputs.words, words(inputs.prompt)),
+    compute=lambda inputs: content_density(inputs.words, words(inputs.prompt, inputs.parameters.words)),
 )

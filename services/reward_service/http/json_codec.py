@@ -12,7 +12,6 @@ first errors.
 
 import json
 from collections.abc import Callable
-from contextlib import closing
 from functools import lru_cache
 from mmap import mmap
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -141,10 +140,7 @@ class _Parser:
 
     def _fields(self) -> Steps[dict[str, Any]]:
         """The body's fields, with lists of validated elements. Wrong values are reported, and left out."""
-        with closing(JsonReader(self._body, self._settings)) as reader:
-            return (yield from self._fields_of(reader))
-
-    def _fields_of(self, reader: JsonReader) -> Steps[dict[str, Any]]:
+        reader = JsonReader(self._body, self._settings)
         if not reader.next_is("{"):
             raise RefusedValueError((), "is not a JSON object")
         fields: dict[str, Any] = {}

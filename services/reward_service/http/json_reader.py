@@ -66,11 +66,6 @@ class JsonReader:
         self._text = ""
         self._position = 0
 
-    def close(self) -> None:
-        """Drop the body. The decoder refers to this object, so only a garbage collection would free it."""
-        self._body.release()
-        self._text = ""
-
     def value(self, path: Path) -> Steps[Any]:
         """The value at the position. Raises RefusedValueError."""
         value = self._whole(path)

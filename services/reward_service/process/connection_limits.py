@@ -119,7 +119,9 @@ class LimitedHttpProtocol(CompleteHttpProtocol):
     def _refuse_head(self, status: int, detail: str, *headers: bytes) -> None:
         if self.transport.is_closing() or self._discards:
             return
-        if self._is_responding:
+        self._shared.refuse(self)
+        if self._is_responding or not self._shared.may_answer_refused:
+            self._log_refusal(status, detail)
             self.transport.abort()
         else:
             self._refuse(status, detail, *headers)

@@ -61,9 +61,13 @@ class Connections:
             self._share.add(caller, 1)
             self._counted.add(connection)
             return None
-        self._refused.add(connection)
+        self.refuse(connection)
         used, total = int(self._share.used(caller)), int(self._share.total)
         return f"{total} of at most {self.limit} connections are open, {used} of them from your address"
+
+    def refuse(self, connection: object) -> None:
+        """`connection` is refused, and may be answered if `may_answer_refused`."""
+        self._refused.add(connection)
 
     def close(self, connection: object, caller: str) -> None:
         """`connection` has ended, whether it was refused or not."""
