@@ -164,7 +164,7 @@ def replay(url: str, workplace: Workplace, rows: list[dict[str, Any]]) -> list[f
         for row in rows
     ]
     with RewardClient(url) as client:
-        return client.score(items, recipe="rer", recipe_overrides={"max_response_tokens": 16}).rewards
+        return client.score(items, recipe="glassbox", recipe_overrides={"max_response_tokens": 16}).rewards
 
 
 def weights(folder: Path) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def test_the_record_states_engine_recipe_and_versions(trained: Trained) -> None:
     assert config["rollout_engine"] == "rollout engine: transformers (CPU), not vLLM"
     assert config["rollout_engine"] in trained.printed
     assert "openrlhf==" in (trained.run_dir / "freeze.txt").read_text()
-    assert config["recipe"] == "rer"
+    assert config["recipe"] == "glassbox"
     assert config["recipe_overrides"] == {"max_response_tokens": 16}
 
 
