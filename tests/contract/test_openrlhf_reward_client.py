@@ -75,7 +75,7 @@ def test_the_rollout_contains_the_reward_of_the_service(url: str) -> None:
 def test_the_reward_uses_the_reference_in_the_label(url: str) -> None:
     label = json.dumps({"query_type": "closed_ended", "reference": "Eight legs."})
 
-    output = execute([f"{url}/get_reward?max_response_tokens=128"], label=label)
+    output = execute([f"{url}/get_reward?recipe=rer&max_response_tokens=128"], label=label)
 
     assert output["reward"] == [pytest.approx(1.28)]
 
@@ -120,7 +120,7 @@ def test_a_queue_that_stays_full_longer_than_this_client_retries_loses_no_sample
         opener.start()
         started = time.monotonic()
 
-        output = execute([f"{full.url}/get_reward"])
+        output = execute([f"{full.url}/get_reward?recipe=rer"])
 
         assert time.monotonic() - started > 5.0
         assert output["reward"] is not None
