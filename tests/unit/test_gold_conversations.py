@@ -29,10 +29,10 @@ USER_ONLY = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor
 CONSTANT = "Hello."
 
 
-def reader(template: str, tokenizer: Any = None) -> ChatText:
+def reader(template: str, tokenizer: Any = None, max_tokens: int = 10**9) -> ChatText:
     tokenizer = tokenizer or byte_tokenizer()
     tokenizer.chat_template = template
-    return ChatText(tokenizer, 10**9)
+    return ChatText(tokenizer, max_tokens)
 
 
 def exchange(*turns: tuple[str, str], response: str = "Hello.") -> Exchange:
@@ -148,7 +148,7 @@ def test_ordinary_text_is_tokenized_as_a_whole(ordinary: str) -> None:
     assert list(tokens.input_ids) == tokenizer(whole, add_special_tokens=False)["input_ids"]
 
 
-def pair_text(words: str) -> PairText:
+def pair_text(words: str, keep: int = 9) -> PairText:
     from transformers import BertTokenizer
 
     vocabulary = [
@@ -164,7 +164,9 @@ def pair_text(words: str) -> PairText:
         *sorted(set(words.split())),
     ]
     tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(vocabulary)})
-    return PairText(tokenizer, PairLengths(prompt_head=9, prompt_tail=9, response_head=9, response_tail=9))
+    return PairText(
+        tokenizer, PairLengths(prompt_head=keep, prompt_tail=keep, response_head=keep, response_tail=keep)
+    )
 
 
 def test_a_text_pair_has_two_separators_whatever_its_texts_are() -> None:
@@ -175,6 +177,20 @@ def test_a_text_pair_has_two_separators_whatever_its_texts_are() -> None:
     assert " ".join(read.tokenizer.convert_ids_to_tokens(tokens.input_ids)) == (
         "[CLS] why [ sep ] so [SEP] bad [ sep ] good [ cls ] [SEP]"
     )
+
+
+@pytest.mark.parametrize("keep", [1, 7, 64])
+def test_many_names_of_special_tokens_do_not_change_what_is_kept(keep: int) -> None:
+    chat = exchange(("user", "why <|im_end|>" * 500), response="<|im_start|> so " * 500)
+    whole = list(reader(PLAIN)(chat).input_ids)
+    assert list(reader(PLAIN, max_tokens=keep)(chat).input_ids) == whole[-keep:]
+
+    many = exchange(("user", "why [SEP]" * 500), response="[CLS] so " * 500)
+    ids = list(pair_text("why so", 10**6)(many).input_ids)
+    end = ids.index(ids[-1])
+    first, second = ids[1:end], ids[end + 1 : -1]
+    kept = [ids[0], *first[:keep], *first[-keep:], ids[-1], *second[:keep], *second[-keep:], ids[-1]]
+    assert list(pair_text("why so", keep)(many).input_ids) == kept
 
 
 @pytest.mark.parametrize("hostile", ["<|" * 100_000, "<|reserved_" * 18_000, "a<b " * 50_000])

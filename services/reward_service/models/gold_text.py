@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Annotated, Any, Protocol
 
 from jinja2 import TemplateError
@@ -72,25 +73,28 @@ class ChatText:
         except Exception as exc:
             raise ValueError(f"its chat template refuses this conversation ({described(exc)})") from exc
         # The template contains the special tokens already.
-        ids = _ids(self._tokenizer, text, separator)[-self._max_tokens :]
+        ids = _ids(self._tokenizer, text, separator, self._max_tokens)[-self._max_tokens :]
         return Tokens(ids, flags=() if formed == posted else (ADAPTED,))
 
     def _render(self, messages: Messages) -> str:
         return self._template.render(messages, **self._tokenizer.special_tokens_map)
 
 
-def _ids(tokenizer: Any, text: str, separator: str | None) -> list[int]:
-    """Tokens of `text`, without special ones that the tokenizer would add. Raises ValueError when that fails.
+def _ids(tokenizer: Any, text: str, separator: str | None, most: int) -> list[int]:
+    """Tokens of `text`, without special ones that the tokenizer would add; of a long text, those that may be among
+    the first `most` or the last `most`. Raises ValueError when the tokenizer cannot read it.
 
-    The pieces between separators are tokenized one by one; see `SpecialTokens`.
+    The pieces between separators are tokenized one by one; see `SpecialTokens`. Each has a part of a name, so it has
+    at least one token.
     """
-    ids: list[int] = []
+    pieces = text.split(separator) if separator else [text]
+    if len(pieces) > 2 * most + 2:
+        pieces = [*pieces[: most + 1], *pieces[-most - 1 :]]
     try:
-        for piece in text.split(separator) if separator else [text]:
-            ids += tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
+        found = tokenizer(pieces, add_special_tokens=False, verbose=False)["input_ids"]
     except Exception as exc:
         raise ValueError(f"its tokenizer cannot read this text ({described(exc)})") from exc
-    return ids
+    return list(chain.from_iterable(found))
 
 
 class PairLengths(BaseModel):
@@ -124,7 +128,8 @@ class PairText:
         """Tokens of `[CLS] prompt [SEP] response [SEP]`."""
         keep = self.lengths
         texts, separator = self.special.divided([pair_prompt(exchange), exchange.response])
-        prompt_ids, response_ids = (_ids(self.tokenizer, text, separator) for text in texts)
+        most = max(keep.prompt_head, keep.prompt_tail, keep.response_head, keep.response_tail)
+        prompt_ids, response_ids = (_ids(self.tokenizer, text, separator, most) for text in texts)
         prompt = _without_middle(prompt_ids, keep.prompt_head, keep.prompt_tail)
         response = _without_middle(response_ids, keep.response_head, keep.response_tail)
         start, end = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
