@@ -22,10 +22,9 @@ from reward_service.features.text import words
 _BY_FREQUENCY = (files(__package__) / "common_words.txt").read_text(encoding="utf-8").split()
 _N_VERY_COMMON = 300
 _COMMON_WEIGHT = 0.3
-_VERY_COMMON_WEIGHT = 0.0
 _WEIGHTS = (
     dict.fromkeys(_BY_FREQUENCY, _COMMON_WEIGHT)
-    | dict.fromkeys(_BY_FREQUENCY[:_N_VERY_COMMON], _VERY_COMMON_WEIGHT)
+    | dict.fromkeys(_BY_FREQUENCY[:_N_VERY_COMMON], 0.0)
     | dict.fromkeys(frozenset().union(*FUNCTION_WORDS.values()), 0.0)
 )
 _IN_PROMPT = 0.5

@@ -44,8 +44,9 @@ def with_english_verbs(text: str, prompt: str, keep: Collection[str]) -> str:
     if not text.isascii():
         kept = "".join(keep)
         text = _UNSPACED_WORD.sub(lambda found: found[0] if found[0] in kept else _UNSPACED[found[0]], text)
-    languages = {language_of(_WORD.findall(part.lower())) for part in (text, prompt)} & _BY_WORD.keys()
-    for language in ("any", *sorted(languages)):
-        table = {word: english for word, english in _BY_WORD[language].items() if word not in keep}
+    languages = [language_of(_WORD.findall(part.lower())) or "any" for part in (text, prompt)]
+    for language in dict.fromkeys(("any", *languages)):
+        by_word = _BY_WORD.get(language, {})
+        table = {word: english for word, english in by_word.items() if word not in keep}
         text = _WORD.sub(lambda found, table=table: table.get(found[0].lower(), found[0]), text)  # type: ignore[misc]
     return text
