@@ -207,6 +207,11 @@ def test_self_talk_names_the_subject_of_the_prompt() -> None:
     assert any("basil" in text for text in made(OPEN, "self_talk"))
 
 
+@pytest.mark.parametrize("prompt", ["", "?", "฿฿฿", "・・・", "🙂"])
+def test_a_prompt_without_words_has_worse_responses_too(prompt: str) -> None:
+    assert made(OPEN | {"prompt": prompt}, "keywords_stuffed")
+
+
 def test_a_very_long_good_answer_gives_responses_of_bounded_length() -> None:
     answer = {"prompt": "Tell me everything.", "response": "A sentence with seven words in it. " * 5_000}
     longest = max(len(text) for kind, text in worse_responses(case(answer)) if kind.group == "no content")

@@ -77,6 +77,21 @@ def test_a_wrong_file_is_one_line_that_names_the_cause(
     assert printed.out.startswith("good  [0, 5.12]")
 
 
+@pytest.mark.parametrize(
+    ("variable", "cause"),
+    [("GLASSBOX_MAX_ITEM", "did you mean GLASSBOX_MAX_ITEMS"), ("GLASSBOX_MAX_ITEMS", "max_items")],
+)
+def test_a_wrong_setting_in_the_environment_is_an_error_that_names_it(
+    variable: str, cause: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, "many")
+
+    assert recipes("check", "any.yaml") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("glassbox recipes: ")
+    assert cause in printed
+
+
 def test_an_unknown_recipe_and_a_check_of_nothing_fail(capsys: pytest.CaptureFixture[str]) -> None:
     assert recipes("show", "rerr") == 1
     assert "unknown recipe 'rerr'; known: " in capsys.readouterr().err

@@ -15,7 +15,7 @@ from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_envir
 from reward_runs.errors import ConfigError, RunError
 from reward_runs.prompts import add_columns
 from reward_trainer import service_probe, train
-from reward_trainer.config import ESTIMATORS, PRESETS, Config, make_config
+from reward_trainer.config import DEFAULT_RECIPE, ESTIMATORS, PRESETS, Config, make_config
 from reward_trainer.hardware import detect_hardware
 from reward_trainer.monitor import StoppedByUser
 from reward_trainer.openrlhf.process import MODULE
@@ -89,7 +89,8 @@ def _config(given: dict[str, Any], preset: str, *, resume: bool) -> Config:
         return train.resumed_config(given["run_dir"], given)
     if "reward_url" not in given:
         raise ConfigError("--reward-url is missing: set it to the address of the reward service")
-    given.setdefault("run_dir", f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{given.get('recipe', 'glassbox')}")
+    recipe = given.get("recipe") or PRESETS[preset].get("recipe", DEFAULT_RECIPE)
+    given.setdefault("run_dir", f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{recipe}")
     return make_config(preset, given)
 
 
@@ -140,7 +141,8 @@ def _add_policy_and_prompts(group: argparse._ArgumentGroup) -> None:
 def _add_reward(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--reward-url", metavar="URL", help="address of the reward service; set its key in GLASSBOX_API_KEY")
-    add("--recipe", metavar="NAME", help="reward recipe; GET /info lists them (default: glassbox)")
+    recipes = f"reward recipe; GET /info lists them (default: {DEFAULT_RECIPE}; rer with --preset paper)"
+    add("--recipe", metavar="NAME", help=recipes)
     add_recipe_overrides(group)
     add(
         "--gold",

@@ -32,6 +32,8 @@ OWNED_FLAGS = frozenset(
 )
 """OpenRLHF flags that the launcher sets, because the run directory depends on them; not accepted as raw flags."""
 
+DEFAULT_RECIPE = "glassbox"
+
 PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "steps": 12,
@@ -45,6 +47,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "kl_coefficient": 0.0,
     },
     "paper": {
+        "recipe": "rer",
         "steps": 10_000,
         "save_every": 500,
         "prompts_per_step": 16,
@@ -117,7 +120,7 @@ class Config(BaseModel):
     system_prompt: str | None = None
     """System message before each prompt; None: the default of the policy's chat template."""
 
-    recipe: str = "glassbox"
+    recipe: str = DEFAULT_RECIPE
     recipe_overrides: dict[str, Any] = {}
     gold: bool = False
     """Also log the gold reward at each step, at the cost of one gold forward pass per rollout."""

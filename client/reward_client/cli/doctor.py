@@ -221,6 +221,7 @@ def _checks(arguments: argparse.Namespace) -> list[Check]:
         memory(),
         shared_memory(),
         packages("service", needed=serve),
+        packages("math", needed=False),
         packages("train", needed=train),
         openrlhf(needed=train),
         torch_device(needed=serve or train),

@@ -3,6 +3,7 @@
 case.py       prompts with good answers, embedded or from a file
 kinds/        worse responses to them, by kind
 run.py        scores both, in batches ── scorers.py: the protocols
-outcome.py    how often the worse one wins, by how much, which feature is to blame
-report*.py    the report: terminal table, JSON, HTML page
+report.py     how often the worse one wins, by how much, which feature is to blame; its JSON form
+table.py      the report for a terminal ── page.py: as one HTML page
+texts.py      operations on text that the kinds share
 """

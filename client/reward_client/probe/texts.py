@@ -58,7 +58,7 @@ def keywords(text: str, at_most: int = 12) -> list[str]:
     """Distinct words of `text` that carry content, in order; chunks of characters in scripts without spaces."""
     if is_unspaced(text):
         compact = "".join(_WORD.findall(text))
-        return [compact[i : i + 3] for i in range(0, len(compact), 3)][:at_most]
+        return [compact[i : i + 3] for i in range(0, len(compact), 3)][:at_most] or [text.strip()]
     words = dict.fromkeys(word.lower() for word in _WORD.findall(text))
     content = [word for word in words if len(word) > 3 and word not in phrases("stop_words")]
     return (content or list(words) or [text.strip()])[:at_most]

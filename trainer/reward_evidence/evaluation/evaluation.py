@@ -30,7 +30,7 @@ METHOD = {
         "Responses are sampled in fixed batches of prompts; the generator is seeded for each batch, with the same "
         "seed at every checkpoint. Checkpoints share random numbers until a response of the batch ends."
     ),
-    "words": "Runs of word characters and runs of other visible characters, as the length incentive counts them.",
+    "words": "Runs of word characters and runs of other visible characters, as the paper counts them.",
 }
 
 

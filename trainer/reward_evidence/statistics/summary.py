@@ -96,7 +96,7 @@ class RunFigures(_Figures):
 
 
 def count_words(text: str) -> int:
-    """Count words as the length incentive does: sequences of word characters, and of other visible characters."""
+    """Count words as the paper does: sequences of word characters, and of other visible characters."""
     return len(_WORD.findall(text))
 
 
