@@ -40,6 +40,7 @@ def _limited(limit_s: float) -> Iterator[None]:
     thread, clock = ctypes.c_ulong(threading.get_ident()), _thread_clock()
     raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
     at, lock, finished = clock() + limit_s, threading.Lock(), threading.Event()
+    ended = False
 
     def watch() -> None:
         due = at
@@ -53,9 +54,14 @@ def _limited(limit_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        with lock:
-            finished.set()
-            raise_in_thread(thread, None)  # one that is set but not raised yet
+        while not ended:
+            try:
+                with lock:
+                    finished.set()
+                    raise_in_thread(thread, None)  # one that is set but not raised yet
+                    ended = True
+            except CpuLimitExceeded:  # raised here, because it was set while this thread waited for the lock
+                continue
 
 
 def _thread_clock() -> Callable[[], float]:

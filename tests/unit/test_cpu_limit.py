@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from reward_service.cpu_limit import LimitedCaller
+from reward_service.cpu_limit import CpuLimitExceeded, LimitedCaller
 
 
 def count_for_ever() -> int:
@@ -41,6 +44,25 @@ def swallow_once() -> int:
 
 def test_a_call_that_swallows_the_exception_ends_too() -> None:
     assert LimitedCaller()(swallow_once, limit_s=0.1) is None
+
+
+def test_an_exception_that_is_raised_when_the_call_has_ended_leaves_no_limit_on_the_thread() -> None:
+    thread = ctypes.c_ulong(threading.get_ident())
+
+    def raise_at_the_end(frame: Any, event: str, arg: object) -> None:
+        if event == "call" and frame.f_code is threading.Event.set.__code__:
+            sys.setprofile(None)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(CpuLimitExceeded))
+
+    def call() -> int:
+        sys.setprofile(raise_at_the_end)
+        return 7
+
+    LimitedCaller()(call, limit_s=0.1)
+
+    for watcher in (one for one in threading.enumerate() if one.name == "cpu-limit"):
+        watcher.join(timeout=5)
+        assert not watcher.is_alive()
 
 
 def test_waiting_uses_no_cpu_time() -> None:

@@ -68,6 +68,69 @@ def test_at_least_a_fifth_of_the_rows_is_held_back() -> None:
 
 
 @pytest.mark.parametrize(
+    ("prompt", "reference", "right", "wrong"),
+    [
+        ("Which city is the largest?\nA. Istanbul\nB. Izmir", "A", "İstanbul", "İzmir"),
+        ("How many people live there?", "2 million", "2 mıllion", "3 MİLLİON"),
+        ("Is the sum correct?", "no", "Incorrect.", "The sum is not ıncorrect."),
+        ("Is the sum correct?", "no", r"\boxed{ıncorrect}", r"\boxed{CORRECT}"),
+        ("When was it?", "3 April 1990", "3 Aprıl 1990", "4 APRİL 1990"),
+        ("Where is it?", "Diyarbakır", "Diyarbakir", "Adana"),
+    ],
+)
+def test_turkish_letters_are_read_as_the_i_that_they_are_matched_with(
+    prompt: str, reference: str, right: str, wrong: str
+) -> None:
+    assert reference_match(prompt, right, reference) == 1.0
+    assert reference_match(prompt, wrong, reference) == 0.0
+
+
+CAPITAL, EQUATION = "What is the capital of Australia?", "Solve x^2 - 8x + 15 = 0."
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reference", "responses"),
+    [
+        (EQUATION, "x = 3 or x = 5", ["x = 3 or x = 5", "x=5 or x=3", "3 and 5", "x = 3, x = 5"]),
+        (EQUATION, "x = 3 and x = 5", ["x = 3 and x = 5", "The solutions are $x = 3$ and $x = 5$."]),
+        (EQUATION, "x = 3, x = 5", ["x = 3, x = 5", "x = 5 and x = 3"]),
+        ("When was it founded?", "1886", ["It was founded on May 8, 1886.", "May 8, 1886", "8 May 1886"]),
+        ("How many seconds has an hour?", "3600", ["An hour has 3,600 seconds (60 × 60)."]),
+        ("Is the Earth flat?", "no", ["Absolutely not.", "It is not.", "Definitely not, it is round."]),
+        ("Is 7 prime?", "yes", ["Of course!", "Absolutely."]),
+        (
+            CAPITAL,
+            "Canberra",
+            ["The capital is Canberra, which lies between Sydney and Melbourne.", "Sure! Canberra."],
+        ),
+        (CAPITAL, "Canberra", ["Canberra\n\nKey facts:\n- Founded in 1913\n- Inland city", "Canberra (ACT)"]),
+    ],
+)
+def test_right_answers_as_people_write_them(prompt: str, reference: str, responses: list[str]) -> None:
+    assert [reference_match(prompt, response, reference) for response in responses] == [1.0] * len(responses)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reference", "responses"),
+    [
+        (EQUATION, "x = 3 or x = 5", ["5", "x = 5", "x = 2 or x = 5", "x = 1"]),
+        (EQUATION, "x = 3 and x = 5", ["x = 5", "x = 2 and x = 5"]),
+        ("When was it founded?", "1886", ["May 8, 1887", "1885, 1886", "1885 or 1886"]),
+        (CAPITAL, "Canberra", ["Canberra\nSydney\nPerth", "- Canberra\n- Sydney", "Canberra. Sydney. Hobart."]),
+        (CAPITAL, "Canberra", ["Canberra Sydney Perth Hobart", "1. Canberra\n2. Sydney"]),
+        (CAPITAL, "Canberra", ["Some say Canberra, but it is Sydney."]),
+        ("What color is the sky?", "blue", ["blue\nred\ngreen", "blue red green"]),
+        ("What is 17 × 23?", "391", ["The answer is 391. No, it's 381."]),
+    ],
+)
+def test_wrong_and_listed_answers(prompt: str, reference: str, responses: list[str]) -> None:
+    found = [reference_match(prompt, response, reference) for response in responses]
+
+    assert None not in found
+    assert max(value or 0.0 for value in found) < 0.9
+
+
+@pytest.mark.parametrize(
     "reference",
     [
         "Because air scatters short wavelengths of sunlight more strongly than long ones.",

@@ -35,6 +35,11 @@ SENTENCE = "The bridge was closed in May because the repairs cost too much."
         ("Why is the sky blue? Be brief.", "word", 8, 60),
         ("Keep your answer short.", "word", 8, 60),
         ("Describe it in a few words.", "word", 2, 12),
+        ("Bees, two sentences.", "sentence", 2, 2),
+        ("Explain bees (200 words).", "word", 180, 220),
+        ("A text that is three paragraphs long", "paragraph", 3, 3),
+        ("One or two sentences are enough.", "sentence", 1, 2),
+        ("Answer with one word.", "word", 1, 1.1),
     ],
 )
 def test_the_requested_length_is_read_from_the_prompt(
@@ -55,6 +60,17 @@ def test_the_requested_length_is_read_from_the_prompt(
         "What does the word serendipity mean?",
         "How many words are in this line?",
         "Write a short story about a dog.",
+        "Write a story with two characters who argue about a boat.",
+        "Why should a password have at least 12 characters?",
+        "Write a function that checks that a name has at most 20 characters.",
+        "How many shapes have two lines of symmetry?",
+        "What is the angle between two lines?",
+        "If two lines are parallel, do they meet?",
+        "Two lines meet at 40 degrees. What is the other angle?",
+        "What do you call two words that sound the same?",
+        "How do I combine two sentences with a semicolon?",
+        "Write a plan for a week, one line for each day.",
+        "Can a few words of kindness change a day?",
     ],
 )
 def test_other_prompts_request_no_length(instruction: str) -> None:

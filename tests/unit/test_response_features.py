@@ -145,6 +145,39 @@ def test_sentences_about_the_conversation_count_by_their_words(talk: str) -> Non
     assert meta_talk_penalty(talk) == 0.0
 
 
+LETTER = (
+    "Dear Ms Lee, I am sorry that I was late this morning. My train was cancelled. I apologise for the trouble. "
+    "Please let me know if I can make up for it. Thank you for your patience."
+)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "response"),
+    [
+        ("Write an email to my boss in which I apologise for being late.", LETTER),
+        ("Write a short story about a fox.", "I can't see the moon, said the fox. I have no lamp. I am afraid."),
+        (
+            "How does a vaccine work?",
+            "It trains your immune response, and this stress response fades in a few days.",
+        ),
+    ],
+)
+def test_what_people_say_in_a_requested_letter_or_story_is_no_meta_talk(request_text: str, response: str) -> None:
+    assert meta_talk_penalty(response, request_text) == 1.0
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        "As an AI language model, I have no train.",
+        "I am sorry, but I cannot help with that.",
+        "I hope this helps!",
+    ],
+)
+def test_an_assistant_that_talks_about_itself_in_a_letter_is_meta_talk(talk: str) -> None:
+    assert meta_talk_penalty(talk, "Write an email to my boss in which I apologise.") == 0.0
+
+
 @pytest.mark.parametrize(
     "turn",
     [

@@ -5,10 +5,12 @@
 
 With n the count of the requested unit and [low, high] the requested interval, the value is min(n / low, 1)
 below the interval and (high / n)² above it. "50 words" has a tolerance of a tenth, "about" of a fifth; "at most
-50 words" is met from a quarter of it. A sentence of more than 40 words and a paragraph of more than 200 count
-as several, because one endless sentence is not what was requested; units of very few words count as less than
-one. Of several requests the worst counts. Without a request the feature does not apply. Only English requests
-are understood. Cost: linear in the response; of a long prompt only both ends are read.
+50 words" is met from a quarter of it. A number is a request where it has a bound, or a word before or after it
+that requests ("in", "write", "an essay of", "please"); fewer than 50 characters are none, because they are those
+of passwords and stories ("a story with two characters"). A sentence of more than 40 words and a paragraph of more
+than 200 count as several, because one endless sentence is not what was requested; units of very few words count as
+less than one. Of several requests the worst counts. Without a request the feature does not apply. Only English
+requests are understood. Cost: linear in the response; of a long prompt only both ends are read.
 """
 
 from __future__ import annotations
@@ -79,7 +81,30 @@ _COUNTED = regex.compile(
     rf"(?:\s+(?<after>{_any(_AT_MOST + _AT_LEAST)})\b)?",
     regex.IGNORECASE,
 )
-_FEW_WORDS = regex.compile(r"\b(?:few|couple of|handful of) words\b|\bone or two words\b", regex.IGNORECASE)
+_TEXT = (
+    r"(?:abstract|answer|article|bio|caption|comment|description|email|essay|explanation|haiku|introduction|letter"
+    r"|limerick|limit|maximum|message|minimum|note|paragraph|piece|poem|post|reply|report|response|review|slogan|song"
+    r"|speech|story|summary|tale|text|title|total|tweet)"
+)
+_REQUESTS_BEFORE = regex.compile(
+    r"\b(?:in|into|to|as|use|using|write|give|provide|compose|create|make|say|need|want|only|just|exactly|please"
+    rf"|(?:answer|reply|respond)(?: \w+)? with|(?:must|should|shall) (?:be|have|contain)|{_TEXT} (?:of|in|with))"
+    r"(?: me| us)?(?: an?)?\s+\Z",
+    regex.IGNORECASE,
+)
+_STARTS_CLAUSE = regex.compile(r"(?:\A|[.!?:;,(\n–—-])\s*(?:and\s+)?\Z")
+_ENDS_CLAUSE = regex.compile(
+    r"\s*(?:[.!;,)\n]|\Z|(?:please|only|each|long|(?:is|are) enough)\b)", regex.IGNORECASE
+)
+_LONG = regex.compile(r" (?:long|in length)\b", regex.IGNORECASE)
+_CONTEXT_CHARS = 40
+"""Characters before a number in which a word that requests is searched."""
+_FEWEST_CHARACTERS = 50
+"""Fewer are the length of a password or a name, or "characters" are those of a story."""
+_FEW_WORDS = regex.compile(
+    r"\b(?:in|into|to|with|use|using|just|only) (?:just |only )?a (?:few|couple of|handful of) words\b",
+    regex.IGNORECASE,
+)
 _BRIEF = regex.compile(
     r"\b(?:briefly|concisely|succinctly|(?:be|keep (?:it|this|your \w+)|stay) (?:brief|short|concise|succinct)"
     r"|in (?:brief|short)|(?:brief|short|concise|one-line) (?:answer|reply|response|reason|note|explanation))\b",
@@ -123,6 +148,8 @@ def _request(match: regex.Match[str]) -> LengthRequest | None:
     if match["low"].lower() == "a" and not _ARTICLE.search(match.string, max(0, match.start() - 10)):
         return None
     high = 2 if match["two"] else _number(match["high"] or match["low"])
+    if not _is_meant(match) or (unit == "character" and high < _FEWEST_CHARACTERS):
+        return None
     bound = (match["before"] or match["after"] or "").lower()
     is_fine = unit in ("word", "character")
     if bound in _AT_LEAST:
@@ -131,6 +158,21 @@ def _request(match: regex.Match[str]) -> LengthRequest | None:
         return LengthRequest(unit, max(1.0, high / 4) if is_fine else 1, high)
     tolerance = 0.2 if bound in _ABOUT else 0.1 * is_fine
     return LengthRequest(unit, max(1.0, low * (1 - tolerance)), max(low, high) * (1 + tolerance))
+
+
+def _is_meant(match: regex.Match[str]) -> bool:
+    """Whether the words around a number request it: not "two lines of symmetry", nor "between two lines"."""
+    if match["before"] or match["after"]:
+        return match["before"] is None or match["before"].lower() != "between" or match["high"] is not None
+    is_adjective = match[0][-1] not in "sS" and match["low"].lower() not in ("a", "one")  # "a 200-word essay"
+    before = match.string[max(0, match.start() - _CONTEXT_CHARS) : match.start()]
+    return bool(
+        match["two"]
+        or is_adjective
+        or _REQUESTS_BEFORE.search(before)
+        or _LONG.match(match.string, match.end())
+        or (_STARTS_CLAUSE.search(before) and _ENDS_CLAUSE.match(match.string, match.end()))
+    )
 
 
 def _number(text: str) -> int:

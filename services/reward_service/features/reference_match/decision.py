@@ -205,10 +205,10 @@ def _before_reason(
     question: Question[ValueT], sentence: str, mentions: Sequence[Mention[ValueT]]
 ) -> Sequence[Mention[ValueT]]:
     """Without those after a word such as "because", if a new value precedes it."""
-    for reason in REASON.finditer(sentence):
-        before = [m for m in mentions if m.end <= reason.start()]
-        if any(not question.is_given(m.value) for m in before) or (before and len(before) == len(mentions)):
-            return before
+    new = [m for m in mentions if not question.is_given(m.value)][:1] or mentions[-1:]
+    for reason in REASON.finditer(sentence) if new else ():
+        if new[0].end <= reason.start():
+            return [m for m in mentions if m.end <= reason.start()]
     return mentions
 
 

@@ -26,6 +26,9 @@ _SPLIT = re.compile(r"\s*(?:[,;\n|&•]|\band\b)\s*", re.IGNORECASE)
 _ASKS_FOR_SEVERAL = re.compile(
     r"\b(?:list|name (?:the|all|two)|which (?:are|two|\w{2,20}s\b)|what are|who are|two|both|all)\b", re.IGNORECASE
 )
+_SOLUTIONS = re.compile(r"=[^=]*\bor\b[^=]*=", re.IGNORECASE)
+"""The solutions of an equation: "x = 2 or x = 3" names both."""
+_OR = re.compile(r"\bor\b", re.IGNORECASE)
 _BULLETED = re.compile(r"^[ \t]{0,12}(?:[-*•+–]|\d{1,2}[.)])[ \t]+\S")
 _ASIDE = re.compile(r"\([^()]{0,200}\)|\s[-–—:]\s.{0,300}|:\s.{0,300}")
 
@@ -33,15 +36,19 @@ _ASIDE = re.compile(r"\([^()]{0,200}\)|\s[-–—:]\s.{0,300}|:\s.{0,300}")
 def read_list(reference: str, prompt: str) -> Callable[[str], float] | None:
     """The judge of responses to a reference of several short items; None otherwise."""
     text = plain(unboxed(reference)).strip().rstrip(".")
+    are_solutions = _SOLUTIONS.search(text) is not None
+    text = _OR.sub("and", text) if are_solutions else text
     parts = [part for part in _SPLIT.split(text.strip("[]{}()")) if part]
     if not 2 <= len(parts) <= _MAX_ITEMS or any(len(part.split()) > _MAX_WORDS for part in parts):
         return None
-    marked = len(parts) > 2 or re.search(r"[;\n|&•]|\band\b", text) or text[0] in "[{"
+    marked = len(parts) > 2 or text.count("=") > 1 or re.search(r"[;\n|&•]|\band\b", text) or text[0] in "[{"
     wanted = frozenset(map(_item, parts))
     if len(wanted) < 2 or not (marked or _ASKS_FOR_SEVERAL.search(prompt)):
         return None
     asked = plain(prompt)
-    return lambda response: _share(window(response), asked, wanted)
+    return lambda response: _share(
+        _OR.sub("and", window(response)) if are_solutions else window(response), asked, wanted
+    )
 
 
 def _item(text: str) -> Item:

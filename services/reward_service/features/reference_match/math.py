@@ -12,6 +12,8 @@ from reward_service.features.reference_match.statements import announced, assert
 _IS_MATH = re.compile(
     r"\\[A-Za-z]{2,}|\$[^$]+\$|\^|[√π∞]|(?<![A-Za-z])\d*[a-z]\s?[-+*/=]\s?\d|\d\s?[-+*/]\s?\d*[a-z](?![A-Za-z])"
 )
+_EQUATIONS = re.compile(r"=[^=]*(?:\b(?:and|or)\b|[,;])[^=]*=", re.IGNORECASE)
+"""Several solutions, which are a list."""
 _SPAN = re.compile(r"\$\$?([^$\n]{1,300})\$\$?|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]", re.DOTALL)
 _MAX_CANDIDATES = 5
 _OR = re.compile(r"\bor\b", re.IGNORECASE)
@@ -35,7 +37,9 @@ def is_math(reference: str) -> bool:
     """Whether `reference` is an expression in LaTeX or in plain notation, not words with a formula in them."""
     text = " ".join(boxed(reference)) or reference
     words = _WORD.findall(_SPAN.sub(" ", re.sub(r"\\[A-Za-z]+", " ", text)))
-    return bool(_IS_MATH.search(reference)) and len(words) <= 1 and len(text) <= 300
+    return (
+        len(text) <= 300 and len(words) <= 1 and bool(_IS_MATH.search(reference)) and not _EQUATIONS.search(text)
+    )
 
 
 def read_math(reference: str, _prompt: str) -> Callable[[str], bool] | None:

@@ -70,12 +70,13 @@ def read_number(reference: str, prompt: str) -> Callable[[str], bool] | None:
         or (rest and mentions[0].start != 0 and "=" not in rest)
     ):
         return None
-    is_asked_for = _filter(prompt, wanted)
+    is_year = wanted.unit is None and wanted.value in _YEARS and _WHEN.search(prompt) is not None
+    is_asked_for = _filter(prompt, wanted, is_year=is_year)
 
     def find(text: str) -> list[Mention[Number]]:
         mentions = find_numbers(text, decimal_comma=comma)
         asked_for = [is_asked_for(text, mention) for mention in mentions]
-        for place in reversed(range(len(mentions) - 1)):
+        for place in reversed(range(0 if is_year else len(mentions) - 1)):  # a year follows the day of its date
             asked_for[place] |= asked_for[place + 1] and are_joined(text, mentions[place], mentions[place + 1])
         return [mention for mention, kept in zip(mentions, asked_for, strict=True) if kept] or mentions
 
@@ -197,15 +198,18 @@ def _counts_one(text: str, match: re.Match[str]) -> bool:
     return not after and (not before or before.endswith((" is", "answer", "are", "=", "equals", "only")))
 
 
-def _filter(prompt: str, wanted: Number) -> Callable[[str, Mention[Number]], bool]:
+def _filter(prompt: str, wanted: Number, *, is_year: bool) -> Callable[[str, Mention[Number]], bool]:
     """Which numbers can be an answer: those of the same quantity, years for a year, counts of what is counted."""
     counted = _COUNTED.search(prompt)
     if wanted.unit:
         dimension = wanted.unit.dimension
         return lambda _text, m: m.value.unit is not None and m.value.unit.dimension == dimension
-    if wanted.value in _YEARS and _WHEN.search(prompt):
+    if is_year:
         return lambda _text, m: m.value.value in _YEARS
     if counted:
         noun = re.compile(rf"\s(?:\w{{1,20}}\s)?{re.escape(counted[1])}\b", re.IGNORECASE)
-        return lambda text, m: noun.match(text, m.end) is not None
+        unit = counted[1].lower()
+        return lambda text, m: (
+            noun.match(text, m.end) is not None or (bool(m.value.unit) and text[: m.end].lower().endswith(unit))
+        )
     return lambda _text, _m: True

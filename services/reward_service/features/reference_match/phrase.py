@@ -14,7 +14,7 @@ _MAX_WORDS, _MAX_CHARACTERS = 5, 60
 _LEADS_IN = frozenset(
     words_of(
         "s is are was were be been by in at to as from on for called named titled say says said it its means "
-        "become became wrote and so answer i think would choose 是 为 は"
+        "become became appears looks wrote and so answer i think would choose 是 为 は"
     )
 )
 _RELATION = frozenset(
@@ -39,11 +39,19 @@ _REJECTS_BEFORE = frozenset(words_of("not never neither nor than unlike instead 
 _REJECTS_AFTER = frozenset(words_of("not wrong incorrect false t"))
 """The "t" is that of "isn't"."""
 _AUXILIARY = frozenset(words_of("is was are were isn wasn aren weren would cannot can be do does did has have"))
+_HEADINGS = frozenset(
+    words_of(
+        "sure certainly okay ok explanation reasoning details facts overview summary conclusion note great thanks"
+    )
+)
 _NEGATION = re.compile(r"\b(?:not|never|no|neither|nor)\b|n't\b", re.IGNORECASE)
 _STRONG = frozenset({"is", "was", "are", "were", "by", "called", "は"})
 _HEDGE = frozenset({"or", "maybe", "perhaps", "possibly", "either"})
 _COPULA = re.compile(r"\s(?:is|are|was|were)\s", re.IGNORECASE)
 _PIECES = re.compile(r",|/|\bor\b|\band\b|\n", re.IGNORECASE)
+_BETWEEN = re.compile(r"(\bbetween\s[^,;.\n]{1,60}?)\sand\s", re.IGNORECASE)
+_ASIDE = re.compile(r"\([^()]{0,200}\)")
+_OTHER = re.compile(r"\b(?:but|however),?\s(?:actually\s|in fact\s)?(?:it|that)(?:'s|\s(?:is|was))\s([A-Z]\w+)")
 _ARTICLE = re.compile(r"\s*(?:an?|the)\s", re.IGNORECASE)
 
 
@@ -84,11 +92,25 @@ def _answers(response: str, prompt: str, wanted: Sequence[str], given: frozenset
     if tails:
         return all(_presents(tail, wanted, given) for tail in tails)
     naming = [sentence for sentence in said if _names(sentence, wanted)]
+    bare = [_names(sentence, wanted) for sentence in said if _is_bare(sentence, given, like=naming)]
+    if any(bare) and not all(bare):  # one line or sentence for each of several answers
+        return False
     if any(_rejects(sentence, wanted, given) for sentence in naming) or any(
         _claims_other(s, wanted, given) for s in said
     ):
         return False
     return any(_presents(sentence, wanted, given) for sentence in naming)
+
+
+def _is_bare(sentence: str, given: frozenset[str], like: Sequence[str]) -> bool:
+    """Whether `sentence` is up to three words that could be an answer, written `like` the right one."""
+    words = key(sentence).split()
+    if not 0 < len(words) <= 3 or set(words) & (_FUNCTION | _HEADINGS | given) or sentence.endswith(":"):
+        return False
+    are_names = any(map(str.isupper, "".join(like)))
+    return sentence.replace(" ", "").strip(".!?\"'()").isalpha() and (
+        not are_names or all(word[:1].isupper() for word in sentence.split())
+    )
 
 
 def _place(words: Sequence[str], wanted: Sequence[str]) -> int | None:
@@ -129,9 +151,14 @@ def _presents(sentence: str, wanted: Sequence[str], given: frozenset[str]) -> bo
     place = _place(words, wanted)
     if place is None or _rejects(clause, wanted, given) or _lists_others(clause, wanted, given):
         return False
+    other = _OTHER.search(sentence)
+    if other and key(other[1]) not in {*given, *wanted}:
+        return False
     before, after = words[:place], words[place + len(wanted) :]
     if not before:
-        return True
+        others = key(_ASIDE.sub(" ", clause)).split()[len(wanted) :]
+        is_list = len(others) > len(wanted) and not set(others) & (_FUNCTION | given)
+        return not is_list or any(map(str.isdigit, others))
     if _HEDGE & {*before[-2:], *after[:1]}:
         return False
     if _leads_in(before, given) or (len(before) == 1 and len(words) <= 4 and before[0] not in _FUNCTION):
@@ -153,7 +180,7 @@ def _leads_in(before: Sequence[str], given: frozenset[str]) -> bool:
 
 def _lists_others(clause: str, wanted: Sequence[str], given: frozenset[str]) -> bool:
     """Whether the words are joined to others like them by "or", "and" or a comma."""
-    pieces = [piece for piece in _PIECES.split(clause) if piece.strip()]
+    pieces = [piece for piece in _PIECES.split(_BETWEEN.sub(r"\1 ", clause)) if piece.strip()]
     place = next((i for i, piece in enumerate(pieces) if _names(piece, wanted)), None)
     if place is None or len(pieces) == 1:
         return False

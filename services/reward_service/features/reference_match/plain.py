@@ -18,6 +18,7 @@ _CHARACTERS = {
     **_FRACTIONS,
     **str.maketrans({"−": "-", "‐": "-", "‑": "-", "⁄": "/", "∕": "/", "’": "'", "‘": "'", "“": '"', "”": '"'}),
     **str.maketrans({"«": '"', "»": '"', "„": '"', "µ": "u", "μ": "u", "…": ". ", "。": ". ", "，": ", "}),
+    **str.maketrans({"ı": "i", "İ": "I"}),  # patterns without regard to case find them for "i", `lower` keeps them
 }
 
 _LATEX: tuple[tuple[re.Pattern[str], str], ...] = (

@@ -23,7 +23,8 @@ _ABBREVIATION = re.compile(
 )
 _RETRACTION = re.compile(
     r"\b(?:wait|actually|correction|on second thought|(?P<rejects>scratch that|i made an? (?:mistake|error)|"
-    r"(?:that|this|it)(?: is|'s) (?:not (?:right|correct)|wrong|incorrect)))\b[,:.!]?",
+    r"(?:that|this|it)(?: is|'s) (?:not (?:right|correct)|wrong|incorrect))|"
+    r"(?<=[.!] )no,(?= (?:it|that)(?:'s| is)\b))(?!\w)[,:.!]?",
     re.IGNORECASE,
 )
 

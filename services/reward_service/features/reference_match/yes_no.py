@@ -26,6 +26,11 @@ _NO = (
 )
 _MENTION = re.compile(rf"\b(?:yes|true|false|correct|incorrect|untrue|{_NO})\b", re.IGNORECASE)
 _INFORMAL = re.compile(r"(?:yeah|yep|nope)\b", re.IGNORECASE)
+_EMPHATIC = re.compile(
+    r"\W*(?:absolutely|definitely|certainly|of course|indeed|surely|it (?:is|does|can))"
+    r"(?P<no>\s(?:not|can't))?\s?[,.!]",
+    re.IGNORECASE,
+)
 _UNSURE = re.compile(r"\b(?:may|might|maybe|perhaps|possibly|could|or)\b", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"\b(?:correct|true|right)\s(?:answer|statement|option|choice)\b", re.IGNORECASE)
 _STOP = frozenset(
@@ -49,16 +54,15 @@ def read_yes_no(reference: str, prompt: str) -> Callable[[str], bool] | None:
 def says(response: str, prompt: str) -> bool | None:
     """What `response` answers to the yes-no question `prompt`; None if nothing, or both."""
     text = window(response)
-    in_boxes = [value for content in boxed(text) for value in _values(content)]
+    in_boxes = [value for content in boxed(text) for value in _values(plain(content))]
     text = plain(unboxed(text))
     said = asserted(last_correction(text, lambda part: bool(_values(part))), prompt)
     firm = in_boxes or [value for sentence in said for tail in announced(sentence) for value in _values(tail)]
     chosen = firm + _leading(said)
     if not chosen:
         sure = [sentence for sentence in reversed(said) if not _UNSURE.search(sentence)]
-        chosen = next((values for sentence in sure if (values := _values(sentence))), []) or _restated(
-            said, prompt
-        )
+        stated = next((values for sentence in sure if (values := _values(sentence))), [])
+        chosen = stated or _restated(said, prompt) or _emphatic(said)
     return chosen[0] if chosen and len(set(chosen)) == 1 else None
 
 
@@ -69,6 +73,12 @@ def _leading(said: list[str]) -> list[bool]:
     if informal := _INFORMAL.match(first):
         return [_VALUES[informal[0].lower()], *bare]
     return bare + (_values(first) if _MENTION.match(first) else [])
+
+
+def _emphatic(said: list[str]) -> list[bool]:
+    """The value of a first sentence such as "Absolutely not." or "Of course!"."""
+    found = _EMPHATIC.match(said[0]) if said else None
+    return [not found["no"]] if found else []
 
 
 def _values(text: str) -> list[bool]:
