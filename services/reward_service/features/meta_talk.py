@@ -19,7 +19,8 @@ from reward_service.features.requests import last_request
 from reward_service.features.sentences import sentences
 
 _PHRASES = (
-    r"(?:this|my|the above|no other|another) (?:\w+ )?(?:answers?|reply|questions?)|(?:this|my|the above|no other) response"
+    r"(?:this|my|the above|no other|another) (?:\w+ )?(?:answers?|reply|questions?)"
+    r"|(?:this|my|the above|no other) response"
     r"|your (?:\w+ )?questions?"
     r"|(?:best|better|perfect|helpful|detailed|complete) (?:answer|response|reply)"
     r"|as an? (?:ai|language model|(?:ai |virtual )?assistant)"
