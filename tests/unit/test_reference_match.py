@@ -331,6 +331,57 @@ def test_a_formula_without_the_library_is_flagged_and_not_judged() -> None:
     assert output.splitlines() == ["None ['reference_math_not_installed']", "1.0 ['reference_number']"]
 
 
+# Names in sentences of other languages --------------------------------------------------------------------------
+
+NAMED = [
+    ("Wie heißt die Hauptstadt von Peru?", "Die Hauptstadt von Peru {} Lima.", "ist", "ist nicht", "oder"),
+    ("What is the capital of Peru?", "Die Hauptstadt von Peru {} die Stadt Lima.", "ist", "war niemals", "oder"),
+    ("Quelle est la capitale du Pérou ?", "La capitale du Pérou {} Lima.", "est", "n'est pas", "ou"),
+    ("¿Cuál es la capital de Perú?", "La capital de Perú {} Lima.", "es", "no es", "o"),
+    ("Qual è la capitale del Perù?", "La capitale del Perù {} Lima.", "è", "non è", "o"),
+    ("Qual é a capital do Peru?", "A capital do Peru {} Lima.", "é", "não é", "ou"),
+    ("Wat is de hoofdstad van Peru?", "De hoofdstad van Peru {} Lima.", "is", "is niet", "of"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "sentence", "verb", "negated", "alternative"), NAMED)
+def test_a_name_is_found_in_a_sentence_of_another_language(
+    prompt: str, sentence: str, verb: str, negated: str, alternative: str
+) -> None:
+    assert reference_match(prompt, sentence.format(verb), "Lima") == 1
+    assert reference_match(prompt, sentence.format(negated), "Lima") == 0
+    assert reference_match(prompt, sentence.format(verb), "Cusco") == 0
+    assert reference_match(prompt, f"Lima {alternative} Cusco", "Lima") == 0
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "reference"),
+    [
+        ("秘鲁的首都是利马。", "秘鲁的首都不是利马。", "利马"),
+        ("ペルーの首都はリマです。", "ペルーの首都はリマではありません。", "リマ"),
+        ("เมืองหลวงของเปรูคือลิมา", "เมืองหลวงของเปรูไม่ใช่ลิมา", "ลิมา"),
+    ],
+)
+def test_a_name_is_found_in_a_sentence_without_spaces(right: str, wrong: str, reference: str) -> None:
+    assert reference_match("What is the capital of Peru?", right, reference) == 1
+    assert reference_match("What is the capital of Peru?", wrong, reference) == 0
+
+
+@pytest.mark.parametrize(
+    "denial",
+    ["It is not true that {}.", "{} would be wrong.", "The claim that {} is false.", "{}? That isn't so."],
+)
+def test_free_text_that_is_denied_is_wrong_and_otherwise_not_judged(denial: str) -> None:
+    text = "air scatters short wavelengths of sunlight more strongly than long ones"
+
+    assert reference_match("Why is the sky blue?", denial.format(text), text.capitalize()) == 0
+    assert reference_match("Why is the sky blue?", f"Because {text}.", text) is None
+    assert (
+        reference_match("Why is the sky blue?", f"Because {text}. " + "It is not only so at noon. " * 9, text)
+        is None
+    )
+
+
 # Hostile texts ------------------------------------------------------------------------------------------------
 
 REFERENCES = [

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_service.features.repetition import character_repetition, repetition_penalty, word_repetition
+from reward_service.features.repetition import (
+    character_repetition,
+    doubled_characters,
+    repetition_penalty,
+    word_repetition,
+)
 from reward_service.features.text import words
 
 LOOPS = {
@@ -82,3 +87,19 @@ def test_the_cost_grows_with_the_length() -> None:
         return time.thread_time() - start
 
     assert min(seconds(200_000) for _ in range(3)) < 60 * min(seconds(10_000) for _ in range(3)) + 0.01
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "绿茶采摘后很快用高温杀青，叶子慢慢变干。",
+        "まず米を計り、冷たい水で洗います。",
+        "พริกทำให้เหงื่อออก ร่างกายจึงเย็นลง",
+    ],
+)
+def test_every_character_twice_is_repetition_in_scripts_without_spaces(text: str) -> None:
+    stuttered = "".join(character * 2 for character in text)
+
+    assert doubled_characters(text) == 1.0
+    assert repetition_penalty(stuttered, words(stuttered, "unicode"), "unicode") < 0.1
+    assert doubled_characters("bookkeeper 00 11") == 1.0

@@ -1,4 +1,4 @@
-"""Requested length and form: what a prompt requests, and how well a response adheres to it."""
+"""Requested length, number of items and form: what a prompt requests, and how well a response adheres to it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from reward_client.wire import ChatMessage
 from reward_service.features.requested_form import requested_form
+from reward_service.features.requested_items import requested_items
 from reward_service.features.requested_length import length_requests, requested_length
 from reward_service.features.requests import last_request
 
@@ -149,3 +150,39 @@ def test_without_a_request_every_form_has_1_and_of_two_requests_one_counts_half(
 
 def test_nested_brackets_are_not_json_and_do_not_fail() -> None:
     assert requested_form("Answer in JSON.", "[" * 200_000) == 0.0
+
+
+QUESTIONS = "1. What comes first?\n2. Who decides?\n3. When do we meet?"
+
+
+@pytest.mark.parametrize(
+    ("instruction", "response", "expected"),
+    [
+        ("Give me three questions for the meeting.", QUESTIONS, 1.0),
+        ("Suggest at least 3 good questions.", QUESTIONS, 1.0),
+        ("Write a list of three questions.", QUESTIONS, 1.0),
+        ("List six questions.", QUESTIONS, 1 / 2),
+        ("What are 2 questions to ask?", QUESTIONS.replace("\n", "\n\n"), 4 / 9),
+        ("Name three questions.", f"{QUESTIONS}\n\n" + "It is good to ask. " * 2, 0.5),
+        ("Name three questions.", "It is good to ask a lot." + f"\n\n{QUESTIONS}", 10 / 17),
+        ("List two ideas.", "- **Tea**\n  - green\n  - black\n- **Milk**\n  - cold", 1.0),
+        ("List two ideas.", "### 1. Tea\nIt is hot.\n### 2. Milk\nIt is cold.", 1.0),
+    ],
+)
+def test_a_list_is_compared_with_the_requested_number(instruction: str, response: str, expected: float) -> None:
+    assert requested_items(instruction, response) == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "response"),
+    [
+        ("Which questions should I ask?", QUESTIONS),
+        ("Give me three sentences about it.", QUESTIONS),
+        ("Write a function that takes two numbers.", QUESTIONS),
+        ("Give me 20 minutes of exercises.", QUESTIONS),
+        ("Give me three questions.", SENTENCE),
+        ("Give me three questions.", ""),
+    ],
+)
+def test_without_a_request_or_a_list_there_is_nothing_to_count(instruction: str, response: str) -> None:
+    assert requested_items(instruction, response) is None

@@ -1,15 +1,21 @@
-"""Features of the response's text: content, copying, meta talk, running text, an unfinished end."""
+"""Features of the response's text: content, copying, meta talk, running text, word order, an unfinished end."""
 
 from __future__ import annotations
+
+from random import Random
+from time import thread_time
 
 import pytest
 
 from reward_service.features.content import content_density, content_words
 from reward_service.features.copying import copying_penalty
 from reward_service.features.finished import finished
-from reward_service.features.meta_talk import meta_talk_penalty
+from reward_service.features.meta_talk import invented_turn, meta_talk_penalty
+from reward_service.features.repetition import doubled_characters
+from reward_service.features.requested_items import requested_items
 from reward_service.features.running_text import running_text
 from reward_service.features.text import WordKind, words
+from reward_service.features.word_order import word_order
 
 PROMPT = "Why do the leaves of many trees turn red and yellow in autumn, and then fall?"
 ANSWER = (
@@ -18,11 +24,31 @@ ANSWER = (
 )
 
 
+CHINESE = "为什么很多树的叶子在秋天变红？"
+PASSAGE = (
+    "Herring gather in large schools before they spawn. The birds that feed on them show the boats where to go, "
+    "and in the harbour the whole town smells of smoke and salt. Children earn some money by packing barrels. "
+    "Today the boats are fewer, and quotas are agreed each winter by scientists."
+)
+
+
 def test_a_copied_prompt_has_no_new_4_grams_and_an_answer_has_no_others() -> None:
     assert copying_penalty(PROMPT, PROMPT.upper(), PROMPT) == 0.0
     assert copying_penalty(PROMPT, ANSWER, PROMPT) == 1.0
     assert copying_penalty(PROMPT, f"{PROMPT} {PROMPT}", PROMPT) < 0.15
     assert 0.5 < copying_penalty(PROMPT, f"{PROMPT} {ANSWER}", PROMPT) < 0.9
+
+
+@pytest.mark.parametrize("prompt", [CHINESE, "おいしいご飯の炊き方を教えてください。", "ทำไมอาหารไทยถึงใส่พริก"])
+def test_a_copied_prompt_is_seen_in_scripts_without_spaces(prompt: str) -> None:
+    assert copying_penalty(prompt, prompt[:-1], prompt) < 0.1
+    assert copying_penalty(prompt, "树停止制造绿色的色素，所以叶子变黄，然后落下。", prompt) > 0.8
+
+
+def test_a_passage_from_a_long_prompt_is_no_copy_of_it() -> None:
+    prompt = f"What happens in autumn? Answer from the text. {ANSWER} {PASSAGE}"
+
+    assert copying_penalty(prompt, ANSWER, prompt) > 0.5
 
 
 @pytest.mark.parametrize("response", ["", "the leaves", "autumn"])
@@ -153,9 +179,76 @@ def test_an_assistant_that_talks_about_itself_in_a_letter_is_meta_talk(talk: str
 
 
 @pytest.mark.parametrize(
+    "turn",
+    [
+        "User: Thanks, that was great. Anything else?\nAssistant: No, it is all there.",
+        "**Human:** And why do they fall?",
+        "Q: Which trees keep their leaves in the winter?\nA: Those with needles.",
+        "### Instruction:\nDescribe a tree in the winter.",
+        "<|im_start|>user\nAnd in spring?",
+    ],
+)
+def test_everything_from_an_invented_turn_of_the_user_on_counts(turn: str) -> None:
+    n, n_turn = len(ANSWER.split()), len(turn.split())
+
+    assert meta_talk_penalty(f"{ANSWER}\n\n{turn}", PROMPT) == pytest.approx(n / (n + n_turn))
+    assert invented_turn(f"{ANSWER}\n\n{turn}", PROMPT) is not None
+    assert invented_turn(turn, PROMPT) is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response"),
+    [
+        ("Write a dialogue between a user and a bot.", "They meet.\nUser: Hello!\nBot: Good day."),
+        ("Write three exam questions about trees.", "Here they are:\nQ: What is bark?\nQ: What is a leaf?"),
+        (PROMPT, "The tree saves water.\nNote: a user of the park may see it.\nQuestions: none."),
+    ],
+)
+def test_requested_turns_and_other_labels_are_not_invented(prompt: str, response: str) -> None:
+    assert invented_turn(response, prompt) is None
+    assert meta_talk_penalty(response, prompt) == 1.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ANSWER,
+        PASSAGE,
+        "See e.g. the map, etc. and so on. At 5 p.m. it closes.",
+        "1. the first step\n2. the second step\n3. stop",
+        "red,green,blue and the.",
+        "i think so. it is the sugar. yes.",
+        "Use `the.of` here:\n```\nfooBar(a,b)  # the of the is\n```",
+        "Die Blätter fallen ab. Danach ruht der Baum, an dem sie waren.",
+        "",
+    ],
+)
+def test_ordinary_text_has_no_faults_of_word_order(text: str) -> None:
+    assert word_order(text) == 1.0
+
+
+@pytest.mark.parametrize("text", [ANSWER, PASSAGE])
+def test_words_in_random_order_have_many(text: str) -> None:
+    random, pieces = Random(3), text.split()
+
+    assert max(word_order(" ".join(random.sample(pieces, len(pieces)))) for _ in range(20)) < 0.9
+
+
+def test_a_prompt_in_another_script_wants_an_answer_in_it() -> None:
+    assert running_text(CHINESE, PASSAGE) == 0.0
+    assert running_text(CHINESE, "因为树停止制造叶绿素 (chlorophyll)，所以叶子变黄。") == 1.0
+    assert running_text("把这句话翻译成英文：树叶落下。", "The leaves fall.") == 1.0
+    assert running_text("Почему осенью листья желтеют?", "Дерево перестаёт вырабатывать зелёный пигмент.") == 1.0
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         (ANSWER, 1.0),
+        ("绿茶采摘后很快用高温杀青，叶子不发酵，所以保持绿色，味道清新，带一点苦味。", 1.0),
+        ("绿茶采摘后很快用高温杀青，叶子不发酵，所以保持绿色，味道清新，带一点苦", 0.0),
+        ("渥太华", 1.0),
+        ("พริกทำให้เหงื่อออก ร่างกายจึงเย็นลง นอกจากนี้พริกยังช่วยเก็บรักษาอาหารได้นานขึ้น", 1.0),
         (ANSWER[:-20], 0.0),
         (f"{ANSWER[:60].rstrip()},", 0.0),
         ("Paris", 1.0),
@@ -177,3 +270,23 @@ def test_a_contraction_has_no_more_content_than_its_words(kind: WordKind) -> Non
     assert content_words(words("don't can’t isn't we've", kind), []) == content_words(
         words("don t can isn we ve", kind), []
     )
+
+
+@pytest.mark.parametrize(
+    "pattern", ["\n ", " ", "\n**", "user:", "the ", "a,", "`", "```", "- \n", "绿", "\nq : "]
+)
+def test_hostile_texts_take_linear_time(pattern: str) -> None:
+    response = (f"x\n{pattern * 200_000}")[:200_000]
+    start = thread_time()
+
+    for value in (
+        meta_talk_penalty(response),
+        word_order(response),
+        copying_penalty(response, response, ""),
+        running_text(CHINESE, response),
+        requested_items("List two things.", response) or 0.0,
+        doubled_characters(response),
+        finished(response),
+    ):
+        assert 0.0 <= value <= 1.0
+    assert thread_time() - start < 2

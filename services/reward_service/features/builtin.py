@@ -41,8 +41,10 @@ from reward_service.features.meta_talk import META_TALK_PENALTY
 from reward_service.features.reference_match import REFERENCE_MATCH
 from reward_service.features.repetition import REPETITION_PENALTY
 from reward_service.features.requested_form import REQUESTED_FORM
+from reward_service.features.requested_items import REQUESTED_ITEMS
 from reward_service.features.requested_length import REQUESTED_LENGTH
 from reward_service.features.running_text import RUNNING_TEXT
+from reward_service.features.word_order import WORD_ORDER
 
 _WORDS_PER_UNIT = 100
 """Words with a length incentive of 1."""
@@ -179,10 +181,12 @@ BUILTIN: tuple[Feature[Any], ...] = (
     CONTENT_WORDS,
     CONTENT_DENSITY,
     REQUESTED_LENGTH,
+    REQUESTED_ITEMS,
     REQUESTED_FORM,
     COPYING_PENALTY,
     META_TALK_PENALTY,
     RUNNING_TEXT,
+    WORD_ORDER,
     FINISHED,
     CONCISENESS,
 )

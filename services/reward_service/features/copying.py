@@ -1,7 +1,12 @@
-"""`copying_penalty`: 1 − the share of the response's word 4-grams that are in the prompt; 1 = nothing is copied.
+"""`copying_penalty`: 1 − the smaller of two shares, by runs of four words: 1 = the prompt is not copied.
 
-Words are separated by white space and compared without case. A prompt that requests work on its text ("Correct
-this sentence", "Translate …") justifies a copy, so the value is 1. Cost: linear in both texts.
+    of the response   how much of it is in the prompt
+    of the prompt     how much of it is in the response
+
+So a copy loses, with or without changes, and neither the prompt before an answer nor a passage from a long
+prompt does. Words are compared without case and signs; in scripts without spaces each character counts as one.
+A prompt that requests work on its text ("Correct this sentence", "Translate …") justifies a copy, so the value
+is 1. Of each text the first 20,000 characters are read. Cost: linear in both texts.
 """
 
 from __future__ import annotations
@@ -9,11 +14,14 @@ from __future__ import annotations
 import regex
 
 from reward_service.features.feature import Feature, ResponseText
-from reward_service.features.requests import last_request
+from reward_service.features.requests import last_message, last_request
 
 _N = 4
 """Words of an n-gram: shorter phrases, such as "the capital of France", are part of an honest answer."""
 
+_MAX_CHARS = 20_000
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{LB=SA}"
+_WORD = regex.compile(rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+", regex.V1)
 _WORK_ON_TEXT = regex.compile(
     r"(?:^|[.!?:\n]\s*|\b(?:please|you|to)\s+)(?:abridge|alphabeti[sz]e|annotate|arrange|capitali[sz]e|change|classify|complete|condense|continue|convert"
     r"|copy|correct|edit|expand|extract|fill|finish|fix|format|highlight|improve|insert|mark|order|paraphrase|polish"
@@ -24,17 +32,18 @@ _WORK_ON_TEXT = regex.compile(
 
 
 def copying_penalty(prompt: str, response: str, request: str) -> float:
-    """1 − the share of the 4-grams of `response` in `prompt`; 1 if `request` wants work on the prompt's text."""
-    copied, total = _counts(prompt.casefold().split(), response.casefold().split())
+    """1 − the smaller share of 4-grams that prompt and response have in common; 1 if `request` wants a copy."""
+    own = _runs(response)
+    known = set(_runs(prompt))
+    copied = [run for run in own if run in known]
     if not copied or _WORK_ON_TEXT.search(request):
         return 1.0
-    return 1.0 - copied / total
+    return 1.0 - min(len(copied) / len(own), len(set(copied)) / len(known))
 
 
-def _counts(source: list[str], words: list[str]) -> tuple[int, int]:
-    known = {tuple(source[i : i + _N]) for i in range(len(source) - _N + 1)}
-    total = max(0, len(words) - _N + 1)
-    return sum(tuple(words[i : i + _N]) in known for i in range(total)) if known else 0, total
+def _runs(text: str) -> list[tuple[str, ...]]:
+    words = _WORD.findall(text[:_MAX_CHARS].casefold())
+    return list(zip(*(words[start:] for start in range(_N)), strict=False))
 
 
 COPYING_PENALTY = Feature(
@@ -42,7 +51,9 @@ COPYING_PENALTY = Feature(
     needs=ResponseText,
     range=(0.0, 1.0),
     label="Copying penalty",
-    description="1 − share of word 4-grams that are in the prompt; 1 means nothing is copied",
+    description="1 − share of word 4-grams that prompt and response have in common; 1 means no copy",
     log_key="copying_penalty",
-    compute=lambda inputs: copying_penalty(inputs.prompt, inputs.response, last_request(inputs.messages)),
+    compute=lambda inputs: copying_penalty(
+        last_message(inputs.messages), inputs.response, last_request(inputs.messages)
+    ),
 )

@@ -3,10 +3,14 @@
 Such a sentence talks about the answer, the question, the assistant or the service ("This is the best answer",
 "What a great question!", "As an AI language model", "I hope this helps", "Please consult a professional")
 instead of the subject. A sentence counts as a whole if it has one of the phrases below. If the prompt requests a
-letter, a story or the like, what people say in them does not count. English only. Cost: linear.
+letter, a story or the like, what people say in them does not count. English only.
+Everything from an invented turn of the user on ("User: …", "### Instruction") counts too, with the flag
+`invented_turn`, unless the prompt asks for a dialogue. Cost: linear.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import regex
 
@@ -15,7 +19,8 @@ from reward_service.features.requests import last_request
 from reward_service.features.sentences import sentences
 
 _PHRASES = (
-    r"(?:this|my|the above|no other|another) (?:\w+ )?(?:answers?|reply|questions?)|(?:this|my|the above) response"
+    r"(?:this|my|the above|no other|another) (?:\w+ )?(?:answers?|reply|questions?)"
+    r"|(?:this|my|the above|no other) response"
     r"|your (?:\w+ )?questions?"
     r"|(?:best|better|perfect|helpful|detailed|complete) (?:answer|response|reply)"
     r"|as an? (?:ai|language model|(?:ai |virtual )?assistant)"
@@ -47,19 +52,52 @@ _REQUESTS_LETTER = regex.compile(
 )
 
 
+_TURN = regex.compile(
+    r"\n[ \t]*+(?:(?:[*#]{1,4}[ \t]*+)?+(?:user|human|instruction|(?<question>(?:next )?question|q))"
+    r"[*]{0,2}[ \t]*+:"
+    r"|#{2,4}[ \t]*(?:instruction|human|user|input)\b|\[INST\]|<\|?(?:im_start|user|human|start_header_id)\b)",
+    regex.IGNORECASE,
+)
+_ASKS_FOR_TURNS = regex.compile(
+    r"\b(?:dialog(?:ue)?s?|conversations?|chats?|screenplay|transcripts?|role-?play)\b", regex.IGNORECASE
+)
+_ASKS_FOR_QUESTIONS = regex.compile(
+    r"\b(?:questions?|interviews?|faqs?|q|quiz(?:zes)?|exam|flash ?cards?|riddles?|dialog(?:ue)?s?|conversations?"
+    r")\b",
+    regex.IGNORECASE,
+)
+
+
 def meta_talk_penalty(response: str, request: str = "") -> float:
     """1 − the share of the words of `response` in sentences about the conversation; 1 without words."""
     phrases = _TALK_IN_LETTER if _REQUESTS_LETTER.search(request) else _TALK
-    if not phrases.search(_plain(response)):
+    turn = invented_turn(response, request)
+    own = response if turn is None else response[:turn]
+    if turn is None and not phrases.search(_plain(response)):
         return 1.0
-    lengths = [(len(sentence.split()), sentence) for sentence in sentences(response)]
-    total = sum(length for length, _ in lengths)
-    talk = sum(length for length, sentence in lengths if phrases.search(_plain(sentence)))
+    lengths = [(len(sentence.split()), sentence) for sentence in sentences(own)]
+    invented = len(response.split()) - len(own.split())
+    total = sum(length for length, _ in lengths) + invented
+    talk = sum(length for length, sentence in lengths if phrases.search(_plain(sentence))) + invented
     return 1.0 - talk / total if total else 1.0
+
+
+def invented_turn(response: str, request: str) -> int | None:
+    """Where an invented turn of the user starts in `response`; None if `request` asks for such text."""
+    for turn in _TURN.finditer(response):
+        justified = _ASKS_FOR_QUESTIONS if turn["question"] else _ASKS_FOR_TURNS
+        if response[: turn.start()].strip() and not justified.search(request):
+            return turn.start()
+    return None
 
 
 def _plain(text: str) -> str:
     return text.replace("’", "'").lower()
+
+
+def _flags(inputs: ResponseText) -> Sequence[str]:
+    turn = invented_turn(inputs.response, last_request(inputs.messages))
+    return [] if turn is None else ["invented_turn"]
 
 
 META_TALK_PENALTY = Feature(
@@ -70,4 +108,5 @@ META_TALK_PENALTY = Feature(
     description="1 − share of words in sentences about the conversation instead of the subject",
     log_key="meta_talk_penalty",
     compute=lambda inputs: meta_talk_penalty(inputs.response, last_request(inputs.messages)),
+    flags=_flags,
 )

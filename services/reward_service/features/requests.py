@@ -14,8 +14,12 @@ _INPUT_MARK = "### Input:"
 
 def last_request(messages: Sequence[ChatMessage]) -> str:
     """The instruction in the last message of the user; empty without one."""
-    contents = (message.content for message in reversed(messages) if message.role == "user")
-    return instruction(next(contents, ""))
+    return instruction(last_message(messages))
+
+
+def last_message(messages: Sequence[ChatMessage]) -> str:
+    """The last message of the user; empty without one."""
+    return next((message.content for message in reversed(messages) if message.role == "user"), "")
 
 
 def instruction(prompt: str) -> str:

@@ -3,8 +3,9 @@
 The value is min(1, (2 + function words) / (0.2 × words)): half of the words of ordinary English are function
 words ("the", "of", "is"), a fifth suffices, and two are granted, so that a short answer needs none. The words
 are those of the prompt's language, or of a language that the prompt requests ("Translate into French"). In
-prompts about code, code between fences does not count. A prompt in none of the known languages gives 1. Cost:
-linear in both texts.
+prompts about code, code between fences does not count. For a prompt in none of the known languages, but in
+another script than Latin, it is the share of the response's letters in that script, 1 from 0.3 on, unless the
+prompt requests a translation; 1 for other prompts. Cost: linear in both texts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import regex
 from reward_service.features.feature import Feature, ResponseText
 from reward_service.features.languages import FUNCTION_WORDS, language_of, n_function_words
 from reward_service.features.requests import last_request
+from reward_service.features.scripts import share_in_script
 
 _SHARE = 0.2
 """Share of function words from which a text counts as running text."""
@@ -33,7 +35,7 @@ def running_text(request: str, response: str) -> float:
     """Share of function words of the language of `request`, 1 from a fifth on."""
     languages = _expected_languages(request)
     if not languages:
-        return 1.0
+        return share_in_script(request, response)
     text = _FENCED.sub(" ", response) if _ABOUT_CODE.search(request) else response
     words = _WORD.findall(text.lower())
     n_needed = _SHARE * len(words)

@@ -8,7 +8,8 @@
     an expression                            reference_math         0 or 1; math-verify compares (extra `math`)
     several short items                      reference_list         items in both / items in either
     up to five words                         reference_exact        0 or 1
-    anything else                            none                   None: the recipe's `otherwise`
+    anything else                            none                   0 if the response denies the reference,
+                                                                    else None: the recipe's `otherwise`
 
 The rules and their limits: docs/reference/reference-match.md.
 """
@@ -28,6 +29,7 @@ from reward_service.features.reference_match.number import read_number
 from reward_service.features.reference_match.option import read_option
 from reward_service.features.reference_match.phrase import read_phrase
 from reward_service.features.reference_match.plain import window
+from reward_service.features.reference_match.statements import denies
 from reward_service.features.reference_match.yes_no import read_yes_no
 
 Judge = Callable[[str], float]
@@ -55,10 +57,10 @@ _MAX_REFERENCE, _MAX_PROMPT = 2_000, 8_000
 
 
 def reference_match(prompt: str, response: str, reference: str) -> float | None:
-    """In [0, 1], whether `response` answers with `reference`; None for a reference that cannot be verified."""
+    """In [0, 1], whether `response` answers with `reference`; None for one that cannot be verified."""
     flag, judge = _read(reference, prompt)
     if judge is None:
-        return None
+        return 0.0 if denies(window(response), reference) else None
     is_padded = flag != "reference_list" and _NUMBERS.search(window(response))
     return 0.0 if is_padded else float(judge(response))
 

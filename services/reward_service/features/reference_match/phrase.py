@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import chain, dropwhile
 
+from reward_service.features.reference_match.languages import with_english_verbs
 from reward_service.features.reference_match.plain import boxed, key, plain, unboxed, window, words_of
 from reward_service.features.reference_match.statements import CONTRAST, announced, asserted, last_correction
 
@@ -44,7 +45,7 @@ _HEADINGS = frozenset(
     )
 )
 _NEGATION = re.compile(r"\b(?:not|never|no|neither|nor)\b|n't\b", re.IGNORECASE)
-_STRONG = frozenset({"is", "was", "are", "were", "by", "called"})
+_STRONG = frozenset({"is", "was", "are", "were", "by", "called", "は"})
 _HEDGE = frozenset({"or", "maybe", "perhaps", "possibly", "either"})
 _COPULA = re.compile(r"\s(?:is|are|was|were)\s", re.IGNORECASE)
 _PIECES = re.compile(r",|/|\bor\b|\band\b|\n", re.IGNORECASE)
@@ -85,7 +86,7 @@ def _answers(response: str, prompt: str, wanted: Sequence[str], given: frozenset
     in_boxes = boxed(response)
     if in_boxes:
         return all(_without_edges(key(plain(content)).split(), given) == wanted for content in in_boxes)
-    text = plain(response)
+    text = with_english_verbs(plain(response), prompt, wanted)
     said = asserted(last_correction(text, lambda part: _names(part, wanted)), prompt)
     tails = [tail for sentence in said for tail in announced(sentence)]
     if tails:

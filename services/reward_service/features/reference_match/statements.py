@@ -28,6 +28,11 @@ _RETRACTION = re.compile(
     re.IGNORECASE,
 )
 
+_MAX_AROUND = 100
+"""Characters; a longer text that contains the reference may say more than that."""
+_DENIAL = frozenset(("not", "never", "wrong", "false", "incorrect", "untrue", "t"))
+"""The "t" is that of "isn't"."""
+
 HEDGE = re.compile(
     r"\b(?:or|either|maybe|perhaps|possibly|alternatively|could be|might be|may be|oder|ou)\b", re.IGNORECASE
 )
@@ -115,3 +120,14 @@ def last_correction(text: str, answers: Callable[[str], bool]) -> str:
     before, rest = text[: retractions[-1].start()], text[retractions[-1].end() :]
     rejected = retractions[-1]["rejects"] and key(rest) and answers(before)
     return rest if rejected or answers(rest) else text
+
+
+def denies(text: str, reference: str) -> bool:
+    """Whether `text` is `reference` with a few words around it that reject it: "… would be wrong"."""
+    if len(text) > len(reference) + _MAX_AROUND:
+        return False
+    said, stated = key(text), key(reference)
+    if not stated or stated not in said:
+        return False
+    around = said.replace(stated, " ").split()
+    return not _DENIAL.isdisjoint(around)
