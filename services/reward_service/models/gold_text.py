@@ -84,8 +84,8 @@ def _ids(tokenizer: Any, text: str, separator: str | None, most: int) -> list[in
     """Tokens of `text`, without special ones that the tokenizer would add; of a long text, those that may be among
     the first `most` or the last `most`. Raises ValueError when the tokenizer cannot read it.
 
-    The pieces between separators are tokenized one by one; see `SpecialTokens`. Each has a part of a name, so it has
-    at least one token.
+    The pieces between separators are tokenized one by one; see `SpecialTokens`. Each has a part of a name, so
+    it has at least one token.
     """
     pieces = text.split(separator) if separator else [text]
     if len(pieces) > 2 * most + 2:
