@@ -35,8 +35,8 @@ __all__ = ["MAX_ERROR_BYTES", "NOISE", "Reply", "Witness", "statuses"]
 
 MAX_SCORE_S = 2.0
 """p99 of another caller's one-item requests."""
-MAX_HEALTH_S = 0.05
-"""p99 of `GET /healthz`."""
+MAX_HEALTH_S = 0.1
+"""p99 of `GET /healthz`: twice the goal, because service, attacker and measurement share the cores."""
 MAX_MEMORY = 2.0
 """Peak of the resident memory over idle, as a multiple of the stated budget."""
 MAX_ERROR_BYTES = 64 * 1024
