@@ -365,7 +365,7 @@ def test_a_key_of_another_callers_request_is_unknown(tmp_path: Path) -> None:
         answers = [
             httpx.post(
                 f"{url}/score",
-                json={"items": [item(text)]},
+                json={"items": [item(text)], "recipe": "li"},
                 headers={"idempotency-key": "k", "x-api-key": f"{caller}-key-0123456789"},
             )
             for caller, text in (("first", "a b"), ("second", "b c d e"), ("first", "a b"))

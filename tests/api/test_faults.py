@@ -178,7 +178,8 @@ N_UNREAD = 4 * 4096
 @contextmanager
 def unread(url: str, n: int) -> Iterator[list[socket.socket]]:
     """Clients that read nothing of a response that is larger than the buffers of a socket."""
-    body = {"items": [item("a b c " * 10, id=f"{i}".ljust(256, "x")) for i in range(N_UNREAD)]}
+    body: dict[str, Any] = {"items": [item("a b c " * 10, id=f"{i}".ljust(256, "x")) for i in range(N_UNREAD)]}
+    body["recipe"] = "li-rp"
     clients = [posted(url, "/score", body) for _ in range(n)]
     try:
         yield clients
