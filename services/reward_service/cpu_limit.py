@@ -58,9 +58,10 @@ def _limited(limit_s: float) -> Iterator[None]:
             try:
                 with lock:
                     finished.set()
-                    raise_in_thread(thread, None)  # one that is set but not raised yet
-                    ended = True
-            except CpuLimitExceeded:  # raised here, because it was set while this thread waited for the lock
+                for _ in range(3):  # the interpreter looks here for one that is set: it is raised, not withdrawn,
+                    continue  # because withdrawing leaves the interpreter looking for ever (Python 3.11)
+                ended = True
+            except CpuLimitExceeded:
                 continue
 
 
