@@ -17,7 +17,6 @@ from math import fsum
 
 from reward_service.features.feature import Feature, Range, RecipeParameters, ResponseText
 from reward_service.features.languages import FUNCTION_WORDS
-from reward_service.features.text import words
 
 _BY_FREQUENCY = (files(__package__) / "common_words.txt").read_text(encoding="utf-8").split()
 _N_VERY_COMMON = 300
@@ -60,7 +59,7 @@ CONTENT_WORDS = Feature(
     label="Content words",
     description="distinct words by rarity (1, 0.3 or 0), half in the prompt",
     log_key="content_words",
-    compute=lambda inputs: content_words(inputs.words, words(inputs.prompt, inputs.parameters.words)),
+    compute=lambda inputs: content_words(inputs.words, inputs.prompt_words),
 )
 
 CONTENT_DENSITY = Feature(
@@ -70,5 +69,5 @@ CONTENT_DENSITY = Feature(
     label="Content density",
     description="content words / words",
     log_key="content_density",
-    compute=lambda inputs: content_density(inputs.words, words(inputs.prompt, inputs.parameters.words)),
+    compute=lambda inputs: content_density(inputs.words, inputs.prompt_words),
 )

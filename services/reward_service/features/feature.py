@@ -18,13 +18,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reward_client.wire import ChatMessage
-from reward_service.features.text import WordKind, prompt_text
+from reward_service.features.text import WordKind, prompt_text, words
 
 Range = tuple[float, float]
 """Lowest and highest value."""
@@ -69,7 +70,7 @@ class RecipeOnly:
     parameters: RecipeParameters
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ResponseText:
     """The texts of one item."""
 
@@ -82,10 +83,15 @@ class ResponseText:
     reference: str | None
     parameters: RecipeParameters
 
-    @property
+    @cached_property
     def prompt(self) -> str:
         """The user's messages as one text."""
         return prompt_text(self.messages)
+
+    @cached_property
+    def prompt_words(self) -> Sequence[str]:
+        """Words of `prompt`."""
+        return words(self.prompt, self.parameters.words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import regex
 
 from reward_service.features.feature import Feature, ResponseText
-from reward_service.features.requests import last_request
+from reward_service.features.requests import adherence, last_request
 
 _NUMBERS = dict(
     zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)  # noqa: SIM905
@@ -39,11 +39,9 @@ def requested_items(instruction: str, response: str) -> float | None:
     if request is None or len(items) < 2:
         return None
     wanted = _NUMBERS.get(request["n"].lower()) or int(request["n"])
-    found = _n_items(items)
-    adherence = min(found / wanted, (wanted / found) ** 2 if wanted < found else 1.0) if wanted else 0.0
     end = response.find("\n\n", items[-1].end())
     listed = response[items[0].start() : end if end >= 0 else len(response)]
-    return adherence * len(listed.split()) / len(response.split())
+    return adherence(_n_items(items), wanted, wanted) * len(listed.split()) / len(response.split())
 
 
 def _n_items(items: list[regex.Match[str]]) -> int:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import regex
 
 from reward_service.features.feature import Feature, ResponseText
-from reward_service.features.requests import last_request
+from reward_service.features.requests import adherence, last_request
 from reward_service.features.sentences import sentences
 
 _NUMBERS = {
@@ -124,10 +124,7 @@ class LengthRequest:
 
     def adherence(self, response: str) -> float:
         """From 0 to 1: 1 inside of the interval."""
-        n = _count(response, self.unit)
-        if n > self.high:
-            return (self.high / n) ** 2
-        return min(1.0, n / self.low)
+        return adherence(_count(response, self.unit), self.low, self.high)
 
 
 def length_requests(instruction: str) -> list[LengthRequest]:

@@ -1,4 +1,4 @@
-"""The part of a prompt that can request something of the answer's length or form."""
+"""What a prompt requests of the answer's length or form, and how well a number meets a request."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def last_request(messages: Sequence[ChatMessage]) -> str:
 def last_message(messages: Sequence[ChatMessage]) -> str:
     """The last message of the user; empty without one."""
     return next((message.content for message in reversed(messages) if message.role == "user"), "")
+
+
+def adherence(n: float, low: float, high: float) -> float:
+    """How well `n` is in the requested interval, from 0 to 1: n / low below it, (high / n)² above it."""
+    return (high / n) ** 2 if n > high else min(1.0, n / low)
 
 
 def instruction(prompt: str) -> str:
