@@ -15,6 +15,6 @@ COMMANDS = (
         "list, show and check recipes",
         "reward_service.recipe_command",
         extra="service",
-        needs=("yaml", "regex", "pydantic_settings"),
+        needs=("yaml", "regex", "fastapi"),
     ),
 )

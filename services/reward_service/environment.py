@@ -26,6 +26,8 @@ OTHER_VARIABLES = frozenset(
     for name in (
         *("BIND", "GID", "RECIPES", "REVISION", "RUNS", "TAG", "UID", "VERSION"),  # docker-compose.yml
         *("REWARD_URL", "URL"),  # client and trainer
+        *("RECIPE", "GOLD", "QUERY_TYPE_DEFAULT", "DEADLINE_S", "RUN"),  # adapters
+        *("PROMPT_COLUMN", "REFERENCE_COLUMN", "QUERY_TYPE_COLUMN"),
         *("CACHE", "HOOKS", "LAUNCH", "ROLLOUT_BATCH"),  # trainer
         *("FUZZ", "SHARED"),  # tests
     )

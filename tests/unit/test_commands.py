@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -233,6 +233,16 @@ def test_with_the_base_install_the_client_works_and_other_commands_name_their_ex
 
     assert (done.returncode, done.stderr.strip()) == (status, err)
     assert out in done.stdout
+
+
+def test_every_module_that_a_command_needs_is_of_a_package_that_is_installed_by_constraints() -> None:
+    distributions = packages_distributions()
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().splitlines()
+    pinned = {line.partition("==")[0].replace("_", "-") for line in lines}
+    for name, command in discover(ENTRY_POINTS)[0].items():
+        for module in command.needs:
+            found = {distribution.lower().replace("_", "-") for distribution in distributions.get(module, ())}
+            assert found & pinned, f"{name} needs {module}"
 
 
 def test_the_overview_imports_no_heavy_library() -> None:

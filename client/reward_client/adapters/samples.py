@@ -1,0 +1,125 @@
+"""Samples: prompts, responses and references in the forms in which frameworks hold them, as items of the service.
+
+    prompt      text, or messages: mappings or objects with `role` and `content`
+    response    text, or messages, of which the assistant's text counts
+    reference   text, a number, a list of them; null, NaN or "" for none; where a framework has one column for
+                both, an object (or its JSON) with `reference` and `query_type`
+
+`Sample.item` makes the item, or says which field is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from reward_client.errors import validation_errors
+from reward_client.wire import Item
+
+_LABEL_FIELDS = {"reference", "query_type", "id"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One response to score, as the framework holds it."""
+
+    prompt: Any
+    response: Any
+    reference: Any = None
+    query_type: Any = None
+
+    def item(self) -> Item:
+        """The item to send. Raises ValueError that names the field."""
+        label = _label(self.reference)
+        query_type = plain(self.query_type)
+        if query_type not in (None, ""):
+            label["query_type"] = query_type
+        try:
+            return Item(prompt=prompt_of(self.prompt), response=response_of(self.response), **label)
+        except ValidationError as exc:
+            raise ValueError("; ".join(validation_errors(exc))) from None
+
+
+def prompt_of(prompt: Any) -> Any:
+    """`prompt` as the service accepts it: text, or messages with role and content only. Raises ValueError."""
+    prompt = plain(prompt)
+    if isinstance(prompt, (list, tuple)):
+        return [_message(number, message) for number, message in enumerate(prompt)]
+    return prompt
+
+
+def response_of(response: Any) -> Any:
+    """The text of a response; of messages the text of the assistant's turns. Raises ValueError."""
+    response = plain(response)
+    if isinstance(response, Mapping):
+        response = [response]
+    if not isinstance(response, (list, tuple)):
+        return response
+    turns = [_message(number, message) for number, message in enumerate(response)]
+    return "\n".join(_text(turn["content"]) for turn in turns if turn["role"] == "assistant")
+
+
+def plain(value: Any) -> Any:
+    """A NumPy array or scalar, or a pandas missing value, as the Python value that it stands for."""
+    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
+        value = value.tolist()
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def column(values: Iterable[Any] | Any | None, n_rows: int, name: str) -> list[Any]:
+    """A column as a list of `n_rows` values: one value stands for all rows, None for a column that is absent.
+
+    Raises ValueError when it has another length.
+    """
+    values = plain(values)
+    if not isinstance(values, (list, tuple)):
+        return [values] * n_rows
+    if len(values) != n_rows:
+        raise ValueError(f"the column {name!r} has {len(values)} values, the batch has {n_rows} rows")
+    return list(values)
+
+
+def _label(value: Any) -> dict[str, Any]:
+    """Reference, query type and id of a label."""
+    value = plain(value)
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = _object(value)
+    if isinstance(value, Mapping) and value and set(value) <= _LABEL_FIELDS:
+        return {name: plain(field) for name, field in value.items() if plain(field) not in (None, "")}
+    if value is None or value == "":
+        return {}
+    return {"reference": list(value) if isinstance(value, tuple) else value}
+
+
+def _object(text: str) -> Any:
+    """The object that `text` is the JSON of, if it is a label; else the text."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) and value and set(value) <= _LABEL_FIELDS else text
+
+
+def _message(number: int, message: Any) -> dict[str, Any]:
+    """Role and content of a message; one without content, because it only calls tools, has the content ""."""
+    fields = message if isinstance(message, Mapping) else getattr(message, "__dict__", {})
+    if "role" not in fields:
+        raise ValueError(f"message {number} has no role; messages are objects with role and content")
+    role, content = fields["role"], plain(fields.get("content"))
+    return {"role": getattr(role, "value", role), "content": "" if content is None else content}
+
+
+def _text(content: Any) -> str:
+    """The text of a message's content, which may be a list of parts."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, (list, tuple)):
+        kind = type(content).__name__
+        raise ValueError(f"response: a message's content must be text or a list of parts, not {kind}")  # noqa: TRY004
+    parts = [part for part in content if isinstance(part, Mapping)]
+    return "\n".join(str(part["text"]) for part in parts if isinstance(part.get("text"), str))

@@ -1,0 +1,90 @@
+"""Settings of an adapter: keyword arguments, or environment variables of the same names with the prefix GLASSBOX_.
+
+    GLASSBOX_URL=http://a:8000,http://b:8000  GLASSBOX_API_KEY=…  GLASSBOX_RECIPE=rer  GLASSBOX_DEADLINE_S=60
+
+Several URLs are replicas of one service, in order of preference.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from reward_client.errors import RewardError, validation_errors
+from reward_client.urls import addresses, key_from_environment
+from reward_client.wire import QueryType
+
+PREFIX = "GLASSBOX_"
+DEFAULT_URL = "http://127.0.0.1:8000"
+_KEY = "api_key"
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class AdapterSettings(BaseModel):
+    """What an adapter asks the service for, and where it finds the reference of a row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Annotated[tuple[str, ...], BeforeValidator(_split)] = (DEFAULT_URL,)
+    """URLs of the service; in the environment separated by commas."""
+    api_key: Annotated[str | None, Field(repr=False)] = None
+    recipe: str | None = None
+    """Name of the recipe; None: the service's default recipe."""
+    gold: bool = False
+    """Also score with the gold reward model, for the logs; the reward stays that of the recipe."""
+    query_type_default: QueryType | Literal["error"] = QueryType.CLOSED_ENDED
+    """Query type of a row that has a reference and no query type. `error`: such a row cannot be scored."""
+    deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
+    """Seconds for one call of the adapter, with all retries; then it raises RewardUnavailableError."""
+    run: str | None = None
+    """Name of the training run, for the service's logs."""
+    prompt_column: str = "prompt"
+    """Column with the prompt, in frameworks that pass a row instead of a prompt."""
+    reference_column: str = "reference"
+    """Column with the reference answer."""
+    query_type_column: str = "query_type"
+    """Column with `open_ended` or `closed_ended`."""
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] = os.environ, **given: Any) -> Self:
+        """The settings in `given`, then those in the environment, then the defaults.
+
+        A value of None in `given` counts as absent. Raises RewardError that names the wrong setting.
+        """
+        found = {name: environ[variable(name)] for name in cls.model_fields if environ.get(variable(name))}
+        if (key := key_from_environment(environ)) is not None:
+            found[_KEY] = key
+        named = {name: value for name, value in given.items() if value is not None}
+        try:
+            settings = cls.model_validate(found | named)
+        except ValidationError as exc:
+            raise RewardError(f"adapter settings: {'; '.join(_messages(exc, named))}") from None
+        addresses(settings.url, settings.api_key)
+        return settings
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of `RewardClient.score`."""
+        default = None if self.query_type_default == "error" else self.query_type_default
+        return {"recipe": self.recipe, "gold": self.gold, "query_type_default": default, "run": self.run}
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def _messages(exc: ValidationError, named: Mapping[str, Any]) -> list[str]:
+    messages = []
+    for message in validation_errors(exc):
+        name, _, rest = message.partition(":")
+        setting = name.partition(".")[0]
+        known = setting in named or setting not in AdapterSettings.model_fields
+        messages.append(f"{setting if known else variable(setting)}:{rest}")
+    return messages

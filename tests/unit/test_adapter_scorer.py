@@ -1,0 +1,208 @@
+"""What all adapters share: settings from the environment, samples in the forms of frameworks, and their scores."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reward_client import RewardError, RewardRejectedError, RewardUnavailableError
+from reward_client.adapters.samples import Sample, column
+from reward_client.adapters.scorer import Scored, Scorer, rewards
+from reward_client.adapters.settings import AdapterSettings
+from reward_service.settings import Settings
+from tests.live import serving
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving(Settings(max_text_chars=1000, default_recipe="rer")) as url:
+        yield url
+
+
+MakeScorer = Callable[..., Scorer]
+
+
+@pytest.fixture
+def scorer(url: str) -> Iterator[MakeScorer]:
+    """Makes scorers with the given settings, and closes them."""
+    with ExitStack() as stack:
+        yield lambda **given: stack.enter_context(
+            closing(Scorer(AdapterSettings.load({}, **({"url": url, "deadline_s": 5} | given))))
+        )
+
+
+# Settings -----------------------------------------------------------------------------------------------------
+
+
+def test_settings_come_from_keywords_then_the_environment() -> None:
+    environ = {"GLASSBOX_URL": "http://a:1, http://b:2", "GLASSBOX_RECIPE": "rer", "GLASSBOX_GOLD": "true"}
+
+    settings = AdapterSettings.load(environ, recipe="li", run=None)
+
+    assert (settings.url, settings.recipe, settings.gold) == (("http://a:1", "http://b:2"), "li", True)
+    assert AdapterSettings.load({}).url == ("http://127.0.0.1:8000",)
+
+
+@pytest.mark.parametrize(
+    ("environ", "given", "named"),
+    [
+        ({"GLASSBOX_DEADLINE_S": "soon"}, {}, "GLASSBOX_DEADLINE_S"),
+        ({"GLASSBOX_DEADLINE_S": "inf"}, {}, "GLASSBOX_DEADLINE_S"),
+        ({"GLASSBOX_QUERY_TYPE_DEFAULT": "closed"}, {}, "GLASSBOX_QUERY_TYPE_DEFAULT"),
+        ({}, {"deadline_s": 0}, "deadline_s"),
+        ({}, {"recipe": 3}, "recipe"),
+        ({"GLASSBOX_URL": "localhost:8000"}, {}, "must begin with http"),
+        ({"GLASSBOX_API_KEY": ""}, {}, "GLASSBOX_API_KEY"),
+    ],
+)
+def test_a_wrong_setting_is_an_error_that_names_it(environ: dict[str, str], given: Any, named: str) -> None:
+    with pytest.raises(RewardError, match=named):
+        AdapterSettings.load(environ, **given)
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "hush" not in repr(AdapterSettings.load({"GLASSBOX_API_KEY": "hush"}))
+
+
+# Samples ------------------------------------------------------------------------------------------------------
+
+
+MESSAGES = [{"role": "user", "content": "a b c", "name": "x"}]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["a b c", MESSAGES, np.array(MESSAGES), [SimpleNamespace(role="user", content="a b c")], tuple(MESSAGES)],
+)
+@pytest.mark.parametrize(
+    "response",
+    [
+        "a b",
+        [{"role": "assistant", "content": "a b"}],
+        [{"role": "assistant", "content": "a b", "tool_calls": []}, {"role": "tool", "content": "c c c"}],
+        {"role": "assistant", "content": [{"type": "text", "text": "a b"}]},
+    ],
+)
+def test_prompts_and_responses_have_the_same_reward_in_every_form(
+    scorer: MakeScorer, prompt: Any, response: Any
+) -> None:
+    (expected, found) = scorer().score([Sample("a b c", "a b"), Sample(prompt, response)])
+
+    assert found.reward == expected.reward is not None
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        (None, None),
+        (float("nan"), None),
+        (np.float64("nan"), None),
+        ("", None),
+        (42, "42"),
+        (np.int64(42), "42"),
+        (np.array(["a", "b"]), ["a", "b"]),
+        ('{"reference": "a", "query_type": "closed_ended"}', "a"),
+        ('{"a": 1}', '{"a": 1}'),
+        ({"reference": "a"}, "a"),
+    ],
+)
+def test_references_are_read_in_the_forms_of_data_sets(reference: Any, expected: Any) -> None:
+    assert Sample("p", "r", reference).item().reference == expected
+
+
+@pytest.mark.parametrize(
+    ("sample", "field"),
+    [
+        (Sample(None, "r"), "prompt"),
+        (Sample("p", None), "response"),
+        (Sample("p", 3), "response"),
+        (Sample([{"content": "x"}], "r"), "role"),
+        (Sample("p", "r", "x", "closed"), "query_type"),
+        (Sample("p", "r\ud800"), "response"),
+        (Sample([{"role": "user", "content": [{"type": "image"}]}], "r"), "image"),
+    ],
+)
+def test_a_sample_that_is_no_item_has_an_error_that_names_the_field(
+    sample: Sample, field: str, scorer: MakeScorer
+) -> None:
+    good, bad = scorer().score([Sample("p", "a b"), sample])
+
+    assert good.reward is not None
+    assert bad.reward is None
+    assert field in str(bad.error)
+
+
+def test_one_value_of_a_column_stands_for_all_rows_and_another_length_is_an_error() -> None:
+    assert column(None, 2, "reference") == [None, None]
+    assert column(np.array(["a", "b"]), 2, "reference") == ["a", "b"]
+    with pytest.raises(ValueError, match=r"'reference' has 1 values, the batch has 2 rows"):
+        column(["a"], 2, "reference")
+
+
+# Scores -------------------------------------------------------------------------------------------------------
+
+
+def test_items_that_the_service_cannot_take_are_left_out_and_the_others_keep_their_place(
+    scorer: MakeScorer,
+) -> None:
+    samples = [
+        Sample("p", "a b"),
+        Sample("p", "x" * 1001),
+        Sample("p", "a", None, "closed_ended"),
+        Sample("p", "c d e"),
+    ]
+
+    scored = scorer().score(samples)
+
+    assert [one.reward is None for one in scored] == [False, True, True, False]
+    assert "response" in str(scored[1].error)
+    assert "reference" in str(scored[2].error)
+    with pytest.raises(RewardError, match=r"2 of 4 samples cannot be scored: sample 1: .*sample 2: "):
+        rewards(scored)
+
+
+def test_a_reference_without_query_type_is_decided_by_the_declared_default(scorer: MakeScorer) -> None:
+    sample = Sample("a b c", "a b", "a b")
+
+    assert scorer().score([sample])[0].features["reference_relevance"] is not None
+    assert scorer(query_type_default="open_ended").score([sample])[0].features["query_relevance"] is not None
+    assert "query_type" in str(scorer(query_type_default="error").score([sample])[0].error)
+
+
+def test_features_are_a_constant_set_or_those_that_apply(scorer: MakeScorer) -> None:
+    open_ended, closed = scorer(gold=True).score([Sample("a", "a b"), Sample("a", "a b", "a")])
+
+    assert set(open_ended.all_features()) == set(closed.all_features())
+    assert "reference_relevance" not in open_ended.applicable_features()
+    assert open_ended.all_features()["reference_relevance"] == 0.0
+    assert open_ended.applicable_features()["gold_reward"] == open_ended.gold_reward is not None
+
+
+def test_the_scores_are_the_same_in_any_event_loop_and_in_another_process(scorer: MakeScorer) -> None:
+    samples = [Sample("a b c", "a b"), Sample("p", None)]
+    shared = scorer()
+    expected = shared.score(samples)
+
+    assert asyncio.run(shared.score_async(samples)) == expected
+    assert asyncio.run(shared.score_async(samples)) == expected
+    with closing(pickle.loads(pickle.dumps(shared))) as copy:  # noqa: S301
+        assert copy.score(samples) == expected
+
+
+def test_a_wrong_recipe_and_an_absent_service_raise(scorer: MakeScorer) -> None:
+    with pytest.raises(RewardRejectedError, match="rerr"):
+        scorer(recipe="rerr").score([Sample("p", "r")])
+    with pytest.raises(RewardUnavailableError):
+        scorer(url="http://127.0.0.1:9", deadline_s=0.2).score([Sample("p", "r")])
+    assert scorer().score([]) == []
+
+
+def test_rewards_of_scored_samples_are_returned_in_order() -> None:
+    assert rewards([Scored(1.0), Scored(-2.0)]) == [1.0, -2.0]
