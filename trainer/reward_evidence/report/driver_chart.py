@@ -43,7 +43,7 @@ def driver_panels(trend: Trend, labels: Mapping[str, str]) -> list[BarPanel]:
     change = trend.proxy_change
     if trend.drivers is None or change is None:
         return []
-    parts = trend.drivers.parts
+    parts = [part for part in trend.drivers.parts if part.part]
     bars = [
         Bar(factor_noun(part.name, labels).capitalize(), part.part, _bounds(part.low, part.high))
         for part in parts[:_MAX_BARS]

@@ -70,7 +70,7 @@ class Drivers(_Figures):
     """From the first to the last checkpoint, on all prompts or on those of one query type."""
 
     parts: list[FactorPart]
-    """By size; their sum is the proxy change. Factors without a part for any prompt are left out."""
+    """By size; their sum is the proxy change."""
     gold_at_equal_length: EqualChange | None
     gold_at_equal_truncation: EqualChange | None
     gold_wins: Win | None
@@ -100,8 +100,6 @@ def factor_parts(first: Responses, last: Responses) -> list[FactorPart]:
     for name, rows in by_prompt.items():
         has_it = np.isfinite(rows[:, 2])
         parts = np.where(has_it, rows[:, 2], 0.0)
-        if not parts.any():
-            continue
         resampled = counts @ parts
         low, high = quantile_interval(resampled / len(changes))
         share_low, share_high = quantile_interval(resampled[totals != 0] / totals[totals != 0])
