@@ -5,8 +5,8 @@ machine.py  installation.py                           this machine and what is i
 exchange.py       one request, with a time limit and everything a check needs to see
   reachability.py status.py scoring.py failures.py    the service
   tokenizer.py render.py                              your tokenizer, through the service
-fitness.py        recipe and limits against what the framework will ask (demand.py)
+fitness.py        recipe and limits against the demand of the framework (demand.py)
 frameworks.toml frameworks.py                         the table of frameworks, for code and docs
   config_file.py config_rules.py configuration.py     a framework's own configuration
-diagnosis.py      which checks are made, in which order
+service_checks.py diagnosis.py                        which checks are made, in which order
 """

@@ -18,7 +18,7 @@ class Status(StrEnum):
     FAILED = "failed"
     """It has to be changed: the exit status is 1."""
     SKIPPED = "skipped"
-    """It was not made; `found` says why."""
+    """It was not made; `found` has the reason."""
 
 
 @dataclass(frozen=True, slots=True)

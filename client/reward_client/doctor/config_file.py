@@ -26,7 +26,7 @@ _SHORT_OPTION = re.compile(r"-[A-Za-z]")
 
 
 class ConfigError(ValueError):
-    """The file cannot be read; the message says why."""
+    """The file cannot be read; the message has the cause."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What a framework's configuration must say, framework by framework: the line that is missing or wrong.
+"""Rules for the configuration of each framework: which line is missing or wrong.
 
 Each rule is a function of the configuration; `RULES` has those of each framework. `named` and `posted_to` are the
 two common forms: a setting that names our adapter, and one with our URL.
@@ -58,7 +58,7 @@ def _url(value: str, name: str, route: str) -> Check:
             return note("reward URL", f"{name} is {shown}, which is set elsewhere", f"its path must be {route}")
         return failed("reward URL", f"{name} is {shown}, which is no URL", f"write: http://HOST:8000{route}")
     path = re.sub(r"/r/[^/]+(?=/)", "", parts.path)
-    if path.endswith(route):  # what comes before is the prefix of a reverse proxy
+    if path.endswith(route):  # before it may be the prefix of a reverse proxy
         return ok("reward URL", f"{name} posts to {shown.partition('?')[0]}")
     query = f"?{parts.query}" if parts.query else ""
     right = f"{parts.scheme}://{parts.netloc}{route}{query}"
@@ -128,11 +128,11 @@ def _verifiers(config: Config, framework: Framework) -> Iterator[Check]:
         for name, values in urls.items():
             is_url = values[-1].startswith(("http://", "https://"))
             path = urlsplit(values[-1]).path.rstrip("/")
-            if is_url and path.endswith("/nemo-gym"):
+            if is_url and re.search(r"/nemo_gym(/[^/]+=[^/]*)?$", path):
                 yield ok("reward URL", f"{name} is {without_userinfo(values[-1])}")
             else:
                 found = f"{name} is {without_userinfo(values[-1])}"
-                yield failed("reward URL", found, f'write: {name} = "http://HOST:8000/nemo-gym"')
+                yield failed("reward URL", found, f'write: {name} = "http://HOST:8000/nemo_gym"')
         yield from _at_least(config, r"(.*\.)?request_timeout", 60)
         return
     line = framework.lines.strip().replace("\n", " ")

@@ -1,4 +1,4 @@
-"""The checks of one configuration file: which framework, what its rules say, time limits, columns of its data."""
+"""The checks of one configuration file: its framework, the rules for it, time limits, columns of its data."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _same_service(config: Config, urls: tuple[str, ...]) -> Iterator[Check]:
 
 
 def _deadline(config: Config, framework: Framework, environ: Mapping[str, str]) -> Iterator[Check]:
-    """The adapter must give up before the framework does, which would make a number of it, or try again."""
+    """The deadline of the adapter must be below the time limit of the framework, which may make a number of it."""
     limits = {framework.title: framework.timeout_s} if framework.module else {}
     for name in config.matching(r"reward\.timeout|(.*\.)?timeout\.scoring"):
         limits[name] = config.number(name)
@@ -115,7 +115,7 @@ def _first_row(path: Path) -> Iterator[Check]:
 
 
 def demand_of(config: Config | None, framework: Framework, environ: Mapping[str, str]) -> Demand:
-    """What the framework will ask of the service, with this configuration."""
+    """The demand of the framework, with this configuration."""
     demand = framework.demand()
     if config is None:
         return replace(demand, recipe=environ.get("GLASSBOX_RECIPE") or None)
@@ -132,6 +132,15 @@ def demand_of(config: Config | None, framework: Framework, environ: Mapping[str,
         scale=config.number("actor.reward_scaling") or 1.0,
         bias=config.number("actor.reward_bias") or 0.0,
     )
+
+
+def url_of(config: Config) -> str | None:
+    """The URL of the service that the configuration names, if it is complete."""
+    found = [value for values in config.matching(_URLS).values() for value in values]
+    urls = [
+        value.split(",")[0] for value in found if value.startswith(("http://", "https://")) and "$" not in value
+    ]
+    return urls[0] if urls else None
 
 
 def _product(config: Config, names: tuple[str, ...]) -> int | None:

@@ -1,4 +1,4 @@
-"""What a framework will ask of the service, and do with the reward: from its table entry and its configuration."""
+"""The demand of a framework on the service, from its table entry and its configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Demand:
     framework: str = "a trainer"
     """Its name, for messages."""
     items: int | None = None
-    """Samples of one call, as far as the configuration says."""
+    """Samples of one call, if the configuration has it."""
     response_tokens: int | None = None
     """Longest response."""
     prompt_tokens: int | None = None

@@ -1,27 +1,22 @@
-"""Which checks are made, in which order; one that fails ends those that depend on it.
-
-reachable ─▶ healthy ─▶ key, versions, clock, ready ─▶ recipe, limits ─▶ rewards, latency, failures, tokenizer
-"""
+"""Which checks are made, in which order: this machine, the framework and its configuration, each service."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reward_client.doctor import failures, fitness, installation, machine, scoring, status, tokenizer
-from reward_client.doctor.check import Check, Section, Status, failed, note, ok, skipped
+from reward_client.doctor import failures, installation, machine
+from reward_client.doctor.check import Check, Section, failed, note, ok, skipped
 from reward_client.doctor.config_file import Config, ConfigError, read_config
-from reward_client.doctor.configuration import check_config, demand_of, recognise, settings_of
+from reward_client.doctor.configuration import check_config, demand_of, recognise, settings_of, url_of
 from reward_client.doctor.demand import Demand
-from reward_client.doctor.exchange import Service, TimeLimit
+from reward_client.doctor.exchange import TimeLimit
 from reward_client.doctor.frameworks import HOST, Framework, frameworks
-from reward_client.doctor.reachability import reachability
+from reward_client.doctor.service_checks import Use, check_service
 from reward_client.errors import RewardError
-from reward_client.urls import Address, ApiKey, key_from_environment
-from reward_client.wire import Info, RecipeInfo
-
-_ROUTES = ("/score", "/get_reward", "/healthz", "/readyz", "/info")
+from reward_client.urls import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +49,8 @@ def diagnose(options: Options) -> Iterator[Section]:
         yield Section("this machine", list(_machine(options, limit)))
     if not options.is_about_a_run:
         return
-    urls = list(options.urls) or [url for url in options.environ.get("GLASSBOX_URL", "").split(",") if url.strip()]
     config, problem = _config(options)
+    urls = _urls(options, config)
     name = options.framework or (recognise(config) if config else None)
     framework = frameworks()[name] if name else None
     if options.config is not None:
@@ -64,11 +59,23 @@ def diagnose(options: Options) -> Iterator[Section]:
     if framework is not None:
         checks = [settings_of(options.environ, framework), _package(framework), _adapter(framework)]
         yield Section(framework.title, checks, _text(framework, urls))
-    demand = demand_of(config, framework, options.environ) if framework else Demand()
+    use = Use(
+        demand=demand_of(config, framework, options.environ) if framework else Demand(),
+        framework=framework,
+        configured_url=url_of(config) if config else None,
+        recipe=options.recipe,
+        tokenizer=options.tokenizer,
+    )
     for url in urls:
-        yield from _service(url.strip(), options, demand, limit)
+        yield from check_service(url, use, options.environ, limit, options.timeout_s)
     if not urls:
         yield Section("service", [skipped("service", "no --url was given, and GLASSBOX_URL is not set")])
+
+
+def _urls(options: Options, config: Config | None) -> list[str]:
+    """Those of --url, else those of the environment, else those that the configuration sets in the environment."""
+    listed = options.environ.get("GLASSBOX_URL") or (config.environment.get("GLASSBOX_URL") if config else None)
+    return list(options.urls) or [url.strip() for url in (listed or "").split(",") if url.strip()]
 
 
 def _machine(options: Options, limit: TimeLimit) -> Iterator[Check]:
@@ -128,81 +135,10 @@ def _text(framework: Framework, urls: list[str]) -> str:
     """The lines to paste, and what the framework does with a failure."""
     url = HOST
     if urls:
-        address = Address.parse(urls[0].strip())
-        url = address.url
+        with suppress(RewardError):  # the service's own checks report it
+            url = Address.parse(urls[0]).url
     variables = "" if framework.route else f"export GLASSBOX_URL={url}\n"
     return (
         f"paste:\n\n{variables}{framework.pasted(url)}\n\n"
         f"what {framework.title} does when something fails:\n\n{failures.behaviour(framework)}\n"
     )
-
-
-# Service -------------------------------------------------------------------------------------------------------
-
-
-def _service(url: str, options: Options, demand: Demand, limit: TimeLimit) -> Iterator[Section]:
-    try:
-        address = _address(url, options.environ)
-        service = Service(address, limit, options.timeout_s)
-    except RewardError as exc:
-        yield Section("service", [failed("address", str(exc), "correct the variable or --url")])
-        return
-    try:
-        title = f"service {address.url}"
-        checks = list(_reached(service))
-        if _ended(checks):
-            yield Section(title, checks)
-            return
-        found = status.identity(service)
-        checks += [*found.checks, status.readiness(service)]
-        yield Section(title, checks)
-        if found.info is not None and not _ended(checks):
-            yield from _scored(service, found.info, found.needs_key, options, demand)
-    finally:
-        service.close()
-
-
-def _address(url: str, environ: Mapping[str, str]) -> Address:
-    """Raises RewardError for a URL or a key that cannot be used."""
-    key = key_from_environment(environ)
-    return Address.parse(url, ApiKey(key) if key is not None else None)
-
-
-def _reached(service: Service) -> Iterator[Check]:
-    route = next((route for route in _ROUTES if service.address.url.endswith(route)), None)
-    if route is not None:
-        base = service.address.url.removesuffix(route)
-        yield failed("address", f"{service.address.url} has the route {route}", f"write --url {base}")
-        return
-    for check in reachability(service):
-        yield check
-        if check.status is Status.FAILED:
-            return
-    yield status.health(service)
-
-
-def _ended(checks: Sequence[Check]) -> bool:
-    return any(check.status is Status.FAILED for check in checks)
-
-
-def _scored(service: Service, info: Info, needs_key: bool, options: Options, demand: Demand) -> Iterator[Section]:
-    recipe = fitness.find_recipe(info, options.recipe or demand.recipe or info.default_recipe)
-    if isinstance(recipe, Check):
-        yield Section("recipe and limits", [recipe, fitness.limits_fit(info, demand)])
-        return
-    checks = [*fitness.recipe_fits(info, recipe, demand), fitness.limits_fit(info, demand)]
-    yield Section("recipe and limits", checks)
-    if any(check.subject == "recipe" and check.status is Status.FAILED for check in checks):
-        return
-    yield Section("rewards", list(_rewards(service, info, recipe, demand)))
-    yield Section("failures made on purpose", list(failures.failures(service, recipe.name, needs_key=needs_key)))
-    if options.tokenizer is not None:
-        title = f"tokenizer {options.tokenizer}"
-        yield Section(title, list(tokenizer.round_trip(service, options.tokenizer, info, recipe.name)))
-
-
-def _rewards(service: Service, info: Info, recipe: RecipeInfo, demand: Demand) -> Iterator[Check]:
-    trial = scoring.finiteness(service, recipe.name, gold=info.gold is not None)
-    yield trial
-    if trial.status is not Status.FAILED:
-        yield from scoring.latency(service, recipe.name, demand)

@@ -68,7 +68,7 @@ class Reply:
         return "html" in kind or self.body[:200].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
     def json(self) -> Any:
-        """The body as JSON; NaN and infinity are kept. None if it is no JSON."""
+        """The body as JSON; NaN and infinity are kept. None if it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):

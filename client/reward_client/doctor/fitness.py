@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 
 from reward_client.doctor.check import Check, failed, note, ok
 from reward_client.doctor.demand import Demand
 from reward_client.wire import Info, RecipeInfo
 
+_GROWS = re.compile(r"(?<![(\w])(max_)?length_incentive\b(?!\s*/)")
+"""A factor that is not held below a ceiling."""
 CHARS_PER_TOKEN = 4
 """Of English text; other texts differ, so that the comparison with a limit is a rough one."""
 
@@ -28,19 +31,29 @@ def recipe_fits(info: Info, recipe: RecipeInfo, demand: Demand) -> Iterator[Chec
     """The needs of the recipe, its range and its length."""
     yield _needs(info, recipe)
     yield _range(recipe, demand)
-    limit = recipe.parameters.get("max_response_tokens")
-    if demand.response_tokens and limit and _uses_length(recipe) and limit != demand.response_tokens:
+    limit = _length_limit(recipe)
+    if demand.response_tokens and limit and limit != demand.response_tokens:
         yield note(
             "response length",
-            f"{demand.framework} allows {demand.response_tokens} tokens, recipe {recipe.name} expects {limit}",
+            f"{demand.framework} allows {demand.response_tokens} tokens, recipe {recipe.name} expects {limit:g}",
             f"set max_response_tokens: {demand.response_tokens} (in a recipe of your own, or in the URL)",
         )
 
 
-def _uses_length(recipe: RecipeInfo) -> bool:
-    return any("max_length_incentive" in formula for formula in recipe.formula.values()) or (
-        "max_length_incentive" in recipe.constants
-    )
+def _length_limit(recipe: RecipeInfo) -> float | None:
+    """The longest response that the recipe's range holds for; None if the reward does not grow with length."""
+    if not any(_GROWS.search(formula) for formula in recipe.formula.values()):
+        return None
+    limit = recipe.parameters.get("max_response_tokens")
+    return float(limit) if limit else None
+
+
+def _largest(recipe: RecipeInfo, demand: Demand) -> float:
+    """The highest reward, with responses as long as the framework allows."""
+    limit, high = _length_limit(recipe), recipe.reward_range[1]
+    if limit is None or not demand.response_tokens or demand.response_tokens <= limit:
+        return high
+    return high * demand.response_tokens / limit
 
 
 def _needs(info: Info, recipe: RecipeInfo) -> Check:
@@ -67,8 +80,11 @@ def _needs(info: Info, recipe: RecipeInfo) -> Check:
 
 
 def _range(recipe: RecipeInfo, demand: Demand) -> Check:
-    low, high = sorted((bound + demand.bias) * demand.scale for bound in recipe.reward_range)
-    found = f"{recipe.name} is in [{recipe.reward_range[0]:g}, {recipe.reward_range[1]:g}]"
+    lowest, highest = recipe.reward_range[0], _largest(recipe, demand)
+    low, high = sorted((bound + demand.bias) * demand.scale for bound in (lowest, highest))
+    found = f"{recipe.name} is in [{lowest:g}, {highest:g}]"
+    if highest != recipe.reward_range[1]:
+        found += f" with responses of {demand.response_tokens} tokens"
     if demand.clip is None:
         return ok("reward range", f"{found}; {demand.scale_text}" if demand.scale_text else found)
     clip_low, clip_high = demand.clip
@@ -88,7 +104,7 @@ def limits_fit(info: Info, demand: Demand) -> Check:
     """The service's limits against the batch and the texts that the framework will send."""
     limits = info.limits
     allowed = f"{limits.max_items} items, {limits.max_text_chars} characters a text"
-    found = [f"the service takes {allowed}, {limits.max_body_bytes / 1e6:.0f} MB a request"]
+    found = [f"the service takes {allowed}, {limits.max_body_bytes / 2**20:.0f} MiB a request"]
     too_long = []
     for what, tokens in (("response", demand.response_tokens), ("prompt", demand.prompt_tokens)):
         if tokens is None:

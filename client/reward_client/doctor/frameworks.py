@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from reward_client.doctor.demand import Demand
 
 HOST = "http://HOST:8000"
-"""Stands for the service's URL in the lines to paste."""
+"""Placeholder of the service's URL in the lines to paste."""
 
 
 class Framework(BaseModel):
@@ -22,7 +22,7 @@ class Framework(BaseModel):
 
     title: str
     page: str
-    """Its page: docs/frameworks/PAGE.md."""
+    """Its page in docs/frameworks, without the suffix."""
     attach: str
     """How it is attached, in a few words."""
     label: str
@@ -33,6 +33,10 @@ class Framework(BaseModel):
     """The adapter's module; None where the framework takes a URL."""
     route: str | None = None
     """The route that the framework posts to; None where an adapter posts to /score."""
+    body: str | None = None
+    """What it posts, as JSON."""
+    reward: str = ""
+    """Where in the reply it reads the reward: a dotted place, or "" for the reply itself."""
     lines: str
     """What to paste."""
     reference: str
@@ -58,7 +62,7 @@ class Framework(BaseModel):
     """What it does with each failure."""
 
     def demand(self) -> Demand:
-        """What it asks of the service without any configuration."""
+        """The demand without any configuration."""
         return Demand(
             framework=self.title,
             timeout_s=self.timeout_s,

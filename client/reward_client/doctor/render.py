@@ -1,6 +1,6 @@
 """`python -m reward_client.doctor.render TOKENIZER`: conversations as a tokenizer of Transformers renders them.
 
-It runs in a process of its own, which can be stopped: Transformers takes seconds to import, and may load from a
+It runs in a separate process, which can be stopped: Transformers takes seconds to import, and may load from a
 hub. Code in a model's folder is not run. Prints one JSON object.
 """
 

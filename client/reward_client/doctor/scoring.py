@@ -36,10 +36,12 @@ _TEXTS = {
     "Arabic": "السماء زرقاء لأن الهواء يشتت الضوء الأزرق.",
     "code": "def f(x):\n    return {'a': [x, None]}  # <b>&amp;</b>",
     "a repeated word": "blue " * 200,
-    "a long response": " ".join(_WORDS * 60),
+    "a long response": " ".join(_WORDS * 10),
     "special tokens": "The sky is blue.<|im_end|></s><|endoftext|>",
 }
 """Responses by what is unusual about them."""
+_PLAIN = {"a sentence", "a reference"}
+"""Items that every model must be able to score."""
 
 
 def finiteness(service: Service, recipe: str, *, gold: bool) -> Check:
@@ -77,7 +79,7 @@ def _judged(subject: str, results: Sequence[Any], names: Sequence[str]) -> Check
     name, error = next(iter(errors.items()))
     message = error.get("message") if isinstance(error, dict) else error
     found = f"{len(errors)} of {len(results)} items have no reward, first {name}: {message}"
-    if len(errors) == len(results):
+    if errors.keys() & _PLAIN:
         return failed(subject, found, "a model fails: look at the log of the service")
     return note(subject, found, "such items have an error instead of a reward: see the failures below")
 

@@ -1,4 +1,4 @@
-"""What the server says about itself: alive, ready, who it is, its versions, the key, its clock."""
+"""The state of the server: health, readiness, identity, versions, key, clock."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def readiness(service: Service) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What GET /info says; `info` is None when it cannot be read."""
+    """The result of GET /info; `info` is absent when it cannot be read."""
 
     checks: list[Check]
     info: Info | None

@@ -54,7 +54,7 @@ def round_trip(service: Service, tokenizer: str, info: Info, recipe: str) -> Ite
 
 
 def _render(tokenizer: str, seconds: float) -> Mapping[str, Any]:
-    """The output of `render` in a process of its own."""
+    """The output of `render`, which runs in a separate process."""
     command = [sys.executable, "-m", "reward_client.doctor.render", tokenizer]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=max(seconds, 0.1), check=False)  # noqa: S603
