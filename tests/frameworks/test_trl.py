@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
@@ -23,7 +23,7 @@ from tests.tiny_llama import save_tiny_llama
 PAGE = ROOT / "docs/frameworks/trl.md"
 REWARD_OPTION = "--reward_funcs reward_client.adapters.trl.glassbox"
 FEATURES = ("length_incentive", "repetition_penalty", "query_relevance", "reference_relevance")
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"prompt": "Why is the sky blue?", "reference": None, "query_type": "open_ended"},
     {"prompt": "What is two plus two?", "reference": "Four e e", "query_type": "closed_ended"},
 ]
@@ -93,9 +93,10 @@ def chat(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, "prompt": [{"role": "user", "content": row["prompt"]}]}
 
 
-def table(folder: Path) -> pd.DataFrame:
-    """TRL's table of completions of the first step."""
-    return pd.read_parquet(folder / "completions/completions_00001.parquet")
+def table(folder: Path) -> list[dict[str, Any]]:
+    """The rows of TRL's table of completions of the first step."""
+    rows: list[dict[str, Any]] = pq.read_table(folder / "completions/completions_00001.parquet").to_pylist()
+    return rows
 
 
 @pytest.mark.parametrize("kind", ["grpo", "rloo"])
@@ -128,14 +129,15 @@ def test_the_table_of_completions_has_rewards_features_and_causes(
     trainer.train()
 
     found = table(tmp_path)
-    scored, others = found[found["glassbox"].notna()], found[found["glassbox"].isna()]
+    scored, others = ([row for row in found if (row["glassbox"] is None) is none] for none in (False, True))
     assert (len(scored), len(others)) == (2, 2)
-    expected = service.score(items(scored["prompt"], scored["completion"]))
-    assert list(scored["glassbox"]) == pytest.approx(expected["rewards"], rel=1e-6)
+    expected = service.score(items(*([row[name] for row in scored] for name in ("prompt", "completion"))))
+    assert [row["glassbox"] for row in scored] == pytest.approx(expected["rewards"], rel=1e-6)
     for name in FEATURES[:3]:
         features = [result["features"][name] for result in expected["results"]]
-        assert list(scored[f"glassbox/{name}"]) == pytest.approx(features, rel=1e-6)
-    assert all("reference" in cause for cause in others["glassbox/error"])
+        assert [row[f"glassbox/{name}"] for row in scored] == pytest.approx(features, rel=1e-6)
+    assert all("reference" in row["glassbox/error"] for row in others)
+    assert [row["advantage"] for row in others] == [0.0, 0.0]
 
 
 def test_completions_that_cannot_be_scored_are_left_out(service: ServiceProcess, train: Train) -> None:
@@ -181,12 +183,12 @@ def test_the_command_line_takes_the_dotted_path_of_the_documentation(
 
     assert done.returncode == 0, done.stderr[-4000:]
     found = table(tmp_path)
-    questions = {row["prompt"]: row for row in ROWS}
-    prompts = [prompt if isinstance(prompt, str) else prompt[0]["content"] for prompt in found["prompt"]]
-    rows_of = [next(row for question, row in questions.items() if question in prompt) for prompt in prompts]
-    columns = {name: [row[name] for row in rows_of] for name in ("reference", "query_type")}
-    expected = service.score(items([row["prompt"] for row in rows_of], found["completion"], **columns))
-    assert list(found["glassbox"]) == pytest.approx(expected["rewards"], rel=1e-6)
+    given = [next(row for row in ROWS if row["prompt"] in str(one["prompt"])) for one in found]
+    columns = {name: [row[name] for row in given] for name in ("reference", "query_type")}
+    expected = service.score(
+        items([row["prompt"] for row in given], [one["completion"] for one in found], **columns)
+    )
+    assert [one["glassbox"] for one in found] == pytest.approx(expected["rewards"], rel=1e-6)
 
 
 # Failures -----------------------------------------------------------------------------------------------------
