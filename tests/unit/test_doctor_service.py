@@ -196,7 +196,7 @@ def test_a_reward_that_the_framework_would_clip_fails(doctor: Doctor) -> None:
 
 def fake(about: dict[str, Any], **paths: Answer) -> Callable[[str], Answer]:
     """Our service, but for the answers to `paths`."""
-    good = {
+    good: dict[str, Answer] = {
         "healthz": (200, {}, b'{"status": "alive"}'),
         "readyz": (200, {}, b'{"status": "ready"}'),
         "info": (200, {}, json.dumps(about).encode()),
@@ -236,7 +236,7 @@ def test_another_wire_version_is_noted(doctor: Doctor, info: dict[str, Any]) -> 
 
 def test_numbers_that_are_not_finite_fail(doctor: Doctor, info: dict[str, Any]) -> None:
     results = [{"reward": float("nan"), "features": {}} for _ in range(12)]
-    score = (200, {}, json.dumps({"rewards": [], "results": results}).encode())
+    score: Answer = (200, {}, json.dumps({"rewards": [], "results": results}).encode())
     with answering(fake(info, score=score)) as url:
         status, found, _ = doctor("--url", url)["trial rewards"]
 

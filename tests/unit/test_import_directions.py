@@ -3,8 +3,8 @@
 wire ◀── client ◀── cli                    the client installs without torch and without the service
    ▲        ▲
    │        └── runs ◀── evidence ◀── trainer
-   └── service: errors, settings, fair share ◀── features, batching ◀── models ◀── scoring ◀── http, admission
-                                                                                              ◀── protocols
+   └── service: errors, settings, fair share ◀── features, batching ◀── models, data sets ◀── scoring
+                                             scoring ◀── http, admission ◀── protocols
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ LAYERS = {
     "reward_service.features": "features",
     "reward_service.batching": "batching",
     "reward_service.models": "models",
+    "reward_service.datasets": "data sets",
     "reward_service.scoring": "scoring",
     "reward_service.http": "http",
     "reward_service.admission": "admission",
@@ -72,7 +73,7 @@ only its `__init__`, and `package.*` the modules directly in it: each folder nee
 FIRST_PARTY = {name.split(".")[0] for name in LAYERS}
 
 _CLIENT = {"wire", "client"}
-_SERVICE_CORE = {"wire", "errors", "settings", "features", "batching", "models", "scoring"}
+_SERVICE_CORE = {"wire", "errors", "settings", "features", "batching", "models", "data sets", "scoring"}
 _SERVICE_HTTP = _SERVICE_CORE | {"fair share", "protocol spec", "telemetry", "http", "admission"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -95,7 +96,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fair share": set(),
     "batching": {"errors", "fair share", "cpu scheduling"},
     "models": {"wire", "errors", "settings", "batching"},
-    "scoring": {"wire", "errors", "settings", "features", "batching", "models"},
+    "data sets": {"wire", "errors", "settings", "fair share"},
+    "scoring": {"wire", "errors", "settings", "features", "batching", "models", "data sets"},
     "protocol spec": _SERVICE_CORE,
     "admission": _SERVICE_HTTP,
     "http": _SERVICE_HTTP,
@@ -123,6 +125,7 @@ MAY_NOT_IMPORT: dict[str, tuple[str, ...]] = {
     "features": (*_WEB, *_LEARNING, *_TRAINING, *_CLOCK, "httpx"),
     "batching": (*_WEB, *_LEARNING, *_TRAINING, "httpx"),
     "models": (*_WEB[:-2], *_TRAINING, "httpx"),
+    "data sets": (*_WEB, *_LEARNING, *_TRAINING, "httpx"),
     "scoring": (*_WEB, *_TRAINING, "httpx"),
     "http": (*_LEARNING, *_TRAINING),
     "admission": (*_LEARNING, *_TRAINING),

@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from reward_client.wire import Problem
+from reward_service.admission import dataset_option
 from reward_service.admission.idempotency import IDEMPOTENCY_HEADER
 from reward_service.admission.pipeline import DEADLINE_HEADER
 from reward_service.http.auth import OPEN_PATHS
-from reward_service.protocols.base import ProtocolSpec, RouteSpec
+from reward_service.protocols.base import EndpointSpec, NoBody, ProtocolSpec, RouteSpec
 
 _SECONDS = {"description": "Seconds after which the same request may succeed.", "schema": {"type": "integer"}}
 _CHALLENGE = {"description": "How to send an API key.", "schema": {"type": "string"}}
@@ -51,7 +52,8 @@ _REQUEST_HEADERS = [
 ]
 
 
-def _problem(status: int) -> dict[str, Any]:
+def problem(status: int) -> dict[str, Any]:
+    """The error response with `status`."""
     described: dict[str, Any] = {
         "description": HTTPStatus(status).phrase,
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -59,11 +61,11 @@ def _problem(status: int) -> dict[str, Any]:
     return described | ({"headers": _HEADERS[status]} if status in _HEADERS else {})
 
 
-ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {s: _problem(s) for s in (408, 413, 415, 422, 429, 503, 504)}
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {s: problem(s) for s in (408, 413, 415, 422, 429, 503, 504)}
 """Error responses of the protocols' routes."""
 
 
-def install(app: FastAPI, protocols: Sequence[ProtocolSpec[Any]], *, with_keys: bool) -> None:
+def install(app: FastAPI, protocols: Sequence[EndpointSpec[Any]], *, with_keys: bool) -> None:
     """Add `protocols`, error responses and authentication to the document that `app` generates."""
     generate = app.openapi
 
@@ -76,7 +78,7 @@ def install(app: FastAPI, protocols: Sequence[ProtocolSpec[Any]], *, with_keys: 
 
 
 def _complete_document(
-    document: dict[str, Any], protocols: Sequence[ProtocolSpec[Any]], with_keys: bool
+    document: dict[str, Any], protocols: Sequence[EndpointSpec[Any]], with_keys: bool
 ) -> dict[str, Any]:
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [(Problem, "validation")]
     for spec in protocols:
@@ -87,7 +89,11 @@ def _complete_document(
     for spec in protocols:
         body, reply = schemas[spec.request_model, "validation"], schemas[spec.reply_model, "serialization"]
         for route in spec.routes:
-            document["paths"][route.path] = {"post": _protocol_operation(spec.name, route, body, reply)}
+            needed = None if spec.request_model is NoBody else body
+            operation = _protocol_operation(spec.name, route, needed, reply)
+            if isinstance(spec, ProtocolSpec):
+                operation["parameters"] += dataset_option.PARAMETERS
+            document["paths"].setdefault(route.path, {})[route.method.lower()] = operation
     if with_keys:
         components["securitySchemes"] = _SECURITY_SCHEMES
         document["security"] = [{name: []} for name in _SECURITY_SCHEMES]
@@ -98,7 +104,7 @@ def _complete_document(
 
 
 def _protocol_operation(
-    protocol: str, route: RouteSpec, body: Mapping[str, Any], reply: Mapping[str, Any]
+    protocol: str, route: RouteSpec, body: Mapping[str, Any] | None, reply: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One route of a protocol; its path parameters are strings."""
     responses: Iterable[tuple[int | str, dict[str, Any]]] = ERROR_RESPONSES.items()
@@ -106,18 +112,23 @@ def _protocol_operation(
         "tags": [protocol],
         "summary": route.summary,
         "description": route.description,
-        "operationId": re.sub(r"\W+", "_", f"{protocol}{route.path}").strip("_"),
+        "operationId": re.sub(r"\W+", "_", f"{protocol}{_verb(route)}{route.path}").strip("_"),
         "parameters": [
             *map(_path_parameter, re.findall(r"{(\w+)}", route.path)),
             *_REQUEST_HEADERS,
             *route.parameters,
         ],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        **({"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}} if body else {}),
         "responses": {
             "200": {"description": "OK", "content": {"application/json": {"schema": reply}}},
             **{str(status): dict(response) for status, response in responses},
         },
     }
+
+
+def _verb(route: RouteSpec) -> str:
+    """Part of an operation's id: a path may have several methods."""
+    return "" if route.method == "POST" else f"_{route.method.lower()}"
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
@@ -129,6 +140,6 @@ def _complete_operation(operation: dict[str, Any], *, is_open: bool) -> None:
         operation["security"] = []
     responses = operation["responses"]
     for status in (403, 500) if is_open else (401, 403, 421, 500):
-        responses.setdefault(str(status), _problem(status))
+        responses.setdefault(str(status), problem(status))
     for response in responses.values():
         response["headers"] = _COMMON_HEADERS | response.get("headers", {})
