@@ -85,9 +85,7 @@ class Glassbox(_ManagerBase):  # type: ignore[misc]  # verl publishes no types
         sequence = data[-1:][0]
         row = sequence.non_tensor_batch
         if row.get("raw_prompt") is None:
-            raise RewardError(
-                "verl passed no raw_prompt, the messages of the prompt: set data.return_raw_chat=True"
-            )
+            raise RewardError("verl passed no raw_prompt, the messages of the prompt; its data set must return it")
         tokens = sequence.batch["responses"]
         n_tokens = int(sequence.batch["attention_mask"][-len(tokens) :].sum())
         response = self.tokenizer.decode(tokens[:n_tokens], skip_special_tokens=True)
