@@ -104,7 +104,7 @@ def rollouts(model: Path, rows: Sequence[tuple[str, str, str]] = ROWS, *, prompt
     right = torch.tensor([r + [0] * (long - len(r)) for r in responses])
     mask = [[0] * (wide - len(p)) + [1] * (len(p) + len(r)) + [0] * (long - len(r)) for p, r in pairs]
     inputs = torch.cat([left, right], 1)
-    columns = {
+    columns: dict[str, list[Any]] = {
         "data_source": ["made"] * len(rows),
         "reward_model": [{"style": "rule", "ground_truth": truth} for _, _, truth in rows],
         "extra_info": [{prompt_key: prompt} for prompt, _, _ in rows],

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from reward_client.adapters.samples import Sample, column
@@ -45,7 +45,7 @@ def reward_function(*, skip: bool = False, **settings: Any) -> Callable[..., Rew
     return reward
 
 
-def async_reward_function(*, skip: bool = False, **settings: Any) -> Callable[..., Awaitable[Rewards]]:
+def async_reward_function(*, skip: bool = False, **settings: Any) -> Callable[..., Coroutine[Any, Any, Rewards]]:
     """As `reward_function`, for an event loop."""
     scorer = Scorer(**settings)
 
