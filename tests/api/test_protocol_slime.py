@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -44,29 +45,28 @@ def test_keyed_replies_have_the_features_that_apply(service: TestClient) -> None
     assert reply == features | {"score": expected["reward"], "gold_reward": expected["gold_reward"]}
 
 
+CLOSED = {"reference": "eight legs", "query_type": "closed_ended"}
+OPEN = {"reference": "eight legs", "query_type": "open_ended"}
+
+
 @pytest.mark.parametrize(
-    ("url", "label", "query_type"),
+    ("url", "label", "fields"),
     [
-        ("/slime", "eight legs", "closed_ended"),
-        ("/slime", 8, "closed_ended"),
-        ("/slime", ["eight", "8 legs"], "closed_ended"),
-        ("/slime?query_type_default=open_ended", "eight legs", "open_ended"),
-        ("/slime", {"reference": "eight legs", "query_type": "open_ended"}, "open_ended"),
-        ("/slime", '{"reference": "eight legs", "query_type": "open_ended"}', "open_ended"),
-        ("/slime", "", "open_ended"),
+        ("/slime", "eight legs", CLOSED),
+        ("/slime", 8, CLOSED | {"reference": 8}),
+        ("/slime", ["eight", "8 legs"], CLOSED | {"reference": ["eight", "8 legs"]}),
+        ("/slime?query_type_default=open_ended", "eight legs", OPEN),
+        ("/slime", OPEN, OPEN),
+        ("/slime", json.dumps(OPEN), OPEN),
+        ("/slime", "", {}),
     ],
 )
 def test_a_label_is_the_reference_of_a_closed_ended_item_unless_something_says_otherwise(
-    service: TestClient, url: str, label: Any, query_type: str
+    service: TestClient, url: str, label: Any, fields: dict[str, Any]
 ) -> None:
-    references = {"eight legs": "eight legs", 8: 8} if isinstance(label, str | int) else {}
-    reference = references.get(label) if references else label if isinstance(label, list) else None
-    reference = reference or ("eight legs" if label else None)
-
     reply = service.post(url, json=sample(label=label))
 
-    expected = native(service, reference=reference, query_type=query_type)
-    assert reply.json() == pytest.approx(expected["reward"], rel=1e-6)
+    assert reply.json() == pytest.approx(native(service, **fields)["reward"], rel=1e-6)
 
 
 @pytest.mark.parametrize(

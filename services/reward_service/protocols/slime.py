@@ -80,9 +80,7 @@ def _sample(body: SlimeRequest) -> Sample | InvalidItem:
         exchange = _exchange(body)
     except ValidationError as exc:
         error = exc.errors()[0]
-        return InvalidItem(
-            "prompt", f"{exc.title} {'.'.join(map(str, error_path(error)))}: {error_message(error)}"
-        )
+        return InvalidItem("prompt", f"has a wrong {error_path(error)[0]}: {error_message(error)}")
     except PromptError as exc:
         return InvalidItem("prompt", str(exc))
     label = read_label(body.label)

@@ -37,11 +37,8 @@ def url_options(
         raise InvalidRequestError(
             "a parameter is repeated in the URL", [FieldError(field="url", message="has a repeated parameter")]
         )
-    overrides = {
-        key: json_or_text(value)
-        for key, value in parameters.items()
-        if key not in own and key not in _NOT_OVERRIDES
-    }
+    other = _NOT_OVERRIDES.union(own)
+    overrides = {key: json_or_text(value) for key, value in parameters.items() if key not in other}
     recipe = call.recipes.get(parameters.get("recipe", call.settings.default_recipe), overrides)
     gold = _parameter("gold", _BOOL, parameters.get("gold", "false"))
     given = parameters.get("query_type_default")
