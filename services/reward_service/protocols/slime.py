@@ -90,7 +90,7 @@ def _sample(body: SlimeRequest) -> Sample | InvalidItem:
 def _exchange(body: SlimeRequest) -> CleanExchange:
     if isinstance(body.prompt, str):
         return clean(body.prompt + body.response, body.prompt)
-    messages = (ChatMessage(role=one.get("role"), content=one.get("content")) for one in body.prompt)  # type: ignore[arg-type]
+    messages = (ChatMessage(role=one.get("role"), content=one.get("content")) for one in body.prompt)
     cleaned = clean(body.response, "")
     return CleanExchange(tuple(messages), cleaned.response, cleaned.flags)
 

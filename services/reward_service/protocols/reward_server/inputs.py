@@ -14,7 +14,7 @@ from reward_service.models.protocols import Exchange, RawText
 from reward_service.protocols.base import Call
 from reward_service.scoring.job import InvalidItem, ItemLimits, check_count
 
-TOKEN_IDS = "has token ids; send text, which this service tokenizes for its gold model"
+IDS_REFUSED = "has token ids; send text, which this service tokenizes for its gold model"
 Entry = Exchange | RawText | InvalidItem
 
 
@@ -39,7 +39,7 @@ class Texts:
         if not values:
             raise wrong(field, "has no text")
         if any(_is_token_ids(one) for one in values):
-            raise wrong(field, TOKEN_IDS)
+            raise wrong(field, IDS_REFUSED)
         return cls(field, values, isinstance(value, list))
 
     def path(self, index: int, inner: str) -> str:

@@ -85,11 +85,11 @@ class Ranks(RootModel[list[RankWithText | Rank]]):
 
 def _predict_job(body: PredictRequest, call: Call) -> GoldJob:
     inputs = body.inputs
-    is_batch = isinstance(inputs, list) and any(isinstance(one, list) for one in inputs)
-    posted = inputs if is_batch else [inputs]
-    check_count(len(posted), call.settings.max_items, "inputs")
-    if isinstance(inputs, list) and not inputs:
+    if not inputs:
         raise wrong("inputs", "has no text")
+    is_batch = isinstance(inputs, list) and any(isinstance(one, list) for one in inputs)
+    posted = list(inputs) if is_batch else [inputs]
+    check_count(len(posted), call.settings.max_items, "inputs")
 
     def reply(scored: GoldReply) -> Predictions:
         each = [[Prediction(score=score)] for score in scored.scores]

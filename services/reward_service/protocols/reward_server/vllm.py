@@ -23,7 +23,7 @@ from reward_client.wire import MAX_LIST
 from reward_service.models.protocols import RawText
 from reward_service.protocols.base import Call, GoldSpec, HandlerSpec, NoBody, RouteSpec
 from reward_service.protocols.reward_server.inputs import (
-    TOKEN_IDS,
+    IDS_REFUSED,
     Entry,
     Texts,
     conversation,
@@ -187,7 +187,7 @@ def _raw_texts(texts: Texts, body: PoolingRequest, call: Call) -> Iterable[Entry
 
 def _classify_job(body: ClassifyRequest, call: Call) -> GoldJob:
     if body.input_ids is not None:
-        raise wrong("input_ids", TOKEN_IDS)
+        raise wrong("input_ids", IDS_REFUSED)
     if body.text is not None:
         return _native_job(body, call)
 
