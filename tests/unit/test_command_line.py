@@ -260,7 +260,7 @@ def test_the_command_reads_and_writes_streams_and_ends_with_1_if_a_row_has_no_re
         done = subprocess.run([*command, *options], input=text, capture_output=True, check=False)
 
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["result"]["features"]["length_incentive"] for row in rows] == [0.5, 1.0, 1.5]
+    assert [row["result"]["reward"] for row in rows] == [0.5, 1.0, 1.5]
     assert done.returncode == 1
     assert b"3 rows scored, 2 rows without a reward" in done.stderr
     assert b"-, line 4: not valid JSON" in done.stderr
