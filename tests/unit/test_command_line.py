@@ -258,9 +258,11 @@ def test_the_command_reads_and_writes_streams_and_ends_with_1_if_a_row_has_no_re
         ]
         text = "\n".join(DIRTY).encode()
         done = subprocess.run([*command, *options], input=text, capture_output=True, check=False)
+        recipes = {recipe["hash"] for recipe in httpx.get(f"{url}/info").json()["recipes"]}
 
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["result"]["reward"] for row in rows] == [0.5, 1.0, 1.5]
+    assert [row["note"] for row in rows] == [1, 2, 3]
+    assert {row["scored_by"]["recipe"]["hash"] for row in rows}.isdisjoint(recipes)
     assert done.returncode == 1
     assert b"3 rows scored, 2 rows without a reward" in done.stderr
     assert b"-, line 4: not valid JSON" in done.stderr
