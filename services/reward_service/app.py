@@ -24,7 +24,7 @@ from reward_service.http.request_context import Check, RequestContextMiddleware
 from reward_service.models.encoder import load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
-from reward_service.protocols import openrlhf, score
+from reward_service.protocols import openrlhf, reward_server, score, slime
 from reward_service.protocols.base import EndpointSpec
 from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache, embed, is_finite
 from reward_service.scoring.job import GoldWorker
@@ -32,7 +32,12 @@ from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import NO_MODEL, Settings
 from reward_service.telemetry.metrics import Metrics
 
-PROTOCOLS: Sequence[EndpointSpec[Any]] = (score.PROTOCOL, openrlhf.PROTOCOL)
+PROTOCOLS: Sequence[EndpointSpec[Any]] = (
+    score.PROTOCOL,
+    openrlhf.PROTOCOL,
+    slime.PROTOCOL,
+    *reward_server.PROTOCOLS,
+)
 """The protocols that a service speaks. A new protocol is one module and its entry here."""
 
 EncoderLoader = Callable[[Settings], TextEncoder]
