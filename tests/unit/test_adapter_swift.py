@@ -41,8 +41,7 @@ def _environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arguments(*weights: float, **others: object) -> SimpleNamespace:
-    names = ["glassbox", "glassbox/reference_relevance", "glassbox/truncated"]
-    return SimpleNamespace(reward_funcs=names, reward_weights=list(weights) or None, **others)
+    return SimpleNamespace(reward_weights=list(weights) or None, **others)
 
 
 def test_the_prompt_is_the_conversation_before_the_response(url: str) -> None:
@@ -71,9 +70,11 @@ def test_features_and_truncation_are_functions_of_weight_0() -> None:
     }
 
 
-@pytest.mark.parametrize("weights", [(), (1, 1, 0)])
+@pytest.mark.parametrize("weights", [(), (1, 1, 0), (1, 0), (1, 0, 0, 0)])
 def test_a_feature_that_would_count_in_the_reward_is_an_error(weights: tuple[float, ...]) -> None:
-    with pytest.raises(RewardError, match="glassbox/reference_relevance is a feature: give it the weight 0"):
+    with pytest.raises(
+        RewardError, match=r"glassbox/reference_relevance is a logged feature: .*--reward_weights 1 0 0"
+    ):
         reward_functions()["glassbox/reference_relevance"](args=arguments(*weights))
 
 

@@ -4,12 +4,12 @@
         --external_plugins "$(python -m reward_client.adapters.swift)"
 
 The command prints the path of the plug-in, `swift_plugin/glassbox_swift.py`, which registers `Glassbox`. This
-file cannot be the plug-in: ms-swift imports a plug-in by its bare name, here that of ms-swift itself, and puts its
-folder first on the import path, where `trl.py` would replace the package `trl`.
+file is not the plug-in, because ms-swift puts the folder of a plug-in first on the import path, where `trl.py`
+beside this file would replace the package `trl`.
 
 ms-swift counts None and NaN as 0, so a sample without a reward raises RewardError, which ends the run.
 
-Features are logged as reward functions of weight 0, which are named in a variable too:
+Features are logged as reward functions of weight 0, which follow `glassbox` and are named in a variable too:
 
     GLASSBOX_LOG_FEATURES=length_incentive,truncated swift rlhf … \\
         --reward_funcs glassbox glassbox/length_incentive glassbox/truncated --reward_weights 1 0 0
@@ -88,19 +88,24 @@ def _before_response(conversation: Sequence[Mapping[str, Any]]) -> list[Mapping[
 
 
 class LoggedFeature:
-    """A feature as a reward function of weight 0: ms-swift logs its mean over the samples that it applies to."""
+    """A feature as a reward function of weight 0: ms-swift logs its mean over the samples that it applies to.
+
+    A function is told all weights, not its own, so only `Glassbox` may have another one.
+    """
 
     feature: ClassVar[str]
 
-    def __init__(self, args: Any = None, **_: Any) -> None:
-        names = [getattr(one, "__name__", one) for one in getattr(args, "reward_funcs", None) or []]
-        weights = dict(zip(names, getattr(args, "reward_weights", None) or [], strict=False))
-        if weights.get(type(self).__name__) != 0:
-            raise RewardError(f"{type(self).__name__} is a feature: give it the weight 0 in --reward_weights")
-        if getattr(args, "scale_rewards", None) == "gdpo":
+    def __init__(self, args: Any, **_: Any) -> None:
+        weights = list(getattr(args, "reward_weights", None) or [])
+        features = SwiftSettings.load().log_features
+        if len(weights) != 1 + len(features) or any(weights[1:]):
+            zeros = " 0" * len(features)
             raise RewardError(
-                "--scale_rewards gdpo scales each function, so features cannot be logged as functions"
+                f"{type(self).__name__} is a logged feature: --reward_funcs must be {NAME}, then the names "
+                f"in GLASSBOX_LOG_FEATURES, with --reward_weights 1{zeros}; the weights are {weights}"
             )
+        if getattr(args, "scale_rewards", None) == "gdpo":
+            raise RewardError("--scale_rewards gdpo scales every function: leave the features out")
 
     def __call__(self, completions: Sequence[str], **_: Any) -> list[float | None]:
         """The values of the batch that `Glassbox` scored last; None where the feature does not apply."""
