@@ -28,8 +28,8 @@ QUESTIONS = {"Why is the sky blue?": None, "What is two plus two?": "Four e e"}
 OPTIONS = (
     "--rlhf_type grpo --model_type llama --template dummy --tuner_type full --torch_dtype float32 "
     "--max_length 128 --num_generations 2 --per_device_train_batch_size 4 --gradient_accumulation_steps 1 "
-    "--max_steps 1 --seed 1 --max_completion_length 24 --logging_steps 1 --log_completions true --save_strategy no "
-    "--report_to none --use_cpu true --bf16 false --fp16 false"
+    "--max_steps 1 --seed 1 --max_completion_length 24 --logging_steps 1 --log_completions true "
+    "--save_strategy no --report_to none --use_cpu true --bf16 false --fp16 false"
 )
 
 

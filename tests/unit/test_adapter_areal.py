@@ -10,6 +10,7 @@ import pytest
 
 from reward_client import Item, QueryType, RewardClient, RewardError, RewardUnavailableError
 from reward_client.adapters import areal, tunix
+from reward_client.adapters.samples import without_end_tokens
 from reward_service.protocols.chat_formats import FORMATS
 from reward_service.settings import Settings
 from tests.live import serving
@@ -57,9 +58,9 @@ def test_areal_scores_the_messages_and_the_response_without_its_end_tokens(expec
 
 @pytest.mark.parametrize("end", ENDS)
 def test_end_tokens_of_every_known_chat_format_are_removed(end: str) -> None:
-    assert areal.without_end_tokens(f"<answer>4</answer> {end}") == "<answer>4</answer> "
-    assert areal.without_end_tokens(f"a [1]{end}\n{end}") == "a [1]"
-    assert areal.without_end_tokens(f"{end} is a token") == f"{end} is a token"
+    assert without_end_tokens(f"<answer>4</answer> {end}") == "<answer>4</answer> "
+    assert without_end_tokens(f"a [1]{end}\n{end}") == "a [1]"
+    assert without_end_tokens(f"{end} is a token") == f"{end} is a token"
 
 
 def test_a_rendered_prompt_without_messages_is_an_error_that_names_the_setting(
@@ -98,8 +99,15 @@ def test_tunix_scores_a_batch_with_its_columns(expected: float) -> None:
     prompts = np.array(["a b c", "<start_of_turn>user\na b c<end_of_turn>"])
     references = np.array(["a c", "a c"], object)
 
-    assert tunix.glassbox(prompts[:1], ["a b"], reference=references[:1])[0] == expected
+    assert tunix.glassbox(prompts[:1], ["a b<|im_end|>"], reference=references[:1])[0] == expected
     assert tunix.glassbox(prompts, ["a b"] * 2, prompt=["a b c"] * 2, reference=references) == [expected] * 2
+
+
+def test_a_prompt_column_that_is_named_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLASSBOX_PROMPT_COLUMN", "question")
+
+    with pytest.raises(RewardError, match="prompt_column is 'question', and the batch has no such column"):
+        tunix.glassbox(["a b c"], ["a b"], prompt=["a b c"])
 
 
 def test_an_absent_service_raises(monkeypatch: pytest.MonkeyPatch) -> None:

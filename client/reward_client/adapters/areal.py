@@ -10,26 +10,17 @@ from; special tokens are removed from the end of the response.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from reward_client.adapters.samples import samples
+from reward_client.adapters.samples import has_special_tokens, samples, without_end_tokens
 from reward_client.adapters.scorer import rewards, scorer_of
 from reward_client.adapters.settings import AdapterSettings, variable
 from reward_client.errors import RewardError
 
 TIMEOUT_S = 15
 """Seconds after which AReaL gives up a call; `RLVRWorkflow` does not let them be set."""
-
-_MARK = (
-    r"(?:<\|[^|<>\s]{1,40}\|?>|<[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,40}｜>|</?s>|\[PAD\]"
-    r"|<(?:bos|eos|pad|unk|end_of_turn|EOS_TOKEN|PAD)>)"
-)
-"""`<|im_end|>`, `<turn|>`, `<｜end▁of▁sentence｜>`, `</s>`, …: no tag of XML or HTML."""
-_END = re.compile(rf"(?:{_MARK}\s*)+\Z")
-_MARKER = re.compile(_MARK)
 
 
 class ArealSettings(AdapterSettings):
@@ -52,14 +43,9 @@ def glassbox(prompt: str, completions: str, *_: Any, **row: Any) -> float:
     return rewards(scorer_of(settings).score(batch))[0]
 
 
-def without_end_tokens(text: str) -> str:
-    """`text` without the special tokens at its end."""
-    return _END.sub("", text)
-
-
 def _plain(prompt: str, column: str) -> str:
     """`prompt`, if no chat template was applied to it. Raises RewardError."""
-    if _MARKER.search(prompt):
+    if has_special_tokens(prompt):
         raise RewardError(
             f"the prompt has markers of a chat template and the data has no column {column!r}: "
             f"set {variable('prompt_column')} to the column with the prompt or the messages"

@@ -24,7 +24,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
-from reward_client.adapters.samples import column, samples
+from reward_client.adapters.samples import column, prompts_of, samples
 from reward_client.adapters.scorer import Scored, rewards, scorer_of
 from reward_client.adapters.settings import AdapterSettings, split
 from reward_client.errors import RewardError
@@ -75,7 +75,7 @@ class Glassbox:
             columns: those of the data set, and others of ms-swift.
         """
         settings = self._settings
-        prompts = columns.get(settings.prompt_column, [_before_response(turns) for turns in messages])
+        prompts = prompts_of(settings, [_before_response(turns) for turns in messages], columns)
         scored = scorer_of(settings).score(samples(settings, prompts, completions, columns))
         values = rewards(scored)
         Glassbox.latest = _Batch(completions, scored, column(is_truncated, len(completions), "is_truncated"))

@@ -17,9 +17,11 @@ from reward_client.adapters.settings import AdapterSettings
 def glassbox(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
     """The rewards of a batch. Raises RewardError when a sample has none.
 
-    A prompt column of the data replaces `prompts`, which may have the markers of a chat template.
+    A prompt column of the data replaces `prompts`, which may have the markers of a chat template. The special
+    tokens at the end of a completion, which Tunix keeps when it samples with vLLM, are removed.
     """
     settings = AdapterSettings.load()
-    prompts = columns.get(settings.prompt_column, prompts)
-    batch = _samples.samples(settings, prompts, completions, columns)
+    prompts = _samples.prompts_of(settings, prompts, columns)
+    responses = [_samples.without_end_tokens(text) for text in completions]
+    batch = _samples.samples(settings, prompts, responses, columns)
     return _scores.rewards(_scores.scorer_of(settings).score(batch))
