@@ -54,7 +54,7 @@ def test_features_in_0_to_1_are_metrics_and_the_reason_has_all(service: TestClie
 
 
 def test_messages_may_have_other_keys_and_no_content(service: TestClient) -> None:
-    calls = {"role": "assistant", "content": None, "tool_calls": []}
+    calls: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": []}
     chat = [CHAT[0], calls, {"role": "tool", "content": "x", "tool_call_id": "1"}, CHAT[1]]
 
     assert service.post("/eval_protocol", json={"messages": chat}).status_code == 200

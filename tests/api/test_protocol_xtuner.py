@@ -86,8 +86,8 @@ def test_features_that_do_not_read_the_prompt_are_the_same_with_any(service: Tes
     features = FeatureRegistry.load()
     free = [name for name in features if not features[name].needs_prompt]
     recipes = RecipeRegistry.load(None, features, Settings())
-    overrides = {"closed_ended": [name for name in free if name not in ("max_length_incentive",)]}
-    overrides["reward_range"] = [-1000.0, 1000.0]
+    factors = [name for name in free if name != "max_length_incentive"]
+    overrides = {"closed_ended": factors, "reward_range": [-1000.0, 1000.0]}
 
     assert not recipes.get("rer", overrides).needs_prompt(QueryType.CLOSED_ENDED)
     prompts = ["a b c", "Write exactly 3 words, as a list.", "<think>", "a b b"]

@@ -6,7 +6,6 @@ defines one. A batch has one call. Tunix counts None and NaN as 0, so a sample w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from reward_client.adapters import samples as _samples
@@ -14,7 +13,7 @@ from reward_client.adapters import scorer as _scores
 from reward_client.adapters.settings import AdapterSettings
 
 
-def glassbox(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
+def glassbox(prompts: Any, completions: Any, **columns: Any) -> list[float]:
     """The rewards of a batch. Raises RewardError when a sample has none.
 
     A prompt column of the data replaces `prompts`, which may have the markers of a chat template. The special

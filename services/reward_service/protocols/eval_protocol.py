@@ -71,7 +71,7 @@ _FIELDS = {"prompt": "messages", "response": "messages", "reference": "ground_tr
 
 
 def _path(_: int, name: str) -> str:
-    own, _, rest = name.partition(".")
+    own, __, rest = name.partition(".")
     return f"ground_truth.{rest}".rstrip(".") if own == "label" else _FIELDS.get(own, name)
 
 

@@ -65,8 +65,10 @@ def _entries(body: XtunerRequest, options: ScoringOptions, call: Call) -> Iterat
     default = options.query_type_default or QueryType.CLOSED_ENDED
     sample = label if isinstance(label, InvalidItem) else _sample(body.response, label, limits)
     for entry in entries([sample], default, limits, _path):
-        sent = isinstance(entry, InvalidItem) or isinstance(label, InvalidItem) or label.prompt is not None
-        yield entry if sent else _without_prompt(entry, options)
+        if isinstance(entry, InvalidItem) or isinstance(label, InvalidItem) or label.prompt is not None:
+            yield entry
+        else:
+            yield _without_prompt(entry, options)
 
 
 def _sample(response: str, label: XtunerLabel, limits: ItemLimits) -> Sample | InvalidItem | None:
