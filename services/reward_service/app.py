@@ -24,7 +24,16 @@ from reward_service.http.request_context import Check, RequestContextMiddleware
 from reward_service.models.encoder import load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
-from reward_service.protocols import eval_protocol, llamafactory, openrlhf, paddlenlp, score, xtuner
+from reward_service.protocols import (
+    eval_protocol,
+    llamafactory,
+    openrlhf,
+    paddlenlp,
+    reward_server,
+    score,
+    slime,
+    xtuner,
+)
 from reward_service.protocols.base import EndpointSpec
 from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache, embed, is_finite
 from reward_service.scoring.job import GoldWorker
@@ -39,6 +48,8 @@ PROTOCOLS: Sequence[EndpointSpec[Any]] = (
     eval_protocol.PROTOCOL,
     xtuner.PROTOCOL,
     paddlenlp.PROTOCOL,
+    slime.PROTOCOL,
+    *reward_server.PROTOCOLS,
 )
 """The protocols that a service speaks. A new protocol is one module and its entry here."""
 

@@ -13,6 +13,7 @@ status. Metrics must be in [0, 1]: they are the features whose range is, and `re
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,7 +24,7 @@ from reward_client.wire.texts import Content
 from reward_service.features.recipe import Recipe
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec
 from reward_service.protocols.chat_templates import CleanExchange
-from reward_service.protocols.samples import Label, Sample, entries, read_label
+from reward_service.protocols.samples import Sample, entries, read_label
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job
 
@@ -75,11 +76,13 @@ def _path(_: int, name: str) -> str:
     return f"ground_truth.{rest}".rstrip(".") if own == "label" else _FIELDS.get(own, name)
 
 
+_options = partial(url_options, query_type_default=QueryType.CLOSED_ENDED)
+
+
 def _job(body: EvalProtocolRequest, call: Call) -> Job:
-    options = call.options or url_options(call, b"")
-    default = options.query_type_default or QueryType.CLOSED_ENDED
+    options = call.options or _options(call, b"")
     limits = ItemLimits(call.settings)
-    found = entries(_samples(body, limits), default, limits, _path)
+    found = entries(_samples(body, limits), options.query_type_default, limits, _path)
     return Job(entries=found, recipe=options.recipe, gold=options.gold, path=_path)
 
 
@@ -92,7 +95,7 @@ def _sample(body: EvalProtocolRequest) -> Sample | InvalidItem:
     *before, last = [ChatMessage(role=one.role, content=one.content or "") for one in body.messages]
     if last.role != "assistant":
         return InvalidItem("response", "must end with a message of the assistant")
-    label = read_label(None if _are_messages(body.ground_truth) else body.ground_truth, Label)
+    label = read_label(None if _are_messages(body.ground_truth) else body.ground_truth)
     if isinstance(label, InvalidItem):
         return label
     given = {name: value for name in ("query_type", "id") if (value := getattr(body, name)) is not None}
@@ -141,6 +144,6 @@ PROTOCOL = ProtocolSpec(
     reply_model=EvalProtocolReply,
     job=_job,
     reply=_reply,
-    options=url_options,
+    options=_options,
     hold_s=150,  # its client has no timeout, and raises for any error
 )

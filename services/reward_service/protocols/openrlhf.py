@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reward_client.wire import MAX_LIST, ItemResult, QueryType, ScoreReply
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, as_list, parallel
 from reward_service.protocols.chat_templates import PromptError, clean
-from reward_service.protocols.samples import Label, Sample, entries, read_label, sample_path
+from reward_service.protocols.samples import Sample, entries, read_label, sample_path
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, check_count
 
@@ -93,7 +93,7 @@ def _sample(query: str, prompt: str | None, label: Any) -> Sample | InvalidItem:
         return InvalidItem(field="prompt", message=str(exc))
     except ValueError as exc:
         return InvalidItem(field="response", message=str(exc))
-    found = read_label(label, Label)
+    found = read_label(label)
     return found if isinstance(found, InvalidItem) else Sample(exchange, found)
 
 

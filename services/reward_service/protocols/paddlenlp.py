@@ -10,6 +10,7 @@ reply can prevent; so requests are held.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reward_client.wire import MAX_LIST, QueryType, ScoreReply
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, parallel
 from reward_service.protocols.chat_templates import PromptError, clean, clean_reference
-from reward_service.protocols.samples import Label, Sample, entries, read_label, sample_path
+from reward_service.protocols.samples import Sample, entries, read_label, sample_path
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, check_count
 
@@ -46,15 +47,17 @@ Row = tuple[str, str | None, str]
 _path = sample_path("src.{}", "response.{}", "tgt.{}")
 
 
+_options = partial(url_options, query_type_default=QueryType.CLOSED_ENDED)
+
+
 def _job(body: PaddleNlpRequest, call: Call) -> Job:
-    options = call.options or url_options(call, b"")
-    default = options.query_type_default or QueryType.CLOSED_ENDED
+    options = call.options or _options(call, b"")
     n = len(body.src)
     check_count(n, call.settings.max_items)
     references, responses = parallel("tgt", body.tgt, n, "src"), parallel("response", body.response, n, "src")
     rows = zip(body.src, references, responses, strict=True)
     limits = ItemLimits(call.settings)
-    found = entries(_samples(rows, limits), default, limits, _path)
+    found = entries(_samples(rows, limits), options.query_type_default, limits, _path)
     return Job(entries=found, recipe=options.recipe, gold=options.gold, path=_path)
 
 
@@ -67,7 +70,7 @@ def _samples(rows: Iterable[Row], limits: ItemLimits) -> Iterator[Sample | Inval
 
 def _sample(prompt: str, reference: str | None, response: str) -> Sample | InvalidItem:
     try:
-        label = read_label(reference and clean_reference(reference, prompt), Label)
+        label = read_label(reference and clean_reference(reference, prompt))
         return label if isinstance(label, InvalidItem) else Sample(clean(prompt + response, prompt), label)
     except PromptError as exc:
         return InvalidItem("prompt", str(exc))
@@ -91,6 +94,6 @@ PROTOCOL = ProtocolSpec(
     reply_model=PaddleNlpReply,
     job=_job,
     reply=_reply,
-    options=url_options,
+    options=_options,
     hold_s=150,  # its client has no timeout, and takes any failure for rewards of 0
 )

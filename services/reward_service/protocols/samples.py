@@ -53,7 +53,12 @@ class Sample:
     label: Label
 
 
-def read_label(value: Any, model: type[LabelT]) -> LabelT | InvalidItem:
+def read_label(value: Any) -> Label | InvalidItem:
+    """The label that a protocol sends, as `read_label_as` reads it."""
+    return read_label_as(Label, value)
+
+
+def read_label_as(model: type[LabelT], value: Any) -> LabelT | InvalidItem:
     """Null and "" are empty labels; an object must have the fields of `model`; anything else is a reference.
 
     Text is an object only if it is the JSON of one: a list in text may be the reference itself, as in "[1, 2]".

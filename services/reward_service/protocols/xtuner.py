@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -19,7 +20,7 @@ from reward_client.wire import ChatMessage, QueryType, ScoreReply
 from reward_client.wire.requests import Prompt
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, ScoringOptions
 from reward_service.protocols.chat_templates import PromptError, clean
-from reward_service.protocols.samples import Label, Sample, entries, read_label, sample_path
+from reward_service.protocols.samples import Label, Sample, entries, read_label_as, sample_path
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem
 
@@ -54,17 +55,19 @@ class XtunerReply(BaseModel):
 _path = sample_path("label.prompt", "response", "label")
 
 
+_options = partial(url_options, query_type_default=QueryType.CLOSED_ENDED)
+
+
 def _job(body: XtunerRequest, call: Call) -> Job:
-    options = call.options or url_options(call, b"")
+    options = call.options or _options(call, b"")
     return Job(entries=_entries(body, options, call), recipe=options.recipe, gold=options.gold, path=_path)
 
 
 def _entries(body: XtunerRequest, options: ScoringOptions, call: Call) -> Iterator[ScorableItem | InvalidItem]:
     limits = ItemLimits(call.settings)
-    label = read_label(body.label, XtunerLabel)
-    default = options.query_type_default or QueryType.CLOSED_ENDED
+    label = read_label_as(XtunerLabel, body.label)
     sample = label if isinstance(label, InvalidItem) else _sample(body.response, label, limits)
-    for entry in entries([sample], default, limits, _path):
+    for entry in entries([sample], options.query_type_default, limits, _path):
         if isinstance(entry, InvalidItem) or isinstance(label, InvalidItem) or label.prompt is not None:
             yield entry
         else:
@@ -120,7 +123,7 @@ PROTOCOL = ProtocolSpec(
     reply_model=XtunerReply,
     job=_job,
     reply=_reply,
-    options=url_options,
+    options=_options,
     hold_s=24,
     answer_s=28,  # its client times out after 30 s, and any error ends the run
 )
