@@ -12,7 +12,7 @@ TORCH_INDEX_URL ?=
 export TORCH_INDEX_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast compose-test check bench gpu-check gpu-wheels load audit lock sbom serve format
+.PHONY: help setup demo test test-fast contract compose-test check bench gpu-check gpu-wheels load audit lock sbom serve format
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,10 @@ test: setup $(SERVE)/.ready  ## run all tests, with coverage, the end-to-end run
 
 test-fast: setup  ## run the tests that are not marked slow, in 90 s
 	@$(BIN)/python -m pytest -q -m "not slow and not gpu"
+
+# FRAMEWORKS=--fast, or names of environments or test files
+contract: setup  ## run the own code of training frameworks against the service, in environments of their own
+	@$(BIN)/python -m tools.frameworks $(FRAMEWORKS)
 
 compose-test: setup  ## build the images and test docker compose, training and restarts; needs Docker
 	@$(BIN)/python -m tools.compose_test

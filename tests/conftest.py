@@ -13,6 +13,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: idle 
 
 ROOT = Path(__file__).resolve().parent.parent
 
+collect_ignore = ["frameworks"]  # they run in environments of their own: make contract
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:

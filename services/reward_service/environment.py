@@ -29,7 +29,7 @@ OTHER_VARIABLES = frozenset(
         *("RECIPE", "GOLD", "QUERY_TYPE_DEFAULT", "DEADLINE_S", "RUN"),  # adapters
         *("PROMPT_COLUMN", "REFERENCE_COLUMN", "QUERY_TYPE_COLUMN"),
         *("CACHE", "HOOKS", "LAUNCH", "ROLLOUT_BATCH"),  # trainer
-        *("FUZZ", "SHARED"),  # tests
+        *("FUZZ", "SHARED", "FRAMEWORKS_DIR", "SERVICE_PYTHON"),  # tests
     )
 )
 """Variables with our prefix that other parts of the project read."""

@@ -1,0 +1,265 @@
+"""Run the contract tests of training frameworks, each in an environment with the framework's packages.
+
+    python -m tools.frameworks [NAME …] [--fast] [--build]
+
+    tests/frameworks/environments.toml ─▶ .venv-frameworks/NAME ─▶ pytest tests/frameworks/test_….py, one by one
+
+NAME is an environment or a test file; without one, all run. --fast: only the environments of every CI run.
+--build: only install. An environment is installed when its packages change; delete its folder to start anew. The
+service runs in the environment of this command. An environment whose Python is absent is skipped with a message.
+
+Variables: GLASSBOX_FRAMEWORKS_DIR, the folder of the environments; TORCH_INDEX_URL, the package index of torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = Path("tests/frameworks")
+FOLDER = Path(os.environ.get("GLASSBOX_FRAMEWORKS_DIR") or ROOT / ".venv-frameworks")
+TEST_PACKAGES = ("pytest>=8.3", "httpx>=0.27,<1", "pydantic>=2.9")
+"""What the tests and the client import, in every environment."""
+FILE_S = 600
+"""Seconds for one test file."""
+
+
+class BuildError(Exception):
+    """An environment cannot be installed."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One table of environments.toml."""
+
+    name: str
+    python: str
+    packages: tuple[str, ...]
+    tests: tuple[str, ...]
+    fast: bool
+
+    @property
+    def folder(self) -> Path:
+        return FOLDER / self.name
+
+    @property
+    def interpreter(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    def steps(self) -> Iterator[list[str]]:
+        """The arguments of `pip install`, one list a call."""
+        torch = [package for package in self.packages if re.match(r"torch\b[^-]", package)]
+        if torch:
+            index = os.environ.get("TORCH_INDEX_URL")
+            yield [*torch, *(["--index-url", index] if index else [])]
+        # torch again, so that its version is a constraint of the others
+        yield [*self.packages, *TEST_PACKAGES]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Tests of one file."""
+
+    environment: str
+    file: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+
+def read_environments(path: Path = ROOT / TESTS / "environments.toml") -> list[Environment]:
+    """The environments, in the order of the file."""
+    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    return [
+        Environment(name, table["python"], tuple(table["packages"]), tuple(table["tests"]), table["fast"])
+        for name, table in tables.items()
+    ]
+
+
+def selected(environments: Sequence[Environment], names: Sequence[str], *, fast: bool) -> list[Environment]:
+    """The environments to run, each with the tests to run. Raises SystemExit for an unknown name."""
+    known = {name for one in environments for name in (one.name, *one.tests)}
+    if unknown := set(names) - known:
+        raise SystemExit(f"no environment or test file {', '.join(sorted(unknown))}; there are {sorted(known)}")
+    found = []
+    for one in environments:
+        tests = one.tests if not names or one.name in names else tuple(t for t in one.tests if t in names)
+        wanted = not names or one.name in names or tests
+        if wanted and (one.fast or not fast):
+            found.append(Environment(one.name, one.python, one.packages, tests, one.fast))
+    return found
+
+
+def find_python(version: str) -> str | None:
+    """An interpreter of `version`: this one, one on the path, or one of pyenv's."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser()
+    installed = sorted(pyenv.glob(f"versions/{version}.*/bin/python"))
+    for candidate in (sys.executable, shutil.which(f"python{version}"), *reversed(installed)):
+        if candidate and _version(candidate) == version:
+            return str(candidate)
+    return None
+
+
+def _version(python: str | Path) -> str:
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def build(environment: Environment, python: str) -> None:
+    """Install the environment, unless its packages are installed already. Raises BuildError."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    stamp = environment.folder / "packages.txt"
+    wanted = "\n".join([environment.python, *environment.packages, *TEST_PACKAGES])
+    with _locked(FOLDER / f"{environment.name}.lock"):
+        if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+            return
+        started = time.monotonic()
+        sys.stdout.write(f"installing environment {environment.name}: {' '.join(environment.packages)} … ")
+        sys.stdout.flush()
+        if not environment.interpreter.exists():
+            _call([python, "-m", "venv", str(environment.folder)])
+        for arguments in environment.steps():
+            pip = [str(environment.interpreter), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+            _call([*pip, *arguments])
+        stamp.write_text(wanted, encoding="utf-8")
+        sys.stdout.write(f"{time.monotonic() - started:.0f} s\n")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Only one process at a time installs an environment."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _call(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BuildError(f"failed: {' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def versions(environment: Environment) -> str:
+    """Name and installed version of the environment's packages."""
+    names = [re.split(r"[<>=!~\[ ]", package)[0] for package in environment.packages]
+    code = "import sys; from importlib.metadata import version; print(*(version(name) for name in sys.argv[1:]))"
+    command = [str(environment.interpreter), "-c", code, *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return done.stderr.strip().splitlines()[-1]
+    return ", ".join(f"{name} {version}" for name, version in zip(names, done.stdout.split(), strict=True))
+
+
+def run_file(environment: Environment, file: str) -> Outcome:
+    """Run one test file in the environment."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        options = ["-q", f"--confcutdir={TESTS}", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        command = [str(environment.interpreter), "-m", "pytest", *options, str(TESTS / file)]
+        status = _run(command, _variables(environment))
+        seconds = time.monotonic() - started
+        if not report.is_file():
+            note = f"did not end within {FILE_S} s" if status is None else f"pytest ended with status {status}"
+            return Outcome(environment.name, file, failed=1, seconds=seconds, note=note)
+        return _read_report(report, Outcome(environment.name, file, seconds=seconds))
+
+
+def _variables(environment: Environment) -> dict[str, str]:
+    """The environment variables of a test: none of the service's or an adapter's settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GLASSBOX_")}
+    return kept | {
+        "PATH": f"{environment.folder / 'bin'}{os.pathsep}{kept.get('PATH', '')}",
+        "PYTHONPATH": str(ROOT / "client"),
+        "GLASSBOX_SERVICE_PYTHON": sys.executable,
+        "CUDA_VISIBLE_DEVICES": "",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_WAIT_POLICY": "passive",
+    }
+
+
+def _run(command: list[str], variables: dict[str, str]) -> int | None:
+    """The exit status; None after FILE_S. Processes that the command leaves behind are ended."""
+    process = subprocess.Popen(command, cwd=ROOT, env=variables, start_new_session=True)
+    try:
+        return process.wait(FILE_S)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _read_report(report: Path, outcome: Outcome) -> Outcome:
+    suite = next(ElementTree.parse(report).getroot().iter("testsuite"))  # noqa: S314 (written by pytest)
+    total, failed, skipped = (
+        sum(int(suite.get(name, 0)) for name in names)
+        for names in (["tests"], ["failures", "errors"], ["skipped"])
+    )
+    if total == 0:
+        return Outcome(outcome.environment, outcome.file, failed=1, seconds=outcome.seconds, note="no tests")
+    passed = total - failed - skipped
+    return Outcome(outcome.environment, outcome.file, passed, failed, skipped, outcome.seconds)
+
+
+def print_table(outcomes: Sequence[Outcome], installed: dict[str, str]) -> None:
+    """A row a file, the versions of each environment, the sums."""
+    sys.stdout.write(f"\n{'environment':<12} {'test':<28} passed failed skipped seconds\n")
+    for one in outcomes:
+        counts = f"{one.passed:6} {one.failed:6} {one.skipped:7} {one.seconds:7.0f}"
+        sys.stdout.write(f"{one.environment:<12} {one.file:<28} {counts}  {one.note}".rstrip() + "\n")
+    for name, packages in installed.items():
+        sys.stdout.write(f"{name}: {packages}\n")
+    passed, failed, skipped = (sum(getattr(one, n) for one in outcomes) for n in ("passed", "failed", "skipped"))
+    sys.stdout.write(f"{passed} passed, {failed} failed, {skipped} skipped\n")
+
+
+def main() -> int:
+    """Install, run, print; the exit status is 0 when no test failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="an environment or a test file")
+    parser.add_argument("--fast", action="store_true", help="only the environments of every CI run")
+    parser.add_argument("--build", action="store_true", help="only install the environments")
+    options = parser.parse_args()
+    outcomes: list[Outcome] = []
+    installed: dict[str, str] = {}
+    for one in selected(read_environments(), options.names, fast=options.fast):
+        python = find_python(one.python)
+        if python is None:
+            sys.stdout.write(f"environment {one.name} is skipped: there is no Python {one.python}\n")
+            continue
+        try:
+            build(one, python)
+        except BuildError as exc:
+            outcomes.append(Outcome(one.name, "installation", failed=1, note=str(exc)))
+            continue
+        installed[one.name] = versions(one)
+        if not options.build:
+            outcomes += [run_file(one, file) for file in one.tests]
+    print_table(outcomes, installed)
+    return 1 if any(one.failed for one in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
