@@ -22,7 +22,7 @@ from reward_service.http.request_context import Check, RequestContextMiddleware
 from reward_service.models.encoder import load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
-from reward_service.protocols import openrlhf, score
+from reward_service.protocols import nemo_gym, openrlhf, score
 from reward_service.protocols.base import ProtocolSpec
 from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache, embed, is_finite
 from reward_service.scoring.job import GoldWorker
@@ -30,7 +30,7 @@ from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import NO_MODEL, Settings
 from reward_service.telemetry.metrics import Metrics
 
-PROTOCOLS: Sequence[ProtocolSpec[Any]] = (score.PROTOCOL, openrlhf.PROTOCOL)
+PROTOCOLS: Sequence[ProtocolSpec[Any]] = (score.PROTOCOL, openrlhf.PROTOCOL, nemo_gym.PROTOCOL)
 """The protocols that a service speaks. A new protocol is one module and one entry here."""
 
 EncoderLoader = Callable[[Settings], TextEncoder]

@@ -9,8 +9,8 @@
         return drop_unscored(trajectories)
 
 The registry turns an exception, and a None among the rewards, into zeros for the whole group. So a response
-without a reward has the score NaN here, and the environment must not send its group to the trainer: `drop_unscored`
-takes it out. Settings are environment variables, or arguments of `registry.create`.
+without a reward has the score NaN here, and the environment must not send its group to the trainer:
+`drop_unscored` takes it out. Settings are environment variables, or arguments of `registry.create`.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class Glassbox(RewardFunction):  # type: ignore[misc]
         try:
             scored = self._scorer.score(_samples(completions, prompts, reference, query_type))
         except (RewardError, ValueError) as exc:
-            logger.error("glassbox: no rewards for a group of %d completions: %s", len(completions), exc)
+            logger.warning("glassbox: no rewards for a group of %d completions: %s", len(completions), exc)
             return [math.nan] * len(completions)
         for number, one in enumerate(scored):
             if one.error is not None:
-                logger.error("glassbox: no reward for completion %d of %d: %s", number, len(scored), one.error)
+                logger.warning("glassbox: no reward for completion %d of %d: %s", number, len(scored), one.error)
         return [math.nan if one.reward is None else one.reward for one in scored]
 
 
@@ -92,5 +92,9 @@ def _samples(completions: Sequence[Any], prompts: Any, reference: Any, query_typ
     if prompts is None:
         prompts = [None if isinstance(one, str) else list(one)[:-1] for one in completions]
         completions = [one if isinstance(one, str) else list(one)[-1:] for one in completions]
-    columns = (column(prompts, n, "prompts"), column(reference, n, "reference"), column(query_type, n, "query_type"))
+    columns = (
+        column(prompts, n, "prompts"),
+        column(reference, n, "reference"),
+        column(query_type, n, "query_type"),
+    )
     return [Sample(p, c, r, q) for c, p, r, q in zip(completions, *columns, strict=True)]

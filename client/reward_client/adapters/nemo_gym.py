@@ -18,15 +18,17 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from reward_client.adapters.samples import Sample
 from reward_client.adapters.scorer import Scored, Scorer, rewards
 from reward_client.errors import RewardUnavailableError
 
 if TYPE_CHECKING:
-    BaseResourcesServerConfig = BaseVerifyRequest = BaseVerifyResponse = BaseModel
-    SimpleResourcesServer: Any = BaseModel
+    BaseResourcesServerConfig = BaseModel
+    BaseVerifyRequest = BaseModel
+    BaseVerifyResponse = BaseModel
+    SimpleResourcesServer = BaseModel
 else:
     try:
         from nemo_gym.base_resources_server import (
@@ -46,7 +48,7 @@ _ANSWER = "expected_answer"
 class GlassboxConfig(BaseResourcesServerConfig):
     """The server's entry in Gym's YAML."""
 
-    glassbox: dict[str, Any] = {}
+    glassbox: dict[str, Any] = Field(default_factory=dict)
     """Settings of the adapter, such as `{url: "http://HOST:8000", recipe: rer}`."""
 
 
@@ -62,7 +64,7 @@ class GlassboxVerifyResponse(BaseVerifyResponse):
     model_config = ConfigDict(extra="allow")
 
 
-class GlassboxResourcesServer(SimpleResourcesServer):  # type: ignore[misc]
+class GlassboxResourcesServer(SimpleResourcesServer):
     """Verifies a response by scoring it with the reward service."""
 
     config: GlassboxConfig

@@ -32,9 +32,13 @@ else:
 class GlassboxEnv(BaseTextEnv):  # type: ignore[misc]
     """One prompt, one response, its reward."""
 
-    def __init__(self, env_config: Mapping[str, Any] | None = None, extras: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, env_config: Mapping[str, Any] | None = None, extras: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__()
-        self._scorer = _scorer(AdapterSettings.load(**{str(name): value for name, value in (env_config or {}).items()}))
+        self._scorer = _scorer(
+            AdapterSettings.load(**{str(name): value for name, value in (env_config or {}).items()})
+        )
         self._row = dict(extras or {})
         self._prompt: Any = None
         self._metrics: dict[str, float] = {}
