@@ -12,7 +12,8 @@ from reward_client import Item
 __all__ = ["body", "post", "post_all", "score"]
 
 RECIPE = "rer-reference"
-HTTP = httpx.Client(timeout=600)
+_HEADERS = {"Content-Type": "application/json"}
+HTTP = httpx.Client(timeout=600, headers=_HEADERS)
 """Shared by all requests: creating a client takes tens of milliseconds."""
 
 
@@ -48,5 +49,5 @@ async def _post_all(url: str, bodies: list[bytes]) -> None:
             reply.raise_for_status()
             await reply.read()
 
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=_HEADERS) as session:
         await asyncio.gather(*(one(session, content) for content in bodies))

@@ -20,7 +20,7 @@ from load.plan import Plan
 from load.report import Check, Figure, Findings
 from load.schedule import OpenLoop, closed_loop, open_loop, percentiles
 from load.service import MIB, Service, Usage, UsageSampler, raise_descriptor_limit
-from load.workload import SHARES, Workload
+from load.workload import JSON_HEADERS, SHARES, Workload
 from tools.console import log
 from tools.load_clients import TOLERANCE
 
@@ -103,7 +103,7 @@ async def _mixed_load(service: Service, plan: Plan) -> _Outcome:
 
 
 def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=_TIMEOUT)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=_TIMEOUT, headers=JSON_HEADERS)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

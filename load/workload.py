@@ -26,6 +26,8 @@ from tools.load_clients import reward_difference
 
 __all__ = ["SHARES", "Workload"]
 
+JSON_HEADERS = {"Content-Type": "application/json"}
+"""Headers of requests whose body is bytes: aiohttp would declare another type, which the service refuses."""
 SHARES = {"openrlhf": 50, "batch": 20, "invalid": 8, "disconnect": 8, "repeat": 6, "known": 8}
 """Frequency of each kind of action, in percent."""
 _KNOWN = 64
@@ -136,7 +138,7 @@ class Workload:
     async def _disconnect(self) -> str | None:
         """Close the connection while the request is processed; a response before that is fine."""
         body = score_body(list(islice(self._exchanges, self._rng.randint(1, _MAX_BATCH))))
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(headers=JSON_HEADERS) as session:
             try:
                 async with asyncio.timeout(self._rng.uniform(0.0, _MAX_DISCONNECT_S)):
                     async with session.post(f"{self._url}/score", data=body) as response:

@@ -12,35 +12,16 @@ Requests are held, because this client ends the run after a few refusals.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from reward_client.wire import (
-    MAX_LIST,
-    AnyQueryType,
-    Item,
-    ItemResult,
-    QueryType,
-    Reference,
-    ScalarText,
-    ScoreReply,
-    error_message,
-    error_path,
-)
+from reward_client.wire import MAX_LIST, ItemResult, QueryType, ScoreReply
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, as_list, parallel
-from reward_service.protocols.chat_templates import CleanExchange, PromptError, clean
-from reward_service.protocols.url_options import json_or_text, url_options
-from reward_service.scoring.job import (
-    InvalidItem,
-    ItemLimits,
-    Job,
-    ScorableItem,
-    check_count,
-    reference_texts,
-    scorable_item,
-)
+from reward_service.protocols.chat_templates import PromptError, clean
+from reward_service.protocols.samples import Sample, entries, read_label, sample_path
+from reward_service.protocols.url_options import url_options
+from reward_service.scoring.job import InvalidItem, ItemLimits, Job, check_count
 
 
 class OpenRlhfRequest(BaseModel):
@@ -55,16 +36,6 @@ class OpenRlhfRequest(BaseModel):
     labels: Annotated[list[Any], Field(max_length=MAX_LIST)] | Any = None
     """Per sample: null, a reference (text, a number, or a list of them, of which the best counts), or
     `{"reference", "query_type", "id"}`, object or JSON."""
-
-
-class Label(BaseModel):
-    """The label column when it carries more than a reference."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reference: Reference | None = None
-    query_type: AnyQueryType | None = None
-    id: ScalarText | None = None
 
 
 class OpenRlhfReply(BaseModel):
@@ -82,7 +53,7 @@ class OpenRlhfReply(BaseModel):
 
 Row = tuple[str, str | None, Any]
 """Query, prompt and label of a sample."""
-Sample = tuple[CleanExchange, Label] | InvalidItem
+_path = sample_path("prompts.{}", "query.{}", "labels.{}")
 
 
 def _job(body: OpenRlhfRequest, call: Call) -> Job:
@@ -90,7 +61,9 @@ def _job(body: OpenRlhfRequest, call: Call) -> Job:
     limits, run = ItemLimits(call.settings), call.path.get("run")
     limits.fits(None, "run", len(run or ""), call.settings.max_id_chars, "characters")
     return Job(
-        entries=_entries(_rows(body, call.settings.max_items), options.query_type_default, limits),
+        entries=entries(
+            _samples(_rows(body, call.settings.max_items), limits), options.query_type_default, limits, _path
+        ),
         recipe=options.recipe,
         gold=options.gold,
         path=_path,
@@ -106,76 +79,22 @@ def _rows(body: OpenRlhfRequest, max_items: int) -> Iterable[Row]:
     return zip(queries, prompts, labels, strict=True)
 
 
-def _entries(
-    rows: Iterable[Row], default: QueryType | None, limits: ItemLimits
-) -> Iterator[ScorableItem | InvalidItem]:
-    """The samples that are within the limits. Raises TooLargeError at the end if there are others."""
+def _samples(rows: Iterable[Row], limits: ItemLimits) -> Iterator[Sample | InvalidItem | None]:
     for i, row in enumerate(rows):
         posted = zip(("query", "prompts", "labels"), row, strict=True)
-        if limits.texts_fit(i, [(f"{name}.{i}", text) for name, text in posted if isinstance(text, str)]):
-            sample = _sample(*row)
-            if isinstance(sample, InvalidItem) or _fits(*sample, i, limits):
-                yield _entry(sample, default)
-    limits.check()
+        fits = limits.texts_fit(i, [(f"{name}.{i}", text) for name, text in posted if isinstance(text, str)])
+        yield _sample(*row) if fits else None
 
 
-def _fits(exchange: CleanExchange, label: Label, i: int, limits: ItemLimits) -> bool:
-    most = limits.settings
-    fits_id = limits.fits(i, f"labels.{i}.id", len(label.id or ""), most.max_id_chars, "characters")
-    fits = limits.fits(i, f"prompts.{i}", len(exchange.messages), most.max_messages, "messages")
-    name = f"labels.{i}.reference"
-    if not limits.references_fit(i, name, label.reference):
-        return False
-    return limits.texts_fit(i, reference_texts(name, label.reference)) and fits and fits_id
-
-
-def _sample(query: str, prompt: str | None, label: Any) -> Sample:
+def _sample(query: str, prompt: str | None, label: Any) -> Sample | InvalidItem:
     try:
         exchange = clean(query, prompt)
     except PromptError as exc:
-        return InvalidItem(field="prompts", message=str(exc))
+        return InvalidItem(field="prompt", message=str(exc))
     except ValueError as exc:
-        return InvalidItem(field="query", message=str(exc))
-    try:
-        return exchange, _label(label)
-    except ValidationError as exc:
-        error = exc.errors()[0]
-        return InvalidItem(".".join(map(str, ("labels", *error_path(error)))), error_message(error))
-
-
-def _label(value: Any) -> Label:
-    """Null and "" are empty labels; an object must have the fields of `Label`; anything else is a reference.
-
-    Text is an object only if it is the JSON of one: a list in text may be the reference itself, as in "[1, 2]".
-    """
-    if value is None or value == "":
-        return Label()
-    decoded = json_or_text(value) if isinstance(value, str) else value
-    if isinstance(decoded, dict):
-        return Label.model_validate(dict(islice(decoded.items(), 10)))  # one of so many is unknown
-    return Label(reference=value)
-
-
-def _entry(sample: Sample, default: QueryType | None) -> ScorableItem | InvalidItem:
-    if isinstance(sample, InvalidItem):
-        return sample
-    exchange, label = sample
-    if not exchange.messages:
-        return InvalidItem(field="prompts", message="holds no turn that can be read")
-    item = Item(prompt=list(exchange.messages), response=exchange.response, **label.model_dump())
-    return scorable_item(item, default, exchange.flags)
-
-
-_BODY_FIELDS = {"prompt": "prompts", "response": "query", "query": "query", "prompts": "prompts"}
-
-
-def _path(index: int, name: str) -> str:
-    """`labels.3.reference`, `query.3`, …: path of an item's field in the posted lists."""
-    own, _, rest = name.partition(".")
-    field = _BODY_FIELDS.get(own)
-    if field is not None:
-        return f"{field}.{index}"
-    return f"labels.{index}.{rest if own == 'labels' else name}".rstrip(".")
+        return InvalidItem(field="response", message=str(exc))
+    found = read_label(label)
+    return found if isinstance(found, InvalidItem) else Sample(exchange, found)
 
 
 # Reply --------------------------------------------------------------------------------------------------------

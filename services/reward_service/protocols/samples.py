@@ -1,0 +1,118 @@
+"""Samples of trainers: an exchange and a label, as scorable items, with errors that name the protocol's fields.
+
+    posted sample ─▶ texts within the limits? ─▶ Sample(exchange, label) ─▶ entries ─▶ Job.entries
+                     no: None                    or InvalidItem
+
+A label is what data sets have in one column: null, a reference, or an object with a reference and a query type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reward_client.wire import (
+    AnyQueryType,
+    Item,
+    QueryType,
+    Reference,
+    ScalarText,
+    error_message,
+    error_path,
+)
+from reward_service.protocols.chat_templates import CleanExchange
+from reward_service.protocols.url_options import json_or_text
+from reward_service.scoring.job import InvalidItem, ItemLimits, ScorableItem, reference_texts, scorable_item
+
+Path = Callable[[int, str], str]
+"""Path of a field of sample i in the posted body."""
+
+
+class Label(BaseModel):
+    """The label column when it carries more than a reference."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reference: Reference | None = None
+    query_type: AnyQueryType | None = None
+    id: ScalarText | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One response to score, without template markers, and its label."""
+
+    exchange: CleanExchange
+    label: Label
+
+
+def read_label(value: Any) -> Label | InvalidItem:
+    """Null and "" are empty labels; an object must have the fields of `Label`; anything else is a reference.
+
+    Text is an object only if it is the JSON of one: a list in text may be the reference itself, as in "[1, 2]".
+    """
+    if value is None or value == "":
+        return Label()
+    decoded = json_or_text(value) if isinstance(value, str) else value
+    try:
+        if isinstance(decoded, dict):
+            return Label.model_validate(dict(islice(decoded.items(), 10)))  # one of so many is unknown
+        return Label(reference=value)
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        return InvalidItem(".".join(map(str, ("label", *error_path(error)))), error_message(error))
+
+
+def sample_path(prompt: str, response: str, label: str) -> Path:
+    """Paths of fields, from those of the three posted ones: `{}` in them is the index of the sample."""
+
+    def path(index: int, name: str) -> str:
+        own, _, rest = name.partition(".")
+        if own == "prompt":
+            return prompt.format(index)
+        if own == "response":
+            return response.format(index)
+        return f"{label.format(index)}.{rest if own == 'label' else name}".rstrip(".")
+
+    return path
+
+
+def entries(
+    samples: Iterable[Sample | InvalidItem | None], default: QueryType | None, limits: ItemLimits, path: Path
+) -> Iterator[ScorableItem | InvalidItem]:
+    """The samples that are within the limits. Raises TooLargeError at the end if there are others.
+
+    Args:
+        samples: the posted ones; None for one that `limits` has refused already.
+        default: query type of a sample with a reference and no query type.
+        limits: what the service allows.
+        path: path of a field, for errors.
+    """
+    for i, sample in enumerate(samples):
+        if isinstance(sample, InvalidItem):
+            yield sample
+        elif sample is not None and _fits(sample, i, limits, path):
+            yield _entry(sample, default)
+    limits.check()
+
+
+def _fits(sample: Sample, i: int, limits: ItemLimits, path: Path) -> bool:
+    exchange, label, most = sample.exchange, sample.label, limits.settings
+    fits_id = limits.fits(i, path(i, "id"), len(label.id or ""), most.max_id_chars, "characters")
+    fits = limits.fits(i, path(i, "prompt"), len(exchange.messages), most.max_messages, "messages")
+    name = path(i, "reference")
+    if not limits.references_fit(i, name, label.reference):
+        return False
+    return limits.texts_fit(i, reference_texts(name, label.reference)) and fits and fits_id
+
+
+def _entry(sample: Sample, default: QueryType | None) -> ScorableItem | InvalidItem:
+    exchange, label = sample.exchange, sample.label
+    if not exchange.messages:
+        return InvalidItem(field="prompt", message="holds no turn that can be read")
+    item = Item(prompt=list(exchange.messages), response=exchange.response, **label.model_dump())
+    return scorable_item(item, default, exchange.flags)
