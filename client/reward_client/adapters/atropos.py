@@ -18,10 +18,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from reward_client.adapters.samples import Sample, column
-from reward_client.adapters.scorer import Scorer
+from reward_client.adapters.scorer import Scored, Scorer
 from reward_client.errors import RewardError
 
 if TYPE_CHECKING:
@@ -39,14 +40,10 @@ logger = logging.getLogger(__name__)
 class Glassbox(RewardFunction):  # type: ignore[misc]
     """Rewards of a group of completions; NaN for one that has none."""
 
-    def __init__(self, weight: float = 1.0, name: str | None = None, **settings: Any) -> None:
+    def __init__(self, weight: float = 1.0, name: str = "glassbox", **settings: Any) -> None:
         super().__init__(weight=weight, name=name)
         self._scorer = Scorer(**settings)
-
-    @property
-    def name(self) -> str:
-        """The name in logs."""
-        return str(self._name or "glassbox")
+        self._scored: Sequence[Scored] = ()
 
     def compute(
         self,
@@ -57,15 +54,27 @@ class Glassbox(RewardFunction):  # type: ignore[misc]
         **_: Any,
     ) -> list[float]:
         """The reward of each completion, which is text or messages; NaN, and a log line, for one without."""
+        n = len(completions)
         try:
-            scored = self._scorer.score(_samples(completions, prompts, reference, query_type))
+            self._scored = self._scorer.score(_samples(completions, prompts, reference, query_type))
         except (RewardError, ValueError) as exc:
-            logger.warning("glassbox: no rewards for a group of %d completions: %s", len(completions), exc)
-            return [math.nan] * len(completions)
-        for number, one in enumerate(scored):
+            self._scored = [Scored(None, str(exc))] * n
+        for number, one in enumerate(self._scored):
             if one.error is not None:
-                logger.warning("glassbox: no reward for completion %d of %d: %s", number, len(scored), one.error)
-        return [math.nan if one.reward is None else one.reward for one in scored]
+                logger.warning("completion %d of %d has no reward: %s", number, n, one.error)
+        return [math.nan if one.reward is None else one.reward for one in self._scored]
+
+    def log_metrics(self, raw_rewards: list[float], weighted_rewards: list[float]) -> None:
+        """Log the rewards and the features that apply, averaged over the completions that have them."""
+        known = [i for i, reward in enumerate(raw_rewards) if math.isfinite(reward)]
+        if not known or not self.wandb_logger:
+            return
+        super().log_metrics([raw_rewards[i] for i in known], [weighted_rewards[i] for i in known])
+        features: dict[str, list[float]] = {}
+        for one in self._scored:
+            for name, value in one.applicable_features().items():
+                features.setdefault(name, []).append(value)
+        self.wandb_logger.log({f"{self.name}/{name}": fmean(values) for name, values in features.items()})
 
 
 if registry is not None:
@@ -75,10 +84,10 @@ if registry is not None:
 def drop_unscored(trajectories: Any) -> Any:
     """`trajectories` of `postprocess_histories` without the groups in which a score is not a finite number.
 
-    None, one group or a list of them; a single group that is dropped is None, which Atropos does not send.
+    They are one group or a list of them; None when no group is left, of which Atropos sends nothing.
     """
     if isinstance(trajectories, list):
-        return [group for group in trajectories if _is_scored(group)]
+        return [group for group in trajectories if _is_scored(group)] or None
     return trajectories if _is_scored(trajectories) else None
 
 
@@ -89,12 +98,13 @@ def _is_scored(group: Mapping[str, Any] | None) -> bool:
 def _samples(completions: Sequence[Any], prompts: Any, reference: Any, query_type: Any) -> list[Sample]:
     """Samples of a group; without `prompts` the turns before the last one of each completion are its prompt."""
     n = len(completions)
+    replies = [one.get("message", one) if isinstance(one, Mapping) else one for one in completions]
     if prompts is None:
-        prompts = [None if isinstance(one, str) else list(one)[:-1] for one in completions]
-        completions = [one if isinstance(one, str) else list(one)[-1:] for one in completions]
+        prompts = [one[:-1] if isinstance(one, (list, tuple)) else None for one in replies]
+        replies = [one[-1:] if isinstance(one, (list, tuple)) else one for one in replies]
     columns = (
         column(prompts, n, "prompts"),
         column(reference, n, "reference"),
         column(query_type, n, "query_type"),
     )
-    return [Sample(p, c, r, q) for c, p, r, q in zip(completions, *columns, strict=True)]
+    return [Sample(p, c, r, q) for c, p, r, q in zip(replies, *columns, strict=True)]
