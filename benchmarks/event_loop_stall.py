@@ -25,7 +25,7 @@ import uvloop
 
 from reward_service.app import create_app
 from reward_service.batching import BatchLimits
-from reward_service.models.protocols import Embeddings, Exchange, Tokens
+from reward_service.models.protocols import Embeddings, Exchange, RawText, Tokens
 from reward_service.process.server import server_for
 from reward_service.settings import Settings
 
@@ -57,6 +57,9 @@ class _Gold:
 
     def tokenize(self, exchange: Exchange) -> Tokens:
         return Tokens(list(hashlib.blake2b(exchange.response.encode()).digest()))
+
+    def tokenize_text(self, text: RawText) -> Tokens:
+        return Tokens(list(hashlib.blake2b(text.text.encode()).digest()))
 
     def score(self, batch: Sequence[Tokens]) -> list[float]:
         return [0.5] * len(batch)

@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: idle 
 
 ROOT = Path(__file__).resolve().parent.parent
 
-collect_ignore = ["frameworks"]  # they run in environments of their own: make contract
+collect_ignore = ["frameworks"]  # make contract runs them, in the environments of frameworks
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from reward_service.batching import BatchLimits
-from reward_service.models.protocols import Embeddings, Exchange, Tokens
+from reward_service.models.protocols import Embeddings, Exchange, RawText, Tokens
 
 LIMITS = BatchLimits(max_tokens=100_000, max_items=64)
 
@@ -79,6 +79,11 @@ class LengthGold:
         if "UNREAD" in exchange.response:
             raise ValueError("UNREAD")
         return letters(exchange.response)
+
+    def tokenize_text(self, text: RawText) -> Tokens:
+        if "UNREAD" in text.text:
+            raise ValueError("UNREAD")
+        return letters(text.text)
 
     def score(self, batch: Sequence[Tokens]) -> list[float]:
         self.seen += [text_of(tokens) for tokens in batch]

@@ -19,7 +19,7 @@ import httpx
 
 from reward_service.app import PROTOCOLS, create_app
 from reward_service.process.server import server_for
-from reward_service.protocols.base import ProtocolSpec
+from reward_service.protocols.base import EndpointSpec
 from reward_service.settings import Settings
 from tests.doubles import LengthGold, LetterEncoder
 
@@ -28,7 +28,7 @@ __all__ = ["Busy", "busy_service", "item", "metric", "posted", "raw", "serving",
 
 @contextmanager
 def serving(
-    settings: Settings, encoder: LetterEncoder | None = None, protocols: Sequence[ProtocolSpec[Any]] = PROTOCOLS
+    settings: Settings, encoder: LetterEncoder | None = None, protocols: Sequence[EndpointSpec[Any]] = PROTOCOLS
 ) -> Iterator[str]:
     """Yields the URL."""
     app = create_app(
@@ -132,7 +132,7 @@ class Busy:
 
 @contextmanager
 def busy_service(
-    kind: type[LetterEncoder] = LetterEncoder, protocols: Sequence[ProtocolSpec[Any]] = PROTOCOLS, **settings: Any
+    kind: type[LetterEncoder] = LetterEncoder, protocols: Sequence[EndpointSpec[Any]] = PROTOCOLS, **settings: Any
 ) -> Iterator[Busy]:
     """A service whose encoder works on one request, until `release`."""
     gate = threading.Event()

@@ -22,16 +22,21 @@ from reward_service.http.request_context import Check, RequestContextMiddleware
 from reward_service.models.encoder import load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
-from reward_service.protocols import nemo_gym, openrlhf, score
-from reward_service.protocols.base import ProtocolSpec
+from reward_service.protocols import nemo_gym, nemo_gym_sessions, openrlhf, score
+from reward_service.protocols.base import EndpointSpec
 from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache, embed, is_finite
 from reward_service.scoring.job import GoldWorker
 from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import NO_MODEL, Settings
 from reward_service.telemetry.metrics import Metrics
 
-PROTOCOLS: Sequence[ProtocolSpec[Any]] = (score.PROTOCOL, openrlhf.PROTOCOL, nemo_gym.PROTOCOL)
-"""The protocols that a service speaks. A new protocol is one module and one entry here."""
+PROTOCOLS: Sequence[EndpointSpec[Any]] = (
+    score.PROTOCOL,
+    openrlhf.PROTOCOL,
+    nemo_gym.PROTOCOL,
+    *nemo_gym_sessions.PROTOCOLS,
+)
+"""The protocols that a service speaks. A new protocol is one module and its entry here."""
 
 EncoderLoader = Callable[[Settings], TextEncoder]
 GoldLoader = Callable[[Settings], GoldModel]
@@ -58,7 +63,7 @@ def create_app(
     *,
     encoder_loader: EncoderLoader = _load_encoder,
     gold_loader: GoldLoader = _load_gold,
-    protocols: Sequence[ProtocolSpec[Any]] = PROTOCOLS,
+    protocols: Sequence[EndpointSpec[Any]] = PROTOCOLS,
 ) -> FastAPI:
     """The service as an ASGI application. Tests pass loaders that return fake models."""
     features = FeatureRegistry.load()
@@ -100,8 +105,8 @@ def create_app(
     )
     app.state.metrics = metrics
     problems.install(app, metrics)
-    routes = [ProtocolRoute(route.path, spec) for spec in protocols for route in spec.routes]
-    app.router.routes += routes  # for other methods than POST
+    routes = [ProtocolRoute(route, spec) for spec in protocols for route in spec.routes]
+    app.router.routes += routes  # for methods that they do not have
     for router in (health.router, info.router, page.router):
         app.include_router(router)
     app.add_middleware(ProtocolMiddleware, routes=routes)

@@ -129,7 +129,7 @@ def test_every_route_except_the_health_checks_and_the_page_requires_a_key(
     assert guarded.request(method, path).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/health", "/"])
 def test_health_checks_and_the_page_require_no_key(guarded: TestClient, path: str) -> None:
     assert guarded.get(path).status_code == 200
 

@@ -20,10 +20,11 @@ from tests.doubles import LengthGold, LetterEncoder, letters
 HOST = "http://localhost"
 
 
+@pytest.mark.parametrize("path", ["/readyz", "/health"])
 def test_ready_means_that_a_forward_pass_ran(
-    service: TestClient, encoder: LetterEncoder, gold: LengthGold
+    service: TestClient, encoder: LetterEncoder, gold: LengthGold, path: str
 ) -> None:
-    assert service.get("/readyz").status_code == 200
+    assert service.get(path).status_code == 200
 
     assert len(encoder.calls) == 1
     assert len(gold.seen) == 1

@@ -159,3 +159,56 @@ def test_long_texts_are_refused_by_their_field(service: TestClient) -> None:
     assert (prompt.status_code, reply.status_code) == (413, 413)
     assert prompt.json()["errors"][0]["field"] == "responses_create_params.input"
     assert reply.json()["errors"][0]["field"] == "response.output.1.content"
+
+
+# Routes that score nothing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("route", ["seed_session", "close_session"])
+def test_a_session_has_no_state(service: TestClient, route: str) -> None:
+    reply = service.post(f"/nemo_gym/recipe=li/{route}", json=row())
+
+    assert (reply.status_code, reply.json()) == (200, {})
+
+
+def test_wrong_options_are_an_error_when_the_session_begins(service: TestClient) -> None:
+    assert service.post("/nemo_gym/recipe=none/seed_session", json=row()).status_code == 422
+
+
+def test_responses_can_be_verified_again(service: TestClient) -> None:
+    assert service.get("/nemo_gym/reverify_mode").json() == "stateless"
+
+
+def test_metrics_are_statistics_of_each_task_and_of_all_of_them(service: TestClient) -> None:
+    responses = [
+        {
+            "_ng_task_index": 4,
+            "_ng_rollout_index": 0,
+            "reward": 1.0,
+            "glassbox/x": 2.0,
+            "right": True,
+            "text": "a",
+        },
+        {"_ng_task_index": 4, "_ng_rollout_index": 1, "reward": 3.0},
+        {"_ng_task_index": 2, "_ng_rollout_index": 0, "reward": 8.0, "id": 10**400},
+    ]
+
+    reply = service.post("/nemo_gym/aggregate_metrics", json={"verify_responses": responses}).json()
+
+    assert [task["_ng_task_index"] for task in reply["group_level_metrics"]] == [2, 4]
+    assert [task["mean/reward"] for task in reply["group_level_metrics"]] == [8.0, 2.0]
+    assert [task["std/reward"] for task in reply["group_level_metrics"]] == [0.0, pytest.approx(2**0.5)]
+    assert reply["key_metrics"] == {"mean/reward": 4.0, "mean/glassbox/x": 2.0, "mean/right": 1.0}
+    assert {name: reply["agent_metrics"][name] for name in ("max/reward", "min/reward", "median/reward")} == {
+        "max/reward": 8.0,
+        "min/reward": 1.0,
+        "median/reward": 3.0,
+    }
+
+
+def test_metrics_need_verify_responses(service: TestClient) -> None:
+    response = service.post("/nemo_gym/aggregate_metrics", json={"responses": []})
+
+    assert response.status_code == 422
+    assert [error["field"] for error in response.json()["errors"]] == ["verify_responses"]
+    assert service.post("/nemo_gym/aggregate_metrics", json={"verify_responses": []}).json()["agent_metrics"] == {}

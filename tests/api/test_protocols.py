@@ -1,19 +1,31 @@
-"""One specification is enough for a protocol: a third one, defined here, is served like those of the package."""
+"""A specification is enough for a protocol: those defined here are served like those of the package."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, RootModel
 
 from reward_client.wire import Item, ScoreReply
 from reward_service.app import PROTOCOLS, create_app
-from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, parallel
+from reward_service.models.protocols import RawText
+from reward_service.protocols.base import (
+    Call,
+    EndpointSpec,
+    GoldSpec,
+    HandlerSpec,
+    NoBody,
+    ProtocolSpec,
+    RouteSpec,
+    parallel,
+)
 from reward_service.protocols.url_options import url_options
+from reward_service.scoring.gold_only import GoldJob, GoldReply
 from reward_service.scoring.job import Job, check_count, scorable_item
 from reward_service.settings import Settings
 from tests.doubles import LengthGold, LetterEncoder
@@ -57,6 +69,48 @@ def echo(hold_s: float = 0) -> ProtocolSpec[EchoRequest]:
     )
 
 
+class TextsRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    texts: list[str]
+
+
+def gold_job(body: TextsRequest, _: Call) -> GoldJob:
+    def reply(scored: GoldReply) -> RootModel[list[float]]:
+        return RootModel[list[float]](scored.scores)
+
+    return GoldJob((RawText(text) for text in body.texts), lambda index, _: f"texts.{index}", reply)
+
+
+class Opened(BaseModel):
+    session: str
+
+
+OTHERS: list[EndpointSpec[Any]] = [
+    GoldSpec(
+        name="echo",
+        routes=[RouteSpec("/echo-gold", "Score texts")],
+        request_model=TextsRequest,
+        reply_model=RootModel[list[float]],
+        job=gold_job,
+    ),
+    HandlerSpec(
+        name="echo",
+        routes=[RouteSpec("/echo/{run}/open", "Open a session")],
+        request_model=EchoRequest,
+        reply_model=Opened,
+        handle=lambda body, call: Opened(session=f"{call.path['run']} {len(body.answers)}"),
+    ),
+    HandlerSpec(
+        name="echo",
+        routes=[RouteSpec("/echo/{run}/open", "Count the answers", method="GET")],
+        request_model=NoBody,
+        reply_model=RootModel[int],
+        handle=lambda _, call: RootModel[int](int(dict(call.query).get("n", "0"))),
+    ),
+]
+"""A bare JSON value, gold scores without a recipe, and routes that score nothing."""
+
 BODY = {"questions": ["Why?", "How?"], "answers": ["because", "by hand"]}
 
 
@@ -66,7 +120,7 @@ def client() -> Iterator[TestClient]:
         Settings(),
         encoder_loader=lambda _: LetterEncoder(),
         gold_loader=lambda _: LengthGold(),
-        protocols=[*PROTOCOLS, echo()],
+        protocols=[*PROTOCOLS, echo(), *OTHERS],
     )
     with TestClient(app, "http://localhost") as client:
         until(lambda: client.get("/readyz").status_code == 200)
@@ -114,3 +168,54 @@ def test_a_full_service_refuses_or_holds_it_as_its_specification_says(hold_s: fl
                 full.release()
 
             assert {answer.result().status_code} == statuses
+
+
+# Other kinds of routes ---------------------------------------------------------------------------------------
+
+
+def test_gold_scores_of_texts_are_a_bare_list(client: TestClient) -> None:
+    assert client.post("/echo-gold", json={"texts": ["abc", "a" * 20]}).json() == [0.3, 2.0]
+    assert client.post("/echo-gold", json={"texts": []}).json() == []
+
+
+@pytest.mark.parametrize(("text", "status"), [("NAN", 500), ("UNREAD", 422)])
+def test_a_text_without_a_gold_score_is_an_error_and_no_number(client: TestClient, text: str, status: int) -> None:
+    reply = client.post("/echo-gold", json={"texts": ["abc", text]})
+
+    assert reply.status_code == status
+    assert [error["field"] for error in reply.json()["errors"]] == ["texts.1"]
+
+
+def test_a_service_without_a_gold_model_says_how_to_load_one() -> None:
+    app = create_app(Settings(encoder="none", gold="none", default_recipe="li"), protocols=OTHERS)
+    with TestClient(app, "http://localhost") as client:
+        reply = client.post("/echo-gold", json={"texts": ["abc"]})
+
+    assert reply.status_code == 422
+    assert "start it with --gold" in reply.json()["detail"]
+
+
+def test_a_handler_replies_without_scoring(client: TestClient) -> None:
+    assert client.post("/echo/run-7/open", json=BODY).json() == {"session": "run-7 2"}
+    assert client.get("/echo/run-7/open?n=3").json() == 3
+
+
+def test_the_errors_of_a_handler_are_those_of_every_route(client: TestClient) -> None:
+    unknown = client.post("/echo/r/open", json=BODY | {"extra": 1})
+
+    assert (unknown.status_code, unknown.headers["content-type"]) == (422, "application/problem+json")
+    assert [error["field"] for error in unknown.json()["errors"]] == ["extra"]
+    assert client.put("/echo/r/open").status_code == 405
+
+
+def test_all_kinds_of_routes_are_in_the_api_description_and_in_the_metrics(client: TestClient) -> None:
+    client.post("/echo-gold", json={"texts": ["abc", "d"]})
+    client.get("/echo/run-7/open")
+    paths = client.get("/openapi.json").json()["paths"]
+    metrics = client.get("/metrics").text
+
+    assert set(paths["/echo/{run}/open"]) == {"get", "post"}
+    assert "requestBody" not in paths["/echo/{run}/open"]["get"]
+    assert "503" in paths["/echo-gold"]["post"]["responses"]
+    assert 'glassbox_items_total{outcome="scored",protocol="echo",recipe="gold"} 2.0' in metrics
+    assert 'glassbox_requests_total{route="/echo/{run}/open",status="200"} 1.0' in metrics

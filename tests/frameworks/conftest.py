@@ -26,7 +26,7 @@ def _running(
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """A service with stand-in models; a test that stops it starts it again."""
+    """A service with fake models; a test that stops it starts it again."""
     with _running(tmp_path_factory) as running:
         yield running
 

@@ -26,7 +26,7 @@ START_S = 90.0
 
 
 class ServiceProcess:
-    """The service with stand-in models (`tests.frameworks.service`)."""
+    """The service with fake models (`tests.frameworks.service`)."""
 
     def __init__(self, log: Path, *options: str, api_key: str | None = None) -> None:
         self.api_key = api_key

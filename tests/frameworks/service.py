@@ -1,4 +1,4 @@
-"""The service with stand-in models, as a process: python -m tests.frameworks.service --port 20000
+"""The service with fake models, as a process: python -m tests.frameworks.service --port 20000
 
 With --api-key KEY, requests need this key; with --nan, the models answer NaN for every text.
 """

@@ -62,7 +62,7 @@ def _completion(text: str, body: Mapping[str, Any]) -> tuple[str, str]:
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         reply = {**head, "object": "chat.completion", "usage": USAGE, "choices": [choice]}
         return "application/json", json.dumps(reply)
-    chunks = [
+    chunks: list[dict[str, Any]] = [
         {"choices": [{"index": 0, "delta": message, "finish_reason": None}]},
         {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": USAGE},
     ]

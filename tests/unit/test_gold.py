@@ -19,7 +19,7 @@ from reward_service.models.gold import (
 )
 from reward_service.models.gold_text import ChatText, PairLengths, PairText, pair_prompt
 from reward_service.models.load_gold import GoldLoadError, load_gold
-from reward_service.models.protocols import Exchange, UnreadablePromptError
+from reward_service.models.protocols import Exchange, RawText, UnreadablePromptError
 from tests.gold_models import PAIR_LENGTHS, save_bert, save_chat_model
 from tests.gold_scores import scores
 
@@ -75,6 +75,59 @@ def test_a_chat_models_score_is_plain_transformers_alone_and_batched(tmp_path: P
     assert len({round(score, 3) for score in expected}) == len(expected)
     assert scores(gold, EXCHANGES) == pytest.approx(expected, abs=1e-5)
     assert [scores(gold, [e])[0] for e in EXCHANGES] == pytest.approx(expected, abs=1e-5)
+
+
+RENDERED = "<|im_start|>user\nWhy?<|im_end|><|im_start|>assistant\nbecause of air<|im_end|>"
+
+
+def plain_score(folder: Path, ids: list[int]) -> float:
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        return float(model(torch.tensor([ids])).logits[0, 0])
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_a_rendered_text_is_scored_as_plain_transformers_reads_it(chat_folder: Path, adds: bool) -> None:
+    gold, tokenizer = load_gold(str(chat_folder), "cpu"), AutoTokenizer.from_pretrained(chat_folder)
+    ids = tokenizer(RENDERED, add_special_tokens=adds)["input_ids"]
+
+    tokens = gold.tokenize_text(RawText(RENDERED, add_special_tokens=adds))
+
+    assert gold.score([tokens]) == pytest.approx([plain_score(chat_folder, ids)], abs=1e-5)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_truncated_text_keeps_the_tokens_that_transformers_keeps(chat_folder: Path, side: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(chat_folder, truncation_side=side)
+    expected = tokenizer(RENDERED, truncation=True, max_length=12)["input_ids"]
+
+    tokens = load_gold(str(chat_folder), "cpu").tokenize_text(
+        RawText(RENDERED, max_tokens=12, keeps_end=side == "left")
+    )
+
+    assert list(tokens.input_ids) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (RawText("long " * 100), "501 tokens, and the model reads at most 256"),
+        (RawText("short", max_tokens=1), "no room"),
+        (RawText("", add_special_tokens=False), "no tokens"),
+    ],
+)
+def test_a_text_that_does_not_fit_the_model_is_an_error(chat_folder: Path, text: RawText, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        load_gold(str(chat_folder), "cpu").tokenize_text(text)
+
+
+def test_a_pair_model_reads_a_single_text_as_transformers_does_and_flags_it(pair_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(pair_folder)
+
+    tokens = load_gold(str(pair_folder), "cpu").tokenize_text(RawText("why red air"))
+
+    assert list(tokens.input_ids) == tokenizer("why red air")["input_ids"]
+    assert tokens.flags == ("gold_text_undivided",)
 
 
 def test_a_pair_models_score_is_plain_transformers_when_nothing_is_cut(pair_folder: Path) -> None:

@@ -5,20 +5,21 @@
     reference   text, a number, a list of them; null, NaN or "" for none; where a framework has one column for
                 both, an object (or its JSON) with `reference` and `query_type`
 
-`Sample.item` makes the item, or says which field is wrong.
+`Sample.item` makes the item, or says which field is wrong. `samples` makes those of a batch with its columns.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from reward_client.errors import validation_errors
+from reward_client.adapters.settings import AdapterSettings
+from reward_client.errors import RewardError, validation_errors
 from reward_client.wire import Item
 
 _LABEL_FIELDS = {"reference", "query_type", "id"}
@@ -43,6 +44,23 @@ class Sample:
             return Item(prompt=prompt_of(self.prompt), response=response_of(self.response), **label)
         except ValidationError as exc:
             raise ValueError("; ".join(validation_errors(exc))) from None
+
+
+def samples(
+    settings: AdapterSettings, prompts: Sequence[Any], responses: Sequence[Any], columns: Mapping[str, Any]
+) -> list[Sample]:
+    """The samples of a batch. `columns` are the other columns of the data set, as `column` reads them.
+
+    Raises RewardError when a column that a setting names is absent: without references, every prompt would be
+    scored as an open-ended one. ValueError when a column has another length than the batch.
+    """
+    names = (settings.reference_column, settings.query_type_column)
+    for setting, name in zip(("reference_column", "query_type_column"), names, strict=True):
+        if setting in settings.model_fields_set and name not in columns:
+            raise RewardError(f"{setting} is {name!r}, and the batch has no such column; it has {sorted(columns)}")
+    references, query_types = (column(columns.get(name), len(prompts), name) for name in names)
+    rows = zip(prompts, responses, references, query_types, strict=True)
+    return [Sample(*row) for row in rows]
 
 
 def prompt_of(prompt: Any) -> Any:

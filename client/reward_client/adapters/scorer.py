@@ -15,7 +15,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -135,6 +135,12 @@ class Scorer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["settings"])  # type: ignore[misc]
+
+
+@cache
+def scorer_of(settings: AdapterSettings) -> Scorer:
+    """The scorer of `settings`: one for each process, for functions that a framework calls without state."""
+    return Scorer(settings)
 
 
 class _Batch:

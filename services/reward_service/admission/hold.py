@@ -24,7 +24,7 @@ from reward_service.errors import (
     OverloadedError,
     UnavailableError,
 )
-from reward_service.protocols.base import ProtocolSpec
+from reward_service.protocols.base import EndpointSpec
 from reward_service.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -100,11 +100,11 @@ class AdmissionHold:
         self._queues: dict[tuple[str, str], AdmissionQueue] = {}
         """By resource and caller; only those in which requests wait."""
 
-    def hold_s(self, spec: ProtocolSpec[Any]) -> float:
+    def hold_s(self, spec: EndpointSpec[Any]) -> float:
         """Seconds that a request of `spec` may be held."""
         return min(spec.hold_s, self._max_hold_s)
 
-    def admit_now(self, spec: ProtocolSpec[Any], caller: str, resource: str, attempt: Attempt) -> bool:
+    def admit_now(self, spec: EndpointSpec[Any], caller: str, resource: str, attempt: Attempt) -> bool:
         """Attempt once. False means that the request has to `wait`.
 
         Raises:
@@ -121,7 +121,7 @@ class AdmissionHold:
             raise
         return True
 
-    async def wait(self, spec: ProtocolSpec[Any], caller: str, resource: str, attempt: Attempt) -> None:
+    async def wait(self, spec: EndpointSpec[Any], caller: str, resource: str, attempt: Attempt) -> None:
         """Return when `attempt` was not refused.
 
         Args:

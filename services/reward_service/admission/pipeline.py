@@ -1,4 +1,4 @@
-"""Request pipeline: what happens to every scoring request, in this order.
+"""Request pipeline: what happens to every request of a protocol, in this order.
 
     draining? ─▶ deadline ─▶ room for the body? ─▶ body read ─▶ room in the model queues? ─▶ idempotent?
       503          504         503, or held           408         429 or 503, or held          replay, 422
@@ -35,14 +35,15 @@ from reward_service.admission.idempotency import (
     idempotency_key,
 )
 from reward_service.admission.memory import MemoryBudget, MemoryClaim
+from reward_service.admission.scoring_work import new_work
 from reward_service.admission.transfer import check_head, receive_body, send_response
-from reward_service.admission.work import Work
+from reward_service.admission.work import Work, WorkContext
 from reward_service.batching import StepExecutor, complete
 from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestError, TooLargeError
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.http.problems import CLIENT_CLOSED_REQUEST, error_response
 from reward_service.http.request_context import RequestContext, request_context
-from reward_service.protocols.base import Body, Call, ProtocolSpec
+from reward_service.protocols.base import Body, Call, EndpointSpec, NoBody, ProtocolSpec, RouteSpec
 from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
@@ -56,7 +57,7 @@ _KEY = IDEMPOTENCY_HEADER.lower().encode()
 _SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
-def deadline_s(headers: Mapping[bytes, bytes], spec: ProtocolSpec[Any], settings: Settings) -> float:
+def deadline_s(headers: Mapping[bytes, bytes], spec: EndpointSpec[Any], settings: Settings) -> float:
     """Seconds from receipt in which the request must be answered. Raises InvalidRequestError for a bad header."""
     limit = min(settings.request_timeout_s, spec.answer_s)
     given = headers.get(DEADLINE_HEADER.lower().encode())
@@ -71,7 +72,7 @@ def deadline_s(headers: Mapping[bytes, bytes], spec: ProtocolSpec[Any], settings
 
 
 class RequestPipeline:
-    """Answers the scoring requests of all protocols."""
+    """Answers the requests of all protocols."""
 
     def __init__(
         self,
@@ -85,19 +86,19 @@ class RequestPipeline:
         self._hold = AdmissionHold(settings.max_hold_s, self.drain, metrics)
         self._settings = settings
         self._recipes = recipes
-        self._scorer = scorer
         self._executor = executor
+        self._works = WorkContext(scorer, executor, self._hold, metrics)
         self._metrics = metrics
         self._memory = MemoryBudget(settings, metrics)
         self._replies = IdempotencyCache(settings, metrics)
 
-    async def serve(self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, spec: EndpointSpec[Any], scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of protocol `spec`."""
         with self._memory.claim(request_context().caller) as claim:
             await send_response(await self._response(spec, scope, receive, claim), send)
 
     async def _response(
-        self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive, claim: MemoryClaim
+        self, spec: EndpointSpec[Any], scope: Scope, receive: Receive, claim: MemoryClaim
     ) -> Response:
         try:
             content = await self._before_deadline(spec, scope, receive, claim)
@@ -115,7 +116,7 @@ class RequestPipeline:
         return response
 
     async def _before_deadline(
-        self, spec: ProtocolSpec[Any], scope: Scope, receive: Receive, claim: MemoryClaim
+        self, spec: EndpointSpec[Any], scope: Scope, receive: Receive, claim: MemoryClaim
     ) -> bytes:
         self.drain.check()
         context = request_context()
@@ -130,7 +131,7 @@ class RequestPipeline:
 
     async def _answer(
         self,
-        spec: ProtocolSpec[Any],
+        spec: EndpointSpec[Any],
         scope: Scope,
         receive: Receive,
         context: RequestContext,
@@ -156,27 +157,30 @@ class RequestPipeline:
         return complete(steps) if len(body) < _LARGE_BYTES else await self._executor.run(context.caller, steps)
 
     async def _body(
-        self, spec: ProtocolSpec[Any], context: RequestContext, receive: Receive, claim: MemoryClaim
+        self, spec: EndpointSpec[Any], context: RequestContext, receive: Receive, claim: MemoryClaim
     ) -> Body:
+        if spec.request_model is NoBody:
+            return b""
         check = partial(check_head, context.headers, claim, self._settings)
         if not self._hold.admit_now(spec, context.caller, "memory", check):
             await self._hold.wait(spec, context.caller, "memory", check)
         max_wait_s = max(self._hold.hold_s(spec), _MAX_PAUSE_S)
         return await receive_body(context.headers, receive, claim, self._settings, max_wait_s)
 
-    def _work(self, spec: ProtocolSpec[Any], scope: Scope, context: RequestContext, body: Body) -> Work:
+    def _work(self, spec: EndpointSpec[Any], scope: Scope, context: RequestContext, body: Body) -> Work:
         query_string = scope["query_string"].decode("latin-1")
         query = _parameters(query_string, self._settings.max_url_parameters) if query_string else []
         call = Call(self._settings, self._recipes, context.headers, scope["path_params"], query, context.caller)
-        call.options = spec.options(call, body)
-        return Work(spec, call, body, self._scorer, self._executor, self._hold, self._metrics)
+        if isinstance(spec, ProtocolSpec):
+            call.options = spec.options(call, body)
+        return new_work(spec, call, body, self._works)
 
 
 class ProtocolRoute(Route):
     """A route of a protocol, served by the application's `RequestPipeline`."""
 
-    def __init__(self, path: str, spec: ProtocolSpec[Any]) -> None:
-        super().__init__(path, _Endpoint(spec), methods=["POST"], include_in_schema=False)
+    def __init__(self, route: RouteSpec, spec: EndpointSpec[Any]) -> None:
+        super().__init__(route.path, _Endpoint(spec), methods=[route.method], include_in_schema=False)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
@@ -202,7 +206,7 @@ class ProtocolMiddleware:
 
 
 class _Endpoint:
-    def __init__(self, spec: ProtocolSpec[Any]) -> None:
+    def __init__(self, spec: EndpointSpec[Any]) -> None:
         self._spec = spec
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -31,7 +31,7 @@ from reward_service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/health"})
 """Paths without authentication: load balancers and container engines send health checks without a key."""
 
 _PAGE = "/"

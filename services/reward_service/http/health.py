@@ -1,4 +1,4 @@
-"""GET /healthz, /readyz, /metrics: liveness, readiness and Prometheus metrics."""
+"""GET /healthz, /readyz, /health, /metrics: liveness, readiness and Prometheus metrics."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -19,6 +19,7 @@ async def healthz() -> dict[str, str]:
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: ERROR_RESPONSES[503]})
+@router.get("/health", responses={503: ERROR_RESPONSES[503]})  # as reward-model servers name it
 async def readyz(request: Request, state: AppStateDep) -> dict[str, str]:
     """Readiness: every model is loaded and has just done a forward pass, and the service is not shutting down."""
     state.pipeline.drain.check()

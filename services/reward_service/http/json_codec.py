@@ -16,7 +16,7 @@ from functools import lru_cache
 from mmap import mmap
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from reward_client.wire import FieldError, error_message, error_path
@@ -66,18 +66,22 @@ def parse_steps(model: type[ModelT], body: Body, settings: Settings) -> Steps[Mo
 
 def dump_steps(reply: BaseModel) -> Steps[bytes]:
     """What `reply.model_dump_json()` returns, for a model without aliases and custom serializers."""
+    if isinstance(reply, RootModel):
+        return (yield from _value_steps(reply.root))
     fields = []
     for name, value in reply:
-        if isinstance(value, list) and len(value) > _REPLY_ELEMENTS:
-            parts = []
-            for start in range(0, len(value), _REPLY_ELEMENTS):
-                parts.append(to_json(value[start : start + _REPLY_ELEMENTS])[1:-1])
-                yield
-            content = b"[" + b",".join(parts) + b"]"
-        else:
-            content = to_json(value)
-        fields.append(to_json(name) + b":" + content)
+        fields.append(to_json(name) + b":" + (yield from _value_steps(value)))
     return b"{" + b",".join(fields) + b"}"
+
+
+def _value_steps(value: Any) -> Steps[bytes]:
+    if not isinstance(value, list) or len(value) <= _REPLY_ELEMENTS:
+        return to_json(value)
+    parts = []
+    for start in range(0, len(value), _REPLY_ELEMENTS):
+        parts.append(to_json(value[start : start + _REPLY_ELEMENTS])[1:-1])
+        yield
+    return b"[" + b",".join(parts) + b"]"
 
 
 @lru_cache

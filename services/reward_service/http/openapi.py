@@ -13,7 +13,7 @@ from reward_client.wire import Problem
 from reward_service.admission.idempotency import IDEMPOTENCY_HEADER
 from reward_service.admission.pipeline import DEADLINE_HEADER
 from reward_service.http.auth import OPEN_PATHS
-from reward_service.protocols.base import ProtocolSpec, RouteSpec
+from reward_service.protocols.base import EndpointSpec, NoBody, RouteSpec
 
 _SECONDS = {"description": "Seconds after which the same request may succeed.", "schema": {"type": "integer"}}
 _CHALLENGE = {"description": "How to send an API key.", "schema": {"type": "string"}}
@@ -63,7 +63,7 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {s: _problem(s) for s in (408
 """Error responses of the protocols' routes."""
 
 
-def install(app: FastAPI, protocols: Sequence[ProtocolSpec[Any]], *, with_keys: bool) -> None:
+def install(app: FastAPI, protocols: Sequence[EndpointSpec[Any]], *, with_keys: bool) -> None:
     """Add `protocols`, error responses and authentication to the document that `app` generates."""
     generate = app.openapi
 
@@ -76,7 +76,7 @@ def install(app: FastAPI, protocols: Sequence[ProtocolSpec[Any]], *, with_keys: 
 
 
 def _complete_document(
-    document: dict[str, Any], protocols: Sequence[ProtocolSpec[Any]], with_keys: bool
+    document: dict[str, Any], protocols: Sequence[EndpointSpec[Any]], with_keys: bool
 ) -> dict[str, Any]:
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [(Problem, "validation")]
     for spec in protocols:
@@ -87,7 +87,9 @@ def _complete_document(
     for spec in protocols:
         body, reply = schemas[spec.request_model, "validation"], schemas[spec.reply_model, "serialization"]
         for route in spec.routes:
-            document["paths"][route.path] = {"post": _protocol_operation(spec.name, route, body, reply)}
+            needed = None if spec.request_model is NoBody else body
+            operation = _protocol_operation(spec.name, route, needed, reply)
+            document["paths"].setdefault(route.path, {})[route.method.lower()] = operation
     if with_keys:
         components["securitySchemes"] = _SECURITY_SCHEMES
         document["security"] = [{name: []} for name in _SECURITY_SCHEMES]
@@ -98,7 +100,7 @@ def _complete_document(
 
 
 def _protocol_operation(
-    protocol: str, route: RouteSpec, body: Mapping[str, Any], reply: Mapping[str, Any]
+    protocol: str, route: RouteSpec, body: Mapping[str, Any] | None, reply: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One route of a protocol; its path parameters are strings."""
     responses: Iterable[tuple[int | str, dict[str, Any]]] = ERROR_RESPONSES.items()
@@ -106,18 +108,23 @@ def _protocol_operation(
         "tags": [protocol],
         "summary": route.summary,
         "description": route.description,
-        "operationId": re.sub(r"\W+", "_", f"{protocol}{route.path}").strip("_"),
+        "operationId": re.sub(r"\W+", "_", f"{protocol}{_verb(route)}{route.path}").strip("_"),
         "parameters": [
             *map(_path_parameter, re.findall(r"{(\w+)}", route.path)),
             *_REQUEST_HEADERS,
             *route.parameters,
         ],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        **({"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}} if body else {}),
         "responses": {
             "200": {"description": "OK", "content": {"application/json": {"schema": reply}}},
             **{str(status): dict(response) for status, response in responses},
         },
     }
+
+
+def _verb(route: RouteSpec) -> str:
+    """Part of an operation's id: a path may have several methods."""
+    return "" if route.method == "POST" else f"_{route.method.lower()}"
 
 
 def _path_parameter(name: str) -> dict[str, Any]:

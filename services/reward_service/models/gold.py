@@ -14,7 +14,7 @@ from reward_service.batching import BatchLimits
 from reward_service.models.cuda import CudaRunner, Inputs
 from reward_service.models.gold_text import GoldText
 from reward_service.models.padding import pad_right
-from reward_service.models.protocols import Exchange, GoldModel, Tokens
+from reward_service.models.protocols import Exchange, GoldModel, RawText, Tokens
 
 CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
 """Larger batches are not faster on a few cores and delay the next request."""
@@ -56,6 +56,10 @@ class HfGoldModel:
     def tokenize(self, exchange: Exchange) -> Tokens:
         """Tokens of `exchange`. Raises ValueError, with the reason, when the model's format cannot express it."""
         return self._text(exchange)
+
+    def tokenize_text(self, text: RawText) -> Tokens:
+        """Tokens of `text`. Raises ValueError, with the reason, when the model cannot read it."""
+        return self._text.raw(text)
 
     @torch.inference_mode()
     def score(self, batch: Sequence[Tokens]) -> list[float]:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reward_service.models.chat_template import ChatTemplate
 from reward_service.models.conversation_forms import ConversationForms, Messages, described
-from reward_service.models.protocols import Exchange, Tokens, UnreadablePromptError
+from reward_service.models.protocols import Exchange, RawText, Tokens, UnreadablePromptError
 from reward_service.models.special_tokens import SpecialTokens
 
 ADAPTED = "gold_prompt_adapted"
@@ -29,11 +29,19 @@ SYSTEM_OMITTED = "gold_system_omitted"
 """Flag of an item whose system and developer messages a text-pair model does not read."""
 
 
+UNDIVIDED = "gold_text_undivided"
+"""Flag of a single text that was scored by a model of text pairs."""
+
+
 class GoldText(Protocol):
     """Converts an exchange to tokens; raises `ValueError`, with the reason, when the format cannot express it."""
 
     def __call__(self, exchange: Exchange) -> Tokens:
         """Tokens of `exchange`, truncated to the model's maximum."""
+        ...
+
+    def raw(self, text: RawText) -> Tokens:
+        """Tokens of `text`, as plain Transformers reads it."""
         ...
 
 
@@ -76,8 +84,40 @@ class ChatText:
         ids = _ids(self._tokenizer, text, separator, self._max_tokens)[-self._max_tokens :]
         return Tokens(ids, flags=() if formed == posted else (ADAPTED,))
 
+    def raw(self, text: RawText) -> Tokens:
+        """The tokens of a conversation that the caller rendered."""
+        return raw_tokens(self._tokenizer, text, self._max_tokens)
+
     def _render(self, messages: Messages) -> str:
         return self._template.render(messages, **self._tokenizer.special_tokens_map)
+
+
+def raw_tokens(tokenizer: Any, raw: RawText, most: int, flags: tuple[str, ...] = ()) -> Tokens:
+    """Tokens of a text as it is. Raises ValueError when the tokenizer cannot read it, or it has too many."""
+    try:
+        ids = tokenizer(raw.text, add_special_tokens=raw.add_special_tokens, verbose=False)["input_ids"]
+        bare = ids
+        if raw.add_special_tokens and raw.max_tokens is not None:
+            bare = tokenizer(raw.text, add_special_tokens=False, verbose=False)["input_ids"]
+    except Exception as exc:
+        raise ValueError(f"its tokenizer cannot read this text ({described(exc)})") from exc
+    if not ids:
+        raise ValueError("it has no tokens")
+    if raw.max_tokens is not None:
+        ids = _truncated(ids, bare, min(most, raw.max_tokens), keeps_end=raw.keeps_end)
+    if len(ids) > most:
+        raise ValueError(f"it has {len(ids)} tokens, and the model reads at most {most}")
+    return Tokens(ids, flags=flags)
+
+
+def _truncated(ids: list[int], bare: list[int], most: int, *, keeps_end: bool) -> list[int]:
+    """`ids` with a part of `bare`, which are those of the text alone, so that there are at most `most`."""
+    start = next(place for place in range(len(ids)) if ids[place : place + len(bare)] == bare)
+    room = most - (len(ids) - len(bare))
+    if room < 1:
+        raise ValueError(f"{most} tokens have no room for a text beside the tokens that the tokenizer adds")
+    kept = bare[-room:] if keeps_end else bare[:room]
+    return [*ids[:start], *kept, *ids[start + len(bare) :]]
 
 
 def _ids(tokenizer: Any, text: str, separator: str | None, most: int) -> list[int]:
@@ -138,6 +178,12 @@ class PairText:
         return Tokens(
             first + second, [0] * len(first) + [1] * len(second), flags=(SYSTEM_OMITTED,) if omits else ()
         )
+
+    def raw(self, text: RawText) -> Tokens:
+        """Tokens of `[CLS] text [SEP]`, which does not show where the prompt ends; flagged."""
+        keep = self.lengths
+        most = keep.prompt_head + keep.prompt_tail + keep.response_head + keep.response_tail + 3
+        return raw_tokens(self.tokenizer, text, most, (UNDIVIDED,))
 
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant", "tool": "Tool"}

@@ -78,6 +78,20 @@ class Exchange:
     response: str
 
 
+@dataclass(frozen=True, slots=True)
+class RawText:
+    """A text to score as it is, such as a conversation that the caller rendered: names of special tokens in it are
+    those tokens."""
+
+    text: str
+    add_special_tokens: bool = True
+    """Whether the tokenizer adds its own, such as one that begins a text."""
+    max_tokens: int | None = None
+    """Tokens to truncate it to; when None, a text that is too long for the model is an error."""
+    keeps_end: bool = True
+    """Whether truncation keeps the last tokens, or the first ones."""
+
+
 class UnreadablePromptError(ValueError):
     """A gold model's format cannot express a conversation, whatever its texts are."""
 
@@ -98,6 +112,10 @@ class GoldModel(Protocol):
     def tokenize(self, exchange: Exchange) -> Tokens:
         """Tokens of `exchange`. Thread-safe. Raises ValueError, with the reason, when it cannot be tokenized; an
         UnreadablePromptError if that is due to the conversation before the response."""
+        ...
+
+    def tokenize_text(self, text: RawText) -> Tokens:
+        """Tokens of `text`, as its tokenizer reads it. Thread-safe. Raises ValueError, with the reason."""
         ...
 
     def score(self, batch: Sequence[Tokens]) -> list[float]:

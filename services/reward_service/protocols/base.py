@@ -1,10 +1,12 @@
-"""Protocol specification: everything that the service needs to serve one protocol, in one object.
+"""Protocol specifications: everything that the service needs to serve a protocol.
 
-    POST route ─▶ options(call, body) ─▶ request_model ─▶ job(parsed, call) ─▶ scored ─▶ reply(reply, job, call)
-                  before parsing          steps of the preparation                        a step of the preparation
+    ProtocolSpec   options(call, body) ─▶ request_model ─▶ job(parsed, call) ─▶ scored ─▶ reply(reply, job, call)
+                   before parsing          steps of the preparation                       a step of the preparation
+    GoldSpec       the same, scored by the gold model alone
+    HandlerSpec    request_model ─▶ handle(parsed, call): nothing is scored
 
-A new protocol is one module with a `PROTOCOL`, and its entry in `app.PROTOCOLS`. Admission, metrics and the
-OpenAPI document are derived from the specification.
+A new protocol is one module, and its entry in `app.PROTOCOLS`. Routes with different requests or replies are
+several specifications with one name. Admission, metrics and the OpenAPI document are derived from them.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from reward_client.wire import FieldError, QueryType, ScoreReply
 from reward_service.errors import InvalidRequestError
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
+from reward_service.scoring.gold_only import GoldJob
 from reward_service.scoring.job import Job
 from reward_service.settings import Settings
 
@@ -63,7 +66,7 @@ def _unknown_before_parsing(_: Call, __: Body) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """One path that a protocol is served at, by POST."""
+    """One path that a protocol is served at."""
 
     path: str
     """May have parameters: `/r/{run}/get_reward`."""
@@ -71,18 +74,30 @@ class RouteSpec:
     description: str = ""
     parameters: Sequence[Mapping[str, Any]] = ()
     """OpenAPI parameters besides those of the path, and of the headers that every route has."""
+    method: str = "POST"
 
 
-@dataclass(frozen=True, slots=True)
-class ProtocolSpec(Generic[BodyT]):
-    """One protocol. All functions raise InvalidRequestError or TooLargeError for what the caller has to change."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSpec(Generic[BodyT]):
+    """What all specifications have. All functions raise InvalidRequestError or TooLargeError for what the caller
+    has to change."""
 
     name: str
-    """Label in metrics and logs."""
+    """The protocol: label in metrics and logs."""
     routes: Sequence[RouteSpec]
     request_model: type[BodyT]
     reply_model: type[BaseModel]
-    """Without aliases and custom serializers."""
+    """Without aliases and custom serializers. A RootModel is a bare JSON value: a number, a list."""
+    hold_s: float = 0
+    """Seconds that a request may wait for admission, for clients that do not retry; 0 refuses at once."""
+    answer_s: float = math.inf
+    """Seconds in which a request must be answered: a little less than the client's own timeout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolSpec(EndpointSpec[BodyT]):
+    """Routes that score items with a recipe."""
+
     job: Callable[[BodyT, Call], Job]
     """Makes the work of a request from its parsed body. Called in a thread that other requests wait for, so what
     takes long for many items belongs in an iterator of the job's entries."""
@@ -93,10 +108,26 @@ class ProtocolSpec(Generic[BodyT]):
 
     With them, a request is refused before its body is parsed, otherwise after. Called on the event loop.
     """
-    hold_s: float = 0
-    """Seconds that a request may wait for admission, for clients that do not retry; 0 refuses at once."""
-    answer_s: float = math.inf
-    """Seconds in which a request must be answered: a little less than the client's own timeout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldSpec(EndpointSpec[BodyT]):
+    """Routes that return the gold model's scores of texts or conversations, without a recipe."""
+
+    job: Callable[[BodyT, Call], GoldJob]
+    """Makes the work of a request from its parsed body, as in `ProtocolSpec`."""
+
+
+class NoBody(BaseModel):
+    """`request_model` of routes whose requests have no body, such as those of the method GET."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerSpec(EndpointSpec[BodyT]):
+    """Routes that score nothing: a session is opened, models are listed."""
+
+    handle: Callable[[BodyT, Call], BaseModel]
+    """Makes the reply from the parsed body. Called in a thread that other requests wait for."""
 
 
 # Protocols that send one list per field, instead of one object per item --------------------

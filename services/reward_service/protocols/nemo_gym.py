@@ -91,14 +91,14 @@ class VerifyReply(BaseModel):
 # Request ------------------------------------------------------------------------------------------------------
 
 
-def _options(call: Call, body: Body) -> ScoringOptions:
+def path_options(call: Call, body: Body = b"") -> ScoringOptions:
     """The options in the path, and those in the query string."""
     in_path = parse_qsl(call.path.get("options", ""), keep_blank_values=True)
     return url_options(replace(call, query=[*in_path, *call.query]), body)
 
 
 def _job(body: VerifyRequest, call: Call) -> Job:
-    options = call.options or _options(call, b"")
+    options = call.options or path_options(call)
     echo = body.model_dump(exclude_unset=True)
     _check_finite(echo)
     fields = _Fields.of(body)
@@ -227,26 +227,27 @@ def _numbers(result: ItemResult) -> dict[str, float]:
     return {f"glassbox/{name}": value for name, value in numbers.items()}
 
 
-_VERIFY = "Score a response as NeMo-Gym's resources servers do"
+def routes(name: str, summary: str, method: str = "POST") -> list[RouteSpec]:
+    """The two paths of a route: without options, and with options before its name."""
+    return [
+        RouteSpec(f"/nemo_gym/{name}", summary, "For `resources_url = http://HOST:PORT/nemo_gym`.", method=method),
+        RouteSpec(
+            f"/nemo_gym/{{options}}/{name}",
+            summary,
+            "For `resources_url = http://HOST:PORT/nemo_gym/recipe=rer&gold=true`.",
+            method=method,
+        ),
+    ]
+
+
 PROTOCOL = ProtocolSpec(
     name="nemo_gym",
-    routes=[
-        RouteSpec(
-            "/nemo_gym/verify",
-            _VERIFY,
-            "For verifiers' `resources_url = http://HOST:PORT/nemo_gym`. The reply repeats the request.",
-        ),
-        RouteSpec(
-            "/nemo_gym/{options}/verify",
-            _VERIFY,
-            "The same, for `resources_url = http://HOST:PORT/nemo_gym/recipe=rer&gold=true`.",
-        ),
-    ],
+    routes=routes("verify", "Score a response as NeMo-Gym's resources servers do; the reply repeats the request"),
     request_model=VerifyRequest,
     reply_model=VerifyReply,
     job=_job,
     reply=_reply,
-    options=_options,
+    options=path_options,
     hold_s=50,  # its client does not retry
     answer_s=57,  # its client times out after 60 s by default
 )

@@ -23,7 +23,9 @@ from reward_service.batching import Reservation, Steps, Submission
 from reward_service.errors import InvalidRequestError, ModelError, UnavailableError
 from reward_service.features.recipe import Recipe
 from reward_service.models.gold import shared_base_notice
+from reward_service.models.protocols import Exchange, RawText
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp
+from reward_service.scoring.gold_only import GoldJob, GoldScoring, required_gold
 from reward_service.scoring.items import PreparedJob, prepare
 from reward_service.scoring.job import GoldWorker, InvalidItem, Job, ScorableItem, reject_invalid_items
 from reward_service.scoring.results import item_results
@@ -75,6 +77,16 @@ class Scorer:
         reject_invalid_items(job, entries)
         embedder, gold = self._models_for(job) if entries else (None, None)
         return Scoring(job, entries, embedder, gold, self.notices)
+
+    def start_gold(self, job: GoldJob) -> Steps[GoldScoring]:
+        """Read the entries of `job`. Raises InvalidRequestError or TooLargeError."""
+        gold = required_gold(self.gold)
+        entries: list[Exchange | RawText | InvalidItem] = []
+        for entry in job.entries:
+            if entries:
+                yield
+            entries.append(entry)
+        return GoldScoring(job, entries, gold, self.notices)
 
     def notices(self) -> list[str]:
         """What a reader of this service's gold scores must know: computed once, when both models are loaded."""

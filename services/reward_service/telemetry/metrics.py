@@ -132,6 +132,10 @@ class Metrics:
             if reward is not None:
                 observe(reward)
 
+    def gold_scored(self, protocol: str, n: int) -> None:
+        """The gold model alone scored `n` items of a request."""
+        self._items.labels(protocol, "gold", "scored").inc(n)
+
     # Admission ----------------------------------------------------------------------------------------------
 
     def refused(self, route: str, cause: str) -> None:

@@ -1,0 +1,133 @@
+"""Work of requests that models score: with a recipe (`ScoreWork`), or by the gold model alone (`GoldWork`)."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any, Generic, Protocol, TypeVar
+
+from reward_service.admission.work import HandlerWork, Work, WorkContext
+from reward_service.batching import Reservation, Steps, complete
+from reward_service.http.json_codec import dump_steps
+from reward_service.protocols.base import Body, Call, EndpointSpec, GoldSpec, HandlerSpec, ProtocolSpec
+from reward_service.scoring.gold_only import GoldScoring, required_gold
+from reward_service.scoring.pipeline import Scoring, Worker
+
+logger = logging.getLogger(__name__)
+
+_INLINE_ITEMS = 64
+"""Items up to which a reply is made on the event loop: it takes less than a millisecond."""
+
+
+class _Scoring(Protocol):
+    """What `Scoring` and `GoldScoring` have in common."""
+
+    n_items: int
+
+    @property
+    def workers(self) -> Sequence[Worker]: ...
+
+    def prepare(self) -> Steps[None]: ...
+
+    async def enqueue(self, caller: str, reserved: Mapping[str, Reservation]) -> None: ...
+
+    async def wait(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+ScoringT = TypeVar("ScoringT", bound=_Scoring)
+
+
+class ScoringWork(Work, Generic[ScoringT]):
+    """Items are prepared, wait for the models, and become a reply."""
+
+    async def _answer(self) -> bytes:
+        caller = self._call.caller
+        with closing(await self._prepared()) as scoring:
+            await scoring.enqueue(caller, self._reserved)
+            await scoring.wait()
+            if scoring.n_items <= _INLINE_ITEMS:
+                return complete(self._reply(scoring))
+            return await self._context.executor.run(caller, self._reply(scoring))
+
+    async def _prepared(self) -> ScoringT:
+        scoring: ScoringT = await self._run_steps(self._parse())
+        if self._workers is None:
+            self._workers, self._has_room = scoring.workers, False
+            self._check()
+            await self._wait_if_held()
+            await self._run_steps(scoring.prepare())
+        return scoring
+
+    def _parse(self) -> Steps[ScoringT]:
+        """Parse the body, and prepare its items if the request was admitted to the models' queues."""
+        scoring = yield from self._start()
+        if self._workers is not None:
+            yield from scoring.prepare()
+        return scoring
+
+    @abstractmethod
+    def _start(self) -> Steps[ScoringT]:
+        """Parse the body and read its items."""
+
+    @abstractmethod
+    def _reply(self, scoring: ScoringT) -> Steps[bytes]:
+        """The serialised reply."""
+
+
+class ScoreWork(ScoringWork[Scoring]):
+    """The work of a ProtocolSpec."""
+
+    _spec: ProtocolSpec[Any]
+
+    def _known_workers(self) -> list[Worker] | None:
+        options = self._call.options
+        return self._context.scorer.workers_for(options.recipe, gold=options.gold) if options else None
+
+    def _start(self) -> Steps[Scoring]:
+        parsed = yield from self._parsed()
+        job = self._spec.job(parsed, self._call)
+        del parsed
+        return (yield from self._context.scorer.start(job))
+
+    def _reply(self, scoring: Scoring) -> Steps[bytes]:
+        reply = yield from scoring.reply()
+        job, name = scoring.job, self._spec.name
+        self._context.metrics.scored(name, reply)
+        logger.debug("scored %d items: protocol=%s run=%r step=%s", scoring.n_items, name, job.run, job.step)
+        return (yield from dump_steps(self._spec.reply(reply, job, self._call)))
+
+
+class GoldWork(ScoringWork[GoldScoring]):
+    """The work of a GoldSpec."""
+
+    _spec: GoldSpec[Any]
+
+    def _known_workers(self) -> list[Worker]:
+        return [required_gold(self._context.scorer.gold)]
+
+    def _start(self) -> Steps[GoldScoring]:
+        parsed = yield from self._parsed()
+        job = self._spec.job(parsed, self._call)
+        del parsed
+        return (yield from self._context.scorer.start_gold(job))
+
+    def _reply(self, scoring: GoldScoring) -> Steps[bytes]:
+        reply = yield from scoring.reply()
+        self._context.metrics.gold_scored(self._spec.name, scoring.n_items)
+        return (yield from dump_steps(scoring.job.reply(reply)))
+
+
+_WORKS: dict[type[EndpointSpec[Any]], type[Work]] = {
+    ProtocolSpec: ScoreWork,
+    GoldSpec: GoldWork,
+    HandlerSpec: HandlerWork,
+}
+
+
+def new_work(spec: EndpointSpec[Any], call: Call, body: Body, context: WorkContext) -> Work:
+    """The work of a request of `spec`."""
+    return _WORKS[type(spec)](spec, call, body, context)

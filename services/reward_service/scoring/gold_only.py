@@ -1,0 +1,144 @@
+"""Scores of the gold model alone, of texts and conversations as they are: no recipe, no features.
+
+    job.entries ──▶ prepare (tokens) ──▶ enqueue ──▶ gold model ──▶ reply: one logit an entry
+                    steps                                           an error for the whole request, or all of them
+
+The counterpart of `Scoring` for protocols of reward-model servers. Their replies have no place for the error of
+one text, so a text without a score fails its request.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from reward_client.wire import FieldError
+from reward_service.batching import Reservation, Steps, Submission, Unit
+from reward_service.errors import MAX_ERRORS, InvalidRequestError, ModelError
+from reward_service.models.protocols import Exchange, GoldModel, RawText, Tokens
+from reward_service.scoring.job import GoldWorker, InvalidItem
+
+
+@dataclass(frozen=True, slots=True)
+class GoldReply:
+    """Scores in the order of the entries."""
+
+    scores: list[float]
+    n_tokens: list[int]
+    """Tokens that the model read of each entry."""
+    flags: list[tuple[str, ...]]
+    """Observations about each entry."""
+    model: str
+    revision: str
+    notices: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class GoldJob:
+    """The work of one request."""
+
+    entries: Iterable[Exchange | RawText | InvalidItem]
+    """In the caller's order. Those of an iterator are made in steps, between which other requests are served."""
+    path: Callable[[int, str], str]
+    """Path of entry i in the caller's protocol, for errors. The field is that of an InvalidItem, or `""`."""
+    reply: Callable[[GoldReply], BaseModel]
+    """Makes the protocol's reply. Called in a thread."""
+
+
+def required_gold(gold: GoldWorker | None) -> GoldWorker:
+    """`gold`. Raises InvalidRequestError, with what to do, if the service has no gold model."""
+    if gold is None:
+        raise InvalidRequestError(
+            "this route returns scores of the gold model, and this service has none; start it with --gold "
+            "(GLASSBOX_GOLD): demo-gold, a folder, or a Hugging Face id"
+        )
+    return gold
+
+
+class GoldScoring:
+    """One job being scored: `prepare`, `enqueue`, `wait`, `reply`, and always `close`."""
+
+    def __init__(
+        self,
+        job: GoldJob,
+        entries: Sequence[Exchange | RawText | InvalidItem],
+        gold: GoldWorker,
+        notices: Callable[[], list[str]],
+    ) -> None:
+        self.job = job
+        self.n_items = len(entries)
+        self.workers: list[GoldWorker] = [gold]
+        """Of the models that the job needs."""
+        self._entries = entries
+        self._gold = gold
+        self._model: GoldModel | None = None
+        self._notices = notices
+        self._units: list[Unit[Tokens]] = []
+        self._submission: Submission[float] | None = None
+
+    def prepare(self) -> Steps[None]:
+        """Compute tokens. Raises NotReadyError, or InvalidRequestError that names the entries without any."""
+        model = self._model = self._gold.loaded_model()
+        errors: list[FieldError] = []
+        for index, entry in enumerate(self._entries):
+            if index:
+                yield
+            made = entry if isinstance(entry, InvalidItem) else _unit(entry, model)
+            if isinstance(made, Unit):
+                self._units.append(made)
+            elif len(errors) < MAX_ERRORS:
+                path = self.job.path(index, made.field)
+                errors.append(FieldError(item=index, field=path, message=made.message))
+        if errors:
+            n_bad = self.n_items - len(self._units)
+            raise InvalidRequestError(f"{n_bad} of {self.n_items} texts cannot be scored", errors)
+
+    async def enqueue(self, caller: str, reserved: Mapping[str, Reservation]) -> None:
+        """Put the work of `caller` into the model's queue, in the room `reserved`. Raises NotReadyError."""
+        self._submission = await self._gold.enqueue(self._units, caller, reserved.get(self._gold.name))
+
+    async def wait(self) -> None:
+        """Return when the model has processed the job. Raises NotReadyError if it stops for good."""
+        assert self._submission is not None  # noqa: S101 - for mypy
+        await self._submission.wait()
+
+    def reply(self) -> Steps[GoldReply]:
+        """The scores. Raises ModelError if one of them is missing or not finite."""
+        assert self._submission is not None  # noqa: S101 - for mypy
+        assert self._model is not None  # noqa: S101
+        scores: list[float] = []
+        errors: list[FieldError] = []
+        for index, outcome in enumerate(self._submission.outcomes):
+            if isinstance(outcome, float | int) and math.isfinite(outcome):
+                scores.append(float(outcome))
+                continue
+            problem = str(outcome) if isinstance(outcome, Exception) else f"the gold model answered {outcome}"
+            errors.append(FieldError(item=index, field=self.job.path(index, ""), message=problem))
+        yield
+        if errors:
+            first = f"{errors[0].field}: {errors[0].message}"
+            raise ModelError(f"{len(errors)} of {self.n_items} texts have no score; the first: {first}", errors)
+        return GoldReply(
+            scores=scores,
+            n_tokens=[unit.n_tokens for unit in self._units],
+            flags=[unit.value.flags for unit in self._units],
+            model=self._model.id,
+            revision=self._model.revision,
+            notices=self._notices(),
+        )
+
+    def close(self) -> None:
+        """Drop what the model has not processed yet."""
+        if self._submission is not None:
+            self._submission.close()
+
+
+def _unit(entry: Exchange | RawText, model: GoldModel) -> Unit[Tokens] | InvalidItem:
+    try:
+        tokens = model.tokenize_text(entry) if isinstance(entry, RawText) else model.tokenize(entry)
+    except ValueError as exc:
+        return InvalidItem("", f"the gold model cannot read this text: {exc}")
+    return Unit(entry, tokens, len(tokens.input_ids))
