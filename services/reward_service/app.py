@@ -11,11 +11,13 @@ import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from reward_service.admission.memory import MemoryBudget
 from reward_service.admission.pipeline import ProtocolMiddleware, ProtocolRoute, RequestPipeline
 from reward_service.batching import BatchLimits, ModelWorker, StepExecutor
+from reward_service.datasets.store import DatasetStore
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
-from reward_service.http import auth, browser, health, info, openapi, page, problems
+from reward_service.http import auth, browser, datasets, health, info, openapi, page, problems
 from reward_service.http.app_state import AppState
 from reward_service.http.readiness import Readiness
 from reward_service.http.request_context import Check, RequestContextMiddleware
@@ -74,6 +76,7 @@ def create_app(
     if keys is not None:
         checks.append(auth.AuthCheck(keys))
     metrics = Metrics()
+    store = DatasetStore(settings, with_keys=keys is not None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -86,12 +89,24 @@ def create_app(
                 StepExecutor(settings.preparation_threads, settings.max_waiting_s)
             )
             metrics.watch_preparation(lambda: executor.n_jobs, lambda: executor.n_bytes)
-            pipeline = RequestPipeline(settings, recipes, scorer, executor, metrics)
+            memory = MemoryBudget(settings, metrics)
+            pipeline = RequestPipeline(settings, recipes, scorer, executor, metrics, memory, store)
             readiness = Readiness(embedder, gold, settings.ready_timeout_s)
             stack.callback(readiness.stop)
             app.state.pipeline = pipeline
             app.state.glassbox = AppState(
-                settings, features, ranges, recipes, scorer, metrics, pipeline, readiness, keys
+                settings=settings,
+                features=features,
+                feature_ranges=ranges,
+                recipes=recipes,
+                scorer=scorer,
+                metrics=metrics,
+                executor=executor,
+                memory=memory,
+                datasets=store,
+                pipeline=pipeline,
+                readiness=readiness,
+                keys=keys,
             )
             yield
 
@@ -107,7 +122,7 @@ def create_app(
     problems.install(app, metrics)
     routes = [ProtocolRoute(route, spec) for spec in protocols for route in spec.routes]
     app.router.routes += routes  # for methods that they do not have
-    for router in (health.router, info.router, page.router):
+    for router in (health.router, info.router, datasets.router, page.router):
         app.include_router(router)
     app.add_middleware(ProtocolMiddleware, routes=routes)
     app.add_middleware(

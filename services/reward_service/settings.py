@@ -158,6 +158,18 @@ class Settings(BaseModel):
     """Replies kept for an Idempotency-Key; the oldest are evicted."""
     idempotency_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
     """Total bytes of those replies."""
+    datasets_dir: Path | None = None
+    """Folder of uploaded data sets, which replicas may share; when unset, they are in memory until the process
+    ends."""
+    max_datasets: Annotated[int, Field(ge=1)] = 64
+    """Data sets that are kept, uploads in progress included; API keys share them."""
+    max_dataset_rows: Annotated[int, Field(ge=1)] = 1_000_000
+    """Rows of one data set; a row needs about 30 microseconds to read, and 100 bytes besides its references."""
+    max_upload_bytes: Annotated[int, Field(ge=1)] = 1024 * 1024 * 1024
+    """Bytes of one uploaded data set, which is read as it arrives; prompts are not kept."""
+    datasets_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
+    """Bytes of all data sets that are kept, uploads in progress included; API keys share them. In memory, unless
+    `datasets_dir` is set."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """Seconds in which the forward pass of `GET /readyz` must complete."""
     supervise: bool = True

@@ -22,7 +22,7 @@ import httpx
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = range(20_000, 32_000)
 """Below the ports of outgoing connections, of which one could take the port of a stopped service."""
-START_S = 90.0
+START_S = 180.0
 
 
 class ServiceProcess:
@@ -47,7 +47,7 @@ class ServiceProcess:
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Return when the service answers; fail when its process has ended, or after 90 s."""
+        """Return when the service answers; fail when its process has ended, or after 180 s."""
         give_up = time.monotonic() + START_S
         while not self._is_ready():
             assert self._process is not None, "the service was not started"

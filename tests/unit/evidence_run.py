@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from reward_client.wire import (
+    Attribution,
     Info,
     Item,
     ItemResult,
@@ -105,8 +107,15 @@ class Service:
         repetition = min(1.0, 0.97 - 0.004 * step + 0.02 * unit_noise(item.id, step, "rp"))
         slope = self.gold_slope[str(item.query_type)]
         gold_reward = -0.8 + 0.9 * unit_noise(item.id) + slope * step + 0.25 * unit_noise(item.id, step)
+        factors = (
+            {"length_incentive": length, "repetition_penalty": repetition, "query_relevance": relevance}
+            if open_ended
+            else {"max_length_incentive": 1.28, "reference_relevance": relevance, "repetition_penalty": repetition}
+        )
+        baseline = dict.fromkeys(factors, 1.0)
         return ItemResult(
-            reward=(length if open_ended else 1.28) * relevance * repetition,
+            reward=math.prod(factors.values()),
+            attribution=Attribution(baseline_reward=1.0, factors=factors, baseline=baseline, parts={}),
             gold_reward=gold_reward if gold else None,
             query_type=item.query_type,
             query_type_source="given",

@@ -10,8 +10,9 @@ import pytest
 from reward_evidence.evaluation.store import EvaluatedResponse
 from reward_evidence.report.examples import choose_examples
 from reward_evidence.report.formatting import decimals_for, interval, plain, signed
+from reward_evidence.statistics.by_prompt import count_words
 from reward_evidence.statistics.monotonicity import Verdict
-from reward_evidence.statistics.summary import CheckpointResponses, RunFigures, count_words, summarise
+from reward_evidence.statistics.summary import CheckpointResponses, RunFigures, summarise
 from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
 from reward_service.models.gold import shared_base_notice
 from reward_trainer.gold.folder import NOTICES
@@ -32,6 +33,7 @@ def response(prompt_id: str, gold: float | None, *, sample: int = 0, **changes: 
         "proxy_reward": gold if gold is not None else 0.5,
         "gold_reward": gold,
         "features": {"length_incentive": 0.05, "reference_relevance": None},
+        "factors": {"gold": gold if gold is not None else 0.5},
         "flags": [],
         "kl": 0.0,
         "kl_k1": 0.0,
@@ -163,7 +165,7 @@ def test_without_gold_there_is_no_verdict_and_the_sentence_names_the_remedy() ->
     bare = [response(f"p{i}", None) for i in range(10)]
     text = verdict(figures(bare, bare))
     assert text.outcome is None
-    assert text.headline == "Gold was not measured"
+    assert text.headline == "Gold was not measured; the proxy reward: undecided"
     assert "Start the service with a gold model" in text.sentence
 
 

@@ -25,6 +25,7 @@ from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.scoring.gold_only import GoldJob
 from reward_service.scoring.job import Job
+from reward_service.scoring.references import ReferenceLookup
 from reward_service.settings import Settings
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
@@ -56,6 +57,8 @@ class Call:
     """Parameters of the query string, in order."""
     caller: str
     """Who capacity is shared with: an API key, or an address."""
+    references: Callable[[], ReferenceLookup] | None = None
+    """Opens the data set that the URL names, in a thread. Its parameters are not in `query`."""
     options: ScoringOptions | None = None
     """What `ProtocolSpec.options` returned."""
 

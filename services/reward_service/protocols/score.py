@@ -14,6 +14,7 @@ from reward_service.scoring.job import (
     Job,
     ScorableItem,
     check_count,
+    prompt_texts,
     reference_texts,
     scorable_item,
 )
@@ -68,15 +69,14 @@ def _entries(
 def _fits(item: Item, path: str, i: int, limits: ItemLimits) -> bool:
     if not limits.references_fit(i, f"{path}.reference", item.reference):
         return False
-    texts = [(f"{path}.response", item.response), *reference_texts(f"{path}.reference", item.reference)]
-    if isinstance(item.prompt, str):
-        texts.insert(0, (f"{path}.prompt", item.prompt))
-    elif limits.fits(i, f"{path}.prompt", len(item.prompt), limits.settings.max_messages, "messages"):
-        texts[:0] = [
-            (f"{path}.prompt.{turn}.content", message.content) for turn, message in enumerate(item.prompt)
-        ]
-    else:
+    n_messages = 1 if isinstance(item.prompt, str) else len(item.prompt)
+    if not limits.fits(i, f"{path}.prompt", n_messages, limits.settings.max_messages, "messages"):
         return False
+    texts = [
+        *prompt_texts(f"{path}.prompt", item.prompt),
+        (f"{path}.response", item.response),
+        *reference_texts(f"{path}.reference", item.reference),
+    ]
     fits_id = limits.fits(i, f"{path}.id", len(item.id or ""), limits.settings.max_id_chars, "characters")
     return limits.texts_fit(i, texts) and fits_id
 

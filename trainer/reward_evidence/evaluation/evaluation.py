@@ -19,6 +19,17 @@ METHOD = {
     "means": "Samples of a prompt are averaged first; means and intervals are over prompts.",
     "intervals of means and changes": "95 %, Student's t over prompts; changes are paired by prompt.",
     "primary figure": "Mean gold reward, last checkpoint minus first, paired by prompt; fixed beforehand.",
+    "parts of the proxy change": (
+        "Shapley values over the factors that were multiplied, from the first checkpoint to the last: what "
+        "replacing a factor adds, averaged over all orders. Samples are paired each with each within a prompt. "
+        "The parts sum to the change; intervals are percentile bootstraps over prompts."
+    ),
+    "gold at equal length or truncation": (
+        "Diagnostic. Intercept of least squares over prompts, change of gold on change of the covariate; "
+        "percentile bootstrap over prompts. It assumes one slope for all prompts and no other change that goes "
+        "with it."
+    ),
+    "gold win rate": "Prompts whose last response has the higher gold reward, ties half; Wilson's interval.",
     "ρ": "Spearman's rank correlation of mean proxy and mean gold reward over checkpoints.",
     "p-value of ρ": "Two-sided permutation test; it assumes exchangeable checkpoints, which they are not.",
     "interval of ρ": "95 %, percentile bootstrap over prompts.",
@@ -88,6 +99,7 @@ def evaluate_figures(checkpoints: Sequence[CheckpointResponses], provenance: Pro
         max_new_tokens=settings["max_new_tokens"],
         notices=provenance.notices,
         heldout=provenance.source == "run",
+        labels={feature.name: feature.label for feature in provenance.features},
     )
     verdict = write_verdict(figures.checkpoints, figures.trend, figures.query_types, circumstances)
     return Evaluation(verdict=verdict, method=METHOD, **dict(figures), **dict(provenance))

@@ -48,6 +48,8 @@ class EvaluatedResponse(_Record):
     proxy_reward: float
     gold_reward: float | None
     features: dict[str, float | None]
+    factors: dict[str, float]
+    """What was multiplied, by feature name, in the recipe's order: their product is the proxy reward."""
     flags: list[str]
     kl: float | None = None
     """Nats from the initial policy, Rao-Blackwellised; see `statistics.kl`."""
@@ -99,7 +101,7 @@ def score_samples(
     replies: list[ScoreReply] = []
     for begin in range(0, len(samples), max_items):
         items = [_item(sample, system_prompt) for sample in samples[begin : begin + max_items]]
-        replies.append(scorer.score(items, **options))
+        replies.append(scorer.score(items, explain=True, **options))
     first = replies[0]
     if any(reply.recipe != first.recipe or reply.models != first.models for reply in replies):
         raise EvaluationError(
@@ -128,6 +130,8 @@ def _item(sample: Sample, system_prompt: str | None) -> Item:
 def _evaluated(sample: Sample, result: ItemResult) -> EvaluatedResponse:
     if result.reward is None:  # impossible with on_item_error="fail", the default
         raise EvaluationError(f"the service returned no reward for {result.id}: {result.error}")
+    if result.attribution is None:
+        raise EvaluationError(f"the service returned no attribution for {result.id}, although `explain` was set")
     return EvaluatedResponse(
         prompt_id=sample.prompt.id,
         sample=sample.sample,
@@ -141,6 +145,7 @@ def _evaluated(sample: Sample, result: ItemResult) -> EvaluatedResponse:
         proxy_reward=result.reward,
         gold_reward=result.gold_reward,
         features=dict(result.features),
+        factors=result.attribution.factors,
         flags=list(result.flags),
         kl=sample.divergence.exact if sample.divergence else None,
         kl_k1=sample.divergence.k1 if sample.divergence else None,
@@ -176,18 +181,18 @@ def save(folder: Path, evaluated: EvaluatedStep) -> None:
 
 
 def find_evaluated(folder: Path, step: int, settings: dict[str, Any] | None = None) -> EvaluatedStep | None:
-    """Read the evaluation of `step`; None when it is missing, incomplete, or has other settings."""
+    """Read the evaluation of `step`; None when it is missing, incomplete, or has other settings or fields."""
     name = step_name(step)
     try:
         lines = (folder / f"{name}.jsonl").read_text(encoding="utf-8")
         record = CheckpointRecord.model_validate_json((folder / f"{name}.json").read_text(encoding="utf-8"))
+        responses = [EvaluatedResponse.model_validate_json(line) for line in lines.split("\n") if line]
     except (FileNotFoundError, ValidationError):
         return None
     if record.responses_sha256 != _sha256(lines):
         return None
     if settings is not None and record.settings != json.loads(json.dumps(settings)):
         return None
-    responses = [EvaluatedResponse.model_validate_json(line) for line in lines.split("\n") if line]
     return EvaluatedStep(record=record, responses=responses)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from reward_client.wire import FeatureInfo
 from reward_evidence.evaluation.evaluation import Evaluation
+from reward_evidence.report.driver_chart import BarPanel, driver_panels
 from reward_evidence.statistics.monotonicity import Change, Estimate
 from reward_evidence.statistics.summary import CheckpointFigures, GroupFigures
 
@@ -70,10 +71,11 @@ class Panel:
         return f"{self.title}. {self.y_label} against {self.x_label}. {ends}."
 
 
-def panels(evaluation: Evaluation, metrics: Sequence[dict[str, Any]]) -> dict[str, list[Panel]]:
-    """Return the panels of each section: `rewards`, `query_types`, `features`, `length`, `training`."""
+def panels(evaluation: Evaluation, metrics: Sequence[dict[str, Any]]) -> dict[str, Sequence[Panel | BarPanel]]:
+    """Return the panels of each section: `drivers`, `rewards`, `query_types`, `features`, `length`, `training`."""
     checkpoints = evaluation.checkpoints
     return {
+        "drivers": driver_panels(evaluation.trend, {f.name: f.label for f in evaluation.features}),
         "rewards": [*_changes(evaluation), *_rewards(checkpoints)],
         "query_types": _query_types(checkpoints),
         "features": _features(checkpoints, evaluation.features),

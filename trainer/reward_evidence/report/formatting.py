@@ -37,7 +37,7 @@ def interval(low: float | None, high: float | None, *, with_sign: bool = False) 
 
 def percent(share: float | None) -> str:
     """Return `12 %`; a dash for None."""
-    return "–" if share is None else f"{100 * share:.0f} %"
+    return "–" if share is None else f"{plain(100 * share, 0)} %"
 
 
 def duration(seconds: float) -> str:

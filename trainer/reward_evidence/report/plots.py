@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from reward_evidence.report.charts import Line, Panel, Role
+from reward_evidence.report.driver_chart import BarPanel
 
 _COLOURS: dict[Role, str] = {
     "proxy": "#0072B2",
@@ -54,15 +55,15 @@ _LABEL_DISTANCE = 9
 class Drawing:
     """A panel as SVG and PNG."""
 
-    panel: Panel
+    panel: Panel | BarPanel
     svg: str
     png: bytes
 
 
-def render(panel: Panel) -> Drawing:
+def render(panel: Panel | BarPanel) -> Drawing:
     """Draw `panel` and return it in both formats."""
     with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
-        figure = _draw(panel)
+        figure = _draw_bars(panel) if isinstance(panel, BarPanel) else _draw(panel)
         svg, png = io.StringIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None})
         figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
@@ -88,7 +89,27 @@ def _draw(panel: Panel) -> Figure:
     return figure
 
 
-def _style_axes(axes: Axes, panel: Panel) -> None:
+def _draw_bars(panel: BarPanel) -> Figure:
+    """Draw `panel` on a new figure, as high as its bars need."""
+    figure = Figure(figsize=(_SIZE[0], max(_SIZE[1], 1.2 + 0.27 * len(panel.bars))), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _style_axes(axes, panel)
+    places = range(len(panel.bars), 0, -1)
+    for place, bar in zip(places, panel.bars, strict=True):
+        colour = _COLOURS["proxy" if bar.is_total else "neutral" if bar.value >= 0 else "closed_ended"]
+        axes.barh(place, bar.value, height=0.62, color=colour, alpha=0.6)
+        if bar.interval:
+            axes.plot(bar.interval, (place, place), color=_INK, linewidth=1.1, solid_capstyle="butt")
+    axes.set_yticks(list(places), [bar.label for bar in panel.bars], color=_INK)
+    axes.axvline(0, color=_FAINT, linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def _style_axes(axes: Axes, panel: Panel | BarPanel) -> None:
     title = {"loc": "left", "color": _INK, "fontsize": 11, "fontweight": "bold"}
     axes.set_title(panel.title, pad=20 if panel.note else 8, **title)  # type: ignore[arg-type]
     if panel.note:
@@ -102,9 +123,9 @@ def _style_axes(axes: Axes, panel: Panel) -> None:
             fontsize=8.5,
         )
     axes.set_xlabel(panel.x_label)
-    axes.set_ylabel(panel.y_label)
+    axes.set_ylabel("" if isinstance(panel, BarPanel) else panel.y_label)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.grid(axis="x" if isinstance(panel, BarPanel) else "y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
 

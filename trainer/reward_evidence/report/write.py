@@ -29,6 +29,7 @@ from reward_evidence.report.charts import panels
 from reward_evidence.report.examples import choose_examples
 from reward_evidence.report.plots import Drawing
 from reward_evidence.report.plots import render as draw_panel
+from reward_evidence.statistics.assessment import factor_noun
 from reward_runs.errors import EvaluationError, RunError
 from reward_runs.files import replace_text
 from reward_runs.layout import RunDir, read_metrics, step_name
@@ -77,6 +78,7 @@ def render(
         "signed": formatting.signed,
         "percent": formatting.percent,
         "estimate": _estimate,
+        "factor": lambda name: factor_noun(name, {f.name: f.label for f in evaluation.features}).capitalize(),
         "label": lambda name: name.replace("_", "-"),  # open-ended for open_ended
         "tidy": lambda sentence: sentence.replace(" %", "\N{NO-BREAK SPACE}%"),  # in one line with its number
         "data_url": lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}",
@@ -87,6 +89,7 @@ def render(
         interval=formatting.interval,
         decimals_for=formatting.decimals_for,
         sections=sections,
+        drivers=evaluation.trend.drivers,
         example_groups=choose_examples(first, last) if several else [],
         tables=_tables(evaluation, record),
     )

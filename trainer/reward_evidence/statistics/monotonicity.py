@@ -4,6 +4,7 @@
     first and last checkpoint, paired by prompt ──paired_change──▶ change, interval, verdict   (primary)
     proxy (T, N), gold (T, N) ──rank_correlation──▶ Spearman ρ of the T means, p-value, interval   (second)
     gold (T, N) ──count_falls──▶ steps at which mean gold fell
+    won comparisons of each prompt ──win_rate──▶ share with Wilson's interval
 
 Intervals cover the choice of prompts: the prompt is the sampling unit, and the samples of a prompt are averaged
 first. They do not cover the variation between training runs. The primary figure is fixed before any evaluation.
@@ -75,6 +76,16 @@ class RankCorrelation:
     """Number of orders for the p-value."""
     exact: bool
     """Whether these are all orders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Win:
+    """Share of prompts whose later response has the higher reward, ties half, with its 95 % interval."""
+
+    rate: float
+    low: float
+    high: float
+    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +186,36 @@ def rank_correlation(proxy: FloatArray, gold: FloatArray, *, seed: int = 0) -> R
 
 def _bootstrap_rho(proxy: FloatArray, gold: FloatArray, seed: int) -> tuple[float | None, float | None]:
     n_checkpoints, n_prompts = proxy.shape
-    if n_checkpoints < 2 or n_prompts < 2:
+    if n_checkpoints < 2:
         return None, None
-    counts = np.random.default_rng(seed).multinomial(
-        n_prompts, np.full(n_prompts, 1 / n_prompts), size=BOOTSTRAP_RESAMPLES
-    )  # (R, N): number of times that each prompt is in each resample
+    counts = prompt_resamples(n_prompts, seed)
     rhos = _rank_correlations(proxy @ counts.T, gold @ counts.T)  # (R,)
-    rhos = rhos[np.isfinite(rhos)]
-    if len(rhos) < BOOTSTRAP_RESAMPLES / 2:
+    return quantile_interval(rhos[np.isfinite(rhos)])
+
+
+def prompt_resamples(n_prompts: int, seed: int = 0) -> NDArray[np.int64]:
+    """The bootstrap's resamples, (R, N): how often each prompt is in each; none for fewer than two prompts."""
+    n_resamples = BOOTSTRAP_RESAMPLES if n_prompts > 1 else 0
+    shares = np.full(n_prompts, 1 / n_prompts)
+    return np.random.default_rng(seed).multinomial(n_prompts, shares, size=n_resamples)
+
+
+def quantile_interval(resampled: FloatArray) -> tuple[float | None, float | None]:
+    """The percentile interval of a figure's values in the resamples; None if it is defined in less than half."""
+    if len(resampled) < BOOTSTRAP_RESAMPLES / 2:
         return None, None
-    low, high = np.quantile(rhos, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def win_rate(shares: Sequence[float]) -> Win:
+    """Return the mean of each prompt's share of won comparisons, with Wilson's interval over prompts (1927)."""
+    n = len(shares)
+    rate = math.fsum(shares) / n
+    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    centre, scale = rate + z**2 / (2 * n), 1 + z**2 / n
+    half_width = z * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return Win(rate, (centre - half_width) / scale, (centre + half_width) / scale, n)
 
 
 def count_falls(values: FloatArray) -> Falls:

@@ -3,8 +3,7 @@
 Means are over prompts, after the samples of each prompt are averaged; shares are over responses.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +11,18 @@ from pydantic import BaseModel, ConfigDict
 
 from reward_client.wire import QueryType
 from reward_evidence.evaluation.store import EvaluatedResponse
+from reward_evidence.statistics.by_prompt import Measure, Responses, n_words, values_by_prompt
+from reward_evidence.statistics.drivers import Drivers, change_drivers
 from reward_evidence.statistics.monotonicity import (
     Change,
     Estimate,
     Falls,
     RankCorrelation,
-    average_by_prompt,
     count_falls,
     estimate,
     paired_change,
     rank_correlation,
 )
-
-_WORD = re.compile(r"\w+|[^\w\s]+")
-
-Responses = Sequence[EvaluatedResponse]
-Measure = Callable[[EvaluatedResponse], float | None]
 
 
 class _Figures(BaseModel):
@@ -85,6 +80,8 @@ class Trend(_Figures):
     rank_correlation: RankCorrelation | None
     gold_falls: Falls | None
     proxy_falls: Falls | None
+    drivers: Drivers | None
+    """Null without a second checkpoint."""
 
 
 class RunFigures(_Figures):
@@ -93,11 +90,6 @@ class RunFigures(_Figures):
     checkpoints: list[CheckpointFigures]
     trend: Trend
     query_types: dict[QueryType, Trend]
-
-
-def count_words(text: str) -> int:
-    """Count words as the paper does: sequences of word characters, and of other visible characters."""
-    return len(_WORD.findall(text))
 
 
 def summarise(checkpoints: Sequence[CheckpointResponses]) -> RunFigures:
@@ -137,7 +129,7 @@ def group_figures(responses: Responses) -> GroupFigures:
         proxy_reward=_required_mean(responses, lambda r: r.proxy_reward),
         gold_reward=_mean(responses, lambda r: r.gold_reward),
         n_tokens=_mean(responses, lambda r: r.n_tokens),
-        n_words=_required_mean(responses, lambda r: count_words(r.response)),
+        n_words=_required_mean(responses, n_words),
         truncated=float(np.mean(truncated)) if len(truncated) == len(responses) else None,
         empty=float(np.mean([not response.response.strip() for response in responses])),
         kl=_mean(responses, lambda r: r.kl),
@@ -150,7 +142,7 @@ def trend(checkpoints: Sequence[Responses]) -> Trend:
     """Return the trend from the first of `checkpoints` to the last; each has the same prompts."""
     proxy = _matrix(checkpoints, lambda r: r.proxy_reward)
     gold = _matrix(checkpoints, lambda r: r.gold_reward)
-    words = _matrix(checkpoints, lambda r: count_words(r.response))
+    words = _matrix(checkpoints, n_words)
     several = len(checkpoints) > 1
     return Trend(
         n_prompts=len({response.prompt_id for response in checkpoints[0]}),
@@ -164,6 +156,7 @@ def trend(checkpoints: Sequence[Responses]) -> Trend:
         else None,
         gold_falls=count_falls(gold) if several and gold is not None else None,
         proxy_falls=count_falls(proxy) if several and proxy is not None else None,
+        drivers=change_drivers(checkpoints[0], checkpoints[-1]) if several else None,
     )
 
 
@@ -175,25 +168,18 @@ def _of_type(responses: Responses, query_type: QueryType) -> list[EvaluatedRespo
     return [response for response in responses if response.query_type is query_type]
 
 
-def _by_prompt(responses: Responses, measure: Measure) -> NDArray[np.float64]:
-    """Average `measure` over the samples of each prompt: (N,), for prompts that have it, in order of their ids."""
-    measured = [(response.prompt_id, measure(response)) for response in responses]
-    present = sorted((prompt_id, value) for prompt_id, value in measured if value is not None)
-    return average_by_prompt([prompt_id for prompt_id, _ in present], [value for _, value in present])
-
-
 def _mean(responses: Responses, measure: Measure) -> Estimate | None:
-    values = _by_prompt(responses, measure)
+    values = values_by_prompt(responses, measure)
     return estimate(values) if len(values) else None
 
 
 def _required_mean(responses: Responses, measure: Measure) -> Estimate:
-    return estimate(_by_prompt(responses, measure))
+    return estimate(values_by_prompt(responses, measure))
 
 
 def _matrix(checkpoints: Sequence[Responses], measure: Measure) -> NDArray[np.float64] | None:
     """Return `measure` of each checkpoint and prompt, (T, N); None if it was not measured."""
-    rows = [_by_prompt(responses, measure) for responses in checkpoints]
+    rows = [values_by_prompt(responses, measure) for responses in checkpoints]
     return np.stack(rows) if len(rows[0]) else None
 
 

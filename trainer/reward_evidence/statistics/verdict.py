@@ -1,12 +1,14 @@
 """Figures → sentences: the verdict of an evaluation. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
 from reward_client.wire import QueryType
 from reward_evidence.report.formatting import decimals_for, interval, percent, plain, signed
+from reward_evidence.statistics.assessment import Assessment, assess, headline, qualify
+from reward_evidence.statistics.driver_findings import driver_findings
 from reward_evidence.statistics.monotonicity import Change, Falls, RankCorrelation, Verdict
 from reward_evidence.statistics.summary import CheckpointFigures, Trend
 
@@ -21,9 +23,13 @@ class VerdictText(BaseModel):
 
     outcome: Verdict | None
     """Verdict on the primary figure; null if it was not measured."""
+    assessment: Assessment | None
+    """What all figures together say; null without a gold change. The report's colour."""
     headline: str
     sentence: str
     """The primary figure with its interval, and the kind of evidence that it is."""
+    qualifications: list[str]
+    """Why a rise of gold is not plainly a sign of better responses; empty unless gold rose."""
     findings: list[str]
     """The other figures, one sentence each."""
     caveats: list[str]
@@ -43,6 +49,8 @@ class Circumstances:
     notices: Sequence[str]
     heldout: bool = True
     """Whether the prompts are known to be held out of the training."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Short names of features for people."""
 
     @property
     def prompts(self) -> str:
@@ -60,9 +68,6 @@ class Circumstances:
         return any("independent evidence" in notice.lower() for notice in self.notices)
 
 
-_DIRECTION = {Verdict.ROSE: "rose", Verdict.FELL: "fell"}
-
-
 def write_verdict(
     checkpoints: Sequence[CheckpointFigures],
     overall: Trend,
@@ -72,29 +77,21 @@ def write_verdict(
     """Describe the figures of one evaluation."""
     first, last = checkpoints[0], checkpoints[-1]
     change = overall.gold_change
+    is_demo = circumstances.gold_is_demo
+    qualifications = qualify(
+        overall, by_type, gold_is_demo=is_demo, gold_shares_base=circumstances.gold_shares_base
+    )
     return VerdictText(
         outcome=change.verdict if change else None,
-        headline=_headline(change, overall.proxy_change, circumstances, len(checkpoints)),
+        assessment=assess(overall, qualifications),
+        headline="One checkpoint: nothing to compare yet"
+        if len(checkpoints) < 2
+        else headline(overall, gold_is_demo=is_demo, labels=circumstances.labels),
+        qualifications=qualifications,
         sentence=_primary(change, first, last, circumstances),
         findings=_findings(first, last, overall, by_type, circumstances),
         caveats=_caveats(last, overall, by_type, circumstances),
     )
-
-
-def _headline(
-    change: Change | None, proxy: Change | None, circumstances: Circumstances, n_checkpoints: int
-) -> str:
-    if n_checkpoints < 2:
-        return "One checkpoint: nothing to compare yet"
-    if change is None:
-        return "Gold was not measured"
-    gold = "The demo gold reward" if circumstances.gold_is_demo else "The gold reward"
-    if change.verdict is Verdict.UNDECIDED:
-        return f"{gold}: undecided"
-    headline = f"{gold} {_DIRECTION[change.verdict]}"
-    if proxy is not None and {proxy.verdict, change.verdict} == {Verdict.ROSE, Verdict.FELL}:
-        return f"{headline} while the reward that was trained on {_DIRECTION[proxy.verdict]}"
-    return headline
 
 
 def _primary(
@@ -181,6 +178,8 @@ def _findings(
     findings = []
     if overall.proxy_change:
         findings.append(f"The proxy reward (recipe {circumstances.recipe}) {_changed(overall.proxy_change)}.")
+    if overall.drivers:
+        findings += driver_findings(overall.drivers)
     if overall.rank_correlation:
         findings.append(_correlation(overall.rank_correlation))
     if overall.gold_falls:

@@ -1,0 +1,68 @@
+"""Change of a reward at an equal covariate, such as length: a diagnostic, not an effect. Pure.
+
+    change of gold = change at equal length + slope · change of length      (least squares over prompts)
+
+It assumes that the reward depends on the covariate linearly, with the same slope for every prompt, and that
+nothing else that changed goes with it. Length is a mediator: where longer answers are better answers, the change
+at equal length leaves out a gain that is real. Where few prompts kept the covariate (`n_equal`), it is an
+extrapolation.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reward_evidence.statistics.monotonicity import (
+    FloatArray,
+    Verdict,
+    paired_change,
+    prompt_resamples,
+    quantile_interval,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EqualChange:
+    """The change at an equal covariate, with the 95 % bootstrap interval over prompts."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    verdict: Verdict
+    slope: float | None
+    """Change of the reward with a unit of the covariate; null when the covariate did not change."""
+    n: int
+    n_equal: int
+    """Prompts with (nearly) the same covariate at both checkpoints."""
+
+
+def change_at_equal(reward: FloatArray, covariate: FloatArray, *, n_equal: int) -> EqualChange | None:
+    """Regress changes of `reward` on changes of `covariate`, both (N,); None when it cannot be estimated.
+
+    That is the case when the covariate changed by the same amount for every prompt. If it changed for none, the
+    change at an equal covariate is the change.
+    """
+    n = len(reward)
+    if not np.any(covariate):
+        change = paired_change(np.zeros_like(reward), reward)
+        return EqualChange(change.mean, change.low, change.high, change.verdict, None, n, n_equal)
+    intercept, slope = _least_squares(np.ones((1, n)), covariate, reward)
+    if not np.isfinite(intercept[0]):
+        return None
+    resampled, _ = _least_squares(prompt_resamples(n).astype(np.float64), covariate, reward)
+    low, high = quantile_interval(resampled[np.isfinite(resampled)])
+    verdict = Verdict.UNDECIDED
+    if low is not None and high is not None:
+        verdict = Verdict.ROSE if low > 0 else Verdict.FELL if high < 0 else verdict
+    return EqualChange(float(intercept[0]), low, high, verdict, float(slope[0]), n, n_equal)
+
+
+def _least_squares(weights: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Intercept and slope of y on x for each row of `weights` (R, N); NaN where x is constant."""
+    total = weights.sum(axis=1)
+    mean_x, mean_y = weights @ x / total, weights @ y / total
+    variance = weights @ (x * x) / total - mean_x**2
+    covariance = weights @ (x * y) / total - mean_x * mean_y
+    is_constant = variance <= 1e-12 * (1.0 + mean_x**2)
+    slope = np.divide(covariance, variance, out=np.full_like(variance, np.nan), where=~is_constant)
+    return mean_y - slope * mean_x, slope
