@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -171,8 +172,19 @@ def test_a_session_has_no_state(service: TestClient, route: str) -> None:
     assert (reply.status_code, reply.json()) == (200, {})
 
 
-def test_wrong_options_are_an_error_when_the_session_begins(service: TestClient) -> None:
-    assert service.post("/nemo_gym/recipe=none/seed_session", json=row()).status_code == 422
+@pytest.mark.parametrize("options", ["recipe=none", "recipe=li&recipe=rer", "dataset=none"])
+def test_wrong_options_are_an_error_when_the_session_begins(service: TestClient, options: str) -> None:
+    assert service.post(f"/nemo_gym/{options}/seed_session", json=row()).status_code == 422
+
+
+def test_references_can_be_in_a_data_set_of_the_service(service: TestClient) -> None:
+    stored = json.dumps({"prompt": QUESTION, "reference": "Eight.", "query_type": "closed_ended"})
+    assert service.put("/datasets/legs", content=stored).status_code < 300
+
+    assert service.post("/nemo_gym/dataset=legs/seed_session", json=row()).status_code == 200
+    reply = verify(service, row(), "/dataset=legs")
+
+    assert reply["reward"] == score(service, reference="Eight.", query_type="closed_ended")["reward"]
 
 
 def test_responses_can_be_verified_again(service: TestClient) -> None:

@@ -78,7 +78,7 @@ class Trainer:
         self._thread.join()
 
 
-class Environment(BaseEnv):
+class Environment(BaseEnv):  # type: ignore[misc]
     """An environment whose policy gives the responses of `GROUP`."""
 
     reward: Any = None

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any
-from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,7 +29,7 @@ from reward_client.wire import (
     error_path,
 )
 from reward_service.errors import InvalidRequestError
-from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions
+from reward_service.protocols.base import OPTIONS, Call, ProtocolSpec, RouteSpec, ScoringOptions
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import (
     InvalidItem,
@@ -91,14 +90,8 @@ class VerifyReply(BaseModel):
 # Request ------------------------------------------------------------------------------------------------------
 
 
-def path_options(call: Call, body: Body = b"") -> ScoringOptions:
-    """The options in the path, and those in the query string."""
-    in_path = parse_qsl(call.path.get("options", ""), keep_blank_values=True)
-    return url_options(replace(call, query=[*in_path, *call.query]), body)
-
-
 def _job(body: VerifyRequest, call: Call) -> Job:
-    options = call.options or path_options(call)
+    options = call.options or url_options(call, b"")
     echo = body.model_dump(exclude_unset=True)
     _check_finite(echo)
     fields = _Fields.of(body)
@@ -232,7 +225,7 @@ def routes(name: str, summary: str, method: str = "POST") -> list[RouteSpec]:
     return [
         RouteSpec(f"/nemo_gym/{name}", summary, "For `resources_url = http://HOST:PORT/nemo_gym`.", method=method),
         RouteSpec(
-            f"/nemo_gym/{{options}}/{name}",
+            f"/nemo_gym/{{{OPTIONS}}}/{name}",
             summary,
             "For `resources_url = http://HOST:PORT/nemo_gym/recipe=rer&gold=true`.",
             method=method,
@@ -247,7 +240,7 @@ PROTOCOL = ProtocolSpec(
     reply_model=VerifyReply,
     job=_job,
     reply=_reply,
-    options=path_options,
+    options=url_options,
     hold_s=50,  # its client does not retry
     answer_s=57,  # its client times out after 60 s by default
 )

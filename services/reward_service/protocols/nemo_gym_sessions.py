@@ -1,6 +1,6 @@
 """/nemo_gym/…: the routes of a resources server of NeMo-Gym that score nothing.
 
-POST seed_session, close_session    there is no state: the options are checked
+POST seed_session, close_session    there is no state; wrong options are an error
 POST aggregate_metrics              statistics of verified responses, for each task and for all of them
 GET  reverify_mode                  a response may be verified again
 """
@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from reward_client.wire import MAX_LIST
 from reward_service.protocols.base import Call, EndpointSpec, HandlerSpec, NoBody
-from reward_service.protocols.nemo_gym import path_options, routes
+from reward_service.protocols.nemo_gym import routes
+from reward_service.protocols.url_options import url_options
 
 _TASK, _INTERNAL = "_ng_task_index", "_ng_"
 _MOST = 1e100
@@ -56,7 +57,9 @@ class ReverifyMode(RootModel[Literal["stateless"]]):
 
 
 def _open_session(_: SessionRequest, call: Call) -> SessionReply:
-    path_options(call)
+    url_options(call, b"")
+    if call.references is not None:
+        call.references()
     return SessionReply()
 
 
