@@ -55,7 +55,7 @@ def _handler(answers: Mapping[str, str], before_first: Callable[[], object]) -> 
 
 
 def _completion(text: str, body: Mapping[str, Any]) -> tuple[str, str]:
-    """Content type and body, streamed if the request asks for that."""
+    """Content type and body, streamed if `stream` is set."""
     message = {"role": "assistant", "content": text}
     head = {"id": "c1", "created": 1, "model": body.get("model", "stub")}
     if not body.get("stream"):

@@ -1,6 +1,6 @@
 """Atropos: its registry makes the reward function, its environment scores a group and posts it to the trainer.
 
-The trainer is a stand-in that keeps what it receives.
+The trainer is a fake server that keeps what it receives.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ GROUP: dict[str, Any] = {
 
 
 class Log:
-    """Stands in for Weights & Biases."""
+    """A fake of Weights & Biases."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
@@ -48,7 +48,7 @@ class Log:
 
 
 class Trainer:
-    """Stands in for the server that groups are posted to."""
+    """A fake of the server that groups are posted to."""
 
     def __init__(self) -> None:
         self.groups: list[dict[str, Any]] = []

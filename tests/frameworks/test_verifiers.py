@@ -1,6 +1,6 @@
 """verifiers: whole runs of `vf-eval`, with the reward named in the TOML, and with the service named by its URL.
 
-Its null harness asks a stand-in model; the rewards are those that it writes to traces.jsonl.
+Its null harness calls a fake model; the rewards are those in traces.jsonl.
 """
 
 from __future__ import annotations
