@@ -27,6 +27,8 @@ from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
 from reward_service.protocols import (
     eval_protocol,
     llamafactory,
+    nemo_gym,
+    nemo_gym_sessions,
     openrlhf,
     paddlenlp,
     reward_server,
@@ -50,6 +52,8 @@ PROTOCOLS: Sequence[EndpointSpec[Any]] = (
     paddlenlp.PROTOCOL,
     slime.PROTOCOL,
     *reward_server.PROTOCOLS,
+    nemo_gym.PROTOCOL,
+    *nemo_gym_sessions.PROTOCOLS,
 )
 """The protocols that a service speaks. A new protocol is one module and its entry here."""
 
