@@ -24,7 +24,7 @@ from reward_service.http.request_context import Check, RequestContextMiddleware
 from reward_service.models.encoder import load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
-from reward_service.protocols import openrlhf, reward_server, score, slime
+from reward_service.protocols import nemo_gym, nemo_gym_sessions, openrlhf, reward_server, score, slime
 from reward_service.protocols.base import EndpointSpec
 from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache, embed, is_finite
 from reward_service.scoring.job import GoldWorker
@@ -37,6 +37,8 @@ PROTOCOLS: Sequence[EndpointSpec[Any]] = (
     openrlhf.PROTOCOL,
     slime.PROTOCOL,
     *reward_server.PROTOCOLS,
+    nemo_gym.PROTOCOL,
+    *nemo_gym_sessions.PROTOCOLS,
 )
 """The protocols that a service speaks. A new protocol is one module and its entry here."""
 
