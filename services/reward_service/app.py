@@ -24,7 +24,18 @@ from reward_service.http.request_context import Check, RequestContextMiddleware
 from reward_service.models.encoder import load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
-from reward_service.protocols import openrlhf, reward_server, score, slime
+from reward_service.protocols import (
+    eval_protocol,
+    llamafactory,
+    nemo_gym,
+    nemo_gym_sessions,
+    openrlhf,
+    paddlenlp,
+    reward_server,
+    score,
+    slime,
+    xtuner,
+)
 from reward_service.protocols.base import EndpointSpec
 from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache, embed, is_finite
 from reward_service.scoring.job import GoldWorker
@@ -35,8 +46,14 @@ from reward_service.telemetry.metrics import Metrics
 PROTOCOLS: Sequence[EndpointSpec[Any]] = (
     score.PROTOCOL,
     openrlhf.PROTOCOL,
+    llamafactory.PROTOCOL,
+    eval_protocol.PROTOCOL,
+    xtuner.PROTOCOL,
+    paddlenlp.PROTOCOL,
     slime.PROTOCOL,
     *reward_server.PROTOCOLS,
+    nemo_gym.PROTOCOL,
+    *nemo_gym_sessions.PROTOCOLS,
 )
 """The protocols that a service speaks. A new protocol is one module and its entry here."""
 

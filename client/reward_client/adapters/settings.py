@@ -23,7 +23,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 _KEY = "api_key"
 
 
-def _split(value: object) -> object:
+def split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -32,7 +32,7 @@ class AdapterSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: Annotated[tuple[str, ...], BeforeValidator(_split)] = (DEFAULT_URL,)
+    url: Annotated[tuple[str, ...], BeforeValidator(split)] = (DEFAULT_URL,)
     """URLs of the service; in the environment separated by commas."""
     api_key: Annotated[str | None, Field(repr=False)] = None
     recipe: str | None = None

@@ -45,7 +45,16 @@ from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestEr
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.http.problems import CLIENT_CLOSED_REQUEST, error_response
 from reward_service.http.request_context import RequestContext, request_context
-from reward_service.protocols.base import Body, Call, EndpointSpec, NoBody, ProtocolSpec, RouteSpec
+from reward_service.protocols.base import (
+    OPTIONS,
+    Body,
+    Call,
+    EndpointSpec,
+    HandlerSpec,
+    NoBody,
+    ProtocolSpec,
+    RouteSpec,
+)
 from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
@@ -176,11 +185,13 @@ class RequestPipeline:
         return await receive_body(context.headers, receive, claim, self._settings, max_wait_s)
 
     def _work(self, spec: EndpointSpec[Any], scope: Scope, context: RequestContext, body: Body) -> Work:
-        query_string = scope["query_string"].decode("latin-1")
+        in_path, in_query = scope["path_params"].get(OPTIONS, ""), scope["query_string"].decode("latin-1")
+        query_string = "&".join(filter(None, (in_path, in_query)))
         query = _parameters(query_string, self._settings.max_url_parameters) if query_string else []
         call = Call(self._settings, self._recipes, context.headers, scope["path_params"], query, context.caller)
-        if isinstance(spec, ProtocolSpec):
+        if isinstance(spec, (ProtocolSpec, HandlerSpec)):
             call.query, call.references = references_in(query, self._datasets, context.caller)
+        if isinstance(spec, ProtocolSpec):
             call.options = spec.options(call, body)
         return new_work(spec, call, body, self._works)
 

@@ -31,6 +31,8 @@ from reward_service.settings import Settings
 BodyT = TypeVar("BodyT", bound=BaseModel)
 Body = bytes | bytearray | mmap
 """An unparsed body."""
+OPTIONS = "options"
+"""Name of a path parameter with options as in a query string, for clients that append a route to their URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Call:
     path: Mapping[str, str]
     """Parameters of the path."""
     query: Sequence[tuple[str, str]]
-    """Parameters of the query string, in order."""
+    """Parameters of the path parameter `OPTIONS` and of the query string, in order."""
     caller: str
     """Who capacity is shared with: an API key, or an address."""
     references: Callable[[], ReferenceLookup] | None = None

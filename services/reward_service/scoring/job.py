@@ -8,8 +8,9 @@ Job.entries ─▶ ReferenceLookup (`dataset=NAME` in the URL) ─▶ with_neede
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reward_client.wire import (
     ChatMessage,
@@ -77,6 +78,8 @@ class Job:
     """Training run that the rewards belong to."""
     step: int | None = None
     """Optimizer step of that run."""
+    echo: Mapping[str, Any] | None = None
+    """Fields of the request that the reply of its protocol repeats."""
 
     @property
     def wants_gold(self) -> bool:
