@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -51,7 +51,7 @@ def opened(target: HostileTarget, content: bytes) -> socket.socket:
     return connection
 
 
-ATTACKS = {
+ATTACKS: dict[str, tuple[Callable[[], bytes | Iterator[bytes]], set[int]]] = {
     "long lines": (lambda: iter([b'{"prompt": "' + b"a" * 60_000] + [b"a" * 60_000] * 500), {413, 0}),
     "long texts": (lambda: rows(200, "a" * 190_000), {200}),
     "escapes": (lambda: b'{"prompt": "' + b"\\u0041" * 150_000 + b'"}\n', {200}),
