@@ -430,6 +430,7 @@ def test_a_name_is_never_a_path(tmp_path: Path) -> None:
         put(service, {"prompt": "Why?", "reference": "x"})
         (file,) = tmp_path.rglob("*.sqlite")
         service.headers["x-api-key"] = OTHER_KEY
+        put(service, {"prompt": "How?", "reference": "x"}, name="other")
 
         assert score(service, "Why?", f"?dataset=../{file.parent.name}/train")["status"] == 422
 
