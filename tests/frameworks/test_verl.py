@@ -209,16 +209,14 @@ def test_an_error_of_the_client_crosses_ray_s_processes(ray_logs: Path, keyed_se
     """From the reward worker through the agent loop's to the trainer."""
     url = keyed_service.url
 
-    @ray.remote(max_retries=0)
     def worker() -> None:
         Scorer(url=url, api_key="another-key").score([Sample("p", "r")])
 
-    @ray.remote(max_retries=0)
     def agent_loop() -> None:
-        ray.get(worker.remote())
+        ray.get(ray.remote(worker).remote())
 
     with pytest.raises(RewardRejectedError, match="401") as caught:
-        ray.get(agent_loop.remote())
+        ray.get(ray.remote(agent_loop).remote())
     assert caught.value.problem.status == 401
 
 
