@@ -21,7 +21,7 @@ _OURS = re.compile(r"glassbox|reward_client", re.IGNORECASE)
 
 def named(config: Config, names: Sequence[str], expected: str, line: str) -> Check:
     """Whether one of the settings `names` has the value `expected`; else `line` is what to write."""
-    values = config.all(*names)
+    values = [without_userinfo(value) for value in config.all(*names)]
     if not values:
         return failed("reward", f"{config.path.name} has no {names[0]}", f"add: {line}")
     if expected in values:
@@ -217,6 +217,10 @@ def _llama_factory(config: Config, framework: Framework) -> Iterator[Check]:
     yield from posted_to(config, ["reward_model"], framework)
 
 
+def _paddlenlp(config: Config, framework: Framework) -> Iterator[Check]:
+    yield from posted_to(config, ["reward_server"], framework)
+
+
 RULES: dict[str, Rule] = {
     "openrlhf": _openrlhf,
     "trl": _trl,
@@ -232,5 +236,6 @@ RULES: dict[str, Rule] = {
     "tunix": _tunix,
     "areal": _areal,
     "llama-factory": _llama_factory,
+    "paddlenlp": _paddlenlp,
 }
 """By the name of the framework; the others are configured in Python, which is not read."""
