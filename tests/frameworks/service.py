@@ -1,9 +1,10 @@
 """The service with fake models, forked by a process that has imported it: a start takes a second, not ten.
 
-    stdin:  one line a service, `--port 20000 [--api-key KEY] [--nan]`      stdout: the process id of each
+    stdin:  one line a service, `--port 20000 [--api-key KEY] [--nan] [--gold FOLDER]`
+    stdout: the process id of each
 
-With --api-key, requests need this key; with --nan, the models answer NaN for every text. At the end of stdin, all
-services end. The process must lead a process group.
+With --api-key, requests need this key; with --nan, the models answer NaN for every text; with --gold, the gold
+model is the one in this folder. At the end of stdin, all services end. The process must lead a process group.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reward_service.app import create_app
+from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.process.server import server_for
 from reward_service.settings import Settings
@@ -49,11 +51,16 @@ def serve(arguments: Sequence[str]) -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--api-key")
     parser.add_argument("--nan", action="store_true")
+    parser.add_argument("--gold")
     options = parser.parse_args(arguments)
     key = {} if options.api_key is None else {"api_key": options.api_key}
     settings = Settings(port=options.port, default_recipe=RECIPE, threads=1, log_level="warning", **key)
     encoder, gold = (NanEncoder, NanGold) if options.nan else (LetterEncoder, LengthGold)
-    app = create_app(settings, encoder_loader=lambda _: encoder(), gold_loader=lambda _: gold())
+    app = create_app(
+        settings,
+        encoder_loader=lambda _: encoder(),
+        gold_loader=lambda _: load_gold(options.gold, "cpu") if options.gold else gold(),
+    )
     server_for(app, settings).run()
 
 

@@ -106,7 +106,7 @@ class Run:
         _write(package / "rows.jsonl", rows)
         return self._traces(BY_FUNCTION, {f"GLASSBOX_{name}": value for name, value in settings.items()})
 
-    def by_url(self, rows: Sequence[dict[str, Any]], url: str, key: str = "") -> list[dict[str, Any]]:
+    def by_url(self, rows: Sequence[dict[str, Any]], url: str, key: str = "none") -> list[dict[str, Any]]:
         """The traces of the rollouts, scored by the service's own protocol."""
         file = self._folder / "rows.jsonl"
         _write(file, [{"responses_create_params": {"input": row["prompt"]}, **row} for row in rows])
@@ -198,7 +198,9 @@ def test_a_function_gives_a_reward_to_the_samples_that_have_one(run: Run, servic
 
     traces = run.by_function([bad, ROWS[1]], URL=service.url)
 
-    assert rewards(traces) == [None, pytest.approx(service.score(ITEMS[1:])["rewards"][0], rel=1e-6)]
+    assert rewards(traces) == [None, pytest.approx(service.score(ITEMS[1:])["rewards"][0], rel=1e-6)], errors(
+        traces
+    )
     assert "reference: is needed for a closed_ended item" in errors(traces)[0]
 
 
@@ -240,7 +242,7 @@ def test_a_url_gives_no_reward_when_the_service_is_away(run: Run, service: Servi
         service.start()
 
     assert rewards(traces) == [None, None]
-    assert all(errors(traces))
+    assert all("connection attempts failed" in error for error in errors(traces))
 
 
 def test_a_url_gives_a_reward_to_the_samples_that_have_one(run: Run, service: ServiceProcess) -> None:
@@ -248,7 +250,9 @@ def test_a_url_gives_a_reward_to_the_samples_that_have_one(run: Run, service: Se
 
     traces = run.by_url([bad, ROWS[1]], service.url)
 
-    assert rewards(traces) == [None, pytest.approx(service.score(ITEMS[1:])["rewards"][0], rel=1e-6)]
+    assert rewards(traces) == [None, pytest.approx(service.score(ITEMS[1:])["rewards"][0], rel=1e-6)], errors(
+        traces
+    )
     assert "422" in errors(traces)[0]
 
 
@@ -256,6 +260,7 @@ def test_a_url_gives_no_reward_for_nan_of_a_model(run: Run, nan_service: Service
     traces = run.by_url(ROWS, nan_service.url)
 
     assert rewards(traces) == [None, None]
+    assert all("500" in error for error in errors(traces))
 
 
 def test_a_url_gives_no_reward_with_a_wrong_key(run: Run, keyed_service: ServiceProcess) -> None:
