@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 
 from reward_client import RewardError, RewardRejectedError, RewardUnavailableError
-from reward_client.adapters.areal import TIMEOUT_S, glassbox
+from reward_client.adapters.areal import glassbox
 from tests.frameworks.by_hand.checkout import load
 from tests.frameworks.process import ServiceProcess
 
@@ -75,16 +74,13 @@ def test_a_sample_waits_for_a_service_that_comes_back(
     assert found == pytest.approx(service.score([ITEM])["rewards"][0], rel=1e-6)
 
 
-def test_a_service_that_stays_away_raises_before_the_time_limit(
+def test_a_service_that_stays_away_raises_and_is_not_a_reward_of_0(
     reward_api: ModuleType, service: ServiceProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(service, monkeypatch)
-    started = time.monotonic()
 
     with service.stopped(), pytest.raises(RewardUnavailableError):
         reward(reward_api)
-
-    assert time.monotonic() - started < TIMEOUT_S + 30  # starting the service again is a part of it
 
 
 def test_a_sample_that_cannot_be_scored_raises(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import requests
@@ -34,7 +35,9 @@ TEXTS = [
 def client() -> ModuleType:
     if CHECKOUT is None:
         pytest.skip("LLAMAFACTORY_CHECKOUT is not set")
-    available = {"llamafactory.extras.packages": {"is_requests_available": lambda: True}}
+    available: dict[str, dict[str, Any]] = {
+        "llamafactory.extras.packages": {"is_requests_available": lambda: True}
+    }
     return load(Path(CHECKOUT), "llamafactory/train/ppo/ppo_utils.py", available)
 
 

@@ -33,7 +33,7 @@ def native() -> ModuleType:
     if CHECKOUT is None:
         pytest.skip("XTUNER_CHECKOUT is not set")
     model = type("Model", (BaseModel,), {})
-    names = {
+    names: dict[str, dict[str, Any]] = {
         "xtuner.v1.rl.utils": {
             "CPUResourcesConfig": model,
             "CPUActorLauncher": SimpleNamespace(to_actor_class=type),
@@ -47,7 +47,7 @@ def native() -> ModuleType:
 def judged(native: ModuleType, url: str, label: Any = "Four", **options: Any) -> dict[str, Any]:
     """The reward that xtuner sets for a response."""
     judger = native.NativeJudger(reward_handler=f"{url}/xtuner", **options)
-    own = {"message": [], "status": None, "data_source": None, "task_name": None, "reward": None}
+    own: dict[str, Any] = {"message": [], "status": None, "data_source": None, "task_name": None, "reward": None}
     state = SimpleNamespace(response=ITEM["response"], reward_model={"ground_truth": label}, **own)
     reward: dict[str, Any] = asyncio.run(judger.judge(state)).reward
     return reward
