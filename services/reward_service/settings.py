@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from reward_client.wire import MAX_REFERENCES
 from reward_client.wire.api_key import key_problem
 from reward_client.wire.requests import MAX_MESSAGES
-from reward_service.environment import empty_value, read_environment
+from reward_service.environment import empty_value, read_environment, wrong_value
 from reward_service.errors import ConfigurationError
 
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
@@ -34,16 +42,19 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _with_environment(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def _with_environment(cls, given: dict[str, Any], validate: ModelWrapValidatorHandler[Self]) -> Self:
         for name, value in given.items():
             if isinstance(value, str) and not value.strip():
                 raise ConfigurationError(empty_value(f"--{name.replace('_', '-')}", name))
         values = read_environment(os.environ, cls.model_fields).values | given
         if isinstance(key := values.get("api_key"), str) and (problem := key_problem(key)):
             raise ConfigurationError(f"GLASSBOX_API_KEY {problem}")
-        return values
+        try:
+            return validate(values)
+        except ValidationError as exc:
+            raise ConfigurationError("\n".join(map(wrong_value, exc.errors()))) from None
 
     host: str = "127.0.0.1"
     """Address to listen on. An address other than loopback requires an API key or `allow_anonymous`."""

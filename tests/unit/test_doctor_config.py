@@ -101,6 +101,7 @@ GOOD = {
         reward_model_type: api
         """,
     ),
+    "paddlenlp": ("ppo.json", '{"reward_server": "http://10.0.0.1:8000/paddlenlp"}'),
 }
 """By framework: the name of a file and its text."""
 
@@ -164,6 +165,7 @@ def test_a_right_configuration_is_recognised_and_has_no_failed_check(framework: 
             'reward_functions: ["reward_client.adapters.tunix"]',
         ),
         ("areal", "areal.glassbox", "areal:glassbox", "write: reward_fn: reward_client.adapters.areal.glassbox"),
+        ("paddlenlp", "8000/paddlenlp", "8000", "write: http://10.0.0.1:8000/paddlenlp"),
         ("llama-factory", "type: api", "type: full", "write: reward_model_type: api"),
         ("llama-factory", "/llamafactory", "/score", "write: http://10.0.0.1:8000/llamafactory"),
     ],

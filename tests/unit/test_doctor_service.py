@@ -7,9 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -19,8 +17,8 @@ from reward_client.cli.main import main
 from reward_service.settings import Settings
 from tests.doubles import LetterEncoder
 from tests.live import serving
+from tests.unit.client_server import Answer, answering
 
-Answer = tuple[int, dict[str, str], bytes]
 SETTINGS = {"default_recipe": "rer"}
 
 
@@ -28,39 +26,6 @@ SETTINGS = {"default_recipe": "rer"}
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("GLASSBOX_API_KEY", "GLASSBOX_URL", "GLASSBOX_RECIPE"):
         monkeypatch.delenv(name, raising=False)
-
-
-@contextmanager
-def answering(answer: Callable[[str], Answer]) -> Iterator[str]:
-    """A server of any kind; yields its URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", 0)))
-            status, headers, body = answer(self.path)
-            self.send_response_only(status)
-            for name, value in ({"date": formatdate(usegmt=True)} | headers).items():
-                self.send_header(name, value)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_GET(self) -> None:
-            self._answer()
-
-        def do_POST(self) -> None:
-            self._answer()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def page(text: str, status: int = 200, **headers: str) -> Callable[[str], Answer]:

@@ -13,11 +13,10 @@ have it. A failure raises, which ends the training.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from reward_client.adapters.samples import Sample
-from reward_client.adapters.scorer import Scorer, rewards
+from reward_client.adapters.scorer import rewards, scorer_of
 from reward_client.adapters.settings import AdapterSettings
 
 if TYPE_CHECKING:
@@ -36,9 +35,8 @@ class GlassboxEnv(BaseTextEnv):  # type: ignore[misc]
         self, env_config: Mapping[str, Any] | None = None, extras: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__()
-        self._scorer = _scorer(
-            AdapterSettings.load(**{str(name): value for name, value in (env_config or {}).items()})
-        )
+        given = {str(name): value for name, value in (env_config or {}).items()}
+        self._scorer = scorer_of(AdapterSettings.load(**given))  # shared: there is one environment a response
         self._row = dict(extras or {})
         self._prompt: Any = None
         self._metrics: dict[str, float] = {}
@@ -64,9 +62,3 @@ class GlassboxEnv(BaseTextEnv):  # type: ignore[misc]
         truth = (self._row.get("reward_spec") or {}).get("ground_truth")
         reference = self._row.get(settings.reference_column, truth)
         return Sample(self._prompt, response, reference, self._row.get(settings.query_type_column))
-
-
-@cache
-def _scorer(settings: AdapterSettings) -> Scorer:
-    """One scorer for all environments with these settings: there is one environment for each response."""
-    return Scorer(settings)

@@ -12,11 +12,10 @@ A failure raises: verifiers records it as an error of the trace, whose reward is
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from reward_client.adapters.samples import Sample
-from reward_client.adapters.scorer import Scorer, rewards
+from reward_client.adapters.scorer import rewards, scorer_of
 from reward_client.adapters.settings import AdapterSettings
 
 _ANSWER = "answer"
@@ -25,16 +24,11 @@ _ANSWER = "answer"
 
 async def glassbox(task: Any, trace: Any) -> float:
     """The reward of the last reply in `trace`. Raises RewardError."""
-    scorer = _scorer()
+    scorer = scorer_of(AdapterSettings.load())
     scored = await scorer.score_async([_sample(task.model_dump(mode="json"), trace.last_reply, scorer.settings)])
     reward = rewards(scored)[0]
     trace.record_metrics({f"glassbox/{name}": value for name, value in scored[0].applicable_features().items()})
     return reward
-
-
-@cache
-def _scorer() -> Scorer:
-    return Scorer()
 
 
 def _sample(row: dict[str, Any], response: str, settings: AdapterSettings) -> Sample:

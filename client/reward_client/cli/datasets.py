@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     with reporting_errors("datasets"):
         perform = {"put": _put, "list": _list, "delete": _delete}[arguments.action](arguments)
         for url in arguments.url or [DEFAULT_URL]:
-            with connect([url]) as client:
+            with connect([url], arguments.wait) as client:
                 print(f"{client.urls[0]}: {perform(client)}")
     return 0
 

@@ -57,12 +57,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Score the file, showing progress; return the exit status."""
     options = dict(vars(arguments))
-    source, target, urls = (options.pop(name) for name in ("source", "target", "url"))
+    source, target, urls, wait_s = (options.pop(name) for name in ("source", "target", "url", "wait"))
     lines, summary = lines_file(target), Summary()
     with reporting_errors("score"):
         if is_table(target) and target.exists() and not options["overwrite"]:
             raise FileError(f"{target} exists; choose another output file, or --overwrite")
-        with connect(urls) as client:
+        with connect(urls, wait_s) as client:
             for progress in score_file(client, source, lines, **options):
                 summary.add(progress)
                 print(f"\r{progress}", end="", file=sys.stderr, flush=True)

@@ -217,6 +217,10 @@ def _llama_factory(config: Config, framework: Framework) -> Iterator[Check]:
     yield from posted_to(config, ["reward_model"], framework)
 
 
+def _paddlenlp(config: Config, framework: Framework) -> Iterator[Check]:
+    yield from posted_to(config, ["reward_server"], framework)
+
+
 RULES: dict[str, Rule] = {
     "openrlhf": _openrlhf,
     "trl": _trl,
@@ -232,5 +236,6 @@ RULES: dict[str, Rule] = {
     "tunix": _tunix,
     "areal": _areal,
     "llama-factory": _llama_factory,
+    "paddlenlp": _paddlenlp,
 }
 """By the name of the framework; the others are configured in Python, which is not read."""

@@ -23,7 +23,7 @@ _DATA = (
 )
 """Settings that may name a file of prompts."""
 _PROMPTS = ("prompt", "messages", "input", "question", "query", "responses_create_params")
-_URLS = r"reward\.remote_url|rm_url|reward_model|(.*\.)?resources_url"
+_URLS = r"reward\.remote_url|rm_url|reward_model|reward_server|(.*\.)?resources_url"
 _LINE_BYTES = 1024 * 1024
 
 
