@@ -210,6 +210,10 @@ def test_a_wrong_option_is_refused_by_name(service: TestClient, path: str, optio
     assert field != "dataset" or "other" not in options or "known: train" in reply.json()["detail"]
 
 
+def test_an_unknown_parameter_is_refused_because_it_may_be_a_data_set(service: TestClient) -> None:
+    assert score(service, "Why?", "?datset=train")["errors"][0]["field"] == "datset"
+
+
 # Uploads --------------------------------------------------------------------------------------------------------
 
 

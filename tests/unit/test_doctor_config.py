@@ -7,10 +7,14 @@ from textwrap import dedent
 
 import pytest
 
+from reward_client.cli.main import main
 from reward_client.doctor.check import Check, Status
 from reward_client.doctor.config_file import read_config
-from reward_client.doctor.configuration import check_config, demand_of, recognise, url_of
+from reward_client.doctor.config_settings import posted_url, service_urls
+from reward_client.doctor.configuration import check_config, demand_of, recognise
 from reward_client.doctor.frameworks import frameworks
+from reward_service.settings import Settings
+from tests.live import serving
 
 GOOD = {
     "openrlhf": (
@@ -146,6 +150,7 @@ def test_a_right_configuration_is_recognised_and_has_no_failed_check(framework: 
         ("verl", "name=Glassbox", "name=rate_limited", "write: reward.reward_manager.name=Glassbox"),
         ("verl", "pkg://", "", "module.path=pkg://reward_client.adapters.verl"),
         ("verl", "+reward.reward_kwargs", "reward.reward_kwargs", "write: +reward.reward_kwargs.recipe=…"),
+        ("verl", "reward_kwargs.recipe", "reward_kwargs.recpe", "did you mean recipe?"),
         ("verl", "source=importlib", "source=register", "write: reward.reward_manager.source=importlib"),
         ("verifiers", "verifiers:glassbox", "verifiers.glassbox", '"reward_client.adapters.verifiers:glassbox"'),
         ("verifiers", "scoring = 600.0", "scoring = 6.0", "scoring = 60, and GLASSBOX_DEADLINE_S below it"),
@@ -240,7 +245,7 @@ def test_a_configuration_says_what_the_framework_will_ask(tmp_path: Path) -> Non
     demand = demand_of(config, frameworks()["openrlhf"], {})
 
     assert (demand.recipe, demand.response_tokens, demand.clip) == ("rer", 2048, (-1e6, 1e6))
-    assert url_of(config) == "http://h:1/get_reward?recipe=rer"
+    assert posted_url(config) == "http://h:1/get_reward?recipe=rer"
 
 
 def test_the_batch_of_a_call_is_the_product_of_its_settings(tmp_path: Path) -> None:
@@ -256,3 +261,43 @@ def test_a_key_in_a_url_of_the_configuration_is_not_shown(tmp_path: Path) -> Non
     text = GOOD["openrlhf"][1].replace("http://10", "http://key:hush@10")
 
     assert not any("hush" in check.found + check.fix for check in checks_of("openrlhf", text, tmp_path))
+
+
+def test_a_key_in_the_configuration_is_noted_and_not_shown(tmp_path: Path) -> None:
+    checks = checks_of(
+        "verl", GOOD["verl"][1].replace("reward_kwargs.recipe=rer", "reward_kwargs.api_key=hush"), tmp_path
+    )
+
+    assert any("export GLASSBOX_API_KEY" in check.fix for check in checks)
+    assert not any("hush" in check.found + check.fix for check in checks)
+
+
+@pytest.mark.parametrize(
+    ("framework", "text", "urls"),
+    [
+        ("openrlhf", "a --reward.remote_url http://h:1/proxy/r/run/get_reward?recipe=li", ["http://h:1/proxy"]),
+        ("verl", "a +reward.reward_kwargs.url=http://h:1,http://i:2", ["http://h:1", "http://i:2"]),
+        ("swift", "export GLASSBOX_URL=http://h:1", ["http://h:1"]),
+        ("slime", "a --rm-url $URL/slime", []),
+    ],
+)
+def test_the_address_of_the_service_is_read(framework: str, text: str, urls: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "a.sh"
+    path.write_text(text)
+
+    assert service_urls(read_config(path), frameworks()[framework]) == urls
+
+
+def test_the_service_of_the_configuration_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "train.sh"
+    with serving(Settings(api_key="hush-hush", default_recipe="rer")) as url:
+        posted = f"{url.replace('//', '//key:hush-hush@')}/get_reward?recipe=li"
+        path.write_text(f"openrlhf --reward.remote_url {posted} --data.label_key a --data.apply_chat_template")
+
+        status = main(["doctor", "--config", str(path)], [])
+
+    printed = capsys.readouterr().out
+    assert status == 0, printed
+    assert "ok       own request    what OpenRLHF posts to /get_reward gets the reward" in printed
+    assert "li, hash" in printed
+    assert "hush" not in printed

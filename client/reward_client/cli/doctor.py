@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reward_client.cli.options import positive_float, url
-from reward_client.doctor.check import Section, Status, as_json, as_text, count, redact, summary
+from reward_client.doctor.check import Section, Status, as_json, as_text, count, failed, redact, summary
 from reward_client.doctor.diagnosis import Options, diagnose
 from reward_client.doctor.exchange import TimeLimit
 from reward_client.doctor.frameworks import frameworks
-from reward_client.errors import RewardError
-from reward_client.urls import API_KEY_VARIABLE, Address
+from reward_client.urls import API_KEY_VARIABLE
 
 _EPILOG = """\
 Each line shows ok, note (it works, or is not needed), failed or skipped, and what to do. The exit status is 1
@@ -80,31 +79,29 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         limit_s=arguments.time_limit,
     )
     clock = TimeLimit(arguments.time_limit)
-    secrets = _secrets(arguments.urls)
     sections: list[Section] = []
-    for section in diagnose(options):
+    for section in _without_traceback(diagnose(options)):
         sections.append(section)
         if not arguments.json:
-            _print(as_text([section]), secrets)
-    failed = count(sections, Status.FAILED)
+            _print(as_text([section]))
+    failures = count(sections, Status.FAILED)
     last = summary(sections, clock.spent_s())
-    facts = {"ok": not failed, "summary": last, "seconds": round(clock.spent_s(), 3)}
-    _print(as_json(sections, facts) if arguments.json else f"{last}\n", secrets)
-    return int(bool(failed))
+    facts = {"ok": not failures, "summary": last, "seconds": round(clock.spent_s(), 3)}
+    _print(as_json(sections, facts) if arguments.json else f"{last}\n")
+    return int(bool(failures))
 
 
-def _print(text: str, secrets: Iterable[str]) -> None:
-    sys.stdout.write(redact(text, secrets))
+def _without_traceback(sections: Iterator[Section]) -> Iterator[Section]:
+    """The sections, the last of which reports an error of a check itself."""
+    try:
+        yield from sections
+    except Exception as exc:  # noqa: BLE001 - a check that fails must not hide the others
+        found = f"a check ended with {type(exc).__name__}: {exc}"
+        yield Section("doctor", [failed("doctor", found, "report this, with the command")])
+
+
+def _print(text: str) -> None:
+    """Without the key in the environment, whatever a message may contain."""
+    key = os.environ.get(API_KEY_VARIABLE, "").strip()
+    sys.stdout.write(redact(text, [key] if key else []))
     sys.stdout.flush()
-
-
-def _secrets(urls: Sequence[str]) -> set[str]:
-    """The API keys, which no line may show."""
-    found = {os.environ.get(API_KEY_VARIABLE, "").strip()}
-    for text in [*urls, *os.environ.get("GLASSBOX_URL", "").split(",")]:
-        try:
-            address = Address.parse(text.strip())
-        except RewardError:
-            continue
-        found.add(address.key.secret if address.key else "")
-    return found - {""}

@@ -21,7 +21,7 @@ _OURS = re.compile(r"glassbox|reward_client", re.IGNORECASE)
 
 def named(config: Config, names: Sequence[str], expected: str, line: str) -> Check:
     """Whether one of the settings `names` has the value `expected`; else `line` is what to write."""
-    values = config.all(*names)
+    values = [without_userinfo(value) for value in config.all(*names)]
     if not values:
         return failed("reward", f"{config.path.name} has no {names[0]}", f"add: {line}")
     if expected in values:

@@ -10,7 +10,8 @@ from pathlib import Path
 from reward_client.doctor import failures, installation, machine
 from reward_client.doctor.check import Check, Section, failed, note, ok, skipped
 from reward_client.doctor.config_file import Config, ConfigError, read_config
-from reward_client.doctor.configuration import check_config, demand_of, recognise, settings_of, url_of
+from reward_client.doctor.config_settings import posted_url, service_urls, settings_of
+from reward_client.doctor.configuration import check_config, demand_of, recognise
 from reward_client.doctor.demand import Demand
 from reward_client.doctor.exchange import TimeLimit
 from reward_client.doctor.frameworks import HOST, Framework, frameworks
@@ -50,9 +51,9 @@ def diagnose(options: Options) -> Iterator[Section]:
     if not options.is_about_a_run:
         return
     config, problem = _config(options)
-    urls = _urls(options, config)
     name = options.framework or (recognise(config) if config else None)
     framework = frameworks()[name] if name else None
+    urls = _urls(options, config, framework)
     if options.config is not None:
         checks = [problem] if problem else list(_configuration(config, name, urls, options))
         yield Section(f"configuration {options.config}", checks)
@@ -62,20 +63,25 @@ def diagnose(options: Options) -> Iterator[Section]:
     use = Use(
         demand=demand_of(config, framework, options.environ) if framework else Demand(),
         framework=framework,
-        configured_url=url_of(config) if config else None,
-        recipe=options.recipe,
+        configured_url=posted_url(config) if config else None,
+        recipe=options.recipe or (None if framework else options.environ.get("GLASSBOX_RECIPE")),
         tokenizer=options.tokenizer,
     )
     for url in urls:
         yield from check_service(url, use, options.environ, limit, options.timeout_s)
     if not urls:
-        yield Section("service", [skipped("service", "no --url was given, and GLASSBOX_URL is not set")])
+        yield Section(
+            "service",
+            [skipped("service", "no --url was given, and neither GLASSBOX_URL nor the configuration has one")],
+        )
 
 
-def _urls(options: Options, config: Config | None) -> list[str]:
-    """Those of --url, else those of the environment, else those that the configuration sets in the environment."""
-    listed = options.environ.get("GLASSBOX_URL") or (config.environment.get("GLASSBOX_URL") if config else None)
-    return list(options.urls) or [url.strip() for url in (listed or "").split(",") if url.strip()]
+def _urls(options: Options, config: Config | None, framework: Framework | None) -> list[str]:
+    """Those of --url, else those of the configuration, else those of the environment."""
+    if options.urls:
+        return list(options.urls)
+    found = service_urls(config, framework) if config else []
+    return found or [url.strip() for url in options.environ.get("GLASSBOX_URL", "").split(",") if url.strip()]
 
 
 def _machine(options: Options, limit: TimeLimit) -> Iterator[Check]:

@@ -72,7 +72,9 @@ def _judged(subject: str, results: Sequence[Any], names: Sequence[str]) -> Check
         return failed(
             subject, found, "do not train with this server: a number that is not finite ruins the weights"
         )
-    errors = {name: one["error"] for name, one in zip(names, results, strict=True) if one.get("reward") is None}
+    errors = {
+        name: one.get("error") for name, one in zip(names, results, strict=True) if one.get("reward") is None
+    }
     if not errors:
         rewards = [one["reward"] for one in results]
         return ok(subject, f"{len(rewards)} finite rewards, {min(rewards):.3g} to {max(rewards):.3g}")

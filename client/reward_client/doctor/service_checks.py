@@ -7,10 +7,10 @@ reachable ─▶ healthy ─▶ key, versions, clock, ready ─▶ recipe, limit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reward_client.doctor import failures, fitness, scoring, status, tokenizer
-from reward_client.doctor.check import Check, Section, Status, failed
+from reward_client.doctor.check import Check, Section, Status, failed, redact
 from reward_client.doctor.demand import Demand
 from reward_client.doctor.exchange import Service, TimeLimit
 from reward_client.doctor.frameworks import Framework
@@ -38,26 +38,36 @@ class Use:
 def check_service(
     url: str, use: Use, environ: Mapping[str, str], limit: TimeLimit, timeout_s: float
 ) -> Iterator[Section]:
-    """The sections of the service at `url`, as they are made."""
+    """The sections of the service at `url`, as they are made, without its key, which a server may repeat."""
     try:
         address = _address(url, environ)
+        secrets = [address.key.secret] if address.key else []
         service = Service(address, limit, timeout_s)
     except RewardError as exc:
         yield Section("service", [failed("address", str(exc), "correct the variable or --url")])
         return
     try:
-        title = f"service {address.url}"
-        checks = list(_reached(service))
-        if _ended(checks):
-            yield Section(title, checks)
-            return
-        found = status.identity(service)
-        checks += [*found.checks, status.readiness(service)]
-        yield Section(title, checks)
-        if found.info is not None and not _ended(checks):
-            yield from _scored(service, found.info, found.needs_key, use)
+        for section in _sections(service, use):
+            checks = [
+                replace(one, found=redact(one.found, secrets), fix=redact(one.fix, secrets))
+                for one in section.checks
+            ]
+            yield replace(section, checks=checks)
     finally:
         service.close()
+
+
+def _sections(service: Service, use: Use) -> Iterator[Section]:
+    title = f"service {service.address.url}"
+    checks = list(_reached(service))
+    if _ended(checks):
+        yield Section(title, checks)
+        return
+    found = status.identity(service)
+    checks += [*found.checks, status.readiness(service)]
+    yield Section(title, checks)
+    if found.info is not None and not _ended(checks):
+        yield from _scored(service, found.info, found.needs_key, use)
 
 
 def _address(url: str, environ: Mapping[str, str]) -> Address:

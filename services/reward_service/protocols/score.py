@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from reward_client.wire import Item, QueryType, ScoreReply, ScoreRequest
+from reward_client.wire import FieldError, Item, QueryType, ScoreReply, ScoreRequest
+from reward_service.errors import InvalidRequestError
 from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, in_version, requested_version
 from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions
 from reward_service.scoring.job import (
@@ -27,8 +28,11 @@ _ESCAPED_LETTERS = b"\\u006", b"\\u007"
 
 
 def _options(call: Call, body: Body) -> ScoringOptions | None:
-    """The options, if the body names no recipe. Raises InvalidRequestError for a bad wire version."""
+    """The options, if the body names no recipe. Raises InvalidRequestError for a bad header or URL."""
     requested_version(call.headers)
+    if call.query:
+        message = "is not a parameter of this URL: options are fields of the body; only a data set is named here"
+        raise InvalidRequestError(message, [FieldError(field=call.query[0][0], message=message)])
     if len(body) > _SEARCHED_BYTES or b'"recipe' in body:
         return None
     gold = _GOLD.findall(body)
