@@ -1,6 +1,12 @@
 """NeMo-Gym: the resources server over HTTP, called by Gym's own client, with Gym's aggregation of the replies.
 
-Gym 0.4 answers a failure with HTTP 500; later releases, which can mask a sample, are asserted to mask it.
+Gym 0.4 answers a failure with HTTP 500; later releases, which can mask a sample, mask it. 0.7.0, by hand:
+
+    python3.13 -m venv GYM && GYM/bin/pip install nemo-gym==0.7.0 pytest "httpx<1" pydantic
+    PYTHONPATH=client GLASSBOX_SERVICE_PYTHON=.venv/bin/python \\
+        GYM/bin/python -m pytest --confcutdir=tests/frameworks tests/frameworks/test_nemo_gym.py
+
+It needs Python 3.13.14; `pip install --ignore-requires-python` installs it with an earlier 3.13.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import MagicMock
 
+import httpx
 import pytest
 import uvicorn
 from nemo_gym.base_resources_server import BaseVerifyResponse
@@ -30,6 +37,7 @@ from reward_client.adapters.nemo_gym import GlassboxConfig, GlassboxResourcesSer
 from tests.frameworks.process import ServiceProcess
 
 CAN_MASK = "mask_sample" in BaseVerifyResponse.model_fields
+gym_07 = pytest.mark.skipif(not CAN_MASK, reason="this release of Gym cannot mask a sample")
 NAME = "glassbox"
 OPEN = {"prompt": "Why is the sky blue?", "response": "Because air molecules scatter short wavelengths."}
 CLOSED = {"prompt": "What is two plus two?", "response": "Four", "reference": "Four", "query_type": "closed_ended"}
@@ -76,7 +84,9 @@ def resources_server(**settings: Any) -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     config = GlassboxConfig(host="127.0.0.1", port=port, entrypoint="app.py", name=NAME, glassbox=settings)
-    app = GlassboxResourcesServer(config=config, server_client=MagicMock(spec=ServerClient)).setup_webserver()
+    glassbox = GlassboxResourcesServer(config=config, server_client=MagicMock(spec=ServerClient))
+    app = glassbox.setup_webserver()
+    glassbox.setup_exception_middleware(app)  # as Gym's `run_webserver` does
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -186,3 +196,21 @@ def test_a_wrong_key_is_an_error_of_every_release(keyed_service: ServiceProcess)
     status, _ = failure(OPEN, url=keyed_service.url, api_key="wrong")
 
     assert status == 500
+
+
+@gym_07
+def test_gym_leaves_a_masked_sample_out_of_its_metrics(service: ServiceProcess) -> None:
+    with resources_server(url=service.url) as port:
+        samples = [OPEN | {"query_type": "closed_ended"}, CLOSED]
+        masked, good = (reply for _, reply in answers(port, *(("/verify", body(one)) for one in samples)))
+        rows = [reply | {"_ng_task_index": 0, "_ng_rollout_index": i} for i, reply in enumerate((masked, good))]
+        _, metrics = answers(port, ("/aggregate_metrics", {"verify_responses": rows}))[0]
+
+    assert masked["mask_sample"]
+    assert metrics["agent_metrics"]["mean/reward"] == good["reward"]
+
+
+@gym_07
+def test_gym_may_verify_a_response_again(service: ServiceProcess) -> None:
+    with resources_server(url=service.url) as port:
+        assert httpx.get(f"http://127.0.0.1:{port}/reverify_mode").json() == "stateless"

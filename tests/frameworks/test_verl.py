@@ -16,8 +16,11 @@ from typing import Any
 
 import pytest
 
+from reward_client import RewardRejectedError
+from reward_client.adapters.samples import Sample
+from reward_client.adapters.scorer import Scorer
 from tests.frameworks.conftest import API_KEY
-from tests.frameworks.process import ServiceProcess
+from tests.frameworks.process import ROOT, ServiceProcess
 from tests.tiny_llama import save_tiny_llama
 
 pytest.importorskip("verl")
@@ -190,13 +193,39 @@ def test_under_rate_limited_failures_are_no_zeros_and_the_log_warns_once(
         output = manager.compute_rm_score(rollouts(model))
         assert rewards(output) == pytest.approx(expected(service)["rewards"], rel=1e-6)
 
-        for broken in (rollouts(model, [*ROWS, TOO_LONG]), rollouts(model, prompt_key="question")):
+        not_a_mapping = rollouts(model)
+        not_a_mapping.non_tensor_batch["extra_info"] = _objects(["text"] * len(ROWS))
+        without_prompt = rollouts(model, prompt_key="question")
+        for broken in (rollouts(model, [*ROWS, TOO_LONG]), without_prompt, not_a_mapping):
             with pytest.raises(TypeError):
                 manager.compute_rm_score(broken)
 
     text = "".join(path.read_text(errors="replace") for path in ray_logs.glob("session_latest/logs/worker-*"))
     assert text.count("verl runs this reward function under its manager rate_limited") == 1
     assert "extra_info has no 'prompt'" in text
+
+
+def test_an_error_of_the_client_crosses_ray_s_processes(ray_logs: Path, keyed_service: ServiceProcess) -> None:
+    """From the reward worker through the agent loop's to the trainer."""
+    url = keyed_service.url
+
+    def worker() -> None:
+        Scorer(url=url, api_key="another-key").score([Sample("p", "r")])
+
+    def agent_loop() -> None:
+        ray.get(ray.remote(worker).remote())
+
+    with pytest.raises(RewardRejectedError, match="401") as caught:
+        ray.get(ray.remote(agent_loop).remote())
+    assert caught.value.problem.status == 401
+
+
+def test_the_page_has_the_lines_that_run_here() -> None:
+    page = (ROOT / "docs/frameworks/verl.md").read_text(encoding="utf-8")
+
+    for lines, prefix in KINDS.values():
+        for line in (*lines, f"{prefix}.url=http://HOST:8000"):
+            assert f"    {line}\n" in page
 
 
 def in_this_process(config: Any, model: Path, data: DataProto) -> list[float]:

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from reward_client.adapters.scorer import Scorer
 from reward_client.adapters.skyrl import GlassboxEnv
 from reward_client.adapters.verifiers import glassbox
 from reward_service.settings import Settings
+from tests.frameworks.test_verifiers import BY_FUNCTION, BY_URL
 from tests.live import serving
 
 SYSTEM, QUESTION = {"role": "system", "content": "be"}, {"role": "user", "content": "a b c"}
@@ -83,6 +85,15 @@ def test_fields_of_a_task_can_have_other_names(monkeypatch: pytest.MonkeyPatch) 
 def test_a_rollout_without_a_reward_raises_and_logs_nothing() -> None:
     with pytest.raises(RewardError, match="prompt"):
         rollout({"prompt": None})
+
+
+def test_the_page_has_the_configuration_that_the_contract_test_runs() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/frameworks/verifiers.md").read_text(encoding="utf-8")
+    own_taskset = 'id = "rows_v1"'
+    lines = [line for line in (BY_FUNCTION + BY_URL).splitlines() if line not in ("", own_taskset)]
+
+    assert len(lines) == 8
+    assert [line for line in lines if f"    {line}\n" not in page] == []
 
 
 # SkyRL --------------------------------------------------------------------------------------------------------

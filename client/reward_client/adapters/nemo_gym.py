@@ -87,6 +87,10 @@ class GlassboxResourcesServer(SimpleResourcesServer):  # type: ignore[misc]
             return _masked(row, "verifier_error", scored.error)
         return _verified(row, scored)
 
+    async def get_reverify_mode(self) -> str:
+        """Gym 0.7 may verify a stored response again: nothing else is kept."""
+        return "stateless"
+
     def _sample(self, row: dict[str, Any]) -> Sample:
         settings = self.scorer.settings
         reference = row.get(settings.reference_column, row.get(_ANSWER))

@@ -30,11 +30,11 @@ def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence
 
     OpenRLHF reports an exception in one line of its log, as information; so it is logged as an error here.
     """
-    body = json.dumps({"query": list(queries), "prompts": list(prompts), "labels": list(labels)}, default=plain)
+    sent = {"query": list(queries), "prompts": list(prompts), "labels": list(labels)}
     try:
-        settings = _settings()
-        return _checked(_client().post(_route(settings), body.encode()), len(queries))
-    except RewardError as exc:
+        body = json.dumps(sent, default=plain).encode()
+        return _checked(_client().post(_route(_settings()), body), len(queries))
+    except Exception as exc:
         _log.error("no reward, so OpenRLHF ends this run: %s", exc)
         raise
 

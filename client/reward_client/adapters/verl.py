@@ -60,13 +60,13 @@ async def compute_score(
 
     Raises RewardError.
     """
-    scorer = _scorer(_load(settings))
-    if _under_rate_limited():
-        _warn_of_rate_limited(scorer.settings.deadline_s)
     row = extra_info or {}
     try:
+        scorer = _scorer(_load(settings))
+        if _under_rate_limited():
+            _warn_of_rate_limited(scorer.settings.deadline_s)
         return await _score(scorer, _prompt(row, scorer.settings), solution_str, ground_truth, row)
-    except RewardError as exc:
+    except Exception as exc:
         if not _under_rate_limited():
             raise
         _log.error(_FAILURE, exc)

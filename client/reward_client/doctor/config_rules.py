@@ -30,9 +30,9 @@ def named(config: Config, names: Sequence[str], expected: str, line: str) -> Che
         return note(
             "reward", f"{names[0]} is {' '.join(values)}, which is set elsewhere", f"it must be {expected}"
         )
-    near = [value for value in values if _OURS.search(value)]
-    wrong = f"{names[0]} names {near[0]}, which does not exist" if near else f"{names[0]} names {' '.join(values)}"
-    return failed("reward", wrong, f"write: {line}")
+    shown = [value for value in values if _OURS.search(value)] or values
+    found = f"{names[0]} names {' '.join(shown)}, which is not the adapter"
+    return failed("reward", found, f"write: {line}")
 
 
 def _is_yaml(config: Config) -> bool:

@@ -18,8 +18,6 @@ from reward_client.doctor.check import Check, failed, note, ok, skipped
 from reward_client.doctor.exchange import NoReply, Service
 from reward_client.wire import Info
 
-RENDER_S = 40.0
-"""Seconds in which the tokenizer must be loaded; from a hub that takes some."""
 _PAGE = "docs/reference/openrlhf-protocol.md has the formats"
 _SEES_PROMPT = ("qr", "li-rp-qr")
 """Recipes whose reward depends on the prompt everywhere, so that another prompt gives another reward."""
@@ -39,9 +37,9 @@ def round_trip(service: Service, tokenizer: str, info: Info, recipe: str) -> Ite
     if find_spec("transformers") is None:
         yield skipped(subject, "Transformers is not installed here: pip install transformers")
         return
-    rendered = _render(tokenizer, min(RENDER_S, service.limit.left_s()))
+    rendered = _render(tokenizer, service.limit.left_s())
     if "error" in rendered:
-        fix = "give --tokenizer a folder, or the id of a model that can be loaded from here"
+        fix = rendered.get("fix") or "give --tokenizer a folder, or an id that can be loaded from here"
         yield failed(subject, f"{tokenizer} cannot be loaded: {rendered['error']}", fix)
         return
     if not rendered["template"]:
@@ -59,7 +57,7 @@ def _render(tokenizer: str, seconds: float) -> Mapping[str, Any]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=max(seconds, 0.1), check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
-        return {"error": f"not loaded within {seconds:.0f} s"}
+        return {"error": f"not loaded within {seconds:.0f} s", "fix": "allow more: --time-limit 180"}
     try:
         found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
