@@ -221,6 +221,7 @@ def _variables(environment: Environment) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_WAIT_POLICY": "passive",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # frameworks bring plug-ins, which import them before the tests
     }
 
 

@@ -1,7 +1,7 @@
 """AReaL: `reward_fn="reward_client.adapters.areal.glassbox"` of a `RLVRWorkflow`.
 
-AReaL calls the function for one sample, in a process pool. After 15 s it tries again, and after four times it
-trains on the reward 0; an exception ends the run instead. So a call has a deadline of 8 s, and one that is not
+AReaL calls the function for one sample, in a process pool, and tries four times. If the last try takes 15 s, it
+trains on the reward 0; if the last try raises, so does AReaL. So a call has a deadline of 8 s, and one that is not
 shorter than AReaL's is an error. The 15 s include the wait for a free process of the pool.
 
 AReaL decodes both texts with special tokens. The prompt comes from the column `messages`, which AReaL renders it

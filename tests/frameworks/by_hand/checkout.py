@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -26,10 +28,10 @@ class _StandIn(ModuleType):
 
 class _Finder(MetaPathFinder, Loader):
     def __init__(self, package: str) -> None:
-        self._package = package
+        self.package = package
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        return ModuleSpec(name, self) if name.split(".")[0] == self._package else None
+        return ModuleSpec(name, self) if name.split(".")[0] == self.package else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = _StandIn(spec.name)
@@ -40,11 +42,17 @@ class _Finder(MetaPathFinder, Loader):
         pass
 
 
-def load(checkout: Path, file: str) -> ModuleType:
-    """The module in `file` of a checkout, which may be a bare git repository."""
+def load(checkout: Path, file: str, names: Mapping[str, Mapping[str, Any]] | None = None) -> ModuleType:
+    """The module in `file` of a checkout, which may be a bare git repository, or an unpacked wheel.
+
+    `names` are those that stand-ins have, by module, where a class without members is not enough.
+    """
+    package = file.partition("/")[0]
+    if not any(isinstance(finder, _Finder) and finder.package == package for finder in sys.meta_path):
+        sys.meta_path.append(_Finder(package))
+    for module_name, values in (names or {}).items():
+        vars(import_module(module_name)).update(values)
     name = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path += [_Finder(package) for package in ("slime", "miles")]
     module = ModuleType(name)
     module.__package__ = name if file.endswith("__init__.py") else name.rpartition(".")[0]
     module.__path__ = []
