@@ -82,7 +82,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
 def test_every_setting_of_adapters_is_documented() -> None:
     rows = re.findall(r"^\| `(GLASSBOX_\w+)` \|", read("frameworks/README.md"), re.MULTILINE)
 
-    assert set(rows) == {variable(name) for name in AdapterSettings.model_fields}
+    assert {variable(name) for name in AdapterSettings.model_fields} <= set(rows)
 
 
 def test_every_route_is_documented() -> None:
