@@ -106,7 +106,7 @@ def test_short_answers_requested_languages_and_code_count_as_running_text(
 
 
 def content(response: str, prompt: str = PROMPT) -> tuple[float, float]:
-    return content_words(words(response), words(prompt)), content_density(words(response), words(prompt))
+    return content_words(words(response), words(prompt)), content_density(words(response))
 
 
 def test_rare_words_count_once_and_half_if_they_are_in_the_prompt() -> None:
@@ -115,6 +115,14 @@ def test_rare_words_count_once_and_half_if_they_are_in_the_prompt() -> None:
     assert content("autumn cork")[0] == 1.5
     assert content("the of there is a very good")[0] == 0.0
     assert content("")[0] == content("!!! 1 2 3 \U0001f600")[0] == 0.0
+
+
+def test_a_repeated_word_counts_again_in_the_density_once_other_words_came_between() -> None:
+    filler = " ".join(["and so it is"] * 5)
+    stuttered = "pigment pigment pigment pigment"
+    assert content_density(words(stuttered)) == pytest.approx(1 / 4)
+    assert content_density(words(f"{stuttered} {filler} pigment")) == pytest.approx(2 / 25)
+    assert content_density(words(f"pigment {filler[:20]} pigment")) == pytest.approx(1 / 8)
 
 
 def test_padding_that_fits_any_subject_adds_little_content_and_lowers_its_density() -> None:

@@ -5,10 +5,10 @@ content_density  weights of the words, each at most once in 20, / words, at most
 
 Very common are the 300 words that the answers to most prompts have, and the function words of `languages`;
 common are the next 1,700 (`common_words.txt`, made by `benchmarks.common_words`). So sentences that fit any
-subject ("There are many aspects to consider") contribute little to the first and lower the second. A repeated word
-counts once in the first; in the second it counts again after 20 words, as does one of the prompt, because an answer
-stays on its subject, and padding does not. Numbers, signs and single Latin letters are not content. Cost: linear in
-both texts.
+subject ("There are many aspects to consider") contribute little to the first and lower the second. A repeated
+word counts once in the first. In the second it counts again after 20 words, and words of the prompt count fully,
+because an answer stays on its subject, and padding does not. Numbers, signs and single Latin letters are not
+content. Cost: linear in both texts.
 """
 
 from __future__ import annotations

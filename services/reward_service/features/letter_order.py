@@ -1,8 +1,9 @@
 """Whether the letters of a text are in an order that makes words, from 0 to 1.
 
-Languages of `languages`: the mean over pairs of neighbouring letters of log(p(second | first) / p(second)), with the
-frequencies of pairs in the common words of these languages. It is above 0 in ordinary text, and below -0.3 when
-the letters of each word are in random order. The value is 1 from -0.05 on, and 0.25 up to -0.4.
+Languages of `languages`: the mean over pairs of neighbouring letters of log(p(second | first) / p(second)), with
+the frequencies of pairs in the common words of these languages. It is above 0 in ordinary text, and below -0.3
+when the letters of each word are in random order. One standard error, about 1 / √pairs, is added, because a short
+text has names and signs by chance. The value is 1 from -0.05 on, and 0.25 up to -0.4.
 
 Chinese, Japanese and Thai: min(1, (1 + n) / (share × letters)), with n the number of function words and endings of
 `unspaced_words.yaml`. All have at least two letters, so letters in random order have few of them.
@@ -12,6 +13,7 @@ Texts with fewer than 25 pairs or letters have the value 1. Cost: linear.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from importlib.resources import files
 
@@ -50,8 +52,8 @@ def latin_letter_order(text: str) -> float:
     n_pairs = int(is_pair.sum())
     if n_pairs < _FEWEST:
         return 1.0
-    mean = float(_LOG_RATIO[first[is_pair], second[is_pair]].mean())
-    return _FLOOR + (1 - _FLOOR) * min(1.0, max(0.0, (mean - _LOW) / (_HIGH - _LOW)))
+    upper = float(_LOG_RATIO[first[is_pair], second[is_pair]].mean()) + 1 / math.sqrt(n_pairs)
+    return _FLOOR + (1 - _FLOOR) * min(1.0, max(0.0, (upper - _LOW) / (_HIGH - _LOW)))
 
 
 def unspaced_letter_order(text: str) -> float:

@@ -3,11 +3,12 @@
     "Give me six questions", "List five fruits", "Name at least three large rivers", "What are 5 ways to …"
 
 With n items requested, k in the response and s the share of its words that are in the list, the value is
-min(k / n, 1) × s, and min(k / n, (n / k)²) × s if k is larger. Of an item more than three times as long as the
-median one, the words beyond that are not in the list: text that follows the last item belongs to no item. Items are the lines with a mark or a number, those
-of sub-lists excluded; the list extends from the first one to the end of the last one's paragraph. A list of items
-is complete however plain its words are, and text around it adds nothing. The feature does not apply without such
-a request, or without two such lines. English requests only. Cost: linear in the response.
+min(k / n, 1) × s, and min(k / n, (n / k)²) × s if k is larger. Items are the lines with a mark or a number, those
+of sub-lists excluded; the list extends from the first one to the end of the last one's paragraph. Of an item more
+than three times as long as the median one, the words beyond that are not in the list, because text that follows
+the last item is no item. A list of items is complete however plain its words are, and text around it adds nothing.
+The feature does not apply without such a request, or without two such lines. English requests only. Cost: linear
+in the response.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """`running_text`: whether a response consists of sentences, not of keywords, numbers, letters or another language.
 
-The value is the smaller one of a share of function words and of `letter_order`, which is low for words whose letters
-are in disorder. The share is min(1, (2 + function words) / (0.2 × words)): half of the words of ordinary English are function
-words ("the", "of", "is"), a fifth suffices, and two are granted, so that a short answer needs none. The words
-are those of the prompt's language, or of a language that the prompt requests ("Translate into French"). In
-prompts about code, code between fences does not count. For a prompt in none of the known languages, but in
-another script than Latin, it is the share of the response's letters in that script, 1 from 0.3 on, unless the
-prompt requests a translation; 1 for other prompts. Cost: linear in both texts.
+The value is the smaller one of a share of function words and of `letter_order`, which is low for words whose
+letters are in disorder. The share is min(1, (2 + function words) / (0.2 × words)): half of the words of ordinary
+English are function words ("the", "of", "is"), a fifth suffices, and two are granted, so that a short answer needs
+none. The words are those of the prompt's language, or of a language that the prompt requests ("Translate into
+French"). In prompts about code, code between fences does not count. For a prompt in none of the known languages,
+but in another script than Latin, it is the share of the response's letters in that script, 1 from 0.3 on, unless
+the prompt requests a translation; 1 for other prompts. Cost: linear in both texts.
 """
 
 from __future__ import annotations
