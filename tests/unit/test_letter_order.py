@@ -17,7 +17,7 @@ LATIN = {
     "italian": "La nonna preparava la pasta fresca ogni domenica mattina, e il nonno raccoglieva i pomodori.",
     "portuguese": "As crianças brincavam na praia enquanto os pescadores puxavam as redes cheias de peixes.",
     "dutch": "De fietsers wachtten geduldig bij het stoplicht terwijl de regen zachtjes op hun jassen viel.",
-    "code": "def total(values):\n    result = 0\n    for value in values:\n        result += value\n    return result",
+    "code": "def total(values):\n    result = 0\n    for value in values:\n        result += value\n    return",
     "list": "- Guava\n- Kiwi\n- Strawberries\n- Oranges\n- Papaya\n- Blackcurrants",
 }
 UNSPACED = {

@@ -8,7 +8,7 @@ text has names and signs by chance. The value is 1 from -0.05 on, and 0.25 up to
 Chinese, Japanese and Thai: min(1, (1 + n) / (share × letters)), with n the number of function words and endings of
 `unspaced_words.yaml`. All have at least two letters, so letters in random order have few of them.
 
-Texts with fewer than 25 pairs or letters have the value 1. Cost: linear.
+Texts with fewer than 25 pairs or letters have the value 1. Cost: linear, and for languages without spaces bounded.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ _GRANTED = 1
 _NEEDED = {"chinese": 0.05, "japanese": 0.1, "thai": 0.06}
 """Function words for each letter from which a text counts as language; ordinary text has more."""
 _HAN, _KANA, _THAI = (regex.compile(f"[{s}]") for s in (r"\p{Han}", r"\p{Hiragana}\p{Katakana}", r"\p{Thai}"))
+_READ_CHARS = 20_000
+"""Characters of a text without spaces that are read: far more than an answer has."""
 _KANA_SHARE = 0.15
 """Share of kana from which a text is Japanese."""
 
@@ -58,6 +60,7 @@ def latin_letter_order(text: str) -> float:
 
 def unspaced_letter_order(text: str) -> float:
     """For a text in Chinese, Japanese or Thai; 1 for others."""
+    text = text[:_READ_CHARS]
     if text.isascii():
         return 1.0
     n_han, n_kana, n_thai = (len(script.findall(text)) for script in (_HAN, _KANA, _THAI))
