@@ -66,6 +66,7 @@ def of_tokens(n_items: int, n_tokens: int) -> list[Item]:
     rng = random.Random(n_tokens)
     words = " ".join(_texts()[1]).split()
     n_words = max(1, n_tokens * 3 // 4)
+    words *= 1 + 2 * n_words // len(words)  # the embedded texts are fewer than those of the data sets
     items = []
     for i in range(n_items):
         start = rng.randrange(len(words) - n_words)

@@ -70,12 +70,17 @@ def item(response: str = "a b c", **fields: Any) -> dict[str, Any]:
 
 
 def posted(
-    url: str, path: str, body: Any, headers: dict[str, str] | None = None, declared: int | None = None
+    url: str,
+    path: str,
+    body: Any,
+    headers: dict[str, str] | None = None,
+    declared: int | None = None,
+    method: str = "POST",
 ) -> socket.socket:
     """A connection on which a request was sent that claims a body of `declared` bytes; its answer is unread."""
     where = urlsplit(url)
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/1.1", f"Host: {where.netloc}", f"Content-Length: {declared or len(content)}"]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {where.netloc}", f"Content-Length: {declared or len(content)}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     connection = socket.create_connection((str(where.hostname), int(where.port or 80)), timeout=30)
     connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + content)

@@ -1,12 +1,13 @@
 """Run the contract tests of training frameworks, each in an environment with the framework's packages.
 
-    python -m tools.frameworks [NAME …] [--fast] [--build]
+    python -m tools.frameworks [NAME …] [--fast] [--build] [--lock]
 
     tests/frameworks/environments.toml ─▶ .venv-frameworks/NAME ─▶ pytest tests/frameworks/test_….py, one by one
 
 NAME is an environment or a test file; without one, all run. --fast: only the environments of every CI run.
---build: only install. An environment is installed when its packages change; delete its folder to start anew. The
-service runs in the environment of this command. An environment whose Python is absent is skipped with a message.
+--build: only install. --lock: also write the versions of all installed packages to tests/frameworks/constraints,
+which later installations keep. An environment is installed when its packages change; delete its folder to start
+anew. The service runs in the environment of this command. An environment whose Python is absent is skipped.
 
 Variables: GLASSBOX_FRAMEWORKS_DIR, the folder of the environments; TORCH_INDEX_URL, the package index of torch.
 """
@@ -61,14 +62,30 @@ class Environment:
     def interpreter(self) -> Path:
         return self.folder / "bin" / "python"
 
+    @property
+    def installed(self) -> Path:
+        """The stamp of the installation."""
+        return self.folder / "packages.txt"
+
+    @property
+    def constraints(self) -> Path:
+        """Versions of the packages that others depend on."""
+        return ROOT / TESTS / "constraints" / f"{self.name}.txt"
+
+    def stamp(self) -> str:
+        """What an installation depends on."""
+        locked = self.constraints.read_text(encoding="utf-8") if self.constraints.is_file() else ""
+        return "\n".join([self.python, *self.packages, *TEST_PACKAGES, locked])
+
     def steps(self) -> Iterator[list[str]]:
         """The arguments of `pip install`, one list a call."""
+        locked = ["-c", str(self.constraints)] if self.constraints.is_file() else []
         torch = [package for package in self.packages if re.match(r"torch\b[^-]", package)]
         if torch:
             index = os.environ.get("TORCH_INDEX_URL")
             yield [*torch, *(["--index-url", index] if index else [])]
         # torch again, so that its version is a constraint of the others
-        yield [*self.packages, *TEST_PACKAGES]
+        yield [*self.packages, *TEST_PACKAGES, *locked]
 
 
 @dataclass(frozen=True)
@@ -126,10 +143,9 @@ def _version(python: str | Path) -> str:
 def build(environment: Environment, python: str) -> None:
     """Install the environment, unless its packages are installed already. Raises BuildError."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    stamp = environment.folder / "packages.txt"
-    wanted = "\n".join([environment.python, *environment.packages, *TEST_PACKAGES])
+    wanted = environment.stamp()
     with _locked(FOLDER / f"{environment.name}.lock"):
-        if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        if environment.installed.is_file() and environment.installed.read_text(encoding="utf-8") == wanted:
             return
         started = time.monotonic()
         sys.stdout.write(f"installing environment {environment.name}: {' '.join(environment.packages)} … ")
@@ -139,7 +155,7 @@ def build(environment: Environment, python: str) -> None:
         for arguments in environment.steps():
             pip = [str(environment.interpreter), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
             _call([*pip, *arguments])
-        stamp.write_text(wanted, encoding="utf-8")
+        environment.installed.write_text(wanted, encoding="utf-8")
         sys.stdout.write(f"{time.monotonic() - started:.0f} s\n")
 
 
@@ -155,6 +171,16 @@ def _call(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BuildError(f"failed: {' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def lock(environment: Environment) -> None:
+    """Write the installed versions as constraints; without the local part that names a build, as in 2.13.0+cpu."""
+    command = [str(environment.interpreter), "-m", "pip", "--disable-pip-version-check", "freeze"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [line.partition("+")[0] for line in done.stdout.splitlines() if re.match(r"[\w.-]+==", line)]
+    environment.constraints.parent.mkdir(exist_ok=True)
+    environment.constraints.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    environment.installed.write_text(environment.stamp(), encoding="utf-8")
 
 
 def versions(environment: Environment) -> str:
@@ -195,6 +221,7 @@ def _variables(environment: Environment) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_WAIT_POLICY": "passive",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # frameworks bring plug-ins, which import them before the tests
     }
 
 
@@ -241,6 +268,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="an environment or a test file")
     parser.add_argument("--fast", action="store_true", help="only the environments of every CI run")
     parser.add_argument("--build", action="store_true", help="only install the environments")
+    parser.add_argument("--lock", action="store_true", help="write the installed versions as constraints")
     options = parser.parse_args()
     outcomes: list[Outcome] = []
     installed: dict[str, str] = {}
@@ -255,6 +283,8 @@ def main() -> int:
             outcomes.append(Outcome(one.name, "installation", failed=1, note=str(exc)))
             continue
         installed[one.name] = versions(one)
+        if options.lock:
+            lock(one)
         if not options.build:
             outcomes += [run_file(one, file) for file in one.tests]
     print_table(outcomes, installed)

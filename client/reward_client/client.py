@@ -146,7 +146,13 @@ class RewardClient(_Client[httpx.BaseTransport]):
 
         Returns the body of the response. Raises RewardError.
         """
-        return self._run(self._operations.post(path, body, self._deadline(deadline_s)))
+        return self.request("POST", path, body, deadline_s=deadline_s)
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, *, deadline_s: float | None = None
+    ) -> bytes:
+        """As `post`, with another method."""
+        return self._run(self._operations.request(method, path, body, self._deadline(deadline_s)))
 
     def _run(self, flow: Flow[ResultT]) -> ResultT:
         outcome: Outcome = None
@@ -217,7 +223,13 @@ class AsyncRewardClient(_Client[httpx.AsyncBaseTransport]):
 
         Returns the body of the response. Raises RewardError.
         """
-        return await self._run(self._operations.post(path, body, self._deadline(deadline_s)))
+        return await self.request("POST", path, body, deadline_s=deadline_s)
+
+    async def request(
+        self, method: str, path: str, body: bytes | None = None, *, deadline_s: float | None = None
+    ) -> bytes:
+        """As `post`, with another method."""
+        return await self._run(self._operations.request(method, path, body, self._deadline(deadline_s)))
 
     async def _run(self, flow: Flow[ResultT]) -> ResultT:
         outcome: Outcome = None

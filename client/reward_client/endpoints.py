@@ -138,7 +138,7 @@ class Endpoints:
         with self._lock:
             before, self._circuits[index] = self._circuits[index], self._circuits[index].succeeded()
         if before.state(now_s) is not State.CLOSED:
-            _logger.info("circuit of %s closed: it responds again", self.addresses[index].url)
+            _logger.debug("circuit of %s closed: it responds again", self.addresses[index].url)
 
     def failed(self, index: int, now_s: float, cause: str, retry_after_s: float | None = None) -> None:
         """Record that `index` did not respond, or cannot serve any request for `retry_after_s` seconds."""
@@ -146,7 +146,7 @@ class Endpoints:
             before = self._circuits[index]
             after = self._circuits[index] = before.failed(now_s, cause, retry_after_s)
         if after.open_until_s is not None and after.open_until_s != before.open_until_s:
-            _logger.warning("%s", self._describe(index, now_s))
+            _logger.debug("%s", self._describe(index, now_s))
 
     def abandoned(self, index: int) -> None:
         """Record that the attempt at `index` was cancelled."""

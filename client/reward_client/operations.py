@@ -85,16 +85,16 @@ class Operations:
     def info(self, deadline_s: float | None) -> Flow[Info]:
         """GET /info."""
         response = yield from self._send(self._call("GET", "/info", deadline_s))
-        return _parsed(Info, response)
+        return parsed(Info, response.body)
 
     def ready(self, deadline_s: float | None) -> Flow[None]:
         """GET /readyz."""
         call = self._call("GET", "/readyz", deadline_s)
         yield from self._send(replace(call, respects_circuit=False))
 
-    def post(self, path: str, body: bytes, deadline_s: float | None) -> Flow[bytes]:
-        """POST of a JSON body to a route of another protocol; the body of the response."""
-        response = yield from self._send(replace(self._call("POST", path, deadline_s), body=body))
+    def request(self, method: str, path: str, body: bytes | None, deadline_s: float | None) -> Flow[bytes]:
+        """A request to any route; the body of the response."""
+        response = yield from self._send(replace(self._call(method, path, deadline_s), body=body))
         return response.body
 
     def score(self, request: ScoreRequest, deadline_s: float | None) -> Flow[ScoreReply]:
@@ -135,7 +135,7 @@ class Operations:
             raise RewardRejectedError(reindex(exc.problem, part.start)) from exc
 
     def _score_part(self, request: ScoreRequest, call: Call) -> Flow[ScoreReply]:
-        reply = _parsed(ScoreReply, (yield from self._send(call)))
+        reply = parsed(ScoreReply, (yield from self._send(call)).body)
         _check_belongs(reply, request)
         return reply
 
@@ -152,7 +152,7 @@ class Operations:
     def _parts(self, request: ScoreRequest, call: Call) -> Flow[list[range]]:
         if self._limits is None:
             info = replace(call, method="GET", path="/info")
-            self._limits = _parsed(Info, (yield from self._send(info))).limits
+            self._limits = parsed(Info, (yield from self._send(info)).body).limits
         envelope = len(_body(request.model_copy(update={"items": []})))
         sizes = [len(item.model_dump_json(exclude_none=True).encode()) for item in request.items]
         values = [_n_values(item) for item in request.items]
@@ -172,9 +172,10 @@ def _body(request: ScoreRequest) -> bytes:
     return request.model_dump_json(exclude_defaults=True).encode()
 
 
-def _parsed(model: type[ModelT], response: RawResponse) -> ModelT:
+def parsed(model: type[ModelT], body: bytes) -> ModelT:
+    """The body of a reply as a `model`. Raises RewardError."""
     try:
-        return model.model_validate_json(response.body)
+        return model.model_validate_json(body)
     except ValidationError as exc:
         raise RewardError(
             f"the service's reply is not a valid {model.__name__}: {validation_errors(exc)[0]}"

@@ -1,13 +1,17 @@
-"""Rows of data files: one JSON object a line, or a .json file with a list of objects.
+"""Rows of data files: .jsonl (or any other ending), .json, .csv, .parquet, or JSON lines on standard input.
 
     read_rows(path, make) ─▶ blank lines and a byte order mark skipped ─▶ make(fields, number) of each row
 
-NaN, which pandas writes where a value is missing, is read as null. All wrong rows are reported in one error, each
-with its line in the file. The command line and the trainer read their files with this module.
+NaN, which pandas writes where a value is missing, and an empty cell of a table are read as null. All wrong rows
+are reported in one error, each with its line in the file. The command line and the trainer read their files with
+this module.
 """
 
+import csv
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +21,9 @@ from reward_client.errors import validation_errors
 
 MAX_REPORTED = 20
 """Wrong rows that an error lists; it counts the others."""
+
+STANDARD_STREAM = Path("-")
+"""Standard input or output in place of a file; its rows are lines of JSON."""
 
 RowT = TypeVar("RowT")
 NumberedRow = tuple[int, Any]
@@ -46,6 +53,20 @@ def checked_rows(
     unit: str = "row",
 ) -> list[RowT]:
     """As `read_rows`, for numbered rows of any source; `unit` is what a message calls one."""
+    made, wrong = sorted_out(source, rows, make, unit=unit)
+    if wrong:
+        raise FileError(first_of(wrong))
+    return made
+
+
+def sorted_out(
+    source: str,
+    rows: Iterable[NumberedRow],
+    make: Callable[[dict[str, Any], int], RowT],
+    *,
+    unit: str = "row",
+) -> tuple[list[RowT], list[str]]:
+    """What `make` returns for each row that is right, and a message for each that is wrong."""
     made, wrong = [], []
     for number, row in rows:
         try:
@@ -54,10 +75,13 @@ def checked_rows(
             wrong.append(f"{source}, {unit} {number}: {'; '.join(validation_errors(exc))}")
         except ValueError as exc:
             wrong.append(f"{source}, {unit} {number}: {exc}")
-    if wrong:
-        more = [f"and {len(wrong) - MAX_REPORTED} more"] if len(wrong) > MAX_REPORTED else []
-        raise FileError("\n".join([*wrong[:MAX_REPORTED], *more]))
-    return made
+    return made, wrong
+
+
+def first_of(messages: list[str]) -> str:
+    """The first messages, a line each, and the number of the others."""
+    more = [f"and {len(messages) - MAX_REPORTED} more"] if len(messages) > MAX_REPORTED else []
+    return "\n".join([*messages[:MAX_REPORTED], *more])
 
 
 def _fields(row: Any) -> dict[str, Any]:
@@ -70,7 +94,13 @@ def _fields(row: Any) -> dict[str, Any]:
 
 def numbered_rows(path: Path) -> Iterator[NumberedRow]:
     """The rows of a file that are not blank. Raises FileError when it cannot be read."""
+    if path.suffix == ".parquet":
+        yield from enumerate(_parquet_rows(path), 1)
+        return
     text = _read_text(path)
+    if path.suffix == ".csv":
+        yield from _csv_rows(path, text)
+        return
     if path.suffix == ".json":
         rows = _parsed(text)
         if not isinstance(rows, list):
@@ -90,12 +120,51 @@ def numbered_lines(text: str) -> Iterator[NumberedRow]:
 
 def row_unit(path: Path) -> str:
     """What a message calls a row of the file."""
-    return "row" if path.suffix == ".json" else "line"
+    return "row" if path.suffix in (".json", ".parquet") else "line"
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[NumberedRow]:
+    """The rows below the header, each with the line that it begins in."""
+    csv.field_size_limit(len(text) + 1)
+    reader = csv.reader(StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        if len(set(header)) < len(header):
+            raise FileError(f"{path}, line 1: two columns have the same name")
+        number = reader.line_num + 1
+        for cells in reader:
+            if cells:
+                yield number, _table_row(header, cells)
+            number = reader.line_num + 1
+    except csv.Error as exc:
+        raise FileError(f"{path}, line {reader.line_num}: {exc}") from exc
+
+
+def _table_row(header: list[str], cells: list[str]) -> dict[str, str | None] | ValueError:
+    if len(cells) != len(header):
+        return ValueError(f"has {len(cells)} cells, the header has {len(header)}")
+    return {name: cell or None for name, cell in zip(header, cells, strict=True)}
+
+
+def _parquet_rows(path: Path) -> list[Any]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as exc:
+        raise FileError(f"{path}: .parquet files need the package pyarrow: pip install pyarrow") from exc
+    try:
+        return [_without_nan(row) for row in parquet.read_table(path).to_pylist()]
+    except (OSError, ValueError) as exc:  # pyarrow's errors are of these types
+        raise FileError(f"{path} cannot be read: {str(exc).splitlines()[0]}") from exc
+
+
+def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(cell, float) and cell != cell else cell for name, cell in row.items()}
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        content = sys.stdin.buffer.read() if path == STANDARD_STREAM else path.read_bytes()
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         raise FileError(f"{path} is not UTF-8 text: {exc.reason} at byte {exc.start}") from exc
     except OSError as exc:

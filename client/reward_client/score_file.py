@@ -1,25 +1,27 @@
-"""Scores a JSONL file through the service in batches; can be resumed.
+"""Scores a file of rows through the service in batches; can be resumed.
+
+    rows.py ─▶ rows ─▶ batches ─▶ RewardClient.score ─▶ lines of JSON ─▶ OUT.jsonl, or score_output.py ─▶ OUT.csv
+                 └ with keep_going: wrong rows are left out and named in `Progress.wrong`
 
 Each row is written after its reward has been received, in the order of the input. A run that was stopped
 continues after the last complete line, provided that the service still scores with the same recipe and models. A
 full disk never damages lines that were written before.
 """
 
-import json
 import math
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import FileIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError, RewardRejectedError
-from reward_client.rows import FileError, read_rows, row_unit
-from reward_client.wire import Item, ItemResult, ScoreReply
+from reward_client.rows import FileError, first_of, numbered_rows, row_unit, sorted_out
+from reward_client.score_output import append, encoded, finished, opened
+from reward_client.wire import FieldError, Item, ItemError, ItemResult, ScoreReply
 
 _ITEM = re.compile(r"\bitems\.(\d+)\.")
 _TOLERANCE = 1e-3
@@ -33,6 +35,11 @@ class Progress:
     done: int
     total: int
     rows_per_s: float
+    lines: Sequence[Mapping[str, Any]] = ()
+    """The lines that were written since the last progress."""
+    notices: Sequence[str] = ()
+    wrong: Sequence[str] = ()
+    """Rows that have no reward, each with its line in the input, found since the last progress."""
 
     def __str__(self) -> str:
         left_s = (self.total - self.done) / self.rows_per_s if self.rows_per_s else 0.0
@@ -61,40 +68,107 @@ def _row(fields: dict[str, Any], number: int) -> _Row:
 
 
 def score_file(
-    client: RewardClient, source: Path, target: Path, *, batch: int = 64, overwrite: bool = False, **options: Any
+    client: RewardClient,
+    source: Path,
+    target: Path,
+    *,
+    batch: int = 64,
+    limit: int | None = None,
+    overwrite: bool = False,
+    keep_going: bool = False,
+    **options: Any,
 ) -> Iterator[Progress]:
     """Score `source` into `target`, yielding progress. Raises FileError and RewardError.
 
     Args:
         client: sends the requests.
-        source: JSONL file of items.
-        target: JSONL file to write, or to continue.
+        source: file of items, or `STANDARD_STREAM`.
+        target: JSONL file to write, or to continue; or `STANDARD_STREAM`.
         batch: number of items in a request.
+        limit: number of rows that are read; None: all.
         overwrite: whether to replace `target`.
+        keep_going: leave out rows that cannot be scored, instead of raising FileError for them.
         options: those of `RewardClient.score`.
     """
-    if target.exists() and source.samefile(target):
+    if target.exists() and source.exists() and source.samefile(target):
         raise FileError(f"{target} is the input; choose another output file")
-    rows = read_rows(source, _row)
-    finished = [] if overwrite else _finished(target, rows)
-    scorer = _scorer_of_lines(target, finished)
+    rows, wrong = _read(source, limit, keep_going=keep_going)
+    before = {} if overwrite else finished(target, [row.fields for row in rows], skip=keep_going)
+    scorer = _scorer_of_lines(target, list(before.values()))
     if scorer is not None:
-        again = _score(client, source, rows[:1], options)
+        index, line = next(iter(before.items()))
+        again = _score(client, source, rows[index : index + 1], options)
         _check_same_scorer(target, scorer, _scorer(again))
-        _check_first(target, finished[0]["result"], again.results[0])
-    done = first = len(finished)
+        _check_first(target, line["result"], again.results[0])
+    done = first = max(before, default=-1) + 1
     started = time.monotonic()
-    with _opened(target, "r+b" if done else "wb") as out:
+    yield Progress(done, len(rows), 0.0, list(before.values()), wrong=wrong)
+    with opened(target, "r+b" if done else "wb") as out:
         if done:
             out.seek(0, 2)
         while done < len(rows):
             chunk = rows[done : done + batch]
-            reply = _score(client, source, chunk, options)
-            scorer = scorer or _scorer(reply)
-            _check_same_scorer(target, scorer, _scorer(reply))
-            _append(out, _lines(chunk, reply), target)
-            done += len(reply.results)
-            yield Progress(done, len(rows), (done - first) / max(time.monotonic() - started, 1e-9))
+            scored = (_score_valid if keep_going else _score_all)(client, source, chunk, options)
+            if scored.reply is not None:
+                scorer = scorer or _scorer(scored.reply)
+                _check_same_scorer(target, scorer, _scorer(scored.reply))
+                append(out, encoded(scored.lines), target)
+            done += len(chunk)
+            rate = (done - first) / max(time.monotonic() - started, 1e-9)
+            notices = scored.reply.notices if scored.reply else ()
+            yield Progress(done, len(rows), rate, scored.lines, notices, scored.wrong)
+
+
+def _read(source: Path, limit: int | None, *, keep_going: bool) -> tuple[list[_Row], list[str]]:
+    """The rows of the input, and a message for each wrong one that is left out."""
+    numbered = islice(numbered_rows(source), limit)
+    rows, wrong = sorted_out(str(source), numbered, _row, unit=row_unit(source))
+    if wrong and not keep_going:
+        raise FileError(first_of(wrong))
+    if not rows:
+        raise FileError(
+            f"{source} has no row that can be scored:\n{first_of(wrong)}" if wrong else f"{source} is empty"
+        )
+    return rows, wrong
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """What became of the rows of a batch."""
+
+    reply: ScoreReply | None
+    """None when no row could be scored."""
+    lines: list[dict[str, Any]]
+    wrong: list[str]
+
+
+def _score_all(client: RewardClient, source: Path, rows: Sequence[_Row], options: dict[str, Any]) -> _Scored:
+    reply = _score(client, source, rows, options)
+    return _Scored(reply, _lines(rows, reply), [])
+
+
+def _score_valid(client: RewardClient, source: Path, rows: Sequence[_Row], options: dict[str, Any]) -> _Scored:
+    """Score the rows that the service accepts; the others are named in `wrong`."""
+    left, wrong = list(rows), []
+    while left:
+        try:
+            reply = client.score([row.item for row in left], **options | {"on_item_error": "report"})
+        except RewardRejectedError as exc:
+            named = {error.item: error for error in exc.errors if error.item is not None}
+            if not named:
+                raise
+            wrong += [_message(source, left[item], error) for item, error in named.items()]
+            left = [row for item, row in enumerate(left) if item not in named]
+            continue
+        results = list(zip(left, reply.results, strict=True))
+        wrong += [_message(source, row, result.error) for row, result in results if result.error is not None]
+        lines = [line for line in _lines(left, reply) if line["result"]["error"] is None]
+        return _Scored(reply, lines, wrong)
+    return _Scored(None, [], wrong)
+
+
+def _message(source: Path, row: _Row, error: FieldError | ItemError) -> str:
+    return f"{source}, {row_unit(source)} {row.number}: {_ITEM.sub('', error.field)}: {error.message}"
 
 
 def _score(client: RewardClient, source: Path, rows: Sequence[_Row], options: dict[str, Any]) -> ScoreReply:
@@ -105,24 +179,18 @@ def _score(client: RewardClient, source: Path, rows: Sequence[_Row], options: di
         wrong = [(error.item, error) for error in exc.errors if error.item is not None]
         if not wrong:
             raise
-        lines = [
-            f"{source}, {row_unit(source)} {rows[item].number}: {_ITEM.sub('', error.field)}: {error.message}"
-            for item, error in wrong
-        ]
-        raise FileError("\n".join(lines)) from exc
+        raise FileError("\n".join(_message(source, rows[item], error) for item, error in wrong)) from exc
     except RewardError as exc:
         unit = row_unit(source)
         raise RewardError(_ITEM.sub(lambda item: f"{unit} {rows[int(item[1])].number}, ", str(exc))) from exc
 
 
-def _lines(rows: Sequence[_Row], reply: ScoreReply) -> bytes:
-    scored_by = _scorer(reply) | {"notices": reply.notices}
-    scored = (
+def _lines(rows: Sequence[_Row], reply: ScoreReply) -> list[dict[str, Any]]:
+    scored_by = _scorer(reply)
+    return [
         row.fields | {"result": result.model_dump(mode="json"), "scored_by": scored_by}
         for row, result in zip(rows, reply.results, strict=True)
-    )
-    lines = (json.dumps(row, ensure_ascii=False) for row in scored)
-    return "".join(f"{line}\n" for line in lines).encode()
+    ]
 
 
 # One scorer for the whole file: recipe and models ----------------------------------------------------------------
@@ -171,62 +239,3 @@ def _describe(scorer: dict[str, Any]) -> str:
         if models.get(kind)
     ]
     return f"recipe {recipe.get('name')} ({recipe.get('hash')}) with {' and '.join(used) or 'no model'}"
-
-
-# The file -------------------------------------------------------------------------------------------------------
-
-
-def _opened(target: Path, mode: str) -> FileIO:
-    """Open without a buffer, so that a failed write is reported at once."""
-    try:
-        return FileIO(target, mode)
-    except OSError as exc:
-        raise FileError(f"{target} cannot be written: {exc.strerror}") from exc
-
-
-def _append(out: FileIO, content: bytes, target: Path) -> None:
-    """Write all of `content`, or restore the file and raise FileError."""
-    before, left = out.tell() if out.seekable() else 0, memoryview(content)
-    try:
-        while left:
-            left = left[out.write(left) :]
-    except OSError as exc:
-        with suppress(OSError):  # a device cannot be truncated
-            out.truncate(before)
-        raise FileError(
-            f"{target} cannot be extended: {exc.strerror}; its lines are complete, and the same command without "
-            "--overwrite continues after them"
-        ) from exc
-
-
-def _finished(target: Path, rows: Sequence[_Row]) -> list[dict[str, Any]]:
-    """The complete lines of `target`, which must fit `rows`; removes an incomplete last line. Raises FileError."""
-    if not target.is_file():  # it does not exist yet, or is a device
-        return []
-    content = target.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    lines: list[dict[str, Any]] = []
-    for number, text in enumerate(content[:whole].split(b"\n")[:-1], 1):
-        line = _result_of(rows[number - 1].fields, text) if number <= len(rows) else None
-        if line is None:
-            raise FileError(
-                f"{target}, line {number}, is not a result of scoring this input. Use another output file, or "
-                "--overwrite."
-            )
-        lines.append(line)
-    if whole != len(content):
-        if not lines:
-            raise FileError(f"{target} is not a file of scored items. Use another output file, or --overwrite.")
-        with target.open("r+b") as out:
-            out.truncate(whole)
-    return lines
-
-
-def _result_of(row: dict[str, Any], line: bytes) -> dict[str, Any] | None:
-    try:
-        scored = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(scored, dict) or "result" not in scored or not isinstance(scored.get("scored_by"), dict):
-        return None
-    return scored if all(scored.get(key) == value for key, value in row.items()) else None

@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
 
         return serve(settings, channel)
     except (GlassboxError, ValueError, OSError) as exc:
-        sys.stderr.write(f"reward_service: {exc}\n")
+        sys.stderr.writelines(f"reward_service: {line}\n" for line in str(exc).splitlines())
         return 1
 
 

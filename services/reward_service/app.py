@@ -11,18 +11,31 @@ import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from reward_service.admission.memory import MemoryBudget
 from reward_service.admission.pipeline import ProtocolMiddleware, ProtocolRoute, RequestPipeline
 from reward_service.batching import BatchLimits, ModelWorker, StepExecutor
+from reward_service.datasets.store import DatasetStore
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
-from reward_service.http import auth, browser, health, info, openapi, page, problems
+from reward_service.http import auth, browser, datasets, health, info, openapi, page, problems
 from reward_service.http.app_state import AppState
 from reward_service.http.readiness import Readiness
 from reward_service.http.request_context import Check, RequestContextMiddleware
 from reward_service.models.encoder import load_encoder
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
-from reward_service.protocols import openrlhf, score
+from reward_service.protocols import (
+    eval_protocol,
+    llamafactory,
+    nemo_gym,
+    nemo_gym_sessions,
+    openrlhf,
+    paddlenlp,
+    reward_server,
+    score,
+    slime,
+    xtuner,
+)
 from reward_service.protocols.base import EndpointSpec
 from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache, embed, is_finite
 from reward_service.scoring.job import GoldWorker
@@ -30,7 +43,18 @@ from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import NO_MODEL, Settings
 from reward_service.telemetry.metrics import Metrics
 
-PROTOCOLS: Sequence[EndpointSpec[Any]] = (score.PROTOCOL, openrlhf.PROTOCOL)
+PROTOCOLS: Sequence[EndpointSpec[Any]] = (
+    score.PROTOCOL,
+    openrlhf.PROTOCOL,
+    llamafactory.PROTOCOL,
+    eval_protocol.PROTOCOL,
+    xtuner.PROTOCOL,
+    paddlenlp.PROTOCOL,
+    slime.PROTOCOL,
+    *reward_server.PROTOCOLS,
+    nemo_gym.PROTOCOL,
+    *nemo_gym_sessions.PROTOCOLS,
+)
 """The protocols that a service speaks. A new protocol is one module and its entry here."""
 
 EncoderLoader = Callable[[Settings], TextEncoder]
@@ -69,6 +93,7 @@ def create_app(
     if keys is not None:
         checks.append(auth.AuthCheck(keys))
     metrics = Metrics()
+    store = DatasetStore(settings, with_keys=keys is not None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -81,12 +106,24 @@ def create_app(
                 StepExecutor(settings.preparation_threads, settings.max_waiting_s)
             )
             metrics.watch_preparation(lambda: executor.n_jobs, lambda: executor.n_bytes)
-            pipeline = RequestPipeline(settings, recipes, scorer, executor, metrics)
+            memory = MemoryBudget(settings, metrics)
+            pipeline = RequestPipeline(settings, recipes, scorer, executor, metrics, memory, store)
             readiness = Readiness(embedder, gold, settings.ready_timeout_s)
             stack.callback(readiness.stop)
             app.state.pipeline = pipeline
             app.state.glassbox = AppState(
-                settings, features, ranges, recipes, scorer, metrics, pipeline, readiness, keys
+                settings=settings,
+                features=features,
+                feature_ranges=ranges,
+                recipes=recipes,
+                scorer=scorer,
+                metrics=metrics,
+                executor=executor,
+                memory=memory,
+                datasets=store,
+                pipeline=pipeline,
+                readiness=readiness,
+                keys=keys,
             )
             yield
 
@@ -102,7 +139,7 @@ def create_app(
     problems.install(app, metrics)
     routes = [ProtocolRoute(route, spec) for spec in protocols for route in spec.routes]
     app.router.routes += routes  # for methods that they do not have
-    for router in (health.router, info.router, page.router):
+    for router in (health.router, info.router, datasets.router, page.router):
         app.include_router(router)
     app.add_middleware(ProtocolMiddleware, routes=routes)
     app.add_middleware(

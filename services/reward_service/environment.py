@@ -16,6 +16,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from pydantic_core import ErrorDetails
+
+from reward_client.wire import error_message
 from reward_service.errors import ConfigurationError
 
 PREFIX = "GLASSBOX_"
@@ -116,6 +119,16 @@ def empty_value(shown: str, setting: str) -> str:
             f"authentication; other addresses than loopback then need {PREFIX}ALLOW_ANONYMOUS=true"
         )
     return f"{shown} is empty: leave it out to use the default"
+
+
+def wrong_value(error: ErrorDetails) -> str:
+    """One sentence for a value that a setting cannot have, which is not shown if it is secret."""
+    name, message = str(error["loc"][0]), error_message(error)
+    if error["type"] == "extra_forbidden":
+        return f"{name} is not a setting; docs/reference/settings.md lists them"
+    shown = "" if name in KEY_SETTINGS else f" is {error['input']!r}, which"
+    rule = re.sub(r"^\w+ should ", "", message).partition(", unable to")[0]
+    return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}){shown} cannot be used: it must {rule}"
 
 
 @lru_cache(maxsize=4096)

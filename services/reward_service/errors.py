@@ -4,6 +4,7 @@ GlassboxError
 ├── RequestError            the caller has to change the request
 │   ├── InvalidRequestError     fields are invalid; `errors` has the item and path of each
 │   ├── TooLargeError           a body, a batch or a text is over its limit
+│   ├── UnknownDatasetError     the URL names a data set that the caller does not have
 │   ├── SlowBodyError           the body did not arrive in time
 │   ├── UnauthorizedError       it has no valid API key
 │   ├── MediaTypeError          the body is not declared as JSON
@@ -16,6 +17,7 @@ GlassboxError
 │   ├── NoRoomError             requests hold as much memory as they may
 │   └── DrainingError           the service is shutting down
 ├── DeadlineError           the reply would arrive after the deadline
+├── StorageError            a data set could not be written or read
 ├── ModelError              a model failed, or returned a value that is not a finite number
 └── ConfigurationError      the operator has to change a setting: the service cannot start
 """
@@ -58,6 +60,12 @@ class TooLargeError(RequestError):
     """The request is over one of the limits that `GET /info` lists."""
 
     cause = "too_large"
+
+
+class UnknownDatasetError(RequestError):
+    """The path names a data set that the caller does not have."""
+
+    cause = "unknown_dataset"
 
 
 class SlowBodyError(RequestError):
@@ -137,6 +145,12 @@ class DeadlineError(GlassboxError):
     """The deadline of the request has passed; its remaining work was cancelled."""
 
     cause = "deadline"
+
+
+class StorageError(GlassboxError):
+    """A data set could not be written or read: the disk is full, or a file is damaged."""
+
+    cause = "storage"
 
 
 class ModelError(GlassboxError):

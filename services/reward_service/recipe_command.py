@@ -8,9 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from reward_client.wire import error_message, error_path
 from reward_service.errors import GlassboxError
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry, read_recipe
@@ -47,9 +44,6 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         recipes = RecipeRegistry.load(limits.recipes_dir, features, limits)
         for recipe in [recipes.get(name) for name in arguments.names] or recipes:
             print("\n".join(_shown(recipe) if arguments.action == "show" else _listed(recipe)))
-    except ValidationError as exc:
-        causes = (f"{'.'.join(map(str, error_path(error)))}: {error_message(error)}" for error in exc.errors())
-        return _failed(f"a setting in the environment cannot be used: {'; '.join(causes)}")
     except GlassboxError as exc:
         return _failed(str(exc))
     return 0

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ import pytest
 from reward_runs.layout import RunDir
 from reward_trainer.config import ESTIMATORS, PRESETS, make_config
 from reward_trainer.hardware import Hardware
-from reward_trainer.openrlhf.command import LaunchInputs, build_command
+from reward_trainer.openrlhf.command import LaunchInputs, build_command, reward_endpoint
 from reward_trainer.openrlhf.environment import cpu_environment
+from reward_trainer.openrlhf.installed import flag_notes, notes
+from reward_trainer.preflight import OPENRLHF
 
 pytestmark = pytest.mark.slow
 
@@ -56,18 +59,50 @@ print(json.dumps({"parsed": results, "options": sorted(options)}, default=str))
 
 
 def command(preset: str, *, n_gpus: int = 0, resume: bool = False, **given: Any) -> list[str]:
-    config = make_config(preset, {"reward_url": "http://127.0.0.1:8000", "run_dir": "/runs/x", **given})
+    config = make_config(
+        preset, {"reward_url": "http://127.0.0.1:8000", "recipe": "rer", "run_dir": "/runs/x", **given}
+    )
     inputs = LaunchInputs(
         hardware=Hardware(n_gpus=n_gpus, n_threads=2),
         policy="/models/policy",
         has_chat_template=True,
         max_prompt_tokens=72,
-        endpoint="http://127.0.0.1:8000/r/x/get_reward?recipe=rer&max_response_tokens=128",
+        endpoint=reward_endpoint(config, RunDir(Path("/runs/x")), {"max_response_tokens": 128}),
         clip=(-10.0, 20.48),
         run=RunDir(Path("/runs/x")),
     )
     return build_command(config, inputs, resume=resume)
 
+
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "PPO with critic": {"preset": "paper"},
+    "GRPO": {"preset": "demo", "estimator": "group_norm"},
+    "REINFORCE++": {"preset": "demo", "estimator": "reinforce", "samples_per_prompt": 1, "prompts_per_step": 16},
+    "REINFORCE++ baseline": {"preset": "demo", "estimator": "reinforce_baseline"},
+    "RLOO": {"preset": "demo", "estimator": "rloo"},
+    "Dr. GRPO": {"preset": "demo", "estimator": "dr_grpo"},
+}
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "CPU": {"n_gpus": 0},
+    "one GPU": {"n_gpus": 1},
+    "hybrid engine": {"n_gpus": 2},
+    "two nodes": {"n_gpus": 2, "nodes": 2},
+    "asynchronous": {"n_gpus": 4, "asynchronous": True},
+    "asynchronous, two nodes": {"n_gpus": 2, "nodes": 2, "asynchronous": True},
+    "asynchronous on a CPU": {"n_gpus": 0, "asynchronous": True},
+    "two reward URLs": {"n_gpus": 1, "reward_url": "http://a:8000,http://b:8000/"},
+}
+DEVICES = {
+    # training ranks a node, nodes, engines, engines on the devices of training
+    "CPU": (1, 1, 1, True),
+    "one GPU": (1, 1, 1, True),
+    "hybrid engine": (2, 1, 2, True),
+    "two nodes": (2, 2, 4, True),
+    "asynchronous": (2, 1, 2, False),
+    "asynchronous, two nodes": (1, 2, 2, False),
+    "asynchronous on a CPU": (1, 1, 1, False),
+    "two reward URLs": (1, 1, 1, True),
+}
 
 COMMANDS: dict[str, list[str]] = {
     "demo": command("demo", resume=True),
@@ -75,6 +110,7 @@ COMMANDS: dict[str, list[str]] = {
     "gpus": command("demo", n_gpus=4),
     "raw": command("demo", raw_flags=("--rollout.top_p", "0.9", "--actor.adam.lr=3e-6")),
     **{estimator: command("demo", estimator=estimator) for estimator in ESTIMATORS},
+    **{f"{a}, {b}": command(**ALGORITHMS[a], **LAYOUTS[b]) for a, b in product(ALGORITHMS, LAYOUTS)},
 }
 
 
@@ -159,6 +195,60 @@ def test_on_gpus_openrlhf_packs_samples_and_engines_sleep(openrlhf: dict[str, An
     assert args["vllm"] | {"num_engines": 4, "enable_sleep": True} == args["vllm"]
     assert args["ds"] | {"packing_samples": True, "param_dtype": "bf16", "enable_sleep": True} == args["ds"]
     assert args["actor"]["num_gpus_per_node"] == args["ref"]["num_gpus_per_node"] == 4
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_is_parsed_in_every_layout(openrlhf: dict[str, Any], algorithm: str, layout: str) -> None:
+    args = openrlhf["parsed"][f"{algorithm}, {layout}"]
+    ranks, nodes, engines, shared = DEVICES[layout]
+
+    for model in ("actor", "ref", "critic"):
+        assert (args[model]["num_gpus_per_node"], args[model]["num_nodes"]) == (ranks, nodes)
+    assert (args["vllm"]["num_engines"], args["train"]["async_enable"]) == (engines, not shared)
+    assert args["vllm"]["enable_sleep"] is (shared and layout != "CPU")
+    assert args["train"]["colocate_all"] is True
+    assert args["critic"]["model_name_or_path"] == ("/models/policy" if algorithm == "PPO with critic" else None)
+    n_rollouts = args["rollout"]["batch_size"] * args["rollout"]["n_samples_per_prompt"]
+    assert args["train"]["batch_size"] % (args["train"]["micro_batch_size"] * ranks * nodes) == 0
+    assert n_rollouts % args["train"]["batch_size"] == 0
+
+
+def test_several_reward_urls_are_parsed_as_several(openrlhf: dict[str, Any]) -> None:
+    args = openrlhf["parsed"]["GRPO, two reward URLs"]
+
+    route = "/r/x/get_reward?recipe=rer&max_response_tokens=128"
+    assert args["reward"]["remote_url"] == [f"http://a:8000{route}", f"http://b:8000{route}"]
+
+
+def test_a_release_has_no_flag_of_the_tried_one_dropped_or_renamed(
+    openrlhf: dict[str, Any], shared_dir: Path
+) -> None:
+    """The failure lists them. Flags that are new do no harm."""
+    table = shared_dir / "design" / f"openrlhf-{OPENRLHF}-flags.tsv"
+    tried = {line.split("\t")[0] for line in table.read_text(encoding="utf-8").splitlines()}
+
+    assert sorted(tried - set(openrlhf["options"])) == []
+
+
+def test_the_installed_parser_is_read_from_its_source(openrlhf: dict[str, Any]) -> None:
+    """As a run reads it, to warn of flags that the parser lacks."""
+    options = [option for option in openrlhf["options"] if option not in ("-h", "--help")]
+
+    assert notes(options) == []
+    (note,) = notes(["--actor.adam.lr", "--actor.adam.learning_rate=1", "--train.colocate_al"])
+    assert "--actor.adam.learning_rate, --train.colocate_al:" in note
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_gives_a_warning_with_the_tried_release(name: str) -> None:
+    assert notes(COMMANDS[name]) == []
+
+
+def test_a_parser_without_flags_defines_none_of_ours() -> None:
+    (note,) = flag_notes(["--train.seed", "3"], source="")
+
+    assert "--train.seed" in note
 
 
 def test_raw_flags_override_ours(openrlhf: dict[str, Any]) -> None:

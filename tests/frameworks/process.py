@@ -1,19 +1,20 @@
 """A service in a process, which contract tests can stop and start on the same port.
 
-This file runs in the environments of frameworks, so it imports pytest, httpx and the standard library only. The
-service runs in the main environment, whose Python is $GLASSBOX_SERVICE_PYTHON.
+This file runs in the environments of frameworks, so it imports httpx and the standard library only. The service
+runs in the main environment, whose Python is $GLASSBOX_SERVICE_PYTHON.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,45 +23,75 @@ import httpx
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = range(20_000, 32_000)
 """Below the ports of outgoing connections, of which one could take the port of a stopped service."""
-START_S = 90.0
+START_S = 180.0
+
+
+class Launcher:
+    """A process that starts services (`tests.frameworks.service`). The service runs in the main environment."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        python = os.environ.get("GLASSBOX_SERVICE_PYTHON") or str(ROOT / ".venv/bin/python")
+        command = [python, "-m", "tests.frameworks.service"]
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+                start_new_session=True,
+            )
+
+    def start(self, options: Sequence[str]) -> int:
+        """Start a service; the id of its process."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(" ".join(options) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, f"the service did not start:\n{self.log.read_text()[-2000:]}"
+        return int(answer)
+
+    def close(self) -> None:
+        """End the process and all services."""
+        self._process.communicate()
 
 
 class ServiceProcess:
-    """The service with fake models (`tests.frameworks.service`)."""
+    """The service with fake models."""
 
-    def __init__(self, log: Path, *options: str, api_key: str | None = None) -> None:
+    def __init__(self, launcher: Launcher, *options: str, api_key: str | None = None) -> None:
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
         self.api_key = api_key
-        self._port = _free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
-        self._options = [*options, *(() if api_key is None else ("--api-key", api_key))]
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._launcher = launcher
+        self._options = ["--port", str(port), *options, *(() if api_key is None else ("--api-key", api_key))]
+        self._pid: int | None = None
 
     def start(self) -> None:
         """Start the service and wait until it is ready."""
-        python = os.environ.get("GLASSBOX_SERVICE_PYTHON") or str(ROOT / ".venv/bin/python")
-        command = [python, "-m", "tests.frameworks.service", "--port", str(self._port), *self._options]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, cwd=ROOT, env=_environment(), stdout=log, stderr=log, start_new_session=True
-            )
+        self._pid = self._launcher.start(self._options)
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Return when the service answers; fail when its process has ended, or after 90 s."""
+        """Return when the service answers; fail when its process has ended, or after 180 s."""
         give_up = time.monotonic() + START_S
         while not self._is_ready():
-            assert self._process is not None, "the service was not started"
-            running = self._process.poll() is None and time.monotonic() < give_up
-            assert running, f"the service did not start:\n{self._log.read_text()[-2000:]}"
+            running = self._is_running() and time.monotonic() < give_up
+            assert running, f"the service did not start:\n{self._launcher.log.read_text()[-2000:]}"
             time.sleep(0.05)
 
     def stop(self) -> None:
         """End the process at once, as a crash does: connections break, later ones are refused."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        while self._is_running():
+            assert self._pid is not None
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            time.sleep(0.01)
+        self._pid = None
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -91,6 +122,15 @@ class ServiceProcess:
         assert reply.status_code == 200, reply.text
         result: dict[str, Any] = reply.json()
         return result
+
+    def _is_running(self) -> bool:
+        if self._pid is None:
+            return False
+        try:
+            os.kill(self._pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def _is_ready(self) -> bool:
         try:

@@ -200,7 +200,7 @@ def test_an_overloaded_service_is_healthy() -> None:
 
 def test_an_open_circuit_is_reported_in_the_log_and_in_the_error(caplog: pytest.LogCaptureFixture) -> None:
     world = World(retry=RetryPolicy(budget_s=0.0))
-    with caplog.at_level(logging.INFO, logger="reward_client"):
+    with caplog.at_level(logging.DEBUG, logger="reward_client"):
         for _ in range(3):
             with pytest.raises(RewardUnavailableError, match="connection refused"):
                 world.call({A: [REFUSED]})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,12 @@ from reward_client import RetryPolicy, RewardClient, RewardError
 from reward_client.cli.calibrate import Similarities, calibrate
 from reward_client.rows import FileError
 from reward_client.score_file import score_file
+from reward_client.score_output import write_table
+from reward_client.score_summary import Summary
 from reward_client.wire import QueryType
+from reward_service.settings import Settings
 from tests.api.conftest import encoder, gold, service  # noqa: F401 (fixtures)
+from tests.live import serving
 
 
 @pytest.fixture
@@ -65,7 +72,7 @@ def test_a_stopped_run_continues_after_its_last_complete_line(client: RewardClie
     progress = list(score_file(client, source, partial, batch=4))
 
     assert read(partial) == read(whole)
-    assert [p.done for p in progress] == [9, 10]
+    assert [p.done for p in progress] == [5, 9, 10]
 
 
 def test_lines_scored_before_a_failure_are_kept(client: RewardClient, tmp_path: Path) -> None:
@@ -145,6 +152,134 @@ def test_a_model_that_fails_on_a_row_is_an_error_with_its_line(client: RewardCli
 
     with pytest.raises(RewardError, match="line 3, response: "):
         list(score_file(client, source, tmp_path / "out.jsonl", batch=2))
+
+
+# Rows that cannot be scored --------------------------------------------------------------------------------------
+
+
+DIRTY = [
+    *(json.dumps(row) for row in ROWS[:3]),
+    "not JSON",
+    '{"prompt": "a"}',
+    "",
+    '{"prompt": "a", "response": "b", "reference": "c"}',  # no query type
+    json.dumps({"prompt": "a", "response": "b " * 60_000}),  # longer than the service accepts
+    "[1]",
+    *(json.dumps(row) for row in ROWS[3:]),
+]
+WRONG_LINES = [4, 5, 7, 8, 9]
+
+
+def line_numbers(messages: Sequence[str]) -> list[int]:
+    return sorted(int(message.partition("line ")[2].partition(":")[0]) for message in messages)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_rows_that_cannot_be_scored_are_left_out_and_named_by_their_lines(
+    client: RewardClient, tmp_path: Path, batch: int
+) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("\n".join(DIRTY))
+
+    progress = list(score_file(client, source, target, batch=batch, keep_going=True))
+
+    assert [row["note"] for row in read(target)] == list(range(1, 11))
+    assert line_numbers([message for step in progress for message in step.wrong]) == WRONG_LINES
+
+
+def test_a_stopped_run_with_rows_left_out_continues(client: RewardClient, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("\n".join(DIRTY))
+    list(score_file(client, source, target, keep_going=True))
+    whole = target.read_bytes()
+    target.write_bytes(b"".join(whole.splitlines(keepends=True)[:5]))
+
+    progress = list(score_file(client, source, target, keep_going=True))
+
+    assert target.read_bytes() == whole
+    assert sum(len(step.lines) for step in progress) == 10
+
+
+def test_only_the_first_rows_are_read_with_a_limit(client: RewardClient, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("\n".join(DIRTY))
+
+    list(score_file(client, source, target, limit=3))
+
+    assert [row["note"] for row in read(target)] == [1, 2, 3]
+
+
+def test_the_summary_has_means_and_names_the_rows_without_a_reward(client: RewardClient, tmp_path: Path) -> None:
+    source, summary = tmp_path / "in.jsonl", Summary()
+    source.write_text("\n".join(DIRTY))
+
+    for progress in score_file(client, source, tmp_path / "out.jsonl", keep_going=True, gold=True, recipe="rer"):
+        summary.add(progress)
+
+    lines = str(summary).splitlines()
+    assert lines[0] == "10 rows scored, 5 rows without a reward"
+    scored = [row["result"] for row in read(tmp_path / "out.jsonl")]
+    mean = sum(result["reward"] for result in scored) / 10
+    assert f"  open_ended: mean reward {mean:.4f} (10)" in lines
+    assert any(line.startswith("  mean gold reward ") for line in lines)
+    assert any("repetition_penalty" in line for line in lines)
+    assert line_numbers(lines[-5:]) == WRONG_LINES
+
+
+# Tables and streams ---------------------------------------------------------------------------------------------
+
+
+def test_a_table_has_the_columns_of_the_input_and_of_the_result(client: RewardClient, tmp_path: Path) -> None:
+    source, lines, table = tmp_path / "in.csv", tmp_path / "lines.jsonl", tmp_path / "out.csv"
+    source.write_text('prompt,response,reference,query_type\n"a\nb","a, ""b""",,\na,b,7,closed_ended\n')
+
+    list(score_file(client, source, lines, recipe="rer"))
+    expected = read(lines)
+    write_table(lines, table)
+
+    with table.open(newline="") as rows:
+        found = list(csv.DictReader(rows))
+    assert [row["prompt"] for row in found] == ["a\nb", "a"]
+    assert [float(row["reward"]) for row in found] == [row["result"]["reward"] for row in expected]
+    assert [row["query_type"] for row in found] == ["open_ended", "closed_ended"]
+    assert found[0]["feature.reference_relevance"] == ""
+    assert not lines.exists()
+
+
+def test_the_command_reads_and_writes_streams_and_ends_with_1_if_a_row_has_no_reward(tmp_path: Path) -> None:
+    with serving(Settings(default_recipe="rer")) as url:
+        command = [sys.executable, "-m", "reward_client.cli", "score", "-", "-", "--url", url]
+        options = [
+            "--keep-going",
+            "--limit",
+            "5",
+            "--recipe-override",
+            'feature_ranges={"length_incentive": [0, 0.02]}',
+        ]
+        text = "\n".join(DIRTY).encode()
+        done = subprocess.run([*command, *options], input=text, capture_output=True, check=False)
+        recipes = {recipe["hash"] for recipe in httpx.get(f"{url}/info").json()["recipes"]}
+
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["note"] for row in rows] == [1, 2, 3]
+    assert {row["scored_by"]["recipe"]["hash"] for row in rows}.isdisjoint(recipes)
+    assert done.returncode == 1
+    assert b"3 rows scored, 2 rows without a reward" in done.stderr
+    assert b"-, line 4: not valid JSON" in done.stderr
+
+
+def test_parquet_files_are_read_and_written(client: RewardClient, tmp_path: Path) -> None:
+    lines, table = tmp_path / "lines.jsonl", tmp_path / "out.parquet"
+    mixed = [row | {"mixed": value} for row, value in zip(ROWS, [1, "a", None, 2.5, [1]] * 2, strict=True)]
+    list(score_file(client, write(tmp_path / "in.jsonl", mixed), lines))
+    write_table(lines, table)
+
+    again = tmp_path / "again.jsonl"
+    list(score_file(client, table, again))
+
+    assert [row["note"] for row in read(again)] == list(range(1, 11))
+    assert [row["result"]["reward"] for row in read(again)] == [row["reward"] for row in read(again)]
+    assert [row["mixed"] for row in read(again)][:5] == ["1", "a", None, "2.5", "[1]"]
 
 
 @pytest.mark.parametrize("n_before", [3, 10], ids=["part of the file", "all of it"])

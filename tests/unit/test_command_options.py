@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Callable
+from itertools import count
 
 import pytest
 
+from reward_client import RewardUnavailableError
 from reward_client.cli import options
+from reward_client.cli.main import main
+from tests.unit.client_server import Answer, answering
 
 
 @pytest.mark.parametrize(
@@ -37,3 +43,45 @@ def test_key_value_options_are_json_or_text_and_may_be_repeated(capsys: pytest.C
     with pytest.raises(SystemExit):
         parser.parse_args(["--set", "a"])
     assert "--set takes NAME=VALUE, got 'a'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [["score", "in.jsonl", "out.jsonl"], ["calibrate", "in.jsonl", "out.yaml"], ["probe"]]
+)
+def test_a_service_that_is_not_there_is_one_line_within_seconds(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = time.monotonic()
+
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--url", "http://127.0.0.1:9"], [])
+
+    message = str(caught.value)
+    assert time.monotonic() - started < 5
+    assert message.startswith(f"glassbox {command[0]}: no service answers at http://127.0.0.1:9 (")
+    assert message.endswith("start it with `glassbox serve`, or wait for it with --wait 60")
+    assert capsys.readouterr().err == ""
+
+
+def loading(n_requests: int) -> Callable[[str], Answer]:
+    """Not ready for the first requests."""
+    numbers = count(1)
+    return lambda _: (503 if next(numbers) <= n_requests else 200, {}, b"{}")
+
+
+def test_wait_returns_when_the_service_is_ready() -> None:
+    with answering(loading(2)) as url:
+        options.connect([url], wait_s=30).close()
+
+
+def test_wait_ends_with_an_error_when_the_service_is_not_ready_in_time() -> None:
+    with (
+        answering(loading(10**6)) as url,
+        pytest.raises(RewardUnavailableError, match=r"is not ready after 0\.3 s: see `glassbox doctor"),
+    ):
+        options.connect([url], wait_s=0.3)
+
+
+def test_without_wait_a_service_whose_models_load_is_there() -> None:
+    with answering(loading(10**6)) as url:
+        options.connect([url]).close()

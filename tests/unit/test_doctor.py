@@ -1,19 +1,18 @@
-"""`glassbox doctor` reports what is missing, and what to do next."""
+"""`glassbox doctor`: the installation, the output, the exit status."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from reward_client import __version__
-from reward_client.cli import doctor
-from reward_client.cli.doctor import Status
 from reward_client.cli.main import main
+from reward_client.doctor import installation
+from reward_client.doctor.check import Status
+from reward_client.doctor.frameworks import frameworks
+from reward_service.settings import Settings
+from tests.live import serving
 
 REQUIREMENTS = [
     "httpx<1,>=0.27",
@@ -27,62 +26,80 @@ REQUIREMENTS = [
     ("extra", "needed", "status", "found"),
     [
         ("service", True, Status.OK, "all 1 packages are installed"),
-        ("train", True, Status.MISSING, "not installed: absent-library"),
+        ("train", True, Status.FAILED, "not installed: absent-library"),
         ("train", False, Status.NOTE, "not installed: absent-library"),
     ],
 )
 def test_doctor_compares_an_extra_with_what_is_installed(
     extra: str, needed: bool, status: Status, found: str
 ) -> None:
-    check = doctor.packages(extra, REQUIREMENTS, needed=needed)
+    check = installation.packages(extra, REQUIREMENTS, needed=needed)
 
     assert (check.status, check.found) == (status, found)
-    assert (check.next_step == f"pip install 'glassbox-reward[{extra}]'") == (status is not Status.OK)
-
-
-@contextmanager
-def service(version: str) -> Iterator[str]:
-    """A service that is ready; yields its URL."""
-    limits = {"max_body_bytes": 1, "max_items": 1, "max_text_chars": 1}
-    names: dict[str, object] = {"version": version, "default_recipe": "rer", "recipes": [], "versions": {}}
-    info = names | {"relevance": None, "gold": None, "limits": limits}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps(info if self.path == "/info" else {}).encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    assert (check.fix == f"pip install 'glassbox-reward[{extra}]'") == (status is not Status.OK)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("version", "status"), [(__version__, "ok"), ("99.0", "note")])
-def test_doctor_reports_a_service_that_is_ready(
-    version: str, status: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with service(version) as url:
-        main(["doctor", "--url", url], [])
+def test_without_options_the_machine_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor"], [])
 
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.split()[1] == "service")
-    assert row.startswith(status)
-    assert f"ready at {url}, version {version}" in row
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert {"disk", "memory", "torch"} <= {words[1] for words in lines if len(words) > 1}
 
 
-def test_doctor_fails_with_the_next_step_when_the_service_does_not_respond(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_service_that_is_not_there_is_one_failed_check_with_its_fix(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--url", "http://127.0.0.1:9"], []) == 1
 
     printed = capsys.readouterr().out
-    assert "missing  service        the request to http://127.0.0.1:9/readyz" in printed
-    assert "→ start it with `glassbox serve`, or correct --url" in printed
+    assert "failed   connection     127.0.0.1:9: connection refused" in printed
+    assert "→ start the service with `glassbox serve`, or correct --url" in printed
+    assert "1 failed" in printed.splitlines()[-1]
+    assert "to fix: connection" in printed.splitlines()[-1]
+
+
+def test_json_is_one_object_with_every_check(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(Settings(default_recipe="rer")) as url:
+        status = main(["doctor", "--url", url, "--framework", "trl", "--json"], [])
+
+    found = json.loads(capsys.readouterr().out)
+    checks = {check["subject"]: check for section in found["sections"] for check in section["checks"]}
+    assert (status, found["ok"]) == (0, True)
+    assert checks["health"]["status"] == "ok"
+    assert checks["a batch"]["found"].endswith("rows/s (median of 3)")
+    assert f"GLASSBOX_URL={url}" in found["sections"][0]["text"]
+
+
+@pytest.mark.parametrize("name", frameworks())
+def test_a_framework_gets_the_lines_to_paste_and_what_it_does_on_a_failure(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GLASSBOX_URL", raising=False)
+
+    assert main(["doctor", "--framework", name], []) == 0
+
+    printed = capsys.readouterr().out
+    assert all(line in printed for line in frameworks()[name].pasted("http://HOST:8000").splitlines())
+    assert "service away" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("absent.yaml", None, "cannot be read: No such file"),
+        ("a.yaml", "a: [1,\nb: }", "is not YAML, line 2"),
+        ("a.toml", "a = ", "is not TOML"),
+        ("a.sh", "echo hello", "no framework is recognised"),
+        ("a.sh", b"\xff\xfe\x00", "is not UTF-8"),
+        ("a.json", "[" * 100_000, "is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_a_failed_check(
+    name: str, text: str | bytes | None, found: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+    assert main(["doctor", "--config", str(path)], []) == 1
+
+    assert found in capsys.readouterr().out

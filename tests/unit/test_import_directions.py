@@ -3,8 +3,8 @@
 wire ◀── client ◀── cli                    the client installs without torch and without the service
    ▲        ▲
    │        └── runs ◀── evidence ◀── trainer
-   └── service: errors, settings, fair share ◀── features, batching ◀── models ◀── scoring ◀── http, admission
-                                                                                              ◀── protocols
+   └── service: errors, settings, fair share ◀── features, batching ◀── models, data sets ◀── scoring
+                                             scoring ◀── http, admission ◀── protocols
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ LAYERS = {
     "reward_client": "client",
     "reward_client.*": "client",
     "reward_client.adapters": "adapters",
+    "reward_client.hub": "hub",
     "reward_client.probe": "probe",
+    "reward_client.doctor": "doctor",
     "reward_client.cli": "cli",
     "reward_runs": "runs",
     "reward_runs.*": "runs",
@@ -52,6 +54,7 @@ LAYERS = {
     "reward_service.features": "features",
     "reward_service.batching": "batching",
     "reward_service.models": "models",
+    "reward_service.datasets": "data sets",
     "reward_service.scoring": "scoring",
     "reward_service.http": "http",
     "reward_service.admission": "admission",
@@ -71,7 +74,7 @@ only its `__init__`, and `package.*` the modules directly in it: each folder nee
 FIRST_PARTY = {name.split(".")[0] for name in LAYERS}
 
 _CLIENT = {"wire", "client"}
-_SERVICE_CORE = {"wire", "errors", "settings", "features", "batching", "models", "scoring"}
+_SERVICE_CORE = {"wire", "errors", "settings", "features", "batching", "models", "data sets", "scoring"}
 _SERVICE_HTTP = _SERVICE_CORE | {"fair share", "protocol spec", "telemetry", "http", "admission"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -79,7 +82,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "client": {"wire"},
     "adapters": _CLIENT,
     "probe": _CLIENT,
-    "cli": _CLIENT | {"adapters", "probe"},
+    "hub": _CLIENT,
+    "doctor": _CLIENT | {"adapters"},
+    "cli": _CLIENT | {"adapters", "probe", "hub", "doctor"},
     "runs": _CLIENT,
     "evidence": _CLIENT | {"runs", "cli"},
     "trainer": _CLIENT | {"runs", "cli", "evidence", "openrlhf"},
@@ -93,7 +98,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fair share": set(),
     "batching": {"errors", "fair share", "cpu scheduling"},
     "models": {"wire", "errors", "settings", "batching"},
-    "scoring": {"wire", "errors", "settings", "features", "batching", "models"},
+    "data sets": {"wire", "errors", "settings", "fair share"},
+    "scoring": {"wire", "errors", "settings", "features", "batching", "models", "data sets"},
     "protocol spec": _SERVICE_CORE,
     "admission": _SERVICE_HTTP,
     "http": _SERVICE_HTTP,
@@ -113,6 +119,7 @@ MAY_NOT_IMPORT: dict[str, tuple[str, ...]] = {
     "wire": (*_WEB, *_LEARNING, *_TRAINING, "numpy", "httpx"),
     "client": (*_WEB, *_LEARNING, *_TRAINING, "numpy"),
     "probe": (*_WEB, *_LEARNING, *_TRAINING, "numpy"),
+    "doctor": (*_WEB, "torch", *_TRAINING, "numpy"),
     "cli": (*_WEB, *_LEARNING, *_TRAINING, "numpy"),
     "runs": (*_WEB, *_LEARNING, "openrlhf", "ray", "deepspeed", "vllm", "peft"),
     "evidence": (*_WEB[:-2], *_TRAINING),
@@ -120,6 +127,7 @@ MAY_NOT_IMPORT: dict[str, tuple[str, ...]] = {
     "features": (*_WEB, *_LEARNING, *_TRAINING, *_CLOCK, "httpx"),
     "batching": (*_WEB, *_LEARNING, *_TRAINING, "httpx"),
     "models": (*_WEB[:-2], *_TRAINING, "httpx"),
+    "data sets": (*_WEB, *_LEARNING, *_TRAINING, "httpx"),
     "scoring": (*_WEB, *_TRAINING, "httpx"),
     "http": (*_LEARNING, *_TRAINING),
     "admission": (*_LEARNING, *_TRAINING),

@@ -79,7 +79,10 @@ def test_a_wrong_file_is_one_line_that_names_the_cause(
 
 @pytest.mark.parametrize(
     ("variable", "cause"),
-    [("GLASSBOX_MAX_ITEM", "did you mean GLASSBOX_MAX_ITEMS"), ("GLASSBOX_MAX_ITEMS", "max_items")],
+    [
+        ("GLASSBOX_MAX_ITEM", "did you mean GLASSBOX_MAX_ITEMS"),
+        ("GLASSBOX_MAX_ITEMS", "--max-items (GLASSBOX_MAX_ITEMS)"),
+    ],
 )
 def test_a_wrong_setting_in_the_environment_is_an_error_that_names_it(
     variable: str, cause: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

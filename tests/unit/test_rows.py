@@ -41,6 +41,42 @@ def test_rows_have_the_numbers_of_their_lines(tmp_path: Path, text: str, rows: l
     assert read(written(tmp_path, text)) == rows
 
 
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (f"{BOM}a,b\n1,\n", [(2, {"a": "1", "b": None})]),
+        ('a,b\r\n"x\r\ny",2\r\n\r\n"p ""q""",4', [(2, {"a": "x\r\ny", "b": "2"}), (5, {"a": 'p "q"', "b": "4"})]),
+        (f"a\n{'x' * 200_000}\n", [(2, {"a": "x" * 200_000})]),
+        ("a\none\u2028two\n", [(2, {"a": "one\u2028two"})]),
+    ],
+    ids=["empty cell", "quoted line ends", "long cell", "unicode line end"],
+)
+def test_a_csv_file_has_a_header_and_rows_at_their_lines(tmp_path: Path, text: str, rows: list[Any]) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes(text.encode())
+
+    assert read(path) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1\n1,2\n1,2,3\n", r"line 2: has 1 cells, the header has 2\n.*line 4: has 3 cells"),
+        ("a,a\n1,2\n", "line 1: two columns have the same name"),
+        ('a\n"open\n', "line 2: unexpected end of data"),
+        ("a,b\n", "is empty"),
+    ],
+)
+def test_a_wrong_csv_file_is_an_error_with_the_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(FileError, match=message):
+        read(written(tmp_path, text, "in.csv"))
+
+
+def test_a_file_that_is_no_parquet_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"in\.parquet cannot be read"):
+        read(written(tmp_path, "{}", "in.parquet"))
+
+
 @pytest.mark.parametrize("text", ['[{"a": 1}, {"a": 2}]', f'{BOM}[{{"a": 1}},\n{{"a": 2}}]\n'])
 def test_a_json_file_is_one_list(tmp_path: Path, text: str) -> None:
     assert read(written(tmp_path, text, "in.json")) == [(1, {"a": 1}), (2, {"a": 2})]

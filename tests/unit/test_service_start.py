@@ -9,6 +9,7 @@ import pytest
 
 from reward_client.cli.command import new_parser
 from reward_service.__main__ import configure, read_settings
+from reward_service.errors import ConfigurationError
 from reward_service.settings import Settings
 
 
@@ -55,3 +56,26 @@ def test_a_public_address_without_a_key_is_an_error_that_names_both_solutions() 
     assert "GLASSBOX_API_KEY" in done.stderr
     assert "--allow-anonymous" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_each_wrong_setting_is_one_sentence_with_its_option_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLASSBOX_PORT", "99999")
+
+    with pytest.raises(ConfigurationError) as caught:
+        parse_arguments(["--max-items", "many", "--precision", "fp8", "--root-path", "x"])
+
+    assert sorted(str(caught.value).splitlines()) == [
+        "--max-items (GLASSBOX_MAX_ITEMS) is 'many', which cannot be used: it must be a valid integer",
+        "--port (GLASSBOX_PORT) is '99999', which cannot be used: it must be less than or equal to 65535",
+        "--precision (GLASSBOX_PRECISION) is 'fp8', which cannot be used: it must be 'fp32', 'bf16' or 'fp16'",
+        "--root-path (GLASSBOX_ROOT_PATH) is 'x', which cannot be used: it must match pattern "
+        "'^(/[A-Za-z0-9._~-]+)*$'",
+    ]
+
+
+def test_the_value_of_a_key_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings(api_key=["hush"])
+
+    assert "GLASSBOX_API_KEY" in str(caught.value)
+    assert "hush" not in str(caught.value)

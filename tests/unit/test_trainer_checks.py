@@ -16,11 +16,15 @@ from reward_runs.errors import ConfigError, PreflightError
 from reward_runs.layout import RunDir
 from reward_runs.record import RunRecord
 from reward_service.features.recipe_registry import RecipeRegistry
+from reward_service.settings import Settings
 from reward_trainer.config import Config, make_config
 from reward_trainer.hardware import DiskBudget, Hardware, estimate_disk
+from reward_trainer.openrlhf.installed import version_notes
 from reward_trainer.preflight import DEEPSPEED, OPENRLHF, find_problems
-from reward_trainer.service_probe import trial_reward, why_not_ready
+from reward_trainer.service_probe import service_info, trial_reward, why_not_ready
 from reward_trainer.train import resumed_config, reward_changes
+from tests.doubles import LetterEncoder
+from tests.live import serving
 
 ROOT = Path(__file__).parents[2]
 RECIPES_0_1 = ROOT / "tests/fixtures/recipes_0_1.json"
@@ -199,16 +203,63 @@ def test_a_failed_trial_returns_the_cause(
 
 
 def test_a_refused_connection_is_the_cause_of_not_ready() -> None:
-    assert "refused" in str(why_not_ready("http://127.0.0.1:9")).lower()
+    assert "refused" in str(why_not_ready(["http://127.0.0.1:9"])).lower()
     assert "refused" in str(trial_reward("http://127.0.0.1:9", ["p"], ["{}"])).lower()
 
 
 def test_the_service_s_message_is_the_cause_of_not_ready(
     served: Callable[[Answer], tuple[str, list[Any]]],
 ) -> None:
+    ready, _ = served((200, {}))
     url, _ = served((503, {"title": "Not ready", "status": 503, "detail": "the encoder is loading"}))
 
-    assert "the encoder is loading" in str(why_not_ready(url))
+    assert "the encoder is loading" in str(why_not_ready([url]))
+    assert "the encoder is loading" in str(why_not_ready([ready, url]))
+    assert why_not_ready([ready, ready]) is None
+
+
+def test_every_reward_url_gets_a_trial(served: Callable[[Answer], tuple[str, list[Any]]]) -> None:
+    first, received = served((200, {"rewards": [0.5]}))
+    second, _ = served((500, "oops"))
+
+    assert "500" in str(trial_reward(f"{first},{second}", ["p", "q"], ["{}", "{}"]))
+    assert len(received) == 2
+
+
+def test_replicas_must_have_the_same_recipe_and_models() -> None:
+    with (
+        serving(Settings()) as one,
+        serving(Settings()) as same,
+        serving(Settings(), LetterEncoder(id="others")) as other,
+    ):
+        assert service_info([one, same], "glassbox").default_recipe == "glassbox"
+        with pytest.raises(PreflightError, match=f"of {other} differ from those of {one}"):
+            service_info([one, same, other], "glassbox")
+
+
+@pytest.mark.parametrize(
+    ("given", "hardware", "environ", "cause"),
+    [
+        ({"asynchronous": True}, Hardware(n_gpus=1, n_threads=2), {}, "--async needs two GPUs"),
+        ({"nodes": 2}, CPU, {"RAY_ADDRESS": "10.0.0.1:6379"}, "--nodes needs GPUs"),
+        ({"nodes": 2}, Hardware(n_gpus=2, n_threads=2), {}, "--nodes needs a Ray cluster"),
+        ({"nodes": 2}, Hardware(n_gpus=2, n_threads=2), {"RAY_ADDRESS": "local"}, "--nodes needs a Ray cluster"),
+    ],
+)
+def test_a_layout_that_the_machine_cannot_run_is_a_problem(
+    given: dict[str, Any], hardware: Hardware, environ: dict[str, str], cause: str
+) -> None:
+    (problem,) = find_problems(config(**given), info(recipe()), BUDGET, hardware, environ)
+
+    assert problem.startswith(cause)
+
+
+def test_another_release_of_openrlhf_is_named_with_the_tried_one() -> None:
+    (note,) = version_notes("0.12.0")
+
+    assert "0.12.0 is installed" in note
+    assert OPENRLHF in note
+    assert version_notes(OPENRLHF) == []
 
 
 def test_a_resumed_run_keeps_its_settings_except_the_address_of_the_service(tmp_path: Path) -> None:

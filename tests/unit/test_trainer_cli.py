@@ -29,6 +29,7 @@ def test_help_shows_examples_and_only_settings_that_exist() -> None:
         (["--resume"], "--resume needs --run-dir"),
         (["--resume", "--run-dir", "nowhere"], "nowhere is not a run directory: config.json is missing"),
         (["--reward-url", "here"], "reward_url"),
+        (["--reward-url", "http://key:a@x,http://key:b@y"], "different keys"),
         (["--reward-url", "http://127.0.0.1:9", "--steps", "0"], "steps"),
     ],
 )

@@ -209,7 +209,7 @@ def evaluate(options: argparse.Namespace, source: EvaluationSource, log: Callabl
     url = options.reward_url or source.reward_url
     if url is None:
         raise EvaluationError("the address of the reward service is not known: set it with --reward-url")
-    with RewardClient(url, api_key=key_from_environment()) as client:
+    with RewardClient(url.split(","), api_key=key_from_environment()) as client:
         client.ready()
         info = client.info()
         evaluation_run = EvaluationRun(

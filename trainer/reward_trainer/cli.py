@@ -72,10 +72,13 @@ def _move_key_to_environment(given: dict[str, Any]) -> None:
     """Move a key from the URL to the environment, so that no file or log contains it."""
     try:
         if "reward_url" in given:
-            address = Address.parse(given["reward_url"])
-            given["reward_url"] = address.url
-            if address.key is not None:
-                os.environ[API_KEY_VARIABLE] = address.key.secret
+            found = [Address.parse(url) for url in given["reward_url"].split(",")]
+            given["reward_url"] = ",".join(address.url for address in found)
+            keys = {address.key for address in found if address.key is not None}
+            if len(keys) > 1:
+                raise ConfigError("reward_url: the URLs have different keys; replicas must accept the same one")
+            for key in keys:
+                os.environ[API_KEY_VARIABLE] = key.secret
         if secret := key_from_environment():
             ApiKey(secret)
     except RewardError as exc:
@@ -95,7 +98,7 @@ def _config(given: dict[str, Any], preset: str, *, resume: bool) -> Config:
 
 
 def _run(config: Config, *, resume: bool, dry_run: bool) -> int:
-    plan = prepare(config, service_probe.service_info(config.reward_url), detect_hardware())
+    plan = prepare(config, service_probe.service_info(config.reward_urls, config.recipe), detect_hardware())
     if dry_run:
         print(shlex.join(["python", "-m", MODULE, *plan.command()]))
         print(f"# {plan.rollout_engine}", file=sys.stderr)
@@ -140,7 +143,8 @@ def _add_policy_and_prompts(group: argparse._ArgumentGroup) -> None:
 
 def _add_reward(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--reward-url", metavar="URL", help="address of the reward service; set its key in GLASSBOX_API_KEY")
+    address = "address of the reward service, or of replicas, separated by commas; set the key in GLASSBOX_API_KEY"
+    add("--reward-url", metavar="URL", help=address)
     recipes = f"reward recipe; GET /info lists them (default: {DEFAULT_RECIPE}; rer with --preset paper)"
     add("--recipe", metavar="NAME", help=recipes)
     add_recipe_overrides(group)
@@ -165,6 +169,9 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
     add("--micro-batch-size", type=int, metavar="N", help="rollouts per forward pass")
     add("--max-new-tokens", type=int, metavar="N", help="maximum length of a response")
     add("--temperature", type=float, metavar="X", help="of sampling rollouts")
+    add("--nodes", type=int, metavar="N", help="nodes of the Ray cluster at RAY_ADDRESS (default: 1)")
+    overlap = "sample the next rollouts while training, on devices of their own (default: in turn)"
+    add("--async", dest="asynchronous", action="store_true", default=None, help=overlap)
     add("--kl-coefficient", type=float, metavar="X", help="0: no reference policy")
     add("--seed", type=int, metavar="N", help="default: 42")
 

@@ -102,8 +102,10 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    reward_url: Annotated[str, AfterValidator(_check_no_key)] = Field(pattern=r"^https?://[^,\s]+$")
-    """Address of the reward service, without path and key. Commas are rejected: OpenRLHF splits URLs at them."""
+    reward_url: Annotated[str, AfterValidator(_check_no_key)] = Field(
+        pattern=r"^https?://[^,\s]+(,https?://[^,\s]+)*$"
+    )
+    """Address of the reward service, without path and key; several replicas are separated by commas."""
     run_dir: str
     policy: str = EMBEDDED_POLICY
     """`smollm2-135m-instruct`, a folder, or a Hugging Face id."""
@@ -137,6 +139,10 @@ class Config(BaseModel):
     """Rollouts per forward pass."""
     epochs_per_batch: int = Field(default=1, ge=1)
     learning_rate: float = Field(ge=0)
+    asynchronous: bool = False
+    """Sample the next rollouts while training on the last ones, on devices of their own."""
+    nodes: int = Field(default=1, ge=1)
+    """Nodes of the Ray cluster, each with as many GPUs as this machine."""
     kl_coefficient: float = Field(default=0.01, ge=0)
     """Weight of the KL penalty; 0 runs without a reference policy and without KL in the metrics."""
     kl_target: float | None = Field(default=None, gt=0)
@@ -161,6 +167,11 @@ class Config(BaseModel):
     wandb_project: str | None = None
     raw_flags: Annotated[tuple[str, ...], AfterValidator(_check_raw_flags)] = ()
     """Passed to OpenRLHF unchanged, after ours, so they take precedence."""
+
+    @property
+    def reward_urls(self) -> list[str]:
+        """Addresses of the replicas of the reward service."""
+        return [url.rstrip("/") for url in self.reward_url.split(",")]
 
     @property
     def rollouts_per_step(self) -> int:

@@ -25,11 +25,6 @@ class Hardware:
         """Whether vLLM and CUDA kernels can run."""
         return self.n_gpus > 0
 
-    @property
-    def n_ranks(self) -> int:
-        """Training ranks; each shares its device with one rollout engine."""
-        return max(self.n_gpus, 1)
-
 
 def detect_hardware() -> Hardware:
     """Return the usable CUDA devices, and the physical cores that this process may use."""

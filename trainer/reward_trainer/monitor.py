@@ -23,6 +23,7 @@ from reward_evidence.report.formatting import duration
 from reward_runs.errors import RewardUnavailableError, RunFailedError
 from reward_runs.layout import StepMetrics
 from reward_trainer import service_probe
+from reward_trainer.layout import Layout
 from reward_trainer.openrlhf import api_key, saved_policies
 from reward_trainer.openrlhf.environment import child_environment, cpu_environment
 from reward_trainer.openrlhf.log_parser import failed_attempt, failed_reward, last_error, parse_step, phase_of
@@ -112,14 +113,15 @@ class Monitor:
 
     def _environment(self) -> dict[str, str]:
         environment = api_key.environment(child_environment(os.environ))
-        hardware = self._plan.hardware
+        config, hardware = self._plan.config, self._plan.hardware
         if hardware.has_gpu:
             return environment
+        layout = Layout.of(config, hardware)
         return cpu_environment(
             environment,
-            n_devices=hardware.n_ranks,
+            n_devices=layout.n_devices,
             n_threads=hardware.n_threads,
-            rollouts_per_batch=self._plan.config.rollouts_per_step // hardware.n_ranks,
+            rollouts_per_batch=config.rollouts_per_step // layout.n_engines,
         )
 
     def _follow(self, process: OpenRLHFProcess, stop_requested: Callable[[], bool]) -> None:
@@ -160,7 +162,7 @@ class Monitor:
         if now_s < self._next_probe_s:
             return
         self._next_probe_s = now_s + _PROBE_EVERY_S
-        cause = service_probe.why_not_ready(self._plan.config.reward_url)
+        cause = service_probe.why_not_ready(self._plan.config.reward_urls)
         if stop := self._failures.observe_service(cause, now_s):
             raise self._reward_unavailable(stop)
 

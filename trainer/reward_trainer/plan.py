@@ -19,7 +19,7 @@ from reward_runs.record import RunRecord
 from reward_trainer import training_data
 from reward_trainer.config import Config
 from reward_trainer.hardware import Hardware, estimate_disk, missing_gpu_packages
-from reward_trainer.openrlhf import command
+from reward_trainer.openrlhf import command, installed
 from reward_trainer.openrlhf.command import LaunchInputs
 from reward_trainer.openrlhf.environment import ROLLOUT_ENGINE
 from reward_trainer.openrlhf.process import MODULE
@@ -154,7 +154,9 @@ def _check(config: Config, info: Info, launch: LaunchInputs) -> list[str]:
     budget = estimate_disk(config, n_weights, launch.run, bytes_per_weight=2 if hardware.has_gpu else 4)
     if found := find_problems(config, info, budget, hardware, os.environ):
         raise PreflightError("\n".join(found))
-    notes = []
+    notes = installed.notes(command.build_command(config, launch))
+    if config.nodes > 1:
+        notes.append(f"{launch.run.path} must be on a disk that all {config.nodes} nodes share")
     if hardware.n_unused:
         notes.append(
             f"{hardware.n_unused} GPUs are not used, because {' and '.join(missing_gpu_packages())} are not "

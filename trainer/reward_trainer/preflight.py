@@ -13,6 +13,7 @@ from reward_client.wire import Info, RecipeInfo
 from reward_runs.errors import PreflightError
 from reward_trainer.config import Config
 from reward_trainer.hardware import DiskBudget, Hardware
+from reward_trainer.layout import Layout
 
 _GB = 1e9
 OPENRLHF, DEEPSPEED = "0.11.2", "0.19.6"
@@ -40,7 +41,8 @@ def find_problems(
     recipe = find_recipe(config.recipe, info)
     return [
         *_packages(hardware),
-        *_batch_split(config, hardware),
+        *_layout(config, hardware, environ),
+        *_batch_split(config, Layout.of(config, hardware)),
         *_gold(config, recipe, info),
         *_calibration(config, recipe, info),
         *_disk(budget),
@@ -59,9 +61,20 @@ def _packages(hardware: Hardware) -> list[str]:
     ]
 
 
-def _batch_split(config: Config, hardware: Hardware) -> list[str]:
+def _layout(config: Config, hardware: Hardware, environ: Mapping[str, str]) -> list[str]:
+    found = []
+    if config.asynchronous and hardware.n_gpus == 1:
+        found.append("--async needs two GPUs or more: one for training, one for rollouts")
+    if config.nodes > 1 and not hardware.has_gpu:
+        found.append("--nodes needs GPUs that this machine can use: on a CPU, a run has one node")
+    if config.nodes > 1 and environ.get("RAY_ADDRESS", "local") == "local":
+        found.append("--nodes needs a Ray cluster: start one with `ray start`, and set RAY_ADDRESS to its address")
+    return found
+
+
+def _batch_split(config: Config, layout: Layout) -> list[str]:
     """OpenRLHF detects a batch that its ranks cannot divide only after the models are loaded."""
-    batch, micro, ranks = config.effective_train_batch_size, config.micro_batch_size, hardware.n_ranks
+    batch, micro, ranks = config.effective_train_batch_size, config.micro_batch_size, layout.n_ranks
     if batch % (micro * ranks) == 0 and config.rollouts_per_step % (micro * ranks) == 0:
         return []
     return [

@@ -1,6 +1,7 @@
 """Requests to the reward service around a run: what it offers, whether it is ready, a trial reward."""
 
 from collections.abc import Sequence
+from itertools import product
 
 import httpx
 
@@ -11,6 +12,7 @@ from reward_client.retry import RetryPolicy
 from reward_client.urls import key_from_environment
 from reward_client.wire import Info
 from reward_runs.errors import PreflightError
+from reward_trainer.preflight import find_recipe
 
 _SERVICE_HELP = "Start it with `glassbox serve`, or set its address with --reward-url."
 _TRIAL_RESPONSE = "This is a trial before the training starts."
@@ -21,8 +23,25 @@ def _client(url: str, *, read_timeout_s: float, retry_budget_s: float) -> Reward
     return RewardClient(url, api_key=key_from_environment(), read_timeout_s=read_timeout_s, retry=retry)
 
 
-def service_info(url: str, *, wait_s: float = 60.0) -> Info:
-    """Return the service's `/info` once it is ready; raise PreflightError after `wait_s` seconds."""
+def service_info(urls: Sequence[str], recipe: str, *, wait_s: float = 60.0) -> Info:
+    """Return the `/info` of the service once it is ready, after at most `wait_s` seconds.
+
+    Raises PreflightError; also when the replicas differ in the recipe or the models, so that a sample's reward
+    would depend on the one that it is sent to.
+    """
+    infos = [_info(url, wait_s) for url in urls]
+    first, *others = [(find_recipe(recipe, info).hash, _models(info)) for info in infos]
+    for url, other in zip(urls[1:], others, strict=True):
+        if other != first:
+            raise PreflightError(f"the recipe {recipe} or the models of {url} differ from those of {urls[0]}")
+    return infos[0]
+
+
+def _models(info: Info) -> list[tuple[str, str | None] | None]:
+    return [None if model is None else (model.id, model.revision) for model in (info.relevance, info.gold)]
+
+
+def _info(url: str, wait_s: float) -> Info:
     try:
         with _client(url, read_timeout_s=30, retry_budget_s=wait_s) as client:
             client.ready()
@@ -31,13 +50,17 @@ def service_info(url: str, *, wait_s: float = 60.0) -> Info:
         raise PreflightError(f"the reward service at {url} is not ready: {exc} {_SERVICE_HELP}") from exc
 
 
-def why_not_ready(url: str) -> str | None:
-    """Send one readiness request; return None when the service is ready, else the cause."""
-    try:
-        with _client(url, read_timeout_s=10, retry_budget_s=0) as client:
-            client.ready()
-    except RewardError as exc:
-        return str(exc)
+def why_not_ready(urls: Sequence[str]) -> str | None:
+    """Send one readiness request to each; return None when all are ready, else the first cause.
+
+    OpenRLHF sends its requests to the URLs in turn, and does not try another one after a failure.
+    """
+    for url in urls:
+        try:
+            with _client(url, read_timeout_s=10, retry_budget_s=0) as client:
+                client.ready()
+        except RewardError as exc:
+            return str(exc)
     return None
 
 
@@ -47,18 +70,19 @@ def trial_reward(
     """Post a fixed response to each prompt as OpenRLHF does; return why it got no reward, or None.
 
     Args:
-        endpoint: URL that OpenRLHF will post to.
+        endpoint: URLs that OpenRLHF will post to, separated by commas; each gets all prompts.
         rendered_prompts: prompts as the policy sees them, after the chat template.
         labels: their labels, as in the training data.
         timeout_s: seconds to wait for a reply.
     """
     key = key_from_environment()
     auth = None if key is None else ("key", key)  # user and password, as OpenRLHF will send them
-    by_environment = not is_loopback(httpx.URL(endpoint).host)  # a proxy, and certificates
-    for prompt, label in zip(rendered_prompts, labels, strict=True):
+    samples = list(zip(rendered_prompts, labels, strict=True))
+    for url, (prompt, label) in product(endpoint.split(","), samples):
+        by_environment = not is_loopback(httpx.URL(url).host)  # a proxy, and certificates
         body = {"query": [prompt + _TRIAL_RESPONSE], "prompts": [prompt], "labels": [label]}
         try:
-            response = httpx.post(endpoint, json=body, timeout=timeout_s, auth=auth, trust_env=by_environment)
+            response = httpx.post(url, json=body, timeout=timeout_s, auth=auth, trust_env=by_environment)
         except httpx.TransportError as exc:
             return f"{type(exc).__name__}: {exc}"
         if cause := _failure(response):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,13 +55,26 @@ def samples(
     Raises RewardError when a column that a setting names is absent: without references, every prompt would be
     scored as an open-ended one. ValueError when a column has another length than the batch.
     """
-    names = (settings.reference_column, settings.query_type_column)
-    for setting, name in zip(("reference_column", "query_type_column"), names, strict=True):
-        if setting in settings.model_fields_set and name not in columns:
-            raise RewardError(f"{setting} is {name!r}, and the batch has no such column; it has {sorted(columns)}")
+    names = [_checked(settings, setting, columns) for setting in ("reference_column", "query_type_column")]
     references, query_types = (column(columns.get(name), len(prompts), name) for name in names)
     rows = zip(prompts, responses, references, query_types, strict=True)
     return [Sample(*row) for row in rows]
+
+
+def prompts_of(settings: AdapterSettings, prompts: Sequence[Any], columns: Mapping[str, Any]) -> Sequence[Any]:
+    """The prompt column of the data set; without one `prompts`, to which a framework may have applied a template.
+
+    Raises RewardError when the setting names a column that is absent.
+    """
+    found: Sequence[Any] = columns.get(_checked(settings, "prompt_column", columns), prompts)
+    return found
+
+
+def _checked(settings: AdapterSettings, setting: str, columns: Mapping[str, Any]) -> str:
+    name: str = getattr(settings, setting)
+    if setting in settings.model_fields_set and name not in columns:
+        raise RewardError(f"{setting} is {name!r}, and the batch has no such column; it has {sorted(columns)}")
+    return name
 
 
 def prompt_of(prompt: Any) -> Any:
@@ -80,6 +94,27 @@ def response_of(response: Any) -> Any:
         return response
     turns = [_message(number, message) for number, message in enumerate(response)]
     return "\n".join(_text(turn["content"]) for turn in turns if turn["role"] == "assistant")
+
+
+_MARK = (
+    r"(?:<\|[^|<>\s]{1,40}\|?>|<[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,40}｜>|</?s>|\[PAD\]"
+    r"|<(?:bos|eos|pad|unk|end_of_turn|EOS_TOKEN|PAD)>)"
+)
+_MARKS_AT_END = re.compile(rf"(?:{_MARK}\s*)+\Z")
+_ANY_MARK = re.compile(_MARK)
+
+
+def without_end_tokens(text: str) -> str:
+    """A decoded response without the special tokens at its end.
+
+    `<|im_end|>`, `<turn|>`, `<｜end▁of▁sentence｜>`, `</s>`, … of any known model; never a tag of XML or HTML.
+    """
+    return _MARKS_AT_END.sub("", text)
+
+
+def has_special_tokens(prompt: str) -> bool:
+    """Whether a chat template was applied to `prompt`, or a tokenizer decoded it with special tokens."""
+    return _ANY_MARK.search(prompt) is not None
 
 
 def plain(value: Any) -> Any:

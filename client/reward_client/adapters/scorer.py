@@ -23,7 +23,6 @@ from reward_client.adapters.samples import Sample
 from reward_client.adapters.settings import AdapterSettings
 from reward_client.client import AsyncRewardClient, RewardClient
 from reward_client.errors import RewardError, RewardRejectedError
-from reward_client.retry import RetryPolicy
 from reward_client.wire import Item, ItemResult
 
 MAX_REPORTED = 5
@@ -106,7 +105,7 @@ class Scorer:
 
     @cached_property
     def _sync_client(self) -> RewardClient:
-        return RewardClient(self.settings.url, **self._client_options())
+        return RewardClient(self.settings.url, **self.settings.client_options)
 
     def _async_client(self) -> AsyncRewardClient:
         """The client of the running event loop."""
@@ -114,7 +113,8 @@ class Scorer:
         loop = asyncio.get_running_loop()
         client = self._async_clients.get(loop)
         if client is None:
-            client = self._async_clients[loop] = AsyncRewardClient(self.settings.url, **self._client_options())
+            client = AsyncRewardClient(self.settings.url, **self.settings.client_options)
+            self._async_clients[loop] = client
         return client
 
     def _forget_parent(self) -> None:
@@ -123,11 +123,6 @@ class Scorer:
             self._pid = os.getpid()
             self.__dict__.pop("_sync_client", None)
             self._async_clients = WeakKeyDictionary()
-
-    def _client_options(self) -> dict[str, Any]:
-        deadline_s = self.settings.deadline_s
-        retry = RetryPolicy(budget_s=deadline_s, max_retry_after_s=deadline_s)
-        return {"api_key": self.settings.api_key, "deadline_s": deadline_s, "retry": retry}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without clients, for frameworks that send the reward function to other processes."""

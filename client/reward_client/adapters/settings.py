@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from reward_client.errors import RewardError, validation_errors
+from reward_client.retry import RetryPolicy
 from reward_client.urls import addresses, key_from_environment
 from reward_client.wire import QueryType
 
@@ -22,7 +23,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 _KEY = "api_key"
 
 
-def _split(value: object) -> object:
+def split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -31,7 +32,7 @@ class AdapterSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: Annotated[tuple[str, ...], BeforeValidator(_split)] = (DEFAULT_URL,)
+    url: Annotated[tuple[str, ...], BeforeValidator(split)] = (DEFAULT_URL,)
     """URLs of the service; in the environment separated by commas."""
     api_key: Annotated[str | None, Field(repr=False)] = None
     recipe: str | None = None
@@ -74,10 +75,23 @@ class AdapterSettings(BaseModel):
         default = None if self.query_type_default == "error" else self.query_type_default
         return {"recipe": self.recipe, "gold": self.gold, "query_type_default": default, "run": self.run}
 
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """The arguments of a client besides the URLs: it may retry until the deadline."""
+        retry = RetryPolicy(budget_s=self.deadline_s, max_retry_after_s=self.deadline_s)
+        return {"api_key": self.api_key, "deadline_s": self.deadline_s, "retry": retry}
+
 
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + name.upper()
+
+
+def framework_variable(name: str, environ: Mapping[str, str] = os.environ) -> str:
+    """A variable that a framework sets for its processes. Raises RewardError when it is absent."""
+    if name not in environ:
+        raise RewardError(f"{name} is not set: the framework sets it for the processes that it starts")
+    return environ[name]
 
 
 def _messages(exc: ValidationError, named: Mapping[str, Any]) -> list[str]:

@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Measure, write the recipe, print what was measured; return the exit status."""
-    with reporting_errors("calibrate"), connect(arguments.url) as client:
+    with reporting_errors("calibrate"), connect(arguments.url, arguments.wait) as client:
         print(calibrate(client, arguments.pairs, arguments.target, arguments.similarity))
     return 0
 

@@ -58,6 +58,7 @@ COMMANDS = (
     Command.lazy("score", "score a JSONL file of responses", "reward_client.cli.score"),
     Command.lazy("calibrate", "write a recipe that fits an encoder", "reward_client.cli.calibrate"),
     Command.lazy("probe", "show what a reward pays for", "reward_client.cli.probe"),
+    Command.lazy("datasets", "keep references of prompts on a service", "reward_client.cli.datasets"),
     Command.lazy("doctor", "check this machine, the installation and the service", "reward_client.cli.doctor"),
     Command.lazy(
         "completion",

@@ -8,12 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
+
 from reward_client.client import RewardClient
-from reward_client.errors import RewardError
+from reward_client.errors import RewardError, RewardUnavailableError
+from reward_client.retry import RetryPolicy
 from reward_client.rows import FileError
 from reward_client.urls import API_KEY_VARIABLE, Address, key_from_environment
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+_ANSWER_S = 5.0
+"""Seconds in which a service that is there answers, however busy it is."""
 
 
 def positive_int(text: str) -> int:
@@ -71,13 +76,20 @@ class KeyValue(argparse.Action):
 
 
 def add_url(parser: argparse.ArgumentParser) -> None:
-    """Add `--url`, which may be given once for each replica."""
+    """Add `--url`, which may be given once for each replica, and `--wait`."""
     parser.add_argument(
         "--url",
         action="append",
         type=url,
         help=f"URL of the service (default: {DEFAULT_URL}); repeat it for several replicas. "
         f"The API key is read from {API_KEY_VARIABLE}",
+    )
+    parser.add_argument(
+        "--wait",
+        type=positive_float,
+        metavar="S",
+        help="wait up to S seconds for a service that is starting (default: a service that is not there is an "
+        "error at once)",
     )
 
 
@@ -93,9 +105,33 @@ def add_recipe_overrides(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def connect(urls: Sequence[str] | None, **options: Any) -> RewardClient:
-    """A client for the URLs of `--url`, with the key in the environment; `options` are passed to the client."""
-    return RewardClient(urls or DEFAULT_URL, api_key=key_from_environment(), **options)
+def connect(urls: Sequence[str] | None, wait_s: float | None = None) -> RewardClient:
+    """A client for the URLs of `--url`, with the key in the environment, once one of them answers.
+
+    Without `wait_s` it is enough that something answers: the client itself waits for models that load. Raises
+    RewardUnavailableError when no URL answers, or, with `wait_s`, none is ready in that time.
+    """
+    key, addresses = key_from_environment(), urls or DEFAULT_URL
+    retry = RetryPolicy(budget_s=wait_s or 0.0, max_delay_s=1.0)
+    with RewardClient(addresses, api_key=key, retry=retry, connect_timeout_s=_ANSWER_S / 2) as client:
+        try:
+            client.ready(deadline_s=wait_s or _ANSWER_S)
+        except RewardUnavailableError as exc:
+            if wait_s is not None or isinstance(exc.__cause__, httpx.RequestError):
+                raise RewardUnavailableError(_not_there(client.urls, wait_s, exc)) from exc
+        except RewardError:
+            pass  # something answers, perhaps without this route: the call itself will report what is wrong
+    return RewardClient(addresses, api_key=key)
+
+
+def _not_there(urls: Sequence[str], wait_s: float | None, exc: RewardUnavailableError) -> str:
+    where = " or ".join(urls)
+    if not isinstance(exc.__cause__, httpx.RequestError):
+        return f"the service at {where} is not ready after {wait_s:g} s: see `glassbox doctor --url {urls[0]}`"
+    cause = str(exc.__cause__) or type(exc.__cause__).__name__
+    after = "" if wait_s is None else f" after {wait_s:g} s"
+    hint = "start it with `glassbox serve`" + ("" if wait_s else ", or wait for it with --wait 60")
+    return f"no service answers at {where}{after} ({cause}): {hint}"
 
 
 @contextmanager

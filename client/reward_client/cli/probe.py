@@ -106,11 +106,11 @@ def _cases(prompts: Path | None, query_type_default: QueryType | None) -> tuple[
 @contextmanager
 def _scorer(arguments: argparse.Namespace) -> Iterator[Scorer]:
     if arguments.protocol == "score":
-        with connect(arguments.url) as client:
+        with connect(arguments.url, arguments.wait) as client:
             yield ScoreProtocol(client, arguments.recipe, gold=arguments.gold)
         return
     urls = [openrlhf_url(url, arguments.recipe) for url in arguments.url or [DEFAULT_URL]]
-    with connect(urls) as client:
+    with connect(urls, arguments.wait) as client:
         yield OpenRlhfProtocol(client, label_json=arguments.label == "json")
 
 

@@ -1,29 +1,37 @@
-"""`glassbox score`: score a JSONL file through the service."""
+"""`glassbox score`: score a file of responses through the service."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reward_client.cli.options import add_url, connect, positive_int, reporting_errors
+from reward_client.cli.options import add_recipe_overrides, add_url, connect, positive_int, reporting_errors
+from reward_client.rows import FileError
 from reward_client.score_file import score_file
+from reward_client.score_output import is_table, lines_file, write_table
+from reward_client.score_summary import Summary
 
 _EPILOG = """\
-Each line of IN is one item of POST /score, as JSON: prompt, response, and optionally reference, query_type, id.
-Each line of OUT is the input line with two more fields: "result" (reward, features, query type, gold reward; with
---explain also the attribution) and "scored_by" (recipe with its hash, models, notices). A run that was stopped
-continues at the end of OUT; --overwrite starts again.
+Each row of IN is one item of POST /score: prompt, response, and optionally reference, query_type, id. IN may be
+.jsonl (one JSON object a line), .json (a list of objects), .csv, .parquet, or - (JSON lines on standard input).
 
-example:
+Each line of OUT is the input row with two more fields: "result" (reward, features, query type, gold reward; with
+--explain also the attribution) and "scored_by" (recipe with its hash, and models). OUT.csv and OUT.parquet are
+tables of the input's columns, reward, gold reward, query type, flags and features. A run that was stopped
+continues at the end of OUT; --overwrite starts again. Exit status: 0 every row has a reward, 1 otherwise.
+
+examples:
   glassbox score rollouts.jsonl scored.jsonl --url http://127.0.0.1:8000 --recipe rer --gold
+  glassbox score rollouts.csv scored.csv --keep-going
+  head -n 20 rollouts.jsonl | glassbox score - - | jq .result.reward
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add description, examples and options."""
-    parser.description, parser.epilog = "Score the responses in a JSONL file.", _EPILOG
-    parser.add_argument("source", metavar="IN", type=Path, help="JSONL file of items")
-    parser.add_argument("target", metavar="OUT", type=Path, help="JSONL file to write")
+    parser.description, parser.epilog = "Score the responses in a file.", _EPILOG
+    parser.add_argument("source", metavar="IN", type=Path, help="file of items, or -")
+    parser.add_argument("target", metavar="OUT", type=Path, help="file to write, or -")
     parser.add_argument("--recipe", help="one of the service's recipes (default: the service's default)")
     parser.add_argument("--gold", action="store_true", help="also score with the gold model")
     parser.add_argument("--explain", action="store_true", help="also write the part of each factor of the reward")
@@ -35,12 +43,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=["open_ended", "closed_ended"],
         help="for items that have a reference and no query_type",
     )
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="read only the first N rows of IN")
     parser.add_argument(
-        "--on-item-error",
-        choices=["fail", "report"],
-        default="fail",
-        help="stop at an item that cannot be scored, or write its error into OUT (default: fail)",
+        "--keep-going",
+        action="store_true",
+        help="leave out rows that cannot be scored, and name them at the end (default: stop at the first)",
     )
+    add_recipe_overrides(parser.add_argument_group("recipe"))
     parser.add_argument("--overwrite", action="store_true", help="replace OUT instead of continuing at its end")
     add_url(parser)
 
@@ -48,10 +57,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Score the file, showing progress; return the exit status."""
     options = dict(vars(arguments))
-    source, target, urls = (options.pop(name) for name in ("source", "target", "url"))
-    with reporting_errors("score"), connect(urls) as client:
-        for progress in score_file(client, source, target, **options):
-            print(f"\r{progress}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    print(f"scored into {target}")
-    return 0
+    source, target, urls, wait_s = (options.pop(name) for name in ("source", "target", "url", "wait"))
+    lines, summary = lines_file(target), Summary()
+    with reporting_errors("score"):
+        if is_table(target) and target.exists() and not options["overwrite"]:
+            raise FileError(f"{target} exists; choose another output file, or --overwrite")
+        with connect(urls, wait_s) as client:
+            for progress in score_file(client, source, lines, **options):
+                summary.add(progress)
+                print(f"\r{progress}", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+        if is_table(target):
+            write_table(lines, target)
+    print(f"{summary}\nscored into {target}", file=sys.stderr)
+    return 1 if summary.wrong else 0

@@ -185,6 +185,11 @@ class LimitsInfo(_Reply):
     max_stop_strings: int | None = None
     max_stop_string_chars: int | None = None
     max_url_parameters: int | None = None
+    max_upload_bytes: int | None = None
+    """Bytes of one uploaded data set."""
+    max_dataset_rows: int | None = None
+    max_datasets: int | None = None
+    """Data sets of all callers together."""
 
 
 class Info(_Reply):
@@ -202,3 +207,37 @@ class Info(_Reply):
     limits: LimitsInfo
     versions: dict[str, str]
     """Versions of the libraries that the rewards depend on, plug-ins included."""
+
+
+class DatasetInfo(_Reply):
+    """A data set of references that the service keeps. The texts are not returned."""
+
+    name: str
+    rows: int
+    """Rows that were uploaded."""
+    prompts: int
+    """Different prompts among them."""
+    with_reference: int
+    """Prompts with a reference."""
+    query_types: dict[QueryType, int]
+    """Prompts by query type."""
+    query_type_default: QueryType
+    """What prompts with a reference and no query type got."""
+    revision: str
+    """Hash of the uploaded bytes: equal on all replicas that received the same file."""
+    n_bytes: int
+    """Bytes that the service keeps."""
+    persistent: bool
+    """Whether it survives a restart of the service."""
+    hits: int = 0
+    """Items that found their prompt, since this process read the data set."""
+    misses: int = 0
+    """Items whose prompt was not in it."""
+
+
+class DatasetList(_Reply):
+    """The reply of `GET /datasets`."""
+
+    datasets: list[DatasetInfo]
+    persistent: bool
+    """Whether data sets survive a restart of the service."""

@@ -27,6 +27,10 @@ def _from_dataset_spelling(value: object) -> object:
 
 AnyQueryType = Annotated[QueryType, BeforeValidator(_from_dataset_spelling)]
 OnItemError = Literal["fail", "report"]
+Duplicates = Literal["fail", "join"]
+"""What happens to two rows of a data set with the same prompt and other references."""
+DatasetMiss = Literal["fail", "open_ended"]
+"""What happens to an item without a reference whose prompt is not in the data set of its request."""
 
 MAX_LIST = 65_536
 """Maximum length of a list in a request, checked while parsing; `max_items` of the service is lower."""
@@ -109,3 +113,11 @@ class ScoreRequest(_Request):
     """Training run that these rewards belong to."""
     step: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     """Optimizer step of that run."""
+
+
+class DatasetRow(_Request):
+    """One row of `PUT /datasets/{name}`, after its columns were renamed."""
+
+    prompt: Prompt
+    reference: Reference | None = None
+    query_type: AnyQueryType | None = None

@@ -27,6 +27,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reward_client.wire import FieldError
+from reward_service.admission.dataset_option import references_in
 from reward_service.admission.hold import AdmissionHold, Drain
 from reward_service.admission.idempotency import (
     IDEMPOTENCY_HEADER,
@@ -39,11 +40,21 @@ from reward_service.admission.scoring_work import new_work
 from reward_service.admission.transfer import check_head, receive_body, send_response
 from reward_service.admission.work import Work, WorkContext
 from reward_service.batching import StepExecutor, complete
+from reward_service.datasets.store import DatasetStore
 from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestError, TooLargeError
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.http.problems import CLIENT_CLOSED_REQUEST, error_response
 from reward_service.http.request_context import RequestContext, request_context
-from reward_service.protocols.base import Body, Call, EndpointSpec, NoBody, ProtocolSpec, RouteSpec
+from reward_service.protocols.base import (
+    OPTIONS,
+    Body,
+    Call,
+    EndpointSpec,
+    HandlerSpec,
+    NoBody,
+    ProtocolSpec,
+    RouteSpec,
+)
 from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
@@ -57,9 +68,12 @@ _KEY = IDEMPOTENCY_HEADER.lower().encode()
 _SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
-def deadline_s(headers: Mapping[bytes, bytes], spec: EndpointSpec[Any], settings: Settings) -> float:
-    """Seconds from receipt in which the request must be answered. Raises InvalidRequestError for a bad header."""
-    limit = min(settings.request_timeout_s, spec.answer_s)
+def deadline_s(headers: Mapping[bytes, bytes], settings: Settings, answer_s: float = math.inf) -> float:
+    """Seconds from receipt in which a request must be answered, which its client needs within `answer_s`.
+
+    Raises InvalidRequestError for a bad header.
+    """
+    limit = min(settings.request_timeout_s, answer_s)
     given = headers.get(DEADLINE_HEADER.lower().encode())
     if given is None:
         return limit
@@ -81,6 +95,8 @@ class RequestPipeline:
         scorer: Scorer,
         executor: StepExecutor,
         metrics: Metrics,
+        memory: MemoryBudget,
+        datasets: DatasetStore,
     ) -> None:
         self.drain = Drain(metrics)
         self._hold = AdmissionHold(settings.max_hold_s, self.drain, metrics)
@@ -89,7 +105,8 @@ class RequestPipeline:
         self._executor = executor
         self._works = WorkContext(scorer, executor, self._hold, metrics)
         self._metrics = metrics
-        self._memory = MemoryBudget(settings, metrics)
+        self._memory = memory
+        self._datasets = datasets
         self._replies = IdempotencyCache(settings, metrics)
 
     async def serve(self, spec: EndpointSpec[Any], scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,7 +137,7 @@ class RequestPipeline:
     ) -> bytes:
         self.drain.check()
         context = request_context()
-        seconds = deadline_s(context.headers, spec, self._settings)
+        seconds = deadline_s(context.headers, self._settings, spec.answer_s)
         try:
             async with asyncio.timeout_at(context.received + seconds) as limit:
                 return await self._answer(spec, scope, receive, context, claim)
@@ -168,9 +185,12 @@ class RequestPipeline:
         return await receive_body(context.headers, receive, claim, self._settings, max_wait_s)
 
     def _work(self, spec: EndpointSpec[Any], scope: Scope, context: RequestContext, body: Body) -> Work:
-        query_string = scope["query_string"].decode("latin-1")
+        in_path, in_query = scope["path_params"].get(OPTIONS, ""), scope["query_string"].decode("latin-1")
+        query_string = "&".join(filter(None, (in_path, in_query)))
         query = _parameters(query_string, self._settings.max_url_parameters) if query_string else []
         call = Call(self._settings, self._recipes, context.headers, scope["path_params"], query, context.caller)
+        if isinstance(spec, (ProtocolSpec, HandlerSpec)):
+            call.query, call.references = references_in(query, self._datasets, context.caller)
         if isinstance(spec, ProtocolSpec):
             call.options = spec.options(call, body)
         return new_work(spec, call, body, self._works)

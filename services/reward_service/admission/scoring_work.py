@@ -88,10 +88,15 @@ class ScoreWork(ScoringWork[Scoring]):
         return self._context.scorer.workers_for(options.recipe, gold=options.gold) if options else None
 
     def _start(self) -> Steps[Scoring]:
+        references = self._call.references() if self._call.references is not None else None
         parsed = yield from self._parsed()
         job = self._spec.job(parsed, self._call)
         del parsed
-        return (yield from self._context.scorer.start(job))
+        try:
+            return (yield from self._context.scorer.start(job, references))
+        finally:
+            if references is not None:
+                self._context.metrics.looked_up(references.hits, references.misses)
 
     def _reply(self, scoring: Scoring) -> Steps[bytes]:
         reply = yield from scoring.reply()

@@ -37,11 +37,16 @@ def check_head(headers: Mapping[bytes, bytes], claim: MemoryClaim, settings: Set
         TooLargeError: it is over `max_body_bytes`.
         NoRoomError: it has no room now.
     """
-    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-        raise InvalidRequestError("compressed bodies are not supported; send it without content-encoding")
-    declared = _declared_bytes(headers)
+    refuse_compressed(headers)
+    declared = declared_bytes(headers)
     _check_size(declared, settings)
     claim.expect(BYTE_COST * declared)
+
+
+def refuse_compressed(headers: Mapping[bytes, bytes]) -> None:
+    """Raise InvalidRequestError if the body is compressed."""
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        raise InvalidRequestError("compressed bodies are not supported; send it without content-encoding")
 
 
 async def receive_body(
@@ -62,7 +67,7 @@ async def receive_body(
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    body, max_strings = _Buffer(_declared_bytes(headers)), _STRINGS_PER_ITEM * settings.max_items
+    body, max_strings = _Buffer(declared_bytes(headers)), _STRINGS_PER_ITEM * settings.max_items
     try:
         async with asyncio.timeout_at(began + _allowed_s(0, settings, grace_s)) as limit:
             while True:
@@ -72,7 +77,7 @@ async def receive_body(
                 chunk = message.get("body", b"")
                 _check_size(body.size + len(chunk), settings)
                 limit.reschedule(None)
-                strings = min(_count_strings(chunk), max_strings) if max_strings else 0
+                strings = min(count_strings(chunk), max_strings) if max_strings else 0
                 max_strings -= strings
                 began += await claim.take(BYTE_COST * len(chunk) + STRING_COST * strings, max_wait_s)
                 if not message.get("more_body", False):
@@ -96,7 +101,7 @@ async def send_response(response: Response, send: Send) -> None:
         await send({"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)})
 
 
-def _count_strings(chunk: bytes) -> int:
+def count_strings(chunk: bytes) -> int:
     """About the number of JSON strings; at least half of it, whatever is escaped in them."""
     escaped = chunk.count(b'\\"') if b"\\" in chunk else 0
     return (chunk.count(b'"') - escaped) // 2
@@ -116,7 +121,7 @@ def _allowed_s(size: int, settings: Settings, grace_s: float) -> float:
     return min(limit, max(grace_s, size / slowest)) if slowest else limit
 
 
-def _declared_bytes(headers: Mapping[bytes, bytes]) -> int:
+def declared_bytes(headers: Mapping[bytes, bytes]) -> int:
     """The declared length of a body; 0 without a valid declaration."""
     content_length = headers.get(b"content-length", b"")
     return int(content_length) if content_length.isdigit() and len(content_length) < 20 else 0

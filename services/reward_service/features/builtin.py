@@ -76,6 +76,7 @@ LENGTH_INCENTIVE = Feature(
     description="words / 100",
     log_key="length_incentive",
     compute=lambda inputs: length_incentive(inputs.words),
+    reads_prompt=False,
 )
 
 MAX_LENGTH_INCENTIVE = Feature(

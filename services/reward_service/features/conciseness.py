@@ -24,4 +24,5 @@ CONCISENESS = Feature(
     description="1000 / (1000 + words)",
     log_key="conciseness",
     compute=lambda inputs: conciseness(len(inputs.words)),
+    reads_prompt=False,
 )

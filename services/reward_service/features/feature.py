@@ -171,6 +171,8 @@ class Feature(Generic[InputsT]):
     """Observations about the item, which are added to the flags of its result."""
     applies_to: Literal["prompt", "response", "reference"] = "response"
     """Field of an item that decides whether the feature applies: an error names it if the feature has to."""
+    reads_prompt: bool = True
+    """With `ResponseText`: whether `compute` reads the conversation, which some clients do not send."""
 
     def __post_init__(self) -> None:
         for field, name in (("name", self.name), ("log_key", self.log_key)):
@@ -178,6 +180,11 @@ class Feature(Generic[InputsT]):
                 raise ValueError(f"{field} {name!r} must be lower-case letters, digits and underscores")
         if self.needs not in _INPUTS:
             raise ValueError(f"needs must be one of {', '.join(kind.__name__ for kind in _INPUTS)}")
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Whether the value depends on the prompt."""
+        return self.needs in (PromptVectors, GoldScore) or (self.needs is ResponseText and self.reads_prompt)
 
     def bounds(self, parameters: RecipeParameters) -> Range:
         """Lowest and highest value under `parameters`. Raises FeatureError when `range` is not an interval."""

@@ -47,4 +47,5 @@ FINISHED = Feature(
     description="1 if the response ends like a finished text, 0 if it was cut",
     log_key="finished",
     compute=lambda inputs: finished(inputs.response),
+    reads_prompt=False,
 )

@@ -189,6 +189,11 @@ class Recipe(BaseModel):
         """Whether a factor of either branch is the gold score."""
         return any(feature.needs is GoldScore for feature in self._used)
 
+    def needs_prompt(self, query_type: QueryType) -> bool:
+        """Whether a factor of `query_type`, or one that may replace it, depends on the prompt."""
+        branch = self.open_ended if query_type is QueryType.OPEN_ENDED else self.closed_ended
+        return any(self._registry[name].needs_prompt for spec in branch for name in spec.features)
+
     @cached_property
     def constants(self) -> dict[str, float]:
         """Values of the factors that depend on nothing but the recipe, by name. Raises FeatureError."""

@@ -87,4 +87,5 @@ REPETITION_PENALTY = Feature(
     description="distinct / all word trigrams, or runs of characters if there are fewer; 1 means no repetition",
     log_key="repetition_penalty",
     compute=lambda inputs: repetition_penalty(inputs.response, inputs.words, inputs.parameters.words),
+    reads_prompt=False,
 )

@@ -55,4 +55,5 @@ WORD_ORDER = Feature(
     description="1 − 5 × faults / words, such as an article before a verb, or an end inside a sentence",
     log_key="word_order",
     compute=lambda inputs: word_order(inputs.response),
+    reads_prompt=False,
 )

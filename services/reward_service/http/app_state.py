@@ -6,7 +6,10 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from reward_service.admission.memory import MemoryBudget
 from reward_service.admission.pipeline import RequestPipeline
+from reward_service.batching import StepExecutor
+from reward_service.datasets.store import DatasetStore
 from reward_service.features.feature import Range
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
@@ -28,6 +31,9 @@ class AppState:
     recipes: RecipeRegistry
     scorer: Scorer
     metrics: Metrics
+    executor: StepExecutor
+    memory: MemoryBudget
+    datasets: DatasetStore
     pipeline: RequestPipeline
     readiness: Readiness
     keys: Keyring | None

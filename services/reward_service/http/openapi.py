@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from reward_client.wire import Problem
+from reward_service.admission import dataset_option
 from reward_service.admission.idempotency import IDEMPOTENCY_HEADER
 from reward_service.admission.pipeline import DEADLINE_HEADER
 from reward_service.http.auth import OPEN_PATHS
-from reward_service.protocols.base import EndpointSpec, NoBody, RouteSpec
+from reward_service.protocols.base import EndpointSpec, NoBody, ProtocolSpec, RouteSpec
 
 _SECONDS = {"description": "Seconds after which the same request may succeed.", "schema": {"type": "integer"}}
 _CHALLENGE = {"description": "How to send an API key.", "schema": {"type": "string"}}
@@ -51,7 +52,8 @@ _REQUEST_HEADERS = [
 ]
 
 
-def _problem(status: int) -> dict[str, Any]:
+def problem(status: int) -> dict[str, Any]:
+    """The error response with `status`."""
     described: dict[str, Any] = {
         "description": HTTPStatus(status).phrase,
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -59,7 +61,7 @@ def _problem(status: int) -> dict[str, Any]:
     return described | ({"headers": _HEADERS[status]} if status in _HEADERS else {})
 
 
-ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {s: _problem(s) for s in (408, 413, 415, 422, 429, 503, 504)}
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {s: problem(s) for s in (408, 413, 415, 422, 429, 503, 504)}
 """Error responses of the protocols' routes."""
 
 
@@ -89,6 +91,8 @@ def _complete_document(
         for route in spec.routes:
             needed = None if spec.request_model is NoBody else body
             operation = _protocol_operation(spec.name, route, needed, reply)
+            if isinstance(spec, ProtocolSpec):
+                operation["parameters"] += dataset_option.PARAMETERS
             document["paths"].setdefault(route.path, {})[route.method.lower()] = operation
     if with_keys:
         components["securitySchemes"] = _SECURITY_SCHEMES
@@ -136,6 +140,6 @@ def _complete_operation(operation: dict[str, Any], *, is_open: bool) -> None:
         operation["security"] = []
     responses = operation["responses"]
     for status in (403, 500) if is_open else (401, 403, 421, 500):
-        responses.setdefault(str(status), _problem(status))
+        responses.setdefault(str(status), problem(status))
     for response in responses.values():
         response["headers"] = _COMMON_HEADERS | response.get("headers", {})

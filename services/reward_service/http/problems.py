@@ -25,9 +25,11 @@ from reward_service.errors import (
     NotReadyError,
     OverloadedError,
     SlowBodyError,
+    StorageError,
     TooLargeError,
     UnauthorizedError,
     UnavailableError,
+    UnknownDatasetError,
     UnknownHostError,
 )
 from reward_service.http.request_context import request_context, route_pattern
@@ -49,6 +51,7 @@ _CHALLENGE = f'Basic realm="glassbox", charset="UTF-8", {_BEARER}'
 STATUS: dict[type[GlassboxError], HTTPStatus] = {
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnknownDatasetError: HTTPStatus.NOT_FOUND,
     SlowBodyError: HTTPStatus.REQUEST_TIMEOUT,
     UnauthorizedError: HTTPStatus.UNAUTHORIZED,
     MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -59,6 +62,7 @@ STATUS: dict[type[GlassboxError], HTTPStatus] = {
     NoRoomError: HTTPStatus.SERVICE_UNAVAILABLE,
     DrainingError: HTTPStatus.SERVICE_UNAVAILABLE,
     DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
+    StorageError: HTTPStatus.INTERNAL_SERVER_ERROR,
     ModelError: HTTPStatus.INTERNAL_SERVER_ERROR,
     ConfigurationError: HTTPStatus.INTERNAL_SERVER_ERROR,
     GlassboxError: HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -112,8 +112,11 @@ def raw_tokens(tokenizer: Any, raw: RawText, most: int, flags: tuple[str, ...] =
 
 def _truncated(ids: list[int], bare: list[int], most: int, *, keeps_end: bool) -> list[int]:
     """`ids` with a part of `bare`, which are those of the text alone, so that there are at most `most`."""
-    start = next(place for place in range(len(ids)) if ids[place : place + len(bare)] == bare)
-    room = most - (len(ids) - len(bare))
+    n_own = len(ids) - len(bare)
+    start = next((place for place in range(n_own + 1) if ids[place : place + len(bare)] == bare), None)
+    if start is None:
+        raise ValueError("its tokenizer adds tokens inside a text, so that it cannot be truncated here")
+    room = most - n_own
     if room < 1:
         raise ValueError(f"{most} tokens have no room for a text beside the tokens that the tokenizer adds")
     kept = bare[-room:] if keeps_end else bare[:room]

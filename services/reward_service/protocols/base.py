@@ -25,11 +25,14 @@ from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.scoring.gold_only import GoldJob
 from reward_service.scoring.job import Job
+from reward_service.scoring.references import ReferenceLookup
 from reward_service.settings import Settings
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 Body = bytes | bytearray | mmap
 """An unparsed body."""
+OPTIONS = "options"
+"""Name of a path parameter with options as in a query string, for clients that append a route to their URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,11 @@ class Call:
     path: Mapping[str, str]
     """Parameters of the path."""
     query: Sequence[tuple[str, str]]
-    """Parameters of the query string, in order."""
+    """Parameters of the path parameter `OPTIONS` and of the query string, in order."""
     caller: str
     """Who capacity is shared with: an API key, or an address."""
+    references: Callable[[], ReferenceLookup] | None = None
+    """Opens the data set that the URL names, in a thread. Its parameters are not in `query`."""
     options: ScoringOptions | None = None
     """What `ProtocolSpec.options` returned."""
 

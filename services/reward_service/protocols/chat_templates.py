@@ -87,6 +87,12 @@ def parse_prompt(prompt: str) -> Messages:
     return _without_defaults(_read(prompt)[1])
 
 
+def clean_reference(text: str, prompt: str) -> str:
+    """A reference answer as the tokenizer decodes it after `prompt`, without its end token. Raises PromptError."""
+    parser, _ = _read(prompt)
+    return remove_markers(parser.specials, parser.cut_at_end(text)[0]).strip()
+
+
 # Formats --------------------------------------------------------------------------------------------------------
 
 

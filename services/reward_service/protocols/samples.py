@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -42,6 +42,9 @@ class Label(BaseModel):
     id: ScalarText | None = None
 
 
+LabelT = TypeVar("LabelT", bound=Label)
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One response to score, without template markers, and its label."""
@@ -51,17 +54,22 @@ class Sample:
 
 
 def read_label(value: Any) -> Label | InvalidItem:
-    """Null and "" are empty labels; an object must have the fields of `Label`; anything else is a reference.
+    """The label that a protocol sends, as `read_label_as` reads it."""
+    return read_label_as(Label, value)
+
+
+def read_label_as(model: type[LabelT], value: Any) -> LabelT | InvalidItem:
+    """Null and "" are empty labels; an object must have the fields of `model`; anything else is a reference.
 
     Text is an object only if it is the JSON of one: a list in text may be the reference itself, as in "[1, 2]".
     """
     if value is None or value == "":
-        return Label()
+        return model()
     decoded = json_or_text(value) if isinstance(value, str) else value
     try:
         if isinstance(decoded, dict):
-            return Label.model_validate(dict(islice(decoded.items(), 10)))  # one of so many is unknown
-        return Label(reference=value)
+            return model.model_validate(dict(islice(decoded.items(), 10)))  # one of so many is unknown
+        return model(reference=value)
     except ValidationError as exc:
         error = exc.errors()[0]
         return InvalidItem(".".join(map(str, ("label", *error_path(error)))), error_message(error))
@@ -114,5 +122,6 @@ def _entry(sample: Sample, default: QueryType | None) -> ScorableItem | InvalidI
     exchange, label = sample.exchange, sample.label
     if not exchange.messages:
         return InvalidItem(field="prompt", message="holds no turn that can be read")
-    item = Item(prompt=list(exchange.messages), response=exchange.response, **label.model_dump())
+    fields = label.model_dump(include=set(Label.model_fields))
+    item = Item(prompt=list(exchange.messages), response=exchange.response, **fields)
     return scorable_item(item, default, exchange.flags)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from reward_client.wire import Item, QueryType, ScoreReply, ScoreRequest
+from reward_client.wire import FieldError, Item, QueryType, ScoreReply, ScoreRequest
+from reward_service.errors import InvalidRequestError
 from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, in_version, requested_version
 from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions
 from reward_service.scoring.job import (
@@ -14,6 +15,7 @@ from reward_service.scoring.job import (
     Job,
     ScorableItem,
     check_count,
+    prompt_texts,
     reference_texts,
     scorable_item,
 )
@@ -26,8 +28,11 @@ _ESCAPED_LETTERS = b"\\u006", b"\\u007"
 
 
 def _options(call: Call, body: Body) -> ScoringOptions | None:
-    """The options, if the body names no recipe. Raises InvalidRequestError for a bad wire version."""
+    """The options, if the body names no recipe. Raises InvalidRequestError for a bad header or URL."""
     requested_version(call.headers)
+    if call.query:
+        message = "is not a parameter of this URL: options are fields of the body; only a data set is named here"
+        raise InvalidRequestError(message, [FieldError(field=call.query[0][0], message=message)])
     if len(body) > _SEARCHED_BYTES or b'"recipe' in body:
         return None
     gold = _GOLD.findall(body)
@@ -68,15 +73,14 @@ def _entries(
 def _fits(item: Item, path: str, i: int, limits: ItemLimits) -> bool:
     if not limits.references_fit(i, f"{path}.reference", item.reference):
         return False
-    texts = [(f"{path}.response", item.response), *reference_texts(f"{path}.reference", item.reference)]
-    if isinstance(item.prompt, str):
-        texts.insert(0, (f"{path}.prompt", item.prompt))
-    elif limits.fits(i, f"{path}.prompt", len(item.prompt), limits.settings.max_messages, "messages"):
-        texts[:0] = [
-            (f"{path}.prompt.{turn}.content", message.content) for turn, message in enumerate(item.prompt)
-        ]
-    else:
+    n_messages = 1 if isinstance(item.prompt, str) else len(item.prompt)
+    if not limits.fits(i, f"{path}.prompt", n_messages, limits.settings.max_messages, "messages"):
         return False
+    texts = [
+        *prompt_texts(f"{path}.prompt", item.prompt),
+        (f"{path}.response", item.response),
+        *reference_texts(f"{path}.reference", item.reference),
+    ]
     fits_id = limits.fits(i, f"{path}.id", len(item.id or ""), limits.settings.max_id_chars, "characters")
     return limits.texts_fit(i, texts) and fits_id
 

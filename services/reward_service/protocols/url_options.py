@@ -8,11 +8,12 @@ Any other parameter overrides a parameter of the recipe.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from reward_client.wire import AnyQueryType, FieldError
+from reward_client.wire import AnyQueryType, FieldError, QueryType
 from reward_service.errors import InvalidRequestError
 from reward_service.protocols.base import Body, Call, ScoringOptions
 
@@ -21,19 +22,34 @@ _BOOL: TypeAdapter[bool] = TypeAdapter(bool)
 _QUERY_TYPE: TypeAdapter[Any] = TypeAdapter(AnyQueryType)
 
 
-def url_options(call: Call, _: Body) -> ScoringOptions:
-    """The options in the URL of `call`. Raises InvalidRequestError that names the parameter."""
+def url_options(
+    call: Call, _: Body, *, own: Collection[str] = (), query_type_default: QueryType | None = None
+) -> ScoringOptions:
+    """The options in the URL of `call`. Raises InvalidRequestError that names the parameter.
+
+    Args:
+        call: the request.
+        own: parameters that the protocol reads itself.
+        query_type_default: the default when neither the URL nor the recipe has one.
+    """
     parameters = dict(call.query)
     if len(parameters) != len(call.query):
         raise InvalidRequestError(
             "a parameter is repeated in the URL", [FieldError(field="url", message="has a repeated parameter")]
         )
-    overrides = {key: json_or_text(value) for key, value in parameters.items() if key not in _NOT_OVERRIDES}
+    other = _NOT_OVERRIDES.union(own)
+    overrides = {key: json_or_text(value) for key, value in parameters.items() if key not in other}
     recipe = call.recipes.get(parameters.get("recipe", call.settings.default_recipe), overrides)
     gold = _parameter("gold", _BOOL, parameters.get("gold", "false"))
     given = parameters.get("query_type_default")
     default = _parameter("query_type_default", _QUERY_TYPE, given) if given is not None else None
-    return ScoringOptions(recipe, gold, default or recipe.query_type_default)
+    return ScoringOptions(recipe, gold, default or recipe.query_type_default or query_type_default)
+
+
+def url_flag(call: Call, name: str) -> bool:
+    """A parameter of a protocol that is on or off. Raises InvalidRequestError that names it."""
+    flag: bool = _parameter(name, _BOOL, dict(call.query).get(name, "false"))
+    return flag
 
 
 def json_or_text(value: str) -> Any:

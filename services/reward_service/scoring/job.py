@@ -2,12 +2,15 @@
 
 posted item ─▶ ItemLimits     ─▶ scorable_item ─▶ ScorableItem, with a known query type ─▶ Job.entries
                413, at the end      └─ InvalidItem: 422, or reported as the item's result
+
+Job.entries ─▶ ReferenceLookup (`dataset=NAME` in the URL) ─▶ with_needed_reference ─▶ scored
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reward_client.wire import (
     ChatMessage,
@@ -75,6 +78,8 @@ class Job:
     """Training run that the rewards belong to."""
     step: int | None = None
     """Optimizer step of that run."""
+    echo: Mapping[str, Any] | None = None
+    """Fields of the request that the reply of its protocol repeats."""
 
     @property
     def wants_gold(self) -> bool:
@@ -128,6 +133,13 @@ class ItemLimits:
         return False
 
 
+def prompt_texts(field: str, prompt: str | list[ChatMessage]) -> list[tuple[str, str]]:
+    """(field, text) of a prompt, or of each of its messages."""
+    if isinstance(prompt, str):
+        return [(field, prompt)]
+    return [(f"{field}.{turn}.content", message.content) for turn, message in enumerate(prompt)]
+
+
 def reference_texts(field: str, reference: str | list[str | None] | None) -> list[tuple[str, str]]:
     """(field, text) of each reference of an item, whose field is `field`."""
     if isinstance(reference, list):
@@ -138,7 +150,7 @@ def reference_texts(field: str, reference: str | list[str | None] | None) -> lis
 def scorable_item(
     item: Item, query_type_default: QueryType | None, flags: Sequence[str] = ()
 ) -> ScorableItem | InvalidItem:
-    """Determine the query type of `item`, and check that it has the inputs of that branch of the reward.
+    """Determine the query type of `item`. Whether it has the reference that this needs is checked later.
 
     The item's own query type has priority. Without one, an item without a reference is open-ended, and an item
     with a reference gets `query_type_default`: a reference does not imply a query type, because every row of the
@@ -151,8 +163,6 @@ def scorable_item(
     if query_type is None:
         message = "is needed when there is a reference: open_ended or closed_ended (or set query_type_default)"
         return InvalidItem("query_type", message, item.id)
-    if query_type is QueryType.CLOSED_ENDED and reference is None:
-        return InvalidItem("reference", "is needed for a closed_ended item", item.id)
     messages = _messages(item)
     if is_blank(prompt_text(messages)):
         return InvalidItem("prompt", "has no user text", item.id)
@@ -166,6 +176,13 @@ def scorable_item(
         flags=tuple(flags),
         alternatives=tuple(references) if len(references) > 1 else (),
     )
+
+
+def with_needed_reference(entry: ScorableItem | InvalidItem) -> ScorableItem | InvalidItem:
+    """`entry`, or its error if it is closed-ended and has no reference."""
+    if isinstance(entry, ScorableItem) and entry.query_type is QueryType.CLOSED_ENDED and entry.reference is None:
+        return InvalidItem("reference", "is needed for a closed_ended item", entry.id)
+    return entry
 
 
 def reject_invalid_items(job: Job, entries: Sequence[object]) -> None:

@@ -27,7 +27,15 @@ from reward_service.models.protocols import Exchange, RawText
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp
 from reward_service.scoring.gold_only import GoldJob, GoldScoring, required_gold
 from reward_service.scoring.items import PreparedJob, prepare
-from reward_service.scoring.job import GoldWorker, InvalidItem, Job, ScorableItem, reject_invalid_items
+from reward_service.scoring.job import (
+    GoldWorker,
+    InvalidItem,
+    Job,
+    ScorableItem,
+    reject_invalid_items,
+    with_needed_reference,
+)
+from reward_service.scoring.references import ReferenceLookup
 from reward_service.scoring.results import item_results
 
 Worker = EncoderWorker | GoldWorker
@@ -67,16 +75,22 @@ class Scorer:
             raise
         return reserved
 
-    def start(self, job: Job) -> Steps[Scoring]:
-        """Read the items of `job`. Raises InvalidRequestError if they, or its models, do not allow to score it."""
+    def start(self, job: Job, references: ReferenceLookup | None = None) -> Steps[Scoring]:
+        """Read the items of `job`; `references` completes them.
+
+        Raises:
+            InvalidRequestError: the items, or the models, do not allow to score the job.
+            StorageError: references could not be read.
+        """
         entries: list[ScorableItem | InvalidItem] = []
         for entry in job.entries:
             if entries:
                 yield
-            entries.append(entry)
+            completed = entry if references is None else references.complete(entry)
+            entries.append(with_needed_reference(completed))
         reject_invalid_items(job, entries)
         embedder, gold = self._models_for(job) if entries else (None, None)
-        return Scoring(job, entries, embedder, gold, self.notices)
+        return Scoring(job, entries, embedder, gold, self.notices, references)
 
     def start_gold(self, job: GoldJob) -> Steps[GoldScoring]:
         """Read the entries of `job`. Raises InvalidRequestError or TooLargeError."""
@@ -130,6 +144,7 @@ class Scoring:
         embedder: Embedder | None,
         gold: GoldWorker | None,
         notices: Callable[[], list[str]],
+        references: ReferenceLookup | None = None,
     ) -> None:
         self.job = job
         self.n_items = len(entries)
@@ -139,6 +154,7 @@ class Scoring:
         self._embedder = embedder
         self._gold = gold
         self._notices = notices
+        self._references = references
         self._started = time.monotonic()
         self._prepared = PreparedJob([], LookUp({}, {}), [])
         self._models = ModelNames(relevance=None, gold=None)
@@ -196,7 +212,10 @@ class Scoring:
                 total=1e3 * (time.monotonic() - self._started),
             ),
             texts=embedded.counts,
-            notices=self._notices() if self._gold is not None else [],
+            notices=[
+                *(self._notices() if self._gold is not None else []),
+                *(self._references.notices() if self._references is not None else []),
+            ],
         )
 
     def close(self) -> None:

@@ -44,6 +44,11 @@ class Metrics:
             "Different texts of requests: cached, shared with another request, or encoded.",
             ["source"],
         )
+        self._dataset_items = counter(
+            "glassbox_dataset_items_total",
+            "Items without a reference that were looked up in a data set: hit or miss.",
+            ["outcome"],
+        )
         self._requests = cache(requests.labels)  # `labels` is slow, and needed for every request
         self._latency = cache(latency.labels)
 
@@ -131,6 +136,11 @@ class Metrics:
         for reward in reply.rewards:
             if reward is not None:
                 observe(reward)
+
+    def looked_up(self, hits: int, misses: int) -> None:
+        """References of a request were looked up in a data set. Thread-safe."""
+        self._dataset_items.labels("hit").inc(hits)
+        self._dataset_items.labels("miss").inc(misses)
 
     def gold_scored(self, protocol: str, n: int) -> None:
         """The gold model alone scored `n` items of a request."""

@@ -1,4 +1,4 @@
-"""Settings → OpenRLHF's command line. Pure, and the same for a CPU, one GPU and several GPUs.
+"""Settings → OpenRLHF's command line. Pure, and the same for a CPU, one GPU, several GPUs and several nodes.
 
     Config + LaunchInputs ──▶ ["--actor.model_name_or_path", …]     full flag names: OpenRLHF accepts abbreviations
 
@@ -14,6 +14,7 @@ from reward_client.wire import RecipeInfo
 from reward_runs.layout import RunDir
 from reward_trainer.config import Config
 from reward_trainer.hardware import Hardware
+from reward_trainer.layout import Layout
 
 DEFAULT_CLIP = (-10.0, 10.0)
 """OpenRLHF's default `--reward.clip_range`; it clips silently."""
@@ -38,7 +39,7 @@ class LaunchInputs:
     max_prompt_tokens: int
     """Length of the longest training prompt."""
     endpoint: str
-    """URL that OpenRLHF posts to."""
+    """URLs that OpenRLHF posts to in turn, separated by commas, as its parser expects."""
     clip: tuple[float, float]
     run: RunDir
 
@@ -55,12 +56,13 @@ def recipe_overrides(config: Config, recipe: RecipeInfo) -> dict[str, object]:
 
 
 def reward_endpoint(config: Config, run: RunDir, overrides: Mapping[str, object]) -> str:
-    """Return the URL that OpenRLHF posts its rollouts to; overrides are JSON, except text."""
+    """Return the URLs that OpenRLHF posts its rollouts to; overrides are JSON, except text."""
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in overrides.items()}
     query = {"recipe": config.recipe, **texts}
     if config.gold:
         query["gold"] = "true"
-    return f"{config.reward_url.rstrip('/')}/r/{run.name}/get_reward?{urllib.parse.urlencode(query)}"
+    route = f"/r/{run.name}/get_reward?{urllib.parse.urlencode(query)}"
+    return ",".join(f"{url}{route}" for url in config.reward_urls)
 
 
 def clip_range(recipe: RecipeInfo, overrides: Mapping[str, object]) -> tuple[float, float]:
@@ -87,7 +89,7 @@ def build_command(config: Config, inputs: LaunchInputs, *, resume: bool = False)
         "--actor.model_name_or_path": inputs.policy,
         "--reward.remote_url": inputs.endpoint,
         "--reward.clip_range": inputs.clip,
-        **_devices(inputs.hardware),
+        **_devices(Layout.of(config, inputs.hardware), has_gpu=inputs.hardware.has_gpu),
         **_rollouts(config, inputs),
         **_algorithm(config),
         **_logging(config, inputs.run, resume),
@@ -103,18 +105,22 @@ def _text(value: object) -> str:
     return format(value, ".12g") if isinstance(value, float) else str(value)
 
 
-def _devices(hardware: Hardware) -> Flags:
-    """All models and engines share each device: training and generation alternate."""
+def _devices(layout: Layout, *, has_gpu: bool) -> Flags:
+    """All models share each training device; the engines do too, unless the run is asynchronous."""
     flags: Flags = {"--train.colocate_all": None}
     for model in ("actor", "ref", "critic"):
-        flags |= {f"--{model}.num_nodes": 1, f"--{model}.num_gpus_per_node": hardware.n_ranks}
-    flags |= {"--vllm.num_engines": hardware.n_ranks, "--vllm.tensor_parallel_size": 1}
-    if not hardware.has_gpu:
+        flags |= {f"--{model}.num_nodes": layout.n_nodes, f"--{model}.num_gpus_per_node": layout.ranks_per_node}
+    flags |= {"--vllm.num_engines": layout.n_engines, "--vllm.tensor_parallel_size": 1}
+    if not layout.shared_devices:
+        flags |= {"--train.async_enable": None}
+    if not has_gpu:
         return flags | {
-            "--ds.zero_stage": 0 if hardware.n_ranks == 1 else 2,  # a single rank has nothing to shard
+            "--ds.zero_stage": 0 if layout.n_ranks == 1 else 2,  # a single rank has nothing to shard
             "--ds.param_dtype": "fp32",
             "--ds.attn_implementation": "sdpa",
         }
+    if layout.shared_devices:
+        flags |= {"--vllm.enable_sleep": None, "--vllm.gpu_memory_utilization": 0.5}
     return flags | {
         "--ds.zero_stage": 2,
         "--ds.param_dtype": "bf16",
@@ -122,8 +128,6 @@ def _devices(hardware: Hardware) -> Flags:
         "--ds.packing_samples": None,
         "--ds.enable_sleep": None,
         "--actor.gradient_checkpointing_enable": None,
-        "--vllm.enable_sleep": None,
-        "--vllm.gpu_memory_utilization": 0.5,
     }
 
 

@@ -64,7 +64,7 @@ def cpu_environment(
 
     Args:
         base: the environment to extend, usually `os.environ`.
-        n_devices: number of GPUs that Ray assumes; a training rank and an engine share each.
+        n_devices: number of GPUs that Ray assumes, for training ranks and engines.
         n_threads: torch threads per process; Ray's default is one.
         rollouts_per_batch: responses that a rollout engine generates in one step.
     """

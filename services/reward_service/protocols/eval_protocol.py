@@ -1,0 +1,149 @@
+"""POST /eval_protocol: a remote reward function of eval-protocol (`RewardFunction(mode="remote", endpoint=…)`).
+
+    {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}], "ground_truth": "…",
+     "query_type": "closed_ended"}
+    200 {"score": 0.41, "is_score_valid": true, "reason": "length_incentive 0.62, …",
+         "metrics": {"repetition_penalty": {"score": 0.95, "is_score_valid": true, "reason": "…"}}}
+
+The response is the last message. The client sends its keyword arguments beside the messages, and the messages
+before the response as `ground_truth` when it has none. It ignores `is_score_valid`, so a failure is an error
+status. Metrics must be in [0, 1]: they are the features whose range is, and `reason` has all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reward_client.wire import AnyQueryType, ChatMessage, QueryType, ScalarText, ScoreReply
+from reward_client.wire.requests import MAX_MESSAGES
+from reward_client.wire.texts import Content
+from reward_service.features.recipe import Recipe
+from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec
+from reward_service.protocols.chat_templates import CleanExchange
+from reward_service.protocols.samples import Sample, entries, read_label
+from reward_service.protocols.url_options import url_options
+from reward_service.scoring.job import InvalidItem, ItemLimits, Job
+
+
+class Message(BaseModel):
+    """A message; other keys, as those of tool calls, are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Content | None = None
+    """Null for a message that only calls tools."""
+
+
+class EvalProtocolRequest(BaseModel):
+    """One conversation; other keyword arguments of the reward function are ignored."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+    ground_truth: Any = None
+    """A reference, or an object with `reference` and `query_type`; a list of messages is no reference."""
+    query_type: AnyQueryType | None = None
+    id: ScalarText | None = None
+
+
+class Metric(BaseModel):
+    """A feature."""
+
+    score: float
+    is_score_valid: bool = True
+    reason: str
+
+
+class EvalProtocolReply(BaseModel):
+    """The reward, and the features behind it."""
+
+    score: float
+    is_score_valid: bool = True
+    reason: str
+    metrics: dict[str, Metric]
+
+
+_FIELDS = {"prompt": "messages", "response": "messages", "reference": "ground_truth"}
+
+
+def _path(_: int, name: str) -> str:
+    own, __, rest = name.partition(".")
+    return f"ground_truth.{rest}".rstrip(".") if own == "label" else _FIELDS.get(own, name)
+
+
+_options = partial(url_options, query_type_default=QueryType.CLOSED_ENDED)
+
+
+def _job(body: EvalProtocolRequest, call: Call) -> Job:
+    options = call.options or _options(call, b"")
+    limits = ItemLimits(call.settings)
+    found = entries(_samples(body, limits), options.query_type_default, limits, _path)
+    return Job(entries=found, recipe=options.recipe, gold=options.gold, path=_path)
+
+
+def _samples(body: EvalProtocolRequest, limits: ItemLimits) -> Iterator[Sample | InvalidItem | None]:
+    texts = [(f"messages.{i}.content", message.content or "") for i, message in enumerate(body.messages)]
+    yield _sample(body) if limits.texts_fit(0, texts) else None
+
+
+def _sample(body: EvalProtocolRequest) -> Sample | InvalidItem:
+    *before, last = [ChatMessage(role=one.role, content=one.content or "") for one in body.messages]
+    if last.role != "assistant":
+        return InvalidItem("response", "must end with a message of the assistant")
+    label = read_label(None if _are_messages(body.ground_truth) else body.ground_truth)
+    if isinstance(label, InvalidItem):
+        return label
+    given = {name: value for name in ("query_type", "id") if (value := getattr(body, name)) is not None}
+    return Sample(CleanExchange(tuple(before), last.content, ()), label.model_copy(update=given))
+
+
+def _are_messages(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) and "role" in one for one in value)
+
+
+def _reply(reply: ScoreReply, job: Job, _: Call) -> EvalProtocolReply:
+    (result,) = reply.results
+    (score,) = (reward for reward in reply.rewards if reward is not None)
+    values = {name: value for name, value in result.features.items() if value is not None}
+    if result.gold_reward is not None:
+        values["gold_reward"] = result.gold_reward
+    reasons = {name: f"{name} {value:.6g}" for name, value in values.items()}
+    return EvalProtocolReply(
+        score=score,
+        reason=", ".join([*reasons.values(), *result.flags]),
+        metrics={
+            name: Metric(score=values[name], reason=reasons[name])
+            for name in _metrics(job.recipe)
+            if name in values
+        },
+    )
+
+
+def _metrics(recipe: Recipe) -> list[str]:
+    """Features that are in [0, 1] for every item of `recipe`."""
+    bounds = {feature.name: feature.bounds(recipe) for feature in recipe.reported}
+    return [name for name, (low, high) in bounds.items() if low >= 0 and high <= 1]
+
+
+PROTOCOL = ProtocolSpec(
+    name="eval_protocol",
+    routes=[
+        RouteSpec(
+            "/eval_protocol",
+            "Score a conversation as eval-protocol posts it",
+            'For `RewardFunction(mode="remote", endpoint="http://HOST:PORT/eval_protocol")`. A `ground_truth` '
+            "makes it closed-ended, unless `query_type`, or `query_type_default` in the URL, says otherwise.",
+        )
+    ],
+    request_model=EvalProtocolRequest,
+    reply_model=EvalProtocolReply,
+    job=_job,
+    reply=_reply,
+    options=_options,
+    hold_s=150,  # its client has no timeout, and raises for any error
+)

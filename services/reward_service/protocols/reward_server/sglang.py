@@ -1,0 +1,56 @@
+"""POST /v1/embeddings: SGLang's server of a reward model, as verl asks it; its `/classify` is in `vllm`.
+
+{"model": "…", "input": text or [text]}
+200 {"data": [{"object": "embedding", "embedding": [3.41], "index": 0}], …}
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from reward_service.protocols.base import Call, GoldSpec, RouteSpec
+from reward_service.protocols.reward_server.vllm import (
+    ANSWER_S,
+    HOLD_S,
+    ListReply,
+    PoolingRequest,
+    common,
+    gold_job,
+)
+from reward_service.scoring.gold_only import GoldJob, GoldReply
+
+
+class Embedding(BaseModel):
+    """The score of one text."""
+
+    object: str = "embedding"
+    embedding: list[float]
+    """The raw logit."""
+    index: int
+
+
+class EmbeddingsReply(ListReply):
+    """Scores, in the order of the texts."""
+
+    data: list[Embedding]
+
+
+def _job(body: PoolingRequest, call: Call) -> GoldJob:
+    def reply(scored: GoldReply) -> EmbeddingsReply:
+        data = [Embedding(embedding=[score], index=i) for i, score in enumerate(scored.scores)]
+        return EmbeddingsReply(**common("embd", scored, body.model), data=data)
+
+    return gold_job(body, call, reply)
+
+
+PROTOCOLS = (
+    GoldSpec(
+        name="sglang",
+        routes=[RouteSpec("/v1/embeddings", "Gold scores, as SGLang returns those of a reward model")],
+        request_model=PoolingRequest,
+        reply_model=EmbeddingsReply,
+        job=_job,
+        hold_s=HOLD_S,
+        answer_s=ANSWER_S,
+    ),
+)

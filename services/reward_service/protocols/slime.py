@@ -1,0 +1,132 @@
+"""POST /slime: the remote reward of slime and of its fork miles, one sample a request.
+
+    {"prompt": text or messages, "response": text with its end token, "label": reference or null}
+    200 0.41                                                 the reward is the reply
+    200 {"score": 0.41, "length_incentive": 0.62, …}         ?keyed=1, for `--reward-key score`
+
+The URL has the scoring options. An item with a label is closed-ended unless the label or `query_type_default` says
+otherwise, because data sets of these frameworks have a single column for the answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
+
+from reward_client.wire import ChatMessage, QueryType, ScoreReply, error_message, error_path
+from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions
+from reward_service.protocols.chat_templates import CleanExchange, PromptError, clean
+from reward_service.protocols.samples import Sample, entries, read_label, sample_path
+from reward_service.protocols.url_options import url_flag, url_options
+from reward_service.scoring.job import InvalidItem, ItemLimits, Job
+
+KEYED = "keyed"
+
+
+class SlimeRequest(BaseModel):
+    """What slime and miles post; unknown keys are ignored, because later versions may add some."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    prompt: str | list[dict[str, Any]]
+    """The rendered prompt, the user's text, or messages, of which `role` and `content` are read."""
+    response: str
+    """The policy's text, as the tokenizer decodes it, special tokens included."""
+    label: Any = None
+    """Null, a reference (text, a number, or a list of them, of which the best counts), or
+    `{"reference", "query_type", "id"}`, object or JSON."""
+
+
+class SlimeReply(RootModel[float | dict[str, float]]):
+    """The reward, or with `?keyed=1` an object of it (`score`) and of the features that apply."""
+
+
+_path = sample_path("prompt", "response", "label")
+
+
+def _options(call: Call, body: Body) -> ScoringOptions:
+    url_flag(call, KEYED)
+    return url_options(call, body, own=(KEYED,), query_type_default=QueryType.CLOSED_ENDED)
+
+
+def _job(body: SlimeRequest, call: Call) -> Job:
+    options = call.options or _options(call, b"")
+    limits, run = ItemLimits(call.settings), call.path.get("run")
+    limits.fits(None, "run", len(run or ""), call.settings.max_id_chars, "characters")
+    sample = _sample(body) if _fits(body, limits) else None
+    return Job(
+        entries=entries([sample], options.query_type_default, limits, _path),
+        recipe=options.recipe,
+        gold=options.gold,
+        path=_path,
+        run=run,
+    )
+
+
+def _fits(body: SlimeRequest, limits: ItemLimits) -> bool:
+    """Whether the texts are within the limits; those of messages are checked one by one."""
+    if isinstance(body.prompt, str):
+        return limits.texts_fit(0, [("prompt", body.prompt), ("response", body.response)])
+    if not limits.fits(0, "prompt", len(body.prompt), limits.settings.max_messages, "messages"):
+        return False
+    contents = ((i, message.get("content")) for i, message in enumerate(body.prompt))
+    texts = [(f"prompt.{i}.content", content) for i, content in contents if isinstance(content, str)]
+    return limits.texts_fit(0, [*texts, ("response", body.response)])
+
+
+def _sample(body: SlimeRequest) -> Sample | InvalidItem:
+    try:
+        exchange = _exchange(body)
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        return InvalidItem("prompt", f"has a wrong {error_path(error)[0]}: {error_message(error)}")
+    except PromptError as exc:
+        return InvalidItem("prompt", str(exc))
+    label = read_label(body.label)
+    return label if isinstance(label, InvalidItem) else Sample(exchange, label)
+
+
+def _exchange(body: SlimeRequest) -> CleanExchange:
+    if isinstance(body.prompt, str):
+        return clean(body.prompt + body.response, body.prompt)
+    messages = (ChatMessage(role=one.get("role"), content=one.get("content")) for one in body.prompt)
+    cleaned = clean(body.response, "")
+    return CleanExchange(tuple(messages), cleaned.response, cleaned.flags)
+
+
+def _reply(reply: ScoreReply, _: Job, call: Call) -> SlimeReply:
+    result = reply.results[0]
+    assert result.reward is not None  # noqa: S101 - an item without a reward has failed the request
+    if not url_flag(call, KEYED):
+        return SlimeReply(result.reward)
+    numbers = result.features | {"gold_reward": result.gold_reward, "score": result.reward}
+    return SlimeReply({name: value for name, value in numbers.items() if value is not None})
+
+
+_SUMMARY = "Score a sample as slime and miles post it"
+_KEYED_PARAMETER = {
+    "name": KEYED,
+    "in": "query",
+    "required": False,
+    "description": "Reply with an object: the reward as `score`, and the features that apply.",
+    "schema": {"type": "boolean", "default": False},
+}
+PROTOCOL = ProtocolSpec(
+    name="slime",
+    routes=[
+        RouteSpec(
+            "/slime", _SUMMARY, "For `--rm-type remote_rm --rm-url http://HOST:PORT/slime`.", [_KEYED_PARAMETER]
+        ),
+        RouteSpec(
+            "/r/{run}/slime", _SUMMARY, "The same, with rewards attributed to a training run.", [_KEYED_PARAMETER]
+        ),
+    ],
+    request_model=SlimeRequest,
+    reply_model=SlimeReply,
+    job=_job,
+    reply=_reply,
+    options=_options,
+    hold_s=100,  # slime tries ten times with 64 connections; miles ends the run after one refusal
+    answer_s=115,  # slime's client times out after 120 s
+)

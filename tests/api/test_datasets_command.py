@@ -1,0 +1,132 @@
+"""`glassbox datasets` and the functions behind it, with a service on a socket."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from reward_client import RewardClient, RewardError
+from reward_client.cli.main import main
+from reward_client.datasets import list_datasets
+from reward_service.settings import Settings
+from tests.live import serving
+
+ROWS = """\
+{"question": "Why?", "answer": 42}
+
+{"question": "How?", "answer": NaN}
+"""
+COLUMNS = ["--prompt-column", "question", "--reference-column", "answer"]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving(Settings()) as url:
+        yield url
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(ROWS)
+    return path
+
+
+def command(*arguments: object) -> int:
+    return main(["datasets", *map(str, arguments)], [])
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The message of a command that fails."""
+    with pytest.raises(SystemExit) as exc:
+        command(*arguments)
+    return f"{exc.value}{capsys.readouterr().err}"
+
+
+def test_a_file_is_uploaded_listed_and_deleted(url: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("put", "train", file, *COLUMNS, "--url", url) == 0
+    assert "train: 2 rows, 2 prompts (1 closed_ended, 1 open_ended), 1 with a reference" in capsys.readouterr().out
+    command("list", "--url", url)
+    assert f"{url}: 1 data set(s)\n  train: 2 rows" in capsys.readouterr().out
+    command("delete", "train", "--url", url)
+
+    with RewardClient(url) as client:
+        assert list_datasets(client).datasets == []
+
+
+def test_each_url_gets_the_data_set(url: str, file: Path) -> None:
+    with serving(Settings()) as other:
+        command("put", "both", file, *COLUMNS, "--url", url, "--url", other)
+        for each in (url, other):
+            with RewardClient(each) as client:
+                assert "both" in [info.name for info in list_datasets(client).datasets]
+
+
+def test_wrong_rows_are_named_before_anything_is_sent(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text('{"question": 1}\n\n{"answer": 1}\n{"question": "a", "answer": {}}\n')
+
+    message = failure(capsys, "put", "train", file, *COLUMNS, "--url", "http://127.0.0.1:1")
+
+    assert f"{file}, line 1: question: must be text or a list of messages" in message
+    assert f"{file}, line 3: question: is missing; the columns are answer" in message
+    assert f"{file}, line 4: answer: must be text, a number, or a list of them" in message
+
+
+def test_rows_that_the_service_refuses_are_named_by_line_and_column(
+    url: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(f'{ROWS}\n{{"question": "Why? ", "answer": 43}}')
+
+    message = failure(capsys, "put", "train", file, *COLUMNS, "--url", url)
+
+    assert "line 5.question: is the prompt of line 1 too, with another reference" in message
+    assert command("put", "train", file, *COLUMNS, "--duplicates", "join", "--url", url) == 0
+
+
+def test_a_data_set_that_does_not_exist_is_an_error(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no data set 'none'" in failure(capsys, "delete", "none", "--url", url)
+
+
+def test_rows_of_the_hub_are_uploaded(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded: list[object] = []
+
+    def load_dataset(*arguments: object, split: str) -> list[dict[str, object]]:
+        loaded.extend([*arguments, split])
+        return [{"question": "Why?", "answer": float("nan"), "id": 1}, {"question": "How?", "answer": "so"}]
+
+    package = ModuleType("datasets")
+    package.load_dataset = load_dataset  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", package)
+
+    command("put", "hub", "--hub", "lab/rows", "--hub-config", "main", "--split", "test", *COLUMNS, "--url", url)
+
+    assert loaded == ["lab/rows", "main", "test"]
+    assert "hub: 2 rows, 2 prompts (1 closed_ended, 1 open_ended)" in capsys.readouterr().out
+
+
+def test_the_hub_without_its_package_is_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+
+    assert "pip install datasets" in failure(capsys, "put", "hub", "--hub", "lab/rows")
+
+
+@pytest.mark.parametrize("arguments", [["put", "train"], ["put", "train", "f", "--hub", "i"], []])
+def test_one_source_is_needed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "usage" in failure(capsys, *arguments)
+
+
+def test_the_wrong_key_is_an_error() -> None:
+    with (
+        serving(Settings(api_key="sesame-9f27c1d4")) as url,
+        RewardClient(url, api_key="other") as client,
+        pytest.raises(RewardError, match="401"),
+    ):
+        list_datasets(client)

@@ -1,0 +1,106 @@
+"""The adapter for Agent Lightning, with a server that takes events as its gateway does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from reward_client import RewardError, RewardUnavailableError
+from reward_client.adapters.agent_lightning import report, report_async
+from reward_service.settings import Settings
+from tests.live import serving
+
+PATH = "/api/rollouts/r-1/attempt/0/events"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving(Settings(max_text_chars=1000, default_recipe="rer")) as url:
+        yield url
+
+
+class Gateway:
+    """Takes events, after the statuses in `refusals`."""
+
+    def __init__(self) -> None:
+        self.refusals: list[int] = []
+        self.events: list[tuple[str, str | None, Any]] = []
+        """Path, authorization and body of each."""
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    """A gateway whose address and key are in the environment, as for an agent of Agent Lightning."""
+    taken = Gateway()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            status = taken.refusals.pop(0) if taken.refusals else 200
+            if status == 200:
+                taken.events.append((self.path, self.headers["authorization"], body))
+            self.send_response(status)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AGL_EVENT_URL", f"http://127.0.0.1:{server.server_address[1]}{PATH}")
+    monkeypatch.setenv("AGL_KEY", "gateway-key")
+    yield taken
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_reward_is_reported_with_its_features_even_if_the_gateway_is_busy_at_first(
+    url: str, gateway: Gateway
+) -> None:
+    gateway.refusals = [503]
+
+    reward = report("a b c", "a b", "a b", url=url)
+
+    ((path, key, event),) = gateway.events
+    assert (path, key) == (PATH, "Bearer gateway-key")
+    assert event["event_type"] == "reward"
+    assert event["data"]["value"] == reward
+    assert event["data"]["features"]["reference_relevance"] > 0
+    assert asyncio.run(report_async("a b c", "a b", "a b", url=url)) == reward
+    assert len(gateway.events) == 2
+
+
+@pytest.mark.parametrize(
+    ("response", "settings"),
+    [("x" * 1001, {}), ("NAN", {"deadline_s": 2}), ("a", {"url": "http://127.0.0.1:9", "deadline_s": 0.2})],
+)
+def test_a_failure_raises_and_reports_nothing(
+    url: str, gateway: Gateway, response: str, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(RewardError):
+        report("a b c", response, **({"url": url} | settings))
+
+    assert gateway.events == []
+
+
+def test_a_gateway_that_refuses_the_event_is_an_error(url: str, gateway: Gateway) -> None:
+    gateway.refusals = [404]
+
+    with pytest.raises(RewardError, match="gateway did not take the reward: 404") as caught:
+        report("a b c", "a b", url=url)
+    assert not isinstance(caught.value, RewardUnavailableError)
+
+
+def test_outside_an_agent_the_missing_variable_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AGL_EVENT_URL", raising=False)
+
+    with pytest.raises(RewardError, match="AGL_EVENT_URL is not set"):
+        report("a b c", "a b", url=url)
