@@ -86,7 +86,8 @@ def _log_ratio() -> NDArray[np.float64]:
     pairs = counts[:_N, :_N]
     of_second = (pairs.sum(axis=0) + 0.5) / (pairs.sum() + 0.5 * _N)
     given_first = (pairs + _SMOOTHING * of_second) / (pairs.sum(axis=1, keepdims=True) + _SMOOTHING)
-    return np.log(given_first / of_second)
+    log_ratio: NDArray[np.float64] = np.log(given_first / of_second)
+    return log_ratio
 
 
 _LOG_RATIO = _log_ratio()
