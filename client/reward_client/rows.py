@@ -125,7 +125,7 @@ def row_unit(path: Path) -> str:
 
 def _csv_rows(path: Path, text: str) -> Iterator[NumberedRow]:
     """The rows below the header, each with the line that it begins in."""
-    csv.field_size_limit(len(text) + 1)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))  # of the process: other readers share it
     reader = csv.reader(StringIO(text, newline=""), strict=True)
     try:
         header = next(reader, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -51,3 +52,14 @@ def test_a_failure_has_no_scores(service: TestClient) -> None:
     assert [error["field"] for error in failed.json()["errors"]] == ["messages.1"]
     assert [error["field"] for error in too_long.json()["errors"]] == ["messages.1"]
     assert "scores" not in failed.json()
+
+
+def test_a_data_set_on_the_service_has_the_references(service: TestClient) -> None:
+    """The protocol itself has none."""
+    row = {"prompt": QUESTION, "reference": "eight legs", "query_type": "closed_ended"}
+    item = row | {"response": RESPONSE}
+    expected = service.post("/score", json={"items": [item]}).json()["rewards"]
+    assert service.put("/datasets/legs", content=json.dumps(row)).status_code in {200, 201}
+
+    assert post(service, [TEXT], "/llamafactory?dataset=legs").json() == {"scores": expected}
+    assert post(service, [TEXT.replace("spider", "crab")], "/llamafactory?dataset=legs").status_code == 422

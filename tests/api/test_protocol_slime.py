@@ -89,6 +89,12 @@ def test_wrong_use_names_the_field_of_the_sample(service: TestClient, body: Any,
     assert [error["field"] for error in reply.json()["errors"]] == [field]
 
 
+def test_a_wrong_message_is_named_by_its_index(service: TestClient) -> None:
+    reply = service.post("/slime", json=sample([*MESSAGES, {"role": "assistant", "content": None}]))
+
+    assert "message 1 has a wrong content" in reply.json()["errors"][0]["message"]
+
+
 @pytest.mark.parametrize("url", ["/slime?keyed=2", "/slime?keyed=1&keyed=1", "/slime?recipe=none"])
 def test_wrong_options_are_refused(service: TestClient, url: str) -> None:
     assert service.post(url, json=sample()).status_code == 422

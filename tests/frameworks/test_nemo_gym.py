@@ -84,7 +84,9 @@ def resources_server(**settings: Any) -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     config = GlassboxConfig(host="127.0.0.1", port=port, entrypoint="app.py", name=NAME, glassbox=settings)
-    app = GlassboxResourcesServer(config=config, server_client=MagicMock(spec=ServerClient)).setup_webserver()
+    glassbox = GlassboxResourcesServer(config=config, server_client=MagicMock(spec=ServerClient))
+    app = glassbox.setup_webserver()
+    glassbox.setup_exception_middleware(app)  # as Gym's `run_webserver` does
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,14 @@ def test_a_csv_file_has_a_header_and_rows_at_their_lines(tmp_path: Path, text: s
     path.write_bytes(text.encode())
 
     assert read(path) == rows
+
+
+def test_reading_a_csv_file_does_not_lower_the_limit_of_other_readers(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+
+    read(written(tmp_path, "prompt,response\na,b\n", "in.csv"))
+
+    assert csv.field_size_limit() >= before
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ from reward_service.scoring.job import (
     scorable_item,
 )
 
+HOLD_S, ANSWER_S = 50.0, 57.0
+"""verifiers, the client, does not retry, and times out after 60 s by default."""
 _Items = Annotated[list[dict[str, Any]], Field(max_length=MAX_LIST)]
 _INPUT, _OUTPUT = "responses_create_params.input", "response.output"
 
@@ -241,6 +243,6 @@ PROTOCOL = ProtocolSpec(
     job=_job,
     reply=_reply,
     options=url_options,
-    hold_s=50,  # its client does not retry
-    answer_s=57,  # its client times out after 60 s by default
+    hold_s=HOLD_S,
+    answer_s=ANSWER_S,
 )

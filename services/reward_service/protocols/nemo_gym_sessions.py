@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from reward_client.wire import MAX_LIST
 from reward_service.protocols.base import Call, EndpointSpec, HandlerSpec, NoBody
-from reward_service.protocols.nemo_gym import routes
+from reward_service.protocols.nemo_gym import ANSWER_S, HOLD_S, routes
 from reward_service.protocols.url_options import url_options
 
 _TASK, _INTERNAL = "_ng_task_index", "_ng_"
@@ -109,6 +109,8 @@ PROTOCOLS: Sequence[EndpointSpec[Any]] = [
         request_model=SessionRequest,
         reply_model=SessionReply,
         handle=_open_session,
+        hold_s=HOLD_S,
+        answer_s=ANSWER_S,
     ),
     HandlerSpec(
         name=_NAME,
@@ -116,6 +118,8 @@ PROTOCOLS: Sequence[EndpointSpec[Any]] = [
         request_model=AggregateRequest,
         reply_model=AggregateReply,
         handle=_aggregate,
+        hold_s=HOLD_S,
+        answer_s=ANSWER_S,
     ),
     HandlerSpec(
         name=_NAME,
@@ -123,5 +127,7 @@ PROTOCOLS: Sequence[EndpointSpec[Any]] = [
         request_model=NoBody,
         reply_model=ReverifyMode,
         handle=lambda _, __: ReverifyMode("stateless"),
+        hold_s=HOLD_S,
+        answer_s=ANSWER_S,
     ),
 ]

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reward_client.wire import (
     AnyQueryType,
+    ChatMessage,
     Item,
     QueryType,
     Reference,
@@ -24,7 +25,7 @@ from reward_client.wire import (
     error_message,
     error_path,
 )
-from reward_service.protocols.chat_templates import CleanExchange
+from reward_service.protocols.chat_templates import CleanExchange, PromptError
 from reward_service.protocols.url_options import json_or_text
 from reward_service.scoring.job import InvalidItem, ItemLimits, ScorableItem, reference_texts, scorable_item
 
@@ -73,6 +74,20 @@ def read_label_as(model: type[LabelT], value: Any) -> LabelT | InvalidItem:
     except ValidationError as exc:
         error = exc.errors()[0]
         return InvalidItem(".".join(map(str, ("label", *error_path(error)))), error_message(error))
+
+
+def read_messages(messages: Iterable[Any]) -> tuple[ChatMessage, ...]:
+    """Messages as chat clients send them, of which role and content are read. Raises PromptError."""
+    read = []
+    for index, one in enumerate(messages):
+        given = one if isinstance(one, dict) else {}
+        try:
+            read.append(ChatMessage.model_validate({name: given.get(name) for name in ("role", "content")}))
+        except ValidationError as exc:
+            error = exc.errors()[0]
+            message = f"message {index} has a wrong {error_path(error)[0]}: {error_message(error)}"
+            raise PromptError(message) from exc
+    return tuple(read)
 
 
 def sample_path(prompt: str, response: str, label: str) -> Path:

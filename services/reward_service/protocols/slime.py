@@ -4,20 +4,20 @@
     200 0.41                                                 the reward is the reply
     200 {"score": 0.41, "length_incentive": 0.62, …}         ?keyed=1, for `--reward-key score`
 
-The URL has the scoring options. An item with a label is closed-ended unless the label or `query_type_default` says
-otherwise, because data sets of these frameworks have a single column for the answer.
+The URL has the scoring options. An item with a label is closed-ended, unless the label or `query_type_default`
+differs, because data sets of these frameworks have a single column for the answer.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, RootModel
 
-from reward_client.wire import ChatMessage, QueryType, ScoreReply, error_message, error_path
+from reward_client.wire import QueryType, ScoreReply
 from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions
 from reward_service.protocols.chat_templates import CleanExchange, PromptError, clean
-from reward_service.protocols.samples import Sample, entries, read_label, sample_path
+from reward_service.protocols.samples import Sample, entries, read_label, read_messages, sample_path
 from reward_service.protocols.url_options import url_flag, url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job
 
@@ -78,9 +78,6 @@ def _fits(body: SlimeRequest, limits: ItemLimits) -> bool:
 def _sample(body: SlimeRequest) -> Sample | InvalidItem:
     try:
         exchange = _exchange(body)
-    except ValidationError as exc:
-        error = exc.errors()[0]
-        return InvalidItem("prompt", f"has a wrong {error_path(error)[0]}: {error_message(error)}")
     except PromptError as exc:
         return InvalidItem("prompt", str(exc))
     label = read_label(body.label)
@@ -90,9 +87,8 @@ def _sample(body: SlimeRequest) -> Sample | InvalidItem:
 def _exchange(body: SlimeRequest) -> CleanExchange:
     if isinstance(body.prompt, str):
         return clean(body.prompt + body.response, body.prompt)
-    messages = (ChatMessage(role=one.get("role"), content=one.get("content")) for one in body.prompt)
     cleaned = clean(body.response, "")
-    return CleanExchange(tuple(messages), cleaned.response, cleaned.flags)
+    return CleanExchange(read_messages(body.prompt), cleaned.response, cleaned.flags)
 
 
 def _reply(reply: ScoreReply, _: Job, call: Call) -> SlimeReply:

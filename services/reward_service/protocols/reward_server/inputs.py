@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from reward_client.wire import ChatMessage, FieldError, error_message, error_path
+from reward_client.wire import FieldError
 from reward_service.errors import InvalidRequestError
 from reward_service.models.protocols import Exchange, RawText
 from reward_service.protocols.base import Call
+from reward_service.protocols.chat_templates import PromptError
+from reward_service.protocols.samples import read_messages
 from reward_service.scoring.job import InvalidItem, ItemLimits, check_count
 
 IDS_REFUSED = "has token ids; send text, which this service tokenizes for its gold model"
@@ -68,24 +68,17 @@ def conversation(messages: Sequence[Any], call: Call) -> Iterator[Entry]:
     if not limits.fits(0, "messages", len(messages), call.settings.max_messages + 1, "messages"):
         limits.check()
     try:
-        turns = [ChatMessage.model_validate(_role_and_content(one)) for one in messages]
-    except ValidationError as exc:
-        error = exc.errors()[0]
-        yield InvalidItem("", f"has a message with a wrong {error_path(error)[0]}: {error_message(error)}")
+        turns = read_messages(messages)
+    except PromptError as exc:
+        yield InvalidItem("", str(exc))
         return
     if len(turns) < 2 or turns[-1].role != "assistant":
         yield InvalidItem("", "must end with the assistant's message that is scored, after at least one other")
         return
     texts = ((f"messages.{i}.content", turn.content) for i, turn in enumerate(turns))
     if limits.texts_fit(0, texts):
-        yield Exchange(tuple(turns[:-1]), turns[-1].content)
+        yield Exchange(turns[:-1], turns[-1].content)
     limits.check()
-
-
-def _role_and_content(message: Any) -> dict[str, Any]:
-    """What is read of a message; other keys, such as `name`, are ignored."""
-    given = message if isinstance(message, dict) else {}
-    return {name: given.get(name) for name in ("role", "content")}
 
 
 def other_model(posted: str | None, served: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""POST /v1/embeddings: SGLang's server of a reward model, as verl asks it; its `/classify` is in `vllm`.
+"""POST /v1/embeddings: SGLang's server of a reward model, as verl uses it; its `/classify` is in `vllm`.
 
 {"model": "…", "input": text or [text]}
 200 {"data": [{"object": "embedding", "embedding": [3.41], "index": 0}], …}
