@@ -14,8 +14,9 @@ import jinja2
 import pytest
 from fastapi.testclient import TestClient
 
-from reward_service.app import create_app
+from reward_service.app import PROTOCOLS, create_app
 from reward_service.errors import ConfigurationError
+from reward_service.protocols.base import ProtocolSpec
 from reward_service.settings import Settings
 from tests.api.conftest import wait_until_loaded
 from tests.doubles import LengthGold, LetterEncoder
@@ -140,6 +141,38 @@ def test_an_item_keeps_its_own_reference_and_query_type(service: TestClient) -> 
     assert own == score(service, "Why?", "", reference="a b c", query_type="closed_ended")
     assert is_open["query_type"] == "open_ended"
     assert is_open["flags"] == ["dataset_hit"]
+
+
+RENDERED = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+CHAT = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "a b"}]
+BODIES: dict[str, Any] = {
+    "/score": {"items": [{"prompt": "Why?", "response": "a b"}]},
+    "/get_reward": {"query": [f"{RENDERED}a b<|im_end|>"], "prompts": [RENDERED]},
+    "/llamafactory": {"model": "model", "messages": [f"{RENDERED}a b<|im_end|>"]},
+    "/eval_protocol": {"messages": CHAT},
+    "/xtuner": {"response": "a b", "label": {"prompt": "Why?"}},
+    "/paddlenlp": {"src": [RENDERED], "tgt": [""], "response": ["a b"]},
+    "/slime": {"prompt": RENDERED, "response": "a b<|im_end|>", "label": None},
+    "/nemo_gym/verify": {
+        "responses_create_params": {"input": "Why?"},
+        "response": {"output": [{"type": "message", "content": [{"type": "output_text", "text": "a b"}]}]},
+    },
+}
+"""A request without a reference, by route."""
+
+
+@pytest.mark.parametrize(
+    "spec", [spec for spec in PROTOCOLS if isinstance(spec, ProtocolSpec)], ids=lambda s: s.name
+)
+def test_every_protocol_finds_references(service: TestClient, spec: ProtocolSpec[Any]) -> None:
+    put(service, {"prompt": "Why?", "reference": "a b"})
+    (path,) = (route.path for route in spec.routes if route.path in BODIES)
+
+    found = service.post(f"{path}?dataset=train", json=BODIES[path])
+    info = service.get("/datasets/train").json()
+
+    assert found.status_code == 200, found.text
+    assert (info["hits"], info["misses"]) == (1, 0)
 
 
 # Misses ---------------------------------------------------------------------------------------------------------
@@ -388,6 +421,18 @@ def test_replicas_that_share_a_folder_see_what_another_one_uploads_and_deletes(t
         assert score(one, "How?")["flags"] == ["dataset_hit"]
         one.delete("/datasets/train")
         assert score(two, "Why?")["status"] == 422
+
+
+def test_a_name_is_never_a_path(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"{KEY}\n{OTHER_KEY}\n")
+    with service_with({"x-api-key": KEY}, api_keys_file=keys, datasets_dir=tmp_path / "kept") as service:
+        put(service, {"prompt": "Why?", "reference": "x"})
+        (file,) = tmp_path.rglob("*.sqlite")
+        service.headers["x-api-key"] = OTHER_KEY
+        put(service, {"prompt": "How?", "reference": "x"}, name="other")
+
+        assert score(service, "Why?", f"?dataset=../{file.parent.name}/train")["status"] == 422
 
 
 def test_a_damaged_file_is_an_error_and_no_reward(tmp_path: Path) -> None:
