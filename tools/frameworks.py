@@ -36,7 +36,7 @@ TESTS = Path("tests/frameworks")
 FOLDER = Path(os.environ.get("GLASSBOX_FRAMEWORKS_DIR") or ROOT / ".venv-frameworks")
 TEST_PACKAGES = ("pytest>=8.3", "httpx>=0.27,<1", "pydantic>=2.9")
 """What the tests and the client import, in every environment."""
-FILE_S = 600
+FILE_S = 900
 """Seconds for one test file."""
 
 

@@ -364,8 +364,8 @@ def test_a_file_is_scored(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", REFUSED, indirect=True)
 def test_a_file_is_refused_with_line_and_field(case: Case, tmp_path: Path) -> None:
     source, target = file_of(case, tmp_path), tmp_path / "out.jsonl"
-    with pytest.raises(SystemExit) as ended:
-        main(["score", str(source), str(target), "--url", "http://127.0.0.1:9"])
+    with serving(Settings()) as url, pytest.raises(SystemExit) as ended:
+        main(["score", str(source), str(target), "--url", url])
     assert REFUSED[case["id"]] in str(ended.value.code)
     assert not target.exists()
 

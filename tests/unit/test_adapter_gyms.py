@@ -20,7 +20,7 @@ from reward_client.adapters.scorer import Scorer
 from reward_client.adapters.skyrl import GlassboxEnv
 from reward_client.adapters.verifiers import glassbox
 from reward_service.settings import Settings
-from tests.frameworks.test_verifiers import BY_FUNCTION, BY_URL
+from tests.frameworks.vf_eval import BY_FUNCTION, BY_URL
 from tests.live import serving
 
 SYSTEM, QUESTION = {"role": "system", "content": "be"}, {"role": "user", "content": "a b c"}

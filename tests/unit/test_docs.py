@@ -16,6 +16,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from reward_client.adapters.settings import AdapterSettings, variable
 from reward_client.cli.command import GROUP, discover
 from reward_service.app import create_app
 from reward_service.features.factor_spec import FactorSpec
@@ -76,6 +77,12 @@ def test_every_setting_is_documented_with_its_default() -> None:
     for name, field in Settings.model_fields.items():
         default = "unset" if field.default is None else str(field.default).removesuffix(".0")
         assert rows[name].strip("`").lower() == default.lower(), name
+
+
+def test_every_setting_of_adapters_is_documented() -> None:
+    rows = re.findall(r"^\| `(GLASSBOX_\w+)` \|", read("frameworks/README.md"), re.MULTILINE)
+
+    assert {variable(name) for name in AdapterSettings.model_fields} <= set(rows)
 
 
 def test_every_route_is_documented() -> None:

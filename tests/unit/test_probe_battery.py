@@ -40,5 +40,5 @@ def test_the_default_reward_is_fooled_less_than_that_of_the_paper(reports: dict[
     means = {recipe: report.accuracy or 0.0 for recipe, report in reports.items()}
 
     assert means["li"] < means["rer"] < means["glassbox"]
-    assert means["glassbox"] >= 0.98
-    assert min(accuracies(reports["glassbox"]).values()) >= 0.9
+    assert means["glassbox"] >= 0.99
+    assert min(accuracies(reports["glassbox"]).values()) >= 0.95

@@ -159,6 +159,7 @@ QUESTIONS = "1. What comes first?\n2. Who decides?\n3. When do we meet?"
     ("instruction", "response", "expected"),
     [
         ("Give me three questions for the meeting.", QUESTIONS, 1.0),
+        ("Give me three questions for the meeting.", f"{QUESTIONS} {SENTENCE * 10}", 19 / 123),
         ("Suggest at least 3 good questions.", QUESTIONS, 1.0),
         ("Write a list of three questions.", QUESTIONS, 1.0),
         ("List six questions.", QUESTIONS, 1 / 2),

@@ -4,12 +4,17 @@
 
 With n items requested, k in the response and s the share of its words that are in the list, the value is
 min(k / n, 1) × s, and min(k / n, (n / k)²) × s if k is larger. Items are the lines with a mark or a number, those
-of sub-lists excluded; the list extends from the first one to the end of the last one's paragraph. A list of items
-is complete however plain its words are, and text around it adds nothing. The feature does not apply without such
-a request, or without two such lines. English requests only. Cost: linear in the response.
+of sub-lists excluded; the list extends from the first one to the end of the last one's paragraph. Of an item more
+than three times as long as the median one, the words beyond that are not in the list, because text that follows
+the last item is no item. A list of items is complete however plain its words are, and text around it adds nothing.
+The feature does not apply without such a request, or without two such lines. English requests only. Cost: linear
+in the response.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
+from statistics import median
 
 import regex
 
@@ -19,6 +24,8 @@ from reward_service.features.requests import adherence, last_request
 _NUMBERS = dict(
     zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)  # noqa: SIM905
 )
+_LONGEST = 3
+"""Words of an item that count, in median items."""
 _REQUEST = regex.compile(
     r"\b(?:list|name|give|suggest|provide|share|recommend|propose|mention|write|create|generate|brainstorm|find|tell"
     r"|what are|come up with|think of)\s+(?:(?:me|us|at least|a list of|the|some|out|down|up to|about)\s+)*+"
@@ -39,9 +46,16 @@ def requested_items(instruction: str, response: str) -> float | None:
     if request is None or len(items) < 2:
         return None
     wanted = _NUMBERS.get(request["n"].lower()) or int(request["n"])
+    return adherence(_n_items(items), wanted, wanted) * _n_listed(items, response) / len(response.split())
+
+
+def _n_listed(items: list[regex.Match[str]], response: str) -> int:
+    """Words of the list, from the first item to the end of the last one's paragraph."""
     end = response.find("\n\n", items[-1].end())
-    listed = response[items[0].start() : end if end >= 0 else len(response)]
-    return adherence(_n_items(items), wanted, wanted) * len(listed.split()) / len(response.split())
+    bounds = [*(item.start() for item in items), end if end >= 0 else len(response)]
+    lengths = [len(response[a:b].split()) for a, b in pairwise(bounds)]
+    longest = _LONGEST * median(lengths)
+    return int(sum(min(length, longest) for length in lengths))
 
 
 def _n_items(items: list[regex.Match[str]]) -> int:
