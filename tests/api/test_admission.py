@@ -158,12 +158,14 @@ def test_when_body_memory_is_full_openrlhf_is_held_and_native_requests_are_refus
 
 
 def test_every_protocol_is_answered_before_its_client_hangs_up() -> None:
-    hangs_up = {"openrlhf": 180, "slime": 120}
+    hangs_up = {"openrlhf": 180, "slime": 120, "xtuner": 30}  # the other clients wait longer, or for ever
 
     assert score.PROTOCOL.hold_s == 0
     for spec in PROTOCOLS:
         if spec.hold_s:
-            assert spec.hold_s < spec.answer_s < hangs_up.get(spec.name, float("inf"))
+            assert spec.hold_s < spec.answer_s
+        if spec.name in hangs_up:
+            assert spec.answer_s < hangs_up[spec.name]
 
 
 def test_held_requests_are_admitted_in_order_of_arrival(full: Busy) -> None:
