@@ -152,13 +152,10 @@ def _parquet_rows(path: Path) -> list[Any]:
     except ImportError as exc:
         raise FileError(f"{path}: .parquet files need the package pyarrow: pip install pyarrow") from exc
     try:
-        return [_without_nan(row) for row in parquet.read_table(path).to_pylist()]
+        rows = parquet.read_table(path).to_pylist()
     except (OSError, ValueError) as exc:  # pyarrow's errors are of these types
         raise FileError(f"{path} cannot be read: {str(exc).splitlines()[0]}") from exc
-
-
-def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(cell, float) and cell != cell else cell for name, cell in row.items()}
+    return [_parsed(json.dumps(row, default=str)) for row in rows]  # dates and decimals as text, NaN as null
 
 
 def _read_text(path: Path) -> str:

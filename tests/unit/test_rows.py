@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from reward_client.rows import FileError, read_rows
 from reward_evidence.sampling.recorded import read_responses
@@ -79,6 +83,22 @@ def test_reading_a_csv_file_does_not_lower_the_limit_of_other_readers(tmp_path: 
 def test_a_wrong_csv_file_is_an_error_with_the_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(FileError, match=message):
         read(written(tmp_path, text, "in.csv"))
+
+
+def test_cells_of_a_parquet_file_are_values_of_json(tmp_path: Path) -> None:
+    cells = {"a": [date(2026, 1, 2)], "b": [Decimal("1.5")], "c": [float("nan")], "d": [[{"x": 1}]], "e": [2.5]}
+    parquet.write_table(pyarrow.table(cells), tmp_path / "in.parquet")
+
+    assert read(tmp_path / "in.parquet") == [
+        (1, {"a": "2026-01-02", "b": "1.5", "c": None, "d": [{"x": 1}], "e": 2.5})
+    ]
+
+
+def test_a_number_that_json_does_not_have_is_an_error_of_its_row(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"a": [1.0, float("inf")]}), tmp_path / "in.parquet")
+
+    with pytest.raises(FileError, match="row 2: Infinity is not a JSON number"):
+        read(tmp_path / "in.parquet")
 
 
 def test_a_file_that_is_no_parquet_file_is_an_error(tmp_path: Path) -> None:
