@@ -233,6 +233,17 @@ def test_the_columns_of_a_data_file_are_looked_at(row: str, status: Status, fix:
     assert fix in columns.fix
 
 
+def test_a_data_file_that_cannot_be_read_does_not_end_the_checks(tmp_path: Path) -> None:
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000)
+    names = f"dataset_name: {'n' * 5000}.jsonl\n        train_dataset: x\n        dataset_path: deep.jsonl"
+
+    checks = checks_of("trl", f"{GOOD['trl'][1]}\n        {names}\n", tmp_path)
+
+    (columns,) = [check for check in checks if check.subject == "columns"]
+    assert "is not read: File name too long" in columns.found
+    assert len(columns.found) < 200
+
+
 def test_a_configuration_says_what_the_framework_will_ask(tmp_path: Path) -> None:
     path = tmp_path / "a.sh"
     path.write_text(
