@@ -78,6 +78,13 @@ def test_wrong_use_is_an_error_that_names_the_field(service: TestClient, body: d
     assert [error["field"] for error in reply.json()["errors"]] == [field]
 
 
+def test_a_ground_truth_over_the_limit_is_too_large_before_it_is_decoded(service: TestClient) -> None:
+    reply = post(service, ground_truth='{"note": [' + "1," * 5_000 + "1]}")
+
+    assert reply.status_code == 413
+    assert [error["field"] for error in reply.json()["errors"]] == ["ground_truth"]
+
+
 def test_a_failure_is_an_error_status_without_a_score(service: TestClient) -> None:
     """The client ignores `is_score_valid`."""
     reply = service.post("/eval_protocol", json={"messages": [CHAT[0], {"role": "assistant", "content": "NAN"}]})

@@ -224,3 +224,35 @@ def test_metrics_need_verify_responses(service: TestClient) -> None:
     assert response.status_code == 422
     assert [error["field"] for error in response.json()["errors"]] == ["verify_responses"]
     assert service.post("/nemo_gym/aggregate_metrics", json={"verify_responses": []}).json()["agent_metrics"] == {}
+
+
+@pytest.mark.parametrize("task", [10**400, 2**53, -(2**53), True, 1.5, "1"])
+def test_a_task_that_is_no_whole_number_is_an_error_of_its_response(service: TestClient, task: Any) -> None:
+    responses = [{"_ng_task_index": 1, "reward": 1.0}, {"_ng_task_index": task, "reward": 1.0}]
+
+    reply = service.post("/nemo_gym/aggregate_metrics", json={"verify_responses": responses})
+
+    assert reply.status_code == 422
+    assert [error["field"] for error in reply.json()["errors"]] == ["verify_responses.1._ng_task_index"]
+
+
+def test_metrics_that_would_be_much_longer_than_the_request_are_refused(service: TestClient) -> None:
+    responses = [{"_ng_task_index": task, **{f"{task}-{field}": 1 for field in range(100)}} for task in range(150)]
+
+    reply = service.post("/nemo_gym/aggregate_metrics", json={"verify_responses": responses})
+    fewer = service.post("/nemo_gym/aggregate_metrics", json={"verify_responses": responses[:100]})
+
+    assert reply.status_code == 413
+    assert [error["field"] for error in reply.json()["errors"]] == ["verify_responses"]
+    assert len(fewer.json()["agent_metrics"]) == 5 * 100 * 100
+
+
+def test_a_stored_reply_that_is_verified_again_has_the_numbers_of_the_new_recipe_alone(
+    service: TestClient,
+) -> None:
+    stored = verify(service, row(category="legs"), "/recipe=rer&gold=true")
+
+    again = verify(service, stored, "/recipe=li")
+
+    assert again == verify(service, row(category="legs"), "/recipe=li")
+    assert "glassbox/gold_reward" in stored

@@ -295,3 +295,16 @@ def test_without_a_gold_model_the_error_says_how_to_load_one(path: str, body: di
     assert reply.status_code == 422
     assert "start it with --gold" in reply.json()["detail"]
     assert models["data"] == []
+
+
+@pytest.mark.parametrize("option", ["recipe=li", "gold=true", "dataset=a", "dataset_miss=fail"])
+@pytest.mark.parametrize("option_first", [True, False])
+def test_scoring_options_are_refused_because_they_have_no_effect(
+    service: TestClient, option: str, option_first: bool
+) -> None:
+    url = f"/classify?{option}&seen=1" if option_first else f"/classify?seen=1&{option}"
+    reply = service.post(url, json={"input": "Hi"})
+
+    assert reply.status_code == 422
+    assert [error["field"] for error in reply.json()["errors"]] == [option.partition("=")[0]]
+    assert "gold model's scores" in reply.json()["detail"]

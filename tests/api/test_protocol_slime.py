@@ -116,5 +116,14 @@ def test_a_text_over_the_limit_is_too_large(service: TestClient, prompt: Any) ->
     assert reply.json()["errors"][0]["field"].startswith("prompt")
 
 
+def test_a_label_over_the_limit_is_too_large_before_it_is_decoded(service: TestClient) -> None:
+    label = '{"note": [' + "1," * 5_000 + "1]}"
+
+    reply = service.post("/slime", json=sample(label=label))
+
+    assert reply.status_code == 413
+    assert [error["field"] for error in reply.json()["errors"]] == ["label"]
+
+
 def test_a_run_in_the_path_is_accepted(service: TestClient) -> None:
     assert service.post("/r/run-1/slime", json=sample()).json() == service.post("/slime", json=sample()).json()

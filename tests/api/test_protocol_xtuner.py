@@ -49,6 +49,7 @@ def test_the_label_may_have_the_prompt(service: TestClient, prompt: Any, encode:
         ("a c", "/xtuner?recipe=glassbox"),
         ("a c", "/xtuner?recipe=gold"),
         ("a c", "/xtuner?gold=true"),
+        ("a c", '/xtuner?recipe=rer&open_ended=["gold"]&reward_range=[-50,50]'),
     ],
 )
 def test_a_reward_that_depends_on_the_prompt_is_refused(service: TestClient, label: Any, url: str) -> None:
@@ -72,6 +73,15 @@ def test_a_wrong_label_is_an_error_that_names_its_field(service: TestClient, lab
 
     assert reply.status_code == 422
     assert [error["field"] for error in reply.json()["errors"]] == [field]
+
+
+def test_a_label_over_the_limit_is_too_large_before_it_is_decoded(service: TestClient) -> None:
+    label = '{"reference": "a", "note": [' + "1," * 200_000 + "1]}"
+
+    reply = post(service, label)
+
+    assert reply.status_code == 413
+    assert [error["field"] for error in reply.json()["errors"]] == ["label"]
 
 
 def test_a_failure_has_no_score(service: TestClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, RootModel
 
 from reward_client.wire import Item, ScoreReply
 from reward_service.app import PROTOCOLS, create_app
+from reward_service.batching import Steps
 from reward_service.models.protocols import RawText
 from reward_service.protocols.base import (
     Call,
@@ -82,6 +84,26 @@ def gold_job(body: TextsRequest, _: Call) -> GoldJob:
     return GoldJob((RawText(text) for text in body.texts), lambda index, _: f"texts.{index}", reply)
 
 
+class Where(BaseModel):
+    on_event_loop: bool
+
+
+def where_made(_: ScoreReply, job: Job, __: Call) -> Where:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return Where(on_event_loop=False)
+    return Where(on_event_loop=True)
+
+
+def counted_in_steps(body: EchoRequest, _: Call) -> Steps[Opened]:
+    total = 0
+    for answer in body.answers:
+        total += len(answer)
+        yield
+    return Opened(session=str(total))
+
+
 class Opened(BaseModel):
     session: str
 
@@ -100,6 +122,22 @@ OTHERS: list[EndpointSpec[Any]] = [
         request_model=EchoRequest,
         reply_model=Opened,
         handle=lambda body, call: Opened(session=f"{call.path['run']} {len(body.answers)}"),
+    ),
+    HandlerSpec(
+        name="echo",
+        routes=[RouteSpec("/echo/{run}/count", "Count the letters")],
+        request_model=EchoRequest,
+        reply_model=Opened,
+        handle=counted_in_steps,
+    ),
+    ProtocolSpec(
+        name="echo",
+        routes=[RouteSpec("/echo/{run}/where", "Where the reply is made")],
+        request_model=EchoRequest,
+        reply_model=Where,
+        job=echo_job,
+        reply=where_made,
+        options=url_options,
     ),
     HandlerSpec(
         name="echo",
@@ -125,6 +163,17 @@ def client() -> Iterator[TestClient]:
     with TestClient(app, "http://localhost") as client:
         until(lambda: client.get("/readyz").status_code == 200)
         yield client
+
+
+def test_a_handler_may_make_its_reply_in_steps(client: TestClient) -> None:
+    assert client.post("/echo/r1/count", json=BODY).json() == {"session": "14"}
+
+
+def test_the_reply_to_a_large_request_is_not_made_on_the_event_loop(client: TestClient) -> None:
+    large = {"questions": ["Why? " * 20_000], "answers": ["because"]}
+
+    assert client.post("/echo/r1/where", json=BODY).json()["on_event_loop"]
+    assert not client.post("/echo/r1/where", json=large).json()["on_event_loop"]
 
 
 def test_it_scores_as_the_native_protocol_does(client: TestClient) -> None:

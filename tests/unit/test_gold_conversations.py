@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from reward_client.wire import ChatMessage
-from reward_service.models.gold_text import ADAPTED, SYSTEM_OMITTED, ChatText, PairLengths, PairText
-from reward_service.models.protocols import Exchange, Tokens, UnreadablePromptError
+from reward_service.models.gold_text import ADAPTED, SYSTEM_OMITTED, ChatText, PairLengths, PairText, raw_tokens
+from reward_service.models.protocols import Exchange, RawText, Tokens, UnreadablePromptError
 from reward_service.models.special_tokens import SpecialTokens
 from tests.gold_models import byte_tokenizer
 
@@ -206,3 +206,17 @@ def test_looking_for_special_tokens_is_quick_on_any_text(hostile: str) -> None:
     special.divided([hostile])
 
     assert time.perf_counter() - started < 10 * measure_s
+
+
+def marking_words(text: str, *, add_special_tokens: bool, verbose: bool) -> dict[str, list[int]]:
+    """A tokenizer that adds its own tokens between those of the text."""
+    words = [len(word) for word in text.split()]
+    return {"input_ids": [token for word in words for token in (0, word)] if add_special_tokens else words}
+
+
+def test_a_text_that_fits_is_read_by_any_tokenizer_with_a_limit_too() -> None:
+    short, long = RawText("a bc", max_tokens=4), RawText("a bc def", max_tokens=4)
+
+    assert list(raw_tokens(marking_words, short, 10).input_ids) == [0, 1, 0, 2]
+    with pytest.raises(ValueError, match="cannot be truncated"):
+        raw_tokens(marking_words, long, 10)

@@ -8,6 +8,7 @@ from typing import get_args
 from reward_client.wire import DatasetMiss, FieldError
 from reward_service.datasets.store import DatasetStore
 from reward_service.errors import InvalidRequestError, UnknownDatasetError
+from reward_service.protocols.base import URL_OPTIONS
 from reward_service.scoring.references import ReferenceLookup
 
 DATASET, MISS = "dataset", "dataset_miss"
@@ -59,6 +60,13 @@ def references_in(
             raise InvalidRequestError(str(exc), exc.errors) from exc
 
     return [pair for pair in query if pair not in own], opened
+
+
+def refuse_options(query: Query) -> None:
+    """Raise InvalidRequestError for a scoring option, or one of these, in the URL of a route of the gold model."""
+    for name, _ in query:
+        if name in URL_OPTIONS or name in (DATASET, MISS):
+            raise _wrong(name, "has no effect here: this route returns the gold model's scores, without a recipe")
 
 
 def _wrong(name: str, message: str) -> InvalidRequestError:

@@ -27,7 +27,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reward_client.wire import FieldError
-from reward_service.admission.dataset_option import references_in
+from reward_service.admission.dataset_option import references_in, refuse_options
 from reward_service.admission.hold import AdmissionHold, Drain
 from reward_service.admission.idempotency import (
     IDEMPOTENCY_HEADER,
@@ -50,7 +50,7 @@ from reward_service.protocols.base import (
     Body,
     Call,
     EndpointSpec,
-    HandlerSpec,
+    GoldSpec,
     NoBody,
     ProtocolSpec,
     RouteSpec,
@@ -189,7 +189,9 @@ class RequestPipeline:
         query_string = "&".join(filter(None, (in_path, in_query)))
         query = _parameters(query_string, self._settings.max_url_parameters) if query_string else []
         call = Call(self._settings, self._recipes, context.headers, scope["path_params"], query, context.caller)
-        if isinstance(spec, (ProtocolSpec, HandlerSpec)):
+        if isinstance(spec, GoldSpec):
+            refuse_options(query)
+        else:
             call.query, call.references = references_in(query, self._datasets, context.caller)
         if isinstance(spec, ProtocolSpec):
             call.options = spec.options(call, body)

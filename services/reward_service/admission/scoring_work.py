@@ -17,8 +17,9 @@ from reward_service.scoring.pipeline import Scoring, Worker
 
 logger = logging.getLogger(__name__)
 
-_INLINE_ITEMS = 64
-"""Items up to which a reply is made on the event loop: it takes less than a millisecond."""
+_INLINE_ITEMS, _INLINE_BYTES = 64, 64 * 1024
+"""Items and bytes of a request up to which its reply is made on the event loop: it takes less than a millisecond.
+A reply may repeat the request."""
 
 
 class _Scoring(Protocol):
@@ -49,7 +50,7 @@ class ScoringWork(Work, Generic[ScoringT]):
         with closing(await self._prepared()) as scoring:
             await scoring.enqueue(caller, self._reserved)
             await scoring.wait()
-            if scoring.n_items <= _INLINE_ITEMS:
+            if scoring.n_items <= _INLINE_ITEMS and self._n_bytes <= _INLINE_BYTES:
                 return complete(self._reply(scoring))
             return await self._context.executor.run(caller, self._reply(scoring))
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from reward_service.admission.hold import AdmissionHold
 from reward_service.batching import Reservation, StepExecutor, Steps
 from reward_service.http.json_codec import dump_steps, parse_steps
@@ -132,4 +134,6 @@ class HandlerWork(Work):
 
     def _steps(self) -> Steps[bytes]:
         parsed = yield from self._parsed()
-        return (yield from dump_steps(self._spec.handle(parsed, self._call)))
+        made = self._spec.handle(parsed, self._call)
+        reply = made if isinstance(made, BaseModel) else (yield from made)
+        return (yield from dump_steps(reply))

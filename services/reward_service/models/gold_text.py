@@ -8,6 +8,7 @@ Truncation and special tokens are implemented here, because tokenizer configurat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -94,17 +95,18 @@ class ChatText:
 
 def raw_tokens(tokenizer: Any, raw: RawText, most: int, flags: tuple[str, ...] = ()) -> Tokens:
     """Tokens of a text as it is. Raises ValueError when the tokenizer cannot read it, or it has too many."""
+    keep = math.inf if raw.max_tokens is None else min(most, raw.max_tokens)
     try:
-        ids = tokenizer(raw.text, add_special_tokens=raw.add_special_tokens, verbose=False)["input_ids"]
-        bare = ids
-        if raw.add_special_tokens and raw.max_tokens is not None:
+        ids = bare = tokenizer(raw.text, add_special_tokens=raw.add_special_tokens, verbose=False)["input_ids"]
+        truncates = len(ids) > keep
+        if truncates and raw.add_special_tokens:
             bare = tokenizer(raw.text, add_special_tokens=False, verbose=False)["input_ids"]
     except Exception as exc:
         raise ValueError(f"its tokenizer cannot read this text ({described(exc)})") from exc
     if not ids:
         raise ValueError("it has no tokens")
-    if raw.max_tokens is not None:
-        ids = _truncated(ids, bare, min(most, raw.max_tokens), keeps_end=raw.keeps_end)
+    if truncates:
+        ids = _truncated(ids, bare, int(keep), keeps_end=raw.keeps_end)
     if len(ids) > most:
         raise ValueError(f"it has {len(ids)} tokens, and the model reads at most {most}")
     return Tokens(ids, flags=flags)

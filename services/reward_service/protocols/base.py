@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from reward_client.wire import FieldError, QueryType, ScoreReply
+from reward_service.batching import Steps
 from reward_service.errors import InvalidRequestError
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
@@ -31,6 +32,8 @@ from reward_service.settings import Settings
 BodyT = TypeVar("BodyT", bound=BaseModel)
 Body = bytes | bytearray | mmap
 """An unparsed body."""
+URL_OPTIONS = frozenset({"recipe", "gold", "query_type_default"})
+"""Names of scoring options in a URL, beside parameters of the recipe."""
 OPTIONS = "options"
 """Name of a path parameter with options as in a query string, for clients that append a route to their URL."""
 
@@ -131,8 +134,9 @@ class NoBody(BaseModel):
 class HandlerSpec(EndpointSpec[BodyT]):
     """Routes that score nothing: a session is opened, models are listed."""
 
-    handle: Callable[[BodyT, Call], BaseModel]
-    """Makes the reply from the parsed body. Called in a thread that other requests wait for."""
+    handle: Callable[[BodyT, Call], BaseModel | Steps[BaseModel]]
+    """Makes the reply from the parsed body; what takes long is a generator of steps, which returns the reply.
+    Called in a thread that other requests wait for."""
 
 
 # Protocols that send one list per field, instead of one object per item --------------------

@@ -24,7 +24,7 @@ from reward_client.wire.texts import Content
 from reward_service.features.recipe import Recipe
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec
 from reward_service.protocols.chat_templates import CleanExchange
-from reward_service.protocols.samples import Sample, entries, read_label
+from reward_service.protocols.samples import Sample, entries, label_texts, read_label
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job
 
@@ -88,7 +88,8 @@ def _job(body: EvalProtocolRequest, call: Call) -> Job:
 
 def _samples(body: EvalProtocolRequest, limits: ItemLimits) -> Iterator[Sample | InvalidItem | None]:
     texts = [(f"messages.{i}.content", message.content or "") for i, message in enumerate(body.messages)]
-    yield _sample(body) if limits.texts_fit(0, texts) else None
+    fits = limits.texts_fit(0, [*texts, *label_texts("ground_truth", body.ground_truth)])
+    yield _sample(body) if fits else None
 
 
 def _sample(body: EvalProtocolRequest) -> Sample | InvalidItem:

@@ -44,6 +44,8 @@ HOLD_S, ANSWER_S = 50.0, 57.0
 """verifiers, the client, does not retry, and times out after 60 s by default."""
 _Items = Annotated[list[dict[str, Any]], Field(max_length=MAX_LIST)]
 _INPUT, _OUTPUT = "responses_create_params.input", "response.output"
+_OWN = "glassbox/"
+"""Begins the names of all numbers that a reply adds, except the reward."""
 
 
 class CreateParams(BaseModel):
@@ -208,7 +210,9 @@ def _check_finite(value: Any, path: str = "") -> None:
 
 def _reply(reply: ScoreReply, job: Job, _: Call) -> VerifyReply:
     result = reply.results[0]
-    return VerifyReply(**{**(job.echo or {}), **_numbers(result), "reward": result.reward})
+    # A stored reply that is verified again has the numbers of the recipe that it was verified with.
+    echo = {name: value for name, value in (job.echo or {}).items() if not name.startswith(_OWN)}
+    return VerifyReply(**{**echo, **_numbers(result), "reward": result.reward})
 
 
 def _numbers(result: ItemResult) -> dict[str, float]:
@@ -219,7 +223,7 @@ def _numbers(result: ItemResult) -> dict[str, float]:
     if (attribution := result.attribution) is not None:
         numbers["part/baseline"] = attribution.baseline_reward
         numbers |= {f"part/{name}": value for name, value in attribution.parts.items()}
-    return {f"glassbox/{name}": value for name, value in numbers.items()}
+    return {f"{_OWN}{name}": value for name, value in numbers.items()}
 
 
 def routes(name: str, summary: str, method: str = "POST") -> list[RouteSpec]:

@@ -7,13 +7,15 @@ GET  reverify_mode                  a response may be verified again
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, median, stdev
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from reward_client.wire import MAX_LIST
+from reward_client.wire import MAX_LIST, FieldError
+from reward_service.batching import Steps
+from reward_service.errors import InvalidRequestError, TooLargeError
 from reward_service.protocols.base import Call, EndpointSpec, HandlerSpec, NoBody
 from reward_service.protocols.nemo_gym import ANSWER_S, HOLD_S, routes
 from reward_service.protocols.url_options import url_options
@@ -21,6 +23,10 @@ from reward_service.protocols.url_options import url_options
 _TASK, _INTERNAL = "_ng_task_index", "_ng_"
 _MOST = 1e100
 """Larger numbers are left out: statistics of them could be infinite."""
+_MOST_FIELDS = 20_000
+"""Fields of all tasks, and of all responses, that have statistics: five numbers each in the reply."""
+_LARGEST_TASK = 2**53
+"""Readers of JSON may round whole numbers from this one."""
 
 
 class SessionRequest(BaseModel):
@@ -63,31 +69,63 @@ def _open_session(_: SessionRequest, call: Call) -> SessionReply:
     return SessionReply()
 
 
-def _aggregate(body: AggregateRequest, _: Call) -> AggregateReply:
-    tasks: dict[int, list[dict[str, Any]]] = {}
-    for response in body.verify_responses:
-        task = response.get(_TASK)
-        tasks.setdefault(task if isinstance(task, int) else 0, []).append(response)
-    overall = _statistics(body.verify_responses)
-    return AggregateReply(
-        group_level_metrics=[{_TASK: task, **_statistics(tasks[task])} for task in sorted(tasks)],
-        agent_metrics=overall,
-        key_metrics={name: value for name, value in overall.items() if name.startswith("mean/")},
-    )
+Numbers = dict[str, list[float]]
+"""The numbers of several responses, by field."""
 
 
-def _statistics(responses: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for response in responses:
-        for name, value in response.items():
-            is_number = isinstance(value, (int, float)) and abs(value) < _MOST
-            if is_number and not name.startswith(_INTERNAL):
-                values.setdefault(name, []).append(float(value))
-    return {
-        f"{statistic}/{name}": value
-        for name, numbers in values.items()
-        for statistic, value in _describe(numbers).items()
-    }
+def _aggregate(body: AggregateRequest, _: Call) -> Steps[AggregateReply]:
+    overall: Numbers = {}
+    tasks: dict[int, Numbers] = {}
+    n_fields = 0
+    for index, response in enumerate(body.verify_responses):
+        task = tasks.setdefault(_task(index, response), {})
+        n_before = len(task) + len(overall)
+        for name, number in _numbers(response):
+            task.setdefault(name, []).append(number)
+            overall.setdefault(name, []).append(number)
+        n_fields += len(task) + len(overall) - n_before
+        if n_fields > _MOST_FIELDS:
+            raise _too_many()
+        yield
+    groups = []
+    for number, values in sorted(tasks.items()):
+        statistics = yield from _statistics(values)
+        groups.append({_TASK: number, **statistics})
+    of_all = yield from _statistics(overall)
+    means = {name: value for name, value in of_all.items() if name.startswith("mean/")}
+    return AggregateReply.model_construct(group_level_metrics=groups, agent_metrics=of_all, key_metrics=means)
+
+
+def _task(index: int, response: Mapping[str, Any]) -> int:
+    """The task of response `index`, 0 for one without. Raises InvalidRequestError."""
+    task = response.get(_TASK)
+    if task is None:
+        return 0
+    if isinstance(task, int) and not isinstance(task, bool) and abs(task) < _LARGEST_TASK:
+        return task
+    message = "must be a whole number of less than 2**53"
+    error = FieldError(item=index, field=f"verify_responses.{index}.{_TASK}", message=message)
+    raise InvalidRequestError("a response has no valid task", [error])
+
+
+def _too_many() -> TooLargeError:
+    message = f"has more than {_MOST_FIELDS} different numbers by task and field: send fewer tasks at a time"
+    return TooLargeError(f"verify_responses {message}", [FieldError(field="verify_responses", message=message)])
+
+
+def _numbers(response: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in response.items():
+        is_number = isinstance(value, (int, float)) and abs(value) < _MOST
+        if is_number and not name.startswith(_INTERNAL):
+            yield name, float(value)
+
+
+def _statistics(values: Numbers) -> Steps[dict[str, float]]:
+    statistics: dict[str, float] = {}
+    for name, numbers in values.items():
+        statistics |= {f"{statistic}/{name}": value for statistic, value in _describe(numbers).items()}
+        yield
+    return statistics
 
 
 def _describe(numbers: Sequence[float]) -> dict[str, float]:

@@ -54,6 +54,11 @@ class Sample:
     label: Label
 
 
+def label_texts(name: str, label: Any) -> list[tuple[str, str]]:
+    """(field, text) of a label that is text, whose length is checked before it is decoded."""
+    return [(name, label)] if isinstance(label, str) else []
+
+
 def read_label(value: Any) -> Label | InvalidItem:
     """The label that a protocol sends, as `read_label_as` reads it."""
     return read_label_as(Label, value)

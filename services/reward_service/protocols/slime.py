@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, RootModel
 from reward_client.wire import QueryType, ScoreReply
 from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions
 from reward_service.protocols.chat_templates import CleanExchange, PromptError, clean
-from reward_service.protocols.samples import Sample, entries, read_label, read_messages, sample_path
+from reward_service.protocols.samples import Sample, entries, label_texts, read_label, read_messages, sample_path
 from reward_service.protocols.url_options import url_flag, url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job
 
@@ -66,13 +66,14 @@ def _job(body: SlimeRequest, call: Call) -> Job:
 
 def _fits(body: SlimeRequest, limits: ItemLimits) -> bool:
     """Whether the texts are within the limits; those of messages are checked one by one."""
+    texts = [("response", body.response), *label_texts("label", body.label)]
     if isinstance(body.prompt, str):
-        return limits.texts_fit(0, [("prompt", body.prompt), ("response", body.response)])
+        return limits.texts_fit(0, [("prompt", body.prompt), *texts])
     if not limits.fits(0, "prompt", len(body.prompt), limits.settings.max_messages, "messages"):
         return False
     contents = ((i, message.get("content")) for i, message in enumerate(body.prompt))
-    texts = [(f"prompt.{i}.content", content) for i, content in contents if isinstance(content, str)]
-    return limits.texts_fit(0, [*texts, ("response", body.response)])
+    prompt = [(f"prompt.{i}.content", content) for i, content in contents if isinstance(content, str)]
+    return limits.texts_fit(0, [*prompt, *texts])
 
 
 def _sample(body: SlimeRequest) -> Sample | InvalidItem:

@@ -15,9 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from reward_client.wire import AnyQueryType, FieldError, QueryType
 from reward_service.errors import InvalidRequestError
-from reward_service.protocols.base import Body, Call, ScoringOptions
+from reward_service.protocols.base import URL_OPTIONS, Body, Call, ScoringOptions
 
-_NOT_OVERRIDES = {"recipe", "gold", "query_type_default"}
 _BOOL: TypeAdapter[bool] = TypeAdapter(bool)
 _QUERY_TYPE: TypeAdapter[Any] = TypeAdapter(AnyQueryType)
 
@@ -37,7 +36,7 @@ def url_options(
         raise InvalidRequestError(
             "a parameter is repeated in the URL", [FieldError(field="url", message="has a repeated parameter")]
         )
-    other = _NOT_OVERRIDES.union(own)
+    other = URL_OPTIONS.union(own)
     overrides = {key: json_or_text(value) for key, value in parameters.items() if key not in other}
     recipe = call.recipes.get(parameters.get("recipe", call.settings.default_recipe), overrides)
     gold = _parameter("gold", _BOOL, parameters.get("gold", "false"))

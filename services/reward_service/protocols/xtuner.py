@@ -65,6 +65,9 @@ def _job(body: XtunerRequest, call: Call) -> Job:
 
 def _entries(body: XtunerRequest, options: ScoringOptions, call: Call) -> Iterator[ScorableItem | InvalidItem]:
     limits = ItemLimits(call.settings)
+    n_chars = len(body.label) if isinstance(body.label, str) else 0  # of all texts but the response
+    if not limits.fits(0, "label", n_chars, call.settings.max_item_chars, "characters"):
+        limits.check()
     label = read_label_as(XtunerLabel, body.label)
     sample = label if isinstance(label, InvalidItem) else _sample(body.response, label, limits)
     for entry in entries([sample], options.query_type_default, limits, _path):
@@ -94,8 +97,10 @@ def _sample(response: str, label: XtunerLabel, limits: ItemLimits) -> Sample | I
 
 
 def _without_prompt(entry: ScorableItem, options: ScoringOptions) -> ScorableItem | InvalidItem:
-    if options.gold or options.recipe.needs_prompt(entry.query_type):
-        needs = "gold" if options.gold else f"the recipe {options.recipe.name!r}, for {entry.query_type} samples,"
+    recipe = options.recipe
+    if options.gold or recipe.needs_gold or recipe.needs_prompt(entry.query_type):
+        of_branch = "" if recipe.needs_gold else f", for {entry.query_type} samples,"
+        needs = "gold" if options.gold else f"the recipe {recipe.name!r}{of_branch}"
         message = f"{needs} needs the prompt: send a label {{'prompt', 'reference'}} or choose another recipe"
         return InvalidItem("prompt", message, entry.id)
     return replace(entry, messages=())
