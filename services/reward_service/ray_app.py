@@ -115,6 +115,12 @@ def build(arguments: RayArguments) -> serve.Application:
     """Build the application for `serve run` and `serve deploy`."""
     for warning in environment_warnings():
         logger.warning(warning)
+    settings = Settings()
+    if arguments.max_replicas > 1 and settings.datasets_dir is None:
+        logger.warning(
+            "an uploaded data set reaches one of %d replicas; set GLASSBOX_DATASETS_DIR to a folder they share",
+            arguments.max_replicas,
+        )
     deployment: serve.Deployment = GlassboxReplica
-    application: serve.Application = deployment.options(**deployment_options(arguments, Settings())).bind()
+    application: serve.Application = deployment.options(**deployment_options(arguments, settings)).bind()
     return application

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import jinja2
 import pytest
 from fastapi.testclient import TestClient
 
+from reward_client.wire import DatasetInfo
 from reward_service.app import PROTOCOLS, create_app
+from reward_service.datasets.store import DatasetStore
 from reward_service.errors import ConfigurationError
 from reward_service.protocols.base import ProtocolSpec
 from reward_service.settings import Settings
@@ -175,6 +179,18 @@ def test_every_protocol_finds_references(service: TestClient, spec: ProtocolSpec
     assert (info["hits"], info["misses"]) == (1, 0)
 
 
+def test_the_items_of_a_request_find_no_more_text_than_a_body_may_have() -> None:
+    with service_with(max_body_bytes=10_000) as service:
+        put(service, {"prompt": "Why?", "reference": "x" * 3_000})
+        items = [{"prompt": "Why?", "response": "a b c"}] * 4
+        within = service.post("/score?dataset=train", json={"items": items[:3]})
+        refused = service.post("/score?dataset=train", json={"items": items})
+
+    assert within.status_code == 200
+    assert refused.status_code == 413
+    assert "max_body_bytes" in refused.json()["detail"]
+
+
 # Misses ---------------------------------------------------------------------------------------------------------
 
 
@@ -297,6 +313,16 @@ def test_a_prompt_with_two_references_is_an_error_or_has_both(service: TestClien
     assert "best_reference_1" in score(service, "Why?")["flags"]
 
 
+def test_a_prompt_has_no_more_characters_of_references_than_an_item() -> None:
+    with service_with(max_item_chars=1_000) as service:
+        rows = [{"prompt": "Why?", "reference": letter * 600} for letter in "ab"]
+        refused = service.put("/datasets/train?duplicates=join", content=lines(*rows))
+
+        assert errors(refused) == {
+            "line 2.prompt": "brings the references of the prompt of line 1 to more than 1000 characters"
+        }
+
+
 @pytest.mark.parametrize("duplicates", ["fail", "join"])
 def test_a_prompt_with_two_query_types_is_an_error(service: TestClient, duplicates: str) -> None:
     rows = lines({"prompt": "Why?", "reference": "x"}, {"prompt": "Why?"})
@@ -338,6 +364,22 @@ def test_a_wrong_line_is_named_and_the_previous_data_set_stays(
 
     assert list(errors(reply)) == [field]
     assert score(service, "Why?")["flags"] == ["dataset_hit"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {f"{n}{'x' * 10_000}": 1 for n in range(20)},
+        {"prompt": [{"role": "user", "content": "a", "y" * 10_000: 1}]},
+    ],
+    ids=["a column", "a key of a message"],
+)
+def test_an_error_quotes_little_of_a_long_name(service: TestClient, row: Any) -> None:
+    ((field, message),) = errors(service.put("/datasets/train", content=lines(row))).items()
+
+    assert field.startswith("line 1.prompt")
+    assert len(field) <= 300
+    assert len(message) <= 500
 
 
 def test_reading_stops_at_a_hundred_errors(service: TestClient) -> None:
@@ -497,3 +539,22 @@ def test_an_upload_over_the_deadline_is_refused() -> None:
         )
 
         assert b" 504 " in connection.recv(4096)
+
+
+class LateStore(DatasetStore):
+    """Publishes after the deadline of the request."""
+
+    def publish(self, *arguments: Any) -> DatasetInfo:
+        time.sleep(0.6)
+        return super().publish(*arguments)
+
+
+def test_a_data_set_that_has_arrived_is_published_even_after_the_deadline() -> None:
+    app = create_app(Settings(), encoder_loader=lambda _: LetterEncoder(), gold_loader=lambda _: LengthGold())
+    with TestClient(app, "http://localhost") as client:
+        app.state.glassbox = replace(app.state.glassbox, datasets=LateStore(Settings(), with_keys=False))
+        content, headers = lines({"prompt": "Why?", "reference": "x"}), {"Glassbox-Deadline-S": "0.4"}
+        reply = client.put("/datasets/train", content=content, headers=headers)
+
+        assert reply.status_code == 200, reply.text
+        assert client.get("/datasets/train").json() == reply.json()

@@ -125,6 +125,19 @@ def test_a_replica_without_a_key_needs_allow_anonymous_whatever_the_host(
     replica_app()
 
 
+def test_replicas_that_do_not_share_data_sets_are_logged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(RayArguments(max_replicas=1))
+    monkeypatch.setenv("GLASSBOX_DATASETS_DIR", str(tmp_path))
+    build(RayArguments(max_replicas=2))
+    assert "GLASSBOX_DATASETS_DIR" not in caplog.text
+
+    monkeypatch.delenv("GLASSBOX_DATASETS_DIR")
+    build(RayArguments(max_replicas=2))
+    assert "an uploaded data set reaches one of 2 replicas" in caplog.text
+
+
 def test_a_disabled_model_reserves_no_share_of_a_gpu() -> None:
     arguments = RayArguments(encoder_gpus=0.125, gold_gpus=0.25)
 

@@ -47,6 +47,14 @@ def test_without_options_the_machine_is_checked(capsys: pytest.CaptureFixture[st
     assert {"disk", "memory", "torch"} <= {words[1] for words in lines if len(words) > 1}
 
 
+def test_checks_for_which_no_time_is_left_are_not_made(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor", "--for", "serve", "--url", "http://127.0.0.1:9", "--time-limit", "0.000001", "--json"], [])
+
+    sections = json.loads(capsys.readouterr().out)["sections"]
+    found = {check["subject"]: (check["status"], check["found"]) for one in sections for check in one["checks"]}
+    assert found["torch"] == found["connection"] == ("skipped", "the time for all checks is over")
+
+
 def test_a_service_that_is_not_there_is_one_failed_check_with_its_fix(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--url", "http://127.0.0.1:9"], []) == 1
 

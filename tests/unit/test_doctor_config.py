@@ -233,6 +233,17 @@ def test_the_columns_of_a_data_file_are_looked_at(row: str, status: Status, fix:
     assert fix in columns.fix
 
 
+def test_a_data_file_that_cannot_be_read_does_not_end_the_checks(tmp_path: Path) -> None:
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000)
+    names = f"dataset_name: {'n' * 5000}.jsonl\n        train_dataset: x\n        dataset_path: deep.jsonl"
+
+    checks = checks_of("trl", f"{GOOD['trl'][1]}\n        {names}\n", tmp_path)
+
+    (columns,) = [check for check in checks if check.subject == "columns"]
+    assert "is not read: File name too long" in columns.found
+    assert len(columns.found) < 200
+
+
 def test_a_configuration_says_what_the_framework_will_ask(tmp_path: Path) -> None:
     path = tmp_path / "a.sh"
     path.write_text(
@@ -281,6 +292,7 @@ def test_a_key_in_the_configuration_is_noted_and_not_shown(tmp_path: Path) -> No
     ("framework", "text", "urls"),
     [
         ("openrlhf", "a --reward.remote_url http://h:1/proxy/r/run/get_reward?recipe=li", ["http://h:1/proxy"]),
+        ("openrlhf", "a --reward.remote_url http://key:1/2,3@h:1/get_reward", ["http://key:1/2,3@h:1"]),
         ("verl", "a +reward.reward_kwargs.url=http://h:1,http://i:2", ["http://h:1", "http://i:2"]),
         ("swift", "export GLASSBOX_URL=http://h:1", ["http://h:1"]),
         ("slime", "a --rm-url $URL/slime", []),

@@ -279,6 +279,24 @@ def test_a_server_that_hangs_ends_the_checks_in_time(doctor: Doctor) -> None:
     assert time.monotonic() - started < 5
 
 
+def test_a_server_that_says_nothing_in_tls_ends_within_the_time_limit(doctor: Doctor) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        started = time.monotonic()
+        checks = doctor("--url", f"https://127.0.0.1:{server.getsockname()[1]}", "--time-limit", "0.5")
+
+    assert checks["TLS"][0] == "failed"
+    assert time.monotonic() - started < 4
+
+
+def test_what_a_server_sends_does_not_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(page("\x1b[2Jcleared \u202e\x9b31m", 500)) as url:
+        main(["doctor", "--url", url], [])
+
+    printed = capsys.readouterr().out
+    assert "cleared" in printed
+    assert printed.replace("\n", "").isprintable()
+
+
 class SlowEncoder(LetterEncoder):
     """Takes half a second for every batch but that of the readiness check."""
 

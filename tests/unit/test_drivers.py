@@ -89,9 +89,9 @@ def figures(*checkpoints: Responses) -> RunFigures:
     )
 
 
-def verdict(found: RunFigures, *notices: str) -> VerdictText:
+def verdict(found: RunFigures, *notices: str, recipe: str = "rer") -> VerdictText:
     circumstances = Circumstances(
-        "rer", (1, 1), temperature=0.7, max_new_tokens=128, notices=notices, labels=LABELS
+        recipe, (1, 1), temperature=0.7, max_new_tokens=128, notices=notices, labels=LABELS
     )
     return write_verdict(found.checkpoints, found.trend, found.query_types, circumstances)
 
@@ -180,6 +180,47 @@ def test_with_a_demo_gold_model_no_rise_is_supported() -> None:
     assert text.qualifications == ["The gold model is a demo model."]
 
 
+def gold_and_proxy_fell(prompt: int, progress: float) -> dict[str, float]:
+    return only_relevance_grew(prompt, 1 - progress)
+
+
+def only_gold_fell(prompt: int, progress: float) -> dict[str, float]:
+    return {**nothing_changed(prompt, progress), "gold": noise(prompt, "g") - 0.6 * progress}
+
+
+@pytest.mark.parametrize(
+    ("truth", "headline", "qualification"),
+    [
+        (gold_and_proxy_fell, "fell, and so did the reward that was trained on; ", "fell together"),
+        (only_gold_fell, "The gold reward fell; the proxy reward: undecided", "did not rise"),
+    ],
+)
+def test_a_fall_of_gold_without_a_rise_of_the_proxy_does_not_test_the_claim(
+    truth: Truth, headline: str, qualification: str
+) -> None:
+    text = verdict(run(truth))
+    assert headline in text.headline
+    assert text.assessment is Assessment.UNDECIDED
+    (sentence,) = text.qualifications
+    assert qualification in sentence
+    assert "the claim was not tested" in sentence
+
+
+def test_a_proxy_that_is_the_gold_reward_supports_nothing() -> None:
+    text = verdict(run(only_relevance_grew), recipe="gold")
+    assert text.assessment is Assessment.QUALIFIED
+    assert text.qualifications == ["The proxy is the gold reward itself."]
+
+
+def test_half_of_a_loss_is_not_called_a_gain() -> None:
+    def shorter_and_better(prompt: int, progress: float) -> dict[str, float]:
+        return {**only_length_grew(prompt, 1 - progress), "gold": noise(prompt, "g") + progress}
+
+    text = verdict(run(shorter_and_better))
+    assert text.headline.endswith("of the proxy loss is length")
+    assert not any("proxy gain" in sentence for sentence in text.qualifications)
+
+
 def test_two_factors_that_share_the_gain_are_both_named() -> None:
     def both(prompt: int, progress: float) -> dict[str, float]:
         relevance = only_relevance_grew(prompt, progress)["relevance"]
@@ -253,7 +294,11 @@ def test_a_run_that_stopped_answering_nothing_names_the_empty_responses() -> Non
     last = [
         response(f"p{i}", {"length_incentive": 0.9, "query_relevance": 0.9}, gold=1.0 + i % 3) for i in range(20)
     ]
-    assert "of the proxy gain is empty responses" in verdict(figures(first, last)).headline
+    text = verdict(figures(first, last))
+    assert "of the proxy gain is fewer empty responses" in text.headline
+    assert text.assessment is Assessment.QUALIFIED
+    assert "Fewer empty responses are at least half of the proxy gain." in text.qualifications
+    assert "of the proxy loss is more empty responses" in verdict(figures(last, first)).headline
 
 
 def test_the_parts_of_a_query_type_are_those_of_its_prompts() -> None:

@@ -19,7 +19,7 @@ from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.settings import Settings
 from reward_trainer.config import Config, make_config
 from reward_trainer.hardware import DiskBudget, Hardware, estimate_disk
-from reward_trainer.openrlhf.installed import version_notes
+from reward_trainer.openrlhf.installed import notes, version_notes
 from reward_trainer.preflight import DEEPSPEED, OPENRLHF, find_problems
 from reward_trainer.service_probe import service_info, trial_reward, why_not_ready
 from reward_trainer.train import resumed_config, reward_changes
@@ -260,6 +260,19 @@ def test_another_release_of_openrlhf_is_named_with_the_tried_one() -> None:
     assert "0.12.0 is installed" in note
     assert OPENRLHF in note
     assert version_notes(OPENRLHF) == []
+
+
+def test_the_version_of_a_source_checkout_of_openrlhf_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "openrlhf").mkdir()
+    (tmp_path / "openrlhf/__init__.py").touch()
+    monkeypatch.delitem(sys.modules, "openrlhf", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+
+    (note,) = notes([])
+
+    assert "its version is unknown" in note
 
 
 def test_a_resumed_run_keeps_its_settings_except_the_address_of_the_service(tmp_path: Path) -> None:

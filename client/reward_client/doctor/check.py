@@ -67,12 +67,17 @@ def as_text(sections: Iterable[Section]) -> str:
     for section in sections:
         lines.append(f"{section.title}\n")
         for check in section.checks:
-            lines.append(f"  {check.status:<8} {check.subject:<14} {check.found}\n")
+            lines.append(f"  {check.status:<8} {check.subject:<14} {_printable(check.found)}\n")
             if check.fix:
-                lines.append(f"  {'':<8} {'':<14} → {check.fix}\n")
+                lines.append(f"  {'':<8} {'':<14} → {_printable(check.fix)}\n")
         lines += [f"    {line}".rstrip() + "\n" for line in section.text.splitlines()]
         lines.append("\n")
     return "".join(lines)
+
+
+def _printable(text: str) -> str:
+    """What a server sent must not control the terminal."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def as_json(sections: Sequence[Section], facts: Mapping[str, Any]) -> str:

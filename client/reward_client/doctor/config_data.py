@@ -15,15 +15,20 @@ _DATA = (
 """Settings that may name a file of prompts."""
 _PROMPTS = ("prompt", "messages", "input", "question", "query", "responses_create_params")
 _LINE_BYTES = 1024 * 1024
+_SHOWN_CHARS = 80
+"""Of a path that is not read."""
 
 
 def check_columns(config: Config) -> Iterator[Check]:
     """The columns of the data set, if the configuration names a JSONL file that is here."""
     for values in config.matching(_DATA).values():
         for value in values:
-            path = next((p for p in (Path(value), config.path.parent / value) if p.is_file()), None)
-            if path is not None and path.suffix in (".jsonl", ".json"):
-                yield from _first_row(path)
+            try:
+                path = next((p for p in (Path(value), config.path.parent / value) if p.is_file()), None)
+                if path is not None and path.suffix in (".jsonl", ".json"):
+                    yield from _first_row(path)
+            except OSError as exc:
+                yield note("columns", f"{value[:_SHOWN_CHARS]} is not read: {exc.strerror or exc}")
 
 
 def _first_row(path: Path) -> Iterator[Check]:
@@ -31,7 +36,7 @@ def _first_row(path: Path) -> Iterator[Check]:
         line = file.readline(_LINE_BYTES)
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if not isinstance(row, dict):
         return

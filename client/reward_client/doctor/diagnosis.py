@@ -94,8 +94,11 @@ def _machine(options: Options, limit: TimeLimit) -> Iterator[Check]:
     yield installation.packages("math", needed=False)
     yield installation.packages("train", needed=train)
     yield installation.openrlhf(needed=train)
-    seconds = min(installation.TORCH_TIMEOUT_S, limit.left_s()) if options.is_about_a_run else None
-    yield installation.torch_device(needed=serve or train, timeout_s=seconds or installation.TORCH_TIMEOUT_S)
+    left_s = limit.left_s() if options.is_about_a_run else installation.TORCH_TIMEOUT_S
+    if left_s:
+        yield installation.torch_device(needed=serve or train, timeout_s=min(installation.TORCH_TIMEOUT_S, left_s))
+    else:
+        yield skipped("torch", "the time for all checks is over")
 
 
 # Framework and configuration -----------------------------------------------------------------------------------

@@ -15,14 +15,15 @@ from typing import Any, TypeVar
 
 import httpx
 
-from reward_client.doctor.check import Check, failed, note, ok
+from reward_client.doctor.check import Check, failed, note, ok, skipped
 from reward_client.doctor.exchange import Service
 from reward_client.errors import RewardError
 from reward_client.network import is_loopback, trusted_certificates
 from reward_client.urls import without_userinfo
 
 STEP_S = 5.0
-"""Seconds for the name, for the connection and for TLS."""
+"""Seconds for the name, for the connection and for TLS, if the time for all checks has as many left."""
+_LEAST_S = 0.1
 _PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _SOON_DAYS = 14
 """Days before the end of a certificate from which on it is noted."""
@@ -32,6 +33,9 @@ ResultT = TypeVar("ResultT")
 
 def reachability(service: Service) -> Iterator[Check]:
     """The checks in order; a failed one is the last."""
+    if not service.limit.left_s():
+        yield skipped("connection", "the time for all checks is over")
+        return
     proxy = service.proxy
     url = httpx.URL(service.address.url)
     if proxy is not None:
@@ -43,21 +47,28 @@ def reachability(service: Service) -> Iterator[Check]:
         url = proxy.url
     port = url.port or _PORTS.get(url.scheme, 80)
     where = f"{url.host}:{port}" if proxy is None else f"the proxy {url.host}:{port}"
-    address = _within(STEP_S, lambda: socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM))
+    seconds = _step_s(service)
+    address = _within(seconds, lambda: socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM))
     if isinstance(address, Exception):
-        yield failed("name", f"{url.host} has no address: {_why(address)}", _correct(proxy is not None))
+        yield failed("name", f"{url.host} has no address: {_why(address, seconds)}", _correct(proxy is not None))
         return
-    connection = _within(STEP_S, lambda: _connect(url.host, port))
+    seconds = _step_s(service)
+    connection = _within(seconds, lambda: _connect(url.host, port, seconds))
     if isinstance(connection, Exception):
-        yield failed("connection", f"{where}: {_why(connection)}", _start(url, connection, proxy is not None))
+        found = f"{where}: {_why(connection, seconds)}"
+        yield failed("connection", found, _start(url, connection, proxy is not None))
         return
     opened, seconds = connection
     yield ok("connection", f"{where} accepts connections ({seconds * 1e3:.0f} ms)")
     with opened:
         if url.scheme == "https":
-            yield _tls(opened, url.host)
+            yield _tls(opened, url.host, _step_s(service))
         elif proxy is not None and service.address.url.startswith("https"):
             yield note("TLS", "the certificate is checked when the proxy has connected")
+
+
+def _step_s(service: Service) -> float:
+    return max(_LEAST_S, min(STEP_S, service.limit.left_s()))
 
 
 def _within(seconds: float, function: Callable[[], ResultT]) -> ResultT | Exception:
@@ -76,15 +87,15 @@ def _within(seconds: float, function: Callable[[], ResultT]) -> ResultT | Except
     return found[0] if found else TimeoutError(f"no result within {seconds:g} s")
 
 
-def _connect(host: str, port: int) -> tuple[socket.socket, float]:
+def _connect(host: str, port: int, seconds: float) -> tuple[socket.socket, float]:
     started = time.monotonic()
-    connection = socket.create_connection((host, port), timeout=STEP_S)
+    connection = socket.create_connection((host, port), timeout=seconds)
     return connection, time.monotonic() - started
 
 
-def _why(exc: Exception) -> str:
+def _why(exc: Exception, seconds: float) -> str:
     if isinstance(exc, TimeoutError):
-        return f"no answer within {STEP_S:g} s"
+        return f"no answer within {seconds:.2g} s"
     if isinstance(exc, ConnectionRefusedError):
         return "connection refused: nothing listens there"
     return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
@@ -107,7 +118,8 @@ def _start(url: httpx.URL, cause: Exception, is_proxy: bool) -> str:
     )
 
 
-def _tls(connection: socket.socket, host: str) -> Check:
+def _tls(connection: socket.socket, host: str, seconds: float) -> Check:
+    connection.settimeout(seconds)
     try:
         context = trusted_certificates()
     except RewardError as exc:
@@ -126,7 +138,7 @@ def _tls(connection: socket.socket, host: str) -> Check:
             return failed("TLS", "the server does not speak TLS", "write http:// instead of https:// in --url")
         return failed("TLS", f"no TLS: {exc.reason or exc}", "check the TLS settings of the proxy in front of it")
     except OSError as exc:
-        return failed("TLS", f"no TLS: {_why(exc)}", "check the TLS settings of the proxy in front of it")
+        return failed("TLS", f"no TLS: {_why(exc, seconds)}", "check the TLS settings of the proxy in front of it")
 
 
 def _certificate(certificate: dict[str, Any], version: str) -> Check:

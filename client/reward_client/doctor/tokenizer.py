@@ -74,25 +74,33 @@ def _conversation(service: Service, recipe: str, title: str, one: Mapping[str, A
     if isinstance(reply, NoReply):
         return failed(title, f"no answer: {reply.describe()}", "see the log of the service")
     document = reply.json() if reply.is_success else None
-    if not isinstance(document, dict) or not document.get("rewards"):
+    reward = _first_reward(document)
+    if document is None or reward is None:
         return failed(title, reply.describe(), f"the template is not read; {_PAGE}")
-    flags = (document.get("flags") or [[]])[0]
+    flags = (document.get("flags") or [[]])[0] or []
     wrong = [text for flag, text in _WRONG.items() if flag in flags]
     if wrong:
         return failed(title, "; ".join(wrong), f"train with another template, or report this one; {_PAGE}")
-    return _compared(service, recipe, title, one, document["rewards"][0], flags)
+    return _compared(service, recipe, title, one, reward, flags)
+
+
+def _first_reward(document: Any) -> float | None:
+    """None in place of a reply without a number, as for an item that cannot be scored."""
+    rewards = document.get("rewards") if isinstance(document, dict) else None
+    first = rewards[0] if isinstance(rewards, list) and rewards else None
+    return float(first) if isinstance(first, (int, float)) else None
 
 
 def _compared(
-    service: Service, recipe: str, title: str, one: Mapping[str, Any], reward: Any, flags: list[str]
+    service: Service, recipe: str, title: str, one: Mapping[str, Any], reward: float, flags: list[str]
 ) -> Check:
     """Compare with the reward of the messages themselves."""
     item = {"prompt": one["messages"], "response": one["response"]}
     direct = service.post("/score", {"items": [item], "recipe": recipe})
     document = direct.json() if not isinstance(direct, NoReply) and direct.is_success else None
-    if not isinstance(document, dict):
+    expected = _first_reward(document)
+    if expected is None:
         return note(title, "the query is read; the reward of the messages themselves is not known")
-    expected = document["rewards"][0]
     removed = " (special tokens were removed)" if "special_tokens_removed" in flags else ""
     if math.isclose(reward, expected, rel_tol=_TOLERANCE, abs_tol=1e-9):
         return ok(title, f"read as the messages that were rendered{removed}: reward {reward:.6g} both ways")

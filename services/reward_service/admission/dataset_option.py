@@ -54,7 +54,8 @@ def references_in(
 
     def opened() -> ReferenceLookup:
         try:
-            return ReferenceLookup(store.find(caller, given[DATASET]), on_miss)  # type: ignore[arg-type]
+            dataset = store.find(caller, given[DATASET])
+            return ReferenceLookup(dataset, on_miss, store.max_found_chars)  # type: ignore[arg-type]
         except UnknownDatasetError as exc:
             raise InvalidRequestError(str(exc), exc.errors) from exc
 

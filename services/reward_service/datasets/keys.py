@@ -7,7 +7,8 @@ reasoning of earlier assistant turns; the user turns arrive unchanged. All of th
 ("Explain that.") is not specific. They are also what the encoder reads of a prompt.
 
 Normalised means: Unicode NFC, line ends as line feeds, no white space at the ends of a turn. White space inside a
-turn counts, because it is part of a program or of a table.
+turn counts, because it is part of a program or of a table. A turn with more than 30 combining marks in a row is
+not stream-safe text (UAX #15) and keeps its form: the time to sort n marks is proportional to n squared.
 
 A row with a system turn has two more keys, because some templates (Gemma 1 to 3, Mistral v1 to v3) write the
 system turn into the first or the last user turn, with a blank line between them.
@@ -20,11 +21,14 @@ import unicodedata
 from collections.abc import Sequence
 from hashlib import blake2b
 
+import regex
+
 from reward_client.wire import ChatMessage
 
 _SYSTEM = frozenset({"system", "developer"})
 _BYTES = 16
 """Length of a key: two of a million different prompts have the same one with a probability of 1e-27."""
+_MANY_MARKS = regex.compile(r"\p{M}{31}")
 
 
 def prompt_key(messages: Sequence[ChatMessage]) -> bytes:
@@ -48,7 +52,7 @@ def _turns(messages: Sequence[ChatMessage]) -> list[str]:
 
 def _normalised(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    return text if text.isascii() or _MANY_MARKS.search(text) else unicodedata.normalize("NFC", text)
 
 
 def _key(turns: Sequence[str]) -> bytes:

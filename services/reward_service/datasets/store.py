@@ -64,6 +64,11 @@ class DatasetStore:
                 self._read_folder()
 
     @property
+    def max_found_chars(self) -> int:
+        """Characters of the references that the items of one request may find: no more than a body may bring."""
+        return self._settings.max_body_bytes
+
+    @property
     def is_persistent(self) -> bool:
         """Whether data sets survive the end of the process."""
         return self._folder is not None
@@ -114,21 +119,26 @@ class DatasetStore:
             if self._folder is not None:
                 temporary = self._folder / owner / f"{name}.{uuid.uuid4().hex}{_UPLOAD}"
             writer = DatasetWriter(
-                name, temporary, duplicates=duplicates, max_references=self._settings.max_references
+                name,
+                temporary,
+                duplicates=duplicates,
+                max_references=self._settings.max_references,
+                max_chars=self._settings.max_item_chars,
             )
             self._writers[writer] = owner
         return writer
 
     def check_size(self, writer: DatasetWriter) -> None:
         """Raise TooLargeError if the data sets, with this one, need more than `datasets_bytes`."""
+        own = writer.measure()
         with self._lock:
             size = FairShare(self._settings.datasets_bytes)
             for (owner, _), (_, dataset) in self._kept.items():
                 size.add(owner, dataset.n_bytes)
             for other, owner in self._writers.items():
                 if other is not writer:
-                    size.add(owner, other.n_bytes())
-            own, owner = writer.n_bytes(), self._writers[writer]
+                    size.add(owner, other.n_bytes)
+            owner = self._writers[writer]
         if own > size.limit or not size.allows(owner, own):
             raise TooLargeError(
                 f"the data set needs more than {own} bytes; others hold {size.total:.0f}, {size.used(owner):.0f} "
@@ -140,10 +150,14 @@ class DatasetStore:
         """Make the data set of `writer` the one of its name, in one step. Raises StorageError."""
         owner = self._writers[writer]
         path = None if self._folder is None else self._path(owner, writer.name)
-        dataset = writer.finish(path, revision, query_type_default)
+        info, dataset = writer.finish(path, revision, query_type_default)
         with self._lock:
-            self._kept[owner, writer.name] = (_stamp(path), dataset)
-        return dataset.info
+            self._kept.pop((owner, writer.name), None)
+            if dataset is not None:
+                self._kept[owner, writer.name] = ((), dataset)
+            else:  # another upload may have replaced the file since
+                self._read_file(owner, writer.name)
+        return info
 
     def end(self, writer: DatasetWriter) -> None:
         """Forget a writer; what it wrote is removed unless it was published."""
@@ -186,10 +200,8 @@ class DatasetStore:
         return UnknownDatasetError(message, [FieldError(field="dataset", message=message)])
 
 
-def _stamp(path: Path | None) -> _Stamp:
+def _stamp(path: Path) -> _Stamp:
     """Changes when the file is replaced; empty if there is none."""
-    if path is None:
-        return (0,)
     try:
         found = path.stat()
     except OSError:

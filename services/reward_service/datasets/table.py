@@ -1,7 +1,7 @@
 """One data set: a SQLite database of references by the key of their prompt, complete and never changed.
 
     path ─▶ Dataset.open ─┐
-    DatasetWriter.finish ─┴▶ Dataset ── find(messages) ─▶ StoredRow | None
+    DatasetWriter.finish ─┴▶ Dataset ── find(key) ─▶ StoredRow | None
 
 Threads may share a Dataset. Its connection is closed when no request refers to it any more, so a data set that was
 replaced or deleted still serves the requests that began before.
@@ -13,14 +13,13 @@ import json
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from reward_client.wire import ChatMessage, DatasetInfo, QueryType, QueryTypeSource
-from reward_service.datasets.keys import prompt_key
+from reward_client.wire import DatasetInfo, QueryType, QueryTypeSource
 from reward_service.errors import StorageError
 
 FORMAT = 1
@@ -36,7 +35,7 @@ CREATE TABLE prompts (
 """`is_main` is 1 for the key of a prompt as it was uploaded, 0 for the other forms of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class StoredRow:
     """What a data set keeps of a row besides the key of its prompt."""
 
@@ -74,6 +73,8 @@ class Dataset:
         self._connection = connection
         self._lock = threading.Lock()
         self._hits = self._misses = 0
+        self._rows: weakref.WeakValueDictionary[bytes, StoredRow] = weakref.WeakValueDictionary()
+        """Those that a request holds, by key: all requests share one object for a row."""
         weakref.finalize(self, connection.close)
         (content,) = connection.execute("SELECT content FROM info").fetchone()
         self._info = DatasetInfo.model_validate_json(content).model_copy(update={"persistent": persistent})
@@ -98,13 +99,20 @@ class Dataset:
         """Its counts, and those of the look-ups so far."""
         return self._info.model_copy(update={"hits": self._hits, "misses": self._misses})
 
-    def find(self, messages: Sequence[ChatMessage]) -> StoredRow | None:
-        """The row of the prompt `messages`; None if the data set does not have it. Raises StorageError."""
-        query = "SELECT answers, query_type, source FROM prompts WHERE key = ?"
+    def find(self, key: bytes) -> StoredRow | None:
+        """The row of the prompt with this key; None if the data set does not have it. Raises StorageError."""
         with self._lock, storage_errors(self._info.name, "read"):
-            found = self._connection.execute(query, (prompt_key(messages),)).fetchone()
-            self._hits += found is not None
-            self._misses += found is None
+            row = self._rows.get(key) or self._read(key)
+            if row is None:
+                self._misses += 1
+            else:
+                self._hits += 1
+                self._rows[key] = row
+        return row
+
+    def _read(self, key: bytes) -> StoredRow | None:
+        query = "SELECT answers, query_type, source FROM prompts WHERE key = ?"
+        found = self._connection.execute(query, (key,)).fetchone()
         if found is None:
             return None
         answers, query_type, source = found

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import threading
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -42,22 +44,32 @@ class DatasetWriter:
         temporary: file to write; None for memory.
         duplicates: what happens to a prompt that is added again with other references.
         max_references: of one prompt.
+        max_chars: of the references of one prompt.
     """
 
     def __init__(
-        self, name: str, temporary: Path | None, *, duplicates: Duplicates = "fail", max_references: int = 64
+        self,
+        name: str,
+        temporary: Path | None,
+        *,
+        duplicates: Duplicates,
+        max_references: int,
+        max_chars: int,
     ) -> None:
         self.name = name
         self.n_rows = 0
+        self.n_bytes = 0
+        """Bytes of the database when it was last measured; 0 when it is finished or discarded."""
         self._temporary = temporary
         self._duplicates = duplicates
         self._max_references = max_references
+        self._max_chars = max_chars
         self._lock = threading.Lock()
-        self._is_open = True
         with storage_errors(name, "written"):
             if temporary is not None:
                 temporary.parent.mkdir(mode=0o700, exist_ok=True)
             self._connection = connect(":memory:" if temporary is None else str(temporary))
+            self._remove = weakref.finalize(self, _remove, self._connection, temporary)
             self._connection.executescript(_BEGIN)
 
     def add(self, messages: Sequence[ChatMessage], row: StoredRow, line: int) -> None:
@@ -70,7 +82,7 @@ class DatasetWriter:
         with self._lock, storage_errors(self.name, "written"):
             self.n_rows += 1
             for number, key in enumerate(row_keys(messages)):
-                values = (key, number == 0, line, json.dumps(row.answers), row.query_type, row.source)
+                values = (key, number == 0, line, _json(row.answers), row.query_type, row.source)
                 done = self._connection.execute("INSERT OR IGNORE INTO prompts VALUES (?, ?, ?, ?, ?, ?)", values)
                 if not done.rowcount:
                     self._merge(key, row)
@@ -89,22 +101,31 @@ class DatasetWriter:
                 raise ConflictError(
                     f"brings the references of the prompt of line {line} to more than {self._max_references}"
                 )
+            if sum(map(len, answers + new)) > self._max_chars:
+                raise ConflictError(
+                    f"brings the references of the prompt of line {line} to more than {self._max_chars} characters"
+                )
             update = "UPDATE prompts SET answers = ? WHERE key = ?"
-            self._connection.execute(update, (json.dumps(answers + new), key))
+            self._connection.execute(update, (_json(answers + new), key))
 
-    def n_bytes(self) -> int:
-        """Bytes of the database so far."""
-        with self._lock:
-            return self._n_bytes() if self._is_open else 0
+    def measure(self) -> int:
+        """Bytes of the database now. Raises StorageError."""
+        with self._lock, storage_errors(self.name, "written"):
+            self.n_bytes = self._measured()
+            return self.n_bytes
 
-    def _n_bytes(self) -> int:
-        with storage_errors(self.name, "written"):
-            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
-            (page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()
-            return int(pages * page_bytes)
+    def _measured(self) -> int:
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        (page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()
+        return int(pages * page_bytes)
 
-    def finish(self, path: Path | None, revision: str, query_type_default: QueryType) -> Dataset:
-        """The complete data set, in the file `path` if it is not in memory. Raises StorageError."""
+    def finish(
+        self, path: Path | None, revision: str, query_type_default: QueryType
+    ) -> tuple[DatasetInfo, Dataset | None]:
+        """Complete the data set, in the file `path` or in memory: its counts, and itself if it is in memory.
+
+        Raises StorageError.
+        """
         with self._lock, storage_errors(self.name, "written"):
             counts = self._connection.execute(
                 "SELECT query_type, COUNT(*), SUM(answers != '[]') FROM prompts WHERE is_main GROUP BY query_type"
@@ -117,30 +138,39 @@ class DatasetWriter:
                 query_types={query_type: n for query_type, n, _ in counts},
                 query_type_default=query_type_default,
                 revision=revision,
-                n_bytes=self._n_bytes(),
+                n_bytes=self._measured(),
                 persistent=path is not None,
             )
             self._connection.execute("INSERT INTO info VALUES (?)", (info.model_dump_json(),))
             self._connection.execute("COMMIT")
             if path is None or self._temporary is None:
-                self._is_open = False
-                return Dataset(self._connection, persistent=False)
+                self._remove.detach()
+                self.n_bytes = 0
+                return info, Dataset(self._connection, persistent=False)
             self._connection.close()
             _sync(self._temporary)
             self._temporary.replace(path)
-            self._is_open = False
+            self._remove.detach()
+            self.n_bytes = 0
             _sync(path.parent)
-        return Dataset.open(path)
+        return info, None
 
     def discard(self) -> None:
-        """Remove the database, unless it was finished."""
+        """Remove the database, unless it was finished. It is removed too when nothing refers to the writer."""
         with self._lock:
-            if self._is_open:
-                self._is_open = False
-                self._connection.close()
-                if self._temporary is not None:
-                    with suppress(OSError):  # the next start removes it
-                        self._temporary.unlink()
+            self._remove()
+            self.n_bytes = 0
+
+
+def _json(answers: Sequence[str]) -> str:
+    return json.dumps(answers, ensure_ascii=False)
+
+
+def _remove(connection: sqlite3.Connection, temporary: Path | None) -> None:
+    connection.close()
+    if temporary is not None:
+        with suppress(OSError):  # the next start removes it
+            temporary.unlink()
 
 
 def _sync(path: Path) -> None:

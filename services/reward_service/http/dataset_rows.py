@@ -36,6 +36,8 @@ from reward_service.settings import Settings
 
 _BLANK_LINES = 256
 """Blank lines that are skipped in one step."""
+_NAME_CHARS, _FIELD_CHARS, _MESSAGE_CHARS = 40, 300, 500
+"""Of an error, which may name fields of the row: it is kept until a hundred are found."""
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
@@ -121,7 +123,7 @@ class RowReader:
     def _row(self, fields: dict[str, Any]) -> DatasetRow:
         prompt = self._columns["prompt"]
         if prompt not in fields:
-            names = ", ".join(sorted(fields)[:10]) or "none"
+            names = ", ".join(name[:_NAME_CHARS] for name in sorted(fields)[:10]) or "none"
             raise _error(prompt, f"is missing; the fields of the row are {names}")
         given = {field: fields[name] for field, name in self._columns.items() if name in fields}
         return DatasetRow.model_validate(given)
@@ -150,8 +152,8 @@ class RowReader:
         limits.check()
 
     def _report(self, path: list[int | str], message: str) -> None:
-        field = ".".join(map(str, [f"line {self._line}", *path]))
-        self._errors.append(FieldError(item=self._line - 1, field=field, message=message))
+        field = ".".join(map(str, [f"line {self._line}", *path]))[:_FIELD_CHARS]
+        self._errors.append(FieldError(item=self._line - 1, field=field, message=message[:_MESSAGE_CHARS]))
         if len(self._errors) >= MAX_ERRORS:
             self.check()
 

@@ -1,7 +1,7 @@
 """Routes of /datasets: data sets of references, for `?dataset=NAME` in the URL of any protocol.
 
 PUT ─▶ lines as they arrive ─▶ rows, in steps of the preparation ─▶ database ─▶ on the disk ─▶ visible at once
-         cancelled when the client disconnects, or at its deadline: the previous data set stays
+         client gone, or not all received by the deadline: cancelled, and the previous data set stays
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ async def put_dataset(
     seconds = deadline_s(context.headers, state.settings)
     try:
         async with asyncio.timeout_at(context.received + seconds) as limit:
-            return await _upload(name, request, options, state, context)
+            return await _upload(name, request, options, state, context, limit)
     except TimeoutError as exc:
         if not limit.expired():
             raise
@@ -63,7 +63,12 @@ async def put_dataset(
 
 
 async def _upload(
-    name: str, request: Request, options: UploadOptions, state: AppState, context: RequestContext
+    name: str,
+    request: Request,
+    options: UploadOptions,
+    state: AppState,
+    context: RequestContext,
+    limit: asyncio.Timeout,
 ) -> DatasetInfo:
     store, settings, caller = state.datasets, state.settings, context.caller
     writer = await asyncio.to_thread(store.begin, caller, name, options.duplicates)
@@ -81,6 +86,7 @@ async def _upload(
                 async for piece in lines:
                     await state.executor.run(caller, read(piece))
         reader.check()
+        limit.reschedule(None)  # the thread that publishes it cannot be stopped
         return await asyncio.to_thread(store.publish, writer, digest.hexdigest(), options.query_type_default)
     finally:
         asyncio.get_running_loop().run_in_executor(None, store.end, writer)

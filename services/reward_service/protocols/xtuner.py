@@ -20,7 +20,7 @@ from reward_client.wire import ChatMessage, QueryType, ScoreReply
 from reward_client.wire.requests import Prompt
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, ScoringOptions
 from reward_service.protocols.chat_templates import PromptError, clean
-from reward_service.protocols.samples import Label, Sample, entries, read_label_as, sample_path
+from reward_service.protocols.samples import Label, Sample, entries, label_texts, read_label_as, sample_path
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem
 
@@ -65,9 +65,8 @@ def _job(body: XtunerRequest, call: Call) -> Job:
 
 def _entries(body: XtunerRequest, options: ScoringOptions, call: Call) -> Iterator[ScorableItem | InvalidItem]:
     limits = ItemLimits(call.settings)
-    n_chars = len(body.label) if isinstance(body.label, str) else 0  # of all texts but the response
-    if not limits.fits(0, "label", n_chars, call.settings.max_item_chars, "characters"):
-        limits.check()
+    limits.texts_fit(0, label_texts("label", body.label))
+    limits.check()
     label = read_label_as(XtunerLabel, body.label)
     sample = label if isinstance(label, InvalidItem) else _sample(body.response, label, limits)
     for entry in entries([sample], options.query_type_default, limits, _path):

@@ -54,6 +54,7 @@ def opened(target: HostileTarget, content: bytes) -> socket.socket:
 ATTACKS: dict[str, tuple[Callable[[], bytes | Iterator[bytes]], set[int]]] = {
     "long lines": (lambda: iter([b'{"prompt": "' + b"a" * 60_000] + [b"a" * 60_000] * 500), {413, 0}),
     "long texts": (lambda: rows(200, "a" * 190_000), {200}),
+    "combining marks": (lambda: rows(1, "a" + "\u0301" * 99_000 + "\u0323" * 99_000), {200}),
     "escapes": (lambda: b'{"prompt": "' + b"\\u0041" * 150_000 + b'"}\n', {200}),
     "many rows": (lambda: rows(60_000, reference="because"), {200}),
     "many columns": (lambda: json.dumps({f"c{n}": n for n in range(50_000)}).encode() + b"\n", {413, 422}),

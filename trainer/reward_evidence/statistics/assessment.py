@@ -1,6 +1,7 @@
 """The whole finding in a headline and one word: the gold change, and what the proxy gain consists of. Pure.
 
-gold fell                                               contradicted
+gold fell, proxy rose                                   contradicted
+gold fell, proxy did not rise: the claim was not tested undecided
 gold undecided                                          undecided
 gold rose, and nothing below speaks against it          supported
 gold rose, with at least one qualification              qualified
@@ -11,13 +12,13 @@ from enum import StrEnum
 
 from reward_client.wire import QueryType
 from reward_evidence.report.formatting import percent
-from reward_evidence.statistics.drivers import FactorPart
 from reward_evidence.statistics.equal_change import EqualChange
 from reward_evidence.statistics.monotonicity import Change, Verdict
+from reward_evidence.statistics.shapley import EMPTY
 from reward_evidence.statistics.summary import Trend
 
 _LENGTH = "length_incentive"
-_NOUNS = {_LENGTH: "length", "empty": "empty responses"}
+_NOUNS = {_LENGTH: "length", EMPTY: "empty responses"}
 """Names of factors in a sentence that are shorter than the feature's label."""
 _MOST = 0.6
 """Share of the proxy change from which one factor is named alone."""
@@ -54,6 +55,8 @@ def headline(trend: Trend, *, gold_is_demo: bool, labels: Mapping[str, str]) -> 
         return f"{text}, and so is the proxy reward" if both else f"{text}; the proxy reward: undecided"
     if gold is not None and {proxy.verdict, gold.verdict} == set(DIRECTION):
         text += f" while the reward that was trained on {DIRECTION[proxy.verdict]}"
+    if _fell_together(trend):
+        text += ", and so did the reward that was trained on"
     main = composition(trend, labels)
     return f"{text}; {main}" if main else text
 
@@ -70,12 +73,14 @@ def composition(trend: Trend, labels: Mapping[str, str]) -> str:
     """`102 % of the proxy gain is length`; empty when the proxy neither rose nor fell clearly."""
     if trend.drivers is None or trend.proxy_change is None:
         return ""
+    change, fewer = ("gain", "fewer") if trend.proxy_change.verdict is Verdict.ROSE else ("loss", "more")
     shares = [
-        (part.share, factor_noun(part.name, labels)) for part in trend.drivers.parts if part.share is not None
+        (part.share, f"{fewer} {_NOUNS[EMPTY]}" if part.name == EMPTY else factor_noun(part.name, labels))
+        for part in trend.drivers.parts
+        if part.share is not None
     ]
     if len(shares) < 2:  # of a single factor, the share is no information
         return ""
-    change = "gain" if trend.proxy_change.verdict is Verdict.ROSE else "loss"
     (share, noun), *others = sorted(shares, key=lambda found: -found[0])
     text = f"{percent(share)} of the proxy {change} is {noun}"
     if share >= _MOST or not others or others[0][0] <= 0:
@@ -92,38 +97,62 @@ def assess(trend: Trend, qualifications: Sequence[str]) -> Assessment | None:
     """Judge the whole finding; None without a gold change."""
     if trend.gold_change is None:
         return None
-    if trend.gold_change.verdict is Verdict.FELL:
-        return Assessment.CONTRADICTED
-    if trend.gold_change.verdict is Verdict.UNDECIDED:
-        return Assessment.UNDECIDED
-    return Assessment.QUALIFIED if qualifications else Assessment.SUPPORTED
+    if trend.gold_change.verdict is Verdict.ROSE:
+        return Assessment.QUALIFIED if qualifications else Assessment.SUPPORTED
+    is_contradicted = trend.gold_change.verdict is Verdict.FELL and _rose(trend.proxy_change)
+    return Assessment.CONTRADICTED if is_contradicted else Assessment.UNDECIDED
 
 
 def qualify(
-    trend: Trend, by_type: Mapping[QueryType, Trend], *, gold_is_demo: bool, gold_shares_base: bool
+    trend: Trend,
+    by_type: Mapping[QueryType, Trend],
+    *,
+    gold_is_demo: bool,
+    gold_shares_base: bool,
+    gold_is_proxy: bool,
 ) -> list[str]:
-    """What speaks against reading a rise of gold as better responses, one sentence each."""
+    """What speaks against reading the gold change as that of the claim, one sentence each."""
     gold, proxy, drivers = trend.gold_change, trend.proxy_change, trend.drivers
-    if gold is None or gold.verdict is not Verdict.ROSE or drivers is None:
+    if gold is None or drivers is None or gold.verdict is Verdict.UNDECIDED:
         return []
+    if gold.verdict is Verdict.FELL:
+        return [] if _rose(proxy) else [_not_tested(trend)]
     found = {
         "The gold model is a demo model.": gold_is_demo,
         "The gold model shares its base with the relevance encoder.": gold_shares_base,
-        "The proxy reward did not rise, so the rise of gold is not its effect.": (
-            proxy is not None and proxy.verdict is not Verdict.ROSE
-        ),
+        "The proxy is the gold reward itself.": gold_is_proxy,
+        "The proxy reward did not rise, so the rise of gold is not its effect.": not _rose(proxy),
         "At equal length, no rise of gold is shown.": _is_lost(gold, drivers.gold_at_equal_length),
         "At equal truncation, no rise of gold is shown.": _is_lost(gold, drivers.gold_at_equal_truncation),
-        "Length is at least half of the proxy gain.": _length_share(drivers.parts) >= _HALF,
-        "Gold or proxy fell for one of the query types.": any(map(_fell, by_type.values())),
+        "Length is at least half of the proxy gain.": _is_half_of_gain(_LENGTH, trend),
+        "Fewer empty responses are at least half of the proxy gain.": _is_half_of_gain(EMPTY, trend),
+        "Gold or proxy fell for one of the query types.": any(map(_one_fell, by_type.values())),
     }
     return [sentence for sentence, applies in found.items() if applies]
 
 
-def _length_share(parts: Sequence[FactorPart]) -> float:
-    return sum(part.share or 0.0 for part in parts if part.name == _LENGTH)
+def _not_tested(trend: Trend) -> str:
+    if _fell_together(trend):
+        return "The proxy reward fell too: gold and proxy fell together, so the claim was not tested."
+    return "The proxy reward did not rise, so the claim was not tested."
 
 
-def _fell(trend: Trend) -> bool:
-    changes = (trend.gold_change, trend.proxy_change)
-    return any(change is not None and change.verdict is Verdict.FELL for change in changes)
+def _is_half_of_gain(name: str, trend: Trend) -> bool:
+    parts = trend.drivers.parts if trend.drivers and _rose(trend.proxy_change) else []
+    return sum(part.share or 0.0 for part in parts if part.name == name) >= _HALF
+
+
+def _rose(change: Change | None) -> bool:
+    return change is not None and change.verdict is Verdict.ROSE
+
+
+def _fell(change: Change | None) -> bool:
+    return change is not None and change.verdict is Verdict.FELL
+
+
+def _fell_together(trend: Trend) -> bool:
+    return _fell(trend.gold_change) and _fell(trend.proxy_change)
+
+
+def _one_fell(trend: Trend) -> bool:
+    return _fell(trend.gold_change) or _fell(trend.proxy_change)

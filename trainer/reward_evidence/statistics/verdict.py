@@ -29,7 +29,7 @@ class VerdictText(BaseModel):
     sentence: str
     """The primary figure with its interval, and the kind of evidence that it is."""
     qualifications: list[str]
-    """Why a rise of gold is not plainly a sign of better responses; empty unless gold rose."""
+    """Why a rise of gold is not plainly a sign of better responses, or why its fall says nothing of the claim."""
     findings: list[str]
     """The other figures, one sentence each."""
     caveats: list[str]
@@ -63,6 +63,11 @@ class Circumstances:
         return any("demo model" in notice.lower() for notice in self.notices)
 
     @property
+    def gold_is_proxy(self) -> bool:
+        """Whether the proxy reward is the gold reward."""
+        return self.recipe == "gold"
+
+    @property
     def gold_shares_base(self) -> bool:
         """Whether the service reports that gold model and relevance encoder share their weights."""
         return any("independent evidence" in notice.lower() for notice in self.notices)
@@ -79,7 +84,11 @@ def write_verdict(
     change = overall.gold_change
     is_demo = circumstances.gold_is_demo
     qualifications = qualify(
-        overall, by_type, gold_is_demo=is_demo, gold_shares_base=circumstances.gold_shares_base
+        overall,
+        by_type,
+        gold_is_demo=is_demo,
+        gold_shares_base=circumstances.gold_shares_base,
+        gold_is_proxy=circumstances.gold_is_proxy,
     )
     return VerdictText(
         outcome=change.verdict if change else None,
@@ -246,7 +255,7 @@ def _caveats(
             "Neighbouring checkpoints of a run are similar, so any two trends correlate: ρ and its p-value "
             "describe this run and do not show a cause. Therefore the paired change is the primary figure."
         )
-    if circumstances.recipe == "gold":
+    if circumstances.gold_is_proxy:
         caveats.append("This recipe's proxy is the gold reward itself, so the two agree by construction.")
     if _types_disagree(by_type):
         caveats.append(

@@ -23,13 +23,26 @@ def notes(command: Sequence[str]) -> list[str]:
         return []
     script = Path(spec.submodule_search_locations[0]) / _SCRIPT
     source = script.read_text(encoding="utf-8") if script.is_file() else ""
-    return [*version_notes(importlib.metadata.version("openrlhf")), *flag_notes(command, source)]
+    return [*version_notes(_version()), *flag_notes(command, source)]
 
 
-def version_notes(version: str) -> list[str]:
-    """A warning when the release is another one."""
+def _version() -> str | None:
+    """None for a source checkout on the path, which has no metadata."""
+    try:
+        return importlib.metadata.version("openrlhf")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def version_notes(version: str | None) -> list[str]:
+    """A warning when the release is another one, or unknown (None)."""
     if version == OPENRLHF:
         return []
+    if version is None:
+        return [
+            f"OpenRLHF is not an installed package, and its version is unknown; this trainer is written for "
+            f"{OPENRLHF} and was run with no other"
+        ]
     return [f"OpenRLHF {version} is installed; this trainer is written for {OPENRLHF} and was run with no other"]
 
 
