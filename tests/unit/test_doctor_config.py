@@ -292,7 +292,7 @@ def test_a_key_in_the_configuration_is_noted_and_not_shown(tmp_path: Path) -> No
     ("framework", "text", "urls"),
     [
         ("openrlhf", "a --reward.remote_url http://h:1/proxy/r/run/get_reward?recipe=li", ["http://h:1/proxy"]),
-        ("openrlhf", "a --reward.remote_url http://key:1/2,3@h:1/get_reward", ["http://key:1/2,3@h:1"]),
+        ("openrlhf", "a --reward.remote_url http://key:1/2,3@h:1/other", ["http://key:1/2,3@h:1"]),
         ("verl", "a +reward.reward_kwargs.url=http://h:1,http://i:2", ["http://h:1", "http://i:2"]),
         ("swift", "export GLASSBOX_URL=http://h:1", ["http://h:1"]),
         ("slime", "a --rm-url $URL/slime", []),
