@@ -2,8 +2,9 @@
 
     read_rows(path, make) ─▶ blank lines and a byte order mark skipped ─▶ make(fields, number) of each row
 
-NaN, which pandas writes where a value is missing, and an empty cell of a table are read as null. All wrong rows
-are reported in one error, each with its line in the file. The command line and the trainer read their files with
+NaN, which pandas writes where a value is missing, and an empty cell of a table are read as null; an empty cell of
+the column `response` is an empty response. Binary cells of a .parquet file are UTF-8 text. All wrong rows are
+reported in one error, each with its line in the file. The command line and the trainer read their files with
 this module.
 """
 
@@ -24,6 +25,9 @@ MAX_REPORTED = 20
 
 STANDARD_STREAM = Path("-")
 """Standard input or output in place of a file; its rows are lines of JSON."""
+
+_RESPONSE = "response"
+"""Column of a .csv file whose empty cells are empty responses, which are scored; in others they are null."""
 
 RowT = TypeVar("RowT")
 NumberedRow = tuple[int, Any]
@@ -143,7 +147,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[NumberedRow]:
 def _table_row(header: list[str], cells: list[str]) -> dict[str, str | None] | ValueError:
     if len(cells) != len(header):
         return ValueError(f"has {len(cells)} cells, the header has {len(header)}")
-    return {name: cell or None for name, cell in zip(header, cells, strict=True)}
+    return {name: cell if name == _RESPONSE else cell or None for name, cell in zip(header, cells, strict=True)}
 
 
 def _parquet_rows(path: Path) -> list[Any]:
@@ -153,9 +157,22 @@ def _parquet_rows(path: Path) -> list[Any]:
         raise FileError(f"{path}: .parquet files need the package pyarrow: pip install pyarrow") from exc
     try:
         rows = parquet.read_table(path).to_pylist()
-    except (OSError, ValueError) as exc:  # pyarrow's errors are of these types
-        raise FileError(f"{path} cannot be read: {str(exc).splitlines()[0]}") from exc
-    return [_parsed(json.dumps(row, default=str)) for row in rows]  # dates and decimals as text, NaN as null
+    except (OSError, ValueError, TypeError, NotImplementedError) as exc:  # pyarrow's errors are of these types
+        first, *_ = str(exc).split("\n")
+        raise FileError(f"{path} cannot be read: {first}") from exc
+    return [_json_row(row) for row in rows]
+
+
+def _json_row(row: Any) -> Any:
+    """The row with values of JSON: dates and decimals as text, NaN as null; or the ValueError why not."""
+    try:
+        return _parsed(json.dumps(row, default=_text))
+    except UnicodeDecodeError:
+        return ValueError("has a binary value that is not UTF-8 text")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _read_text(path: Path) -> str:

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError, RewardRejectedError
 from reward_client.rows import FileError, first_of, numbered_rows, row_unit, sorted_out
-from reward_client.score_output import append, encoded, finished, opened
+from reward_client.score_output import WRITTEN, append, encoded, finished, is_result_column, opened
 from reward_client.wire import FieldError, Item, ItemError, ItemResult, ScoreReply
 
 _ITEM = re.compile(r"\bitems\.(\d+)\.")
@@ -55,12 +56,8 @@ class _Row:
     item: Item
 
 
-_WRITTEN = ("result", "scored_by")
-"""Fields that are added to each row."""
-
-
-def _row(fields: dict[str, Any], number: int) -> _Row:
-    taken = [name for name in _WRITTEN if name in fields]
+def _row(fields: dict[str, Any], number: int, *, as_table: bool) -> _Row:
+    taken = [name for name in fields if name in WRITTEN or (as_table and is_result_column(name))]
     if taken:
         raise ValueError(f"{taken[0]}: this command writes a field of that name; rename it, or remove it")
     known = {name: value for name, value in fields.items() if name in Item.model_fields}
@@ -76,6 +73,7 @@ def score_file(
     limit: int | None = None,
     overwrite: bool = False,
     keep_going: bool = False,
+    as_table: bool = False,
     **options: Any,
 ) -> Iterator[Progress]:
     """Score `source` into `target`, yielding progress. Raises FileError and RewardError.
@@ -88,11 +86,11 @@ def score_file(
         limit: number of rows that are read; None: all.
         overwrite: whether to replace `target`.
         keep_going: leave out rows that cannot be scored, instead of raising FileError for them.
+        as_table: `target` becomes a table: rows must not have fields with the names of its further columns.
         options: those of `RewardClient.score`.
     """
-    if target.exists() and source.exists() and source.samefile(target):
-        raise FileError(f"{target} is the input; choose another output file")
-    rows, wrong = _read(source, limit, keep_going=keep_going)
+    check_not_input(source, target)
+    rows, wrong = _read(source, limit, keep_going=keep_going, as_table=as_table)
     before = {} if overwrite else finished(target, [row.fields for row in rows], skip=keep_going)
     scorer = _scorer_of_lines(target, list(before.values()))
     if scorer is not None:
@@ -101,6 +99,8 @@ def score_file(
         _check_same_scorer(target, scorer, _scorer(again))
         _check_first(target, line["result"], again.results[0])
     done = first = max(before, default=-1) + 1
+    left_out = [row.number for index, row in enumerate(rows[:done]) if index not in before]
+    wrong += [f"{source}, {row_unit(source)} {number}: an earlier run left it out" for number in left_out]
     started = time.monotonic()
     yield Progress(done, len(rows), 0.0, list(before.values()), wrong=wrong)
     with opened(target, "r+b" if done else "wb") as out:
@@ -119,10 +119,16 @@ def score_file(
             yield Progress(done, len(rows), rate, scored.lines, notices, scored.wrong)
 
 
-def _read(source: Path, limit: int | None, *, keep_going: bool) -> tuple[list[_Row], list[str]]:
+def check_not_input(source: Path, target: Path) -> None:
+    """Raise FileError if both are the same file."""
+    if target.exists() and source.exists() and source.samefile(target):
+        raise FileError(f"{target} is the input; choose another output file")
+
+
+def _read(source: Path, limit: int | None, *, keep_going: bool, as_table: bool) -> tuple[list[_Row], list[str]]:
     """The rows of the input, and a message for each wrong one that is left out."""
     numbered = islice(numbered_rows(source), limit)
-    rows, wrong = sorted_out(str(source), numbered, _row, unit=row_unit(source))
+    rows, wrong = sorted_out(str(source), numbered, partial(_row, as_table=as_table), unit=row_unit(source))
     if wrong and not keep_going:
         raise FileError(first_of(wrong))
     if not rows:

@@ -17,7 +17,12 @@ from typing import Any
 
 from reward_client.rows import STANDARD_STREAM, FileError
 
+WRITTEN = ("result", "scored_by")
+"""Fields that are added to each row."""
+
 _TABLES = (".csv", ".parquet")
+_RESULT_COLUMNS = ("reward", "gold_reward", "flags")
+_FEATURE = "feature."
 
 
 def lines_file(target: Path) -> Path:
@@ -28,6 +33,11 @@ def lines_file(target: Path) -> Path:
 def is_table(target: Path) -> bool:
     """Whether `target` is written as a table."""
     return target.suffix in _TABLES
+
+
+def is_result_column(name: str) -> bool:
+    """Whether a table has a column of this name for the result; `query_type` is that of the result too."""
+    return name in _RESULT_COLUMNS or name.startswith(_FEATURE)
 
 
 def encoded(lines: Sequence[Mapping[str, Any]]) -> bytes:
@@ -99,7 +109,7 @@ def _result_of(row: Mapping[str, Any], line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(scored, dict) or "result" not in scored or not isinstance(scored.get("scored_by"), dict):
         return None
-    return scored if all(scored.get(key) == value for key, value in row.items()) else None
+    return scored if {name: scored[name] for name in scored if name not in WRITTEN} == row else None
 
 
 # Tables ---------------------------------------------------------------------------------------------------------
@@ -109,25 +119,33 @@ def write_table(lines: Path, target: Path) -> None:
     """Write the rows of `lines` as a table, and remove that file. Raises FileError."""
     rows = [_table_row(json.loads(line)) for line in lines.read_text(encoding="utf-8").split("\n") if line]
     columns = list(dict.fromkeys(name for row in rows for name in row))
+    unfinished = target.with_name(f"{target.name}.unfinished")
     try:
         if target.suffix == ".csv":
-            with target.open("w", encoding="utf-8", newline="") as out:
-                writer = csv.DictWriter(out, columns)
-                writer.writeheader()
-                writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+            _write_csv(rows, columns, unfinished)
         else:
-            _write_parquet(rows, columns, target)
+            _write_parquet(rows, columns, unfinished)
+        unfinished.replace(target)
     except OSError as exc:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
         raise FileError(f"{target} cannot be written: {exc.strerror}; the scored rows are in {lines}") from exc
     lines.unlink()
 
 
 def _table_row(line: Mapping[str, Any]) -> dict[str, Any]:
     result = line["result"]
-    given = {name: value for name, value in line.items() if name not in ("result", "scored_by")}
+    given = {name: value for name, value in line.items() if name not in WRITTEN}
     scored = {name: result[name] for name in ("reward", "gold_reward", "query_type")}
     flags = {"flags": " ".join(result["flags"])}
-    return given | scored | flags | {f"feature.{name}": value for name, value in result["features"].items()}
+    return given | scored | flags | {f"{_FEATURE}{name}": value for name, value in result["features"].items()}
+
+
+def _write_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], target: Path) -> None:
+    with target.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, columns)
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 
 
 def _cell(value: Any) -> Any:
@@ -140,11 +158,19 @@ def _write_parquet(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], ta
         from pyarrow import parquet
     except ImportError as exc:
         raise FileError(f"{target}: .parquet files need the package pyarrow: pip install pyarrow") from exc
-    mixed = {name for name in columns if len({type(row[name]) for row in rows if row.get(name) is not None}) > 1}
-    cells = {name: [_text_if(name in mixed, row.get(name)) for row in rows] for name in columns}
+
+    def column(values: Sequence[Any]) -> Any:
+        """The values, or their JSON if Parquet does not have them: several types, empty objects, large numbers."""
+        with suppress(pyarrow.ArrowException, OverflowError):
+            if len({type(value) for value in values if value is not None}) <= 1:
+                found = pyarrow.array(values)
+                parquet.write_table(pyarrow.table({"_": found}), pyarrow.BufferOutputStream())
+                return found
+        return pyarrow.array([_as_text(value) for value in values])
+
+    cells = {name: column([row.get(name) for row in rows]) for name in columns}
     parquet.write_table(pyarrow.table(cells), target)
 
 
-def _text_if(mixed: bool, value: Any) -> Any:
-    """`value` as text in a column with values of several types, which Parquet does not have."""
-    return value if not mixed or value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -89,6 +89,12 @@ def addresses(urls: str | Sequence[str], api_key: str | None = None) -> tuple[Ad
     return tuple(Address.parse(text, key) for text in texts)
 
 
+def split_urls(text: str) -> list[str]:
+    """The URLs in `text`, separated by commas; a comma that no URL follows belongs to a key."""
+    parts = re.split(r",(?=\s*https?://)", text)
+    return [url for url in (part.strip(" ,\t\r\n") for part in parts) if url]
+
+
 def key_from_environment(environ: Mapping[str, str] = os.environ) -> str | None:
     """The key in GLASSBOX_API_KEY; None when it is unset. Raises RewardError when it is empty or miswritten."""
     key = environ.get(API_KEY_VARIABLE)

@@ -62,6 +62,7 @@ def rollout(row: dict[str, Any], reply: str = "a b") -> tuple[float, dict[str, f
         ({"prompt": "a b c", "system_prompt": "be"}, ([SYSTEM, QUESTION], "a b")),
         ({"prompt": "a b c", "answer": "d e"}, ("a b c", "a b", "d e")),
         ({"prompt": "a b c", "answer": "d e", "reference": "a"}, ("a b c", "a b", "a")),
+        ({"prompt": "a b c", "answer": "d e", "reference": None}, ("a b c", "a b", "d e")),
         (
             {"prompt": "a b c", "answer": "d e", "query_type": "open_ended"},
             ("a b c", "a b", "d e", "open_ended"),
@@ -103,6 +104,7 @@ def test_the_reference_of_an_episode_is_a_column_or_the_ground_truth() -> None:
     for extras in (
         {"reward_spec": {"ground_truth": "d e"}},
         {"reward_spec": {"ground_truth": "x"}, "reference": "d e"},
+        {"reward_spec": {"ground_truth": "d e"}, "reference": None},
     ):
         env = GlassboxEnv(extras=extras)
         env.init([QUESTION])

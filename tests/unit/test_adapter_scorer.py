@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +22,8 @@ from reward_client.adapters.scorer import Scored, Scorer, rewards
 from reward_client.adapters.settings import AdapterSettings
 from reward_service.settings import Settings
 from tests.live import serving
+from tests.unit.client_server import Served
+from tests.unit.client_server import serving as scripted
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +73,18 @@ def test_a_wrong_setting_is_an_error_that_names_it(environ: dict[str, str], give
         AdapterSettings.load(environ, **given)
 
 
-def test_the_key_is_not_shown() -> None:
-    assert "hush" not in repr(AdapterSettings.load({"GLASSBOX_API_KEY": "hush"}))
+@pytest.mark.parametrize("environ", [{"GLASSBOX_API_KEY": "hush"}, {"GLASSBOX_URL": "http://key:hush@host"}])
+def test_the_key_is_not_shown(environ: dict[str, str]) -> None:
+    assert "hush" not in repr(AdapterSettings.load(environ))
+
+
+def test_urls_are_separated_by_commas_and_a_key_may_contain_some() -> None:
+    keyed = AdapterSettings.load({"GLASSBOX_URL": "http://key:a,b@host:1,https://other , "})
+
+    assert keyed.url == ("http://key:a,b@host:1", "https://other")
+    with pytest.raises(RewardError) as caught:
+        AdapterSettings.load({"GLASSBOX_URL": "http://key:hush,hus/h@host"})
+    assert "hus" not in str(caught.value)
 
 
 # Samples ------------------------------------------------------------------------------------------------------
@@ -126,6 +142,8 @@ def test_references_are_read_in_the_forms_of_data_sets(reference: Any, expected:
         (Sample([{"content": "x"}], "r"), "role"),
         (Sample("p", "r", "x", "closed"), "query_type"),
         (Sample("p", "r\ud800"), "response"),
+        (Sample("p", []), "response"),
+        (Sample("p", [{"role": "user", "content": "r"}, {"role": "tool", "content": "r"}]), "roles: user, tool"),
         (Sample([{"role": "user", "content": [{"type": "image"}]}], "r"), "image"),
     ],
 )
@@ -194,6 +212,38 @@ def test_the_scores_are_the_same_in_any_event_loop_and_in_another_process(scorer
     assert asyncio.run(shared.score_async(samples)) == expected
     with closing(pickle.loads(pickle.dumps(shared))) as copy:  # noqa: S301
         assert copy.score(samples) == expected
+
+
+def test_connections_of_event_loops_that_are_closed_are_closed(scorer: MakeScorer) -> None:
+    shared = scorer()
+
+    def open_files() -> int:
+        asyncio.run(shared.score_async([Sample("p", "a b")]))
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    first = open_files()
+
+    assert max(open_files() for _ in range(5)) <= first + 1
+
+
+def test_the_deadline_is_that_of_all_requests_of_a_call() -> None:
+    """A service that rejects one item after another must not get the whole time again for each."""
+    seen: list[float] = []
+
+    def reject_first(_: Served, handler: BaseHTTPRequestHandler, __: int) -> None:
+        seen.append(float(handler.headers["glassbox-deadline-s"]))
+        error = {"item": 0, "field": "items.0.response", "message": "x"}
+        problem = {"title": "x", "status": 422, "detail": "x", "errors": [error]}
+        body = json.dumps(problem).encode()
+        handler.wfile.write(b"HTTP/1.1 422 X\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+
+    with scripted(reject_first) as server, closing(Scorer(url=server.url, deadline_s=60)) as scorer:
+        scored = scorer.score([Sample("p", "a"), Sample("p", "b"), Sample("p", "c")])
+
+    assert [one.reward for one in scored] == [None, None, None]
+    assert seen == sorted(set(seen), reverse=True)
+    assert len(seen) == 3
 
 
 def test_a_wrong_recipe_and_an_absent_service_raise(scorer: MakeScorer) -> None:

@@ -12,6 +12,7 @@ import pytest
 from reward_client import RewardError, RewardUnavailableError
 from reward_client.adapters.trl import MAX_UNSCORED_CALLS, Reward, glassbox, reward_function
 from reward_service.settings import Settings
+from tests.frameworks.service import NanEncoder
 from tests.live import serving
 
 PROMPTS = ["a b c", [{"role": "user", "content": "a b c"}]]
@@ -95,6 +96,14 @@ def test_it_raises_when_the_service_is_away_and_when_nothing_can_be_scored(url: 
         assert call(function, completions=[None, None])[0] == [None, None]
     with pytest.raises(RewardError, match=rf"no reward in {MAX_UNSCORED_CALLS} batches in a row: response"):
         call(function, completions=[None, None])
+
+
+def test_it_raises_when_the_names_to_log_are_unknown() -> None:
+    """Each rank would log other names, on which TRL's ranks wait for each other."""
+    with serving(Settings(default_recipe="rer"), NanEncoder()) as url:
+        function = reward_function(url=url, deadline_s=5)
+        with pytest.raises(RewardError, match="names of the features"):
+            call(function, completions=[None, None])
 
 
 def test_the_function_that_a_configuration_names_reads_the_environment(

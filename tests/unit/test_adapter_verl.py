@@ -54,6 +54,18 @@ def test_columns_are_those_of_the_settings(url: str, monkeypatch: pytest.MonkeyP
     assert score("a b", "other", row, url=url)["score"] == expected.reward
 
 
+@pytest.mark.parametrize("absent", [None, "", float("nan")])
+def test_a_reference_that_is_null_in_the_row_is_the_ground_truth(url: str, absent: Any) -> None:
+    row = {"prompt": "a b c"}
+
+    assert score("a b", "d e", row | {"reference": absent}, url=url) == score("a b", "d e", row, url=url)
+
+
+def test_a_reference_column_that_a_setting_names_must_exist(url: str) -> None:
+    with pytest.raises(RewardError, match="reference_column is 'answer'"):
+        score("a b", "d e", {"prompt": "a b c"}, url=url, reference_column="answer")
+
+
 @pytest.mark.parametrize("row", [{}, {"question": "a b c"}, {"prompt": None}])
 def test_a_row_without_the_prompt_s_key_is_an_error_that_names_it(url: str, row: dict[str, Any]) -> None:
     with pytest.raises(RewardError, match=r"extra_info has no 'prompt'.*prompt_column"):

@@ -14,9 +14,11 @@ import httpx
 import pytest
 import yaml
 from fastapi.testclient import TestClient
+from pyarrow import parquet
 
 from reward_client import RetryPolicy, RewardClient, RewardError
 from reward_client.cli.calibrate import Similarities, calibrate
+from reward_client.cli.main import main
 from reward_client.rows import FileError
 from reward_client.score_file import score_file
 from reward_client.score_output import write_table
@@ -200,6 +202,32 @@ def test_a_stopped_run_with_rows_left_out_continues(client: RewardClient, tmp_pa
     assert sum(len(step.lines) for step in progress) == 10
 
 
+def test_a_finished_run_with_rows_left_out_names_them_again(client: RewardClient, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("\n".join(DIRTY))
+    list(score_file(client, source, target, keep_going=True))
+
+    again = [message for step in score_file(client, source, target, keep_going=True) for message in step.wrong]
+
+    assert line_numbers(again) == WRONG_LINES
+    assert sum("an earlier run left it out" in message for message in again) == 2
+
+
+def test_a_stopped_run_continues_after_its_own_rows_and_not_after_similar_ones(
+    client: RewardClient, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "a", "response": "b " * 60_000}, {"prompt": "a", "response": "b"}]
+    rows += [{"prompt": "a", "response": "b", "note": "x"}]
+    source, target = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    list(score_file(client, source, target, keep_going=True))
+    whole = target.read_bytes()
+    target.write_bytes(whole.splitlines(keepends=True)[1])  # as if the second row had been left out
+
+    list(score_file(client, source, target, keep_going=True))
+
+    assert [row.get("note") for row in read(target)] == ["x"]
+
+
 def test_only_the_first_rows_are_read_with_a_limit(client: RewardClient, tmp_path: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("\n".join(DIRTY))
@@ -280,6 +308,55 @@ def test_parquet_files_are_read_and_written(client: RewardClient, tmp_path: Path
     assert [row["note"] for row in read(again)] == list(range(1, 11))
     assert [row["result"]["reward"] for row in read(again)] == [row["reward"] for row in read(again)]
     assert [row["mixed"] for row in read(again)][:5] == ["1", "a", None, "2.5", "[1]"]
+
+
+@pytest.mark.parametrize(
+    "value", [{}, [], [1, "a"], [{"a": 1}, {"a": [1]}], {"a": {}}, 2**70], ids=lambda value: json.dumps(value)
+)
+def test_a_value_that_parquet_does_not_have_is_written_as_json(
+    client: RewardClient, tmp_path: Path, value: Any
+) -> None:
+    lines, table = tmp_path / "lines.jsonl", tmp_path / "out.parquet"
+    list(score_file(client, write(tmp_path / "in.jsonl", [ROWS[0] | {"extra": value}, ROWS[1]]), lines))
+    write_table(lines, table)
+
+    found = parquet.read_table(table).to_pylist()
+
+    extra = found[0]["extra"]
+    assert (json.loads(extra) if isinstance(extra, str) else extra) == value
+    assert found[1]["extra"] is None
+
+
+def test_a_table_that_cannot_be_written_leaves_the_one_before_it(client: RewardClient, tmp_path: Path) -> None:
+    lines, table = tmp_path / "lines.jsonl", tmp_path / "out.csv"
+    list(score_file(client, write(tmp_path / "in.jsonl", ROWS), lines))
+    table.write_text("before")
+    (tmp_path / "out.csv.unfinished").mkdir()
+
+    with pytest.raises(FileError, match="the scored rows are in"):
+        write_table(lines, table)
+
+    assert table.read_text() == "before"
+    assert lines.exists()
+
+
+@pytest.mark.parametrize("name", ["reward", "gold_reward", "flags", "feature.length"])
+def test_a_table_does_not_replace_columns_of_the_input(client: RewardClient, tmp_path: Path, name: str) -> None:
+    source, target = write(tmp_path / "in.jsonl", [ROWS[0] | {name: 1}]), tmp_path / "lines.jsonl"
+
+    with pytest.raises(FileError, match=f"line 1: {name}: this command writes a field of that name"):
+        list(score_file(client, source, target, as_table=True))
+    assert not target.exists()
+
+
+def test_an_input_is_not_replaced_by_its_table(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("prompt,response\na,b\n")
+
+    with serving(Settings(default_recipe="rer")) as url, pytest.raises(SystemExit, match="is the input"):
+        main(["score", str(source), str(source), "--overwrite", "--url", url], None)
+
+    assert source.read_text() == "prompt,response\na,b\n"
 
 
 @pytest.mark.parametrize("n_before", [3, 10], ids=["part of the file", "all of it"])

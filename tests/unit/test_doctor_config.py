@@ -268,10 +268,15 @@ def test_the_batch_of_a_call_is_the_product_of_its_settings(tmp_path: Path) -> N
     assert (demand.items, demand.response_tokens, demand.recipe) == (32, 1024, "rer")
 
 
-def test_a_key_in_a_url_of_the_configuration_is_not_shown(tmp_path: Path) -> None:
-    text = GOOD["openrlhf"][1].replace("http://10", "http://key:hush@10")
+@pytest.mark.parametrize("key", ["hush", "hush/hush", "hush,hush", "12/hush"])
+def test_a_key_in_a_url_of_the_configuration_is_not_shown(
+    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = GOOD["openrlhf"][1].replace("http://10", f"http://key:{key}@10")
 
     assert not any("hush" in check.found + check.fix for check in checks_of("openrlhf", text, tmp_path))
+    main(["doctor", "--config", str(tmp_path / GOOD["openrlhf"][0]), "--timeout", "0.1", "--time-limit", "1"], [])
+    assert "hush" not in capsys.readouterr().out
 
 
 def test_a_key_in_the_configuration_is_noted_and_not_shown(tmp_path: Path) -> None:
@@ -287,6 +292,7 @@ def test_a_key_in_the_configuration_is_noted_and_not_shown(tmp_path: Path) -> No
     ("framework", "text", "urls"),
     [
         ("openrlhf", "a --reward.remote_url http://h:1/proxy/r/run/get_reward?recipe=li", ["http://h:1/proxy"]),
+        ("openrlhf", "a --reward.remote_url http://key:1/2,3@h:1/get_reward", ["http://key:1/2,3@h:1"]),
         ("verl", "a +reward.reward_kwargs.url=http://h:1,http://i:2", ["http://h:1", "http://i:2"]),
         ("swift", "export GLASSBOX_URL=http://h:1", ["http://h:1"]),
         ("slime", "a --rm-url $URL/slime", []),

@@ -50,11 +50,12 @@ def test_rows_have_the_numbers_of_their_lines(tmp_path: Path, text: str, rows: l
     ("text", "rows"),
     [
         (f"{BOM}a,b\n1,\n", [(2, {"a": "1", "b": None})]),
+        ("response,b\n,1\n", [(2, {"response": "", "b": "1"})]),
         ('a,b\r\n"x\r\ny",2\r\n\r\n"p ""q""",4', [(2, {"a": "x\r\ny", "b": "2"}), (5, {"a": 'p "q"', "b": "4"})]),
         (f"a\n{'x' * 200_000}\n", [(2, {"a": "x" * 200_000})]),
         ("a\none\u2028two\n", [(2, {"a": "one\u2028two"})]),
     ],
-    ids=["empty cell", "quoted line ends", "long cell", "unicode line end"],
+    ids=["empty cell", "empty response", "quoted line ends", "long cell", "unicode line end"],
 )
 def test_a_csv_file_has_a_header_and_rows_at_their_lines(tmp_path: Path, text: str, rows: list[Any]) -> None:
     path = tmp_path / "in.csv"
@@ -226,3 +227,13 @@ def test_recorded_responses_are_read_in_the_same_way(tmp_path: Path) -> None:
     first, _ = read_responses(path)
 
     assert (first.samples[0].prompt.id, first.samples[0].prompt.reference) == ("0", "4")
+
+
+def test_binary_cells_of_a_parquet_file_are_text_or_an_error(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.parquet", tmp_path / "bad.parquet"
+    parquet.write_table(pyarrow.table({"prompt": ["Größe?".encode()]}), good)
+    parquet.write_table(pyarrow.table({"prompt": [b"ok", b"\xff"]}), bad)
+
+    assert read(good) == [(1, {"prompt": "Größe?"})]
+    with pytest.raises(FileError, match="row 2: has a binary value that is not UTF-8 text"):
+        read(bad)

@@ -15,7 +15,7 @@ from typing import Any
 from reward_client import RewardClient, RewardError
 from reward_client.cli.command import run_program
 from reward_client.cli.options import add_recipe_overrides, positive_float, positive_int
-from reward_client.urls import key_from_environment
+from reward_client.urls import key_from_environment, split_urls
 from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.evaluation.evaluation_run import EvaluationRun, find_recipe, use_gold
 from reward_evidence.evaluation.source import (
@@ -209,7 +209,7 @@ def evaluate(options: argparse.Namespace, source: EvaluationSource, log: Callabl
     url = options.reward_url or source.reward_url
     if url is None:
         raise EvaluationError("the address of the reward service is not known: set it with --reward-url")
-    with RewardClient(url.split(","), api_key=key_from_environment()) as client:
+    with RewardClient(split_urls(url), api_key=key_from_environment()) as client:
         client.ready()
         info = client.info()
         evaluation_run = EvaluationRun(

@@ -11,7 +11,7 @@ from typing import Any
 from reward_client import RewardError
 from reward_client.cli.command import run_program
 from reward_client.cli.options import add_recipe_overrides
-from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_environment
+from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_environment, split_urls
 from reward_runs.errors import ConfigError, RunError
 from reward_runs.prompts import add_columns
 from reward_trainer import service_probe, train
@@ -72,7 +72,7 @@ def _move_key_to_environment(given: dict[str, Any]) -> None:
     """Move a key from the URL to the environment, so that no file or log contains it."""
     try:
         if "reward_url" in given:
-            found = [Address.parse(url) for url in given["reward_url"].split(",")]
+            found = [Address.parse(url) for url in split_urls(given["reward_url"])]
             given["reward_url"] = ",".join(address.url for address in found)
             keys = {address.key for address in found if address.key is not None}
             if len(keys) > 1:

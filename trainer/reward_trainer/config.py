@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reward_client.errors import validation_errors
-from reward_client.urls import API_KEY_VARIABLE
+from reward_client.urls import API_KEY_VARIABLE, split_urls
 from reward_runs.errors import ConfigError
 from reward_trainer.policy import EMBEDDED_POLICY
 
@@ -171,7 +171,7 @@ class Config(BaseModel):
     @property
     def reward_urls(self) -> list[str]:
         """Addresses of the replicas of the reward service."""
-        return [url.rstrip("/") for url in self.reward_url.split(",")]
+        return [url.rstrip("/") for url in split_urls(self.reward_url)]
 
     @property
     def rollouts_per_step(self) -> int:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reward_client.adapters.samples import Sample
+from reward_client.adapters.samples import Sample, label_of
 from reward_client.adapters.scorer import Scored, Scorer, rewards
 from reward_client.errors import RewardUnavailableError
 
@@ -92,10 +92,9 @@ class GlassboxResourcesServer(SimpleResourcesServer):  # type: ignore[misc]
         return "stateless"
 
     def _sample(self, row: dict[str, Any]) -> Sample:
-        settings = self.scorer.settings
-        reference = row.get(settings.reference_column, row.get(_ANSWER))
         prompt = _prompt(row["responses_create_params"])
-        return Sample(prompt, _last_reply(row["response"]), reference, row.get(settings.query_type_column))
+        label = label_of(self.scorer.settings, row, row.get(_ANSWER))
+        return Sample(prompt, _last_reply(row["response"]), *label)
 
 
 def _verified(row: dict[str, Any], scored: Scored) -> GlassboxVerifyResponse:

@@ -61,6 +61,16 @@ def samples(
     return [Sample(*row) for row in rows]
 
 
+def label_of(settings: AdapterSettings, row: Mapping[str, Any], otherwise: Any = None) -> tuple[Any, Any]:
+    """Reference and query type of a row; `otherwise` where the reference is absent, null, NaN or "".
+
+    Raises RewardError when a setting names a column that the row does not have.
+    """
+    names = [_checked(settings, setting, row) for setting in ("reference_column", "query_type_column")]
+    reference, query_type = (row.get(name) for name in names)
+    return otherwise if plain(reference) in (None, "") else reference, query_type
+
+
 def prompts_of(settings: AdapterSettings, prompts: Sequence[Any], columns: Mapping[str, Any]) -> Sequence[Any]:
     """The prompt column of the data set; without one `prompts`, to which a framework may have applied a template.
 
@@ -86,14 +96,18 @@ def prompt_of(prompt: Any) -> Any:
 
 
 def response_of(response: Any) -> Any:
-    """The text of a response; of messages the text of the assistant's turns. Raises ValueError."""
+    """The text of a response; of messages the text of the assistant's turns. Raises ValueError without any."""
     response = plain(response)
     if isinstance(response, Mapping):
         response = [response]
     if not isinstance(response, (list, tuple)):
         return response
     turns = [_message(number, message) for number, message in enumerate(response)]
-    return "\n".join(_text(turn["content"]) for turn in turns if turn["role"] == "assistant")
+    texts = [_text(turn["content"]) for turn in turns if turn["role"] == "assistant"]
+    if not texts:
+        roles = ", ".join(str(turn["role"]) for turn in turns) or "none"
+        raise ValueError(f"response: the messages have no turn of the assistant; their roles: {roles}")
+    return "\n".join(texts)
 
 
 _MARK = (

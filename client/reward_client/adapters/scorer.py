@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -71,10 +72,10 @@ class Scorer:
 
     def score(self, samples: Sequence[Sample]) -> list[Scored]:
         """The scores of `samples`, in order. Raises RewardError when the service does not answer."""
-        batch = _Batch(samples)
+        batch = _Batch(samples, self.settings.deadline_s)
         while batch.items:
             try:
-                reply = self._client().score(batch.items, on_item_error="report", **self.settings.options)
+                reply = self._client().score(batch.items, **self._options(batch))
             except RewardRejectedError as exc:
                 batch.leave_out(exc)
             else:
@@ -83,16 +84,18 @@ class Scorer:
 
     async def score_async(self, samples: Sequence[Sample]) -> list[Scored]:
         """As `score`, without blocking the event loop."""
-        batch = _Batch(samples)
+        batch = _Batch(samples, self.settings.deadline_s)
         while batch.items:
             try:
-                client = self._async_client()
-                reply = await client.score(batch.items, on_item_error="report", **self.settings.options)
+                reply = await self._async_client().score(batch.items, **self._options(batch))
             except RewardRejectedError as exc:
                 batch.leave_out(exc)
             else:
                 batch.add(reply.results)
         return batch.scored
+
+    def _options(self, batch: _Batch) -> dict[str, Any]:
+        return self.settings.options | {"on_item_error": "report", "deadline_s": batch.left_s}
 
     def close(self) -> None:
         """Close the connections of the synchronous client, if there are any."""
@@ -111,6 +114,8 @@ class Scorer:
         """The client of the running event loop."""
         self._forget_parent()
         loop = asyncio.get_running_loop()
+        for closed in [one for one in self._async_clients if one.is_closed()]:
+            del self._async_clients[closed]  # its client refers to it, so that it would never be collected
         client = self._async_clients.get(loop)
         if client is None:
             client = AsyncRewardClient(self.settings.url, **self.settings.client_options)
@@ -141,7 +146,10 @@ def scorer_of(settings: AdapterSettings) -> Scorer:
 class _Batch:
     """Samples of one call: those still to be sent, and the scores found."""
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
+    def __init__(self, samples: Sequence[Sample], deadline_s: float) -> None:
+        self.left_s = deadline_s
+        """Seconds for the next request."""
+        self._ends_at_s = time.monotonic() + deadline_s
         self._scored: list[Scored | None] = [None] * len(samples)
         self._items: dict[int, Item] = {}
         for index, sample in enumerate(samples):
@@ -178,3 +186,4 @@ class _Batch:
         for item, error in named.items():
             self._scored[sent[item]] = Scored(None, f"{error.field}: {error.message}")
             del self._items[sent[item]]
+        self.left_s = max(0.0, self._ends_at_s - time.monotonic())

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from reward_client.errors import RewardError, validation_errors
 from reward_client.retry import RetryPolicy
-from reward_client.urls import addresses, key_from_environment
+from reward_client.urls import addresses, key_from_environment, split_urls
 from reward_client.wire import QueryType
 
 PREFIX = "GLASSBOX_"
@@ -23,8 +23,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 _KEY = "api_key"
 
 
-def split(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+def _urls(value: object) -> object:
+    return split_urls(value) if isinstance(value, str) else value
 
 
 class AdapterSettings(BaseModel):
@@ -32,8 +32,8 @@ class AdapterSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: Annotated[tuple[str, ...], BeforeValidator(split)] = (DEFAULT_URL,)
-    """URLs of the service; in the environment separated by commas."""
+    url: Annotated[tuple[str, ...], BeforeValidator(_urls), Field(repr=False)] = (DEFAULT_URL,)
+    """URLs of the service; in the environment separated by commas. Hidden by `repr`, as they may contain a key."""
     api_key: Annotated[str | None, Field(repr=False)] = None
     recipe: str | None = None
     """Name of the recipe; None: the service's default recipe."""

@@ -3,7 +3,8 @@
     skyrl_gym.register(id="glassbox", entry_point="reward_client.adapters.skyrl:GlassboxEnv")
 
 It is chosen by `environment.env_class=glassbox`, or by a data set column `env_class`. The reference is
-`reward_spec.ground_truth`, or the column GLASSBOX_REFERENCE_COLUMN if the data set has it. Settings are
+`reward_spec.ground_truth`, or the column `reference` if the row has a value there; a column that
+GLASSBOX_REFERENCE_COLUMN names must exist. Settings are
 environment variables, or keys of the environment's configuration (`env_config`).
 
 The features that apply are the metrics of an episode, `glassbox/NAME`: SkyRL averages each over the episodes that
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from reward_client.adapters.samples import Sample
+from reward_client.adapters.samples import Sample, label_of
 from reward_client.adapters.scorer import rewards, scorer_of
 from reward_client.adapters.settings import AdapterSettings
 
@@ -58,7 +59,5 @@ class GlassboxEnv(BaseTextEnv):  # type: ignore[misc]
         return self._metrics
 
     def _sample(self, response: str) -> Sample:
-        settings = self._scorer.settings
         truth = (self._row.get("reward_spec") or {}).get("ground_truth")
-        reference = self._row.get(settings.reference_column, truth)
-        return Sample(self._prompt, response, reference, self._row.get(settings.query_type_column))
+        return Sample(self._prompt, response, *label_of(self._scorer.settings, self._row, truth))

@@ -26,7 +26,7 @@ from pydantic import BeforeValidator
 
 from reward_client.adapters.samples import column, prompts_of, samples
 from reward_client.adapters.scorer import Scored, rewards, scorer_of
-from reward_client.adapters.settings import AdapterSettings, split
+from reward_client.adapters.settings import AdapterSettings
 from reward_client.errors import RewardError
 
 PLUGIN = Path(__file__).parent / "swift_plugin" / "glassbox_swift.py"
@@ -36,10 +36,14 @@ TRUNCATED = "truncated"
 """Logged like a feature: whether the response reached the limit on its tokens, which only ms-swift says."""
 
 
+def _names(value: object) -> object:
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
 class SwiftSettings(AdapterSettings):
     """Settings with the features to log."""
 
-    log_features: Annotated[tuple[str, ...], BeforeValidator(split)] = ()
+    log_features: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     """Names that `--reward_funcs` may have after `glassbox/`; in the environment separated by commas."""
 
 

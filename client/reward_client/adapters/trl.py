@@ -87,6 +87,11 @@ class _RewardFunction:
             raise RewardError(f"no reward in {MAX_UNSCORED_CALLS} batches in a row: {scored[0].error}")
         if not self._features:
             found = found or await self._scorer.score_async([Sample("a", "a")])  # only for the names
+            if found[0].reward is None:
+                raise RewardError(
+                    "neither the first batch nor a short text has a reward, so the names of the features, which "
+                    f"all ranks must log alike, are unknown: {found[0].error}"
+                )
             self._features = list(found[0].features)
         return scored
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reward_client.adapters.samples import Sample
+from reward_client.adapters.samples import Sample, label_of
 from reward_client.adapters.scorer import rewards, scorer_of
 from reward_client.adapters.settings import AdapterSettings
 
@@ -36,5 +36,4 @@ def _sample(row: dict[str, Any], response: str, settings: AdapterSettings) -> Sa
     if system:
         turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         prompt = [{"role": "system", "content": system}, *(turns or [])]
-    reference = row.get(settings.reference_column, row.get(_ANSWER))
-    return Sample(prompt, response, reference, row.get(settings.query_type_column))
+    return Sample(prompt, response, *label_of(settings, row, row.get(_ANSWER)))

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from reward_client.adapters.samples import Sample
+from reward_client.adapters.samples import Sample, label_of
 from reward_client.adapters.scorer import Scored, Scorer, rewards
 from reward_client.adapters.settings import AdapterSettings
 from reward_client.errors import RewardError
@@ -98,9 +98,7 @@ async def _score(
     scorer: Scorer, prompt: Any, response: str, truth: Any, row: Mapping[str, Any]
 ) -> dict[str, float | None]:
     """The values to log, with the same names for every sample of a recipe: verl reads the names of one sample."""
-    columns = scorer.settings
-    reference = row.get(columns.reference_column, truth)
-    sample = Sample(prompt, response, reference, row.get(columns.query_type_column))
+    sample = Sample(prompt, response, *label_of(scorer.settings, row, truth))
     scored: list[Scored] = await scorer.score_async([sample])
     features = {f"glassbox/{name}": value for name, value in scored[0].all_features().items()}
     return {"score": rewards(scored)[0], **features}

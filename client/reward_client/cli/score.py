@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reward_client.cli.options import add_recipe_overrides, add_url, connect, positive_int, reporting_errors
 from reward_client.rows import FileError
-from reward_client.score_file import score_file
+from reward_client.score_file import check_not_input, score_file
 from reward_client.score_output import is_table, lines_file, write_table
 from reward_client.score_summary import Summary
 
@@ -60,10 +60,11 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     source, target, urls, wait_s = (options.pop(name) for name in ("source", "target", "url", "wait"))
     lines, summary = lines_file(target), Summary()
     with reporting_errors("score"):
+        check_not_input(source, target)
         if is_table(target) and target.exists() and not options["overwrite"]:
             raise FileError(f"{target} exists; choose another output file, or --overwrite")
         with connect(urls, wait_s) as client:
-            for progress in score_file(client, source, lines, **options):
+            for progress in score_file(client, source, lines, as_table=is_table(target), **options):
                 summary.add(progress)
                 print(f"\r{progress}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)

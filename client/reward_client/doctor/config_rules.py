@@ -6,6 +6,7 @@ two common forms: a setting that names our adapter, and one with our URL.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from reward_client.doctor.check import Check, failed, note, ok
 from reward_client.doctor.config_file import Config, unresolved
 from reward_client.doctor.frameworks import Framework
-from reward_client.urls import without_userinfo
+from reward_client.urls import split_urls, without_userinfo
 
 Rule = Callable[[Config, Framework], Iterator[Check]]
 _OURS = re.compile(r"glassbox|reward_client", re.IGNORECASE)
@@ -46,7 +47,7 @@ def posted_to(config: Config, names: Sequence[str], framework: Framework, prefix
     if not values:
         yield failed("reward URL", f"{config.path.name} has no {prefix}{names[0]}", f"add: {line}")
         return
-    for value in (part.strip() for text in values for part in text.split(",") if part.strip()):
+    for value in itertools.chain.from_iterable(map(split_urls, values)):
         yield _url(value, prefix + names[0], framework.route or "")
 
 

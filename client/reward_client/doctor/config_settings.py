@@ -18,6 +18,7 @@ from reward_client.doctor.check import Check, failed, note, ok
 from reward_client.doctor.config_file import Config
 from reward_client.doctor.frameworks import Framework
 from reward_client.errors import RewardError
+from reward_client.urls import split_urls, without_userinfo
 
 _KEYWORD = re.compile(r"(?:.*\.)?(?:reward_kwargs|env_config|resources_servers\.[^.]+\.glassbox)\.(\w+)")
 _POSTED = r"reward\.remote_url|rm_url|reward_model|reward_server|(.*\.)?resources_url"
@@ -38,7 +39,7 @@ def posted_url(config: Config) -> str | None:
     """The URL that the framework posts to by itself, if it is complete."""
     found = [value for values in config.matching(_POSTED).values() for value in values]
     urls = [
-        value.split(",")[0] for value in found if value.startswith(("http://", "https://")) and "$" not in value
+        split_urls(value)[0] for value in found if value.startswith(("http://", "https://")) and "$" not in value
     ]
     return urls[0] if urls else None
 
@@ -47,11 +48,13 @@ def service_urls(config: Config, framework: Framework | None) -> list[str]:
     """The addresses of the service in the configuration, without routes."""
     posted = posted_url(config)
     if posted is not None:
-        parts, route = urlsplit(posted), (framework.route if framework else None) or "/nemo_gym"
+        bare = without_userinfo(posted)
+        parts, route = urlsplit(bare), (framework.route if framework else None) or "/nemo_gym"
         prefix = re.sub(r"/r/[^/]+$", "", parts.path.partition(route)[0]) if route in parts.path else ""
-        return [f"{parts.scheme}://{parts.netloc}{prefix}"]
+        scheme_and_key = posted.removesuffix(bare.partition("://")[2])
+        return [f"{scheme_and_key}{parts.netloc}{prefix}"]
     listed = keyword(config, "url", {}) or ""
-    return [url.strip() for url in listed.split(",") if url.strip().startswith("http") and "$" not in url]
+    return [url for url in split_urls(listed) if url.startswith("http") and "$" not in url]
 
 
 def check_settings(
@@ -74,9 +77,9 @@ def check_settings(
 
 def _same_service(config: Config, framework: Framework, urls: tuple[str, ...]) -> Iterator[Check]:
     """The address in the configuration is that which is checked here."""
-    checked = {urlsplit(url).netloc.rpartition("@")[2] for url in urls}
+    checked = {urlsplit(without_userinfo(url)).netloc for url in urls}
     for url in service_urls(config, framework):
-        host = urlsplit(url).netloc.rpartition("@")[2]
+        host = urlsplit(without_userinfo(url)).netloc
         if checked and host not in checked:
             found = f"the configuration names {host}, this check {', '.join(sorted(checked))}"
             yield note(

@@ -17,7 +17,7 @@ from reward_client.doctor.exchange import TimeLimit
 from reward_client.doctor.frameworks import HOST, Framework, frameworks
 from reward_client.doctor.service_checks import Use, check_service
 from reward_client.errors import RewardError
-from reward_client.urls import Address
+from reward_client.urls import Address, split_urls
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def _urls(options: Options, config: Config | None, framework: Framework | None) 
     if options.urls:
         return list(options.urls)
     found = service_urls(config, framework) if config else []
-    return found or [url.strip() for url in options.environ.get("GLASSBOX_URL", "").split(",") if url.strip()]
+    return found or split_urls(options.environ.get("GLASSBOX_URL", ""))
 
 
 def _machine(options: Options, limit: TimeLimit) -> Iterator[Check]:
