@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler
@@ -21,7 +22,7 @@ from reward_client.adapters.samples import Sample, column
 from reward_client.adapters.scorer import Scored, Scorer, rewards
 from reward_client.adapters.settings import AdapterSettings
 from reward_service.settings import Settings
-from tests.live import serving
+from tests.live import serving, until
 from tests.unit.client_server import Served
 from tests.unit.client_server import serving as scripted
 
@@ -218,13 +219,15 @@ def test_connections_of_event_loops_that_are_closed_are_closed(scorer: MakeScore
     shared = scorer()
 
     def open_files() -> int:
-        asyncio.run(shared.score_async([Sample("p", "a b")]))
         gc.collect()
         return len(list(Path("/proc/self/fd").iterdir()))
 
+    asyncio.run(shared.score_async([Sample("p", "a b")]))
     first = open_files()
+    for _ in range(6):
+        asyncio.run(shared.score_async([Sample("p", "a b")]))
 
-    assert max(open_files() for _ in range(5)) <= first + 1
+    until(lambda: open_files() <= first + 2)  # the service, in this process, closes its ends a little later
 
 
 def test_the_deadline_is_that_of_all_requests_of_a_call() -> None:
@@ -233,6 +236,7 @@ def test_the_deadline_is_that_of_all_requests_of_a_call() -> None:
 
     def reject_first(_: Served, handler: BaseHTTPRequestHandler, __: int) -> None:
         seen.append(float(handler.headers["glassbox-deadline-s"]))
+        time.sleep(0.05)  # what the service takes to answer
         error = {"item": 0, "field": "items.0.response", "message": "x"}
         problem = {"title": "x", "status": 422, "detail": "x", "errors": [error]}
         body = json.dumps(problem).encode()
@@ -242,8 +246,8 @@ def test_the_deadline_is_that_of_all_requests_of_a_call() -> None:
         scored = scorer.score([Sample("p", "a"), Sample("p", "b"), Sample("p", "c")])
 
     assert [one.reward for one in scored] == [None, None, None]
-    assert seen == sorted(set(seen), reverse=True)
     assert len(seen) == 3
+    assert seen[2] < seen[0] - 0.09
 
 
 def test_a_wrong_recipe_and_an_absent_service_raise(scorer: MakeScorer) -> None:
