@@ -191,7 +191,7 @@ def unread(url: str, n: int) -> Iterator[list[socket.socket]]:
 @pytest.mark.slow
 def test_clients_that_read_no_response_do_not_block_others(url: str) -> None:
     with unread(url, 2):
-        until(lambda: metric(url, "glassbox_items_total") == 2 * N_UNREAD)
+        until(lambda: metric(url, "glassbox_items_total") == 2 * N_UNREAD, seconds=90)
 
         assert score(url, item()).status_code == 200
         assert ready(url)
