@@ -59,6 +59,11 @@ class RewardRejectedError(RewardError):
         """The errors in the request, each with item and field."""
         return self.problem.errors
 
+    @property
+    def errors_by_item(self) -> dict[int, FieldError]:
+        """The last error of each item that the errors name, by the item's index in the request."""
+        return {error.item: error for error in self.errors if error.item is not None}
+
 
 def validation_errors(exc: ValidationError) -> list[str]:
     """`field: message` of each error that pydantic found."""

@@ -160,7 +160,7 @@ def _score_valid(client: RewardClient, source: Path, rows: Sequence[_Row], optio
         try:
             reply = client.score([row.item for row in left], **options | {"on_item_error": "report"})
         except RewardRejectedError as exc:
-            named = {error.item: error for error in exc.errors if error.item is not None}
+            named = exc.errors_by_item
             if not named:
                 raise
             wrong += [_message(source, left[item], error) for item, error in named.items()]

@@ -18,6 +18,8 @@ import httpx
 from reward_client.errors import RewardError
 from reward_client.wire.api_key import fits_in_header, key_problem
 
+DEFAULT_URL = "http://127.0.0.1:8000"
+"""Where `glassbox serve` listens without options."""
 API_KEY_VARIABLE = "GLASSBOX_API_KEY"
 """Environment variable from which the command line and the trainer read the key."""
 

@@ -23,7 +23,7 @@ GlassboxError
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from reward_client.wire import FieldError
 
@@ -50,6 +50,11 @@ class RequestError(GlassboxError):
     def __init__(self, detail: str, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(detail)
         self.errors = list(errors)
+
+    @classmethod
+    def in_field(cls, field: str, message: str) -> Self:
+        """The error of a request in which one field is wrong; `message` continues its name."""
+        return cls(f"{field} {message}", [FieldError(field=field, message=message)])
 
 
 class InvalidRequestError(RequestError):

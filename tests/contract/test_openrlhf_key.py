@@ -7,15 +7,14 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reward_trainer.openrlhf import api_key
+from tests.json_server import Received, json_server
 
 pytestmark = pytest.mark.slow
 
@@ -35,25 +34,12 @@ def keyed() -> Iterator[str]:
     """URL of a service that requires SECRET as the password of HTTP Basic."""
     wanted = "Basic " + base64.b64encode(f"key:{SECRET}".encode()).decode()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            allowed = self.headers.get_all("authorization") == [wanted] and self.path == "/get_reward?recipe=li"
-            body = json.dumps({"rewards": [0.5], "scores": [0.5], "extra_logs": {}}).encode()
-            self.send_response(200 if allowed else 401)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(request: Received) -> tuple[int, Any]:
+        allowed = request.headers.get_all("authorization") == [wanted] and request.path == "/get_reward?recipe=li"
+        return 200 if allowed else 401, {"rewards": [0.5], "scores": [0.5], "extra_logs": {}}
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/get_reward?recipe=li"
-    server.shutdown()
-    server.server_close()
+    with json_server(answer) as url:
+        yield f"{url}/get_reward?recipe=li"
 
 
 def execute(url: str, key: str) -> subprocess.CompletedProcess[str]:

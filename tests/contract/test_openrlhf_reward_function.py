@@ -6,17 +6,15 @@ import json
 import logging
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import httpx
 import pytest
 
 from reward_service.settings import Settings
 from tests.contract.test_openrlhf_reward_client import PROMPT, agent, execute
+from tests.json_server import json_server
 from tests.live import serving
 
 pytestmark = [
@@ -55,25 +53,8 @@ def environment(url: str, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch
 def replying(*replies: tuple[int, bytes]) -> Iterator[str]:
     """URL of a server that sends `replies` in order, and the last one from then on."""
     left = list(replies)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            status, body = left.pop(0) if len(left) > 1 else left[0]
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    with json_server(lambda _: left.pop(0) if len(left) > 1 else left[0]) as url:
+        yield url
 
 
 def test_the_rollout_has_the_reward_and_the_features_of_the_service(

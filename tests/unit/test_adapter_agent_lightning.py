@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -14,6 +11,7 @@ import pytest
 from reward_client import RewardError, RewardUnavailableError
 from reward_client.adapters.agent_lightning import report, report_async
 from reward_service.settings import Settings
+from tests.json_server import Received, json_server
 from tests.live import serving
 
 PATH = "/api/rollouts/r-1/attempt/0/events"
@@ -39,27 +37,16 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
     """A gateway whose address and key are in the environment, as for an agent of Agent Lightning."""
     taken = Gateway()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            status = taken.refusals.pop(0) if taken.refusals else 200
-            if status == 200:
-                taken.events.append((self.path, self.headers["authorization"], body))
-            self.send_response(status)
-            self.send_header("content-length", "2")
-            self.end_headers()
-            self.wfile.write(b"{}")
+    def answer(request: Received) -> tuple[int, Any]:
+        status = taken.refusals.pop(0) if taken.refusals else 200
+        if status == 200:
+            taken.events.append((request.path, request.headers["authorization"], request.json()))
+        return status, {}
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AGL_EVENT_URL", f"http://127.0.0.1:{server.server_address[1]}{PATH}")
-    monkeypatch.setenv("AGL_KEY", "gateway-key")
-    yield taken
-    server.shutdown()
-    server.server_close()
+    with json_server(answer) as url:
+        monkeypatch.setenv("AGL_EVENT_URL", f"{url}{PATH}")
+        monkeypatch.setenv("AGL_KEY", "gateway-key")
+        yield taken
 
 
 def test_the_reward_is_reported_with_its_features_even_if_the_gateway_is_busy_at_first(

@@ -3,9 +3,8 @@
 import json
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from reward_trainer.preflight import DEEPSPEED, OPENRLHF, find_problems
 from reward_trainer.service_probe import service_info, trial_reward, why_not_ready
 from reward_trainer.train import resumed_config, reward_changes
 from tests.doubles import LetterEncoder
+from tests.json_server import Received, json_server
 from tests.live import serving
 
 ROOT = Path(__file__).parents[2]
@@ -135,38 +135,19 @@ Answer = tuple[int, Any]
 @pytest.fixture
 def served() -> Iterator[Callable[[Answer], tuple[str, list[Any]]]]:
     """Start a server that sends the same reply to every request; return its URL and the bodies it receives."""
-    servers = []
+    with ExitStack() as servers:
 
-    def serve(answer: Answer) -> tuple[str, list[Any]]:
-        received: list[Any] = []
+        def serve(reply: Answer) -> tuple[str, list[Any]]:
+            received: list[Any] = []
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self._reply()
+            def answer(request: Received) -> Answer:
+                if request.method == "POST":
+                    received.append(request.json())
+                return reply
 
-            def do_POST(self) -> None:
-                received.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-                self._reply()
+            return servers.enter_context(json_server(answer)), received
 
-            def _reply(self) -> None:
-                body = json.dumps(answer[1]).encode()
-                self.send_response(answer[0])
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{server.server_address[1]}", received
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield serve
 
 
 def test_a_trial_is_posted_as_openrlhf_posts(served: Callable[[Answer], tuple[str, list[Any]]]) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from reward_trainer import preflight, service_probe
 from reward_trainer.config import make_config
 from reward_trainer.openrlhf import api_key
 from reward_trainer.openrlhf.environment import cpu_environment
+from tests.json_server import Received, json_server
 from tests.unit.test_trainer_checks import BUDGET, CPU, config, info, recipe
 
 RUN = Path(__file__).parents[2] / "trainer" / "run.py"
@@ -30,30 +28,14 @@ def service() -> Iterator[tuple[str, list[str | None]]]:
     """A ready service without recipes; yields its address without scheme, and the credentials that it receives."""
     sent: list[str | None] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._reply(info().model_dump(mode="json") if self.path == "/info" else {"status": "ready"})
+    def answer(request: Received) -> tuple[int, Any]:
+        sent.append(request.headers["authorization"])
+        if request.method == "POST":
+            return 200, {"rewards": [0.5]}
+        return 200, info().model_dump(mode="json") if request.path == "/info" else {"status": "ready"}
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self._reply({"rewards": [0.5]})
-
-        def _reply(self, content: Any) -> None:
-            sent.append(self.headers["authorization"])
-            body = json.dumps(content).encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_address[1]}", sent
-    server.shutdown()
-    server.server_close()
+    with json_server(answer) as url:
+        yield url.removeprefix("http://"), sent
 
 
 @pytest.mark.slow

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from functools import cache
 from typing import Any
 
 import httpx
 
 from reward_client.adapters.samples import Sample
-from reward_client.adapters.scorer import Scored, Scorer, rewards
+from reward_client.adapters.scorer import Scored, rewards, scorer_of
 from reward_client.adapters.settings import AdapterSettings, framework_variable
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError
@@ -33,7 +32,8 @@ def report(prompt: Any, response: Any, reference: Any = None, query_type: Any = 
 
     `settings` are those of `AdapterSettings`; those not given come from the environment.
     """
-    (scored,) = _scorer(AdapterSettings.load(**settings)).score([Sample(prompt, response, reference, query_type)])
+    scorer = scorer_of(AdapterSettings.load(**settings))
+    (scored,) = scorer.score([Sample(prompt, response, reference, query_type)])
     (reward,) = rewards([scored])
     _send(_event(reward, scored))
     return reward
@@ -63,8 +63,3 @@ def _send(event: dict[str, Any]) -> None:
             gateway.post(path, json.dumps(event).encode())
     except RewardError as exc:
         raise RewardError(f"Agent Lightning's gateway did not take the reward: {exc}") from exc
-
-
-@cache
-def _scorer(settings: AdapterSettings) -> Scorer:
-    return Scorer(settings)

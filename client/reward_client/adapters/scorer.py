@@ -180,10 +180,9 @@ class _Batch:
     def leave_out(self, rejection: RewardRejectedError) -> None:
         """Leave out the items that `rejection` names. Raises it when it names none, as for a wrong recipe."""
         sent = list(self._items)
-        named = {error.item: error for error in rejection.errors if error.item is not None}
-        if not named:
+        if not rejection.errors_by_item:
             raise rejection
-        for item, error in named.items():
+        for item, error in rejection.errors_by_item.items():
             self._scored[sent[item]] = Scored(None, f"{error.field}: {error.message}")
             del self._items[sent[item]]
         self.left_s = max(0.0, self._ends_at_s - time.monotonic())

@@ -15,11 +15,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from reward_client.errors import RewardError, validation_errors
 from reward_client.retry import RetryPolicy
-from reward_client.urls import addresses, key_from_environment, split_urls
+from reward_client.urls import DEFAULT_URL, addresses, key_from_environment, split_urls
 from reward_client.wire import QueryType
 
 PREFIX = "GLASSBOX_"
-DEFAULT_URL = "http://127.0.0.1:8000"
 _KEY = "api_key"
 
 

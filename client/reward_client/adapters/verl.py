@@ -22,7 +22,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from reward_client.adapters.samples import Sample, label_of
-from reward_client.adapters.scorer import Scored, Scorer, rewards
+from reward_client.adapters.scorer import Scored, Scorer, rewards, scorer_of
 from reward_client.adapters.settings import AdapterSettings
 from reward_client.errors import RewardError
 
@@ -62,7 +62,7 @@ async def compute_score(
     """
     row = extra_info or {}
     try:
-        scorer = _scorer(_load(settings))
+        scorer = scorer_of(_load(settings))
         if _under_rate_limited():
             _warn_of_rate_limited(scorer.settings.deadline_s)
         return await _score(scorer, _prompt(row, scorer.settings), solution_str, ground_truth, row)
@@ -78,7 +78,7 @@ class Glassbox(_ManagerBase):  # type: ignore[misc]  # verl publishes no types
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, **_: Any) -> None:
         super().__init__(config=config, tokenizer=tokenizer, compute_score=compute_score)
-        self._scorer = _scorer(_load(config.reward.get("reward_kwargs") or {}))
+        self._scorer = scorer_of(_load(config.reward.get("reward_kwargs") or {}))
 
     async def run_single(self, data: Any) -> dict[str, Any]:
         """Reward and features of the last sequence in `data`. Raises RewardError."""
@@ -123,12 +123,6 @@ def _load(given: Mapping[str, Any]) -> VerlSettings:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-
-
-@cache
-def _scorer(settings: VerlSettings) -> Scorer:
-    """One for each process and settings, so that calls share connections."""
-    return Scorer(settings)
 
 
 def _under_rate_limited() -> bool:

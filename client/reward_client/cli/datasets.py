@@ -6,11 +6,12 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from reward_client.cli.options import DEFAULT_URL, add_url, connect, reporting_errors
+from reward_client.cli.options import add_url, connect, reporting_errors
 from reward_client.client import RewardClient
 from reward_client.datasets import Columns, dataset_row, delete_dataset, list_datasets, put_dataset
 from reward_client.hub import hub_rows
 from reward_client.rows import FileError, NumberedRow, checked_rows, numbered_rows, row_unit
+from reward_client.urls import DEFAULT_URL
 from reward_client.wire import DatasetInfo, DatasetRow
 
 _EPILOG = """\

@@ -14,9 +14,8 @@ from reward_client.client import RewardClient
 from reward_client.errors import RewardError, RewardUnavailableError
 from reward_client.retry import RetryPolicy
 from reward_client.rows import FileError
-from reward_client.urls import API_KEY_VARIABLE, Address, key_from_environment
+from reward_client.urls import API_KEY_VARIABLE, DEFAULT_URL, Address, key_from_environment
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 _ANSWER_S = 5.0
 """Seconds in which a service that is there answers, however busy it is."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from reward_client.cli.options import DEFAULT_URL, add_url, connect, positive_int, reporting_errors
+from reward_client.cli.options import add_url, connect, positive_int, reporting_errors
 from reward_client.probe.case import EMBEDDED, Case, embedded_cases, read_cases
 from reward_client.probe.page import render as render_page
 from reward_client.probe.report import Report, build
@@ -15,6 +15,7 @@ from reward_client.probe.scorers import OpenRlhfProtocol, ScoreProtocol, Scorer,
 from reward_client.probe.table import render as render_table
 from reward_client.rows import FileError
 from reward_client.score_file import Progress
+from reward_client.urls import DEFAULT_URL
 from reward_client.wire import QueryType
 
 _EPILOG = """\

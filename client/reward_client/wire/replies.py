@@ -63,6 +63,11 @@ class ItemResult(_Reply):
     attribution: Attribution | None = None
     """Only for a request with `explain`, and an item with a reward."""
 
+    def numbers(self) -> dict[str, float]:
+        """The features that apply to the item, and its gold reward if it has one, by name."""
+        found = {name: value for name, value in self.features.items() if value is not None}
+        return found if self.gold_reward is None else found | {"gold_reward": self.gold_reward}
+
 
 class RecipeName(_Reply):
     """Which reward was computed; the hash covers the recipe's content and the request's overrides."""

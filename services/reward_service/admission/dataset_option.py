@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import get_args
 
-from reward_client.wire import DatasetMiss, FieldError
+from reward_client.wire import DatasetMiss
 from reward_service.datasets.store import DatasetStore
 from reward_service.errors import InvalidRequestError, UnknownDatasetError
 from reward_service.protocols.base import URL_OPTIONS
@@ -45,12 +45,12 @@ def references_in(
         return query, None
     given = dict(own)
     if len(given) < len(own):
-        raise _wrong(own[0][0], "is repeated in the URL")
+        raise InvalidRequestError.in_field(own[0][0], "is repeated in the URL")
     if DATASET not in given:
-        raise _wrong(MISS, f"needs {DATASET}=NAME in the URL")
+        raise InvalidRequestError.in_field(MISS, f"needs {DATASET}=NAME in the URL")
     on_miss = given.get(MISS, "fail")
     if on_miss not in get_args(DatasetMiss):
-        raise _wrong(MISS, f"must be {' or '.join(get_args(DatasetMiss))}")
+        raise InvalidRequestError.in_field(MISS, f"must be {' or '.join(get_args(DatasetMiss))}")
 
     def opened() -> ReferenceLookup:
         try:
@@ -66,8 +66,5 @@ def refuse_options(query: Query) -> None:
     """Raise InvalidRequestError for a scoring option, or one of these, in the URL of a route of the gold model."""
     for name, _ in query:
         if name in URL_OPTIONS or name in (DATASET, MISS):
-            raise _wrong(name, "has no effect here: this route returns the gold model's scores, without a recipe")
-
-
-def _wrong(name: str, message: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{name} {message}", [FieldError(field=name, message=message)])
+            message = "has no effect here: this route returns the gold model's scores, without a recipe"
+            raise InvalidRequestError.in_field(name, message)

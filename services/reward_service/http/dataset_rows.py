@@ -124,7 +124,7 @@ class RowReader:
         prompt = self._columns["prompt"]
         if prompt not in fields:
             names = ", ".join(name[:_NAME_CHARS] for name in sorted(fields)[:10]) or "none"
-            raise _error(prompt, f"is missing; the fields of the row are {names}")
+            raise InvalidRequestError.in_field(prompt, f"is missing; the fields of the row are {names}")
         given = {field: fields[name] for field, name in self._columns.items() if name in fields}
         return DatasetRow.model_validate(given)
 
@@ -133,7 +133,7 @@ class RowReader:
         item = Item.model_construct(response="", **dict(row))
         entry = with_needed_reference(scorable_item(item, self._options.query_type_default))
         if isinstance(entry, InvalidItem):
-            raise _error(self._columns.get(entry.field, entry.field), entry.message)
+            raise InvalidRequestError.in_field(self._columns.get(entry.field, entry.field), entry.message)
         answers = tuple(dict.fromkeys(text for _, text in entry.alternatives)) or (entry.reference or "",)
         stored = StoredRow(answers if entry.reference else (), entry.query_type, entry.query_type_source)
         self._writer.add(entry.messages, stored, self._line)
@@ -156,7 +156,3 @@ class RowReader:
         self._errors.append(FieldError(item=self._line - 1, field=field, message=message[:_MESSAGE_CHARS]))
         if len(self._errors) >= MAX_ERRORS:
             self.check()
-
-
-def _error(field: str, message: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{field} {message}", [FieldError(field=field, message=message)])

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, FieldError, Info, LimitsInfo, ScoreReply
+from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, Info, LimitsInfo, ScoreReply
 from reward_service.errors import InvalidRequestError
 from reward_service.features.recipe import PARAMETERS_BEFORE
 
@@ -39,9 +39,7 @@ def requested_version(headers: Mapping[bytes, bytes], method: str = "POST") -> i
         return 1 if _is_release_0_1(headers, method) else WIRE_VERSION
     if not _VERSION.fullmatch(given):
         message = f"must be a positive integer, like {WIRE_VERSION}"
-        raise InvalidRequestError(
-            f"{WIRE_VERSION_HEADER} {message}", [FieldError(field=WIRE_VERSION_HEADER, message=message)]
-        )
+        raise InvalidRequestError.in_field(WIRE_VERSION_HEADER, message)
     return min(int(given), WIRE_VERSION)
 
 

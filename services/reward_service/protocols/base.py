@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from reward_client.wire import FieldError, QueryType, ScoreReply
+from reward_client.wire import QueryType, ScoreReply
 from reward_service.batching import Steps
 from reward_service.errors import InvalidRequestError
 from reward_service.features.recipe import Recipe
@@ -157,6 +157,5 @@ def parallel(name: str, value: list[Any] | Any | None, n: int, reference: str) -
         return [None] * n
     values = as_list(value)
     if len(values) != n:
-        message = f"has {len(values)} entries, {reference} has {n}"
-        raise InvalidRequestError(f"{name} {message}", [FieldError(field=name, message=message)])
+        raise InvalidRequestError.in_field(name, f"has {len(values)} entries, {reference} has {n}")
     return values

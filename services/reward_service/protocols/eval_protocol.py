@@ -24,7 +24,7 @@ from reward_client.wire.texts import Content
 from reward_service.features.recipe import Recipe
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec
 from reward_service.protocols.chat_templates import CleanExchange
-from reward_service.protocols.samples import Sample, entries, label_texts, read_label
+from reward_service.protocols.samples import Sample, label_texts, read_label, sample_job
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job
 
@@ -82,8 +82,7 @@ _options = partial(url_options, query_type_default=QueryType.CLOSED_ENDED)
 def _job(body: EvalProtocolRequest, call: Call) -> Job:
     options = call.options or _options(call, b"")
     limits = ItemLimits(call.settings)
-    found = entries(_samples(body, limits), options.query_type_default, limits, _path)
-    return Job(entries=found, recipe=options.recipe, gold=options.gold, path=_path)
+    return sample_job(_samples(body, limits), call, options, limits, _path)
 
 
 def _samples(body: EvalProtocolRequest, limits: ItemLimits) -> Iterator[Sample | InvalidItem | None]:
@@ -110,9 +109,7 @@ def _are_messages(value: Any) -> bool:
 def _reply(reply: ScoreReply, job: Job, _: Call) -> EvalProtocolReply:
     (result,) = reply.results
     (score,) = (reward for reward in reply.rewards if reward is not None)
-    values = {name: value for name, value in result.features.items() if value is not None}
-    if result.gold_reward is not None:
-        values["gold_reward"] = result.gold_reward
+    values = result.numbers()
     reasons = {name: f"{name} {value:.6g}" for name, value in values.items()}
     return EvalProtocolReply(
         score=score,

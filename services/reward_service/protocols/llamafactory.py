@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reward_client.wire import MAX_LIST, ScoreReply
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec
 from reward_service.protocols.chat_templates import PromptError, clean
-from reward_service.protocols.samples import Label, Sample, entries
+from reward_service.protocols.samples import Label, Sample, sample_job
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, check_count
 
@@ -46,8 +46,7 @@ def _job(body: LlamaFactoryRequest, call: Call) -> Job:
     options = call.options or url_options(call, b"")
     check_count(len(body.messages), call.settings.max_items)
     limits = ItemLimits(call.settings)
-    found = entries(_samples(body.messages, limits), options.query_type_default, limits, _path)
-    return Job(entries=found, recipe=options.recipe, gold=options.gold, path=_path)
+    return sample_job(_samples(body.messages, limits), call, options, limits, _path)
 
 
 def _samples(texts: list[str], limits: ItemLimits) -> Iterator[Sample | InvalidItem | None]:

@@ -217,9 +217,7 @@ def _reply(reply: ScoreReply, job: Job, _: Call) -> VerifyReply:
 
 def _numbers(result: ItemResult) -> dict[str, float]:
     """The features that apply, the gold score, and the parts of the reward."""
-    numbers = {name: value for name, value in result.features.items() if value is not None}
-    if result.gold_reward is not None:
-        numbers["gold_reward"] = result.gold_reward
+    numbers = result.numbers()
     if (attribution := result.attribution) is not None:
         numbers["part/baseline"] = attribution.baseline_reward
         numbers |= {f"part/{name}": value for name, value in attribution.parts.items()}

@@ -110,7 +110,7 @@ def _task(index: int, response: Mapping[str, Any]) -> int:
 
 def _too_many() -> TooLargeError:
     message = f"has more than {_MOST_FIELDS} different numbers by task and field: send fewer tasks at a time"
-    return TooLargeError(f"verify_responses {message}", [FieldError(field="verify_responses", message=message)])
+    return TooLargeError.in_field("verify_responses", message)
 
 
 def _numbers(response: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

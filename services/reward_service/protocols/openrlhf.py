@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reward_client.wire import MAX_LIST, ItemResult, QueryType, ScoreReply
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, as_list, parallel
 from reward_service.protocols.chat_templates import PromptError, clean
-from reward_service.protocols.samples import Sample, entries, read_label, sample_path
+from reward_service.protocols.samples import Sample, read_label, sample_job, sample_path
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, check_count
 
@@ -58,17 +58,8 @@ _path = sample_path("prompts.{}", "query.{}", "labels.{}")
 
 def _job(body: OpenRlhfRequest, call: Call) -> Job:
     options = call.options or url_options(call, b"")
-    limits, run = ItemLimits(call.settings), call.path.get("run")
-    limits.fits(None, "run", len(run or ""), call.settings.max_id_chars, "characters")
-    return Job(
-        entries=entries(
-            _samples(_rows(body, call.settings.max_items), limits), options.query_type_default, limits, _path
-        ),
-        recipe=options.recipe,
-        gold=options.gold,
-        path=_path,
-        run=run,
-    )
+    limits = ItemLimits(call.settings)
+    return sample_job(_samples(_rows(body, call.settings.max_items), limits), call, options, limits, _path)
 
 
 def _rows(body: OpenRlhfRequest, max_items: int) -> Iterable[Row]:

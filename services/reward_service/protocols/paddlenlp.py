@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reward_client.wire import MAX_LIST, QueryType, ScoreReply
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, parallel
 from reward_service.protocols.chat_templates import PromptError, clean, clean_reference
-from reward_service.protocols.samples import Sample, entries, read_label, sample_path
+from reward_service.protocols.samples import Sample, read_label, sample_job, sample_path
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, check_count
 
@@ -57,8 +57,7 @@ def _job(body: PaddleNlpRequest, call: Call) -> Job:
     references, responses = parallel("tgt", body.tgt, n, "src"), parallel("response", body.response, n, "src")
     rows = zip(body.src, references, responses, strict=True)
     limits = ItemLimits(call.settings)
-    found = entries(_samples(rows, limits), options.query_type_default, limits, _path)
-    return Job(entries=found, recipe=options.recipe, gold=options.gold, path=_path)
+    return sample_job(_samples(rows, limits), call, options, limits, _path)
 
 
 def _samples(rows: Iterable[Row], limits: ItemLimits) -> Iterator[Sample | InvalidItem | None]:

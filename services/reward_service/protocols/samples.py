@@ -25,9 +25,10 @@ from reward_client.wire import (
     error_message,
     error_path,
 )
+from reward_service.protocols.base import Call, ScoringOptions
 from reward_service.protocols.chat_templates import CleanExchange, PromptError
 from reward_service.protocols.url_options import json_or_text
-from reward_service.scoring.job import InvalidItem, ItemLimits, ScorableItem, reference_texts, scorable_item
+from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem, reference_texts, scorable_item
 
 Path = Callable[[int, str], str]
 """Path of a field of sample i in the posted body."""
@@ -126,6 +127,25 @@ def entries(
         elif sample is not None and _fits(sample, i, limits, path):
             yield _entry(sample, default)
     limits.check()
+
+
+def sample_job(
+    samples: Iterable[Sample | InvalidItem | None],
+    call: Call,
+    options: ScoringOptions,
+    limits: ItemLimits,
+    path: Path,
+) -> Job:
+    """The work of `samples`, as `entries` reads them; a run is named in the path of the URL."""
+    run = call.path.get("run")
+    limits.fits(None, "run", len(run or ""), call.settings.max_id_chars, "characters")
+    return Job(
+        entries=entries(samples, options.query_type_default, limits, path),
+        recipe=options.recipe,
+        gold=options.gold,
+        path=path,
+        run=run,
+    )
 
 
 def _fits(sample: Sample, i: int, limits: ItemLimits, path: Path) -> bool:

@@ -10,6 +10,7 @@ differs, because data sets of these frameworks have a single column for the answ
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, RootModel
@@ -17,7 +18,14 @@ from pydantic import BaseModel, ConfigDict, RootModel
 from reward_client.wire import QueryType, ScoreReply
 from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions
 from reward_service.protocols.chat_templates import CleanExchange, PromptError, clean
-from reward_service.protocols.samples import Sample, entries, label_texts, read_label, read_messages, sample_path
+from reward_service.protocols.samples import (
+    Sample,
+    label_texts,
+    read_label,
+    read_messages,
+    sample_job,
+    sample_path,
+)
 from reward_service.protocols.url_options import url_flag, url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job
 
@@ -52,16 +60,12 @@ def _options(call: Call, body: Body) -> ScoringOptions:
 
 def _job(body: SlimeRequest, call: Call) -> Job:
     options = call.options or _options(call, b"")
-    limits, run = ItemLimits(call.settings), call.path.get("run")
-    limits.fits(None, "run", len(run or ""), call.settings.max_id_chars, "characters")
-    sample = _sample(body) if _fits(body, limits) else None
-    return Job(
-        entries=entries([sample], options.query_type_default, limits, _path),
-        recipe=options.recipe,
-        gold=options.gold,
-        path=_path,
-        run=run,
-    )
+    limits = ItemLimits(call.settings)
+    return sample_job(_samples(body, limits), call, options, limits, _path)
+
+
+def _samples(body: SlimeRequest, limits: ItemLimits) -> Iterator[Sample | InvalidItem | None]:
+    yield _sample(body) if _fits(body, limits) else None
 
 
 def _fits(body: SlimeRequest, limits: ItemLimits) -> bool:
@@ -97,8 +101,7 @@ def _reply(reply: ScoreReply, _: Job, call: Call) -> SlimeReply:
     assert result.reward is not None  # noqa: S101 - an item without a reward has failed the request
     if not url_flag(call, KEYED):
         return SlimeReply(result.reward)
-    numbers = result.features | {"gold_reward": result.gold_reward, "score": result.reward}
-    return SlimeReply({name: value for name, value in numbers.items() if value is not None})
+    return SlimeReply(result.numbers() | {"score": result.reward})
 
 
 _SUMMARY = "Score a sample as slime and miles post it"

@@ -22,7 +22,7 @@ from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, Scoring
 from reward_service.protocols.chat_templates import PromptError, clean
 from reward_service.protocols.samples import Label, Sample, entries, label_texts, read_label_as, sample_path
 from reward_service.protocols.url_options import url_options
-from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem
+from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem, prompt_texts
 
 _NO_PROMPT = (ChatMessage(role="user", content="the client sends no prompt"),)
 """In an item until its query type is known."""
@@ -78,12 +78,7 @@ def _entries(body: XtunerRequest, options: ScoringOptions, call: Call) -> Iterat
 
 def _sample(response: str, label: XtunerLabel, limits: ItemLimits) -> Sample | InvalidItem | None:
     prompt = label.prompt
-    turns = (
-        [("label.prompt", prompt or "")]
-        if not isinstance(prompt, list)
-        else [(f"label.prompt.{i}.content", message.content) for i, message in enumerate(prompt)]
-    )
-    if not limits.texts_fit(0, [("response", response), *turns]):
+    if not limits.texts_fit(0, [("response", response), *prompt_texts("label.prompt", prompt or "")]):
         return None
     rendered = prompt if isinstance(prompt, str) else ""
     try:
@@ -107,10 +102,7 @@ def _without_prompt(entry: ScorableItem, options: ScoringOptions) -> ScorableIte
 
 def _reply(reply: ScoreReply, _: Job, __: Call) -> XtunerReply:
     (result,) = reply.results
-    values = {name: value for name, value in result.features.items() if value is not None}
-    if result.gold_reward is not None:
-        values["gold_reward"] = result.gold_reward
-    return XtunerReply.model_validate(values | {"score": result.reward})
+    return XtunerReply.model_validate(result.numbers() | {"score": result.reward})
 
 
 PROTOCOL = ProtocolSpec(

@@ -18,6 +18,7 @@ from reward_evidence.statistics.monotonicity import (
     paired_change,
     prompt_resamples,
     quantile_interval,
+    verdict_of,
 )
 
 
@@ -51,10 +52,7 @@ def change_at_equal(reward: FloatArray, covariate: FloatArray, *, n_equal: int) 
         return None
     resampled, _ = _least_squares(prompt_resamples(n).astype(np.float64), covariate, reward)
     low, high = quantile_interval(resampled[np.isfinite(resampled)])
-    verdict = Verdict.UNDECIDED
-    if low is not None and high is not None:
-        verdict = Verdict.ROSE if low > 0 else Verdict.FELL if high < 0 else verdict
-    return EqualChange(float(intercept[0]), low, high, verdict, float(slope[0]), n, n_equal)
+    return EqualChange(float(intercept[0]), low, high, verdict_of(low, high), float(slope[0]), n, n_equal)
 
 
 def _least_squares(weights: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -128,10 +128,15 @@ def paired_change(first: FloatArray, last: FloatArray) -> Change:
     if first.shape != last.shape:
         raise ValueError(f"a paired change needs the same prompts in both, got {first.shape} and {last.shape}")
     difference = estimate(last - first)
-    verdict = Verdict.UNDECIDED
-    if difference.low is not None and difference.high is not None:
-        verdict = Verdict.ROSE if difference.low > 0 else Verdict.FELL if difference.high < 0 else verdict
+    verdict = verdict_of(difference.low, difference.high)
     return Change(float(np.mean(first)), float(np.mean(last)), verdict=verdict, **asdict(difference))
+
+
+def verdict_of(low: float | None, high: float | None) -> Verdict:
+    """What the interval of a change says: undecided unless it excludes zero."""
+    if low is not None and low > 0:
+        return Verdict.ROSE
+    return Verdict.FELL if high is not None and high < 0 else Verdict.UNDECIDED
 
 
 def spearman(x: FloatArray, y: FloatArray) -> float | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reward_client.wire import FieldError
 from reward_service.errors import InvalidRequestError
 from reward_service.models.protocols import Exchange, RawText
 from reward_service.protocols.base import Call
@@ -16,11 +15,6 @@ from reward_service.scoring.job import InvalidItem, ItemLimits, check_count
 
 IDS_REFUSED = "has token ids; send text, which this service tokenizes for its gold model"
 Entry = Exchange | RawText | InvalidItem
-
-
-def wrong(field: str, message: str) -> InvalidRequestError:
-    """The error for a field of the body."""
-    return InvalidRequestError(f"{field} {message}", [FieldError(field=field, message=message)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +31,9 @@ class Texts:
         values = value if isinstance(value, list) else [value]
         check_count(len(values), call.settings.max_items, "texts")
         if not values:
-            raise wrong(field, "has no text")
+            raise InvalidRequestError.in_field(field, "has no text")
         if any(_is_token_ids(one) for one in values):
-            raise wrong(field, IDS_REFUSED)
+            raise InvalidRequestError.in_field(field, IDS_REFUSED)
         return cls(field, values, isinstance(value, list))
 
     def path(self, index: int, inner: str) -> str:

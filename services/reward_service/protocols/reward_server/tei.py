@@ -18,9 +18,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from reward_client.wire import MAX_LIST, ChatMessage
+from reward_service.errors import InvalidRequestError
 from reward_service.models.protocols import Exchange, RawText
 from reward_service.protocols.base import Call, GoldSpec, RouteSpec
-from reward_service.protocols.reward_server.inputs import Entry, Texts, wrong
+from reward_service.protocols.reward_server.inputs import Entry, Texts
 from reward_service.protocols.reward_server.vllm import WHOLE_MODEL
 from reward_service.scoring.gold_only import GoldJob, GoldReply
 from reward_service.scoring.job import InvalidItem, ItemLimits, check_count
@@ -86,7 +87,7 @@ class Ranks(RootModel[list[RankWithText | Rank]]):
 def _predict_job(body: PredictRequest, call: Call) -> GoldJob:
     inputs = body.inputs
     if not inputs:
-        raise wrong("inputs", "has no text")
+        raise InvalidRequestError.in_field("inputs", "has no text")
     is_batch = isinstance(inputs, list) and any(isinstance(one, list) for one in inputs)
     posted = list(inputs) if is_batch else [inputs]
     check_count(len(posted), call.settings.max_items, "inputs")

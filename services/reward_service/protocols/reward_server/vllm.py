@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from reward_client.wire import MAX_LIST
+from reward_service.errors import InvalidRequestError
 from reward_service.models.protocols import RawText
 from reward_service.protocols.base import Call, GoldSpec, HandlerSpec, NoBody, RouteSpec
 from reward_service.protocols.reward_server.inputs import (
@@ -28,7 +29,6 @@ from reward_service.protocols.reward_server.inputs import (
     Texts,
     conversation,
     other_model,
-    wrong,
 )
 from reward_service.scoring.gold_only import GoldJob, GoldReply
 from reward_service.settings import NO_MODEL
@@ -171,7 +171,7 @@ def common(kind: str, reply: GoldReply, posted_model: str | None) -> dict[str, A
 def gold_job(body: PoolingRequest, call: Call, reply: Callable[[GoldReply], BaseModel]) -> GoldJob:
     """The work of `input` or `messages`. Raises InvalidRequestError unless there is one of them."""
     if (body.input is None) == (body.messages is None):
-        raise wrong("input", "or messages is needed, and not both")
+        raise InvalidRequestError.in_field("input", "or messages is needed, and not both")
     if body.messages is not None:
         return GoldJob(conversation(body.messages, call), lambda _, __: "messages", reply)
     texts = Texts.of("input", body.input, call)
@@ -187,7 +187,7 @@ def _raw_texts(texts: Texts, body: PoolingRequest, call: Call) -> Iterable[Entry
 
 def _classify_job(body: ClassifyRequest, call: Call) -> GoldJob:
     if body.input_ids is not None:
-        raise wrong("input_ids", IDS_REFUSED)
+        raise InvalidRequestError.in_field("input_ids", IDS_REFUSED)
     if body.text is not None:
         return _native_job(body, call)
 
@@ -200,7 +200,7 @@ def _classify_job(body: ClassifyRequest, call: Call) -> GoldJob:
 
 def _native_job(body: ClassifyRequest, call: Call) -> GoldJob:
     if body.input is not None or body.messages is not None:
-        raise wrong("text", "cannot be sent with input or messages")
+        raise InvalidRequestError.in_field("text", "cannot be sent with input or messages")
     texts = Texts.of("text", body.text, call)
 
     def reply(scored: GoldReply) -> BaseModel:
