@@ -30,7 +30,9 @@ from reward_client.wire import (
 from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.evaluation.evaluation_run import EvaluationRun
 from reward_evidence.evaluation.source import from_run
+from reward_evidence.evaluation.store import EvaluatedResponse
 from reward_evidence.sampling.samples import Divergence, Sample, SamplingSettings, batch_seed
+from reward_evidence.statistics.summary import CheckpointResponses, RunFigures, summarise
 from reward_runs.prompts import Prompt, load_embedded
 
 DEMO_NOTICE = "demo model, not a judge of quality"
@@ -253,4 +255,37 @@ def evaluated(run: Path, service: Service | None = None, **changes: Any) -> Eval
     """Evaluate the run at `run` with scripted responses."""
     return make_evaluation_run(run, **changes).run(
         lambda: ScriptedSampler(sampling_settings(**changes)), service or Service()
+    )
+
+
+def evaluated_response(
+    prompt_id: str, factors: dict[str, float], *, gold: float | None = 0.0, **changes: Any
+) -> EvaluatedResponse:
+    """A response to an open-ended prompt, whose proxy reward is the product of `factors`."""
+    values = {
+        "prompt_id": prompt_id,
+        "sample": 0,
+        "seed": 1,
+        "query_type": "open_ended",
+        "prompt": "Why?",
+        "reference": None,
+        "response": "Because of the rain.",
+        "n_tokens": 5,
+        "truncated": False,
+        "proxy_reward": math.prod(factors.values()),
+        "gold_reward": gold,
+        "features": {},
+        "factors": factors,
+        "flags": [],
+    }
+    return EvaluatedResponse.model_validate({**values, **changes})
+
+
+def figures(*checkpoints: Sequence[EvaluatedResponse]) -> RunFigures:
+    """The figures of a run whose checkpoints gave these responses."""
+    return summarise(
+        [
+            CheckpointResponses(step=i, weights_sha256="", responses=list(rows))
+            for i, rows in enumerate(checkpoints)
+        ]
     )

@@ -15,10 +15,10 @@ from reward_evidence.statistics.assessment import Assessment
 from reward_evidence.statistics.brevity import asks_for_brevity
 from reward_evidence.statistics.monotonicity import Verdict
 from reward_evidence.statistics.shapley import align, shapley_parts
-from reward_evidence.statistics.summary import CheckpointResponses, RunFigures, summarise
+from reward_evidence.statistics.summary import RunFigures
 from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
 from reward_service.features.attribution import shapley_parts as shapley_parts_of_one
-from tests.unit.evidence_run import unit_noise
+from tests.unit.evidence_run import evaluated_response, figures, unit_noise
 
 N_PROMPTS = 80
 LABELS = {"length_incentive": "Length incentive", "query_relevance": "Query relevance"}
@@ -50,7 +50,7 @@ def one(
         "repetition_penalty": 0.95 + 0.02 * of_prompt,
         "query_relevance": true["relevance"],
     }
-    return response(
+    return evaluated_response(
         prompt_id,
         factors,
         sample=sample,
@@ -58,34 +58,6 @@ def one(
         prompt=prompt,
         response=" ".join(["word"] * n_words),
         truncated=n_words >= true.get("limit", 1000),
-    )
-
-
-def response(
-    prompt_id: str, factors: dict[str, float], *, gold: float | None = 0.0, **changes: Any
-) -> EvaluatedResponse:
-    values = {
-        "prompt_id": prompt_id,
-        "sample": 0,
-        "seed": 1,
-        "query_type": "open_ended",
-        "prompt": "Why?",
-        "reference": None,
-        "response": "Because of the rain.",
-        "n_tokens": 5,
-        "truncated": False,
-        "proxy_reward": math.prod(factors.values()),
-        "gold_reward": gold,
-        "features": {},
-        "factors": factors,
-        "flags": [],
-    }
-    return EvaluatedResponse.model_validate({**values, **changes})
-
-
-def figures(*checkpoints: Responses) -> RunFigures:
-    return summarise(
-        [CheckpointResponses(step=i, weights_sha256="", responses=rows) for i, rows in enumerate(checkpoints)]
     )
 
 
@@ -290,9 +262,10 @@ def test_factors_that_replace_each_other_are_one(
 
 
 def test_a_run_that_stopped_answering_nothing_names_the_empty_responses() -> None:
-    first = [response(f"p{i}", {"empty": 0.0}, gold=-1.0, response="") for i in range(20)]
+    first = [evaluated_response(f"p{i}", {"empty": 0.0}, gold=-1.0, response="") for i in range(20)]
     last = [
-        response(f"p{i}", {"length_incentive": 0.9, "query_relevance": 0.9}, gold=1.0 + i % 3) for i in range(20)
+        evaluated_response(f"p{i}", {"length_incentive": 0.9, "query_relevance": 0.9}, gold=1.0 + i % 3)
+        for i in range(20)
     ]
     text = verdict(figures(first, last))
     assert "of the proxy gain is fewer empty responses" in text.headline
@@ -346,16 +319,16 @@ def test_without_a_change_of_truncation_gold_at_equal_truncation_is_the_gold_cha
 
 
 def test_the_same_growth_of_all_answers_cannot_be_separated_from_gold() -> None:
-    first = [response(f"p{i}", {"a": 0.5}, gold=float(i), response="one two") for i in range(20)]
-    last = [response(f"p{i}", {"a": 0.6}, gold=i + 1.0, response="one two three") for i in range(20)]
+    first = [evaluated_response(f"p{i}", {"a": 0.5}, gold=float(i), response="one two") for i in range(20)]
+    last = [evaluated_response(f"p{i}", {"a": 0.6}, gold=i + 1.0, response="one two three") for i in range(20)]
     drivers = figures(first, last).trend.drivers
     assert drivers is not None
     assert drivers.gold_at_equal_length is None
 
 
 def test_ties_are_half_a_win_and_samples_are_compared_each_with_each() -> None:
-    first = [response("p", {"a": 0.5}, gold=g, sample=i) for i, g in enumerate((0.0, 1.0))]
-    last = [response("p", {"a": 0.5}, gold=g, sample=i) for i, g in enumerate((1.0, 2.0))]
+    first = [evaluated_response("p", {"a": 0.5}, gold=g, sample=i) for i, g in enumerate((0.0, 1.0))]
+    last = [evaluated_response("p", {"a": 0.5}, gold=g, sample=i) for i, g in enumerate((1.0, 2.0))]
     drivers = figures(first, last).trend.drivers
     assert drivers is not None
     assert drivers.gold_wins is not None

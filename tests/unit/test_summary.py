@@ -12,39 +12,18 @@ from reward_evidence.report.examples import choose_examples
 from reward_evidence.report.formatting import decimals_for, interval, plain, signed
 from reward_evidence.statistics.by_prompt import count_words
 from reward_evidence.statistics.monotonicity import Verdict
-from reward_evidence.statistics.summary import CheckpointResponses, RunFigures, summarise
+from reward_evidence.statistics.summary import RunFigures
 from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
 from reward_service.models.gold import shared_base_notice
 from reward_trainer.gold.folder import NOTICES
-from tests.unit.evidence_run import SHARED_NOTICE, Service, evaluated, make_run
+from tests.unit.evidence_run import SHARED_NOTICE, Service, evaluated, evaluated_response, figures, make_run
 
 
 def response(prompt_id: str, gold: float | None, *, sample: int = 0, **changes: Any) -> EvaluatedResponse:
-    values = {
-        "prompt_id": prompt_id,
-        "sample": sample,
-        "seed": 1,
-        "query_type": "open_ended",
-        "prompt": "Why?",
-        "reference": None,
-        "response": "Because of the rain.",
-        "n_tokens": 5,
-        "truncated": False,
-        "proxy_reward": gold if gold is not None else 0.5,
-        "gold_reward": gold,
-        "features": {"length_incentive": 0.05, "reference_relevance": None},
-        "factors": {"gold": gold if gold is not None else 0.5},
-        "flags": [],
-        "kl": 0.0,
-        "kl_k1": 0.0,
-    }
-    return EvaluatedResponse.model_validate({**values, **changes})
-
-
-def figures(*checkpoints: list[EvaluatedResponse]) -> RunFigures:
-    return summarise(
-        [CheckpointResponses(step=i, weights_sha256="", responses=rows) for i, rows in enumerate(checkpoints)]
-    )
+    factors = {"gold": gold if gold is not None else 0.5}
+    features = {"length_incentive": 0.05, "reference_relevance": None}
+    given = {"sample": sample, "features": features, "kl": 0.0, "kl_k1": 0.0, **changes}
+    return evaluated_response(prompt_id, factors, gold=gold, **given)
 
 
 def verdict(found: RunFigures, *notices: str, recipe: str = "rer") -> VerdictText:
