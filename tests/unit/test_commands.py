@@ -72,8 +72,8 @@ def test_all_commands_of_this_distribution_are_found() -> None:
     commands, problems = discover(ENTRY_POINTS)
 
     assert list(commands) == [
-        "calibrate", "completion", "datasets", "doctor", "evaluate", "fit-gold", "probe", "recipes", "report",
-        "score", "serve", "train",
+        "calibrate", "completion", "datasets", "doctor", "engineer", "evaluate", "fit-gold", "probe", "recipes",
+        "report", "score", "serve", "train",
     ]  # fmt: skip
     assert problems == []
 

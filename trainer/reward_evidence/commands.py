@@ -1,4 +1,4 @@
-"""`glassbox evaluate` and `glassbox report`, described without importing torch or matplotlib."""
+"""`glassbox evaluate`, `report` and `engineer`, described without importing torch or matplotlib."""
 
 from reward_client.cli.command import Command
 
@@ -16,6 +16,13 @@ COMMANDS = (
         "report",
         "write the report of an evaluation again",
         "reward_evidence.report.write",
+        extra="train",
+        needs=_NEEDS,
+    ),
+    Command.lazy(
+        "engineer",
+        "find a readable recipe that ranks as a gold reward does",
+        "reward_evidence.engineer.command",
         extra="train",
         needs=_NEEDS,
     ),

@@ -67,10 +67,18 @@ class Scorer(Protocol):
 
 
 class ScoreProtocol:
-    """`POST /score`."""
+    """`POST /score`. `recipe_overrides` change parameters of the recipe."""
 
-    def __init__(self, client: RewardClient, recipe: str | None, *, gold: bool = False) -> None:
+    def __init__(
+        self,
+        client: RewardClient,
+        recipe: str | None,
+        *,
+        gold: bool = False,
+        recipe_overrides: Mapping[str, Any] | None = None,
+    ) -> None:
         self._client = client
+        self._overrides = dict(recipe_overrides or {})
         self._gold = gold
         self._explain = True
         info = client.info()
@@ -94,6 +102,8 @@ class ScoreProtocol:
     def _reply(self, items: Sequence[Item]) -> ScoreReply:
         """The reply with attributions, or without where an older service rejects `explain`."""
         options: dict[str, Any] = {"recipe": self._recipe, "gold": self._gold, "on_item_error": "report"}
+        if self._overrides:
+            options["recipe_overrides"] = self._overrides
         if self._explain:
             try:
                 return self._client.score(items, explain=True, **options)

@@ -153,6 +153,8 @@ class FeatureInfo(_Reply):
     """Lowest and highest value with the default recipe's parameters; null when the feature is unbounded."""
     log_key: str | None = None
     """Key in OpenRLHF's `extra_logs`; null when the feature is not logged."""
+    needs: str | None = None
+    """What it is computed from: nothing (a constant), text, encoder or gold; null from an older service."""
 
 
 class ModelInfo(_Reply):

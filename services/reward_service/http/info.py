@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from reward_client.wire import WIRE_VERSION, FeatureInfo, Info, LimitsInfo, ModelInfo, RecipeInfo
-from reward_service.features import Feature
+from reward_service.features import Feature, GoldScore, RecipeOnly
+from reward_service.features.feature import EMBEDDINGS
 from reward_service.features.recipe import Recipe
 from reward_service.http.app_state import AppState, AppStateDep
 from reward_service.http.openapi import ERROR_RESPONSES
@@ -81,7 +82,16 @@ def _feature_info(feature: Feature[Any], low: float, high: float) -> FeatureInfo
         description=feature.description,
         range=(low, high) if math.isfinite(low) and math.isfinite(high) else None,
         log_key=feature.log_key,
+        needs=_needs(feature),
     )
+
+
+def _needs(feature: Feature[Any]) -> str:
+    if feature.needs is RecipeOnly:
+        return "nothing"
+    if feature.needs is GoldScore:
+        return "gold"
+    return "encoder" if issubclass(feature.needs, EMBEDDINGS) else "text"
 
 
 def _model_info(model: TextEncoder | GoldModel, notices: list[str]) -> ModelInfo:

@@ -1,0 +1,104 @@
+"""From fitted weights to a recipe's terms: powers on a grid, ends at readable numbers, judged on the product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from reward_evidence.engineer.pairs import Pairs
+from reward_evidence.engineer.product import LogTable, likelihood
+from reward_evidence.engineer.shapes import Shape, Term, moved
+from reward_evidence.engineer.table import FloatArray
+
+POWERS = (0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+_SCALES = np.geomspace(0.05, 20.0, 25)
+_EQUAL = 1e-3
+"""Relative difference of losses up to which the more readable recipe is chosen."""
+_BETTER = 2e-4
+"""Relative gain that a change of a term has to bring."""
+_PASSES = 3
+
+Terms = tuple[Term, ...]
+
+
+def finish(shapes: Sequence[Shape], powers: FloatArray, logs: LogTable, pairs: Pairs, *, move: bool) -> Terms:
+    """The terms of a recipe with `shapes` and about these powers, up to a common factor that ranks do not show.
+
+    Args:
+        shapes: one for each feature.
+        powers: fitted, (m,), at least 0; a shape with 0 is left out.
+        logs: of the rows that were fitted on.
+        pairs: of these rows.
+        move: whether the ends of shapes, and single powers, are fitted again.
+    """
+    judge = _Judge(logs, pairs)
+    kept = [(shape, float(power)) for shape, power in zip(shapes, powers, strict=True) if power > 0]
+    if not kept:
+        return ()
+    terms = _rounded(kept, judge)
+    if move:
+        for _ in range(_PASSES):
+            before = terms
+            for i in range(len(terms)):
+                terms = judge.best([terms, *_changed(terms, i, logs)])
+            if terms == before:
+                break
+    return _without_idle(terms, judge)
+
+
+class _Judge:
+    """Losses of recipes, each computed once."""
+
+    def __init__(self, logs: LogTable, pairs: Pairs) -> None:
+        self._logs, self._pairs = logs, pairs
+        self._known: dict[Terms, float] = {}
+
+    def loss(self, terms: Terms) -> float:
+        if terms not in self._known:
+            total = self._logs.sum([(term.shape, term.power) for term in terms])
+            self._known[terms] = likelihood(total, self._pairs).loss
+        return self._known[terms]
+
+    def best(self, options: Sequence[Terms]) -> Terms:
+        """The first option, unless another is clearly better."""
+        found = min(options, key=self.loss)
+        return found if self.loss(found) < self.loss(options[0]) * (1 - _BETTER) else options[0]
+
+
+def _rounded(kept: Sequence[tuple[Shape, float]], judge: _Judge) -> Terms:
+    """Powers on the grid: of the common factors that cost nothing, that with powers around 1."""
+    largest = max(power for _, power in kept)
+    options = {
+        tuple(Term(shape, _nearest(scale * power / largest)) for shape, power in kept)
+        for scale in (*POWERS, *_SCALES)
+    }
+    ordered = sorted(options, key=lambda terms: (_distance_from_1(terms), str(terms)))
+    lowest = min(map(judge.loss, ordered))
+    return next(terms for terms in ordered if judge.loss(terms) <= lowest * (1 + _EQUAL) + 1e-9)
+
+
+def _nearest(power: float) -> float:
+    return min(POWERS, key=lambda one: abs(np.log(one / max(power, 1e-9))))
+
+
+def _distance_from_1(terms: Terms) -> float:
+    return float(sum(abs(np.log(term.power)) for term in terms))
+
+
+def _changed(terms: Terms, i: int, logs: LogTable) -> Iterator[Terms]:
+    term = terms[i]
+    place = POWERS.index(term.power)
+    others = [Term(term.shape, POWERS[p]) for p in (place - 1, place + 1) if 0 <= p < len(POWERS)]
+    others += [Term(shape, term.power) for shape in moved(term.shape, logs.table.features[term.shape.feature])]
+    for other in others:
+        yield (*terms[:i], other, *terms[i + 1 :])
+
+
+def _without_idle(terms: Terms, judge: _Judge) -> Terms:
+    """`terms` without those that add nothing on the rows that were fitted on."""
+    for term in reversed(terms):
+        rest = tuple(one for one in terms if one != term)
+        if rest and judge.loss(rest) <= judge.loss(terms) * (1 + _BETTER):
+            terms = rest
+    return terms
