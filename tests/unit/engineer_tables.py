@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from reward_evidence.engineer.table import FloatArray, Table
+from reward_evidence.engineer.table import BoolArray, FloatArray, Table
 
 BOUNDS = {
     "length_incentive": (0.0, 5.12),
@@ -37,7 +37,7 @@ def table(
     values: Mapping[str, FloatArray],
     per_prompt: int,
     rewards: Mapping[str, FloatArray] | None = None,
-    empty: FloatArray | None = None,
+    empty: BoolArray | None = None,
 ) -> Table:
     """A table of prompts with `per_prompt` responses each."""
     n = len(gold)
@@ -45,7 +45,7 @@ def table(
         prompt=np.arange(n, dtype=np.int64) // per_prompt,
         gold=gold,
         features=values,
-        empty=np.zeros(n, bool) if empty is None else empty.astype(bool),
+        empty=np.zeros(n, bool) if empty is None else empty,
         rewards=rewards or {"longest": values["length_incentive"]},
         row=np.arange(n, dtype=np.int64),
     )

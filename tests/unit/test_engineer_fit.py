@@ -34,7 +34,7 @@ BASE = RecipeInfo(
     parameters={"open_ended": ["length_incentive"], "closed_ended": ["reference_match"]},
     formula={"open_ended": "length_incentive", "closed_ended": "reference_match"},
 )
-SETTINGS = Settings(max_factors=5, folds=4)
+SETTINGS = Settings(max_factors=4, folds=3)
 
 
 def engineered(rows: Table, settings: Settings = SETTINGS) -> Engineering:
@@ -147,7 +147,7 @@ def test_one_response_to_a_prompt_is_an_error_that_says_so() -> None:
 
 
 def test_constant_gold_is_an_error() -> None:
-    with pytest.raises(FileError, match="gold is the same for all responses to each of the 30 prompts"):
+    with pytest.raises(FileError, match="gold is the same for all responses to each of 30 prompts"):
         engineered(table(np.ones(90), features(90, np.random.default_rng(0)), 3))
 
 

@@ -56,8 +56,8 @@ def engineer(
             continue
         fitted = fit_query_type(table, measured.bounds, settings, partial(_progress, progress, kind))
         if not fitted.branch.terms:
-            reasons[kind] = f"{_named(kind)}: no feature differs between the responses to a prompt as gold does"
-            results[kind] = _copied(kind, table, base, reasons[kind])
+            reason = f"{_named(kind)}: no feature differs between the responses to a prompt as gold does"
+            reasons[kind], results[kind] = reason, _copied(kind, table, base, reason)
             continue
         accuracy, correlation = findings.by_prompt(table, fitted, settings.seed)
         collected.append((accuracy, correlation))

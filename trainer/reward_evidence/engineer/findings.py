@@ -34,7 +34,7 @@ class FeatureFinding:
     prefers: Estimate | None
     """Share of pairs with different values in which gold prefers the higher one; null without such pairs."""
     prefers_more_of_much: Estimate | None
-    """The same among pairs with both values above the median."""
+    """The same among pairs with both values above the upper quartile."""
     in_folds: int
     """Outer folds whose recipe has it."""
     adds: Estimate | None
@@ -104,13 +104,13 @@ def features(table: Table, fitted: Fitted, bounds: Mapping[str, Bounds], seed: i
             without[fold.held_out] = fold.without[name]
         lost = full - accuracy_by_prompt(without, pairs, table.n_prompts)
         known = x[~np.isnan(x)]
-        middle = float(np.median(known)) if len(known) else 0.0
+        much = float(np.quantile(known, 0.75)) if len(known) else 0.0
         found.append(
             FeatureFinding(
                 name=name,
                 share_of_rows=len(known) / len(x),
                 prefers=_prefers(x, pairs, table.n_prompts),
-                prefers_more_of_much=_prefers(np.where(x > middle, x, np.nan), pairs, table.n_prompts),
+                prefers_more_of_much=_prefers(np.where(x > much, x, np.nan), pairs, table.n_prompts),
                 in_folds=len(folds),
                 adds=estimate(lost[~np.isnan(lost)]) if folds else None,
                 is_amount=bool(len(known) and known.max() > _QUANTITY),

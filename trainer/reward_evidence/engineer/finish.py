@@ -18,11 +18,15 @@ _EQUAL = 1e-3
 _BETTER = 2e-4
 """Relative gain that a change of a term has to bring."""
 _PASSES = 3
+_MOVES = 6
+_NEIGHBOURS = 2
 
 Terms = tuple[Term, ...]
 
 
-def finish(shapes: Sequence[Shape], powers: FloatArray, logs: LogTable, pairs: Pairs, *, move: bool) -> Terms:
+def finish(
+    shapes: Sequence[Shape], powers: FloatArray, logs: LogTable, pairs: Pairs, options: Sequence[Shape] = ()
+) -> Terms:
     """The terms of a recipe with `shapes` and about these powers, up to a common factor that ranks do not show.
 
     Args:
@@ -30,20 +34,19 @@ def finish(shapes: Sequence[Shape], powers: FloatArray, logs: LogTable, pairs: P
         powers: fitted, (m,), at least 0; a shape with 0 is left out.
         logs: of the rows that were fitted on.
         pairs: of these rows.
-        move: whether the ends of shapes, and single powers, are fitted again.
+        options: shapes that may replace one of the same feature; with none, shapes are kept as they are.
     """
     judge = _Judge(logs, pairs)
     kept = [(shape, float(power)) for shape, power in zip(shapes, powers, strict=True) if power > 0]
     if not kept:
         return ()
     terms = _rounded(kept, judge)
-    if move:
-        for _ in range(_PASSES):
-            before = terms
-            for i in range(len(terms)):
-                terms = judge.best([terms, *_changed(terms, i, logs)])
-            if terms == before:
-                break
+    for _ in range(_PASSES if options else 0):
+        before = terms
+        for i in range(len(terms)):
+            terms = judge.best([terms, *_reshaped(terms, i, options, judge)])
+        if terms == before:
+            break
     return _without_idle(terms, judge)
 
 
@@ -51,12 +54,13 @@ class _Judge:
     """Losses of recipes, each computed once."""
 
     def __init__(self, logs: LogTable, pairs: Pairs) -> None:
-        self._logs, self._pairs = logs, pairs
+        self.logs = logs
+        self._pairs = pairs
         self._known: dict[Terms, float] = {}
 
     def loss(self, terms: Terms) -> float:
         if terms not in self._known:
-            total = self._logs.sum([(term.shape, term.power) for term in terms])
+            total = self.logs.sum([(term.shape, term.power) for term in terms])
             self._known[terms] = likelihood(total, self._pairs).loss
         return self._known[terms]
 
@@ -86,13 +90,34 @@ def _distance_from_1(terms: Terms) -> float:
     return float(sum(abs(np.log(term.power)) for term in terms))
 
 
-def _changed(terms: Terms, i: int, logs: LogTable) -> Iterator[Terms]:
+def _reshaped(terms: Terms, i: int, options: Sequence[Shape], judge: _Judge) -> Iterator[Terms]:
+    """Terms in place of that at `i`, one for each kind of shape and power: the best of `options`, then moved.
+
+    An end and the power make up for each other, so that moving one at a time would stop at the first that fits.
+    """
     term = terms[i]
-    place = POWERS.index(term.power)
-    others = [Term(term.shape, POWERS[p]) for p in (place - 1, place + 1) if 0 <= p < len(POWERS)]
-    others += [Term(shape, term.power) for shape in moved(term.shape, logs.table.features[term.shape.feature])]
-    for other in others:
-        yield (*terms[:i], other, *terms[i + 1 :])
+    x = judge.logs.table.features[term.shape.feature]
+    known = [shape for shape in (term.shape, *options) if shape.feature == term.shape.feature]
+    for kind in sorted({shape.kind for shape in known}):
+        for power in _around(term.power):
+            found = judge.best([_with_term(terms, i, Term(s, power)) for s in known if s.kind == kind])
+            for _ in range(_MOVES):
+                near = [_with_term(terms, i, Term(shape, power)) for shape in moved(found[i].shape, x)]
+                better = judge.best([found, *near])
+                if better == found:
+                    break
+                found = better
+            yield found
+
+
+def _with_term(terms: Terms, i: int, term: Term) -> Terms:
+    return (*terms[:i], term, *terms[i + 1 :])
+
+
+def _around(power: float) -> Sequence[float]:
+    """The power and its neighbours on the grid."""
+    place = POWERS.index(power)
+    return POWERS[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS + 1]
 
 
 def _without_idle(terms: Terms, judge: _Judge) -> Terms:

@@ -148,7 +148,7 @@ def _features(found: Sequence[FeatureFinding], n_folds: int) -> Iterator[str]:
     yield (
         '<p class="soft">adds: held-out pairs lost without the factor. gold prefers more: share of pairs in which '
         "gold prefers the response with the higher value, whatever else differs; of much: the same when both "
-        "values are above the median.</p></div></details>"
+        "values are above the upper quartile.</p></div></details>"
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from reward_evidence.engineer.table import BoolArray, FloatArray, IntArray
 
-MAX_PAIRS = 20_000
+MAX_PAIRS = 10_000
 """Pairs of a table, about; with more, as many are drawn for each prompt. One a prompt is kept."""
 _ENUMERATED = 128
 """Responses of a prompt up to which its pairs are enumerated; of more, random ones are drawn."""
@@ -35,6 +35,14 @@ class Pairs:
         weight = self.weight[chosen]
         total = weight.sum() or 1.0
         return Pairs(self.better[chosen], self.worse[chosen], self.prompt[chosen], weight / total)
+
+
+def used_rows(pairs: Pairs, n_rows: int) -> tuple[BoolArray, Pairs]:
+    """A mask of the rows (N,) that occur in a pair, and the pairs with indices among these rows."""
+    used = np.zeros(n_rows, bool)
+    used[pairs.better] = used[pairs.worse] = True
+    place = np.cumsum(used) - 1
+    return used, Pairs(place[pairs.better], place[pairs.worse], pairs.prompt, pairs.weight)
 
 
 def pairs_of(prompt: IntArray, gold: FloatArray, seed: int, most: int = MAX_PAIRS) -> Pairs:

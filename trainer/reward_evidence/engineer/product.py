@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.special import expit
 
 from reward_evidence.engineer.pairs import Pairs
 from reward_evidence.engineer.shapes import Shape, Term
 from reward_evidence.engineer.table import FloatArray, Table
+
+_NEWTON_STEPS = 12
+_SAME_SCALE = 0.01
+_SCALES = (1e-3, 1e3)
+"""Bounds on the scale: without a bound it is infinite where every pair is explained."""
 
 
 def rewards(terms: Sequence[Term], table: Table) -> FloatArray:
@@ -72,11 +77,13 @@ def likelihood(log_reward: FloatArray, pairs: Pairs) -> Likelihood:
     spread = float(np.sqrt(pairs.weight @ margin**2))
     if spread == 0:
         return Likelihood(float(np.log(2)), 0.0)
-    unit = margin / spread
-    best = minimize_scalar(
-        lambda u: logistic_loss(np.exp(u) * unit, pairs.weight),
-        bounds=(-5.0, 5.0),
-        method="bounded",
-        options={"xatol": 0.02},
-    )
-    return Likelihood(float(best.fun), float(np.exp(best.x)) / spread)
+    unit, scale = margin / spread, 1.0
+    for _ in range(_NEWTON_STEPS):  # the loss is convex in the scale
+        chance = expit(-scale * unit)
+        weighted = pairs.weight * chance * unit
+        slope, curvature = -weighted.sum(), float((weighted * (1 - chance)) @ unit)
+        step = slope / max(curvature, 1e-12)
+        scale = float(np.clip(scale - step, scale / 4, scale * 4).clip(*_SCALES))
+        if abs(step) < _SAME_SCALE * scale:
+            break
+    return Likelihood(logistic_loss(scale * unit, pairs.weight), scale / spread)

@@ -35,7 +35,7 @@ def correlation_by_prompt(reward: FloatArray, gold: FloatArray, prompt: IntArray
     x, y = _centred_ranks(_rounded(reward), prompt), _centred_ranks(gold, prompt)
     product, xx, yy = (np.bincount(prompt, values) for values in (x * y, x * x, y * y))
     norm = np.sqrt(xx * yy)
-    found = np.divide(product, norm, out=np.zeros_like(norm), where=norm > 0)
+    found: FloatArray = np.divide(product, norm, out=np.zeros_like(norm), where=norm > 0)
     found[yy == 0] = np.nan
     return found
 
@@ -72,7 +72,8 @@ def _resampled_means(values: FloatArray, seed: int) -> FloatArray:
 
 def _rounded(values: FloatArray) -> FloatArray:
     mantissa, exponent = np.frexp(values)
-    return np.ldexp(np.round(mantissa * 2**_DIGITS) / 2**_DIGITS, exponent)
+    rounded: FloatArray = np.ldexp(np.round(mantissa * 2**_DIGITS) / 2**_DIGITS, exponent)
+    return rounded
 
 
 def _centred_ranks(values: FloatArray, prompt: IntArray) -> FloatArray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from reward_evidence.engineer.design import Design, Fit, design, design_of, fit
 from reward_evidence.engineer.finish import Terms, finish
-from reward_evidence.engineer.pairs import Pairs, pairs_of
+from reward_evidence.engineer.pairs import pairs_of, used_rows
 from reward_evidence.engineer.path import path
 from reward_evidence.engineer.product import LogTable, likelihood, log_rewards, rewards
 from reward_evidence.engineer.shapes import Bounds
@@ -103,9 +103,9 @@ class _Fitting:
 
     def __init__(self, table: Table, bounds: Mapping[str, Bounds], settings: Settings) -> None:
         self._settings = settings
-        self._pairs: Pairs = pairs_of(table.prompt, table.gold, settings.seed)
-        self._logs = LogTable(table)
-        self._design: Design = design(table, self._pairs, bounds)
+        used, self._pairs = used_rows(pairs_of(table.prompt, table.gold, settings.seed), len(table))
+        self._logs = LogTable(table.take(used))
+        self._design: Design = design(self._logs.table, self._pairs, bounds)
 
     def branch(self) -> tuple[Branch, list[float]]:
         """The factors, and the accuracy by their number in inner folds; none if no candidate differs in a pair."""
@@ -128,7 +128,8 @@ class _Fitting:
 
     def _finished(self, model: Fit, of: Design, *, move: bool) -> Terms:
         shapes = [of.shapes[c] for c in model.columns]
-        return finish(shapes, model.powers(of), self._logs, self._pairs, move=move)
+        options = self._design.shapes if move else ()
+        return finish(shapes, model.powers(of), self._logs, self._pairs, options)
 
     def _accuracy_by_size(self) -> FloatArray:
         """Accuracy of 1, 2, … factors for each prompt, in the fold that it is held out in: (S, prompts)."""

@@ -23,7 +23,7 @@ from reward_evidence.engineer.table import FloatArray
 
 Kind = Literal["plain", "saturate", "gate", "clip"]
 
-_COARSE = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+_COARSE = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 0.9, 0.97)
 _FINE = tuple(np.linspace(0.02, 0.98, 25))
 
 Bounds = tuple[float, float]
