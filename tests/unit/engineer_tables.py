@@ -24,7 +24,7 @@ def features(n: int, rng: np.random.Generator) -> dict[str, FloatArray]:
     return {
         "length_incentive": np.round(rng.gamma(2.0, 0.5, n), 2),
         "repetition_penalty": rng.beta(6, 1.5, n),
-        "query_relevance": np.maximum(0.0, rng.normal(0.35, 0.2, n)),
+        "query_relevance": np.clip(rng.normal(0.35, 0.2, n), 0, 1),
         "content_density": rng.beta(4, 4, n),
         "finished": (rng.random(n) < 0.8).astype(np.float64),
         "distraction": rng.random(n),

@@ -60,8 +60,8 @@ def _of_features(kind: QueryType, found: TypeResult, labels: Mapping[str, str]) 
     ]
     if endless:
         yield (
-            f"Gold rises without an end with {', '.join(endless)} ({where}): of two responses above the upper quartile, "
-            "it prefers the one with more in that share of pairs. A policy can exploit a recipe that follows it."
+            f"Gold rises without an end with {', '.join(endless)} ({where}): of two responses above the upper "
+            "quartile, it prefers the one with more in that share of pairs. A policy can exploit that."
         )
     falling = [
         f"{labels.get(one.name, one.name)} ({_share(one.prefers)})"

@@ -17,6 +17,8 @@ _EQUAL = 1e-3
 """Relative difference of losses up to which the more readable recipe is chosen."""
 _BETTER = 2e-4
 """Relative gain that a change of a term has to bring."""
+_IDLE = 1e-3
+"""Relative loss up to which a recipe with one term less is chosen."""
 _PASSES = 3
 _MOVES = 6
 _NEIGHBOURS = 2
@@ -40,14 +42,7 @@ def finish(
     kept = [(shape, float(power)) for shape, power in zip(shapes, powers, strict=True) if power > 0]
     if not kept:
         return ()
-    terms = _rounded(kept, judge)
-    for _ in range(_PASSES if options else 0):
-        before = terms
-        for i in range(len(terms)):
-            terms = judge.best([terms, *_reshaped(terms, i, options, judge)])
-        if terms == before:
-            break
-    return _without_idle(terms, judge)
+    return _without_idle(_improved(_rounded(kept, judge), options, judge), options, judge)
 
 
 class _Judge:
@@ -90,6 +85,17 @@ def _distance_from_1(terms: Terms) -> float:
     return float(sum(abs(np.log(term.power)) for term in terms))
 
 
+def _improved(terms: Terms, options: Sequence[Shape], judge: _Judge) -> Terms:
+    """`terms` with shapes and powers chosen again, one term at a time."""
+    for _ in range(_PASSES if options else 0):
+        before = terms
+        for i in range(len(terms)):
+            terms = judge.best([terms, *_reshaped(terms, i, options, judge)])
+        if terms == before:
+            break
+    return terms
+
+
 def _reshaped(terms: Terms, i: int, options: Sequence[Shape], judge: _Judge) -> Iterator[Terms]:
     """Terms in place of that at `i`, one for each kind of shape and power: the best of `options`, then moved.
 
@@ -120,10 +126,12 @@ def _around(power: float) -> Sequence[float]:
     return POWERS[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS + 1]
 
 
-def _without_idle(terms: Terms, judge: _Judge) -> Terms:
-    """`terms` without those that add nothing on the rows that were fitted on."""
-    for term in reversed(terms):
-        rest = tuple(one for one in terms if one != term)
-        if rest and judge.loss(rest) <= judge.loss(terms) * (1 + _BETTER):
-            terms = rest
+def _without_idle(terms: Terms, options: Sequence[Shape], judge: _Judge) -> Terms:
+    """`terms` without those that add nothing on the rows that were fitted on, once the others have adapted."""
+    while len(terms) > 1:
+        rests = [(*terms[:i], *terms[i + 1 :]) for i in range(len(terms))]
+        rest = _improved(min(rests, key=judge.loss), options, judge)
+        if judge.loss(rest) > judge.loss(terms) * (1 + _IDLE):
+            break
+        terms = rest
     return terms
