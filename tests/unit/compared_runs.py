@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ def make_evaluated(
     text: Callable[[int], str] = "Why does it rain, {}?".format,
     response: str = "Because of the rain.",
     notices: Sequence[str] = (),
-    record: dict[str, Any] | None = None,
-    **settings: Any,
+    record: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a run directory with an evaluation, or without a record if `seed` is None.
 
@@ -61,7 +61,7 @@ def make_evaluated(
         "max_new_tokens": 128,
         "system_prompt": None,
         "seed": seed,
-        **settings,
+        **(settings or {}),
     }
     checkpoints = [
         CheckpointResponses(

@@ -70,7 +70,7 @@ def test_a_setting_that_differs_makes_another_group_and_is_in_its_label(tmp_path
     runs = [make_evaluated(tmp_path / f"r{seed}", rising(0.1), seed=seed) for seed in (1, 2)]
     control = make_evaluated(tmp_path / "control", rising(0.0), record={"learning_rate": 0.0})
 
-    assert list(group_runs(open_runs([*runs, control]))) == ["rer", "rer, learning rate 0.0"]
+    assert list(group_runs(open_runs([*runs, control]))) == ["rer", "rer, learning rate 0"]
 
 
 def test_where_and_how_a_run_is_saved_makes_no_other_group(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_evaluations_without_a_record_are_a_group_each(tmp_path: Path) -> None:
     assert found.groups[0].runs[0].seed is None
 
 
-def test_equal_folder_names_are_told_apart(tmp_path: Path) -> None:
+def test_equal_folder_names_are_distinguished(tmp_path: Path) -> None:
     runs = [make_evaluated(tmp_path / part / "demo", rising(0.1), seed=None) for part in ("a", "b")]
 
     assert list(group_runs(open_runs(runs))) == [str(run) for run in runs]
@@ -203,7 +203,7 @@ def test_other_sampling_or_another_gold_model_is_an_error_that_names_it(
 ) -> None:
     runs = [
         make_evaluated(tmp_path / "a", rising(0.1)),
-        make_evaluated(tmp_path / "b", rising(0.1), recipe="li", **settings),
+        make_evaluated(tmp_path / "b", rising(0.1), recipe="li", settings=settings),
     ]
 
     with pytest.raises(EvaluationError, match=f"these runs cannot be compared: .*{message}"):
@@ -314,7 +314,7 @@ def test_the_command_prints_the_findings(tmp_path: Path, capsys: pytest.CaptureF
     assert glassbox(["report", "--compare", *map(str, runs), "--out", str(tmp_path / "out")]) == 0
 
     printed = capsys.readouterr().out
-    assert printed.startswith("rer ended with more gold than li.\n- rer has 0.6")
+    assert printed.startswith("rer ended with more gold than li.\n- rer has 0.59 more final gold than li (95 %")
     assert f"report: {tmp_path / 'out' / 'comparison.html'}" in printed
 
 

@@ -31,7 +31,7 @@ def test_intervals_contain_the_truth_in_95_percent_of_studies(n_seeds: int, seed
 
     covered = np.mean([one.low <= 0 <= one.high for one in found if one.low is not None and one.high is not None])
 
-    assert covered > 0.91
+    assert covered > 0.935
 
 
 def test_equal_groups_differ_in_fewer_than_one_of_twenty_studies_after_correction() -> None:
@@ -44,7 +44,7 @@ def test_equal_groups_differ_in_fewer_than_one_of_twenty_studies_after_correctio
         p_values = [pooled_difference(groups[a], groups[b]).p_value or 0.0 for a, b in pairs]
         wrong += min(holm(p_values)) <= 0.05
 
-    assert wrong / N_TRIALS < 0.08
+    assert wrong / N_TRIALS < 0.06
 
 
 def test_a_difference_that_is_large_against_seeds_and_prompts_is_found() -> None:
@@ -54,7 +54,7 @@ def test_a_difference_that_is_large_against_seeds_and_prompts_is_found() -> None
     difference = pooled_difference(better, worse)
 
     assert difference.p_value is not None
-    assert difference.p_value < 0.01
+    assert difference.p_value < 0.05
     assert difference.low is not None
     assert difference.low > 0
 

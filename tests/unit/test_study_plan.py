@@ -28,7 +28,7 @@ def test_every_recipe_control_and_policy_is_trained_with_every_seed(tmp_path: Pa
     assert len(runs) == 16
     assert len({run.name for run in runs}) == 16
     assert {run.group for run in runs} == {
-        f"{arm}, {policy}" for arm in ("rer", "li", "rer, learning rate 0", "gold") for policy in ("a", "b")
+        f"{arm}, {policy}" for arm in ("rer", "li", "rer, no learning", "gold") for policy in ("a", "b")
     }
 
 
@@ -71,7 +71,7 @@ def test_a_run_is_resumed_with_its_own_settings(tmp_path: Path) -> None:
 def test_the_control_without_learning_is_the_first_recipe_at_learning_rate_0(tmp_path: Path) -> None:
     runs = plan_runs(study(tmp_path, "recipes: [rer, li]\ncontrols: [learning_rate_0]\nseeds: [1]\n"))
 
-    assert runs[-1].group == "rer, learning rate 0"
+    assert runs[-1].group == "rer, no learning"
     assert runs[-1].options == ("--recipe", "rer", "--seed", "1", "--learning-rate", "0")
 
 
@@ -143,7 +143,7 @@ def test_an_invalid_file_is_an_error_that_names_the_field(text: str, message: st
         ),
     ],
 )
-def test_groups_that_cannot_be_told_apart_are_an_error(text: str, message: str, tmp_path: Path) -> None:
+def test_groups_that_cannot_be_distinguished_are_an_error(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(StudyError) as raised:
         plan_runs(study(tmp_path, text))
 

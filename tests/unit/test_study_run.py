@@ -159,9 +159,7 @@ def test_options_of_a_started_run_cannot_change(
     assert len(calls(fake)) == 1
 
 
-def test_several_runs_have_separate_devices(
-    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_runs_have_separate_devices(fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
 
     assert study(tmp_path, jobs=2) == 0

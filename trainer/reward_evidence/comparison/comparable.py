@@ -68,13 +68,11 @@ def common_prompts(runs: Sequence[EvaluatedRun]) -> tuple[list[str], list[str]]:
     ids = sorted(prompt_id for prompt_id, _ in common)
     numbers = ", ".join(f"{run.name} {len(found)}" for run, found in zip(runs, prompts, strict=True))
     if len(ids) < 2:
-        same_ids = set.intersection(*(set(found) for found in prompts)) - set(ids)
-        texts = f"; under the same id, {sorted(same_ids)[0]!r} for example, they have other prompts" * bool(
-            same_ids
-        )
-        shared = f"{len(ids) or 'no'} prompt{'s' * (len(ids) != 1)} in common"
+        same_ids = sorted(set.intersection(*(set(found) for found in prompts)) - set(ids))
+        texts = f"; under the same id, {same_ids[0]!r} for example, they have other prompts" if same_ids else ""
+        shared = "one prompt" if ids else "no prompts"
         raise EvaluationError(
-            f"these runs have {shared} (prompts: {numbers}){texts}. "
+            f"these runs have {shared} in common (prompts: {numbers}){texts}. "
             "Evaluate them on the same prompts, for training runs with the same --heldout"
         )
     if all(len(found) == len(ids) for found in prompts):

@@ -28,16 +28,14 @@ METHOD = {
     "groups": "Runs of the same recipe and settings whose seeds differ. Only steps that all of them have count.",
     "means": "Samples of a prompt are averaged first, then prompts, then seeds.",
     "intervals": (
-        "95 %, Student's t over seeds and prompts as crossed random effects: the variance of a mean is that of "
-        "the seeds' means plus that of the prompts' means minus the residual's, with Satterthwaite's degrees of "
-        "freedom. A bootstrap over seeds and prompts has nearly this variance, but with few seeds it covers far "
-        "less than 95 %. "
+        "95 %, over seeds and prompts as crossed random effects: the variance between the seeds' means and that "
+        "between the prompts' means, each with Student's quantile of its degrees of freedom. "
         "With one seed an interval covers the choice of prompts only."
     ),
     "primary figure": "Mean gold at the last step, one group minus another, paired by prompt; fixed beforehand.",
     "several differences": (
-        "p-values are those of Student's t, adjusted by Holm's method; a difference is stated when its adjusted "
-        "p-value is at most 0.05. The intervals of differences are not adjusted."
+        "A p-value is the error rate at which the interval would end at zero. They are adjusted by Holm's method; "
+        "a difference is stated when its adjusted p-value is at most 0.05. Intervals are not adjusted."
     ),
     "parts of the proxy change": (
         "Shapley values of the factors from the first step to the last, by run and prompt; they sum to the change."

@@ -120,4 +120,6 @@ def _label(settings: Mapping[str, Any], usual: Mapping[str, str]) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

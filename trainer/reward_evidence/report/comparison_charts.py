@@ -15,7 +15,7 @@ from reward_evidence.statistics.assessment import factor_noun
 from reward_evidence.statistics.pooled import PooledEstimate
 
 _SERIES: tuple[Role, ...] = get_args(Series)
-_MAX_LABEL_CHARS = 22
+_MAX_LABEL_CHARS = 18
 _MAX_BARS = 12
 
 Measure = Callable[[StepFigures], PooledEstimate | None]
@@ -51,9 +51,9 @@ def _differences(comparison: Comparison) -> list[BarPanel]:
         Bar(f"{_short(one.group)} − {_short(one.other)}", one.mean, _bounds(one.low, one.high))
         for one in comparison.differences[:_MAX_BARS]
     ]
-    note = f"paired over {comparison.n_prompts} prompts; lines: 95 % intervals"
+    note = f"95 % intervals, {comparison.n_prompts} prompts"
     if (others := len(comparison.differences) - len(bars)) > 0:
-        note += f"; {others} more in the table"
+        note += f"; {others} more below"
     return [BarPanel("differences", "Final gold, differences", "difference of mean gold reward", bars, note)]
 
 
@@ -110,7 +110,7 @@ def _drivers(index: int, group: GroupFigures, comparison: Comparison) -> list[Ba
     if rest := parts[_MAX_BARS:]:
         bars.append(Bar(f"{len(rest)} others", sum(factor.part.mean for factor in rest), None))
     bars.append(Bar("All together", change.mean, _bounds(change.low, change.high), is_total=True))
-    note = f"paired over {change.n_prompts} prompts, {_seeds(group)}; lines: 95 % intervals"
+    note = f"95 % intervals, {_seeds(group)}"
     return [BarPanel(f"drivers_{index}", _short(group.label), "part of the proxy change", bars, note)]
 
 

@@ -5,16 +5,15 @@
     p-values of several differences ──holm──▶ adjusted p-values
     proxy, gold (S, T, N) ──pooled_rank_correlation──▶ ρ of the T means, interval
 
-Every seed responds to the same prompts, so seeds and prompts are crossed random effects. The variance of a mean is
+Every seed responds to the same prompts, so seeds and prompts are crossed random effects. Half of an interval is
 
-    A + B − C,  A = s²(means of seeds) / S,  B = s²(means of prompts) / N,  C = s²(residuals) / (S N)
+    √(t²(S−1) · A + t²(N−1) · B),  A = s²(means of seeds) / S,  B = s²(means of prompts) / N
 
-because A and B both contain the residual. It is never taken to be less than A or B. Intervals are Student's, with
-the degrees of freedom of such a sum (Satterthwaite 1946; for crossed effects Clark 1973).
-
-A percentile bootstrap that resamples seeds and then prompts has the same variance, except for a factor (S − 1) / S
-of A. With the usual two to five seeds it covers far less than 95 %, so it is used for ρ only, which has no such
-formula. With one seed the variation between seeds is unknown, and intervals cover the choice of prompts only.
+in which each part of the variance has Student's quantile of its degrees of freedom (Zou & Donner 2008). Both contain
+the residual, s²(residuals) / (S N), so the interval is somewhat too wide; without its second copy it would cover 91 %
+with two seeds, because an A below the residual would count as no variation between seeds. A percentile bootstrap
+that resamples seeds and then prompts covers 72 % with two seeds and 90 % with five, so it is used for ρ only, which
+has no such formula. With one seed the variation between seeds is unknown, and intervals cover the prompts only.
 """
 
 import math
@@ -22,7 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import optimize, stats
 
 from reward_evidence.statistics.monotonicity import (
     LEVEL,
@@ -35,8 +35,13 @@ from reward_evidence.statistics.monotonicity import (
     verdict_of,
 )
 
+Counts = NDArray[np.int64]
+"""How often each seed or prompt is in each resample."""
+
 MIN_CHECKPOINTS = 4
 """With fewer checkpoints ρ takes a handful of values, and no order of them is surprising."""
+_MIN_P = 1e-12
+"""Smallest p-value that is computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class PooledDifference:
     low: float | None
     high: float | None
     p_value: float | None
-    """Two-sided, of the hypothesis that the difference is zero."""
+    """Two-sided, of the hypothesis that the difference is zero; at least 1e-12."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class PooledCorrelation:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """An independent estimate of a part of the variance, and its degrees of freedom."""
+    """The estimate of a part of the variance, and its degrees of freedom."""
 
     variance: float
     df: int
@@ -91,9 +96,7 @@ def pooled_mean(values: FloatArray) -> PooledEstimate:
     """Mean of `values` (S, N), of S seeds on the same N prompts."""
     n_seeds, n_prompts = values.shape
     mean = float(values.mean())
-    seeds, residuals = _seed_parts([values])
-    error, df = _standard_error(seeds, _prompt_part(values.mean(axis=0)), residuals)
-    low, high = _interval(mean, error, df)
+    low, high = _interval(mean, _parts([values], values.mean(axis=0)))
     return PooledEstimate(mean, low, high, n_seeds, n_prompts, values.mean(axis=1).tolist())
 
 
@@ -103,13 +106,8 @@ def pooled_difference(values: FloatArray, others: FloatArray) -> PooledDifferenc
         raise ValueError(f"a difference needs the same prompts in both, got {values.shape[1]}, {others.shape[1]}")
     by_prompt = values.mean(axis=0) - others.mean(axis=0)
     mean = float(by_prompt.mean())
-    seeds, residuals = _seed_parts([values, others])
-    error, df = _standard_error(seeds, _prompt_part(by_prompt), residuals)
-    low, high = _interval(mean, error, df)
-    if error is None:
-        return PooledDifference(mean, low, high, None)
-    p_value = 2 * float(stats.t.sf(abs(mean) / error, df)) if error > 0 else float(mean == 0)
-    return PooledDifference(mean, low, high, p_value)
+    parts = _parts([values, others], by_prompt)
+    return PooledDifference(mean, *_interval(mean, parts), _p_value(mean, parts))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -143,46 +141,39 @@ def pooled_rank_correlation(proxy: FloatArray, gold: FloatArray, *, seed: int = 
     )
 
 
-def _resampled(values: FloatArray, seeds: FloatArray, prompts: FloatArray) -> FloatArray:
+def _resampled(values: FloatArray, seeds: Counts, prompts: Counts) -> FloatArray:
     """Sums over the resamples' seeds (R, S) and prompts (R, N) of `values` (S, T, N): (T, R)."""
     return np.stack([((seeds @ values[:, t]) * prompts).sum(axis=1) for t in range(values.shape[1])])
 
 
-def _seed_parts(groups: Sequence[FloatArray]) -> tuple[list[_Part], list[_Part]]:
-    """The parts A and C of the variance, for each group with several seeds."""
-    seeds, residuals = [], []
-    for values in groups:
-        n_seeds, n_prompts = values.shape
-        if n_seeds < 2 or n_prompts < 2:
-            continue
-        means = values.mean(axis=1, keepdims=True)
-        seeds.append(_Part(float(means.var(ddof=1)) / n_seeds, n_seeds - 1))
-        df = (n_seeds - 1) * (n_prompts - 1)
-        residual = values - means - values.mean(axis=0) + values.mean()
-        residuals.append(_Part(float((residual**2).sum()) / df / (n_seeds * n_prompts), df))
-    return seeds, residuals
+def _parts(groups: Sequence[FloatArray], by_prompt: FloatArray) -> list[_Part]:
+    """The part B of the variance, and A of each group with several seeds; none with a single prompt."""
+    n_prompts = len(by_prompt)
+    if n_prompts < 2:
+        return []
+    of_seeds = [values.mean(axis=1) for values in groups if len(values) > 1]
+    samples = [by_prompt, *of_seeds]
+    return [_Part(float(means.var(ddof=1)) / len(means), len(means) - 1) for means in samples]
 
 
-def _prompt_part(by_prompt: FloatArray) -> _Part | None:
-    n = len(by_prompt)
-    return _Part(float(by_prompt.var(ddof=1)) / n, n - 1) if n > 1 else None
+def _half_width(parts: Sequence[_Part], error_rate: float) -> float:
+    quantiles = [float(stats.t.isf(error_rate / 2, part.df)) for part in parts]
+    return math.sqrt(math.fsum(t**2 * part.variance for t, part in zip(quantiles, parts, strict=True)))
 
 
-def _standard_error(
-    seeds: Sequence[_Part], prompts: _Part | None, residuals: Sequence[_Part]
-) -> tuple[float | None, float]:
-    """√(A + B − C) and its degrees of freedom; None with a single prompt."""
-    if prompts is None:
-        return None, 0.0
-    of_seeds = math.fsum(part.variance for part in seeds)
-    both = of_seeds + prompts.variance - math.fsum(part.variance for part in residuals)
-    variance = max(both, of_seeds, prompts.variance)
-    spread = math.fsum(part.variance**2 / part.df for part in (*seeds, prompts, *residuals))
-    return math.sqrt(variance), variance**2 / spread if spread > 0 else float(prompts.df)
-
-
-def _interval(mean: float, error: float | None, df: float) -> tuple[float | None, float | None]:
-    if error is None:
+def _interval(mean: float, parts: Sequence[_Part]) -> tuple[float | None, float | None]:
+    if not parts:
         return None, None
-    half_width = float(stats.t.ppf((1 + LEVEL) / 2, df)) * error
+    half_width = _half_width(parts, 1 - LEVEL)
     return mean - half_width, mean + half_width
+
+
+def _p_value(mean: float, parts: Sequence[_Part]) -> float | None:
+    """The error rate at which the interval ends at zero; `_MIN_P` when it is smaller."""
+    if not parts:
+        return None
+    if mean == 0:
+        return 1.0
+    if _half_width(parts, _MIN_P) <= abs(mean):
+        return _MIN_P
+    return float(optimize.brentq(lambda p: _half_width(parts, p) - abs(mean), _MIN_P, 1.0))

@@ -56,7 +56,7 @@ def _arms(study: Study) -> list[Arm]:
     """The recipes, and the controls."""
     first = study.recipes[0]
     without_learning = first.model_copy(
-        update={"label": f"{first.name}, learning rate 0", "settings": {**first.settings, "learning_rate": 0}}
+        update={"label": f"{first.name}, no learning", "settings": {**first.settings, "learning_rate": 0}}
     )
     controls = {"learning_rate_0": without_learning, "gold": Arm(recipe="gold")}
     return [*study.recipes, *(controls[name] for name in study.controls)]
