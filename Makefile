@@ -43,7 +43,7 @@ test: setup $(SERVE)/.ready  ## run all tests, with coverage, the end-to-end run
 test-fast: setup  ## run the tests that are not marked slow, in 90 s
 	@$(BIN)/python -m pytest -q -m "not slow and not gpu"
 
-# FRAMEWORKS=--fast, or names of environments or test files
+# FRAMEWORKS: names of environments or test files, or options of tools/frameworks.py
 contract: setup  ## run the own code of training frameworks against the service, in environments of their own
 	@$(BIN)/python -m tools.frameworks $(FRAMEWORKS)
 
