@@ -1,4 +1,4 @@
-"""`glassbox diff` with a service with stand-in models: figures, files, errors, hostile texts."""
+"""`glassbox diff` with a service with test models: figures, files, errors, hostile texts."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_two_recipes_that_order_in_opposite_ways(
 
 
 def test_the_gold_model_of_the_service_judges_both(service_url: str, opposite: Path, tmp_path: Path) -> None:
-    """The stand-in gold model pays for length."""
+    """The gold model of the tests pays for length."""
     source, out = write(tmp_path, *samples()), tmp_path / "r.json"
     common = ("--url", service_url, "--recipe", "li", "--recipe", opposite, source, "--json", out)
 
@@ -176,7 +176,7 @@ def test_a_wrong_row_is_named_with_its_line_and_field(
 def test_with_keep_going_a_row_that_one_recipe_cannot_score_is_left_out_of_both(
     service_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The stand-in encoder answers NaN for this text, which `li` does not read."""
+    """The encoder of the tests answers NaN for this text, which `li` does not read."""
     source, out = write(tmp_path, *samples(2), {"prompt": "prompt 0", "response": "NAN"}), tmp_path / "r.json"
     common = ("--url", service_url, "--recipe", "li", "--recipe", "rer", source, "--no-gold")
 

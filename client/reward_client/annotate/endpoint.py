@@ -1,6 +1,6 @@
 """Labels from an OpenAI-compatible endpoint: `POST {endpoint}/chat/completions`, one prompt a request.
 
-The reply must be the name of one query type and nothing else. Anything else is an error of the row: there is no
+The reply must be the name of one query type and nothing else. Anything else is an error of the row, never a
 guess. Requests have the retries, timeouts and errors of `RewardClient`.
 """
 

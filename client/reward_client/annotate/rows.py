@@ -45,7 +45,7 @@ class PromptRow:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A query type, or why there is none."""
+    """A query type, or the error why it is missing."""
 
     query_type: QueryType | None
     source: LabelSource

@@ -41,9 +41,9 @@ def compared(rows: Group, contributions: Sequence[Contributions]) -> Compared:
 
 
 def agreement(found: Sequence[Compared], query_type: str | None, seed: int | None) -> Agreement:
-    """Agreement over `found`, of one query type or all of them; without intervals if `seed` is None.
+    """Agreement over `found`, of one query type or all of them.
 
-    `seed` is None if a group has the responses to different prompts. Then no response is the best to a prompt.
+    Without `seed`, a group has the responses to different prompts: no intervals, and no best response to a prompt.
     """
     taus = [tau for one in found if (tau := one.pairs.tau_b) is not None]
     pairs = [one.pairs for one in found]

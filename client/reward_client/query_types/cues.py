@@ -2,7 +2,7 @@
 
 instruction and input     an input text follows `### Input:`, or the first blank line
 w:story  b:what is        words and pairs of neighbours in the instruction
-first:write               its first word, without "please", "can you" and the like
+first:write               its first word, without "please", "can you" and other polite words
 creative_verb, …          cues: lists of words, and the form of the prompt
 """
 
