@@ -72,8 +72,8 @@ def test_all_commands_of_this_distribution_are_found() -> None:
     commands, problems = discover(ENTRY_POINTS)
 
     assert list(commands) == [
-        "annotate", "calibrate", "completion", "datasets", "diff", "doctor", "evaluate", "fit-gold", "probe", "recipes",
-        "report", "score", "serve", "train",
+        "annotate", "calibrate", "completion", "datasets", "diff", "doctor", "evaluate", "fit-gold", "probe",
+        "recipes", "report", "score", "serve", "study", "train",
     ]  # fmt: skip
     assert problems == []
 
