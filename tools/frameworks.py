@@ -4,11 +4,10 @@
 
     tests/frameworks/environments.toml ─▶ .venv-frameworks/NAME ─▶ pytest tests/frameworks/test_….py, one by one
 
-NAME is an environment or a test file; without one, all run. --build: only install. --lock: also write the
-versions of all installed packages to tests/frameworks/constraints, which later installations keep. --delete:
-delete each environment after its tests, so that the disk holds one at a time. An environment is installed when
-its packages change. The service runs in the environment of this command. An environment whose Python is absent
-is skipped.
+NAME is an environment or a test file; without one, all run. --build: only install. --lock: also write the versions
+of all installed packages to tests/frameworks/constraints, which later installations keep. --delete: delete each
+environment after its tests, so that the disk holds one at a time. An environment is installed when its packages
+change. The service runs in the environment of this command. An environment whose Python is absent is skipped.
 
 Variables: GLASSBOX_FRAMEWORKS_DIR, the folder of the environments; TORCH_INDEX_URL, the package index of torch.
 """
