@@ -1,4 +1,4 @@
-"""`glassbox evaluate`, `report` and `engineer`, described without importing torch or matplotlib."""
+"""`glassbox evaluate`, `report`, `engineer` and `study`, described without importing torch or matplotlib."""
 
 from reward_client.cli.command import Command
 
@@ -14,7 +14,7 @@ COMMANDS = (
     ),
     Command.lazy(
         "report",
-        "write the report of an evaluation again",
+        "write the report of an evaluation again, or compare several runs",
         "reward_evidence.report.write",
         extra="train",
         needs=_NEEDS,
@@ -25,5 +25,12 @@ COMMANDS = (
         "reward_evidence.engineer.command",
         extra="train",
         needs=_NEEDS,
+    ),
+    Command.lazy(
+        "study",
+        "train several recipes with several seeds, and compare them",
+        "reward_evidence.study.command",
+        extra="train",
+        needs=(*_NEEDS, "yaml"),
     ),
 )
