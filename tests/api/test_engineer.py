@@ -25,7 +25,7 @@ GOLD = {
     "open_ended": [
         {"feature": "length_incentive", "saturate": 0.4},
         {"feature": "repetition_penalty", "power": 3},
-        {"feature": "query_relevance", "gate": [0.5, 0.9]},
+        {"feature": "query_relevance", "power": 2},
     ]
 }
 _WORDS = [
@@ -68,7 +68,7 @@ def service() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def scored(service: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows with the rewards of a known recipe as gold."""
-    rows = responses(90, 5)
+    rows = responses(110, 5)
     with RewardClient(service) as client:
         rewards = client.score([Item(**row) for row in rows], recipe="rer", recipe_overrides=GOLD).rewards
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
@@ -132,7 +132,7 @@ def test_a_stopped_command_continues_with_what_was_measured(
     (tmp_path / "features-1.jsonl").write_text("".join(lines[:200]))
     run(scored, "--out", tmp_path, "--url", service, "--folds", "3", "--max-factors", "4", "--no-probe")
 
-    assert "features-1: 200/450" in capsys.readouterr().err
+    assert "features-1: 200/550" in capsys.readouterr().err
     before, after = (json.loads((one / "engineer.json").read_text()) for one in (out, tmp_path))
     assert after["types"]["open_ended"]["formula"] == before["types"]["open_ended"]["formula"]
 

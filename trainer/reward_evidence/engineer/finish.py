@@ -42,7 +42,9 @@ def finish(
     kept = [(shape, float(power)) for shape, power in zip(shapes, powers, strict=True) if power > 0]
     if not kept:
         return ()
-    return _without_idle(_improved(_rounded(kept, judge), options, judge), options, judge)
+    start = _rounded(kept, judge)
+    starts = dict.fromkeys([start, _without_gates(start, options, judge)])
+    return _without_idle(judge.best([_improved(one, options, judge) for one in starts]), options, judge)
 
 
 class _Judge:
@@ -85,10 +87,24 @@ def _distance_from_1(terms: Terms) -> float:
     return float(sum(abs(np.log(term.power)) for term in terms))
 
 
+def _without_gates(terms: Terms, options: Sequence[Shape], judge: _Judge) -> Terms:
+    """Another start: a gate that is 0 for too many rows holds up the other terms."""
+    for i, term in enumerate(terms):
+        others = [s for s in options if s.feature == term.shape.feature and s.kind != "gate"]
+        if term.shape.kind == "gate" and others:
+            terms = judge.best(
+                [_with_term(terms, i, Term(shape, power)) for shape in others for power in _around(term.power)]
+            )
+    return terms
+
+
 def _improved(terms: Terms, options: Sequence[Shape], judge: _Judge) -> Terms:
     """`terms` with shapes and powers chosen again, one term at a time."""
     for _ in range(_PASSES if options else 0):
         before = terms
+        centred = _rounded([(term.shape, term.power) for term in terms], judge)
+        if judge.loss(centred) <= judge.loss(terms) * (1 + _EQUAL):
+            terms = centred  # away from the ends of the grid
         for i in range(len(terms)):
             terms = judge.best([terms, *_reshaped(terms, i, options, judge)])
         if terms == before:

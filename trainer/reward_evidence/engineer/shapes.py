@@ -75,14 +75,20 @@ def shapes_of(feature: str, x: FloatArray, bounds: Bounds) -> list[Shape]:
 
 
 def moved(shape: Shape, x: FloatArray) -> list[Shape]:
-    """The shape with one end at another quantile of `x`."""
-    known = x[~np.isnan(x)]
-    points = readable_quantiles(known, _FINE)
-    lows = [replace(shape, low=p) for p in points if p < shape.high] if shape.kind in ("gate", "clip") else []
-    highs = [replace(shape, high=p) for p in points if p > shape.low] if shape.kind == "gate" else []
-    if shape.kind == "saturate":
-        highs = [replace(shape, high=p) for p in points if p > 0]
-    return [one for one in [*lows, *highs] if one != shape and (one.kind != "clip" or one.low > 0)]
+    """The shape with one end at another quantile of `x`, or at the next numbers of two digits."""
+    points = readable_quantiles(x[~np.isnan(x)], _FINE)
+    found = []
+    if shape.kind in ("gate", "clip"):
+        found += [replace(shape, low=p) for p in [*points, *_next(shape.low)] if p < shape.high]
+    if shape.kind in ("gate", "saturate"):
+        found += [replace(shape, high=p) for p in [*points, *_next(shape.high)] if p > shape.low]
+    return [one for one in found if one != shape and (one.kind != "clip" or one.low > 0)]
+
+
+def _next(end: float) -> list[float]:
+    """Numbers around `end` with two significant digits; none around 0."""
+    unit = 10.0 ** (math.floor(math.log10(abs(end))) - 1) if end else 0.0
+    return [readable(end + k * unit) for k in (-3, -1, 1, 3) if unit]
 
 
 def readable_quantiles(known: FloatArray, at: Sequence[float]) -> list[float]:
