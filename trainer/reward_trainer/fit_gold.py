@@ -61,9 +61,9 @@ def fit_gold(options: argparse.Namespace, command: str) -> None:
     used = _used(options, read)
     test = read_pairs([options.test], options.exclude_source) if options.test else []
     settings, lengths = fit_settings(options), pair_lengths(options)
+    torch.manual_seed(options.seed)  # the new parameters are initialised randomly
     base = load_base(options.base, options.keep_layers)
     base.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(options.seed)  # the new parameters are initialised randomly
     net = make_net(base, settings.n_trained_layers, settings.rank)
     snapshot = Snapshot(base, net)
     encoded = encode_pairs(base.tokenizer, used, lengths, base.frame)

@@ -52,6 +52,7 @@ _REFUSALS = (
     "I would rather not talk about this. Is there another topic that you would like to discuss?",
 )
 _FORMS = ("{}", "{}.", "The answer is {}.", "It is {}.", "The correct answer is {}.")
+_OPTIONS = "ABCD"
 _OPPOSITES = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 
 
@@ -108,14 +109,16 @@ def wrong_answers(prompts: Sequence[Prompt], rng: random.Random) -> list[Pair]:
 
 
 def wrong_answer(answer: str, answers: Mapping[str, str], rng: random.Random) -> str | None:
-    """Return the opposite of yes or no, another number, or the answer to another prompt."""
+    """Return the opposite of yes or no, another option, another number, or the answer to another prompt."""
     if opposite := _OPPOSITES.get(answer.lower()):
         return opposite.capitalize() if answer[0].isupper() else opposite
+    if answer in _OPTIONS:
+        return rng.choice(_OPTIONS.replace(answer, ""))
     if number := re.search(r"\d+", answer):
         changed = int(number[0]) + rng.choice((-3, -2, -1, 1, 2, 3, 5, 10))
         return answer[: number.start()] + str(abs(changed)) + answer[number.end() :]
-    words = [text for text in answers.values() if text.lower() != answer.lower() and not re.search(r"\d", text)]
-    others = [text for text in words if text.lower() not in _OPPOSITES]
+    texts = [text for text in answers.values() if text.lower() not in (answer.lower(), *_OPPOSITES)]
+    others = [text for text in texts if text not in _OPTIONS and not re.search(r"\d", text)]
     return rng.choice(others) if others else None
 
 
