@@ -1,4 +1,4 @@
-"""Reports as one HTML page without scripts and external resources, for probe and diff.
+"""Reports as one HTML page without scripts and external resources, for probe, diff and engineer.
 
 Light and dark, readable on a phone. Every text from outside passes `escape`, and responses pass `shown`.
 """
@@ -10,7 +10,7 @@ from html import escape
 from importlib.resources import files
 
 _CSS = (files("reward_client") / "html_page.css").read_text(encoding="utf-8")
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {127: "\u2421"}
 """Control characters as the symbols that show them: HTML does not allow them."""
 

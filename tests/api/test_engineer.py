@@ -89,7 +89,7 @@ def failure(*arguments: str | Path) -> str:
 @pytest.fixture(scope="module")
 def out(service: str, scored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    run(scored, "--out", folder, "--url", service, "--folds", "3", "--max-factors", "4", "--name", "found")
+    run(scored, "--out", folder, "--url", service, "--folds", "2", "--max-factors", "3", "--name", "found")
     return folder
 
 
@@ -130,7 +130,7 @@ def test_a_stopped_command_continues_with_what_was_measured(
 ) -> None:
     lines = (out / "features-1.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "features-1.jsonl").write_text("".join(lines[:200]))
-    run(scored, "--out", tmp_path, "--url", service, "--folds", "3", "--max-factors", "4", "--no-probe")
+    run(scored, "--out", tmp_path, "--url", service, "--folds", "2", "--max-factors", "3", "--no-probe")
 
     assert "features-1: 200/550" in capsys.readouterr().err
     before, after = (json.loads((one / "engineer.json").read_text()) for one in (out, tmp_path))

@@ -34,7 +34,7 @@ BASE = RecipeInfo(
     parameters={"open_ended": ["length_incentive"], "closed_ended": ["reference_match"]},
     formula={"open_ended": "length_incentive", "closed_ended": "reference_match"},
 )
-SETTINGS = Settings(max_factors=4, folds=3)
+SETTINGS = Settings(max_factors=2, folds=2)
 
 
 def engineered(rows: Table, settings: Settings = SETTINGS) -> Engineering:
@@ -52,8 +52,8 @@ def known_recipe(values: dict[str, FloatArray]) -> FloatArray:
 
 @pytest.fixture(scope="module")
 def recovered() -> Engineering:
-    values = features(150 * 8, np.random.default_rng(1))
-    return engineered(table(known_recipe(values), values, 8))
+    values = features(110 * 8, np.random.default_rng(1))
+    return engineered(table(known_recipe(values), values, 8), Settings(max_factors=3, folds=3))
 
 
 def test_a_known_recipe_is_recovered_from_its_own_scores(recovered: Engineering) -> None:
@@ -86,7 +86,7 @@ def test_the_gain_over_another_reward_is_paired_and_has_an_interval(recovered: E
 
 
 def test_the_same_seed_gives_the_same_result() -> None:
-    values = features(60 * 4, np.random.default_rng(2))
+    values = features(30 * 4, np.random.default_rng(2))
     rows = table(known_recipe(values), values, 4)
 
     assert engineered(rows).types == engineered(rows).types
@@ -95,8 +95,8 @@ def test_the_same_seed_gives_the_same_result() -> None:
 def test_held_out_figures_of_random_gold_are_those_of_chance() -> None:
     """Selection among many shapes must not leak into the figures."""
     rng = np.random.default_rng(3)
-    values = features(100 * 5, rng)
-    found = engineered(table(rng.normal(size=500), values, 5))
+    values = features(80 * 5, rng)
+    found = engineered(table(rng.normal(size=400), values, 5))
     accuracy = found.overall.accuracy[ENGINEERED]
 
     assert accuracy.low is not None
@@ -106,8 +106,8 @@ def test_held_out_figures_of_random_gold_are_those_of_chance() -> None:
 
 
 def test_gold_that_pays_for_length_without_an_end_is_a_warning() -> None:
-    values = features(80 * 5, np.random.default_rng(4))
-    found = engineered(table(values["length_incentive"] * values["repetition_penalty"], values, 5))
+    values = features(40 * 6, np.random.default_rng(4))
+    found = engineered(table(values["length_incentive"] * values["repetition_penalty"], values, 6))
 
     assert any(text.startswith("Gold rises without an end with Words") for text in cautions(found))
 
@@ -117,7 +117,7 @@ def test_gold_that_is_satisfied_with_some_length_is_no_warning(recovered: Engine
 
 
 def test_gold_that_falls_with_a_feature_is_a_warning() -> None:
-    values = features(80 * 5, np.random.default_rng(5))
+    values = features(40 * 5, np.random.default_rng(5))
     gold = values["repetition_penalty"] - 2 * values["length_incentive"]
 
     assert any(
@@ -188,8 +188,8 @@ def test_a_feature_that_does_not_apply_to_most_rows_counts_as_1_there() -> None:
 
 def test_empty_responses_rank_last_whatever_their_features_are() -> None:
     rng = np.random.default_rng(7)
-    values = features(60 * 5, rng)
-    empty = rng.random(300) < 0.3
+    values = features(40 * 5, rng)
+    empty = rng.random(200) < 0.3
     gold = np.where(empty, -1.0, values["repetition_penalty"])
     found = engineered(table(gold, values, 5, empty=empty))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
+from reward_client.html_page import document, shown
 from reward_client.wire import QueryType
 from reward_evidence.engineer.findings import ENGINEERED, Disagreement, FeatureFinding
 from reward_evidence.engineer.panels import adds_panel, calibration_panel, curve_panels
@@ -20,26 +21,19 @@ from reward_evidence.report.formatting import decimals_for, interval, percent, p
 from reward_evidence.report.plots import render as draw
 from reward_evidence.statistics.monotonicity import Estimate
 
-_CSS = "".join(
-    (files(package) / "page.css").read_text(encoding="utf-8")
-    for package in ("reward_client.probe", "reward_evidence.engineer")
-)
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_CSS = (files("reward_evidence.engineer") / "page.css").read_text(encoding="utf-8")
 _MAX_CHARS = 2_000
 _INTERVAL = "95 % interval"
 
 
 def render(result: Engineered, rows: Sequence[Row], labels: Mapping[str, str]) -> str:
     """The page; `rows` are the input, `labels` those of features by name."""
-    return "\n".join(_page(result, rows, labels))
-
-
-def _page(result: Engineered, rows: Sequence[Row], labels: Mapping[str, str]) -> Iterator[str]:
     title = f"{result.name}: a recipe that ranks as gold does"
-    yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-    yield f"<title>{escape(title)}</title>\n<style>\n{_CSS}</style>\n</head>\n<body>"
+    return document(title, _body(title, result, rows, labels))
+
+
+def _body(title: str, result: Engineered, rows: Sequence[Row], labels: Mapping[str, str]) -> Iterator[str]:
+    yield f"<style>\n{_CSS}</style>"
     yield f"<h1>{escape(title)}</h1>"
     about = f"{result.n_rows} responses · gold: {result.gold} · {result.created_at[:16].replace('T', ' ')} UTC"
     yield f'<p class="soft">{escape(about)}</p>'
@@ -59,7 +53,6 @@ def _page(result: Engineered, rows: Sequence[Row], labels: Mapping[str, str]) ->
         yield from _type(kind, result.types[kind], rows, labels)
     yield from _probe(result)
     yield from _details(result)
-    yield "</body>\n</html>\n"
 
 
 def _headline(overall: Comparison) -> Iterator[str]:
@@ -159,16 +152,16 @@ def _disagreements(found: Sequence[Disagreement], rows: Sequence[Row]) -> Iterat
     for one in found:
         better, worse = rows[one.preferred_by_gold], rows[one.preferred_by_recipe]
         prompt = better.item.prompt if isinstance(better.item.prompt, str) else better.item.prompt[-1].content
-        yield f'<details><summary class="one"><span class="name">{escape(_short(prompt, 160))}</span>'
+        yield f'<details><summary class="one"><span class="name">{_shown(prompt, 160)}</span>'
         yield '</summary><div class="inside">'
-        yield f'<pre>{escape(_short(prompt))}</pre><div class="pair">'
+        yield f'<pre>{_shown(prompt)}</pre><div class="pair">'
         for title, row, gold, reward in (
             ("gold prefers", better, one.gold[0], one.reward[0]),
             ("the recipe prefers", worse, one.gold[1], one.reward[1]),
         ):
             scores = f"gold {gold:.3g} · recipe {reward:.3g}"
             yield f'<div class="answer"><h3><span>{title}</span><span>{scores}</span></h3>'
-            yield f"<pre>{escape(_short(row.item.response)) or '(no text)'}</pre></div>"
+            yield f"<pre>{_shown(row.item.response)}</pre></div>"
         yield "</div></div></details>"
 
 
@@ -233,5 +226,5 @@ def _mean(found: Estimate, *, sign: bool = False) -> str:
     return (signed if sign else plain)(found.mean, decimals_for(found.low, found.high))
 
 
-def _short(text: str, most: int = _MAX_CHARS) -> str:
-    return text if len(text) <= most else f"{text[:most]} … ({len(text)} characters)"
+def _shown(text: str, most: int = _MAX_CHARS) -> str:
+    return shown(text[:most], len(text))
