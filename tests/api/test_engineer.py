@@ -1,4 +1,4 @@
-"""`glassbox engineer` through a real service with stand-in models."""
+"""`glassbox engineer` through a real service with test models."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_stopped_command_continues_with_what_was_measured(
 
 
 def test_gold_of_the_service_is_probed_beside_the_recipe(service: str, tmp_path: Path) -> None:
-    """The stand-in gold counts characters: it is hackable, and the command says so."""
+    """The gold of the tests counts characters: it is hackable, and a warning names that."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in responses(30, 4, seed=1)))
     run(
@@ -200,7 +200,7 @@ def test_closed_ended_rows_get_factors_of_their_own(service: str, tmp_path: Path
     assert types["open_ended"]["not_fitted"] == "open-ended: the input has no such rows"
 
 
-def test_info_says_what_features_need(service: str) -> None:
+def test_info_lists_what_features_need(service: str) -> None:
     with RewardClient(service) as client:
         info: Info = client.info()
     needs = {feature.name: feature.needs for feature in info.features}
