@@ -89,7 +89,21 @@ def failure(*arguments: str | Path) -> str:
 @pytest.fixture(scope="module")
 def out(service: str, scored: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    run(scored, "--out", folder, "--url", service, "--folds", "2", "--max-factors", "3", "--name", "found")
+    run(
+        scored,
+        "--out",
+        folder,
+        "--url",
+        service,
+        "--folds",
+        "2",
+        "--max-factors",
+        "3",
+        "--name",
+        "found",
+        "--exclude",
+        "content_words",
+    )
     return folder
 
 
@@ -106,7 +120,8 @@ def test_the_recipe_file_gives_the_rewards_of_the_fit(out: Path, scored: Path) -
     recipe = read_recipe(out / "found.yaml", FeatureRegistry(), Settings())
 
     assert main(["recipes", "check", str(out / "found.yaml")]) == 0
-    assert (check["n"], recipe.hash) == (150, check["recipe_hash"])
+    assert recipe.hash == check["recipe_hash"]
+    assert check["n"] > 100
     assert check["largest_difference"] <= 1e-6
     items = [
         Item(**{k: v for k, v in json.loads(line).items() if k != "gold"})
@@ -130,7 +145,20 @@ def test_a_stopped_command_continues_with_what_was_measured(
 ) -> None:
     lines = (out / "features-1.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "features-1.jsonl").write_text("".join(lines[:200]))
-    run(scored, "--out", tmp_path, "--url", service, "--folds", "2", "--max-factors", "3", "--no-probe")
+    run(
+        scored,
+        "--out",
+        tmp_path,
+        "--url",
+        service,
+        "--folds",
+        "2",
+        "--max-factors",
+        "3",
+        "--no-probe",
+        "--exclude",
+        "content_words",
+    )
 
     assert "features-1: 200/550" in capsys.readouterr().err
     before, after = (json.loads((one / "engineer.json").read_text()) for one in (out, tmp_path))
@@ -190,7 +218,7 @@ def test_closed_ended_rows_get_factors_of_their_own(service: str, tmp_path: Path
         for k in range(4):
             response = f"The answer is {n + k}." if k else f"{n}"
             rows.append({"prompt": f"What is {n} plus 0?", "response": response, "reference": str(n),
-                         "query_type": "closed_ended", "gold": 1.0 if k == 0 else -k})  # fmt: skip
+                         "query_type": "closed_ended", "gold": float(k == 0)})  # fmt: skip
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     run(path, "--out", tmp_path / "out", "--url", service, "--folds", "2", "--max-factors", "2", "--no-probe")
