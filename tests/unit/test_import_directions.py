@@ -87,7 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": _CLIENT | {"adapters", "probe", "hub", "doctor"},
     "runs": _CLIENT,
     "evidence": _CLIENT | {"runs", "cli"},
-    "trainer": _CLIENT | {"runs", "cli", "evidence", "openrlhf"},
+    "trainer": _CLIENT | {"runs", "cli", "hub", "evidence", "openrlhf"},
     "openrlhf": _CLIENT | {"runs", "evidence", "trainer"},
     "service": {"wire"},
     "errors": {"wire"},
@@ -106,7 +106,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocols": _SERVICE_HTTP,
     "cpu scheduling": set(),
     "process": {"errors", "settings", "fair share", "telemetry", "cpu scheduling", "wiring"},
-    "wiring": _SERVICE_HTTP | {"protocols", "process", "cpu scheduling", "cli"},
+    "wiring": _SERVICE_HTTP | {"protocols", "process", "cpu scheduling", "cli", "hub"},
 }
 """Layer → the layers that it may import besides itself."""
 
