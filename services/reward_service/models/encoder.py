@@ -17,12 +17,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
 from reward_service.batching import BatchLimits
 from reward_service.errors import ConfigurationError
 from reward_service.models.encoder_backends import CudaForward, Forward, TorchForward, openvino_forward
 from reward_service.models.positions import max_positions
+from reward_service.models.pretrained import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.models.quiet import quiet_libraries
 from reward_service.models.text_ends import TextEnds

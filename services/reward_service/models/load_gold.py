@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from reward_client.wire import ChatMessage
 from reward_service.errors import ConfigurationError
@@ -27,6 +26,7 @@ from reward_service.models.gold import HfGoldModel
 from reward_service.models.gold_delta import DELTA_FILE, apply_delta, read_delta_config
 from reward_service.models.gold_text import ChatText, GoldText, PairLengths, PairText
 from reward_service.models.positions import max_positions
+from reward_service.models.pretrained import AutoModelForSequenceClassification, AutoTokenizer
 from reward_service.models.protocols import Exchange
 from reward_service.models.quiet import quiet_libraries
 from reward_service.settings import DEMO_GOLD

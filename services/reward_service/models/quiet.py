@@ -2,7 +2,7 @@
 
 import logging
 
-from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+from reward_service.models.pretrained import disable_progress_bar, set_verbosity_error
 
 
 def quiet_libraries() -> None:
