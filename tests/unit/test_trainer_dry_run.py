@@ -67,7 +67,7 @@ def trainer(url: str, policy: Path, prompts: Path, tmp_path: Path, capsys: pytes
 
 
 def facts(printed: str) -> dict[str, str]:
-    """The lines of the summary by name, continued lines added to theirs."""
+    """The values of the summary by name, those of continued lines joined."""
     found: dict[str, str] = {}
     name = ""
     for line in printed.partition("\n\n")[0].splitlines():

@@ -1,4 +1,4 @@
-"""When OpenRLHF ends early, the error quotes the cause; when an evaluation is stopped, how to go on."""
+"""When OpenRLHF ends early, the error quotes the cause; a stopped evaluation names the command that continues it."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def server_for(app: FastAPI, settings: Settings, heartbeat: int | None = None) -
         app,
         host=settings.host,
         port=settings.port,
-        log_level=settings.log_level,
+        log_level="warning" if settings.log_level == "info" else settings.log_level,  # the service logs its start
         log_config=None,
         access_log=False,  # the service's access log has the request id, and omits the query, which may hold a key
         server_header=False,
