@@ -274,7 +274,7 @@ def test_what_the_script_refuses_is_refused_with_its_words(n_gpus: int) -> None:
         return refusal(command("demo", n_gpus=n_gpus, raw_flags=flags), has_gpu=n_gpus > 0)
 
     assert refused() is None
-    assert refused("--train.sed", "7") is None  # an abbreviation, of which another check warns
+    assert refused("--train.see", "7") is None  # an abbreviation, of which another check warns
     assert "unrecognized arguments: --actor.learning_rate 7" in str(refused("--actor.learning_rate", "7"))
     assert "invalid int value: 'many'" in str(refused("--train.seed", "many"))
     assert "requires --train.async_enable" in str(refused("--train.partial_rollout_enable"))
