@@ -1,4 +1,4 @@
-"""When OpenRLHF ends early, the error quotes the cause; a stopped evaluation names the command that continues it."""
+"""When OpenRLHF ends early, the error quotes the cause; a stopped evaluation prints what continues it."""
 
 from __future__ import annotations
 
