@@ -72,7 +72,7 @@ def test_all_commands_of_this_distribution_are_found() -> None:
     commands, problems = discover(ENTRY_POINTS)
 
     assert list(commands) == [
-        "calibrate", "completion", "datasets", "doctor", "evaluate", "fit-gold", "probe", "recipes", "report",
+        "best-of-n", "calibrate", "completion", "datasets", "doctor", "evaluate", "fit-gold", "probe", "recipes", "report",
         "score", "serve", "train",
     ]  # fmt: skip
     assert problems == []

@@ -35,6 +35,7 @@ LAYERS = {
     "reward_runs.*": "runs",
     "reward_evidence": "evidence",
     "reward_evidence.*": "evidence",
+    "reward_evidence.best_of_n": "evidence",
     "reward_evidence.evaluation": "evidence",
     "reward_evidence.report": "evidence",
     "reward_evidence.sampling": "evidence",

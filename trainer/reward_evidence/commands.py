@@ -1,8 +1,8 @@
-"""`glassbox evaluate` and `glassbox report`, described without importing torch or matplotlib."""
+"""`glassbox evaluate`, `report` and `best-of-n`, described without importing torch or matplotlib."""
 
 from reward_client.cli.command import Command
 
-_NEEDS = ("numpy", "scipy", "matplotlib", "jinja2")  # without torch: `evaluate --responses` loads no policy
+_NEEDS = ("numpy", "scipy", "matplotlib", "jinja2")  # without torch: responses in a file need none
 
 COMMANDS = (
     Command.lazy(
@@ -16,6 +16,13 @@ COMMANDS = (
         "report",
         "write the report of an evaluation again",
         "reward_evidence.report.write",
+        extra="train",
+        needs=_NEEDS,
+    ),
+    Command.lazy(
+        "best-of-n",
+        "show how far a reward can be optimised before it harms, without training",
+        "reward_evidence.best_of_n.command",
         extra="train",
         needs=_NEEDS,
     ),

@@ -12,6 +12,7 @@ from reward_client import RewardError
 from reward_client.cli.command import run_program
 from reward_client.cli.options import add_recipe_overrides
 from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_environment, split_urls
+from reward_evidence.sampling.policy_folder import EMBEDDED_POLICY
 from reward_runs.errors import ConfigError, RunError
 from reward_runs.prompts import add_columns
 from reward_trainer import service_probe, train
@@ -20,7 +21,6 @@ from reward_trainer.hardware import detect_hardware
 from reward_trainer.monitor import StoppedByUser
 from reward_trainer.openrlhf.process import MODULE
 from reward_trainer.plan import prepare
-from reward_trainer.policy import EMBEDDED_POLICY
 
 DESCRIPTION = """\
 Train a policy with OpenRLHF; the reward service computes the reward of every rollout.

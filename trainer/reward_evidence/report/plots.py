@@ -26,8 +26,20 @@ _COLOURS: dict[Role, str] = {
     "open_ended": "#007A5A",
     "closed_ended": "#A8487F",
     "neutral": "#3A4652",
+    "series_1": "#0072B2",
+    "series_2": "#B85000",
+    "series_3": "#007A5A",
+    "series_4": "#A8487F",
+    "series_5": "#8A6D00",
+    "series_6": "#3A8FC4",
+    "series_7": "#3A4652",
+    "series_8": "#7A5230",
 }
-_MARKERS: dict[Role, str] = {"proxy": "o", "gold": "D", "open_ended": "^", "closed_ended": "s", "neutral": "o"}
+_MARKERS: dict[Role, str] = {
+    **{"proxy": "o", "gold": "D", "open_ended": "^", "closed_ended": "s", "neutral": "o"},
+    **{"series_1": "o", "series_2": "D", "series_3": "^", "series_4": "s"},
+    **{"series_5": "v", "series_6": "P", "series_7": "X", "series_8": "p"},
+}
 _INK, _FAINT, _GRID = "#1F2933", "#5F6B76", "#E3E7EB"
 _SIZE = (4.5, 3.0)
 """Inches. Small, so that the text is readable at the width of a phone."""
