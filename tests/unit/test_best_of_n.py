@@ -250,7 +250,7 @@ def test_examples_are_prompts_with_different_picks_the_largest_difference_first(
     assert [e.gap for e in examples[:4]] == pytest.approx(sorted(gaps, reverse=True)[:4])
     assert len({e.prompt_id for e in examples}) == len(examples) == 8
     assert examples[0].picks[0].judges == ["right", "same", "gold"]
-    assert examples[0].picks[-1].judges == ["wrong"]
+    assert "wrong" in examples[0].picks[-1].judges
 
 
 def test_recipes_that_agree_have_no_examples() -> None:

@@ -117,9 +117,9 @@ def test_changed_responses_and_overrides_are_scored_again(service: str, samples:
     assert run(service, out, "--samples-file", samples, "--recipe", "li") == 0
     assert curves(out)["li"]["points"][0]["gold"]["mean"] == pytest.approx(first[0]["gold"]["mean"] + 0.6 / 3)
 
-    options = ("--samples-file", samples, "--recipe", "li", "--recipe-override", "stop_strings=[]", "max_words=3")
-    assert run(service, out, *options) == 0
-    assert curves(out)["li"]["points"][2]["reward"]["mean"] == pytest.approx(0.03)
+    override = ("--recipe-override", 'open_ended=["max_length_incentive"]')
+    assert run(service, out, "--samples-file", samples, "--recipe", "li", *override) == 0
+    assert curves(out)["li"]["points"][2]["reward_change_sd"] is None  # a constant
 
 
 def test_scores_that_were_cut_off_are_completed(service: str, samples: Path, tmp_path: Path) -> None:
@@ -386,7 +386,10 @@ def test_the_page_is_self_contained_and_escapes_responses(service: str, tmp_path
     path = tmp_path / "samples.jsonl"
     hostile = "<script>alert(1)</script>"
     rows = [
-        {"prompt": f"{hostile} {p}", "response": f"{hostile} & a a a a" if s else f"abc def ghi {p}"}
+        {
+            "prompt": f"{hostile} {p}",
+            "response": hostile + " a" * 30 if s else " ".join(f"w{i}" for i in range(30)),
+        }
         for p in range(3)
         for s in range(2)
     ]

@@ -83,6 +83,11 @@ def add_url(parser: argparse.ArgumentParser) -> None:
         help=f"URL of the service (default: {DEFAULT_URL}); repeat it for several replicas. "
         f"The API key is read from {API_KEY_VARIABLE}",
     )
+    add_wait(parser)
+
+
+def add_wait(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add `--wait`."""
     parser.add_argument(
         "--wait",
         type=positive_float,

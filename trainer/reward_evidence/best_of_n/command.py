@@ -11,11 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reward_client import RewardClient, RewardError
-from reward_client.cli.options import KeyValue, add_recipe_overrides, positive_float, positive_int
+from reward_client import RewardError
+from reward_client.cli.options import (
+    KeyValue,
+    add_recipe_overrides,
+    add_wait,
+    connect,
+    positive_float,
+    positive_int,
+)
 from reward_client.cli.options import url as service_url
 from reward_client.rows import FileError
-from reward_client.urls import DEFAULT_URL, key_from_environment, split_urls
+from reward_client.urls import DEFAULT_URL, split_urls
 from reward_client.wire import Info
 from reward_evidence.best_of_n.figures import GOLD, LONGEST, RANDOM, JudgedSamples
 from reward_evidence.best_of_n.page import render
@@ -160,6 +167,7 @@ def _add_scoring(group: argparse._ArgumentGroup) -> None:
         default=DEFAULT_URL,
         help=f"address of the reward service (default: {DEFAULT_URL}); set its key in GLASSBOX_API_KEY",
     )
+    add_wait(group)
     add("--out", type=Path, metavar="DIR", required=True, help="folder for samples, scores and results")
 
 
@@ -178,11 +186,7 @@ def choose_recipes(names: Sequence[str] | None, info: Info) -> list[str]:
 
 def best_of_n(options: argparse.Namespace, log: Callable[[str], None]) -> BestOfN:
     """Draw and score what --out lacks; raise RunError, RewardError or FileError when that is not possible."""
-    with (
-        lock_folder(options.out),
-        RewardClient(split_urls(options.reward_url), api_key=key_from_environment()) as client,
-    ):
-        client.ready()
+    with lock_folder(options.out), connect(split_urls(options.reward_url), options.wait) as client:
         info = client.info()
         recipes = choose_recipes(options.recipe, info)
         if not recipes:
@@ -202,7 +206,8 @@ def best_of_n(options: argparse.Namespace, log: Callable[[str], None]) -> BestOf
 def _judged(
     scores: SampleScores, recipes: Sequence[str], overrides: dict[str, Any], selected: SelectedSamples
 ) -> JudgedSamples:
-    prompts, samples = selected.prompts, selected.samples
+    samples = selected.samples
+    prompts = sorted(selected.prompts, key=lambda prompt: prompt.id)  # the same resamples whatever the order
     gold = scores.gold(prompts, samples)
     return JudgedSamples(
         prompts=tuple(prompts),

@@ -149,7 +149,7 @@ class EndpointSource:
             "max_tokens": settings.max_new_tokens,
             "seed": seed,
         }
-        return {name: value for name, value in (content | self.body).items() if value is not None}
+        return {name: value for name, value in {**content, **self.body}.items() if value is not None}
 
 
 def _completed(

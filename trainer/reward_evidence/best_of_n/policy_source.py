@@ -1,7 +1,7 @@
 """Samples of a policy in this process: the samples of several prompts in one padded batch."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,15 @@ class PolicySource:
     batch_size: int
     """Maximum responses in a batch. The random numbers depend on it."""
     device: str
-    identity: dict[str, Any] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name and weights, and what else the random numbers depend on."""
         path = Path(self.policy)
-        weights = Checkpoint(0, path).weights_sha256 if path.is_dir() else None
-        name = path.name if path.is_dir() else self.policy
-        self.identity = {
+        return {
             "kind": "policy",
-            "policy": name,
-            "weights_sha256": weights,
+            "policy": path.name if path.is_dir() else self.policy,
+            "weights_sha256": Checkpoint(0, path).weights_sha256 if path.is_dir() else None,
             "batch_size": self.batch_size,
             "device": self.device,
         }
@@ -46,10 +45,10 @@ class PolicySource:
             group = prompts[begin : begin + size]
             if any(prompt.id in wanted for prompt in group):
                 drawn = self._draw(model, tokenizer, group, begin)
-                yield from (samples for samples in drawn if samples[0].prompt.id in wanted)
+                yield [sample for sample in drawn if sample.prompt.id in wanted]
 
-    def _draw(self, model: Any, tokenizer: Any, group: Sequence[Prompt], begin: int) -> list[list[Sample]]:
-        """The samples of each prompt of a group whose first prompt has the index `begin`."""
+    def _draw(self, model: Any, tokenizer: Any, group: Sequence[Prompt], begin: int) -> list[Sample]:
+        """The samples of a group whose first prompt has the index `begin`."""
         settings = self.settings
         chat = tokenizer.chat_template is not None
         rows = [(prompt, sample) for prompt in group for sample in range(settings.n)]
@@ -64,4 +63,4 @@ class PolicySource:
                 to_sample(prompt, sample, seed, rollout)
                 for (prompt, sample), rollout in zip(rows[chosen], rollouts, strict=True)
             ]
-        return [drawn[i : i + settings.n] for i in range(0, len(drawn), settings.n)]
+        return drawn

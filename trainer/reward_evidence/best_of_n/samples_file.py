@@ -70,7 +70,8 @@ def draw_samples(
     started_s, n_before = time.monotonic(), len(found)
     for samples in make_source().samples(prompts, missing):
         file.append(map(_line, samples))
-        found[samples[0].prompt.id] = tuple(samples)
+        for sample in samples:
+            found[sample.prompt.id] = (*found.get(sample.prompt.id, ()), sample)
         log(f"samples: {progress(len(found), len(prompts), n_before, started_s)}")
     return found
 

@@ -28,11 +28,13 @@ class SampleSettings:
 class SampleSource(Protocol):
     """Draws samples of prompts."""
 
-    identity: dict[str, Any]
-    """What the samples depend on besides prompts and `SampleSettings`."""
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the samples depend on besides prompts and `SampleSettings`."""
+        ...
 
     def samples(self, prompts: Sequence[Prompt], wanted: Collection[str]) -> Iterator[list[Sample]]:
-        """Yield the n samples of each of `prompts` whose id is in `wanted`, in any order of prompts.
+        """Yield the samples of those `prompts` whose id is in `wanted`: all n of one or several prompts at a time.
 
         Random numbers depend on the place of a prompt among `prompts`, so a continued run gives the same samples.
         Raises EvaluationError, after the samples that were drawn already.
