@@ -263,7 +263,7 @@ def test_an_endpoint_is_sampled_once_and_its_samples_can_be_judged_again(
     assert result(out)["settings"]["source"]["model"] == "tiny"
     assert "-key" not in (out / "best_of_n.json").read_text()
 
-    assert run(service, out, *options) == 0  # the endpoint is gone: nothing is missing
+    assert run(service, out, *options) == 0  # without the endpoint: no sample is missing
     assert run(service, again, "--samples-file", out / "samples.jsonl", "--recipe", "li") == 0
     assert result(again)["figures"] == result(out)["figures"]
     assert len(read_responses(out / "samples.jsonl")[0].samples) == 5 * N  # as `glassbox evaluate --responses`

@@ -39,7 +39,7 @@ def choices(texts: list[Any], reason: str | None = "stop") -> dict[str, Any]:
 
 
 def respond(received: Received) -> tuple[int, Any]:
-    """As many different choices as were asked for."""
+    """As many different choices as were requested."""
     body = received.json()
     return 200, choices([f"{body['messages'][-1]['content']} {body['seed']} {i}" for i in range(body["n"])])
 

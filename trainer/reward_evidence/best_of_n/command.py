@@ -1,4 +1,4 @@
-"""`glassbox best-of-n`: what each recipe picks among n samples of a policy, and what gold says of it.
+"""`glassbox best-of-n`: what each recipe picks among n samples of a policy, judged by gold.
 
 options ──▶ samples (policy, endpoint, file) ──▶ scores (gold, recipes) ──▶ figures ──▶ table, JSON, page
 """
@@ -207,7 +207,9 @@ def _judged(
     scores: SampleScores, recipes: Sequence[str], overrides: dict[str, Any], selected: SelectedSamples
 ) -> JudgedSamples:
     samples = selected.samples
-    prompts = sorted(selected.prompts, key=lambda prompt: prompt.id)  # the same resamples whatever the order
+    prompts = sorted(
+        selected.prompts, key=lambda prompt: prompt.id
+    )  # so that the order in the file does not matter
     gold = scores.gold(prompts, samples)
     return JudgedSamples(
         prompts=tuple(prompts),

@@ -1,6 +1,6 @@
 """Samples of an OpenAI-compatible server, such as vLLM: `/v1/chat/completions`, or `/v1/completions`.
 
-    prompt ──n choices──▶ all n samples        a server that returns fewer choices is asked again for the others
+    prompt ──n choices──▶ all n samples        a server that returns fewer choices gets a further request
                       └─▶ EvaluationError      names the prompt; samples of other prompts are kept
 
 A request goes through `RewardClient`, with its retries (also of 500, which the reward service never answers for a

@@ -38,7 +38,7 @@ class PolicySource:
         }
 
     def samples(self, prompts: Sequence[Prompt], wanted: Collection[str]) -> Iterator[list[Sample]]:
-        """Sample fixed groups of prompts, with a seed of their own; groups that are not wanted are left out."""
+        """Sample fixed groups of prompts, each with its seed; groups that are not wanted are left out."""
         model, tokenizer = load_model(Path(self.policy), self.device), load_tokenizer(Path(self.policy))
         size = max(1, self.batch_size // self.settings.n)
         for begin in range(0, len(prompts), size):

@@ -118,7 +118,7 @@ def _unusual(judged: JudgedSamples) -> list[str]:
 
 
 _MANY = 0.1
-"""Share of samples from which the reader is told."""
+"""Share of the samples above which a warning is shown."""
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -4,7 +4,7 @@
     recipe, models, overrides ─────────▶ DIR/scores/NAME.json
 
 A line is used again when it belongs to the same responses, and the file when it was written with the same recipe
-and models. The gold model scores each sample once, whatever the number of recipes.
+and models. The gold model scores each sample once, also for several recipes.
 """
 
 import hashlib
