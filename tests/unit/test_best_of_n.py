@@ -12,7 +12,7 @@ from reward_client.wire import QueryType
 from reward_evidence.best_of_n.estimator import kl_of_best, pick_probabilities, sizes
 from reward_evidence.best_of_n.examples import choose_examples
 from reward_evidence.best_of_n.figures import Curve, Figures, JudgedSamples, summarise
-from reward_evidence.best_of_n.resampling import holm, mean_estimates, sign_flip_p_values
+from reward_evidence.best_of_n.resampling import mean_estimates, sign_flip_p_values
 from reward_evidence.sampling.samples import Sample
 from reward_evidence.statistics.monotonicity import FloatArray
 from reward_runs.prompts import Prompt
@@ -76,11 +76,6 @@ def test_the_divergence_is_that_of_the_distribution_of_the_best() -> None:
 
 
 # Resampling --------------------------------------------------------------------------------
-
-
-def test_holm_adjusts_by_rank_and_never_above_one() -> None:
-    assert holm(np.array([0.04, 0.01, 0.03])) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm(np.array([0.6, 0.5])) == pytest.approx([1.0, 1.0])
 
 
 def test_p_values_of_sign_flips_are_those_of_all_flips() -> None:

@@ -1,8 +1,8 @@
-"""`glassbox evaluate`, `report` and `best-of-n`, described without importing torch or matplotlib."""
+"""`glassbox evaluate`, `report`, `best-of-n` and `study`, described without importing torch or matplotlib."""
 
 from reward_client.cli.command import Command
 
-_NEEDS = ("numpy", "scipy", "matplotlib", "jinja2")  # without torch: responses in a file need none
+_NEEDS = ("numpy", "scipy", "matplotlib", "jinja2")  # without torch: `evaluate --responses` loads no policy
 
 COMMANDS = (
     Command.lazy(
@@ -14,7 +14,7 @@ COMMANDS = (
     ),
     Command.lazy(
         "report",
-        "write the report of an evaluation again",
+        "write the report of an evaluation again, or compare several runs",
         "reward_evidence.report.write",
         extra="train",
         needs=_NEEDS,
@@ -25,5 +25,12 @@ COMMANDS = (
         "reward_evidence.best_of_n.command",
         extra="train",
         needs=_NEEDS,
+    ),
+    Command.lazy(
+        "study",
+        "train several recipes with several seeds, and compare them",
+        "reward_evidence.study.command",
+        extra="train",
+        needs=(*_NEEDS, "yaml"),
     ),
 )

@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict
 
 from reward_client.wire import QueryType
 from reward_evidence.best_of_n.estimator import kl_of_best, pick_probabilities, sizes
-from reward_evidence.best_of_n.resampling import holm, mean_estimates, resampled_means, sign_flip_p_values
+from reward_evidence.best_of_n.resampling import mean_estimates, resampled_means, sign_flip_p_values
 from reward_evidence.sampling.samples import Sample
 from reward_evidence.statistics.by_prompt import count_words
 from reward_evidence.statistics.monotonicity import Estimate, FloatArray, quantile_interval
+from reward_evidence.statistics.pooled import holm
 from reward_runs.prompts import Prompt
 
 GOLD, LONGEST, RANDOM = "gold", "longest", "random"
@@ -233,9 +234,9 @@ def _falls(recipes: Mapping[str, _Picks], n_values: Sequence[int]) -> dict[str, 
     found = {}
     for number, name in enumerate(recipes):
         own = slice(number * len(smaller), (number + 1) * len(smaller))
-        rows = zip(smaller, gold_changes[own], reward_changes[own], holm(p_values[own]), strict=True)
+        rows = zip(smaller, gold_changes[own], reward_changes[own], holm(p_values[own].tolist()), strict=True)
         found[name] = [
-            Fall(since_n=n, gold_change=gold_change, reward_change=reward_change, p_adjusted=float(p))
+            Fall(since_n=n, gold_change=gold_change, reward_change=reward_change, p_adjusted=p)
             for n, gold_change, reward_change, p in rows
             if p < ALPHA and gold_change.mean < 0 and (reward_change.low or 0.0) > 0
         ]
@@ -250,8 +251,8 @@ def _comparisons(picks: Mapping[str, _Picks]) -> list[Comparison]:
         return []
     differences = np.stack([picks[a].gold[:, -1] - picks[b].gold[:, -1] for a, b in pairs], axis=1)  # (P, C)
     p_values = sign_flip_p_values(differences)
-    rows = zip(pairs, mean_estimates(differences), p_values, holm(p_values), strict=True)
+    rows = zip(pairs, mean_estimates(differences), p_values, holm(p_values.tolist()), strict=True)
     return [
-        Comparison(first=a, second=b, difference=difference, p_value=float(p), p_adjusted=float(adjusted))
+        Comparison(first=a, second=b, difference=difference, p_value=float(p), p_adjusted=adjusted)
         for (a, b), difference, p, adjusted in rows
     ]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from importlib.resources import files
 
+from reward_client.html_page import document, shown
 from reward_client.wire import QueryType
 from reward_evidence.best_of_n.examples import Example, Pick
 from reward_evidence.best_of_n.figures import ALPHA, Curve, Point
@@ -15,11 +16,7 @@ from reward_evidence.report.formatting import decimals_for, interval, percent, p
 from reward_evidence.report.plots import render as draw
 from reward_evidence.statistics.monotonicity import Estimate
 
-_CSS = "".join(
-    (files(package) / name).read_text(encoding="utf-8")
-    for package, name in (("reward_client.probe", "page.css"), ("reward_evidence.best_of_n", "page.css"))
-)
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_CSS = (files("reward_evidence.best_of_n") / "page.css").read_text(encoding="utf-8")
 _SERIES: Sequence[Role] = ("series_1", "series_3", "series_4", "series_5", "series_6", "series_8")
 _KL_AXIS = "KL from the policy (nats), at n = {}"
 
@@ -85,16 +82,13 @@ def _roles(curves: Sequence[Curve]) -> list[Role]:
 
 def render(result: BestOfN) -> str:
     """The page."""
-    return "\n".join(_page(result))
+    recipes = [curve.name for curve in result.figures.curves if curve.kind == "recipe"]
+    title = f"Best of {result.figures.n_samples}: {', '.join(recipes)}"
+    return document(title, _body(title, result), _CSS)
 
 
-def _page(result: BestOfN) -> Iterator[str]:
+def _body(title: str, result: BestOfN) -> Iterator[str]:
     figures = result.figures
-    title = f"Best of {figures.n_samples}: {', '.join(c.name for c in figures.curves if c.kind == 'recipe')}"
-    yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-    yield f"<title>{escape(title)}</title>\n<style>\n{_CSS}</style>\n</head>\n<body>"
     yield f"<h1>{escape(title)}</h1>"
     yield f'<p class="soft">{escape(_origin(result))}</p>'
     for warning in result.warnings:
@@ -117,7 +111,6 @@ def _page(result: BestOfN) -> Iterator[str]:
     yield from _by_type(figures.curves)
     yield from _examples(result.examples)
     yield from _details(result)
-    yield "</body>\n</html>\n"
 
 
 def _origin(result: BestOfN) -> str:
@@ -194,7 +187,7 @@ def _by_type(curves: Sequence[Curve]) -> Iterator[str]:
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(text)}</th>" for text in ("", *heads))
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table class="grid"><tr>{head}</tr>{body}</table></div>'
+    return f'<div class="wide"><table class="figures-table"><tr>{head}</tr>{body}</table></div>'
 
 
 def _examples(examples: Sequence[Example]) -> Iterator[str]:
@@ -219,7 +212,7 @@ def _pick(pick: Pick) -> str:
     cut = ", cut at the token limit" if pick.truncated else ""
     return (
         f'<div class="answer"><h3><span>{escape(", ".join(pick.judges))}</span>'
-        f"<span>gold {plain(pick.gold, 2)}</span></h3><pre>{escape(pick.response) or '(no text)'}</pre>"
+        f"<span>gold {plain(pick.gold, 2)}</span></h3><pre>{shown(pick.response, len(pick.response))}</pre>"
         f'<p class="soft">{pick.words} words{cut}</p></div>'
     )
 

@@ -2,7 +2,6 @@
 
     values (P, C): P prompts × C figures ──mean_estimates──▶ C means with 95 % percentile bootstrap intervals
     differences (P, C) ──sign_flip_p_values──▶ C two-sided p-values
-    p-values ──holm──▶ adjusted for their number
 
 All figures of a call share the resampled prompts. Work is done in blocks, so memory does not grow with the number
 of prompts times the number of resamples.
@@ -55,15 +54,6 @@ def sign_flip_p_values(differences: FloatArray, *, seed: int = 0) -> FloatArray:
         as_large += (np.abs(signs @ differences) >= observed).sum(axis=0)
     p_values: FloatArray = (as_large + 1) / (FLIPS + 1)
     return p_values
-
-
-def holm(p_values: FloatArray) -> FloatArray:
-    """Adjust `p_values` (C,) for their number: at most 5 % of such families have any false result (Holm, 1979)."""
-    n = len(p_values)
-    order = np.argsort(p_values)
-    adjusted = np.empty(n)
-    adjusted[order] = np.maximum.accumulate(p_values[order] * np.arange(n, 0, -1))
-    return np.minimum(adjusted, 1.0)
 
 
 def _blocks(n_rows: int, n_columns: int) -> Iterator[int]:

@@ -7,8 +7,9 @@ for black-and-white prints. Text in the SVG remains text, in the reader's font.
 import io
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -82,6 +83,15 @@ def render(panel: Panel | BarPanel) -> Drawing:
     return Drawing(panel, svg.getvalue().replace("'DejaVu Sans'", _FONTS), png.getvalue())
 
 
+def write_pngs(folder: Path, sections: Mapping[str, Sequence[Drawing]]) -> None:
+    """Replace the charts in `folder` by those of `sections`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    for drawing in (drawing for found in sections.values() for drawing in found):
+        (folder / f"{drawing.panel.name}.png").write_bytes(drawing.png)
+
+
 def _draw(panel: Panel) -> Figure:
     """Draw `panel` on a new figure."""
     figure = Figure(figsize=_SIZE, layout="constrained")
@@ -89,7 +99,7 @@ def _draw(panel: Panel) -> Figure:
     axes = figure.add_subplot()
     _style_axes(axes, panel)
     for line in panel.lines:
-        _draw_path(axes, line) if panel.point_labels else _draw_line(axes, line)
+        _draw_path(axes, line) if panel.point_labels or line.x_interval else _draw_line(axes, line)
     _set_limits(axes, panel)
     figure.draw_without_rendering()  # fixes the position of the axes, which labels depend on
     if panel.point_labels:
