@@ -102,7 +102,7 @@ def add_url(parser: argparse.ArgumentParser) -> None:
     add_wait(parser)
 
 
-def add_wait(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+def add_wait(parser: argparse._ActionsContainer) -> None:
     """Add `--wait`."""
     parser.add_argument(
         "--wait",

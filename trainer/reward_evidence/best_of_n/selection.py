@@ -21,7 +21,7 @@ from reward_runs.prompts import EMBEDDED_PROMPTS, Columns, Prompt, load_prompts
 DEFAULT_N = 16
 _ENDPOINT = ("model", "endpoint_api", "in_flight", "choices", "timeout", "body")
 _LOCAL = ("batch_size", "device")
-_COLUMNS = ("prompt_column", "reference_column", "query_type_column")
+_COLUMNS = ("prompt_column", "reference_column", "query_type_column", "query_type_default")
 _DRAWING = ("temperature", "max_new_tokens", "seed", "prompts", "limit", *_COLUMNS)
 _NOT_APPLICABLE = {
     "policy": _ENDPOINT,
@@ -71,8 +71,8 @@ def _option(name: str) -> str:
 
 
 def _prompts(options: argparse.Namespace) -> list[Prompt]:
-    columns = {name: getattr(options, f"{name}_column") for name in vars(Columns())}
-    given = Columns(**{name: column for name, column in columns.items() if column is not None})
+    values = {name.removesuffix("_column"): getattr(options, name) for name in _COLUMNS}
+    given = Columns(**{name: value for name, value in values.items() if value is not None})
     prompts = load_prompts(options.prompts or EMBEDDED_PROMPTS, given, embedded="heldout")
     return prompts[: options.limit]
 
