@@ -96,7 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": _CLIENT | {"adapters"},
     "cli": _CLIENT | {"adapters", "annotate", "probe", "diff", "hub", "doctor"},
     "runs": _CLIENT,
-    "evidence": _CLIENT | {"runs", "cli"},
+    "evidence": _CLIENT | {"runs", "cli", "hub"},
     "trainer": _CLIENT | {"runs", "cli", "hub", "evidence", "openrlhf", "probe"},
     "openrlhf": _CLIENT | {"runs", "evidence", "trainer"},
     "service": {"wire"},
