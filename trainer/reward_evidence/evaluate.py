@@ -262,6 +262,8 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> int:
         sys.stderr.write("stopped; run the same command again to continue\n")
         return 130
     _log(f"\n{evaluation.verdict.headline}. {evaluation.verdict.sentence}")
+    for warning in evaluation.warnings:
+        _log(f"- warning: {warning.message}")
     for line in [*evaluation.verdict.findings, *evaluation.notices]:
         _log(f"- {line}")
     _log(f"report: {report}")

@@ -8,7 +8,6 @@ A run that ends early can be resumed, and the checkpoints that it saved can be e
 import json
 import shutil
 import subprocess
-import sys
 from typing import Any
 
 from reward_runs import provenance
@@ -18,6 +17,8 @@ from reward_runs.layout import RunDir
 from reward_runs.record import RunRecord
 from reward_trainer import service_probe, training_data
 from reward_trainer.config import Config
+from reward_trainer.evaluation_log import EvaluationLog
+from reward_trainer.live_evaluation import evaluation_command
 from reward_trainer.monitor import Log, Monitor
 from reward_trainer.openrlhf import saved_policies
 from reward_trainer.plan import Plan, run_record
@@ -27,10 +28,10 @@ _MODEL_IDENTITY = ("id", "revision", "device", "backend")
 
 
 def resumed_config(run_dir: str, given: dict[str, object]) -> Config:
-    """Return the settings of the run in `run_dir`; only the service's address and the evaluation may change."""
+    """Return the settings of the run in `run_dir`; evaluation, address and description may change."""
     stored = RunRecord.read(RunDir(run_dir)).content()
     settings = {name: stored[name] for name in Config.model_fields if name in stored}
-    changeable = {"reward_url", "run_dir", "evaluate"}
+    changeable = {"reward_url", "run_dir", "evaluate", "evaluate_device", "stop_when", "note", "tags"}
     changed = [name for name, value in given.items() if name not in changeable and settings.get(name) != value]
     if changed:
         raise ConfigError(
@@ -39,8 +40,11 @@ def resumed_config(run_dir: str, given: dict[str, object]) -> Config:
     return Config.model_validate(settings | {name: given[name] for name in changeable & given.keys()})
 
 
-def train(plan: Plan, log: Log, *, resume: bool = False) -> None:
-    """Train to the last step; raise RunFailedError or StoppedByUser when the run ends before."""
+def train(plan: Plan, log: Log, evaluation_log: EvaluationLog, *, resume: bool = False) -> None:
+    """Train to the last step.
+
+    Raises RunFailedError, StoppedByUser or StoppedByRule when the run ends before.
+    """
     run = plan.run
     with run.lock() as lock_fd:
         if run.config.exists() and not resume:
@@ -60,7 +64,7 @@ def train(plan: Plan, log: Log, *, resume: bool = False) -> None:
         saved_policies.save_initial(plan.launch.policy, run)
         log(plan.rollout_engine)
         log(f"OpenRLHF starts; its output is written to {run.log}")
-        Monitor(plan, log, lock_fd, resume=can_continue).run()
+        Monitor(plan, log, lock_fd, evaluation_log, resume=can_continue).run()
         saved_policies.collect_final(run, plan.config.steps)
         shutil.rmtree(run.state, ignore_errors=True)  # needed to resume only
 
@@ -108,8 +112,11 @@ def _write_inputs(plan: Plan, *, fresh: bool) -> None:
     run_record(plan).write(run)
 
 
-def evaluate(plan: Plan) -> int:
+def evaluate(plan: Plan, evaluation_log: EvaluationLog) -> int:
     """Evaluate the checkpoints in a child process; return its exit status."""
-    command = [sys.executable, "-m", "reward_evidence.evaluate", "--run-dir", str(plan.run.path)]
-    command += ["--reward-url", plan.config.reward_url]
-    return subprocess.run(command, check=False).returncode  # noqa: S603 - our module
+    config = plan.config
+    command = evaluation_command(plan.run, config.reward_url, config.evaluation_device)
+    status = subprocess.run(command, check=False).returncode  # noqa: S603 - our module
+    if status == 0:
+        evaluation_log.read()
+    return status
