@@ -47,7 +47,7 @@ def main() -> None:
         sys.exit(f"{page} is missing: run `glassbox report --run-dir {options.run_dir}` first")
     options.out.unlink(missing_ok=True)
     command = picture_command(browser, page, options.out, options.height)
-    subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S)  # noqa: S603 - arguments built here
+    subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S)
     if not options.out.is_file():
         sys.exit(f"{browser} wrote no picture")
     sys.stdout.write(f"{options.out}: {options.out.stat().st_size:,} bytes\n")
