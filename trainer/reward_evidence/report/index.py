@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from reward_evidence.evaluation.evaluation import FILE_NAME, Evaluation, read_evaluation
-from reward_evidence.report.page import make_environment
+from reward_evidence.report.templating import render
 from reward_runs.errors import EvaluationError, RunDirectoryError
 from reward_runs.events import read_events
 from reward_runs.files import replace_text
@@ -56,7 +56,7 @@ def write_index(folder: Path) -> Path:
         raise RunDirectoryError(f"{folder} contains no runs: name the folder that contains run directories")
     if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
         raise RunDirectoryError(f"{path} was not written by this command: move it away first")
-    page = make_environment({}).get_template("index.html.j2").render(folder=folder.resolve().name, rows=rows)
+    page = render("index.html.j2", {}, folder=folder.resolve().name, rows=rows)
     replace_text(path, page.replace("<head>", f"<head>\n{_MARK}", 1))
     return path
 

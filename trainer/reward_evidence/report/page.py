@@ -1,6 +1,6 @@
 """The page of a report: one file without external assets, of at most MAX_PAGE_BYTES whatever the run's size. Pure.
 
-    texts          cut after MAX_TEXT_CHARS characters
+    texts          cut after templating.MAX_TEXT_CHARS characters
     charts         in the order of the sections, while they fit into MAX_CHART_BYTES; all are in plots/
     checkpoints    MAX_CHECKPOINTS rows of the table: the first, the last, evenly spaced ones between
     settings       MAX_SETTINGS rows a table
@@ -16,27 +16,24 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.evaluation.store import EvaluatedResponse
-from reward_evidence.report import formatting
 from reward_evidence.report.browser import MAX_PROMPTS, PromptRow, fitting, note, orders, prompt_rows, spaced
 from reward_evidence.report.examples import choose_examples
 from reward_evidence.report.plots import Drawing
-from reward_evidence.statistics.assessment import factor_noun
+from reward_evidence.report.settings_table import flat
+from reward_evidence.report.templating import make_environment
 from reward_runs.events import RunEvent
 from reward_runs.record import RunRecord
 
 MAX_PAGE_BYTES = 4_900_000
 MAX_CHART_BYTES = 2_000_000
 """Of all charts as SVG, before base64, which adds a third."""
-MAX_TEXT_CHARS = 4_000
-"""Of a prompt, a reference, a response or a setting."""
 MAX_CHECKPOINTS = 100
 MAX_SETTINGS = 200
-_TEMPLATES = "report/templates"
 _SECTIONS = {
     "findings": "Findings",
     "drivers": "What drove the reward",
@@ -76,7 +73,7 @@ def render(
     environment = make_environment({feature.name: feature.label for feature in evaluation.features})
     several = len(evaluation.checkpoints) > 1
     shown, n_left_out = _that_fit(sections)
-    script = files("reward_evidence").joinpath(_TEMPLATES, "browser.js").read_text(encoding="utf-8")
+    script = files("reward_evidence").joinpath("report/templates/browser.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     rows = prompt_rows(first if several else [], last)
     context = {
@@ -103,35 +100,6 @@ def render(
     chosen = _rows_that_fit(environment, evaluation, rows, MAX_PAGE_BYTES - len(without_rows.encode()))
     browser |= {"rows": chosen, "note": note(len(chosen), len(rows))}
     return template.render(context | {"browser": browser})
-
-
-def make_environment(labels: Mapping[str, str]) -> Environment:
-    """Return the templates' environment, with autoescaping; `labels` are those of the service by feature."""
-    environment = Environment(
-        loader=PackageLoader("reward_evidence", _TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(interval=formatting.interval, decimals_for=formatting.decimals_for)
-    environment.filters |= {
-        "plain": formatting.plain,
-        "signed": formatting.signed,
-        "percent": formatting.percent,
-        "estimate": _estimate,
-        "cut": cut,
-        "factor": lambda name: factor_noun(name, labels).capitalize(),
-        "label": lambda name: name.replace("_", "-"),  # open-ended for open_ended
-        "tidy": lambda sentence: sentence.replace(" %", "\N{NO-BREAK SPACE}%"),  # in one line with its number
-        "data_url": lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}",
-    }
-    return environment
-
-
-def cut(text: str, limit: int = MAX_TEXT_CHARS) -> str:
-    """Return `text`, cut after `limit` characters with the number of those that are left out."""
-    return text if len(text) <= limit else f"{text[:limit]} … ({len(text) - limit:,} more characters)"
 
 
 def _that_fit(sections: Mapping[str, Sequence[Drawing]]) -> tuple[dict[str, list[Drawing]], int]:
@@ -188,15 +156,6 @@ def _origin(evaluation: Evaluation, record: Mapping[str, Any], n_steps: int | No
     return " · ".join(parts)
 
 
-def _estimate(estimate: Any, decimals: int | None = None) -> str:
-    """Return `0.41 ± 0.05`: mean and half of the 95 % interval."""
-    if estimate is None:
-        return "–"
-    shown = formatting.decimals_for(estimate.low, estimate.high) if decimals is None else decimals
-    mean = formatting.plain(estimate.mean, shown)
-    return mean if estimate.low is None else f"{mean} ± {formatting.plain(estimate.high - estimate.mean, shown)}"
-
-
 def _tables(evaluation: Evaluation, record: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
     """Return titles and (name, value) rows of everything that the figures depend on."""
     parts: dict[str, Mapping[str, Any]] = {
@@ -207,7 +166,7 @@ def _tables(evaluation: Evaluation, record: Mapping[str, Any]) -> dict[str, list
         "Versions (evaluation)": evaluation.versions,
         "Hashes (SHA-256)": evaluation.hashes,
     }
-    return {title: _bounded(_flat(part)) for title, part in parts.items() if part}
+    return {title: _bounded(flat(part)) for title, part in parts.items() if part}
 
 
 _CLEARER = {
@@ -218,13 +177,7 @@ _CLEARER = {
 """Names of settings that are ambiguous without their table."""
 
 
-def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        return [row for key, part in value.items() for row in _flat(part, f"{name}.{key}" if name else str(key))]
-    text = " ".join(map(str, value)) if isinstance(value, list) else "–" if value is None else str(value)
-    return [(_CLEARER.get(name, name), cut(text))]
-
-
-def _bounded(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _bounded(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    rows = [(_CLEARER.get(name, name), value) for name, value in found]
     n_more = len(rows) - MAX_SETTINGS
     return rows if n_more <= 0 else [*rows[:MAX_SETTINGS], ("…", f"{n_more} more in evaluation.json")]
