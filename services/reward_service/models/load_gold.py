@@ -107,11 +107,14 @@ def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
     """A base model with its delta; small enough for float32 on any device."""
     config = read_delta_config(folder)
     base = config.base_folder(folder)
-    model = apply_delta(_pretrained(base, torch.float32, may_lack=config.whole), folder, config)
+    model = _pretrained(base, torch.float32, may_lack=config.whole, kept_layers=config.kept_layers)
+    apply_delta(model, folder, config)
+    if config.frame:  # the frame's last token is read, which may be the one that the base pads with
+        model.config.get_text_config().pad_token_id = None
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     return HfGoldModel(
         model.to(device),
-        PairText(tokenizer, config.text_pair),
+        PairText(tokenizer, config.text_pair, config.frame),
         id=spec,
         revision=_revision([base / "model.safetensors", folder / DELTA_FILE]),
         notices=config.notices,
@@ -119,15 +122,18 @@ def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
     )
 
 
-def _pretrained(folder: Path, dtype: torch.dtype, may_lack: Sequence[str] = ()) -> Any:
+def _pretrained(
+    folder: Path, dtype: torch.dtype, may_lack: Sequence[str] = (), kept_layers: int | None = None
+) -> Any:
     """The model in `folder` with one label. A missing weight would be random, so it is an error."""
+    changed = ({"num_labels": 1} if may_lack else {}) | ({"num_hidden_layers": kept_layers} if kept_layers else {})
     model, loading = AutoModelForSequenceClassification.from_pretrained(
         folder,
         dtype=dtype,
         use_safetensors=True,
         trust_remote_code=False,
         output_loading_info=True,
-        **({"num_labels": 1} if may_lack else {}),
+        **changed,
     )
     lacking = sorted(set(loading["missing_keys"]) - set(may_lack))
     if lacking:
