@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
-import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
@@ -21,8 +20,6 @@ from reward_service.http import auth, browser, datasets, health, info, openapi, 
 from reward_service.http.app_state import AppState
 from reward_service.http.readiness import Readiness
 from reward_service.http.request_context import Check, RequestContextMiddleware
-from reward_service.models.encoder import load_encoder
-from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
 from reward_service.protocols import (
     eval_protocol,
@@ -63,7 +60,17 @@ ModelT = TypeVar("ModelT", TextEncoder, GoldModel)
 OutT = TypeVar("OutT")
 
 
+def import_model_libraries(settings: Settings) -> None:
+    """Import what loading the models of `settings` will need; nothing for a service without models."""
+    if settings.encoder != NO_MODEL:
+        import reward_service.models.encoder
+    if settings.gold != NO_MODEL:
+        import reward_service.models.load_gold  # noqa: F401
+
+
 def _load_encoder(settings: Settings) -> TextEncoder:
+    from reward_service.models.encoder import load_encoder
+
     return load_encoder(
         settings.encoder,
         settings.device,
@@ -74,6 +81,8 @@ def _load_encoder(settings: Settings) -> TextEncoder:
 
 
 def _load_gold(settings: Settings) -> GoldModel:
+    from reward_service.models.load_gold import load_gold
+
     return load_gold(settings.gold, settings.device)
 
 
@@ -97,8 +106,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
+        _limit_threads(settings)
         async with AsyncExitStack() as stack:
             embedder, gold = await _models(stack, settings, encoder_loader, gold_loader, metrics)
             scorer = Scorer(embedder, gold)
@@ -147,6 +155,13 @@ def create_app(
     )
     openapi.install(app, protocols, with_keys=keys is not None)
     return app
+
+
+def _limit_threads(settings: Settings) -> None:
+    if settings.threads is not None and {settings.encoder, settings.gold} != {NO_MODEL}:
+        import torch
+
+        torch.set_num_threads(settings.threads)
 
 
 async def _models(
