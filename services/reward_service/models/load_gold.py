@@ -18,10 +18,17 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoTokenizer
 
 from reward_client.wire import ChatMessage
 from reward_service.errors import ConfigurationError
+from reward_service.models.architectures import (
+    VALUE_HEAD_TOKENS,
+    WEIGHTS,
+    has_value_head_weights,
+    load_reward_model,
+)
+from reward_service.models.gated_head import RESPONSE_START, GatedReward
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.gold_delta import DELTA_FILE, apply_delta, read_delta_config
 from reward_service.models.gold_text import ChatText, GoldText, PairLengths, PairText
@@ -38,8 +45,7 @@ PAIR_KEY = "glassbox_text_pair"
 """Key in config.json that marks a text-pair model; its value has the four lengths of `PairText`."""
 
 _EXCHANGE = Exchange((ChatMessage(role="user", content="Hello?"),), "Yes, hello.")
-_WEIGHTS = "*.safetensors"
-_DOWNLOADED = [_WEIGHTS, "*.json", "*.jinja", "*.txt", "*.model"]
+_DOWNLOADED = [WEIGHTS, "*.json", "*.jinja", "*.txt", "*.model"]
 
 
 class GoldLoadError(ConfigurationError):
@@ -94,11 +100,15 @@ def _folder(spec: str) -> Path:
 
 def _load_whole(spec: str, folder: Path, device: torch.device, max_tokens: int) -> HfGoldModel:
     """A complete sequence-classification model in `folder`."""
-    weights = sorted(folder.glob(_WEIGHTS))
+    weights = sorted(folder.glob(WEIGHTS))
     if not weights:
         raise ValueError("it has no *.safetensors file, and pickled weights are not supported; convert them")
-    model = _pretrained(folder, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    model = load_reward_model(folder, torch.bfloat16 if device.type == "cuda" else torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if isinstance(model, GatedReward):
+        model.response_start = tokenizer(RESPONSE_START, add_special_tokens=False)["input_ids"]
+    if has_value_head_weights(folder):
+        max_tokens = min(max_tokens, VALUE_HEAD_TOKENS)
     text = _text(model, tokenizer, max_tokens)
     return HfGoldModel(model.to(device), text, id=spec, revision=_revision(weights))
 
@@ -107,7 +117,7 @@ def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
     """A base model with its delta; small enough for float32 on any device."""
     config = read_delta_config(folder)
     base = config.base_folder(folder)
-    model = apply_delta(_pretrained(base, torch.float32, may_lack=config.whole), folder, config)
+    model = apply_delta(load_reward_model(base, torch.float32, may_lack=config.whole), folder, config)
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     return HfGoldModel(
         model.to(device),
@@ -117,24 +127,6 @@ def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
         notices=config.notices,
         encoder_base=config.base,
     )
-
-
-def _pretrained(folder: Path, dtype: torch.dtype, may_lack: Sequence[str] = ()) -> Any:
-    """The model in `folder` with one label. A missing weight would be random, so it is an error."""
-    model, loading = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-        **({"num_labels": 1} if may_lack else {}),
-    )
-    lacking = sorted(set(loading["missing_keys"]) - set(may_lack))
-    if lacking:
-        raise ValueError(f"it is not a reward model: its weights lack {', '.join(lacking)}")
-    if model.config.num_labels != 1:
-        raise ValueError(f"it has {model.config.num_labels} labels; a reward model has one")
-    return model.eval()
 
 
 def _text(model: Any, tokenizer: Any, max_tokens: int) -> GoldText:
