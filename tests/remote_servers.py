@@ -73,14 +73,21 @@ def vllm(model: TinyModel, knows: Sequence[str] = ("use_activation",), *, softma
         if request.path == "/pooling":
             data = [{"index": i, "object": "pooling", "data": [logit]} for i, logit in enumerate(logits)]
         else:
-            data = [{"index": i, "label": "LABEL_0", "probs": [logit], "num_classes": 1} for i, logit in enumerate(logits)]
+            data = [
+                {"index": i, "label": "LABEL_0", "probs": [logit], "num_classes": 1}
+                for i, logit in enumerate(logits)
+            ]
         return 200, {"id": "x", "object": "list", "model": "tiny", "data": data}
 
     return answer
 
 
 def _of_input(model: TinyModel, one: Any, body: dict[str, Any]) -> float:
-    return model.of_ids(one) if isinstance(one, list) else model.of_text(one, special=body.get("add_special_tokens", True))
+    return (
+        model.of_ids(one)
+        if isinstance(one, list)
+        else model.of_text(one, special=body.get("add_special_tokens", True))
+    )
 
 
 def sglang(model: TinyModel) -> Answer:

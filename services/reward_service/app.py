@@ -215,7 +215,9 @@ async def _remote_gold_worker(settings: Settings, metrics: Metrics) -> AsyncIter
             yield worker
 
 
-def _gold_scores(model: GoldModel, batch: Sequence[Tokens]) -> Sequence[float] | Awaitable[Sequence[float | Exception]]:
+def _gold_scores(
+    model: GoldModel, batch: Sequence[Tokens]
+) -> Sequence[float] | Awaitable[Sequence[float | Exception]]:
     return model.score(batch)
 
 

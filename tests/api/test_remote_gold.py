@@ -77,7 +77,7 @@ def constant(answer: Any, status: int = 200) -> Answer:
     return lambda _: (status, answer)
 
 
-# The score is that of the model ----------------------------------------------------------------------------------
+# The score is that of the model --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_service_behind_a_service_passes_on_revision_and_notices(own_service: 
         assert client.get("/info").json()["gold"]["notices"] == theirs["notices"]
 
 
-# Who renders the conversation --------------------------------------------------------------------------------------
+# Who renders the conversation ----------------------------------------------------------------------------------
 
 
 def test_without_a_tokenizer_the_server_gets_messages_and_with_one_the_tokens_of_the_template(
@@ -175,7 +175,10 @@ def test_without_a_tokenizer_the_server_gets_messages_and_with_one_the_tokens_of
         for spec in (f"vllm+{url}", f"vllm+{url}?tokenizer={folder}"):
             with service(spec) as client:
                 until(lambda: ready(client))
-                scored(client, [{"prompt": [{"role": "system", "content": "Be kind."}, *_turns("Hi")], "response": "Ho"}])
+                scored(
+                    client,
+                    [{"prompt": [{"role": "system", "content": "Be kind."}, *_turns("Hi")], "response": "Ho"}],
+                )
 
     messages = [one["messages"] for one in seen if "messages" in one][-1]
     assert [message["role"] for message in messages] == ["system", "user", "assistant"]
@@ -208,7 +211,9 @@ def test_a_response_with_the_name_of_a_special_token_is_text_where_tokens_are_se
     with json_server(sglang(model)) as url, service(f"sglang+{url}?tokenizer={folder}") as client:
         until(lambda: ready(client))
 
-        assert gold_rewards(scored(client, [{"prompt": PROMPT, "response": response}])) == pytest.approx(here, abs=1e-4)
+        assert gold_rewards(scored(client, [{"prompt": PROMPT, "response": response}])) == pytest.approx(
+            here, abs=1e-4
+        )
 
 
 def test_a_long_conversation_loses_its_start_as_here(model: TinyModel, folder: Path) -> None:
@@ -222,7 +227,7 @@ def test_a_long_conversation_loses_its_start_as_here(model: TinyModel, folder: P
     assert found == pytest.approx(here, abs=1e-4)
 
 
-# Servers that are refused at start ---------------------------------------------------------------------------------
+# Servers that are refused at start -----------------------------------------------------------------------------
 
 
 def refusal(answer: Answer, spec: str = "vllm+{url}") -> str:
@@ -230,7 +235,9 @@ def refusal(answer: Answer, spec: str = "vllm+{url}") -> str:
     with json_server(answer) as url, service(spec.format(url=url)) as client:
         until(lambda: "could not be loaded" in client.get("/readyz").text)
         reply = scored(client)
-        assert client.post("/score", json={"items": ITEMS}).status_code == 200, "the white-box reward needs no gold"
+        assert client.post("/score", json={"items": ITEMS}).status_code == 200, (
+            "the white-box reward needs no gold"
+        )
     assert reply.status_code == 503
     return str(reply.json()["detail"])
 
@@ -316,7 +323,7 @@ def test_a_wrong_url_ends_the_start_with_what_to_write(gold: str, problem: str) 
     assert "sesame" not in str(raised.value)
 
 
-# Failures while it serves ------------------------------------------------------------------------------------------
+# Failures while it serves --------------------------------------------------------------------------------------
 
 
 class Switchable:

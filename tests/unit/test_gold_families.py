@@ -1,4 +1,4 @@
-"""Reward models of the families in use: tiny random ones, each served with the score that its card's code gives."""
+"""Reward models of the families in use: tiny random ones, each served with the score of its card's code."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def small_config(kind: type[Any], tokenizer: Any, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "family", ["Llama", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3Text", "Mistral", "Phi3", "Mixtral", "Qwen3Moe"]
+    "family",
+    ["Llama", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Gemma3Text", "Mistral", "Phi3", "Mixtral", "Qwen3Moe"],
 )
 def test_a_sequence_classifiers_score_is_plain_transformers_alone_and_batched(tmp_path: Path, family: str) -> None:
     tokenizer = byte_tokenizer()
@@ -93,9 +94,9 @@ def card_score_of_armorm(folder: Path, asked: Exchange) -> float:
     messages = [*(m.model_dump() for m in asked.messages), {"role": "assistant", "content": asked.response}]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    pattern = tokenizer(
-        "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", add_special_tokens=False
-    )["input_ids"]
+    pattern = tokenizer("<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", add_special_tokens=False)[
+        "input_ids"
+    ]
     start = max(i for i in range(len(ids)) if ids[i : i + len(pattern)] == pattern)
     with torch.no_grad():
         hidden = trunk(torch.tensor([ids])).last_hidden_state[0]

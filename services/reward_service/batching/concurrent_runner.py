@@ -72,7 +72,9 @@ class ConcurrentRunner(BatchRunner[ModelT, InT, OutT]):
 
     def succeeded_within(self, seconds: float) -> bool:
         """Whether a batch succeeded in the last `seconds`, and none has failed since."""
-        return self._succeeded is not None and time.monotonic() - self._succeeded < seconds and not self.last_failed
+        return (
+            self._succeeded is not None and time.monotonic() - self._succeeded < seconds and not self.last_failed
+        )
 
     def stop(self) -> None:
         """Cancel the batches that run."""
@@ -105,7 +107,7 @@ class ConcurrentRunner(BatchRunner[ModelT, InT, OutT]):
         outcomes: Sequence[OutT | Exception]
         try:
             outcomes = await self._call_model(executor, model, [entry.unit.value for entry in batch])
-        except Exception as exc:  # noqa: BLE001 - a model may raise anything; the callers get it
+        except Exception as exc:
             self._record_failure(type(exc).__name__)
             logger.debug("a call of the %s model failed", self._name, exc_info=exc)
             outcomes = [_reported(exc, self._name)] * len(batch)

@@ -61,8 +61,8 @@ def load_reward_model(folder: Path, dtype: torch.dtype, may_lack: Sequence[str] 
     _check_weights(config, loading, may_lack)
     if not is_gated and model.config.num_labels != 1:
         raise ValueError(
-            f"it has {model.config.num_labels} labels, and a reward model has one: which of them, or which sum, is "
-            "the score is not known here"
+            f"it has {model.config.num_labels} labels, and a reward model has one: which of them, or which sum, "
+            "is the score is not known here"
         )
     return model.eval()
 
@@ -83,7 +83,8 @@ def _check_architecture(config: dict[str, Any]) -> None:
     known = config.get("model_type") in transformers.CONFIG_MAPPING and hasattr(transformers, str(names[0]))
     if not known or "AutoModelForSequenceClassification" in (config.get("auto_map") or {}):
         raise ValueError(
-            f"its architecture {names[0]} needs code that comes with the model, which is never run here: {_SERVE_IT}"
+            f"its architecture {names[0]} needs code that comes with the model, which is never run here: "
+            f"{_SERVE_IT}"
         )
 
 
@@ -92,8 +93,8 @@ def _check_weights(config: dict[str, Any], loading: dict[str, Any], may_lack: Se
     if lacking:
         names = ", ".join(config.get("architectures") or ["no architecture"])
         raise ValueError(
-            f"it is not a reward model: its weights lack {_shown(lacking)} ({names}). Name a sequence classifier with "
-            "one label; a language model has no score"
+            f"it is not a reward model: its weights lack {_shown(lacking)} ({names}). Name a sequence classifier "
+            "with one label; a language model has no score"
         )
     unused = sorted(name for name in loading["unexpected_keys"] if not _HARMLESS.match(name))
     if unused and not may_lack:
@@ -104,4 +105,4 @@ def _check_weights(config: dict[str, Any], loading: dict[str, Any], may_lack: Se
 
 
 def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

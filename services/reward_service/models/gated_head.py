@@ -1,16 +1,17 @@
-"""Reward models whose score is a weighted sum of several rewards, with weights that a gating network makes of the prompt.
+"""Reward models whose score is a sum of several rewards, with weights that a gating network makes of the prompt.
 
     hidden state of the last token ─▶ regression_layer ─▶ rewards (B, K) ─▶ transform ─┐
     hidden state where the response begins ─▶ gating ─▶ weights (B, K), softmax ───────┴▶ sum ─▶ score (B,)
 
 ArmoRM (RLHFlow/ArmoRM-Llama3-8B-v0.1; Wang et al., "Interpretable Preferences via Multi-Objective Reward Modeling
-and Mixture-of-Experts", 2024) has K = 19 and comes with this head as code of its repository, which is not run; this
-is the same computation.
+and Mixture-of-Experts", 2024) has K = 19 and comes with this head as code of its repository, which is not run;
+this is the same computation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ class _Gating(nn.Module):
         super().__init__()
         n_hidden, width = getattr(config, "gating_n_hidden", 3), getattr(config, "gating_hidden_dim", 1024)
         sizes = [config.hidden_size, *[width] * n_hidden, n_objectives(config)]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.logit_scale = nn.Parameter(torch.ones(1))
         self._temperature = float(getattr(config, "gating_temperature", 10))
 
@@ -84,7 +85,9 @@ class GatedReward(LlamaPreTrainedModel):
         return (places * found).argmax(dim=-1)
 
 
-_NO_RESPONSE = "the text does not show where the response begins: it is too long, or no conversation in this format"
+_NO_RESPONSE = (
+    "the text does not show where the response begins: it is too long, or no conversation in this format"
+)
 
 
 def n_objectives(config: LlamaConfig) -> int:

@@ -4,7 +4,7 @@
                POST /pooling                                                    {"data": [{"data": [3.4]}]}
     sglang     POST /classify {"input_ids": [ids]} or {"text": [text]}           [{"embedding": [3.4]}]
     tei        POST /predict {"inputs": [[text] or [prompt, response]]}          [[{"score": 3.4}]]
-    glassbox   POST /score {"items": […], "gold": true}                          {"results": [{"gold_reward": 3.4}]}
+    glassbox   POST /score {"items": […], "gold": true}                         {"results": [{"gold_reward": 3.4}]}
 
 A reply with another number of scores, several numbers for one text, or anything but numbers is a BadReplyError.
 """
@@ -68,8 +68,8 @@ class Vllm:
     spec: RemoteSpec
     switches: ClassVar = (Switch("use_activation", False), Switch("activation", False), Switch("softmax", False))
     remedy: ClassVar = (
-        """start vLLM with --pooler-config '{"use_activation": false}' (in older versions --override-pooler-config """
-        """'{"activation": false}' or '{"softmax": false}')"""
+        """start vLLM with --pooler-config '{"use_activation": false}' (in older versions """
+        """--override-pooler-config '{"activation": false}' or '{"softmax": false}')"""
     )
 
     @property
@@ -163,8 +163,8 @@ class Glassbox:
         revision = models.get("gold_revision") if isinstance(models, dict) else None
         if self.revision is not None and revision != self.revision:
             raise BadReplyError(
-                f"it serves the gold weights {revision} now, and {self.revision} at start: scores of both would be "
-                "mixed; restart this service to use the new ones"
+                f"it serves the gold weights {revision} now, and {self.revision} at start: scores of both would "
+                "be mixed; restart this service to use the new ones"
             )
         return [self._score(row) for row in _list(_member(reply, "results"), n)]
 

@@ -186,12 +186,12 @@ def _tokenizer(spec: RemoteSpec) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as exc:
         raise GoldLoadError(
-            f"gold model {spec.text!r}: its tokenizer {name!r} cannot be loaded ({exc}); name a folder, or a Hugging "
-            "Face id that this machine can reach"
+            f"gold model {spec.text!r}: its tokenizer {name!r} cannot be loaded ({exc}); name a folder, or a "
+            "Hugging Face id that this machine can reach"
         ) from exc
     if not tokenizer.chat_template:
         raise GoldLoadError(
-            f"gold model {spec.text!r}: the tokenizer {name!r} has no chat template; add the one that the model was "
-            "trained with"
+            f"gold model {spec.text!r}: the tokenizer {name!r} has no chat template; add the one that the model "
+            "was trained with"
         )
     return tokenizer

@@ -53,7 +53,9 @@ class RemoteText:
     def raw(self, text: RawText) -> RemoteInput:
         """What is sent for a text as it is. Raises ValueError when the server can be sent conversations only."""
         if self._chat is None:
-            raise ValueError("the remote gold model is sent conversations only; add tokenizer= to --gold for texts")
+            raise ValueError(
+                "the remote gold model is sent conversations only; add tokenizer= to --gold for texts"
+            )
         tokens = self._chat.raw(text)
         if self._sends == "ids":
             return RemoteInput(tokens.input_ids)

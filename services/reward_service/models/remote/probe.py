@@ -20,7 +20,12 @@ from reward_service.models.remote.server import RefusedError
 Scores = Callable[[Sequence[int], dict[str, bool]], Awaitable[list[Score]]]
 """Scores of some of `PROBES`, by index, with fields that the request has besides."""
 
-_PROMPTS = ("Why is the sky blue?", "Name the capital of France.", "Write one sentence about the sea.", "2 + 2 = ?")
+_PROMPTS = (
+    "Why is the sky blue?",
+    "Name the capital of France.",
+    "Write one sentence about the sea.",
+    "2 + 2 = ?",
+)
 _RESPONSES = ("Air scatters blue light more than red light.", "Paris.", "no no no no no no no no", "I cannot say.")
 PROBES = tuple(
     Exchange((ChatMessage(role="user", content=prompt),), response)
@@ -49,13 +54,17 @@ async def probe(scores: Scores, form: Format, *, raw: bool) -> Switch | None:
     first = form.switches[0] if form.switches else None
     found = _finite(await scores(everything, _fields(first, raw=True)))
     if min(found) == max(found):
-        raise GoldLoadError(f"its score of {len(found)} different conversations is the same, {found[0]:.4g}" + _or(form))
+        raise GoldLoadError(
+            f"its score of {len(found)} different conversations is the same, {found[0]:.4g}" + _or(form)
+        )
     await _check_order(scores, found, _fields(first, raw=True))
     for switch in form.switches:
         if await _is_raw(scores, switch, found):
             return switch
         if switch is not form.switches[-1]:
-            found = _finite(await scores(everything, _fields(form.switches[form.switches.index(switch) + 1], raw=True)))
+            found = _finite(
+                await scores(everything, _fields(form.switches[form.switches.index(switch) + 1], raw=True))
+            )
     if form.remedy and not raw and all(0 <= score <= 1 for score in found):
         raise GoldLoadError(
             f"its scores of {len(found)} different conversations are all between 0 and 1 "
@@ -66,7 +75,7 @@ async def probe(scores: Scores, form: Format, *, raw: bool) -> Switch | None:
 
 
 async def _is_raw(scores: Scores, switch: Switch, found: Sequence[float]) -> bool:
-    """Whether `found` are raw logits because of `switch`: the server refuses its other value, or it has an effect."""
+    """Whether `switch` selects raw logits: the server refuses its other value, or answers that with others."""
     try:
         others = _finite(await scores(range(len(PROBES)), _fields(switch, raw=False)))
     except RefusedError as exc:

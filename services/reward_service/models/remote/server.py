@@ -1,10 +1,10 @@
 """One call of a remote server: JSON in, JSON out, with retries until a time limit.
 
-    no connection, 408, 425, 429, 502, 503, 504   tried again, after Retry-After or a growing delay; when the time
-                                                  is over: GoldUnavailableError (503), with the cause and what to do
-    400, 413, 422, 424, 500                       RefusedError.may_be_item: one item may be the cause
-    401, 403, 404, a redirect, anything else      RefusedError, with what to do
-    a reply that is too large, or no JSON         BadReplyError
+no connection, 408, 425, 429, 502, 503, 504   tried again, after Retry-After or a growing delay; when the time
+                                              is over: GoldUnavailableError (503), with the cause and what to do
+400, 413, 422, 424, 500                       RefusedError.may_be_item: one item may be the cause
+401, 403, 404, a redirect, anything else      RefusedError, with what to do
+a reply that is too large, or no JSON         BadReplyError
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class RemoteServer:
                 retry_after = parse_retry_after(headers.get("retry-after"))
                 problem = f"answered {status}{_quoted(received)}"
             self._note(problem)
-            wait_s = backoff_s(_POLICY, attempt=attempt, retry_after_s=retry_after, jitter=random.random())  # noqa: S311
+            wait_s = backoff_s(_POLICY, attempt=attempt, retry_after_s=retry_after, jitter=random.random())
             if time.monotonic() + wait_s >= give_up:
                 raise GoldUnavailableError(
                     f"the gold model's server {self.url} {problem}; tried {attempt} times. Check that it runs and "
@@ -148,20 +148,22 @@ class RemoteServer:
 
 
 def _parsed(status: int, received: bytes, path: str) -> Any:
-    if status == 200:  # noqa: PLR2004
+    if status == 200:
         try:
             return json.loads(received)
         except (ValueError, RecursionError) as exc:
             raise BadReplyError(f"its reply to {path} is not JSON: {str(exc)[:_QUOTED_CHARS]}") from None
     if status in {401, 403}:  # whose body may quote the key
         raise RefusedError(status, f"it answered {status}; set GLASSBOX_GOLD_API_KEY to a key that it accepts")
-    if status == 404:  # noqa: PLR2004
+    if status == 404:
         hint = "check the kind before the + of --gold, and the path of its URL; or the model's name"
-    elif 300 <= status < 400:  # noqa: PLR2004
+    elif 300 <= status < 400:
         hint = "redirects are not followed; name the URL itself in --gold"
     else:
         hint = ""
-    raise RefusedError(status, f"it answered {status} to {path}{_quoted(received)}" + (f"; {hint}" if hint else ""))
+    raise RefusedError(
+        status, f"it answered {status} to {path}{_quoted(received)}" + (f"; {hint}" if hint else "")
+    )
 
 
 def _quoted(received: bytes) -> str:

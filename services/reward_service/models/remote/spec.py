@@ -1,9 +1,9 @@
 """URLs of remote gold models.
 
-    vllm+http://host:8000?model=NAME&tokenizer=FOLDER     kind + URL of the server + options
-    sglang+https://host/rm?tokenizer=FOLDER
-    tei+http://host:8080
-    glassbox+http://host:8000
+vllm+http://host:8000?model=NAME&tokenizer=FOLDER     kind + URL of the server + options
+sglang+https://host/rm?tokenizer=FOLDER
+tei+http://host:8080
+glassbox+http://host:8000
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _positive(options: dict[str, str], shown: str) -> int | None:
     value = options.get("max_tokens")
     if value is None:
         return None
-    if not value.isascii() or not value.isdigit() or not 0 < int(value[:9]) or len(value) > 9:  # noqa: PLR2004
+    if not re.fullmatch("[1-9][0-9]{0,8}", value):
         raise ConfigurationError(f"{shown} has max_tokens={value}: it must be a positive whole number")
     return int(value)
 
