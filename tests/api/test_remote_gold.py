@@ -61,11 +61,12 @@ def service(gold: str, **settings: Any) -> Iterator[TestClient]:
 
 
 def ready(client: TestClient) -> bool:
-    return client.get("/readyz").status_code == 200
+    return bool(client.get("/readyz").status_code == 200)
 
 
 def scored(client: TestClient, items: list[dict[str, Any]] = ITEMS, **options: Any) -> httpx.Response:
-    return client.post("/score", json={"items": items, "gold": True, **options})
+    reply: httpx.Response = client.post("/score", json={"items": items, "gold": True, **options})
+    return reply
 
 
 def gold_rewards(reply: httpx.Response) -> list[float]:

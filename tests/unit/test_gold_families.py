@@ -135,7 +135,7 @@ def test_a_gated_model_has_the_weights_that_armorm_publishes(gated: Path) -> Non
 
 
 def test_a_gated_model_gives_no_score_without_the_begin_of_the_response(gated: Path) -> None:
-    gold = load_gold(str(gated), "cpu", max_tokens=20)
+    gold = load_gold(str(gated), "cpu", max_tokens=64)
 
     with pytest.raises(ValueError, match="where the response begins"):
         scores(gold, [Exchange(EXCHANGES[0].messages, "long " * 20)])

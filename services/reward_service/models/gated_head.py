@@ -38,11 +38,12 @@ class _Gating(nn.Module):
         """Weights (B, K) of prompt states (B, D)."""
         for layer in self.layers[:-1]:
             values = torch.relu(layer(values))
-        weights: torch.Tensor = torch.softmax(self.layers[-1](values) / self._temperature, dim=-1)
-        return weights * self.logit_scale[0]
+        weights = torch.softmax(self.layers[-1](values) / self._temperature, dim=-1)
+        scaled: torch.Tensor = weights * self.logit_scale[0]
+        return scaled
 
 
-class GatedReward(LlamaPreTrainedModel):
+class GatedReward(LlamaPreTrainedModel):  # type: ignore[misc] # Transformers has no types
     """A Llama with a regression layer and a gating network. `response_start` must be set before the first pass."""
 
     def __init__(self, config: LlamaConfig) -> None:

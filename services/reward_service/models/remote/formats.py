@@ -1,10 +1,10 @@
 """Request bodies and replies of the servers. No sockets.
 
-    vllm       POST /classify {"input": [ids or text], …} or {"messages": […]}   {"data": [{"probs": [3.4]}]}
-               POST /pooling                                                    {"data": [{"data": [3.4]}]}
-    sglang     POST /classify {"input_ids": [ids]} or {"text": [text]}           [{"embedding": [3.4]}]
-    tei        POST /predict {"inputs": [[text] or [prompt, response]]}          [[{"score": 3.4}]]
-    glassbox   POST /score {"items": […], "gold": true}                         {"results": [{"gold_reward": 3.4}]}
+    vllm       POST /classify {"input": [ids or text]} or {"messages": […]}   {"data": [{"probs": [3.4]}]}
+               POST /pooling, the same                                        {"data": [{"data": [3.4]}]}
+    sglang     POST /classify {"input_ids": [ids]} or {"text": [text]}        [{"embedding": [3.4]}]
+    tei        POST /predict {"inputs": [[text] or [prompt, response]]}       [[{"score": 3.4}]]
+    glassbox   POST /score {"items": […], "gold": true}                       {"results": [{"gold_reward": 3.4}]}
 
 A reply with another number of scores, several numbers for one text, or anything but numbers is a BadReplyError.
 """

@@ -50,34 +50,30 @@ async def probe(scores: Scores, form: Format, *, raw: bool) -> Switch | None:
         GoldLoadError: scores are probabilities, are not finite, or are not those of the texts.
         GoldUnavailableError, ModelError: the server does not answer, or refuses the request.
     """
-    everything = range(len(PROBES))
-    first = form.switches[0] if form.switches else None
-    found = _finite(await scores(everything, _fields(first, raw=True)))
+    for switch in form.switches or (None,):
+        fields = {} if switch is None else {switch.name: switch.raw}
+        found = _finite(await scores(range(len(PROBES)), fields))
+        if switch is not None and await _is_raw(scores, switch, found):
+            await _check_order(scores, found, fields)
+            return switch
     if min(found) == max(found):
         raise GoldLoadError(
-            f"its score of {len(found)} different conversations is the same, {found[0]:.4g}" + _or(form)
+            f"its score of {len(found)} different conversations is the same, {found[0]:.4g}{_or(form)}"
         )
-    await _check_order(scores, found, _fields(first, raw=True))
-    for switch in form.switches:
-        if await _is_raw(scores, switch, found):
-            return switch
-        if switch is not form.switches[-1]:
-            found = _finite(
-                await scores(everything, _fields(form.switches[form.switches.index(switch) + 1], raw=True))
-            )
     if form.remedy and not raw and all(0 <= score <= 1 for score in found):
         raise GoldLoadError(
             f"its scores of {len(found)} different conversations are all between 0 and 1 "
             f"({min(found):.4g} to {max(found):.4g}), so they seem to be probabilities and no raw logits"
             f"{_or(form)}; or add raw=true to the options of --gold if they are raw logits"
         )
-    return first
+    await _check_order(scores, found, fields)
+    return switch
 
 
 async def _is_raw(scores: Scores, switch: Switch, found: Sequence[float]) -> bool:
     """Whether `switch` selects raw logits: the server refuses its other value, or answers that with others."""
     try:
-        others = _finite(await scores(range(len(PROBES)), _fields(switch, raw=False)))
+        others = _finite(await scores(range(len(PROBES)), {switch.name: not switch.raw}))
     except RefusedError as exc:
         if exc.may_be_item:
             return True
@@ -98,10 +94,6 @@ async def _check_order(scores: Scores, found: Sequence[float], fields: dict[str,
 
 def _or(form: Format) -> str:
     return f": {form.remedy}" if form.remedy else ""
-
-
-def _fields(switch: Switch | None, *, raw: bool) -> dict[str, bool]:
-    return {} if switch is None else {switch.name: switch.raw is raw}
 
 
 def _finite(scores: Sequence[Score]) -> list[float]:

@@ -99,7 +99,7 @@ class RemoteServer:
             except TimeoutError:
                 problem = f"did not answer within {self._timeout_s:g} s"
             except httpx.TransportError as exc:
-                problem = f"cannot be reached ({exc or type(exc).__name__})"
+                problem = f"cannot be reached ({str(exc) or type(exc).__name__})"
             else:
                 if status not in RETRYABLE:
                     self._note(None)
