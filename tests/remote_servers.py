@@ -2,7 +2,7 @@
 
 Written from their documentation and request classes as of autumn 2026, not the servers themselves: fields that a
 version does not know are ignored, as vLLM ignores them, and a classifier's scores go through a sigmoid unless the
-request says otherwise.
+request asks for logits.
 """
 
 from __future__ import annotations

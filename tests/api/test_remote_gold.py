@@ -232,7 +232,7 @@ def test_a_long_conversation_loses_its_start_as_here(model: TinyModel, folder: P
 
 
 def refusal(answer: Answer, spec: str = "vllm+{url}") -> str:
-    """What the service says about a server that it cannot use."""
+    """The error of the service about a server that it cannot use."""
     with json_server(answer) as url, service(spec.format(url=url)) as client:
         until(lambda: "could not be loaded" in client.get("/readyz").text)
         reply = scored(client)

@@ -15,7 +15,7 @@ from tests.unit.test_model_worker import run
 
 
 class Server:
-    """Doubles numbers once the gate is open, fails for 13, and records what it is asked."""
+    """Doubles numbers once the gate is open, fails for 13, and records what it is called with."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []

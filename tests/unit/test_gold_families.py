@@ -85,7 +85,7 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def card_score_of_armorm(folder: Path, asked: Exchange) -> float:
-    """What the code of ArmoRM's card computes for one conversation, written anew."""
+    """What the code of ArmoRM's card computes for one conversation, written again."""
     weights = load_file(folder / "model.safetensors")
     config = LlamaConfig.from_pretrained(folder)
     trunk = LlamaModel(config).eval()
@@ -156,7 +156,7 @@ def starling(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def card_score_of_starling(folder: Path, asked: Exchange) -> float:
-    """What the code of the card computes for one conversation, written anew: v_head at the last token."""
+    """What the code of the card computes for one conversation, written again: v_head at the last token."""
     weights = load_file(folder / "model.safetensors")
     trunk = LlamaModel(LlamaConfig.from_pretrained(folder)).eval()
     trunk.load_state_dict(

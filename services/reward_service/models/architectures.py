@@ -3,7 +3,7 @@
     …ForSequenceClassification of Transformers    as it is: Llama, Qwen, Gemma, Mistral, Phi, BERT, …
     weights with v_head.weight                    the same class; the head has another name (Starling-RM, TRL)
     LlamaForRewardModelWithGating                 GatedReward (ArmoRM)
-    anything else                                 an error that says what to do
+    anything else                                 an error with the next step
 
 Code that comes with a model is not run. So a model whose score is computed by such code is refused, even if its
 weights fit a class of Transformers: the number would be another one.

@@ -72,7 +72,8 @@ class GatedReward(LlamaPreTrainedModel):  # type: ignore[misc] # Transformers ha
     def _last_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Positions (B,) of the last tokens that are not padding."""
         places = torch.arange(input_ids.shape[1], device=input_ids.device)
-        return (places * (input_ids != self.config.pad_token_id)).argmax(dim=-1)
+        last: torch.Tensor = (places * (input_ids != self.config.pad_token_id)).argmax(dim=-1)
+        return last
 
     def _response_starts(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Positions (B,) at which the last occurrence of RESPONSE_START begins."""

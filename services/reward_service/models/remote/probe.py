@@ -1,4 +1,4 @@
-"""Scores at start, to find a server whose scores are no raw logits, or not those of the texts that were sent.
+"""Scores at start, to find a server whose scores are not raw logits, or not those of the texts that were sent.
 
 vLLM applies a sigmoid or softmax to the logits of a classifier unless the request, or its configuration, says
 otherwise; versions differ in the name of that field, and ignore those that they do not know. So each field is sent
@@ -39,10 +39,10 @@ _TOLERANCE = 0.05
 
 
 async def probe(scores: Scores, form: Format, *, raw: bool) -> Switch | None:
-    """The field that selects raw logits, or None if there is none to send.
+    """The field that selects raw logits, or None if the server has no such field.
 
     Args:
-        scores: asks the server.
+        scores: sends a request to the server.
         form: the server's format.
         raw: whether the operator states that the scores are raw logits.
 
