@@ -34,14 +34,16 @@ $(SERVE)/.ready: $(VENV)/.ready tools/setup.py
 	@$(PYTHON) tools/setup.py --serve $(VENV) $(SERVE)
 	@touch $@
 
+# Test files run in WORKERS processes, the tests of a file in one; a worker may use 4 GB of memory.
+WORKERS ?= 2
 test: setup $(SERVE)/.ready  ## run all tests, with coverage, the end-to-end run through OpenRLHF included
-	@$(BIN)/python -m pytest --cov --cov-report=
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	@$(SERVE)/bin/python -m pytest -q tests/serve
 
 test-fast: setup  ## run the tests that are not marked slow, in 90 s
 	@$(BIN)/python -m pytest -q -m "not slow and not gpu"
 
-# FRAMEWORKS=--fast, or names of environments or test files
+# FRAMEWORKS: names of environments or test files, or options of tools/frameworks.py
 contract: setup  ## run the own code of training frameworks against the service, in environments of their own
 	@$(BIN)/python -m tools.frameworks $(FRAMEWORKS)
 

@@ -182,7 +182,8 @@ def _model_folder(folder: Path) -> Path:
     shutil.copytree(get_model_path(), folder)
     _edit(folder / "sentence_bert_config.json", max_seq_length=512)
     _edit(folder / "tokenizer_config.json", truncation_side="left")
-    _run([_tool("python"), str(Path(__file__).with_name("export_onnx.py")), str(folder)])
+    # -P: without the script's folder in the path, whose requests.py is not the package that its imports mean
+    _run([_tool("python"), "-P", str(Path(__file__).with_name("export_onnx.py")), str(folder)])
     return folder
 
 

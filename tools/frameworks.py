@@ -1,13 +1,13 @@
 """Run the contract tests of training frameworks, each in an environment with the framework's packages.
 
-    python -m tools.frameworks [NAME …] [--fast] [--build] [--lock]
+    python -m tools.frameworks [NAME …] [--build] [--lock] [--delete]
 
     tests/frameworks/environments.toml ─▶ .venv-frameworks/NAME ─▶ pytest tests/frameworks/test_….py, one by one
 
-NAME is an environment or a test file; without one, all run. --fast: only the environments of every CI run.
---build: only install. --lock: also write the versions of all installed packages to tests/frameworks/constraints,
-which later installations keep. An environment is installed when its packages change; delete its folder to start
-anew. The service runs in the environment of this command. An environment whose Python is absent is skipped.
+NAME is an environment or a test file; without one, all run. --build: only install. --lock: also write the versions
+of all installed packages to tests/frameworks/constraints, which later installations keep. --delete: delete each
+environment after its tests, so that the disk holds one at a time. An environment is installed when its packages
+change. The service runs in the environment of this command. An environment whose Python is absent is skipped.
 
 Variables: GLASSBOX_FRAMEWORKS_DIR, the folder of the environments; TORCH_INDEX_URL, the package index of torch.
 """
@@ -52,7 +52,6 @@ class Environment:
     python: str
     packages: tuple[str, ...]
     tests: tuple[str, ...]
-    fast: bool
 
     @property
     def folder(self) -> Path:
@@ -105,12 +104,12 @@ def read_environments(path: Path = ROOT / TESTS / "environments.toml") -> list[E
     """The environments, in the order of the file."""
     tables = tomllib.loads(path.read_text(encoding="utf-8"))
     return [
-        Environment(name, table["python"], tuple(table["packages"]), tuple(table["tests"]), table["fast"])
+        Environment(name, table["python"], tuple(table["packages"]), tuple(table["tests"]))
         for name, table in tables.items()
     ]
 
 
-def selected(environments: Sequence[Environment], names: Sequence[str], *, fast: bool) -> list[Environment]:
+def selected(environments: Sequence[Environment], names: Sequence[str]) -> list[Environment]:
     """The environments to run, each with the tests to run. Raises SystemExit for an unknown name."""
     known = {name for one in environments for name in (one.name, *one.tests)}
     if unknown := set(names) - known:
@@ -118,9 +117,8 @@ def selected(environments: Sequence[Environment], names: Sequence[str], *, fast:
     found = []
     for one in environments:
         tests = one.tests if not names or one.name in names else tuple(t for t in one.tests if t in names)
-        wanted = not names or one.name in names or tests
-        if wanted and (one.fast or not fast):
-            found.append(Environment(one.name, one.python, one.packages, tests, one.fast))
+        if tests or one.name in names:
+            found.append(Environment(one.name, one.python, one.packages, tests))
     return found
 
 
@@ -266,13 +264,13 @@ def main() -> int:
     """Install, run, print; the exit status is 0 when no test failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="an environment or a test file")
-    parser.add_argument("--fast", action="store_true", help="only the environments of every CI run")
     parser.add_argument("--build", action="store_true", help="only install the environments")
     parser.add_argument("--lock", action="store_true", help="write the installed versions as constraints")
+    parser.add_argument("--delete", action="store_true", help="delete each environment after its tests")
     options = parser.parse_args()
     outcomes: list[Outcome] = []
     installed: dict[str, str] = {}
-    for one in selected(read_environments(), options.names, fast=options.fast):
+    for one in selected(read_environments(), options.names):
         python = find_python(one.python)
         if python is None:
             sys.stdout.write(f"environment {one.name} is skipped: there is no Python {one.python}\n")
@@ -287,6 +285,8 @@ def main() -> int:
             lock(one)
         if not options.build:
             outcomes += [run_file(one, file) for file in one.tests]
+        if options.delete:
+            shutil.rmtree(one.folder)
     print_table(outcomes, installed)
     return 1 if any(one.failed for one in outcomes) else 0
 

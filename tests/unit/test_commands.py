@@ -73,7 +73,7 @@ def test_all_commands_of_this_distribution_are_found() -> None:
 
     assert list(commands) == [
         "calibrate", "completion", "datasets", "doctor", "evaluate", "fit-gold", "probe", "recipes", "report",
-        "score", "serve", "train",
+        "score", "serve", "study", "train",
     ]  # fmt: skip
     assert problems == []
 

@@ -8,13 +8,13 @@ from tests.conftest import ROOT
 from tools.frameworks import Environment, find_python, read_environments, selected
 
 ENVIRONMENTS = [
-    Environment("a", "3.11", ("torch==1",), ("test_x.py", "test_y.py"), fast=True),
-    Environment("b", "3.12", (), ("test_z.py",), fast=False),
+    Environment("a", "3.11", ("torch==1",), ("test_x.py", "test_y.py")),
+    Environment("b", "3.12", (), ("test_z.py",)),
 ]
 
 
-def names(*chosen: str, fast: bool = False) -> dict[str, tuple[str, ...]]:
-    return {one.name: one.tests for one in selected(ENVIRONMENTS, chosen, fast=fast)}
+def names(*chosen: str) -> dict[str, tuple[str, ...]]:
+    return {one.name: one.tests for one in selected(ENVIRONMENTS, chosen)}
 
 
 def test_every_contract_test_runs_in_an_environment() -> None:
@@ -26,7 +26,6 @@ def test_every_contract_test_runs_in_an_environment() -> None:
 
 def test_an_environment_or_a_test_file_is_chosen_by_its_name() -> None:
     assert names() == {"a": ("test_x.py", "test_y.py"), "b": ("test_z.py",)}
-    assert names(fast=True) == {"a": ("test_x.py", "test_y.py")}
     assert names("b") == {"b": ("test_z.py",)}
     assert names("test_y.py") == {"a": ("test_y.py",)}
     with pytest.raises(SystemExit, match="test_q"):

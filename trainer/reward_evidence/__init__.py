@@ -15,7 +15,9 @@ statistics/
   summary             responses → figures; `monotonicity` has the statistics        (pure)
   kl                  KL divergence from the initial policy                         (torch)
   verdict             figures → sentences                                           (pure)
-report/               figures → report.html, plots/, alpaca_eval.json               (matplotlib)
+comparison/           evaluated runs side by side → comparison.json                 (pure, except `runs`)
+report/               figures → report.html, comparison.html, plots/, …             (matplotlib)
+study/                several recipes and seeds, each run a child process → a comparison
 """
 
 from reward_client import __version__ as __version__

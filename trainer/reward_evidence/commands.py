@@ -1,4 +1,4 @@
-"""`glassbox evaluate` and `glassbox report`, described without importing torch or matplotlib."""
+"""`glassbox evaluate`, `glassbox report` and `glassbox study`, described without importing torch or matplotlib."""
 
 from reward_client.cli.command import Command
 
@@ -14,9 +14,16 @@ COMMANDS = (
     ),
     Command.lazy(
         "report",
-        "write the report of an evaluation again",
+        "write the report of an evaluation again, or compare several runs",
         "reward_evidence.report.write",
         extra="train",
         needs=_NEEDS,
+    ),
+    Command.lazy(
+        "study",
+        "train several recipes with several seeds, and compare them",
+        "reward_evidence.study.command",
+        extra="train",
+        needs=(*_NEEDS, "yaml"),
     ),
 )

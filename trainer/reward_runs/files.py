@@ -31,7 +31,7 @@ def lock_folder(folder: Path) -> Iterator[int]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise RunDirectoryError(
-                f"{folder} is in use by process {holder}: wait until it ends, or choose another --run-dir"
+                f"{folder} is in use by process {holder}: wait until it ends, or choose another folder"
             ) from exc
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

@@ -196,6 +196,16 @@ def find_evaluated(folder: Path, step: int, settings: dict[str, Any] | None = No
     return EvaluatedStep(record=record, responses=responses)
 
 
+def read_evaluated(out: Path, step: int) -> list[EvaluatedResponse]:
+    """The responses of `step` of the evaluation in `out`; raise EvaluationError when there are none."""
+    evaluated = find_evaluated(out / "evaluation", step)
+    if evaluated is None:
+        raise EvaluationError(
+            f"the responses of step {step} in {out / 'evaluation'} are missing or were changed: evaluate again"
+        )
+    return evaluated.responses
+
+
 def _lines(responses: Sequence[EvaluatedResponse]) -> str:
     return "".join(json.dumps(response.model_dump(mode="json")) + "\n" for response in responses)
 

@@ -13,7 +13,9 @@ from reward_evidence.report.driver_chart import BarPanel, driver_panels
 from reward_evidence.statistics.monotonicity import Change, Estimate
 from reward_evidence.statistics.summary import CheckpointFigures, GroupFigures
 
-Role = Literal["proxy", "gold", "open_ended", "closed_ended", "neutral"]
+Series = Literal["series_1", "series_2", "series_3", "series_4", "series_5", "series_6", "series_7", "series_8"]
+"""One of several groups of runs."""
+Role = Literal["proxy", "gold", "open_ended", "closed_ended", "neutral"] | Series
 """Kind of a line, which determines its colour and marker."""
 
 PROXY_AXIS = "proxy reward"

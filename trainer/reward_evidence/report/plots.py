@@ -7,8 +7,9 @@ for black-and-white prints. Text in the SVG remains text, in the reader's font.
 import io
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -26,8 +27,20 @@ _COLOURS: dict[Role, str] = {
     "open_ended": "#007A5A",
     "closed_ended": "#A8487F",
     "neutral": "#3A4652",
+    "series_1": "#0072B2",
+    "series_2": "#B85000",
+    "series_3": "#007A5A",
+    "series_4": "#A8487F",
+    "series_5": "#8A6D00",
+    "series_6": "#3A8FC4",
+    "series_7": "#3A4652",
+    "series_8": "#7A5230",
 }
-_MARKERS: dict[Role, str] = {"proxy": "o", "gold": "D", "open_ended": "^", "closed_ended": "s", "neutral": "o"}
+_MARKERS: dict[Role, str] = {
+    **{"proxy": "o", "gold": "D", "open_ended": "^", "closed_ended": "s", "neutral": "o"},
+    **{"series_1": "o", "series_2": "D", "series_3": "^", "series_4": "s"},
+    **{"series_5": "v", "series_6": "P", "series_7": "X", "series_8": "p"},
+}
 _INK, _FAINT, _GRID = "#1F2933", "#5F6B76", "#E3E7EB"
 _SIZE = (4.5, 3.0)
 """Inches. Small, so that the text is readable at the width of a phone."""
@@ -70,6 +83,15 @@ def render(panel: Panel | BarPanel) -> Drawing:
     return Drawing(panel, svg.getvalue().replace("'DejaVu Sans'", _FONTS), png.getvalue())
 
 
+def write_pngs(folder: Path, sections: Mapping[str, Sequence[Drawing]]) -> None:
+    """Replace the charts in `folder` by those of `sections`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    for drawing in (drawing for found in sections.values() for drawing in found):
+        (folder / f"{drawing.panel.name}.png").write_bytes(drawing.png)
+
+
 def _draw(panel: Panel) -> Figure:
     """Draw `panel` on a new figure."""
     figure = Figure(figsize=_SIZE, layout="constrained")
@@ -77,7 +99,7 @@ def _draw(panel: Panel) -> Figure:
     axes = figure.add_subplot()
     _style_axes(axes, panel)
     for line in panel.lines:
-        _draw_path(axes, line) if panel.point_labels else _draw_line(axes, line)
+        _draw_path(axes, line) if panel.point_labels or line.x_interval else _draw_line(axes, line)
     _set_limits(axes, panel)
     figure.draw_without_rendering()  # fixes the position of the axes, which labels depend on
     if panel.point_labels:

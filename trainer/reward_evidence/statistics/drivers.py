@@ -91,7 +91,7 @@ def change_drivers(first: Responses, last: Responses) -> Drivers:
 
 def factor_parts(first: Responses, last: Responses) -> list[FactorPart]:
     """Split the mean proxy change by factor."""
-    by_prompt = _parts_by_prompt(first, last)  # name ──▶ (N, 3): first value, last value, part; NaN without it
+    by_prompt = parts_by_prompt(first, last)  # name ──▶ (N, 3): first value, last value, part; NaN without it
     changes = _changes(first, last, lambda r: r.proxy_reward)
     is_clear = paired_change(np.zeros_like(changes), changes).verdict is not Verdict.UNDECIDED
     counts = prompt_resamples(len(changes))
@@ -121,7 +121,7 @@ def factor_parts(first: Responses, last: Responses) -> list[FactorPart]:
     return sorted(found, key=lambda part: -abs(part.part))
 
 
-def _parts_by_prompt(first: Responses, last: Responses) -> dict[str, FloatArray]:
+def parts_by_prompt(first: Responses, last: Responses) -> dict[str, FloatArray]:
     """For each factor the mean over a prompt's pairs of responses of its first value, last value and part."""
     before, after = samples_by_prompt(first), samples_by_prompt(last)
     layouts: dict[tuple[str, ...], list[tuple[int, int, list[tuple[float, float]]]]] = {}

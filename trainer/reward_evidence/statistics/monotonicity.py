@@ -146,7 +146,7 @@ def spearman(x: FloatArray, y: FloatArray) -> float | None:
     """
     if len(x) < 2 or _is_constant(x) or _is_constant(y):
         return None
-    return float(_rank_correlations(x[:, None], y[:, None])[0])
+    return float(rank_correlations(x[:, None], y[:, None])[0])
 
 
 def permutation_p_value(x: FloatArray, y: FloatArray, *, seed: int = 0) -> tuple[float | None, int, bool]:
@@ -194,7 +194,7 @@ def _bootstrap_rho(proxy: FloatArray, gold: FloatArray, seed: int) -> tuple[floa
     if n_checkpoints < 2:
         return None, None
     counts = prompt_resamples(n_prompts, seed)
-    rhos = _rank_correlations(proxy @ counts.T, gold @ counts.T)  # (R,)
+    rhos = rank_correlations(proxy @ counts.T, gold @ counts.T)  # (R,)
     return quantile_interval(rhos[np.isfinite(rhos)])
 
 
@@ -233,7 +233,7 @@ def count_falls(values: FloatArray) -> Falls:
     )
 
 
-def _rank_correlations(x: FloatArray, y: FloatArray) -> FloatArray:
+def rank_correlations(x: FloatArray, y: FloatArray) -> FloatArray:
     """Return ρ of each column of `x` and `y` (T, R): (R,), NaN where a column is constant."""
     ranks_x, ranks_y = _centred(stats.rankdata(x, axis=0)), _centred(stats.rankdata(y, axis=0))
     norm = np.sqrt((ranks_x**2).sum(axis=0) * (ranks_y**2).sum(axis=0))

@@ -1,0 +1,343 @@
+"""`glassbox report --compare`: seeds pooled, groups compared on the same prompts, other settings an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from reward_client.cli.main import main as glassbox
+from reward_evidence.comparison.comparison import Comparison, compare
+from reward_evidence.comparison.runs import group_runs, open_runs
+from reward_evidence.report.write import main
+from reward_evidence.statistics.monotonicity import Verdict
+from reward_runs.errors import EvaluationError
+from tests.unit.compared_runs import STEPS, make_evaluated, rising
+from tests.unit.test_report import HOSTILE, Elements
+
+DEMO = "demo model, not a judge of quality"
+
+
+def compared(folders: Sequence[Path], baseline: str | None = None) -> Comparison:
+    return compare(group_runs(open_runs(folders)), baseline)[0]
+
+
+def two_groups(path: Path, better: float = 0.1, worse: float = 0.0, n_seeds: int = 3) -> list[Path]:
+    """`rer` and `li`, with `n_seeds` seeds each, whose gold rises by `better` and `worse` a step."""
+    slopes = {"rer": better, "li": worse}
+    return [
+        make_evaluated(
+            path / f"{recipe}-{seed}",
+            rising(slope, seed=seed + 100 * (recipe == "li"), seed_effect=0.02 * seed),
+            recipe=recipe,
+            seed=seed,
+        )
+        for recipe, slope in slopes.items()
+        for seed in range(n_seeds)
+    ]
+
+
+# Groups --------------------------------------------------------------------------------------------------------
+
+
+def test_runs_that_differ_only_in_their_seed_are_one_group(tmp_path: Path) -> None:
+    found = compared(two_groups(tmp_path))
+
+    assert {group.label: group.n_seeds for group in found.groups} == {"rer": 3, "li": 3}
+    assert [run.seed for run in found.groups[0].runs] == [0, 1, 2]
+    assert [step.step for step in found.groups[0].steps] == list(STEPS)
+
+
+def test_the_pooled_mean_and_interval_are_over_seeds_and_prompts(tmp_path: Path) -> None:
+    runs = [
+        make_evaluated(tmp_path / str(seed), rising(0.1, seed_effect=effect, noise=0.0), seed=seed)
+        for seed, effect in enumerate([-0.5, 0.0, 0.5])
+    ]
+
+    change = compared(runs).groups[0].gold_change
+
+    assert change is not None
+    assert change.mean == pytest.approx(0.6)
+    assert change.by_seed == pytest.approx([0.1, 0.6, 1.1])
+    assert (change.low, change.high) == pytest.approx(
+        (0.6 - 4.303 * 0.5 / 3**0.5, 0.6 + 4.303 * 0.5 / 3**0.5), 1e-3
+    )
+
+
+def test_a_setting_that_differs_makes_another_group_and_is_in_its_label(tmp_path: Path) -> None:
+    runs = [make_evaluated(tmp_path / f"r{seed}", rising(0.1), seed=seed) for seed in (1, 2)]
+    control = make_evaluated(tmp_path / "control", rising(0.0), record={"learning_rate": 0.0})
+
+    assert list(group_runs(open_runs([*runs, control]))) == ["rer", "rer, learning rate 0"]
+
+
+def test_where_and_how_a_run_is_saved_makes_no_other_group(tmp_path: Path) -> None:
+    here = make_evaluated(
+        tmp_path / "here", rising(0.1), seed=1, record={"reward_url": "http://a", "save_every": 2}
+    )
+    there = make_evaluated(tmp_path / "there", rising(0.1), seed=2, record={"reward_url": "http://b"})
+
+    assert list(group_runs(open_runs([here, there]))) == ["rer"]
+
+
+def test_evaluations_without_a_record_are_a_group_each(tmp_path: Path) -> None:
+    runs = [make_evaluated(tmp_path / name, rising(0.1), seed=None) for name in ("a", "b")]
+
+    found = compared(runs)
+
+    assert [group.label for group in found.groups] == ["a", "b"]
+    assert found.groups[0].runs[0].seed is None
+
+
+def test_equal_folder_names_are_distinguished(tmp_path: Path) -> None:
+    runs = [make_evaluated(tmp_path / part / "demo", rising(0.1), seed=None) for part in ("a", "b")]
+
+    assert list(group_runs(open_runs(runs))) == [str(run) for run in runs]
+
+
+# Differences ---------------------------------------------------------------------------------------------------
+
+
+def test_a_better_group_is_named_in_the_headline(tmp_path: Path) -> None:
+    found = compared(two_groups(tmp_path))
+
+    assert found.findings.headline == "rer ended with more gold than li"
+    assert found.differences[0].verdict is Verdict.ROSE
+    assert found.differences[0].mean == pytest.approx(0.6, abs=0.05)
+
+
+def test_equal_groups_are_not_stated_to_differ(tmp_path: Path) -> None:
+    found = compared(two_groups(tmp_path, better=0.05, worse=0.05))
+
+    assert found.findings.headline == "No difference in final gold is shown between 2 groups"
+    assert found.differences[0].verdict is Verdict.UNDECIDED
+
+
+def test_a_baseline_limits_the_comparisons(tmp_path: Path) -> None:
+    runs = two_groups(tmp_path, n_seeds=1)
+    runs.append(make_evaluated(tmp_path / "qr", rising(0.2), recipe="qr"))
+
+    pairs = [(one.group, one.other) for one in compared(runs, "li").differences]
+
+    assert pairs == [("rer", "li"), ("qr", "li")]
+    assert len(compared(runs).differences) == 3
+
+
+def test_one_seed_is_stated_as_a_limitation(tmp_path: Path) -> None:
+    limitations = compared(two_groups(tmp_path, n_seeds=1)).findings.limitations
+
+    assert limitations[0].startswith("One seed only: rer, li. The variation between seeds is unknown there")
+
+
+def test_gold_that_falls_while_the_proxy_rises_is_stated(tmp_path: Path) -> None:
+    runs = [make_evaluated(tmp_path / str(seed), rising(-0.1, seed=seed), seed=seed) for seed in (1, 2, 3)]
+
+    assert compared(runs).findings.headline == "rer: gold fell while the proxy rose"
+
+
+def test_the_demo_gold_model_is_named_as_such(tmp_path: Path) -> None:
+    runs = [
+        make_evaluated(tmp_path / name, rising(slope, seed=i), recipe=name, notices=[DEMO])
+        for i, (name, slope) in enumerate([("rer", 0.2), ("li", 0.0)])
+    ]
+
+    found = compared(runs).findings
+
+    assert found.headline == "rer ended with more demo gold than li"
+    assert any("The gold model is a demo model" in line for line in found.limitations)
+
+
+def test_the_parts_of_the_factors_sum_to_the_proxy_change(tmp_path: Path) -> None:
+    group = compared(two_groups(tmp_path, n_seeds=2)).groups[0]
+
+    assert group.proxy_change is not None
+    assert sum(factor.part.mean for factor in group.factors) == pytest.approx(group.proxy_change.mean, abs=1e-9)
+    assert group.factors[0].name == "length_incentive"
+    assert group.factors[0].share == pytest.approx(1.0, abs=0.01)
+
+
+def test_without_gold_no_difference_is_invented(tmp_path: Path) -> None:
+    runs = [make_evaluated(tmp_path / recipe, None, recipe=recipe) for recipe in ("rer", "li")]
+
+    found = compared(runs)
+
+    assert found.differences == []
+    assert found.findings.headline == "Gold was not measured, so the groups cannot be ranked"
+
+
+def test_runs_that_end_early_are_compared_at_their_last_common_step(tmp_path: Path) -> None:
+    whole = make_evaluated(tmp_path / "whole", rising(0.1), seed=1)
+    part = make_evaluated(tmp_path / "part", rising(0.1), seed=2, steps=STEPS[:3], record={"steps": STEPS[-1]})
+
+    found = compared([whole, part])
+
+    assert [step.step for step in found.groups[0].steps] == list(STEPS[:3])
+    assert found.notices == ["The runs of rer end at different steps (whole 6, part 4): step 4 is used."]
+
+
+def test_runs_with_the_same_seed_do_not_show_the_variation_between_seeds(tmp_path: Path) -> None:
+    runs = [make_evaluated(tmp_path / name, rising(0.1), seed=1) for name in ("a", "b")]
+
+    assert "Some runs of rer have the same seed" in compared(runs).notices[0]
+
+
+# What cannot be compared ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": 1.0}, "the temperature is 0.7 in a and 1.0 in b"),
+        ({"max_new_tokens": 64}, "the token limit is 128 in a and 64 in b"),
+        ({"samples": 4, "system_prompt": "Be brief."}, "the number of responses to a prompt is 1 in a and 4 in b"),
+        (
+            {"gold": {"id": "other", "revision": "c"}},
+            r"the gold model is demo-gold \(bbbb\) in a and other \(c\) in b",
+        ),
+    ],
+)
+def test_other_sampling_or_another_gold_model_is_an_error_that_names_it(
+    settings: Mapping[str, object], message: str, tmp_path: Path
+) -> None:
+    runs = [
+        make_evaluated(tmp_path / "a", rising(0.1)),
+        make_evaluated(tmp_path / "b", rising(0.1), recipe="li", settings=settings),
+    ]
+
+    with pytest.raises(EvaluationError, match=f"these runs cannot be compared: .*{message}"):
+        compared(runs)
+
+
+def test_gold_in_one_run_only_is_an_error(tmp_path: Path) -> None:
+    runs = [make_evaluated(tmp_path / "a", rising(0.1)), make_evaluated(tmp_path / "b", None, recipe="li")]
+
+    with pytest.raises(EvaluationError, match=r"the gold model is demo-gold \(bbbb\) in a and not set in b"):
+        compared(runs)
+
+
+def test_other_prompts_are_an_error(tmp_path: Path) -> None:
+    runs = [
+        make_evaluated(tmp_path / "a", rising(0.1)),
+        make_evaluated(tmp_path / "b", rising(0.1), prompts=range(100, 110)),
+    ]
+
+    with pytest.raises(EvaluationError, match=r"have no prompts in common \(prompts: a 24, b 10\)"):
+        compared(runs)
+
+
+def test_equal_ids_with_other_texts_are_other_prompts(tmp_path: Path) -> None:
+    runs = [
+        make_evaluated(tmp_path / "a", rising(0.1)),
+        make_evaluated(tmp_path / "b", rising(0.1), text="How do birds sing, {}?".format),
+    ]
+
+    with pytest.raises(EvaluationError, match="under the same id, 'p000' for example, they have other prompts"):
+        compared(runs)
+
+
+def test_runs_with_some_common_prompts_are_compared_on_those_and_say_so(tmp_path: Path) -> None:
+    runs = [
+        make_evaluated(tmp_path / "a", rising(0.1), prompts=range(20)),
+        make_evaluated(tmp_path / "b", rising(0.1), recipe="li", prompts=range(8, 30)),
+    ]
+
+    found = compared(runs)
+
+    assert found.n_prompts == 12
+    assert found.notices == ["Compared on the 12 prompts that all runs share. Prompts evaluated: a 20, b 22."]
+
+
+def test_a_run_that_is_given_twice_is_an_error(tmp_path: Path) -> None:
+    run = make_evaluated(tmp_path / "a", rising(0.1))
+
+    with pytest.raises(EvaluationError, match="is given twice"):
+        compared([run, tmp_path / "." / "a"])
+
+
+def test_changed_responses_are_an_error(tmp_path: Path) -> None:
+    runs = two_groups(tmp_path, n_seeds=1)
+    with (runs[1] / "evaluation" / "000006.jsonl").open("a") as file:
+        file.write("{}\n")
+
+    with pytest.raises(EvaluationError, match=r"the responses of step 6 in .* are missing or were changed"):
+        compared(runs)
+
+
+# Page and command ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison of three groups, one with hostile texts."""
+    path = tmp_path_factory.mktemp("compared")
+    runs = two_groups(path, n_seeds=2)
+    runs.append(
+        make_evaluated(path / "odd", rising(0.02), recipe="<b>odd</b>", response=HOSTILE, notices=[HOSTILE])
+    )
+    assert main(["--compare", *map(str, runs), "--out", str(path / "out")]) == 0
+    return path / "out"
+
+
+def test_the_page_is_one_file_without_scripts_and_escapes_every_text(out: Path) -> None:
+    page = (out / "comparison.html").read_text(encoding="utf-8")
+    elements = Elements(page)
+
+    assert not elements.all("script")
+    assert not elements.all("link")
+    assert all((image["src"] or "").startswith("data:image/svg+xml;base64,") for image in elements.all("img"))
+    assert "<b>odd</b>" not in page
+    assert "onerror=alert(2)>" not in page
+
+
+def test_the_page_has_every_group_difference_and_run(out: Path) -> None:
+    page = (out / "comparison.html").read_text(encoding="utf-8")
+    figures = Comparison.model_validate_json((out / "comparison.json").read_text(encoding="utf-8"))
+
+    assert len(figures.differences) == 3
+    for name in ("rer-0", "rer-1", "li-0", "li-1", "odd"):
+        assert f"<td>{name}</td>" in page
+    assert (out / "comparison_plots" / "gold_by_step.png").stat().st_size > 5000
+
+
+def test_the_json_has_only_finite_numbers(out: Path) -> None:
+    def reject(name: str) -> None:
+        raise AssertionError(name)
+
+    assert json.loads((out / "comparison.json").read_text(encoding="utf-8"), parse_constant=reject)["groups"]
+
+
+def test_the_command_prints_the_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = two_groups(tmp_path)
+
+    assert glassbox(["report", "--compare", *map(str, runs), "--out", str(tmp_path / "out")]) == 0
+
+    printed = capsys.readouterr().out
+    assert printed.startswith("rer ended with more gold than li.\n- rer has 0.59 more final gold than li (95 %")
+    assert f"report: {tmp_path / 'out' / 'comparison.html'}" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--compare", "{a}"], "--compare needs two runs or more"),
+        (
+            ["--compare", "{a}", "{b}", "--baseline", "qr"],
+            "there is no group 'qr' to compare with; the groups are",
+        ),
+        (["--compare", "{a}", "{b}/config.json"], "config.json is not a folder"),
+        (["--compare", "{a}", "."], "evaluation.json is missing: run `glassbox evaluate"),
+        (["--baseline", "rer"], "--baseline needs --compare"),
+    ],
+)
+def test_a_comparison_that_is_impossible_writes_nothing(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = two_groups(tmp_path, n_seeds=1)
+    given = [option.format(a=a, b=b) for option in options]
+
+    assert main([*given, "--out", str(tmp_path / "out")]) == 1
+
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
