@@ -1,6 +1,6 @@
 """Scores a file of rows through the service in batches; can be resumed.
 
-    rows.py ─▶ rows ─▶ batches ─▶ RewardClient.score ─▶ lines of JSON ─▶ OUT.jsonl, or score_output.py ─▶ OUT.csv
+    read_items ─▶ rows ─▶ score_batches ─▶ lines of JSON ─▶ OUT.jsonl, or score_output.py ─▶ OUT.csv
                  └ with keep_going: wrong rows are left out and named in `Progress.wrong`
 
 Each row is written after its reward has been received, in the order of the input. A run that was stopped
@@ -11,7 +11,7 @@ full disk never damages lines that were written before.
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -48,7 +48,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class ItemRow:
     """One row of the input."""
 
     number: int
@@ -56,12 +56,12 @@ class _Row:
     item: Item
 
 
-def _row(fields: dict[str, Any], number: int, *, as_table: bool) -> _Row:
-    taken = [name for name in fields if name in WRITTEN or (as_table and is_result_column(name))]
+def _row(fields: dict[str, Any], number: int, *, is_written: Callable[[str], bool]) -> ItemRow:
+    taken = list(filter(is_written, fields))
     if taken:
         raise ValueError(f"{taken[0]}: this command writes a field of that name; rename it, or remove it")
     known = {name: value for name, value in fields.items() if name in Item.model_fields}
-    return _Row(number, fields, Item.model_validate(known))
+    return ItemRow(number, fields, Item.model_validate(known))
 
 
 def score_file(
@@ -90,7 +90,12 @@ def score_file(
         options: those of `RewardClient.score`.
     """
     check_not_input(source, target)
-    rows, wrong = _read(source, limit, keep_going=keep_going, as_table=as_table)
+    rows, wrong = read_items(
+        source,
+        limit,
+        keep_going=keep_going,
+        is_written=lambda name: name in WRITTEN or (as_table and is_result_column(name)),
+    )
     before = {} if overwrite else finished(target, [row.fields for row in rows], skip=keep_going)
     scorer = _scorer_of_lines(target, list(before.values()))
     if scorer is not None:
@@ -106,17 +111,16 @@ def score_file(
     with opened(target, "r+b" if done else "wb") as out:
         if done:
             out.seek(0, 2)
-        while done < len(rows):
-            chunk = rows[done : done + batch]
-            scored = (_score_valid if keep_going else _score_all)(client, source, chunk, options)
+        for scored in score_batches(client, source, rows[first:], batch=batch, keep_going=keep_going, **options):
+            lines = _lines(scored)
             if scored.reply is not None:
                 scorer = scorer or _scorer(scored.reply)
                 _check_same_scorer(target, scorer, _scorer(scored.reply))
-                append(out, encoded(scored.lines), target)
-            done += len(chunk)
+                append(out, encoded(lines), target)
+            done += scored.n_rows
             rate = (done - first) / max(time.monotonic() - started, 1e-9)
             notices = scored.reply.notices if scored.reply else ()
-            yield Progress(done, len(rows), rate, scored.lines, notices, scored.wrong)
+            yield Progress(done, len(rows), rate, lines, notices, scored.wrong)
 
 
 def check_not_input(source: Path, target: Path) -> None:
@@ -125,10 +129,19 @@ def check_not_input(source: Path, target: Path) -> None:
         raise FileError(f"{target} is the input; choose another output file")
 
 
-def _read(source: Path, limit: int | None, *, keep_going: bool, as_table: bool) -> tuple[list[_Row], list[str]]:
-    """The rows of the input, and a message for each wrong one that is left out."""
+def read_items(
+    source: Path,
+    limit: int | None = None,
+    *,
+    keep_going: bool = False,
+    is_written: Callable[[str], bool] = lambda _: False,
+) -> tuple[list[ItemRow], list[str]]:
+    """The rows of the input, and a message for each wrong one that `keep_going` leaves out. Raises FileError.
+
+    A row is wrong if it has a field for which `is_written` is true, because that field would be lost.
+    """
     numbered = islice(numbered_rows(source), limit)
-    rows, wrong = sorted_out(str(source), numbered, partial(_row, as_table=as_table), unit=row_unit(source))
+    rows, wrong = sorted_out(str(source), numbered, partial(_row, is_written=is_written), unit=row_unit(source))
     if wrong and not keep_going:
         raise FileError(first_of(wrong))
     if not rows:
@@ -139,21 +152,43 @@ def _read(source: Path, limit: int | None, *, keep_going: bool, as_table: bool) 
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
-    """What became of the rows of a batch."""
+class ScoredBatch:
+    """The outcome of a batch of rows."""
 
+    n_rows: int
     reply: ScoreReply | None
     """None when no row could be scored."""
-    lines: list[dict[str, Any]]
-    wrong: list[str]
+    results: Sequence[tuple[ItemRow, ItemResult]]
+    """The rows with a reward, in order."""
+    wrong: Sequence[str] = ()
+    """The rows without one, each with its line in the input."""
 
 
-def _score_all(client: RewardClient, source: Path, rows: Sequence[_Row], options: dict[str, Any]) -> _Scored:
+def score_batches(
+    client: RewardClient,
+    source: Path,
+    rows: Sequence[ItemRow],
+    *,
+    batch: int = 64,
+    keep_going: bool = False,
+    **options: Any,
+) -> Iterator[ScoredBatch]:
+    """Score `rows` of `source` in batches; arguments as in `score_file`. Raises FileError and RewardError."""
+    score = _score_valid if keep_going else _score_all
+    for start in range(0, len(rows), batch):
+        yield score(client, source, rows[start : start + batch], options)
+
+
+def _score_all(
+    client: RewardClient, source: Path, rows: Sequence[ItemRow], options: dict[str, Any]
+) -> ScoredBatch:
     reply = _score(client, source, rows, options)
-    return _Scored(reply, _lines(rows, reply), [])
+    return ScoredBatch(len(rows), reply, list(zip(rows, reply.results, strict=True)))
 
 
-def _score_valid(client: RewardClient, source: Path, rows: Sequence[_Row], options: dict[str, Any]) -> _Scored:
+def _score_valid(
+    client: RewardClient, source: Path, rows: Sequence[ItemRow], options: dict[str, Any]
+) -> ScoredBatch:
     """Score the rows that the service accepts; the others are named in `wrong`."""
     left, wrong = list(rows), []
     while left:
@@ -168,16 +203,15 @@ def _score_valid(client: RewardClient, source: Path, rows: Sequence[_Row], optio
             continue
         results = list(zip(left, reply.results, strict=True))
         wrong += [_message(source, row, result.error) for row, result in results if result.error is not None]
-        lines = [line for line in _lines(left, reply) if line["result"]["error"] is None]
-        return _Scored(reply, lines, wrong)
-    return _Scored(None, [], wrong)
+        return ScoredBatch(len(rows), reply, [found for found in results if found[1].error is None], wrong)
+    return ScoredBatch(len(rows), None, [], wrong)
 
 
-def _message(source: Path, row: _Row, error: FieldError | ItemError) -> str:
+def _message(source: Path, row: ItemRow, error: FieldError | ItemError) -> str:
     return f"{source}, {row_unit(source)} {row.number}: {_ITEM.sub('', error.field)}: {error.message}"
 
 
-def _score(client: RewardClient, source: Path, rows: Sequence[_Row], options: dict[str, Any]) -> ScoreReply:
+def _score(client: RewardClient, source: Path, rows: Sequence[ItemRow], options: dict[str, Any]) -> ScoreReply:
     """The reply to `rows`. Errors name their lines in `source` instead of their places in the request."""
     try:
         return client.score([row.item for row in rows], **options)
@@ -191,11 +225,13 @@ def _score(client: RewardClient, source: Path, rows: Sequence[_Row], options: di
         raise RewardError(_ITEM.sub(lambda item: f"{unit} {rows[int(item[1])].number}, ", str(exc))) from exc
 
 
-def _lines(rows: Sequence[_Row], reply: ScoreReply) -> list[dict[str, Any]]:
-    scored_by = _scorer(reply)
+def _lines(scored: ScoredBatch) -> list[dict[str, Any]]:
+    if scored.reply is None:
+        return []
+    scored_by = _scorer(scored.reply)
     return [
         row.fields | {"result": result.model_dump(mode="json"), "scored_by": scored_by}
-        for row, result in zip(rows, reply.results, strict=True)
+        for row, result in scored.results
     ]
 
 

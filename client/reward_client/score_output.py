@@ -118,19 +118,40 @@ def _result_of(row: Mapping[str, Any], line: bytes) -> dict[str, Any] | None:
 def write_table(lines: Path, target: Path) -> None:
     """Write the rows of `lines` as a table, and remove that file. Raises FileError."""
     rows = [_table_row(json.loads(line)) for line in lines.read_text(encoding="utf-8").split("\n") if line]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    try:
+        write_rows(rows, target)
+    except FileError as exc:
+        raise FileError(f"{exc}; the scored rows are in {lines}") from exc
+    lines.unlink()
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
+    """Write `rows` as a table, or as lines of JSON, as the name of `target` states. Raises FileError.
+
+    A file is complete, or does not exist.
+    """
+    if target == STANDARD_STREAM:
+        with opened(target, "wb") as out:
+            append(out, encoded(rows), target)
+        return
     unfinished = target.with_name(f"{target.name}.unfinished")
     try:
-        if target.suffix == ".csv":
-            _write_csv(rows, columns, unfinished)
-        else:
-            _write_parquet(rows, columns, unfinished)
+        _write(rows, target.suffix, unfinished)
         unfinished.replace(target)
     except OSError as exc:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
-        raise FileError(f"{target} cannot be written: {exc.strerror}; the scored rows are in {lines}") from exc
-    lines.unlink()
+        raise FileError(f"{target} cannot be written: {exc.strerror}") from exc
+
+
+def _write(rows: Sequence[Mapping[str, Any]], suffix: str, target: Path) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    if suffix == ".csv":
+        _write_csv(rows, columns, target)
+    elif suffix == ".parquet":
+        _write_parquet(rows, columns, target)
+    else:
+        target.write_bytes(encoded(rows))
 
 
 def _table_row(line: Mapping[str, Any]) -> dict[str, Any]:

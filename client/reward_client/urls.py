@@ -22,6 +22,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 """Where `glassbox serve` listens without options."""
 API_KEY_VARIABLE = "GLASSBOX_API_KEY"
 """Environment variable from which the command line and the trainer read the key."""
+ENDPOINT_KEY_VARIABLE = "OPENAI_API_KEY"
+"""Environment variable from which the command line reads the key of an OpenAI-compatible endpoint."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -97,11 +99,11 @@ def split_urls(text: str) -> list[str]:
     return [url for url in (part.strip(" ,\t\r\n") for part in parts) if url]
 
 
-def key_from_environment(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The key in GLASSBOX_API_KEY; None when it is unset. Raises RewardError when it is empty or miswritten."""
-    key = environ.get(API_KEY_VARIABLE)
+def key_from_environment(environ: Mapping[str, str] = os.environ, variable: str = API_KEY_VARIABLE) -> str | None:
+    """The key in `variable`; None when it is unset. Raises RewardError when it is empty or miswritten."""
+    key = environ.get(variable)
     if key is not None and (problem := key_problem(key)):
-        raise RewardError(f"the API key in {API_KEY_VARIABLE} {problem}; unset it to send no key")
+        raise RewardError(f"the API key in {variable} {problem}; unset it to send no key")
     return key
 
 

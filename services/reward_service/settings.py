@@ -77,6 +77,9 @@ class Settings(BaseModel):
     """Recipe of requests without one."""
     recipes_dir: Path | None = None
     """Folder with custom recipes (`NAME.yaml`); they take precedence over packaged ones with the same name."""
+    query_type_source: Literal["request", "classifier"] = "request"
+    """Query type of items that have a reference, but no query type and no default in the request or the recipe:
+    an error, or the guess of the embedded classifier, with the flag `query_type_by_classifier`."""
     device: str | None = None
     """Torch device of the models; when unset, CUDA if available, otherwise the CPU."""
     backend: Literal["auto", "openvino", "torch"] = "auto"

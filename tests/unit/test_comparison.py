@@ -128,7 +128,7 @@ def test_a_baseline_limits_the_comparisons(tmp_path: Path) -> None:
 def test_one_seed_is_stated_as_a_limitation(tmp_path: Path) -> None:
     limitations = compared(two_groups(tmp_path, n_seeds=1)).findings.limitations
 
-    assert limitations[0].startswith("One seed only: rer, li. The variation between seeds is unknown there")
+    assert limitations[0].startswith("One seed only: rer; li. The variation between seeds is unknown there")
 
 
 def test_gold_that_falls_while_the_proxy_rises_is_stated(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Imports between packages follow the layers below, and every module belongs to a layer.
 
 wire ◀── client ◀── cli                    the client installs without torch and without the service
+   ▲ ◀── query types ◀── cli, scoring      the classifier of query types: pure Python, shared by client and service
    ▲        ▲
    │        └── runs ◀── evidence ◀── trainer
    └── service: errors, settings, fair share ◀── features, batching ◀── models, data sets ◀── scoring
@@ -27,9 +28,12 @@ LAYERS = {
     "reward_client.wire": "wire",
     "reward_client": "client",
     "reward_client.*": "client",
+    "reward_client.query_types": "query types",
     "reward_client.adapters": "adapters",
+    "reward_client.annotate": "annotate",
     "reward_client.hub": "hub",
     "reward_client.probe": "probe",
+    "reward_client.diff": "diff",
     "reward_client.doctor": "doctor",
     "reward_client.cli": "cli",
     "reward_runs": "runs",
@@ -84,11 +88,14 @@ _SERVICE_HTTP = _SERVICE_CORE | {"fair share", "protocol spec", "telemetry", "ht
 MAY_IMPORT: dict[str, set[str]] = {
     "wire": set(),
     "client": {"wire"},
+    "query types": {"wire"},
     "adapters": _CLIENT,
+    "annotate": _CLIENT | {"query types"},
     "probe": _CLIENT,
+    "diff": _CLIENT,
     "hub": _CLIENT,
     "doctor": _CLIENT | {"adapters"},
-    "cli": _CLIENT | {"adapters", "probe", "hub", "doctor"},
+    "cli": _CLIENT | {"adapters", "annotate", "probe", "diff", "hub", "doctor"},
     "runs": _CLIENT,
     "evidence": _CLIENT | {"runs", "cli"},
     "trainer": _CLIENT | {"runs", "cli", "evidence", "openrlhf"},
@@ -104,7 +111,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"wire", "errors", "settings", "batching"},
     "remote models": _CLIENT | {"errors", "batching", "models"},
     "data sets": {"wire", "errors", "settings", "fair share"},
-    "scoring": {"wire", "errors", "settings", "features", "batching", "models", "data sets"},
+    "scoring": {"wire", "query types", "errors", "settings", "features", "batching", "models", "data sets"},
     "protocol spec": _SERVICE_CORE,
     "admission": _SERVICE_HTTP,
     "http": _SERVICE_HTTP,
@@ -122,8 +129,11 @@ _CLOCK = ("time", "asyncio", "threading", "os")
 
 MAY_NOT_IMPORT: dict[str, tuple[str, ...]] = {
     "wire": (*_WEB, *_LEARNING, *_TRAINING, "numpy", "httpx"),
+    "query types": (*_WEB, *_LEARNING, *_TRAINING, *_CLOCK, "numpy", "httpx"),
     "client": (*_WEB, *_LEARNING, *_TRAINING, "numpy"),
     "probe": (*_WEB, *_LEARNING, *_TRAINING, "numpy"),
+    "annotate": (*_WEB, *_LEARNING, *_TRAINING, "numpy"),
+    "diff": (*_WEB, *_LEARNING, *_TRAINING, "numpy"),
     "doctor": (*_WEB, "torch", *_TRAINING, "numpy"),
     "cli": (*_WEB, *_LEARNING, *_TRAINING, "numpy"),
     "runs": (*_WEB, *_LEARNING, "openrlhf", "ray", "deepspeed", "vllm", "peft"),

@@ -106,6 +106,10 @@ def test_a_file_extends_a_preset(tmp_path: Path) -> None:
         ("recipes: [rer]\nseeds: [-1]", "seeds.0: "),
         ("recipes: [rer]\nseeds: [1]\ncontrols: [none]", "controls.0: "),
         ("recipes: [rer]\nseeds: [1]\nsettings: {seed: 3}", "settings: seed is set by the study; use seeds"),
+        (
+            "recipes: [rer]\nseeds: [1]\nsettings: {steps: }",
+            "settings: steps: a number, a text, true, false or a list",
+        ),
         ("recipes: [rer]\nseeds: [1]\nsettings: {run-dir: x}", "settings: run-dir is set by the study; use --out"),
         ("recipes: [rer]\nseeds: [1]\nsettings: {prompts: a.jsonl}", "settings.heldout is missing"),
         (

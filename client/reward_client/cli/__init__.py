@@ -2,6 +2,6 @@
 
 glassbox NAME … ──▶ main ──▶ command (finds them) ──▶ the subcommand's `configure` and `run`
                                  │
-      client: score, calibrate, probe, doctor, completion
+      client: score, calibrate, probe, diff, doctor, completion
       entry points in the group `glassbox.commands`: serve, recipes, train, fit-gold, evaluate, report, …
 """

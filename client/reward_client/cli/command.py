@@ -56,8 +56,10 @@ class Command:
 
 COMMANDS = (
     Command.lazy("score", "score a JSONL file of responses", "reward_client.cli.score"),
+    Command.lazy("annotate", "annotate prompts with their query types", "reward_client.cli.annotate"),
     Command.lazy("calibrate", "write a recipe that fits an encoder", "reward_client.cli.calibrate"),
     Command.lazy("probe", "show what a reward pays for", "reward_client.cli.probe"),
+    Command.lazy("diff", "compare how two recipes order the same responses", "reward_client.cli.diff"),
     Command.lazy("datasets", "keep references of prompts on a service", "reward_client.cli.datasets"),
     Command.lazy("doctor", "check this machine, the installation and the service", "reward_client.cli.doctor"),
     Command.lazy(

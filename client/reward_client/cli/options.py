@@ -4,8 +4,9 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -39,6 +40,21 @@ def positive_float(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return number
+
+
+def bounded_number(low: float, high: float) -> Callable[[str], float]:
+    """The type of a number between `low` and `high`."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
+        return value
+
     return number
 
 
@@ -142,3 +158,14 @@ def reporting_errors(command: str) -> Iterator[None]:
         sys.exit(f"glassbox {command}: {exc}")
     except KeyboardInterrupt:
         sys.exit("stopped; run the same command again to continue")
+
+
+def write_text(path: Path | None, content: str) -> None:
+    """Write a report to the file that an option names, if it names one. Raises FileError."""
+    if path is None:
+        return
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as exc:
+        raise FileError(f"{path} cannot be written: {exc.strerror}") from exc
+    print(f"wrote {path}")

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from reward_client.cli.options import add_url, connect, positive_int, reporting_errors
+from reward_client.cli.options import add_url, bounded_number, connect, positive_int, reporting_errors, write_text
 from reward_client.probe.case import EMBEDDED, Case, embedded_cases, read_cases
 from reward_client.probe.page import render as render_page
 from reward_client.probe.report import Report, build
 from reward_client.probe.run import probe
 from reward_client.probe.scorers import OpenRlhfProtocol, ScoreProtocol, Scorer, openrlhf_url
 from reward_client.probe.table import render as render_table
-from reward_client.rows import FileError
 from reward_client.score_file import Progress
 from reward_client.urls import DEFAULT_URL
 from reward_client.wire import QueryType
@@ -49,7 +48,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=list(QueryType),
         help="for prompts in FILE that have a reference and no query_type",
     )
-    parser.add_argument("--require", type=_share, metavar="SHARE", help="share of the pairs, for instance 0.95")
+    parser.add_argument(
+        "--require", type=bounded_number(0, 1), metavar="SHARE", help="share of the pairs, for instance 0.95"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the report as JSON")
     parser.add_argument(
         "--html", type=Path, metavar="OUT", help="write the report as one HTML page, with examples"
@@ -87,8 +88,8 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
             print(file=sys.stderr)
             report = build(pairs, scorer.subject, source, len(cases), arguments.require)
         print(render_table(report))
-        _write(arguments.json, report.model_dump_json(indent=1) + "\n")
-        _write(arguments.html, render_page(report))
+        write_text(arguments.json, report.model_dump_json(indent=1) + "\n")
+        write_text(arguments.html, render_page(report))
     return exit_status(report)
 
 
@@ -117,24 +118,3 @@ def _scorer(arguments: argparse.Namespace) -> Iterator[Scorer]:
 
 def _show(progress: Progress) -> None:
     print(f"\r{progress}", end="", file=sys.stderr, flush=True)
-
-
-def _write(path: Path | None, content: str) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(content, encoding="utf-8")
-    except OSError as exc:
-        raise FileError(f"{path} cannot be written: {exc.strerror}") from exc
-    print(f"wrote {path}")
-
-
-def _share(text: str) -> float:
-    """A share between 0 and 1."""
-    try:
-        share = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return share

@@ -1,36 +1,32 @@
-"""The report as one HTML page without scripts and external resources; every text from outside is escaped."""
+"""The report as one HTML page; every text from outside is escaped."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from importlib.resources import files
 from itertools import groupby
 
+from reward_client.html_page import document, figure, shown
 from reward_client.probe.report import Answer, Example, KindReport, Report
 from reward_client.probe.table import percent, requirement_lines
 
-_CSS = (files("reward_client.probe") / "page.css").read_text(encoding="utf-8")
 _N_MOST_COSTLY = 6
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def render(report: Report) -> str:
     """The page."""
-    return "\n".join(_page(report))
+    return document(f"What {_name(report)} pays for", _body(report))
 
 
-def _page(report: Report) -> Iterator[str]:
-    subject = report.subject
-    name = subject["recipe"] or subject["url"]
-    yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-    yield f"<title>What {escape(name)} pays for</title>\n<style>\n{_CSS}</style>\n</head>\n<body>"
-    yield f"<h1>What the reward {escape(name)} pays for</h1>"
+def _name(report: Report) -> str:
+    return str(report.subject["recipe"] or report.subject["url"])
+
+
+def _body(report: Report) -> Iterator[str]:
+    yield f"<h1>What the reward {escape(_name(report))} pays for</h1>"
     yield f'<p class="soft">{escape(_origin(report))}</p>'
     yield from _figures(report)
-    for notice in subject["notices"]:
+    for notice in report.subject["notices"]:
         yield f'<p class="soft">{escape(notice)}</p>'
     yield (
         "<p>Each row is a kind of gamed or wrong response, scored beside a good answer to the same prompt. "
@@ -48,7 +44,6 @@ def _page(report: Report) -> Iterator[str]:
         for kind in kinds:
             yield from _kind(kind, report)
     yield from _errors(report)
-    yield "</body>\n</html>\n"
 
 
 def _origin(report: Report) -> str:
@@ -64,23 +59,19 @@ def _origin(report: Report) -> str:
 def _figures(report: Report) -> Iterator[str]:
     required = report.requirement
     yield '<div class="figures">'
-    yield _figure("good answer wins, mean over kinds", _optional(report.accuracy))
+    yield figure("good answer wins, mean over kinds", _optional(report.accuracy))
     if report.gold_accuracy is not None:
-        yield _figure("by the gold model", percent(report.gold_accuracy))
-    yield _figure("kinds", str(len(report.kinds)))
-    yield _figure(f"pairs from {report.n_prompts} prompts ({report.prompts})", str(report.n_pairs))
+        yield figure("by the gold model", percent(report.gold_accuracy))
+    yield figure("kinds", str(len(report.kinds)))
+    yield figure(f"pairs from {report.n_prompts} prompts ({report.prompts})", str(report.n_pairs))
     if report.n_errors:
-        yield _figure("pairs without rewards", str(report.n_errors), "bad")
+        yield figure("pairs without rewards", str(report.n_errors), "bad")
     if required is not None:
         state = ("met", "ok") if required.met else ("not met", "bad")
-        yield _figure(f"required: {required.accuracy:g}", *state)
+        yield figure(f"required: {required.accuracy:g}", *state)
     yield "</div>"
     if required is not None and not required.met:
         yield "".join(f'<p class="bad">{escape(line)}</p>' for line in requirement_lines(report))
-
-
-def _figure(label: str, value: str, style: str = "") -> str:
-    return f'<div class="figure"><b class="{style}">{escape(value)}</b>{escape(label)}</div>'
 
 
 def _most_costly(report: Report) -> Iterator[str]:
@@ -133,7 +124,7 @@ def _example(example: Example) -> Iterator[str]:
 def _answer(title: str, answer: Answer, *, blamed: str | None = None, style: str = "") -> Iterator[str]:
     reward = f'<span class="{style}">reward {answer.reward:.4g}</span>'
     yield f'<div class="answer"><h3><span>{title}</span>{reward}</h3>'
-    yield f"<pre>{escape(_shown(answer))}</pre>"
+    yield f"<pre>{shown(answer.response, answer.characters)}</pre>"
     rows = [(name, value) for name, value in answer.factors.items()]
     if answer.gold is not None:
         rows.append(("gold model", answer.gold))
@@ -146,13 +137,6 @@ def _answer(title: str, answer: Answer, *, blamed: str | None = None, style: str
     if answer.flags:
         yield f'<p class="soft">flags: {escape(", ".join(answer.flags))}</p>'
     yield "</div>"
-
-
-def _shown(answer: Answer) -> str:
-    if not any(c.isprintable() and not c.isspace() for c in answer.response):
-        return f"({answer.characters} characters, none visible)"
-    more = answer.characters > len(answer.response)
-    return f"{answer.response} … ({answer.characters} characters)" if more else answer.response
 
 
 def _errors(report: Report) -> Iterator[str]:

@@ -19,13 +19,13 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from reward_client.wire import QueryType, ScoreReply
+from reward_client.wire import ScoreReply
 from reward_service.batching import Steps
 from reward_service.errors import InvalidRequestError
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.scoring.gold_only import GoldJob
-from reward_service.scoring.job import Job
+from reward_service.scoring.job import Job, QueryTypeDefault
 from reward_service.scoring.references import ReferenceLookup
 from reward_service.settings import Settings
 
@@ -44,7 +44,7 @@ class ScoringOptions:
 
     recipe: Recipe
     gold: bool = False
-    query_type_default: QueryType | None = None
+    query_type_default: QueryTypeDefault = None
     """For items with a reference and no query type."""
 
 

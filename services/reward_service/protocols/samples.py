@@ -19,7 +19,6 @@ from reward_client.wire import (
     AnyQueryType,
     ChatMessage,
     Item,
-    QueryType,
     Reference,
     ScalarText,
     error_message,
@@ -28,7 +27,15 @@ from reward_client.wire import (
 from reward_service.protocols.base import Call, ScoringOptions
 from reward_service.protocols.chat_templates import CleanExchange, PromptError
 from reward_service.protocols.url_options import json_or_text
-from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem, reference_texts, scorable_item
+from reward_service.scoring.job import (
+    InvalidItem,
+    ItemLimits,
+    Job,
+    QueryTypeDefault,
+    ScorableItem,
+    reference_texts,
+    scorable_item,
+)
 
 Path = Callable[[int, str], str]
 """Path of a field of sample i in the posted body."""
@@ -111,7 +118,7 @@ def sample_path(prompt: str, response: str, label: str) -> Path:
 
 
 def entries(
-    samples: Iterable[Sample | InvalidItem | None], default: QueryType | None, limits: ItemLimits, path: Path
+    samples: Iterable[Sample | InvalidItem | None], default: QueryTypeDefault, limits: ItemLimits, path: Path
 ) -> Iterator[ScorableItem | InvalidItem]:
     """The samples that are within the limits. Raises TooLargeError at the end if there are others.
 
@@ -158,7 +165,7 @@ def _fits(sample: Sample, i: int, limits: ItemLimits, path: Path) -> bool:
     return limits.texts_fit(i, reference_texts(name, label.reference)) and fits and fits_id
 
 
-def _entry(sample: Sample, default: QueryType | None) -> ScorableItem | InvalidItem:
+def _entry(sample: Sample, default: QueryTypeDefault) -> ScorableItem | InvalidItem:
     exchange, label = sample.exchange, sample.label
     if not exchange.messages:
         return InvalidItem(field="prompt", message="holds no turn that can be read")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from reward_client.wire import FieldError, Item, QueryType, ScoreReply, ScoreRequest
+from reward_client.wire import FieldError, Item, ScoreReply, ScoreRequest
 from reward_service.errors import InvalidRequestError
 from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, in_version, requested_version
 from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions
@@ -13,8 +13,10 @@ from reward_service.scoring.job import (
     InvalidItem,
     ItemLimits,
     Job,
+    QueryTypeDefault,
     ScorableItem,
     check_count,
+    default_query_type,
     prompt_texts,
     reference_texts,
     scorable_item,
@@ -49,8 +51,9 @@ def _job(body: ScoreRequest, call: Call) -> Job:
     limits = ItemLimits(settings)
     limits.fits(None, "run", len(body.run or ""), settings.max_id_chars, "characters")
     recipe = call.recipes.get(body.recipe or settings.default_recipe, body.recipe_overrides)
+    given = body.query_type_default or recipe.query_type_default
     return Job(
-        entries=_entries(body.items, body.query_type_default or recipe.query_type_default, limits),
+        entries=_entries(body.items, default_query_type(settings, given), limits),
         recipe=recipe,
         gold=body.gold,
         explain=body.explain,
@@ -61,7 +64,7 @@ def _job(body: ScoreRequest, call: Call) -> Job:
 
 
 def _entries(
-    items: Sequence[Item], default: QueryType | None, limits: ItemLimits
+    items: Sequence[Item], default: QueryTypeDefault, limits: ItemLimits
 ) -> Iterator[ScorableItem | InvalidItem]:
     """The items that are within the limits. Raises TooLargeError at the end if there are others."""
     for i, item in enumerate(items):

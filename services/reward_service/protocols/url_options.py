@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from reward_client.wire import AnyQueryType, FieldError, QueryType
 from reward_service.errors import InvalidRequestError
 from reward_service.protocols.base import URL_OPTIONS, Body, Call, ScoringOptions
+from reward_service.scoring.job import default_query_type
 
 _BOOL: TypeAdapter[bool] = TypeAdapter(bool)
 _QUERY_TYPE: TypeAdapter[Any] = TypeAdapter(AnyQueryType)
@@ -29,7 +30,7 @@ def url_options(
     Args:
         call: the request.
         own: parameters that the protocol reads itself.
-        query_type_default: the default when neither the URL nor the recipe has one.
+        query_type_default: the default when neither the URL nor the recipe has one, without the classifier.
     """
     parameters = dict(call.query)
     if len(parameters) != len(call.query):
@@ -42,7 +43,8 @@ def url_options(
     gold = _parameter("gold", _BOOL, parameters.get("gold", "false"))
     given = parameters.get("query_type_default")
     default = _parameter("query_type_default", _QUERY_TYPE, given) if given is not None else None
-    return ScoringOptions(recipe, gold, default or recipe.query_type_default or query_type_default)
+    chosen = default_query_type(call.settings, default or recipe.query_type_default, query_type_default)
+    return ScoringOptions(recipe, gold, chosen)
 
 
 def url_flag(call: Call, name: str) -> bool:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from reward_client.query_types.classifier import embedded_classifier
 from reward_client.wire import (
     ChatMessage,
     FieldError,
@@ -29,6 +30,11 @@ from reward_service.models.protocols import GoldModel, Tokens
 from reward_service.settings import Settings
 
 GoldWorker = ModelWorker[GoldModel, Tokens, float]
+
+BY_CLASSIFIER = "query_type_by_classifier"
+"""Flag of an item whose query type is the classifier's guess."""
+QueryTypeDefault = QueryType | Literal["classifier"] | None
+"""The query type of items that have a reference and no query type; None: such an item is an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,23 +153,30 @@ def reference_texts(field: str, reference: str | list[str | None] | None) -> lis
     return [(field, reference or "")]
 
 
+def default_query_type(
+    settings: Settings, given: QueryType | None, otherwise: QueryType | None = None
+) -> QueryTypeDefault:
+    """The default of a request: `given` by it or its recipe, or the classifier, or that of its protocol."""
+    return given or ("classifier" if settings.query_type_source == "classifier" else otherwise)
+
+
 def scorable_item(
-    item: Item, query_type_default: QueryType | None, flags: Sequence[str] = ()
+    item: Item, query_type_default: QueryTypeDefault, flags: Sequence[str] = ()
 ) -> ScorableItem | InvalidItem:
     """Determine the query type of `item`. Whether it has the reference that this needs is checked later.
 
     The item's own query type has priority. Without one, an item without a reference is open-ended, and an item
-    with a reference gets `query_type_default`: a reference does not imply a query type, because every row of the
-    published data has one and half of them are open-ended. A reference that shows nothing counts as missing,
-    because data sets use "" for it, and so does an empty list.
+    with a reference gets `query_type_default`, or the classifier's guess: a reference does not imply a query
+    type, because every row of the published data has one and half of them are open-ended. A reference that shows
+    nothing counts as missing, because data sets use "" for it, and so does an empty list.
     """
     references = [(i, text) for i, text in usable_references(item.reference) if not is_blank(text)]
     reference = references[0][1] if references else None
-    query_type, source = _query_type(item, reference, query_type_default)
+    messages = _messages(item)
+    query_type, source = _query_type(item, messages, reference, query_type_default)
     if query_type is None:
         message = "is needed when there is a reference: open_ended or closed_ended (or set query_type_default)"
         return InvalidItem("query_type", message, item.id)
-    messages = _messages(item)
     if is_blank(prompt_text(messages)):
         return InvalidItem("prompt", "has no user text", item.id)
     return ScorableItem(
@@ -173,7 +186,7 @@ def scorable_item(
         query_type=query_type,
         query_type_source=source,
         id=item.id,
-        flags=tuple(flags),
+        flags=(*flags, BY_CLASSIFIER) if source == "classifier" else tuple(flags),
         alternatives=tuple(references) if len(references) > 1 else (),
     )
 
@@ -203,12 +216,16 @@ def reject_unavailable(outcomes: Sequence[object]) -> None:
 
 
 def _query_type(
-    item: Item, reference: str | None, default: QueryType | None
+    item: Item, messages: Sequence[ChatMessage], reference: str | None, default: QueryTypeDefault
 ) -> tuple[QueryType | None, QueryTypeSource]:
     if item.query_type is not None:
         return item.query_type, "given"
     if reference is None:
         return QueryType.OPEN_ENDED, "default"
+    if default == "classifier":
+        last = next((message.content for message in reversed(messages) if message.role == "user"), "")
+        guess = embedded_classifier().guess(last)
+        return (None if guess is None else guess.query_type), "classifier"
     return default, "default"
 
 

@@ -125,8 +125,8 @@ def _notices(values: Sequence[GroupValues]) -> list[str]:
                 f"Some runs of {one.label} have the same seed: they do not show the variation between seeds."
             )
     if len({one.steps[-1] for one in values}) > 1:
-        found = ", ".join(f"{one.label} {one.steps[-1]}" for one in values)
-        notices.append(f"The groups end at different steps: {found}. The final values are those of these steps.")
+        found = "; ".join(f"{one.label}: {one.steps[-1]}" for one in values)
+        notices.append(f"The groups end at different steps ({found}). The final values are those of these steps.")
     policies = {str(run.settings.get("policy")) for one in values for run in one.runs if run.settings is not None}
     if len(policies) > 1:
         notices.append(

@@ -121,7 +121,7 @@ def _limitations(groups: Sequence[GroupFigures], differences: Sequence[Differenc
     found = []
     if single := [group.label for group in groups if group.n_seeds == 1]:
         found.append(
-            f"One seed only: {', '.join(single)}. The variation between seeds is unknown there, its intervals "
+            f"One seed only: {'; '.join(single)}. The variation between seeds is unknown there, its intervals "
             "cover the choice of prompts only, and another seed may reverse the order of the groups."
         )
     if any(1 < group.n_seeds < 5 for group in groups):

@@ -67,7 +67,7 @@ def _group(arm: Arm, policy: str | None, study: Study) -> str:
 
 
 def _folder_name(label: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-.")
+    return re.sub(r"[^\w.]+", "-", label).strip("-.")
 
 
 def _check_names(labels: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -82,7 +83,14 @@ def _not_owned(settings: dict[str, Setting]) -> dict[str, Setting]:
     return {name.replace("-", "_"): value for name, value in settings.items()}
 
 
-Settings = Annotated[dict[str, Setting], AfterValidator(_not_owned)]
+def _has_values(settings: Any) -> Any:
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        if not isinstance(value, str | int | float | list):
+            raise ValueError(f"{name}: a number, a text, true, false or a list is required")  # noqa: TRY004
+    return settings
+
+
+Settings = Annotated[dict[str, Setting], BeforeValidator(_has_values), AfterValidator(_not_owned)]
 """Options of `glassbox train`, without the leading hyphens: learning_rate, steps, …"""
 
 

@@ -1,0 +1,42 @@
+"""Reports as one HTML page without scripts and external resources, for probe and diff.
+
+Light and dark, readable on a phone. Every text from outside passes `escape`, and responses pass `shown`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from html import escape
+from importlib.resources import files
+
+_CSS = (files("reward_client") / "html_page.css").read_text(encoding="utf-8")
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {127: "\u2421"}
+"""Control characters as the symbols that show them: HTML does not allow them."""
+
+
+def document(title: str, body: Iterable[str]) -> str:
+    """The page. `title` is escaped here, `body` is HTML."""
+    return "\n".join(_lines(title, body))
+
+
+def _lines(title: str, body: Iterable[str]) -> Iterator[str]:
+    yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    yield f"<title>{escape(title)}</title>\n<style>\n{_CSS}</style>\n</head>\n<body>"
+    yield from body
+    yield "</body>\n</html>\n"
+
+
+def figure(label: str, value: str, style: str = "") -> str:
+    """A number with its meaning, for a row of such figures."""
+    return f'<div class="figure"><b class="{style}">{escape(value)}</b>{escape(label)}</div>'
+
+
+def shown(text: str, characters: int) -> str:
+    """`text`, the beginning of a text with so many characters, as escaped HTML."""
+    if not any(c.isprintable() and not c.isspace() for c in text):
+        return f"({characters} characters, none visible)"
+    more = f" … ({characters} characters)" if characters > len(text) else ""
+    return escape(text.translate(_CONTROLS) + more)
