@@ -98,7 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": _CLIENT | {"adapters", "annotate", "probe", "diff", "hub", "doctor"},
     "runs": _CLIENT,
     "evidence": _CLIENT | {"runs", "cli"},
-    "trainer": _CLIENT | {"runs", "cli", "evidence", "openrlhf"},
+    "trainer": _CLIENT | {"runs", "cli", "evidence", "openrlhf", "probe"},
     "openrlhf": _CLIENT | {"runs", "evidence", "trainer"},
     "service": {"wire"},
     "errors": {"wire"},

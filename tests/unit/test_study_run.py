@@ -17,10 +17,12 @@ import pytest
 from reward_evidence.study.command import run
 from reward_evidence.study.errors import StudyError
 from reward_evidence.study.planning import plan_runs
+from reward_evidence.study.progress import remaining_s
 from reward_evidence.study.runner import StudyRunner
 from reward_evidence.study.service import reward_service
 from reward_evidence.study.spec import Service, Study
-from reward_evidence.study.state import StudyState
+from reward_evidence.study.state import RunState, Status, StudyState
+from reward_runs.files import lock_folder
 from tests.unit.compared_runs import make_evaluated, rising
 
 FAKE_TRAIN = [sys.executable, str(Path(__file__).with_name("fake_train.py"))]
@@ -168,12 +170,21 @@ def test_several_runs_have_separate_devices(fake: Path, tmp_path: Path, monkeypa
 
 
 def test_two_studies_cannot_use_one_folder(fake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from reward_runs.files import lock_folder
-
     with lock_folder(tmp_path / "out"):
         assert study(tmp_path) == 1
 
     assert "is in use by process" in capsys.readouterr().err
+
+
+def test_the_remaining_time_is_that_of_finished_runs_for_each_round_of_jobs() -> None:
+    def made(status: Status, duration_s: float = 0.0) -> RunState:
+        return RunState(status=status, group="rer", options=[], duration_s=duration_s)
+
+    states = [made("finished", 100), made("finished", 200), made("failed", 5), made("running"), made("waiting")]
+
+    assert remaining_s(states, 1) == 300
+    assert remaining_s([*states, made("stopped")], 2) == 300
+    assert remaining_s(states[2:], 1) is None
 
 
 # Stopping ------------------------------------------------------------------------------------------------------

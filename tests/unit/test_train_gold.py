@@ -16,7 +16,8 @@ from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Exchange
 from reward_trainer.fit_gold import main
 from reward_trainer.gold.folder import Snapshot, write_model
-from reward_trainer.gold.model import GoldNet, load_base
+from reward_trainer.gold.model import load_base, score, trained_parameters
+from reward_trainer.gold.nets import make_net
 from reward_trainer.gold.preferences import Pair, balance_lengths, n_words, read_pairs
 from reward_trainer.gold.quality import quality
 from reward_trainer.gold.text import PairLengths, encode_pairs, to_tensors
@@ -77,15 +78,15 @@ def test_fitting_separates_the_chosen_from_the_rejected(fitted: Path) -> None:
 
 def test_the_service_and_the_trainer_compute_the_same_scores(base: Path, tmp_path: Path) -> None:
     loaded = load_base(str(base))
-    net = GoldNet(loaded.model, 1)
+    net = make_net(loaded, 1, 4)
     snapshot = Snapshot(loaded, net)
     with torch.no_grad():
-        for parameter in net.trained_parameters.values():
+        for parameter in trained_parameters(net).values():
             parameter.add_(torch.randn_like(parameter) / 8)
     lengths = PairLengths(prompt_head=2, prompt_tail=1, response_head=5, response_tail=3)
     write_model(tmp_path, loaded, snapshot.round_to_delta(), lengths, {})
     pairs = synthetic_pairs(8, 4)
-    rows = [row for pair in encode_pairs(loaded.tokenizer, pairs, lengths) for row in pair]
+    rows = [row for pair in encode_pairs(loaded.tokenizer, pairs, lengths, loaded.frame) for row in pair]
 
     gold = load_gold(str(tmp_path), "cpu")
     served = scores(
@@ -97,19 +98,20 @@ def test_the_service_and_the_trainer_compute_the_same_scores(base: Path, tmp_pat
         ],
     )
 
-    assert served == pytest.approx(net.score(to_tensors(rows, torch.device("cpu"))).tolist(), abs=1e-5)
+    assert served == pytest.approx(score(net, to_tensors(rows, torch.device("cpu"))).tolist(), abs=1e-5)
     assert gold.encoder_base == str(base.resolve())
 
 
 def test_the_two_halves_of_the_model_equal_the_complete_model(base: Path) -> None:
     loaded = load_base(str(base))
-    net = GoldNet(loaded.model, 2)
-    rows = [row for pair in encode_pairs(loaded.tokenizer, synthetic_pairs(5, 5), PairLengths()) for row in pair]
+    net = make_net(loaded, 2, 4)
+    pairs = encode_pairs(loaded.tokenizer, synthetic_pairs(5, 5), PairLengths(), loaded.frame)
+    rows = [row for pair in pairs for row in pair]
     inputs = to_tensors(rows, torch.device("cpu"))
 
     halves = net.upper(net.lower(inputs), inputs["attention_mask"])
 
-    torch.testing.assert_close(halves, net.score(inputs), atol=1e-5, rtol=0)
+    torch.testing.assert_close(halves, net.model(**inputs).logits[:, 0], atol=1e-5, rtol=0)
 
 
 def test_only_trained_parameters_are_stored(fitted: Path) -> None:

@@ -1,10 +1,11 @@
 """`glassbox fit-gold`, also `python -m reward_trainer.fit_gold`: fit a small gold model on preference pairs.
 
-read pairs ──▶ balance lengths ──▶ fit ──▶ write delta.safetensors and config.json
-                                    └────▶ measure on the test file ──▶ MODEL_CARD.md
+read pairs ──▶ balance lengths ──▶ add degraded pairs ──▶ fit ──▶ write delta.safetensors and config.json
+                                                           └────▶ measure ──▶ MODEL_CARD.md
 """
 
 import argparse
+import hashlib
 import random
 import shlex
 import sys
@@ -13,31 +14,26 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
 
 from reward_client.cli.command import run_program
 from reward_runs.errors import RunError
-from reward_runs.files import replace_text
-from reward_trainer.gold.fit import FitSettings, fit, score_rows
+from reward_runs.files import lock_folder, replace_text
+from reward_runs.prompts import Columns, load_prompts
+from reward_trainer.gold.battery import battery_pairs, kind_rows
+from reward_trainer.gold.degrade import SOURCE, degraded_pairs, wrong_answers
+from reward_trainer.gold.fit import EncodedPair, FitSettings, fit, score_rows
+from reward_trainer.gold.fit_options import configure, fit_settings, pair_lengths
 from reward_trainer.gold.folder import Snapshot, model_card, write_model
-from reward_trainer.gold.model import GoldNet, load_base
+from reward_trainer.gold.model import Base, GoldNet, load_base
+from reward_trainer.gold.nets import make_net
 from reward_trainer.gold.preferences import Pair, balance_lengths, read_pairs
-from reward_trainer.gold.quality import Row, quality
+from reward_trainer.gold.quality import quality
+from reward_trainer.gold.states import States, cached, uncached
 from reward_trainer.gold.text import PairLengths, encode_pairs
-
-EXCLUDED = ("ultrafeedback", "*gpt4*")
-"""Sources excluded by default, because another model judged them: `demo-gold` is fitted on human judgements."""
-
-EPILOG = """\
-A preference file has one JSON object per line, and may be gzipped:
-  {"prompt": "...", "chosen": "...", "rejected": "...", "source": "my_survey"}
-
-Example (7 000 pairs took 26 minutes on two shared cores):
-  glassbox fit-gold --preferences train.jsonl.gz --test test.jsonl.gz --out my_gold
-  glassbox serve --gold my_gold
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     """Fit and write the model; return 0 when it is written, 2 when the input cannot be used."""
     try:
-        fit_gold(options, shlex.join(["glassbox", "fit-gold", *argv]))
+        if options.work is None:
+            fit_gold(options, shlex.join(["glassbox", "fit-gold", *argv]))
+        else:
+            with lock_folder(options.work):
+                fit_gold(options, shlex.join(["glassbox", "fit-gold", *argv]))
     except RunError as exc:
         sys.stderr.write(f"fit-gold: {exc}\n")
         return 2
@@ -58,26 +58,33 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
 def fit_gold(options: argparse.Namespace, command: str) -> None:
     """Fit the model, measure it and write it; raise RunError for invalid input."""
     read = read_pairs(options.preferences, options.exclude_source)
-    used = list(read) if options.keep_lengths else balance_lengths(read, random.Random(options.seed))
-    if options.rows:
-        used = random.Random(options.seed).sample(used, min(options.rows, len(used)))
+    used = _used(options, read)
     test = read_pairs([options.test], options.exclude_source) if options.test else []
-    torch.manual_seed(options.seed)  # the head is initialised randomly
-    base = load_base(options.base)
-    settings, lengths = _settings(options), PairLengths()
-    net = GoldNet(base.model.to("cuda" if torch.cuda.is_available() else "cpu"), options.layers)
+    settings, lengths = fit_settings(options), pair_lengths(options)
+    torch.manual_seed(options.seed)  # the new parameters are initialised randomly
+    base = load_base(options.base, options.keep_layers)
+    base.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    net = make_net(base, settings.n_trained_layers, settings.rank)
     snapshot = Snapshot(base, net)
-    _log(f"{len(read)} pairs read, {len(used)} used; fitting on {net.model.device}")
+    encoded = encode_pairs(base.tokenizer, used, lengths, base.frame)
+    n_tokens = sum(len(side.ids) for pair in encoded for side in pair)
+    _log(f"{len(read)} pairs read, {len(used)} used with {n_tokens} tokens; fitting on {net.model.device}")
     started = time.monotonic()
-    fit(net, encode_pairs(base.tokenizer, used, lengths), settings, _log)
+    states, checkpoint = _working_files(options.work, base, net, encoded, settings)
+    fit(net, encoded, settings, states, _log, checkpoint)
     minutes = (time.monotonic() - started) / 60
     delta = snapshot.round_to_delta()
-    rows = _measure(net, base.tokenizer, lengths, test, {pair.source for pair in used})
+    sources = Counter(pair.source for pair in used)
+    rows = quality(test, _margins(net, base, lengths, test), set(sources)) if test else []
+    fitted_kinds = sorted(name.removeprefix(SOURCE) for name in sources if name.startswith(SOURCE))
+    probed = battery_pairs() if test else []
+    kinds = kind_rows(probed, _margins(net, base, lengths, probed), fitted_kinds)
     fitted = {
         "command": command,
         "seed": settings.seed,
-        "pairs_by_source": dict(sorted(Counter(pair.source for pair in used).items())),
+        "pairs_by_source": dict(sorted(sources.items())),
         "accuracy": {row.name: asdict(row.model) for row in rows},
+        "battery": {row.name: row.accuracy for row in kinds},
     }
     write_model(options.out, base, delta, lengths, fitted)
     card = model_card(
@@ -89,6 +96,7 @@ def fit_gold(options: argparse.Namespace, command: str) -> None:
         lengths=lengths,
         excluded=options.exclude_source,
         rows=rows,
+        kinds=kinds,
         command=command,
         made_on=datetime.now(UTC).date(),
         minutes=minutes,
@@ -98,65 +106,41 @@ def fit_gold(options: argparse.Namespace, command: str) -> None:
     _log(f"written: {options.out}; serve it with: glassbox serve --gold {options.out}")
 
 
-def _measure(
-    net: GoldNet, tokenizer: object, lengths: PairLengths, test: Sequence[Pair], fitted_on: set[str]
-) -> list[Row]:
-    """Return the accuracy of the model as it is stored."""
-    if not test:
-        return []
-    responses = [row for pair in encode_pairs(tokenizer, test, lengths) for row in pair]
-    scores = score_rows(net, responses, _log)
-    margins = [chosen - rejected for chosen, rejected in zip(scores[::2], scores[1::2], strict=True)]
-    return quality(test, margins, fitted_on)
+def _used(options: argparse.Namespace, read: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs to fit on: preferences, then degraded ones, then wrong answers."""
+    rng = random.Random(options.seed)
+    used = list(read) if options.keep_lengths else balance_lengths(read, rng)
+    if options.rows:
+        used = random.Random(options.seed).sample(used, min(options.rows, len(used)))
+    if options.degraded:
+        good = [p for p in read if any(fnmatch(p.source, pattern) for pattern in options.degrade_source)]
+        used += degraded_pairs(good, options.degraded, rng)
+    if options.closed_ended:
+        used += wrong_answers(load_prompts(options.closed_ended, Columns()), rng)
+    return used
 
 
-def _settings(options: argparse.Namespace) -> FitSettings:
-    return FitSettings(
-        n_trained_layers=options.layers,
-        epochs=options.epochs,
-        batch_pairs=options.batch_pairs,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-        precision=getattr(torch, options.precision),
-    )
+def _working_files(
+    work: Path | None, base: Base, net: GoldNet, pairs: Sequence[EncodedPair], settings: FitSettings
+) -> tuple[States, Path | None]:
+    """Return the lower half's states, and the checkpoint. Their names contain a hash of what they depend on."""
+    if work is None:
+        return uncached(net, settings.precision), None
+    rows = [side for pair in pairs for side in pair]
+    lower = _hash(base.revision, base.kept_layers, net.n_frozen, settings.precision, rows)
+    states = cached(net, rows, work / f"states-{lower}.bf16", settings.precision, _log)
+    return states, work / f"checkpoint-{_hash(lower, settings)}.pt"
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add description, examples and options."""
-    parser.description = "Fit a small gold model on preference pairs and write a folder that the service can load."
-    parser.epilog = EPILOG
-    add = parser.add_argument
-    fitting = FitSettings()
-    add("--preferences", type=Path, nargs="+", required=True, metavar="FILE", help="preference pairs to fit on")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder to write; existing files are replaced")
-    add(
-        "--test",
-        type=Path,
-        metavar="FILE",
-        help="preference pairs with other prompts, for the accuracy in the model card",
-    )
-    add("--base", default="minilm", metavar="minilm|FOLDER", help="BERT encoder to start from (default: minilm)")
-    add("--exclude-source", nargs="*", default=list(EXCLUDED), metavar="PATTERN",
-        help=f"sources to exclude (default: {' '.join(EXCLUDED)}); without a pattern, none")  # fmt: skip
-    add(
-        "--keep-lengths",
-        action="store_true",
-        help="do not balance lengths; the model may then prefer longer responses",
-    )
-    add("--rows", type=int, metavar="N", help="use N random pairs at most (default: all)")
-    add("--layers", type=int, default=fitting.n_trained_layers, metavar="N",
-        help="layers to train, from the top (default: %(default)s)")  # fmt: skip
-    add("--epochs", type=int, default=fitting.epochs, help="passes over the pairs (default: %(default)s)")
-    add("--batch-pairs", type=int, default=fitting.batch_pairs, help="pairs per step (default: %(default)s)")
-    add("--learning-rate", type=float, default=fitting.learning_rate, help="peak (default: %(default)s)")
-    add("--precision", choices=("float32", "bfloat16"), default="float32",
-        help="while fitting; bfloat16 is faster on processors that have it (default: float32)")  # fmt: skip
-    add(
-        "--seed",
-        type=int,
-        default=fitting.seed,
-        help="of the sampling, the order and the initial head (default: %(default)s)",
-    )
+def _hash(*facts: object) -> str:
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
+
+
+def _margins(net: GoldNet, base: Base, lengths: PairLengths, pairs: Sequence[Pair]) -> list[float]:
+    """Return score(chosen) − score(rejected) of each pair, with the model as it is stored."""
+    rows = [row for pair in encode_pairs(base.tokenizer, pairs, lengths, base.frame) for row in pair]
+    scores = score_rows(net, rows, _log)
+    return [chosen - rejected for chosen, rejected in zip(scores[::2], scores[1::2], strict=True)]
 
 
 def _log(line: str) -> None:

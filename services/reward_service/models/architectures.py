@@ -40,8 +40,12 @@ _SERVE_IT = (
 )
 
 
-def load_reward_model(folder: Path, dtype: torch.dtype, may_lack: Sequence[str] = ()) -> Any:
+def load_reward_model(
+    folder: Path, dtype: torch.dtype, may_lack: Sequence[str] = (), kept_layers: int | None = None
+) -> Any:
     """The model in `folder`, in evaluation mode; `may_lack` are weights that are added later.
+
+    Of a base whose upper layers are not used, only the first `kept_layers` are read.
 
     Raises:
         ValueError: the model has no score of its own, or one that needs code that is not here.
@@ -55,6 +59,8 @@ def load_reward_model(folder: Path, dtype: torch.dtype, may_lack: Sequence[str] 
     options: dict[str, Any] = {"key_mapping": _VALUE_HEAD_NAMES} if has_value_head else {}
     if may_lack or has_value_head:
         options["num_labels"] = 1
+    if kept_layers:
+        options["num_hidden_layers"] = kept_layers
     model, loading = kind.from_pretrained(
         folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
     )

@@ -3,6 +3,10 @@
     delta.safetensors   trained − base for the `changed` parameters, and `whole` ones that the base lacks
     config.json         format, base, base_revision, changed, whole, text_pair, notices, and provenance
 
+Format 2 is for decoders. It adds `kept_layers`, the number of the base's layers, from the lowest; `lora`, linear
+layers with two matrices `NAME.lora_a` (rank, in) and `NAME.lora_b` (out, rank), whose product B A is added to
+their weights; and `frame`, the tokens of the chat template around prompt and response.
+
 `reward_trainer.fit_gold` writes such folders, and this module reads them. The base is the embedded encoder or a
 folder, relative to the delta's folder. Its weights must be identical to those that the delta was computed from.
 """
@@ -17,7 +21,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file
 
-from reward_service.models.gold_text import PairLengths
+from reward_service.models.gold_text import Frame, PairLengths
 
 DELTA_FILE = "delta.safetensors"
 EMBEDDED_BASE = "all-MiniLM-L6-v2"
@@ -29,7 +33,7 @@ class DeltaConfig(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    format: Literal["glassbox-gold-delta/1"]
+    format: Literal["glassbox-gold-delta/1", "glassbox-gold-delta/2"]
     base: str
     base_revision: str
     """SHA-256 of the base's model.safetensors, hexadecimal."""
@@ -37,7 +41,13 @@ class DeltaConfig(BaseModel):
     """Parameters stored as their difference from the base."""
     whole: list[str]
     """Parameters that the base does not have, at least those of the head."""
+    lora: list[str] = []
+    """Linear layers whose weight is changed by a product of two matrices."""
+    kept_layers: int | None = None
+    """Number of the base's layers, from the lowest; None for all."""
     text_pair: PairLengths
+    frame: Frame | None = None
+    """Tokens around the texts; None for the special tokens of a BERT."""
     notices: tuple[str, ...]
 
     def base_folder(self, folder: Path) -> Path:
@@ -58,18 +68,20 @@ def read_delta_config(folder: Path) -> DeltaConfig:
     return DeltaConfig.model_validate_json((folder / "config.json").read_text(encoding="utf-8"))
 
 
-def apply_delta(model: Any, folder: Path, config: DeltaConfig) -> Any:
+def apply_delta(model: Any, folder: Path, config: DeltaConfig) -> None:
     """Add the delta in `folder` to `model`, which has the base's weights, in place."""
     delta = load_file(folder / DELTA_FILE)
-    if sorted(delta) != sorted(config.changed + config.whole):
+    matrices = [name + end for name in config.lora for end in (".lora_a", ".lora_b")]
+    if sorted(delta) != sorted(config.changed + config.whole + matrices):
         raise ValueError(f"{DELTA_FILE} does not contain the parameters that config.json names")
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name in config.changed:
             parameters[name] += delta[name].float()
+        for name in config.lora:
+            parameters[f"{name}.weight"] += delta[f"{name}.lora_b"].float() @ delta[f"{name}.lora_a"].float()
         for name in config.whole:
             parameters[name].copy_(delta[name])
-    return model
 
 
 def _embedded_base() -> Path:

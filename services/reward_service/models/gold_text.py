@@ -2,6 +2,7 @@
 
     ChatText   the model's chat template over messages + response     any reward model with a template
     PairText   [CLS] prompt [SEP] response [SEP]                      small BERT-like models, `demo-gold`
+               or a decoder's frame around the two truncated texts    models of `glassbox fit-gold`
 
 Truncation and special tokens are implemented here, because tokenizer configurations differ.
 """
@@ -166,9 +167,19 @@ class PairLengths(BaseModel):
     response_tail: Annotated[int, Field(ge=0)]
 
 
+class Frame(BaseModel):
+    """Token ids around the texts of a pair that a decoder reads."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+
+
 @dataclass(frozen=True)
 class PairText:
-    """Prompt and response as a BERT text pair; the middle of a long text is omitted.
+    """Prompt and response as a text pair; the middle of a long text is omitted.
 
     The task of a prompt is usually at its start or end. The start of a response shows its relevance, and its end
     shows repetition and truncation.
@@ -176,6 +187,8 @@ class PairText:
 
     tokenizer: Any
     lengths: PairLengths
+    frame: Frame | None = None
+    """Of a decoder; None for a BERT."""
 
     @cached_property
     def special(self) -> SpecialTokens:
@@ -183,21 +196,27 @@ class PairText:
         return SpecialTokens(self.tokenizer)
 
     def __call__(self, exchange: Exchange) -> Tokens:
-        """Tokens of `[CLS] prompt [SEP] response [SEP]`."""
+        """Tokens of the frame with both texts."""
         keep = self.lengths
         texts, separator = self.special.divided([pair_prompt(exchange), exchange.response])
         most = max(keep.prompt_head, keep.prompt_tail, keep.response_head, keep.response_tail)
         prompt_ids, response_ids = (_ids(self.tokenizer, text, separator, most) for text in texts)
         prompt = _without_middle(prompt_ids, keep.prompt_head, keep.prompt_tail)
         response = _without_middle(response_ids, keep.response_head, keep.response_tail)
+        flags = pair_flags(exchange)
+        if frame := self.frame:
+            ids = [*frame.before, *prompt, *frame.between, *response, *frame.after]
+            return Tokens(ids, flags=flags)
         start, end = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         first, second = [start, *prompt, end], [*response, end]
-        return Tokens(first + second, [0] * len(first) + [1] * len(second), flags=pair_flags(exchange))
+        return Tokens(first + second, [0] * len(first) + [1] * len(second), flags=flags)
 
     def raw(self, text: RawText) -> Tokens:
         """Tokens of `[CLS] text [SEP]`, which does not show where the prompt ends; flagged."""
         keep = self.lengths
-        most = keep.prompt_head + keep.prompt_tail + keep.response_head + keep.response_tail + 3
+        frame = self.frame
+        n_frame = len(frame.before + frame.between + frame.after) if frame else 3
+        most = keep.prompt_head + keep.prompt_tail + keep.response_head + keep.response_tail + n_frame
         return raw_tokens(self.tokenizer, text, most, (UNDIVIDED,))
 
 

@@ -117,11 +117,14 @@ def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
     """A base model with its delta; small enough for float32 on any device."""
     config = read_delta_config(folder)
     base = config.base_folder(folder)
-    model = apply_delta(load_reward_model(base, torch.float32, may_lack=config.whole), folder, config)
+    model = load_reward_model(base, torch.float32, may_lack=config.whole, kept_layers=config.kept_layers)
+    apply_delta(model, folder, config)
+    if config.frame:  # the frame's last token is read, which may be the one that the base pads with
+        model.config.get_text_config().pad_token_id = None
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     return HfGoldModel(
         model.to(device),
-        PairText(tokenizer, config.text_pair),
+        PairText(tokenizer, config.text_pair, config.frame),
         id=spec,
         revision=_revision([base / "model.safetensors", folder / DELTA_FILE]),
         notices=config.notices,

@@ -1,5 +1,5 @@
-"""Fits a small gold model on preference pairs; `reward_trainer.fit_gold` is the command.
+"""Fits a gold model on preference pairs; `reward_trainer.fit_gold` is the command.
 
-preferences ──▶ text ──▶ fit (Bradley-Terry on the top of a BERT) ──▶ folder (delta + config)
-                                               quality (accuracy, intervals) ──▶ card (MODEL_CARD.md)
+preferences, degrade ──▶ text ──▶ states (frozen lower layers) ──▶ fit (Bradley-Terry) ──▶ folder (delta + config)
+                 model, nets (the two halves) ──┘       quality, battery (accuracy) ──▶ card (MODEL_CARD.md)
 """

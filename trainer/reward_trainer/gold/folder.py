@@ -1,7 +1,8 @@
 """Writes a fitted model as a folder that the service can load: the difference from its base.
 
-delta.safetensors   fitted − base in float16 for parameters of the base; the complete head in float32
-config.json         format, base, base_revision, changed, whole, text_pair, notices, fitted
+delta.safetensors   in float16 fitted − base for parameters of the base, and LoRA; the complete head in float32
+config.json         format, base, base_revision, changed, whole, text_pair, notices, fitted; of a decoder also
+                    kept_layers, lora, frame
 MODEL_CARD.md       sources, attribution, measured accuracy
 """
 
@@ -18,7 +19,10 @@ from jinja2 import Environment, StrictUndefined
 from safetensors.torch import save
 
 from reward_runs.files import replace_text
-from reward_trainer.gold.model import Base, GoldNet
+from reward_trainer.gold.battery import mean_accuracy
+from reward_trainer.gold.degrade import SOURCE
+from reward_trainer.gold.model import Base, GoldNet, trained_parameters
+from reward_trainer.gold.nets import LORA_A, LORA_B
 from reward_trainer.gold.preferences import Pair
 from reward_trainer.gold.quality import Estimate
 from reward_trainer.gold.text import PairLengths
@@ -37,20 +41,29 @@ class Snapshot:
     def __init__(self, base: Base, net: GoldNet) -> None:
         self._net = net
         self._before = {
-            n: p.detach().clone() for n, p in net.trained_parameters.items() if n not in base.new_parameters
+            name: parameter.detach().clone()
+            for name, parameter in trained_parameters(net).items()
+            if name not in base.new_parameters and not _is_lora(name)
         }
 
     @torch.no_grad()
     def round_to_delta(self) -> dict[str, torch.Tensor]:
         """Return the delta as it is stored, and set the model's parameters to what a reader will reconstruct."""
         delta = {}
-        for name, parameter in self._net.trained_parameters.items():
+        for name, parameter in trained_parameters(self._net).items():
             if name in self._before:
                 delta[name] = (parameter - self._before[name]).to(torch.float16)
                 parameter.copy_(self._before[name] + delta[name].float())
+            elif _is_lora(name):
+                delta[name] = parameter.to(torch.float16)
+                parameter.copy_(delta[name])
             else:
                 delta[name] = parameter.detach().clone()
         return {name: tensor.cpu().contiguous() for name, tensor in delta.items()}
+
+
+def _is_lora(name: str) -> bool:
+    return name.endswith((LORA_A, LORA_B))
 
 
 def write_model(
@@ -60,19 +73,20 @@ def write_model(
 
     Args:
         out: folder to write.
-        base: the encoder that the delta applies to.
+        base: the model that the delta applies to.
         delta: difference by parameter.
         lengths: how texts are truncated.
         fitted: information about the fit (rows per source, settings), which the service ignores.
     """
     out.mkdir(parents=True, exist_ok=True)
     config = {
-        "format": "glassbox-gold-delta/1",
+        "format": f"glassbox-gold-delta/{1 if base.is_bert else 2}",
         "base": base.name,
         "base_revision": base.revision,
-        "changed": sorted(name for name in delta if name not in base.new_parameters),
+        "changed": sorted(name for name in delta if name not in base.new_parameters and not _is_lora(name)),
         "whole": sorted(name for name in delta if name in base.new_parameters),
         "text_pair": asdict(lengths),
+        **({} if base.is_bert else _decoder_fields(base, delta)),
         "notices": NOTICES,
         "fitted": fitted,
     }
@@ -80,6 +94,11 @@ def write_model(
     temporary.write_bytes(save(delta))  # `save_file` would make it readable by its owner only
     temporary.replace(out / "delta.safetensors")
     replace_text(out / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+def _decoder_fields(base: Base, delta: dict[str, torch.Tensor]) -> dict[str, Any]:
+    lora = sorted(name.removesuffix(LORA_A) for name in delta if name.endswith(LORA_A))
+    return {"kept_layers": base.kept_layers, "lora": lora, "frame": asdict(base.frame)}
 
 
 def model_card(used: Sequence[Pair], read: Sequence[Pair], test: Sequence[Pair], **facts: Any) -> str:
@@ -96,13 +115,16 @@ def model_card(used: Sequence[Pair], read: Sequence[Pair], test: Sequence[Pair],
     n_used, n_read = Counter(pair.source for pair in used), Counter(pair.source for pair in read)
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - Markdown
     environment.filters["estimate"] = _estimate
+    environment.filters["mean_accuracy"] = lambda rows: (
+        "-" if (mean := mean_accuracy(rows)) is None else f"{mean:.3f}"
+    )
     template = environment.from_string((here / "card.md.j2").read_text(encoding="utf-8"))
     unknown = {"judged_by": "not recorded", "origin": "given on the command line", "licence": "not recorded"}
     return template.render(
         facts,
-        used=used,
-        read=read,
         notices=NOTICES,
+        balanced=sum(n_used[source] for source in n_read) < len(read),
+        degraded=sorted((s.removeprefix(SOURCE), n) for s, n in n_used.items() if s.startswith(SOURCE)),
         sources=[(s, n_used[s], n_read[s], known.get(s, unknown)) for s in sorted(n_read)],
         test_only=[(s, known.get(s, unknown)) for s in sorted({pair.source for pair in test} - n_read.keys())],
     )

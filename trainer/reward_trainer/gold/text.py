@@ -1,17 +1,21 @@
 """Encodes a prompt and a response as the text pair that a small gold model takes as input.
 
-    [CLS] prompt [SEP] response [SEP]          the middle of a long text is omitted
+    before prompt between response after       the middle of a long text is omitted
 
-The lengths are stored with the model, and the service truncates in the same way; a test compares the two.
+The frame is `[CLS]`, `[SEP]`, `[SEP]` for a BERT, and the tokens of the chat template for a decoder. Frame and
+lengths are stored with the model, and the service truncates in the same way; a test compares the two.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
+from reward_runs.errors import ConfigError
 from reward_trainer.gold.preferences import Pair
 
 TOKENIZED_AT_ONCE = 2048
@@ -29,6 +33,51 @@ class PairLengths:
 
 
 @dataclass(frozen=True, slots=True)
+class Frame:
+    """Token ids around the two texts."""
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+
+
+def bert_frame(tokenizer: Any) -> Frame:
+    """Return the special tokens of a BERT text pair."""
+    return Frame([tokenizer.cls_token_id], [tokenizer.sep_token_id], [tokenizer.sep_token_id])
+
+
+def chat_frame(tokenizer: Any) -> Frame:
+    """Return what the chat template writes around the texts of a user and an assistant message.
+
+    A template that would add a system text by default is given an empty one. Raises ConfigError when the tokenizer
+    has no chat template, or one that does not show both texts.
+    """
+    if not tokenizer.chat_template:
+        raise ConfigError("the base has no chat template: choose an instruction-tuned model, or add a template")
+    turns = [{"role": "user", "content": _PROMPT}, {"role": "assistant", "content": _RESPONSE}]
+    rendered = [_rendered(tokenizer, turns), _rendered(tokenizer, [{"role": "system", "content": ""}, *turns])]
+    parts = [re.split(f"{_PROMPT}|{_RESPONSE}", text) for text in rendered if text is not None]
+    usable = [three for three in parts if len(three) == 3]
+    if not usable:
+        raise ConfigError(
+            "the chat template of the base does not show the texts of a user and an assistant message"
+        )
+    shortest = min(usable, key=lambda three: len("".join(three)))
+    return Frame(*(tokenizer(part, add_special_tokens=False)["input_ids"] for part in shortest))
+
+
+_PROMPT, _RESPONSE = "PROMPTPLACE", "RESPONSEPLACE"
+
+
+def _rendered(tokenizer: Any, messages: list[dict[str, str]]) -> str | None:
+    """Return the rendered conversation; None when the template refuses it."""
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False))
+    except TemplateError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """Token ids of one prompt with one response."""
 
@@ -37,15 +86,17 @@ class Encoded:
     """Number of tokens of the first text, with special tokens; the following ones have token type 1."""
 
 
-def encode_pairs(tokenizer: Any, pairs: Sequence[Pair], lengths: PairLengths) -> list[tuple[Encoded, Encoded]]:
+def encode_pairs(
+    tokenizer: Any, pairs: Sequence[Pair], lengths: PairLengths, frame: Frame
+) -> list[tuple[Encoded, Encoded]]:
     """Return (chosen, rejected) of every pair."""
     prompts = _tokenized(tokenizer, [pair.prompt for pair in pairs], lengths.prompt_head, lengths.prompt_tail)
     responses = list(chain.from_iterable((pair.chosen, pair.rejected) for pair in pairs))
     parts = _tokenized(tokenizer, responses, lengths.response_head, lengths.response_tail)
-    start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
 
     def joined(prompt: list[int], response: list[int]) -> Encoded:
-        return Encoded([start, *prompt, end, *response, end], len(prompt) + 2)
+        first = [*frame.before, *prompt, *frame.between]
+        return Encoded([*first, *response, *frame.after], len(first))
 
     return [
         (joined(prompt, chosen), joined(prompt, rejected))
@@ -64,7 +115,7 @@ def _tokenized(tokenizer: Any, texts: Sequence[str], head: int, tail: int) -> li
 
 
 def to_tensors(rows: Sequence[Encoded], device: torch.device) -> dict[str, torch.Tensor]:
-    """Return model inputs (B, T), padded on the right with BERT's pad token 0, which the mask excludes."""
+    """Return model inputs (B, T), padded on the right with token 0, which the mask excludes."""
     width = max(len(row.ids) for row in rows)
     ids, types, mask = (torch.zeros(len(rows), width, dtype=torch.long) for _ in range(3))
     for i, row in enumerate(rows):
