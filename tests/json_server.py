@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
@@ -28,11 +28,16 @@ class Received:
 
 
 @contextmanager
-def json_server(answer: Callable[[Received], tuple[int, Any]]) -> Iterator[str]:
+def json_server(
+    answer: Callable[[Received], tuple[int, Any]], headers: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """Yields the URL. `answer` returns a status and a value, which is sent as JSON, or bytes as they are."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            self._reply(b"")
+
+        def do_HEAD(self) -> None:
             self._reply(b"")
 
         def do_POST(self) -> None:
@@ -44,8 +49,11 @@ def json_server(answer: Callable[[Received], tuple[int, Any]]) -> Iterator[str]:
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Sequence
 
 from reward_client.cli.command import run_program
+from reward_client.hub import model_problem
 from reward_service.environment import SECRET_SETTINGS
-from reward_service.errors import GlassboxError
+from reward_service.errors import ConfigurationError, GlassboxError
 from reward_service.http.request_context import LOG_FORMAT, RequestIdFilter
 from reward_service.process.supervisor import OPTION, Supervisor, WorkerChannel, listen
-from reward_service.settings import Settings, environment_warnings
+from reward_service.settings import DEMO_GOLD, EMBEDDED_ENCODER, NO_MODEL, Settings, environment_warnings
 
 _EPILOG = """\
 Every option is also an environment variable: --max-items is GLASSBOX_MAX_ITEMS.
@@ -80,6 +81,7 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         if channel is None:
             for warning in environment_warnings():
                 logging.getLogger(__name__).warning(warning)
+            _check_models(settings)
         if settings.supervise and channel is None and os.name != "nt":
             return _supervise(settings, argv)
         from reward_service.process.server import serve  # imports torch, which the supervisor does not need
@@ -88,6 +90,15 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     except (GlassboxError, ValueError, OSError) as exc:
         sys.stderr.writelines(f"reward_service: {line}\n" for line in str(exc).splitlines())
         return 1
+
+
+def _check_models(settings: Settings) -> None:
+    """Raise ConfigurationError for an encoder or gold model that does not exist; nothing is loaded."""
+    for option, name in (("encoder", settings.encoder), ("gold", settings.gold)):
+        if name in (NO_MODEL, EMBEDDED_ENCODER, DEMO_GOLD) or "://" in name:
+            continue
+        if problem := model_problem(name):
+            raise ConfigurationError(f"--{option} {name}: {problem}")
 
 
 def _supervise(settings: Settings, argv: Sequence[str]) -> int:

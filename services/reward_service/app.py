@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-import torch
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
@@ -22,11 +21,7 @@ from reward_service.http import auth, browser, datasets, health, info, openapi, 
 from reward_service.http.app_state import AppState
 from reward_service.http.readiness import Readiness
 from reward_service.http.request_context import Check, RequestContextMiddleware
-from reward_service.models.encoder import load_encoder
-from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
-from reward_service.models.remote.gold import connect
-from reward_service.models.remote.server import RemoteServer, new_client
 from reward_service.models.remote.spec import RemoteSpec, is_remote
 from reward_service.protocols import (
     eval_protocol,
@@ -67,7 +62,17 @@ ModelT = TypeVar("ModelT", TextEncoder, GoldModel)
 OutT = TypeVar("OutT")
 
 
+def import_model_libraries(settings: Settings) -> None:
+    """Import what loading the models of `settings` will need; nothing for a service without models."""
+    if settings.encoder != NO_MODEL:
+        import reward_service.models.encoder
+    if settings.gold != NO_MODEL:
+        import reward_service.models.load_gold  # noqa: F401
+
+
 def _load_encoder(settings: Settings) -> TextEncoder:
+    from reward_service.models.encoder import load_encoder
+
     return load_encoder(
         settings.encoder,
         settings.device,
@@ -78,6 +83,8 @@ def _load_encoder(settings: Settings) -> TextEncoder:
 
 
 def _load_gold(settings: Settings) -> GoldModel:
+    from reward_service.models.load_gold import load_gold
+
     return load_gold(settings.gold, settings.device)
 
 
@@ -103,8 +110,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
+        _limit_threads(settings)
         async with AsyncExitStack() as stack:
             embedder, gold = await _models(stack, settings, encoder_loader, gold_loader, metrics)
             scorer = Scorer(embedder, gold)
@@ -155,6 +161,13 @@ def create_app(
     return app
 
 
+def _limit_threads(settings: Settings) -> None:
+    if settings.threads is not None and {settings.encoder, settings.gold} != {NO_MODEL}:
+        import torch
+
+        torch.set_num_threads(settings.threads)
+
+
 async def _models(
     stack: AsyncExitStack,
     settings: Settings,
@@ -193,6 +206,9 @@ def _gold_worker(settings: Settings, loader: GoldLoader, metrics: Metrics) -> Go
 
 @asynccontextmanager
 async def _remote_gold_worker(settings: Settings, metrics: Metrics) -> AsyncIterator[GoldWorker]:
+    from reward_service.models.remote.gold import connect
+    from reward_service.models.remote.server import RemoteServer, new_client
+
     spec, key = RemoteSpec.parse(settings.gold), settings.gold_api_key
     secret = key.get_secret_value() if key is not None else None
     async with new_client(spec.url, secret, settings.gold_in_flight) as client:

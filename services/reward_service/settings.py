@@ -28,6 +28,9 @@ from reward_service.errors import ConfigurationError
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
 """Encoder that is installed as a Python package, so that no model hub is needed."""
 
+DEMO_GOLD = "demo-gold"
+"""Gold model that is part of this package."""
+
 NO_MODEL = "none"
 """Value of `encoder` or `gold` that disables the model."""
 
@@ -63,7 +66,7 @@ class Settings(BaseModel):
     """TCP port; 0 selects a free one and prints it."""
     encoder: str = EMBEDDED_ENCODER
     """Relevance encoder: the embedded one, a Hugging Face id (`facebook/contriever`), a folder, or `none`."""
-    gold: str = "demo-gold"
+    gold: str = DEMO_GOLD
     """Gold reward model: the embedded demo model, a Hugging Face id, a folder, a server
     (`vllm+http://host:8000?model=NAME`, `sglang+…`, `tei+…`, `glassbox+…`), or `none`."""
     gold_api_key: SecretStr | None = None

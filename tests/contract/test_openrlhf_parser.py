@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -19,7 +20,9 @@ from reward_runs.layout import RunDir
 from reward_trainer.config import ESTIMATORS, PRESETS, make_config
 from reward_trainer.hardware import Hardware
 from reward_trainer.openrlhf.command import LaunchInputs, build_command, reward_endpoint
+from reward_trainer.openrlhf.cpu.hooks import accept_fp32_argument
 from reward_trainer.openrlhf.environment import cpu_environment
+from reward_trainer.openrlhf.flag_check import parse, refusal, script
 from reward_trainer.openrlhf.installed import flag_notes, notes
 from reward_trainer.preflight import OPENRLHF
 
@@ -243,6 +246,38 @@ def test_the_installed_parser_is_read_from_its_source(openrlhf: dict[str, Any]) 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_command_gives_a_warning_with_the_tried_release(name: str) -> None:
     assert notes(COMMANDS[name]) == []
+
+
+@pytest.mark.parametrize("name", ["demo", "paper", "gpus", "raw", "GRPO, two reward URLs"])
+def test_the_flag_check_parses_as_the_script_does(
+    openrlhf: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[Any] = []
+    monkeypatch.setattr(sys, "argv", ["train_ppo_ray", *COMMANDS[name]])
+    real_add_argument = argparse.ArgumentParser.add_argument
+    monkeypatch.setattr(argparse._ActionsContainer, "add_argument", real_add_argument)  # restored afterwards
+    accept_fp32_argument()
+    path = script()
+    assert path is not None
+    parse(path, parsed.append)
+
+    assert json.loads(json.dumps(plain(parsed[0]), default=str)) == openrlhf["parsed"][name]
+
+
+def plain(value: Any) -> Any:
+    return {name: plain(part) for name, part in vars(value).items()} if hasattr(value, "__dict__") else value
+
+
+@pytest.mark.parametrize("n_gpus", [0, 1])
+def test_what_the_script_refuses_is_refused_with_its_words(n_gpus: int) -> None:
+    def refused(*flags: str) -> str | None:
+        return refusal(command("demo", n_gpus=n_gpus, raw_flags=flags), has_gpu=n_gpus > 0)
+
+    assert refused() is None
+    assert refused("--train.see", "7") is None  # an abbreviation, of which another check warns
+    assert "unrecognized arguments: --actor.learning_rate 7" in str(refused("--actor.learning_rate", "7"))
+    assert "invalid int value: 'many'" in str(refused("--train.seed", "many"))
+    assert "requires --train.async_enable" in str(refused("--train.partial_rollout_enable"))
 
 
 def test_a_parser_without_flags_defines_none_of_ours() -> None:

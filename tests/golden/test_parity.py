@@ -17,8 +17,8 @@ OWN = Path(__file__).parent / "own_vectors.jsonl"
 RECIPES = {
     "li": "li",
     "li-rp": "li_rp",
-    "qr": "qr",
-    "li-rp-qr": "li_rp_qr",
+    "qr-reference": "qr",
+    "li-rp-qr-reference": "li_rp_qr",
     "rer-reference": "li_rp_qr_rar_rb",
     "rer-reference-nostrip": "li_rp_qr_rar_rb_nostrip",
 }

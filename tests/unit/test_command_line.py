@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import httpx
@@ -494,6 +495,49 @@ def test_calibration_reports_all_wrong_lines_and_reads_any_reference(client: Rew
         calibrate(client, write(tmp_path / "pairs.jsonl", pairs), tmp_path / "out.yaml", "cosine")
 
     assert [line.split(": ")[0].split(", ")[1] for line in str(refused.value).splitlines()] == ["line 8", "line 9"]
+
+
+@pytest.mark.parametrize(
+    ("target", "cause"),
+    [
+        ("there.yaml", "there.yaml exists; choose another file, or --overwrite"),
+        ("nowhere/out.yaml", "nowhere does not exist: create it first"),
+        ("out.txt", "the file of a recipe ends in .yaml"),
+        ("folder.yaml", "folder.yaml exists"),
+    ],
+)
+def test_a_recipe_that_could_not_be_written_is_an_error_before_anything_is_read(
+    target: str, cause: str, tmp_path: Path
+) -> None:
+    (tmp_path / "there.yaml").touch()
+    (tmp_path / "folder.yaml").mkdir()
+
+    with pytest.raises(SystemExit) as refused:
+        main(
+            [
+                "calibrate",
+                str(tmp_path / "no-such-pairs.jsonl"),
+                str(tmp_path / target),
+                "--url",
+                "http://127.0.0.1:9",
+            ]
+        )
+
+    assert cause in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_too_few_references_are_counted_in_the_summary(client: RewardClient, tmp_path: Path) -> None:
+    pairs: list[dict[str, object]] = [
+        {"prompt": c * 3, "response": c * 2, "reference": c if c < "t" else None} for c in ascii_lowercase
+    ]
+    target = tmp_path / "out.yaml"
+
+    assert "from prompts: 19 references, 20 needed" in calibrate(
+        client, write(tmp_path / "pairs.jsonl", pairs), target, "cosine"
+    )
+    with pytest.raises(FileError, match="has 19 pairs, 20 are needed"):
+        calibrate(client, write(tmp_path / "few.jsonl", pairs[:19]), target, "cosine")
 
 
 def test_no_recipe_is_written_for_an_encoder_that_does_not_distinguish_pairs() -> None:

@@ -26,13 +26,13 @@ PAPER_HASHES = {
     "gold": "b95d4307fa16",
     "li": "4341a323d634",
     "li-rp": "c33b52207414",
-    "li-rp-qr": "fc33ee03f3a8",
-    "qr": "010feccbeedb",
+    "li-rp-qr-reference": "fc33ee03f3a8",
+    "qr-reference": "010feccbeedb",
     "rer": "3242afc84de3",
     "rer-reference": "929f7a6aea21",
     "rer-reference-nostrip": "6dcf47586e1e",
 }
-"""Hashes of release 0.1; they are in the records of runs."""
+"""Hashes of release 0.1, which named the last two `li-rp-qr` and `qr`; they are in the records of runs."""
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from reward_client.wire import ChatMessage
 from reward_service.models.gold import (
     has_causal_attention,
-    shared_base_notice,
 )
 from reward_service.models.gold_text import ChatText, PairLengths, PairText, pair_prompt
 from reward_service.models.load_gold import GoldLoadError, load_gold
 from reward_service.models.protocols import Exchange, RawText, UnreadablePromptError
+from reward_service.models.shared_base import shared_base_notice
 from tests.gold_models import PAIR_LENGTHS, save_bert, save_chat_model
 from tests.gold_scores import scores
 

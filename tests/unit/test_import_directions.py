@@ -98,7 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": _CLIENT | {"adapters", "annotate", "probe", "diff", "hub", "doctor"},
     "runs": _CLIENT,
     "evidence": _CLIENT | {"runs", "cli"},
-    "trainer": _CLIENT | {"runs", "cli", "evidence", "openrlhf", "probe"},
+    "trainer": _CLIENT | {"runs", "cli", "hub", "evidence", "openrlhf", "probe"},
     "openrlhf": _CLIENT | {"runs", "evidence", "trainer"},
     "service": {"wire"},
     "errors": {"wire"},
@@ -118,7 +118,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocols": _SERVICE_HTTP,
     "cpu scheduling": set(),
     "process": {"errors", "settings", "fair share", "telemetry", "cpu scheduling", "wiring"},
-    "wiring": _SERVICE_HTTP | {"protocols", "process", "cpu scheduling", "cli", "remote models"},
+    "wiring": _SERVICE_HTTP | {"protocols", "process", "cpu scheduling", "cli", "hub", "remote models"},
 }
 """Layer → the layers that it may import besides itself."""
 

@@ -6,16 +6,17 @@ options ──▶ EvaluationSource ──▶ EvaluationRun (policy, reward servi
 import argparse
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from reward_client import RewardClient, RewardError
+from reward_client import RewardError
 from reward_client.cli.command import run_program
-from reward_client.cli.options import add_recipe_overrides, positive_float, positive_int
-from reward_client.urls import key_from_environment, split_urls
+from reward_client.cli.options import add_recipe_overrides, add_wait, connect, positive_float, positive_int
+from reward_client.urls import split_urls
 from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.evaluation.evaluation_run import EvaluationRun, find_recipe, use_gold
 from reward_evidence.evaluation.source import (
@@ -55,7 +56,7 @@ examples:
 docs/guide/evaluating-checkpoints.md explains each figure and what can be concluded from it."""
 
 _SAMPLING = ("samples", "temperature", "max_new_tokens", "seed", "batch_size", "kl", "device")
-_PROMPTS = ("prompts", "prompt_column", "reference_column", "query_type_column")
+_PROMPTS = ("prompts", "prompt_column", "reference_column", "query_type_column", "query_type_default")
 _NOT_APPLICABLE = {
     "run": ("out", "recipe", "recipe_overrides", "system_prompt", *_PROMPTS),
     "checkpoints": (),
@@ -98,7 +99,7 @@ def _add_prompts(group: argparse._ArgumentGroup) -> None:
     add(
         "--prompts",
         metavar="SOURCE",
-        help="with --checkpoints: embedded held-out prompts (default), FILE.jsonl, FILE.json, or a dataset",
+        help="with --checkpoints: embedded held-out prompts (default), a data file, or a dataset of the hub",
     )
     add_columns(group)
 
@@ -111,6 +112,7 @@ def _add_scoring(group: argparse._ArgumentGroup) -> None:
         metavar="URL",
         help="address of the reward service (default: the run's); set its key in GLASSBOX_API_KEY",
     )
+    add_wait(group)
     add(
         "--gold",
         action=argparse.BooleanOptionalAction,
@@ -168,7 +170,8 @@ def open_source(options: argparse.Namespace) -> EvaluationSource:
     scoring = {name: given[name] for name in ("recipe", "recipe_overrides", "system_prompt") if name in given}
     if kind == "responses":
         return from_responses(options.responses, options.out, **scoring)
-    columns = {name: given[f"{name}_column"] for name in vars(Columns()) if f"{name}_column" in given}
+    names = {f"{name}_column": name for name in vars(Columns())} | {"query_type_default": "query_type_default"}
+    columns = {name: given[option] for option, name in names.items() if option in given}
     prompts = load_prompts(options.prompts or EMBEDDED_PROMPTS, Columns(**columns), embedded="heldout")
     return from_checkpoints(options.checkpoints, prompts, options.out, **scoring)
 
@@ -209,7 +212,7 @@ def evaluate(options: argparse.Namespace, source: EvaluationSource, log: Callabl
     url = options.reward_url or source.reward_url
     if url is None:
         raise EvaluationError("the address of the reward service is not known: set it with --reward-url")
-    with RewardClient(split_urls(url), api_key=key_from_environment()) as client:
+    with connect(split_urls(url), options.wait) as client:
         client.ready()
         info = client.info()
         evaluation_run = EvaluationRun(
@@ -245,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_program("python -m reward_evidence.evaluate", configure, run, argv)
 
 
-def run(options: argparse.Namespace, _: Sequence[str]) -> int:
+def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     """Evaluate and write the report; return the exit status: 0 done, 1 failed, 130 stopped."""
     if options.responses is None:
         for name in ("torch", "transformers"):
@@ -259,7 +262,7 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> int:
         sys.stderr.write(f"error: {exc}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; run the same command again to continue\n")
+        sys.stderr.write(f"stopped; continue with: glassbox evaluate {shlex.join(argv)}\n")
         return 130
     _log(f"\n{evaluation.verdict.headline}. {evaluation.verdict.sentence}")
     for line in [*evaluation.verdict.findings, *evaluation.notices]:

@@ -1,6 +1,6 @@
 """Prompts: read from any accepted source, with every row checked.
 
-    embedded | FILE.jsonl | FILE.json | Hugging Face dataset ──▶ load_prompts ──▶ [Prompt]
+    embedded | FILE (.jsonl, .json, .csv, .parquet) | Hugging Face dataset ──▶ load_prompts ──▶ [Prompt]
 
 An invalid row is an error that names it; rows are never skipped, completed or truncated.
 """
@@ -28,6 +28,8 @@ from reward_client.wire import (
 from reward_runs.errors import DataError
 
 EMBEDDED_PROMPTS = "embedded"
+FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
+"""Sources with another ending are names of data sets."""
 Part = Literal["train", "heldout"]
 """The embedded prompts for training, and those for the evaluation."""
 
@@ -66,11 +68,13 @@ class Prompt(BaseModel):
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the fields in the user's data."""
+    """Names of the fields in the user's data, and the query type of rows that have a reference and none."""
 
     prompt: str = "prompt"
     reference: str = "reference"
     query_type: str = "query_type"
+    query_type_default: str | None = None
+    """None: such a row is an error."""
 
 
 def add_columns(group: argparse._ArgumentGroup) -> None:
@@ -79,6 +83,11 @@ def add_columns(group: argparse._ArgumentGroup) -> None:
     add("--prompt-column", metavar="NAME", help="field with the prompt (default: prompt)")
     add("--reference-column", metavar="NAME", help="field with the reference (default: reference)")
     add("--query-type-column", metavar="NAME", help="field with the query type (default: query_type)")
+    add(
+        "--query-type-default",
+        choices=[query_type.name.lower() for query_type in QueryType],
+        help="query type of prompts that have a reference and no query type (default: such a prompt is an error)",
+    )
     add("--system-prompt", metavar="TEXT", help="system message before each prompt (default: the chat template's)")
 
 
@@ -93,7 +102,7 @@ def load_embedded(part: Part) -> list[Prompt]:
 
 
 def load_prompts(source: str, columns: Columns, *, embedded: Part = "train") -> list[Prompt]:
-    """Read `source`: `embedded`, a .jsonl or .json file, or a Hugging Face dataset (its `train` split).
+    """Read `source`: `embedded`, a file with one of FILE_ENDINGS, or a Hugging Face dataset (its `train` split).
 
     Raises DataError naming file, row and field; several invalid rows are reported together.
     """
@@ -104,7 +113,7 @@ def load_prompts(source: str, columns: Columns, *, embedded: Part = "train") -> 
         if not rows:
             raise DataError(f"{source} contains no prompts")
         _check_columns(source, columns, rows)
-        unit = row_unit(Path(source)) if source.endswith((".jsonl", ".json")) else "row"
+        unit = row_unit(Path(source)) if source.endswith(FILE_ENDINGS) else "row"
         prompts = checked_rows(source, rows, lambda row, number: _prompt(row, columns, number), unit=unit)
     except FileError as exc:
         raise DataError(str(exc)) from exc
@@ -115,7 +124,7 @@ def load_prompts(source: str, columns: Columns, *, embedded: Part = "train") -> 
 def _rows(source: str, embedded: Part) -> Iterable[NumberedRow]:
     if source == EMBEDDED_PROMPTS:
         return numbered_lines(embedded_file(embedded).read_text(encoding="utf-8"))
-    if source.endswith((".jsonl", ".json")):
+    if source.endswith(FILE_ENDINGS):
         return numbered_rows(Path(source))
     return enumerate(_hub_rows(source), 1)
 
@@ -127,7 +136,7 @@ def _hub_rows(source: str) -> Iterable[Any]:
         rows: Iterable[Any] = load_dataset(source, split="train")
     except Exception as exc:
         raise DataError(
-            f"cannot load the dataset {source!r}: {exc}. Check the name; a file name must end in .jsonl or .json."
+            f"cannot load the dataset {source!r}: {exc}. Check the name; a file ends in {', '.join(FILE_ENDINGS)}."
         ) from exc
     return rows
 
@@ -143,9 +152,12 @@ def _check_columns(source: str, columns: Columns, rows: Sequence[NumberedRow]) -
 
 def _prompt(row: dict[str, Any], columns: Columns, number: int) -> Prompt:
     reference, query_type, given_id = (row.get(name) for name in (columns.reference, columns.query_type, "id"))
+    if query_type in (None, "") and reference not in (None, "", []):
+        query_type = columns.query_type_default
     if query_type is None and reference not in (None, "", []):
         raise ValueError(
-            f"{columns.query_type} is missing but {columns.reference} is given: write open_ended or closed_ended"
+            f"{columns.query_type} is missing but {columns.reference} is given: write open_ended or closed_ended, "
+            "or set one for all such prompts with --query-type-default"
         )
     try:
         return Prompt.model_validate(

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -10,17 +9,16 @@ from typing import Any
 
 from reward_client import RewardError
 from reward_client.cli.command import run_program
-from reward_client.cli.options import add_recipe_overrides
+from reward_client.cli.options import add_recipe_overrides, add_wait
 from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_environment, split_urls
 from reward_runs.errors import ConfigError, RunError
 from reward_runs.prompts import add_columns
-from reward_trainer import service_probe, train
+from reward_trainer import dry_run, service_probe, train
 from reward_trainer.config import DEFAULT_RECIPE, ESTIMATORS, PRESETS, Config, make_config
 from reward_trainer.hardware import detect_hardware
 from reward_trainer.monitor import StoppedByUser
-from reward_trainer.openrlhf.process import MODULE
-from reward_trainer.plan import prepare
-from reward_trainer.policy import EMBEDDED_POLICY
+from reward_trainer.plan import Plan, prepare
+from reward_trainer.policy import EMBEDDED_POLICY, check_policy
 
 DESCRIPTION = """\
 Train a policy with OpenRLHF; the reward service computes the reward of every rollout.
@@ -34,7 +32,7 @@ examples:
   glassbox train --reward-url http://127.0.0.1:8000               a small run of the embedded policy
   glassbox train --reward-url URL --preset paper --policy Qwen/Qwen2.5-0.5B-Instruct --prompts my.jsonl
   glassbox train --reward-url URL --recipe li --seed 7            an ablation: length alone
-  glassbox train --reward-url URL --dry-run                       check everything, print OpenRLHF's command
+  glassbox train --reward-url URL --dry-run                       check everything, print what the run would do
   glassbox train --resume --run-dir runs/NAME                     continue a run that was stopped
   glassbox train --reward-url URL -- --actor.entropy_coef 0.001   options after -- are passed to OpenRLHF
 
@@ -43,6 +41,8 @@ Write flags of OpenRLHF in full: it accepts abbreviations, so a truncated name m
 docs/guide/training.md explains the settings and lists those of the paper."""
 
 EXIT_FAILED = 1
+EXIT_REFUSED = 2
+"""A dry run that found a problem."""
 EXIT_STOPPED = 130
 
 
@@ -54,15 +54,20 @@ def main(argv: Sequence[str] | None = None, prog: str = "glassbox train") -> int
 def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Train, resume, or check with --dry-run; return the exit status."""
     options = dict(vars(arguments))
-    resume, dry_run, preset = (options.pop(name) for name in ("resume", "dry_run", "preset"))
+    resume, only_check, preset, wait_s = (options.pop(name) for name in ("resume", "dry_run", "preset", "wait"))
     given = {name: value for name, value in options.items() if value is not None and value != []}
     try:
         _move_key_to_environment(given)
         config = _config(given, preset, resume=resume)
-        return _run(config, resume=resume, dry_run=dry_run)
+        check_policy(config.policy)  # before the service, because a wrong name needs none to be found
+        info = service_probe.service_info(config.reward_urls, config.recipe, wait_s=wait_s)
+        plan = prepare(config, info, detect_hardware())
+        if only_check:
+            return _dry_run(plan, None if resume else preset, resume=resume)
+        return _run(plan, preset, resume=resume)
     except RunError as exc:
         print(f"error: {exc}", file=sys.stderr)
-        return EXIT_FAILED
+        return EXIT_REFUSED if only_check else EXIT_FAILED
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return EXIT_STOPPED
@@ -97,14 +102,20 @@ def _config(given: dict[str, Any], preset: str, *, resume: bool) -> Config:
     return make_config(preset, given)
 
 
-def _run(config: Config, *, resume: bool, dry_run: bool) -> int:
-    plan = prepare(config, service_probe.service_info(config.reward_urls, config.recipe), detect_hardware())
-    if dry_run:
-        print(shlex.join(["python", "-m", MODULE, *plan.command()]))
-        print(f"# {plan.rollout_engine}", file=sys.stderr)
-        return 0
+def _dry_run(plan: Plan, preset: str | None, *, resume: bool) -> int:
+    train.check_start(plan, resume=resume)
+    print(dry_run.summary(plan, preset))
+    print("\nEverything was checked, and nothing was started. OpenRLHF's command:\n")
+    print(dry_run.openrlhf_command(plan))
+    return 0
+
+
+def _run(plan: Plan, preset: str, *, resume: bool) -> int:
+    config = plan.config
     for note in plan.notes:
         _log(f"note: {note}")
+    if preset == "tiny":
+        _log("note: preset tiny is a smoke test: it shows that everything works, and teaches nothing")
     _log(f"run directory: {plan.run.path}")
     _log(f"{len(plan.training)} training prompts, {len(plan.heldout)} held out; recipe {config.recipe}")
     try:
@@ -135,7 +146,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _add_policy_and_prompts(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--policy", metavar="MODEL", help=f"{EMBEDDED_POLICY} (embedded, default), a folder, or a Hugging Face id")
-    add("--prompts", metavar="SOURCE", help="embedded (default), FILE.jsonl, FILE.json, or a Hugging Face dataset")
+    add(
+        "--prompts",
+        metavar="SOURCE",
+        help="embedded (default), a .jsonl, .json, .csv or .parquet file, or a Hugging Face dataset",
+    )
     add("--heldout", metavar="SOURCE", help="held-out prompts (default: a part of --prompts)")
     add_columns(group)
     add("--max-prompt-tokens", type=int, metavar="N", help="longer prompts are an error (default: 1024)")
@@ -145,6 +160,7 @@ def _add_reward(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     address = "address of the reward service, or of replicas, separated by commas; set the key in GLASSBOX_API_KEY"
     add("--reward-url", metavar="URL", help=address)
+    add_wait(group)
     recipes = f"reward recipe; GET /info lists them (default: {DEFAULT_RECIPE}; rer with --preset paper)"
     add("--recipe", metavar="NAME", help=recipes)
     add_recipe_overrides(group)
@@ -158,7 +174,12 @@ def _add_reward(group: argparse._ArgumentGroup) -> None:
 
 def _add_training(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--preset", choices=sorted(PRESETS), default="demo", help="settings to start from (default: demo)")
+    add(
+        "--preset",
+        choices=sorted(PRESETS),
+        default="demo",
+        help="settings to start from (default: demo; tiny is a smoke test)",
+    )
     add("--estimator", choices=ESTIMATORS, help="advantage estimator")
     add("--steps", type=int, metavar="N", help="rollout batches, each followed by training")
     add("--save-every", type=int, metavar="N", help="steps between two checkpoints")
@@ -180,7 +201,11 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--run-dir", metavar="DIR", help="default: runs/TIME-RECIPE")
     add("--resume", action="store_true", help="continue the run in --run-dir with its settings")
-    add("--dry-run", action="store_true", help="check everything, print OpenRLHF's command, stop")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="check everything, print what the run would do, stop; status 2 if it would fail",
+    )
     add("--no-evaluate", dest="evaluate", action="store_false", default=None, help="train only")
     add("--tensorboard", dest="tensorboard_dir", metavar="DIR", help="default: tensorboard in the run directory")
     add("--wandb", dest="wandb_project", metavar="PROJECT", help="also log to Weights & Biases (WANDB_API_KEY)")

@@ -76,7 +76,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "kl_coefficient": 0.01,
     },
 }
-"""`demo` learns in minutes on two cores; `paper` is the published setting; `tiny` is for tests."""
+"""`demo` learns in minutes on two cores; `paper` is the published setting; `tiny` is a smoke test,
+whose two steps show that everything works and teach nothing."""
 
 
 def _check_raw_flags(flags: tuple[str, ...]) -> tuple[str, ...]:
@@ -111,7 +112,7 @@ class Config(BaseModel):
     """`smollm2-135m-instruct`, a folder, or a Hugging Face id."""
 
     prompts: str = "embedded"
-    """`embedded`, a .jsonl or .json file, or a Hugging Face dataset."""
+    """`embedded`, a .jsonl, .json, .csv or .parquet file, or a Hugging Face dataset."""
     heldout: str | None = None
     """Held-out prompts, in the same forms; None: the embedded ones, or a part of `prompts`."""
     n_heldout: int = Field(default=64, ge=1)
@@ -119,6 +120,8 @@ class Config(BaseModel):
     prompt_column: str = "prompt"
     reference_column: str = "reference"
     query_type_column: str = "query_type"
+    query_type_default: Literal["open_ended", "closed_ended"] | None = None
+    """Query type of prompts that have a reference and no query type; None: such a prompt is an error."""
     system_prompt: str | None = None
     """System message before each prompt; None: the default of the policy's chat template."""
 

@@ -10,6 +10,7 @@ Only its INFO lines contain the cause, so they are parsed, and the service is pr
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from reward_trainer import service_probe
 from reward_trainer.layout import Layout
 from reward_trainer.openrlhf import api_key, saved_policies
 from reward_trainer.openrlhf.environment import child_environment, cpu_environment
-from reward_trainer.openrlhf.log_parser import failed_attempt, failed_reward, last_error, parse_step, phase_of
+from reward_trainer.openrlhf.failure import failure_cause, oom_kills
+from reward_trainer.openrlhf.log_parser import failed_attempt, failed_reward, parse_step, phase_of
 from reward_trainer.openrlhf.process import OpenRLHFProcess
 from reward_trainer.plan import Plan
 
@@ -35,7 +37,7 @@ Log = Callable[[str], None]
 
 _POLL_S = 0.5
 _PROBE_EVERY_S = 5.0
-_MAX_RECENT_LINES = 400
+_MAX_RECENT_LINES = 2000
 _DIAGNOSIS_TIMEOUT_S = 5.0
 """Seconds to wait for the service's own error message when the run is about to be stopped."""
 MAX_UNAVAILABLE_S = 40.0
@@ -84,7 +86,8 @@ class Monitor:
             self._metrics.clear()
         self._labels = feature_labels(plan.info.features)
         self._failures = FailureDetector()
-        self._recent: list[str] = []
+        self._recent: deque[str] = deque(maxlen=_MAX_RECENT_LINES)
+        self._earlier_oom_kills = oom_kills()
         self._phase: str | None = None
         earlier = self._metrics.steps
         self._started_s = time.monotonic() - (earlier[-1]["time_s"] if earlier else 0.0)
@@ -134,14 +137,16 @@ class Monitor:
         self._read(process)
         done = self._metrics.steps[-1]["step"] if self._metrics.steps else 0
         if process.return_code != 0 or done < self._plan.config.steps:
-            cause = last_error(self._recent) or f"exit status {process.return_code}"
+            cause = failure_cause(process.return_code, self._recent, oom_kills() - self._earlier_oom_kills)
+            run = self._plan.run
             raise RunFailedError(
-                f"OpenRLHF ended after step {done}: {cause}. Its output is in {self._plan.run.log}."
+                f"OpenRLHF ended after step {done}: {cause}\nits output: {run.log}\n"
+                f"when the cause is removed, continue with: glassbox train --resume --run-dir {run.path}"
             )
 
     def _read(self, process: OpenRLHFProcess) -> None:
         for line in process.new_lines():
-            self._recent = [*self._recent[-_MAX_RECENT_LINES:], line]
+            self._recent.append(line)
             if cause := self._failures.observe_line(line):
                 raise self._reward_unavailable(cause)
             self._report(line)

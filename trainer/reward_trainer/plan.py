@@ -18,8 +18,8 @@ from reward_runs.prompts import EMBEDDED_PROMPTS, Columns, Prompt, load_prompts,
 from reward_runs.record import RunRecord
 from reward_trainer import training_data
 from reward_trainer.config import Config
-from reward_trainer.hardware import Hardware, estimate_disk, missing_gpu_packages
-from reward_trainer.openrlhf import command, installed
+from reward_trainer.hardware import DiskBudget, Hardware, estimate_disk, missing_gpu_packages
+from reward_trainer.openrlhf import command, flag_check, installed
 from reward_trainer.openrlhf.command import LaunchInputs
 from reward_trainer.openrlhf.environment import ROLLOUT_ENGINE
 from reward_trainer.openrlhf.process import MODULE
@@ -45,6 +45,9 @@ class Plan:
     trial_prompts: list[str]
     """One rendered prompt of each query type."""
     trial_labels: list[str]
+    n_weights: int
+    """Weights of the policy; 0 while it is not on this disk."""
+    disk: DiskBudget
     notes: list[str] = field(default_factory=list)
     """Information for the user that does not prevent the run."""
 
@@ -86,6 +89,8 @@ def prepare(config: Config, info: Info, hardware: Hardware) -> Plan:
         clip=command.clip_range(recipe, overrides),
         run=run,
     )
+    n_weights = n_parameters(Path(policy)) if Path(policy).is_dir() else 0
+    disk = estimate_disk(config, n_weights, run, bytes_per_weight=2 if hardware.has_gpu else 4)
     first_of_type: dict[str, int] = {}
     for index, prompt in enumerate(training):
         first_of_type.setdefault(prompt.query_type, index)
@@ -100,13 +105,17 @@ def prepare(config: Config, info: Info, hardware: Hardware) -> Plan:
         heldout=heldout,
         trial_prompts=[rendered[index] for index in trial],
         trial_labels=[training_data.label(training[index]) for index in trial],
-        notes=_check(config, info, launch),
+        n_weights=n_weights,
+        disk=disk,
+        notes=_check(config, info, launch, disk, n_weights),
     )
 
 
 def _prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
     """Return (training, held-out) prompts."""
-    columns = Columns(config.prompt_column, config.reference_column, config.query_type_column)
+    columns = Columns(
+        config.prompt_column, config.reference_column, config.query_type_column, config.query_type_default
+    )
     training = load_prompts(config.prompts, columns)
     if config.heldout is None and config.prompts != EMBEDDED_PROMPTS:
         return training_data.hold_out(training, config.n_heldout, config.seed)
@@ -147,14 +156,16 @@ def _longest_prompt(prompts: Sequence[Prompt], rendered: Sequence[str], tokenize
     return max(lengths)
 
 
-def _check(config: Config, info: Info, launch: LaunchInputs) -> list[str]:
+def _check(config: Config, info: Info, launch: LaunchInputs, budget: DiskBudget, n_weights: int) -> list[str]:
     """Raise PreflightError with every problem; return notes for the user."""
     hardware, policy = launch.hardware, launch.policy
-    n_weights = n_parameters(Path(policy)) if Path(policy).is_dir() else 0
-    budget = estimate_disk(config, n_weights, launch.run, bytes_per_weight=2 if hardware.has_gpu else 4)
-    if found := find_problems(config, info, budget, hardware, os.environ):
+    found = find_problems(config, info, budget, hardware, os.environ)
+    arguments = command.build_command(config, launch)
+    if refused := flag_check.refusal(arguments, has_gpu=hardware.has_gpu):
+        found.append(f"OpenRLHF would refuse its command: {refused}")
+    if found:
         raise PreflightError("\n".join(found))
-    notes = installed.notes(command.build_command(config, launch))
+    notes = installed.notes(arguments)
     if config.nodes > 1:
         notes.append(f"{launch.run.path} must be on a disk that all {config.nodes} nodes share")
     if hardware.n_unused:

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from reward_client.hub import model_problem
 from reward_runs.errors import PolicyError
 
 EMBEDDED_POLICY = "smollm2-135m-instruct"
@@ -37,14 +38,18 @@ def resolve_policy(name_or_path: str) -> str:
     """
     if name_or_path.lower() == EMBEDDED_POLICY:
         return str(_embedded_policy(cache_dir() / EMBEDDED_POLICY))
-    folder = Path(name_or_path)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise PolicyError(f"{folder} contains no model: config.json is missing")
-        return str(folder.resolve())
-    if name_or_path.startswith((".", "/", "~")):
-        raise PolicyError(f"the folder {name_or_path} does not exist")
-    return name_or_path
+    check_policy(name_or_path)
+    folder = Path(name_or_path).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name_or_path
+
+
+def check_policy(name_or_path: str) -> None:
+    """Raise PolicyError when there is no such model; quick, because nothing is loaded."""
+    if name_or_path.lower() == EMBEDDED_POLICY:
+        if not (cache_dir() / EMBEDDED_POLICY).is_dir():
+            _embedded_gguf()
+    elif problem := model_problem(name_or_path):
+        raise PolicyError(f"policy {name_or_path!r} cannot be loaded: {problem}")
 
 
 def _embedded_policy(target: Path) -> Path:

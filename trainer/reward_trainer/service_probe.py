@@ -6,6 +6,7 @@ from itertools import product
 import httpx
 
 from reward_client import RewardClient, RewardError
+from reward_client.cli.options import connect
 from reward_client.errors import describe_problem, read_problem
 from reward_client.network import is_loopback
 from reward_client.retry import RetryPolicy
@@ -14,7 +15,6 @@ from reward_client.wire import Info
 from reward_runs.errors import PreflightError
 from reward_trainer.preflight import find_recipe
 
-_SERVICE_HELP = "Start it with `glassbox serve`, or set its address with --reward-url."
 _TRIAL_RESPONSE = "This is a trial before the training starts."
 
 
@@ -23,9 +23,10 @@ def _client(url: str, *, read_timeout_s: float, retry_budget_s: float) -> Reward
     return RewardClient(url, api_key=key_from_environment(), read_timeout_s=read_timeout_s, retry=retry)
 
 
-def service_info(urls: Sequence[str], recipe: str, *, wait_s: float = 60.0) -> Info:
-    """Return the `/info` of the service once it is ready, after at most `wait_s` seconds.
+def service_info(urls: Sequence[str], recipe: str, *, wait_s: float | None = None) -> Info:
+    """Return the `/info` of the service once it is ready.
 
+    `wait_s` bounds the time until it is; None waits for one that answers, and not for one that is not there.
     Raises PreflightError; also when the replicas differ in the recipe or the models, so that a sample's reward
     would depend on the one that it is sent to.
     """
@@ -41,13 +42,13 @@ def _models(info: Info) -> list[tuple[str, str | None] | None]:
     return [None if model is None else (model.id, model.revision) for model in (info.relevance, info.gold)]
 
 
-def _info(url: str, wait_s: float) -> Info:
+def _info(url: str, wait_s: float | None) -> Info:
     try:
-        with _client(url, read_timeout_s=30, retry_budget_s=wait_s) as client:
+        with connect([url], wait_s) as client:
             client.ready()
             return client.info()
     except RewardError as exc:
-        raise PreflightError(f"the reward service at {url} is not ready: {exc} {_SERVICE_HELP}") from exc
+        raise PreflightError(str(exc) if url in str(exc) else f"the reward service at {url}: {exc}") from exc
 
 
 def why_not_ready(urls: Sequence[str]) -> str | None:

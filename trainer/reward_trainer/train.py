@@ -7,8 +7,10 @@ A run that ends early can be resumed, and the checkpoints that it saved can be e
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 from reward_runs import provenance
@@ -22,6 +24,10 @@ from reward_trainer.monitor import Log, Monitor
 from reward_trainer.openrlhf import saved_policies
 from reward_trainer.plan import Plan, run_record
 
+_STOP_GRACE_S = 5.0
+"""Seconds in which an evaluation ends after a signal."""
+_RESTART_S = 60.0
+"""Seconds that the evaluation waits for a service that is just being restarted."""
 _MODEL_IDENTITY = ("id", "revision", "device", "backend")
 """Fields of a model in `GET /info` that determine its scores."""
 
@@ -43,18 +49,10 @@ def train(plan: Plan, log: Log, *, resume: bool = False) -> None:
     """Train to the last step; raise RunFailedError or StoppedByUser when the run ends before."""
     run = plan.run
     with run.lock() as lock_fd:
-        if run.config.exists() and not resume:
-            raise PreflightError(
-                f"{run.path} already contains a run: continue it with --resume, or choose another --run-dir"
-            )
         if resume and run.checkpoint(plan.config.steps).is_dir():
             log(f"all {plan.config.steps} steps are done already")
             return
-        if resume:
-            _check_same_reward(plan)
-        endpoint = plan.launch.endpoint
-        if cause := service_probe.trial_reward(endpoint, plan.trial_prompts, plan.trial_labels):
-            raise PreflightError(f"the reward service rejected a trial request to {endpoint}: {cause}")
+        check_start(plan, resume=resume)
         can_continue = resume and (run.state / "_actor" / "latest").is_file()
         _write_inputs(plan, fresh=not resume)
         saved_policies.save_initial(plan.launch.policy, run)
@@ -63,6 +61,19 @@ def train(plan: Plan, log: Log, *, resume: bool = False) -> None:
         Monitor(plan, log, lock_fd, resume=can_continue).run()
         saved_policies.collect_final(run, plan.config.steps)
         shutil.rmtree(run.state, ignore_errors=True)  # needed to resume only
+
+
+def check_start(plan: Plan, *, resume: bool) -> None:
+    """Raise PreflightError when the run directory is taken, the reward has changed, or a trial reward fails."""
+    run, endpoint = plan.run, plan.launch.endpoint
+    if run.config.exists() and not resume:
+        raise PreflightError(
+            f"{run.path} already contains a run: continue it with --resume, or choose another --run-dir"
+        )
+    if resume:
+        _check_same_reward(plan)
+    if cause := service_probe.trial_reward(endpoint, plan.trial_prompts, plan.trial_labels):
+        raise PreflightError(f"the reward service rejected a trial request to {endpoint}: {cause}")
 
 
 def _check_same_reward(plan: Plan) -> None:
@@ -109,7 +120,25 @@ def _write_inputs(plan: Plan, *, fresh: bool) -> None:
 
 
 def evaluate(plan: Plan) -> int:
-    """Evaluate the checkpoints in a child process; return its exit status."""
+    """Evaluate the checkpoints in a child process; return its exit status.
+
+    Ctrl-C in a terminal reaches the child too, which says how to go on; it has some time for that.
+    """
     command = [sys.executable, "-m", "reward_evidence.evaluate", "--run-dir", str(plan.run.path)]
-    command += ["--reward-url", plan.config.reward_url]
-    return subprocess.run(command, check=False).returncode  # noqa: S603 - our module
+    command += ["--reward-url", plan.config.reward_url, "--wait", f"{_RESTART_S:g}"]
+    with subprocess.Popen(command) as child:  # noqa: S603 - our module
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            return _stop(child)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> int:
+    """Wait until the child has stopped too; return its exit status."""
+    with suppress(subprocess.TimeoutExpired):
+        return child.wait(_STOP_GRACE_S)
+    child.send_signal(signal.SIGINT)  # the signal came to this process only
+    with suppress(subprocess.TimeoutExpired):
+        return child.wait(_STOP_GRACE_S)
+    child.kill()
+    return child.wait()

@@ -6,6 +6,7 @@ The recipe maps the mismatched median to 0 and the matched 90th percentile to 1,
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,14 @@ from pydantic import BaseModel
 from reward_client.cli.options import add_url, connect, reporting_errors
 from reward_client.client import RewardClient
 from reward_client.rows import FileError, read_rows
-from reward_client.wire import Item, QueryType, RecipeInfo, Reference, Text, usable_references
+from reward_client.wire import Info, Item, QueryType, RecipeInfo, Reference, Text, usable_references
 
 _MIN_PAIRS = 20
 _BATCH = 64
 _BASE = "rer"
 """Recipe that the new recipe is like, except for the ranges."""
+_MEASURED = ("qr-reference", "qr")
+"""Recipes whose reward is the similarity of prompt and response as it is; older services call it `qr`."""
 _KEPT = ("open_ended", "closed_ended", "words", "reasoning", "unreadable_relevance", "stop_strings")
 """Its parameters that the new recipe has; an older service does not send them all."""
 
@@ -44,14 +47,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pairs", metavar="PAIRS", type=Path, help="JSONL file of matched pairs")
     parser.add_argument("target", metavar="OUT.yaml", type=Path, help="recipe to write")
     parser.add_argument("--similarity", choices=["cosine", "dot"], default="cosine", help="(default: cosine)")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT.yaml if it exists")
     add_url(parser)
 
 
 def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Measure, write the recipe, print what was measured; return the exit status."""
-    with reporting_errors("calibrate"), connect(arguments.url, arguments.wait) as client:
-        print(calibrate(client, arguments.pairs, arguments.target, arguments.similarity))
+    with reporting_errors("calibrate"):
+        _check_target(arguments.target, overwrite=arguments.overwrite)
+        with connect(arguments.url, arguments.wait) as client:
+            print(calibrate(client, arguments.pairs, arguments.target, arguments.similarity))
     return 0
+
+
+def _check_target(target: Path, *, overwrite: bool) -> None:
+    """Raise FileError when the recipe could not be written at the end of the measurement."""
+    if target.suffix not in (".yaml", ".yml"):
+        raise FileError(f"{target}: the file of a recipe ends in .yaml")
+    if target.exists() and not overwrite:
+        raise FileError(f"{target} exists; choose another file, or --overwrite")
+    if not target.parent.is_dir():
+        raise FileError(f"the folder {target.parent} does not exist: create it first")
+    if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise FileError(f"{target} cannot be written")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +100,28 @@ def calibrate(client: RewardClient, pairs: Path, target: Path, similarity: str) 
     """Measure on `pairs`, write the recipe to `target`, return a summary. Raises FileError and RewardError."""
     rows = read_rows(pairs, _pair)
     if len(rows) < _MIN_PAIRS:
-        raise FileError(f"{pairs} has {len(rows)} pairs, at least {_MIN_PAIRS} are required")
+        raise FileError(f"{pairs} has {len(rows)} pairs, {_MIN_PAIRS} are needed")
     info = client.info()
     if info.relevance is None:
         raise FileError("this service has no relevance encoder; start it with --encoder")
     base = next((recipe for recipe in info.recipes if recipe.name == _BASE), None)
     if base is None:
         raise FileError(f"this service has no recipe {_BASE}, whose factors the new recipe takes")
-    query = _measure(client, [(row.prompt, row.response) for row in rows], similarity)
+    recipe = _measuring_recipe(info)
+    query = _measure(client, recipe, [(row.prompt, row.response) for row in rows], similarity)
     referenced = [(text, row.response) for row in rows for _, text in usable_references(row.reference)[:1]]
-    reference = _measure(client, referenced, similarity) if len(referenced) >= _MIN_PAIRS else query
+    enough = len(referenced) >= _MIN_PAIRS
+    reference = _measure(client, recipe, referenced, similarity) if enough else query
     target.write_text(recipe_yaml(info.relevance.id, base, similarity, query, reference), encoding="utf-8")
-    kind = "references" if reference is not query else "prompts, because there are too few references"
+    kind = "references" if enough else f"prompts: {len(referenced)} references, {_MIN_PAIRS} needed"
     return f"{info.relevance.id}\n  query relevance: {query}\n  from {kind}: {reference}\nwrote {target}"
+
+
+def _measuring_recipe(info: Info) -> str:
+    known = {recipe.name for recipe in info.recipes}
+    if found := next((name for name in _MEASURED if name in known), None):
+        return found
+    raise FileError(f"this service has no recipe {_MEASURED[0]}, with which similarities are measured")
 
 
 class _Pair(BaseModel):
@@ -128,12 +155,15 @@ def recipe_yaml(
     return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields.items())
 
 
-def _measure(client: RewardClient, pairs: Sequence[tuple[str, str]], similarity: str) -> Similarities:
+def _measure(client: RewardClient, recipe: str, pairs: Sequence[tuple[str, str]], similarity: str) -> Similarities:
     shifted = [(text, pairs[(i + 1) % len(pairs)][1]) for i, (text, _) in enumerate(pairs)]
-    return Similarities(_similarities(client, pairs, similarity), _similarities(client, shifted, similarity))
+    matched, mismatched = (_similarities(client, recipe, rows, similarity) for rows in (pairs, shifted))
+    return Similarities(matched, mismatched)
 
 
-def _similarities(client: RewardClient, pairs: Sequence[tuple[str, str]], similarity: str) -> list[float]:
+def _similarities(
+    client: RewardClient, recipe: str, pairs: Sequence[tuple[str, str]], similarity: str
+) -> list[float]:
     values: list[float] = []
     overrides = {"similarity": similarity, "relevance_sees_cut_response": False, "empty_is_zero": False}
     for start in range(0, len(pairs), _BATCH):
@@ -141,9 +171,9 @@ def _similarities(client: RewardClient, pairs: Sequence[tuple[str, str]], simila
             Item(prompt=text, response=response, query_type=QueryType.OPEN_ENDED)
             for text, response in pairs[start : start + _BATCH]
         ]
-        reply = client.score(items, recipe="qr", recipe_overrides=overrides)
+        reply = client.score(items, recipe=recipe, recipe_overrides=overrides)
         measured = [result.features.get("query_relevance") for result in reply.results]
         values += [value for value in measured if value is not None]
         if len(values) != start + len(items):
-            raise FileError("the service returned no query_relevance: check that its recipe qr uses it")
+            raise FileError(f"the service returned no query_relevance: check its recipe {recipe}")
     return values

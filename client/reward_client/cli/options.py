@@ -99,6 +99,11 @@ def add_url(parser: argparse.ArgumentParser) -> None:
         help=f"URL of the service (default: {DEFAULT_URL}); repeat it for several replicas. "
         f"The API key is read from {API_KEY_VARIABLE}",
     )
+    add_wait(parser)
+
+
+def add_wait(parser: argparse._ActionsContainer) -> None:
+    """Add `--wait`."""
     parser.add_argument(
         "--wait",
         type=positive_float,

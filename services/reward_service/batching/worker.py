@@ -265,4 +265,4 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         if (exc := loaded.exception()) is not None:
             logger.error("the %s model could not be loaded: %s", self.name, exc)
         else:
-            logger.info("the %s model is loaded", self.name)
+            logger.debug("the %s model is loaded", self.name)

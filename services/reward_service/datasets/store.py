@@ -57,7 +57,7 @@ class DatasetStore:
         self._writers: WeakKeyDictionary[DatasetWriter, str] = WeakKeyDictionary()
         """Uploads in progress, with their owners; weak, because an upload may be cancelled before it can `end`."""
         if self._folder is None:
-            logger.info("data sets are kept in memory until this process ends; datasets_dir keeps them on disk")
+            logger.debug("data sets are kept in memory until this process ends; datasets_dir keeps them on disk")
         else:
             _prepare(self._folder)
             with self._lock:

@@ -34,6 +34,8 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 _SECURITY_HEADERS = (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")
+_PROBES = frozenset({"/healthz", "/readyz", "/health", "/metrics"})
+"""Routes that orchestrators and Prometheus request every few seconds."""
 _NO_CONTENT = b"default-src 'none'; frame-ancestors 'none'"
 _DOCS_POLICY = (
     b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
@@ -135,8 +137,9 @@ class RequestContextMiddleware:
             logger.warning("cancelled by shutdown: %s", _log_line(scope, context, status))
             raise
         else:
-            if logger.isEnabledFor(logging.INFO):
-                logger.info("%s", _log_line(scope, context, status))
+            level = logging.DEBUG if context.path in _PROBES else logging.INFO
+            if logger.isEnabledFor(level):
+                logger.log(level, "%s", _log_line(scope, context, status))
         finally:
             self._metrics.answered(route_pattern(scope), status or 500, time.monotonic() - context.received)
             _current.reset(token)

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 import transformers
 from safetensors import safe_open
-from transformers import AutoModelForSequenceClassification
 
 from reward_service.models.gated_head import GatedReward
+from reward_service.models.pretrained import AutoModelForSequenceClassification
 
 WEIGHTS = "*.safetensors"
 VALUE_HEAD_TOKENS = 2048

@@ -2,8 +2,9 @@
 
     texts ──tokenizer──▶ tokens ──padded──▶ forward (OpenVINO on CPUs, torch elsewhere) ──▶ vectors
 
-The pipeline is built from modules of sentence-transformers. A model's saved pipeline may normalise or truncate on
-the right (all-MiniLM-L6-v2's does both, at 256 tokens), and the reward is defined without either.
+The model is loaded with Transformers, not sentence-transformers: a saved pipeline may normalise or truncate on the
+right (all-MiniLM-L6-v2's does both, at 256 tokens), the reward is defined without either, and its import takes
+most of the time of a start.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 from reward_service.batching import BatchLimits
 from reward_service.errors import ConfigurationError
 from reward_service.models.encoder_backends import CudaForward, Forward, TorchForward, openvino_forward
 from reward_service.models.positions import max_positions
+from reward_service.models.pretrained import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 from reward_service.models.protocols import Embeddings, Tokens
+from reward_service.models.quiet import quiet_libraries
 from reward_service.models.text_ends import TextEnds
 from reward_service.settings import EMBEDDED_ENCODER
 
@@ -155,40 +156,42 @@ def load_encoder(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if backend == "openvino" and place.type != "cpu":
         raise ConfigurationError("OpenVINO is supported on CPUs only; set device=cpu, or backend=torch")
-    body, model = _load_model(spec, place)
+    quiet_libraries()
+    tokenizer, model = _load_model(spec, place)
     revision = weights_revision(model)  # before a conversion to a narrower number format
     forward = _forward(model, place, backend, precision, threads)
     logger.info("encoder %s runs on %s by %s", spec, place, forward.name)
     encoder = SentenceEncoder(
-        body.tokenizer,
+        tokenizer,
         forward,
         id=spec,
         revision=revision,
         device=place,
-        max_tokens=min(MAX_TOKENS, max_positions(body.auto_model) or MAX_TOKENS),
+        max_tokens=min(MAX_TOKENS, max_positions(model) or MAX_TOKENS),
     )
     _check_vectors(encoder)
     return encoder
 
 
-def _load_model(spec: str, device: torch.device) -> tuple[Any, SentenceTransformer]:
+def _load_model(spec: str, device: torch.device) -> tuple[Any, Any]:
+    """Tokenizer and model, of encoder-decoder models the encoder."""
     path = _embedded_path() if spec == EMBEDDED_ENCODER else spec
     try:
-        body = Transformer(
-            path,
-            max_seq_length=MAX_TOKENS,
-            model_kwargs={"use_safetensors": True, "dtype": torch.float32},
-            processor_kwargs={"truncation_side": "left"},
+        tokenizer = AutoTokenizer.from_pretrained(path, truncation_side="left", trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        kind = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
+        config.use_cache = False
+        model: Any = kind.from_pretrained(
+            path, config=config, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
         )
     except (OSError, ValueError) as exc:
         raise ConfigurationError(
             f"encoder {spec!r} cannot be loaded: {exc} "
             f"Name a folder, a Hugging Face id this machine can reach, or {EMBEDDED_ENCODER!r}."
         ) from exc
-    if not getattr(body.tokenizer, "is_fast", False):
+    if not getattr(tokenizer, "is_fast", False):
         raise ConfigurationError(f"encoder {spec!r} has no fast tokenizer (tokenizer.json); convert it first")
-    pooling = Pooling(body.get_embedding_dimension(), pooling_mode="mean")
-    return body, SentenceTransformer(modules=[body, pooling], device=str(device)).eval()
+    return tokenizer, model.to(device).eval()
 
 
 def _check_vectors(encoder: SentenceEncoder) -> None:
@@ -206,7 +209,7 @@ def _check_vectors(encoder: SentenceEncoder) -> None:
 
 
 def _forward(
-    model: SentenceTransformer, device: torch.device, backend: Backend, precision: Precision, threads: int | None
+    model: torch.nn.Module, device: torch.device, backend: Backend, precision: Precision, threads: int | None
 ) -> Forward:
     if device.type == "cuda":
         return CudaForward(model, device, precision)
@@ -225,7 +228,7 @@ def weights_revision(model: torch.nn.Module) -> str:
     """Content hash of the weights, 12 hex digits, independent of where they were loaded from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
+        digest.update(f"0.model.{name}".encode())  # its name in the pipeline of earlier releases
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
 

@@ -38,24 +38,26 @@ class Forward(Protocol):
 
 
 class _Pooled(torch.nn.Module):
-    """A sentence-transformers pipeline as a plain function of two tensors, which can be traced."""
+    """A model and the mean over tokens as a plain function of two tensors, which can be traced."""
 
-    def __init__(self, pipeline: Any) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.pipeline = pipeline
+        self.model = model
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        features = self.pipeline({"input_ids": input_ids, "attention_mask": attention_mask})
-        vectors: torch.Tensor = features["sentence_embedding"]
-        return vectors
+        """Vectors (B, D) in fp32 of rows (B, T)."""
+        states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+        mask = attention_mask.unsqueeze(-1).to(states.dtype)
+        mean: torch.Tensor = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
+        return mean
 
 
 class TorchForward:
     """Torch on a CPU, with fused attention; autocast for narrow number formats."""
 
-    def __init__(self, pipeline: Any, device: torch.device, precision: str) -> None:
+    def __init__(self, model: Any, device: torch.device, precision: str) -> None:
         self.name = f"torch {precision}"
-        self._module = _Pooled(pipeline).eval()
+        self._module = _Pooled(model).eval()
         self._device = device
         self._dtype = _DTYPES[precision]
 
@@ -66,17 +68,17 @@ class TorchForward:
         narrow = self._dtype is not torch.float32
         with torch.autocast(self._device.type, dtype=self._dtype if narrow else None, enabled=narrow):
             vectors = self._module(inputs["input_ids"], inputs["attention_mask"])
-        rows: Embeddings = vectors.float().cpu().numpy()
+        rows: Embeddings = vectors.cpu().numpy()
         return rows
 
 
 class CudaForward:
     """Torch on a GPU: weights in the configured number format, the mean over tokens in fp32."""
 
-    def __init__(self, pipeline: Any, device: torch.device, precision: str) -> None:
+    def __init__(self, model: Any, device: torch.device, precision: str) -> None:
         self.name = f"torch {precision}"
-        self._body, *self._after = list(pipeline.to(_DTYPES[precision]))
-        positions = getattr(self._body.auto_model.config, "max_position_embeddings", None)
+        self._module = _Pooled(model.to(_DTYPES[precision])).eval()
+        positions = getattr(model.config, "max_position_embeddings", None)
         self._cuda = CudaRunner(self.vectors, device, positions, graphs=True)
 
     def __call__(self, batch: Sequence[Tokens], pad_id: int) -> Embeddings:
@@ -85,11 +87,7 @@ class CudaForward:
 
     def vectors(self, inputs: Inputs) -> torch.Tensor:
         """The forward pass: vectors (B, D) of rows (B, T)."""
-        features = self._body({name: inputs[name] for name in ("input_ids", "attention_mask")})
-        features["token_embeddings"] = features["token_embeddings"].float()
-        for module in self._after:
-            features = module(features)
-        vectors: torch.Tensor = features["sentence_embedding"]
+        vectors: torch.Tensor = self._module(inputs["input_ids"], inputs["attention_mask"])
         return vectors
 
 
@@ -108,8 +106,8 @@ class _OpenVinoForward:
         return rows
 
 
-def openvino_forward(pipeline: Any, precision: str, threads: int | None) -> Forward:
-    """Trace `pipeline` and compile it for this CPU, which takes about 3 s. Raises errors of OpenVINO and torch."""
+def openvino_forward(model: Any, precision: str, threads: int | None) -> Forward:
+    """Trace `model` and compile it for this CPU, which takes about 3 s. Raises errors of OpenVINO and torch."""
     import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -120,7 +118,7 @@ def openvino_forward(pipeline: Any, precision: str, threads: int | None) -> Forw
     mask = torch.ones_like(ids)
     mask[1, 10:] = 0
     frontend = FrontEndManager().load_by_framework("pytorch")
-    module = _Pooled(torch.nn.Sequential(*pipeline)).eval()
+    module = _Pooled(model).eval()
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns about every branch; `_check` compares the results
         decoder = TorchScriptPythonDecoder(module, example_input=(ids, mask))

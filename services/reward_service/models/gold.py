@@ -14,7 +14,7 @@ from reward_service.batching import BatchLimits
 from reward_service.models.cuda import CudaRunner, Inputs
 from reward_service.models.gold_text import GoldText
 from reward_service.models.padding import pad_right
-from reward_service.models.protocols import Exchange, GoldModel, RawText, Tokens
+from reward_service.models.protocols import Exchange, RawText, Tokens
 
 CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
 """Larger batches are not faster on a few cores and delay the next request."""
@@ -98,20 +98,3 @@ def has_causal_attention(model: Any) -> bool:
     """Whether no token attends to a later one. Then padding on the right has no effect, even without a mask."""
     causal = [module.is_causal for module in model.modules() if hasattr(module, "is_causal")]
     return bool(causal) and all(causal)
-
-
-def shared_base_notice(gold: GoldModel, encoder_id: str) -> str | None:
-    """The notice for a gold model that was fitted on the relevance encoder's weights; None for other gold models.
-
-    Ids are compared by their last path segment, so a hub id equals the embedded package of the same model.
-    """
-    if gold.encoder_base is None or _last_part(gold.encoder_base) != _last_part(encoder_id):
-        return None
-    return (
-        f"the gold model {gold.id} is fitted on {gold.encoder_base}, which is also the relevance encoder: "
-        "where the two agree, that is not independent evidence"
-    )
-
-
-def _last_part(name: str) -> str:
-    return name.rstrip("/").rsplit("/", 1)[-1].casefold()

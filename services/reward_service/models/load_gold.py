@@ -10,6 +10,7 @@ Only safetensors files are read, and no code from the model's repository is exec
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,6 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import AutoTokenizer
 
 from reward_client.wire import ChatMessage
 from reward_service.errors import ConfigurationError
@@ -33,16 +33,18 @@ from reward_service.models.gold import HfGoldModel
 from reward_service.models.gold_delta import DELTA_FILE, apply_delta, read_delta_config
 from reward_service.models.gold_text import ChatText, GoldText, PairLengths, PairText
 from reward_service.models.positions import max_positions
+from reward_service.models.pretrained import AutoTokenizer
 from reward_service.models.protocols import Exchange
-
-DEMO_GOLD = "demo-gold"
-"""Name of the embedded demo model."""
+from reward_service.models.quiet import quiet_libraries
+from reward_service.settings import DEMO_GOLD
 
 MAX_TOKENS = 4096
 """Maximum tokens of a rendered conversation for a chat model; limited by the model's positions, too."""
 
 PAIR_KEY = "glassbox_text_pair"
 """Key in config.json that marks a text-pair model; its value has the four lengths of `PairText`."""
+
+logger = logging.getLogger(__name__)
 
 _EXCHANGE = Exchange((ChatMessage(role="user", content="Hello?"),), "Yes, hello.")
 _DOWNLOADED = [WEIGHTS, "*.json", "*.jinja", "*.txt", "*.model"]
@@ -63,12 +65,14 @@ def load_gold(spec: str, device: str | None = None, *, max_tokens: int = MAX_TOK
     Raises:
         GoldLoadError: the model is not available, is not a reward model, or its files do not match its config.
     """
+    quiet_libraries()
     folder = _folder(spec)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         is_delta = (folder / DELTA_FILE).is_file()
         gold = _load_delta(spec, folder, place) if is_delta else _load_whole(spec, folder, place, max_tokens)
         _check_score(gold)
+        logger.info("gold model %s runs on %s by %s", spec, place, gold.backend)
         return gold  # noqa: TRY300 - the errors of all steps are those of loading
     except (OSError, ValueError, KeyError) as exc:
         raise GoldLoadError(

@@ -22,11 +22,12 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
-from reward_service.app import create_app
+from reward_service.app import create_app, import_model_libraries
+from reward_service.errors import NotReadyError
 from reward_service.process.connection_limits import LimitedHttpProtocol
 from reward_service.process.connections import Connections, raise_descriptor_limit
 from reward_service.process.cpu_scheduling import set_batch
-from reward_service.process.supervisor import BACKLOG, EXIT_BROKEN, WorkerChannel, listen
+from reward_service.process.supervisor import BACKLOG, EXIT_BROKEN, WorkerChannel, listen, url_of
 from reward_service.settings import Settings
 
 KEEP_ALIVE_S = 25
@@ -56,6 +57,17 @@ class RewardServer(uvicorn.Server):
         self._app = app
         self._heartbeat = heartbeat
         self._collected = time.monotonic()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._announcement = asyncio.create_task(self._announce(), name="announcement")
+
+    async def _announce(self) -> None:
+        """Log that the service is ready, once all models are loaded; causes of failures are logged elsewhere."""
+        with contextlib.suppress(NotReadyError):
+            await self._app.state.glassbox.loaded()
+            logger.info("ready: %s", url_of(self.servers[0].sockets[0]))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._drain()
@@ -109,7 +121,7 @@ def server_for(app: FastAPI, settings: Settings, heartbeat: int | None = None) -
         app,
         host=settings.host,
         port=settings.port,
-        log_level=settings.log_level,
+        log_level="warning" if settings.log_level == "info" else settings.log_level,  # the service logs its start
         log_config=None,
         access_log=False,  # the service's access log has the request id, and omits the query, which may hold a key
         server_header=False,
@@ -152,6 +164,7 @@ def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
     """
     set_batch()  # threads of models use set_normal
     app = create_app(settings)
+    import_model_libraries(settings)
     if settings.metrics_port is not None:
         app.state.metrics.serve(settings.host, settings.metrics_port)
     shorten_pauses()

@@ -115,9 +115,14 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as exc:
         wanted = f"{settings.host}:{settings.port}"
         raise OSError(exc.errno, f"cannot listen on {wanted}: {exc.strerror}; choose another with --port") from exc
-    host, port = listener.getsockname()[:2]
-    logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    logger.info("listening on %s", url_of(listener))
     return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """The URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Supervisor:

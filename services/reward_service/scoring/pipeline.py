@@ -22,8 +22,8 @@ from reward_client.wire import FieldError, ItemResult, ModelNames, RecipeName, S
 from reward_service.batching import Reservation, Steps, Submission
 from reward_service.errors import InvalidRequestError, ModelError, UnavailableError
 from reward_service.features.recipe import Recipe
-from reward_service.models.gold import shared_base_notice
 from reward_service.models.protocols import Exchange, RawText
+from reward_service.models.shared_base import shared_base_notice
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp
 from reward_service.scoring.gold_only import GoldJob, GoldScoring, required_gold
 from reward_service.scoring.items import PreparedJob, prepare

@@ -13,6 +13,7 @@ from pathlib import Path
 import reward_service.models.load_gold as loading
 from reward_service.models.load_gold import GoldLoadError, load_gold
 from reward_service.models.protocols import Exchange
+from reward_service.settings import DEMO_GOLD
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import exchanges, items
 
@@ -36,7 +37,7 @@ def run(setting: Setting) -> None:
 
 def _base_is_rounded() -> bool:
     try:
-        load_gold(loading.DEMO_GOLD, "cpu")
+        load_gold(DEMO_GOLD, "cpu")
     except GoldLoadError as exc:
         if "weights" not in str(exc):
             raise

@@ -9,20 +9,17 @@ import importlib.metadata
 import importlib.util
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
+from reward_trainer.openrlhf.flag_check import script
 from reward_trainer.preflight import OPENRLHF
-
-_SCRIPT = "cli/train_ppo_ray.py"
 
 
 def notes(command: Sequence[str]) -> list[str]:
     """Warnings about the installed release and the flags of `command`; none if OpenRLHF is not installed."""
-    spec = importlib.util.find_spec("openrlhf")
-    if spec is None or not spec.submodule_search_locations:
+    if importlib.util.find_spec("openrlhf") is None:
         return []
-    script = Path(spec.submodule_search_locations[0]) / _SCRIPT
-    source = script.read_text(encoding="utf-8") if script.is_file() else ""
+    path = script()
+    source = "" if path is None else path.read_text(encoding="utf-8")
     return [*version_notes(_version()), *flag_notes(command, source)]
 
 

@@ -6,7 +6,7 @@ when the run is killed; the log line is written immediately. A test compares the
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from reward_runs.layout import Step
 
@@ -17,6 +17,11 @@ _FAILED_REWARD = re.compile(r"Failed to fetch reward from remote RM: (?P<cause>.
 _EXCEPTION = re.compile(
     r"^(?:\x1b\[\d+m)?(?:\(.*?pid=.*?\)(?:\x1b\[0m)?)?\s*(?P<error>[\w.]*(?:Error|Exception)\b.*)"
 )
+_IGNORED = "Exception ignored in"
+"""Python's heading of an exception that ended nothing, usually while it exits."""
+_WRAPPERS = ("ray.exceptions.RayTaskError", "Exception in thread")
+"""Beginnings of lines that only announce an exception; its own line is another one."""
+_MAX_ERROR_CHARS = 500
 
 _NAMES = {
     "rollout/reward_mean": "reward",
@@ -78,7 +83,18 @@ def failed_reward(line: str) -> str | None:
     return found["cause"].strip() if found else None
 
 
-def last_error(lines: Sequence[str]) -> str | None:
-    """Return the last line that names a Python exception."""
-    found = (match["error"].strip() for line in reversed(lines) if (match := _EXCEPTION.match(line)))
-    return next(found, None)
+def last_error(lines: Iterable[str]) -> str | None:
+    """Return the last line that names a Python exception, shortened; without one, a line that announces one."""
+    found: dict[bool, str] = {}
+    ignoring = False
+    for line in lines:
+        match = _EXCEPTION.match(line)
+        if _IGNORED in line:
+            ignoring = True
+        elif match is not None and ignoring:
+            ignoring = False  # the exception that is ignored
+        elif match is not None:
+            error = match["error"].strip()
+            found[error.startswith(_WRAPPERS)] = error
+    error = found.get(False) or found.get(True)
+    return error if error is None or len(error) <= _MAX_ERROR_CHARS else f"{error[:_MAX_ERROR_CHARS]} …"

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from huggingface_hub import snapshot_download
-from transformers import AutoTokenizer
 
 from reward_service.batching import BatchLimits
 from reward_service.errors import GoldUnavailableError, ModelError
 from reward_service.models.load_gold import MAX_TOKENS, GoldLoadError
+from reward_service.models.pretrained import AutoTokenizer
 from reward_service.models.protocols import Exchange, RawText, Tokens
 from reward_service.models.remote.formats import Format, Glassbox, Score, format_of
 from reward_service.models.remote.inputs import RemoteInput, RemoteText

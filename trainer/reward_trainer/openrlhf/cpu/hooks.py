@@ -63,7 +63,8 @@ def _keep_gradient_norm(engine: Any) -> None:
     engine.DeepSpeedEngine.clip_fp32_gradients = clip_fp32_gradients
 
 
-def _accept_fp32_argument(_: ModuleType) -> None:
+def accept_fp32_argument(_: ModuleType | None = None) -> None:
+    """Make parsers of this process accept `--ds.param_dtype fp32`."""
     container: Any = argparse._ActionsContainer
     real_add_argument = container.add_argument
 
@@ -104,7 +105,7 @@ _PATCHES: dict[str, Patch] = {
     "openrlhf": _patch_torch,
     "deepspeed.ops": _disable_compiled_collectives,
     "deepspeed.runtime.engine": _keep_gradient_norm,
-    "openrlhf.cli": _accept_fp32_argument,
+    "openrlhf.cli": accept_fp32_argument,
     "openrlhf.utils.utils": _accept_fp32_dtype,
     "openrlhf.utils.deepspeed.deepspeed": _use_torch_adam,
 }
