@@ -208,7 +208,7 @@ def test_every_checkpoint_loads_with_transformers(trained: Trained) -> None:
 def test_the_metrics_are_those_of_tensorboard_and_of_the_batches(trained: Trained) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (events,) = (trained.run_dir / "tensorboard").rglob("events.*")
+    (events,) = (trained.run_dir / "tensorboard" / trained.run_dir.name).rglob("events.*")
     board = EventAccumulator(str(events)).Reload()
     metrics = read_rows(trained.run_dir / "metrics.jsonl")
     batch_means = [sum(row["reward"] for row in trained.batches[i : i + 4]) / 4 for i in (0, 4)]

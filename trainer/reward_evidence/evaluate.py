@@ -265,6 +265,8 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
         sys.stderr.write(f"stopped; continue with: glassbox evaluate {shlex.join(argv)}\n")
         return 130
     _log(f"\n{evaluation.verdict.headline}. {evaluation.verdict.sentence}")
+    for warning in evaluation.warnings:
+        _log(f"- warning: {warning.message}")
     for line in [*evaluation.verdict.findings, *evaluation.notices]:
         _log(f"- {line}")
     _log(f"report: {report}")

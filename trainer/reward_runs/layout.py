@@ -1,7 +1,8 @@
 """A run directory: its paths, and the metrics of its steps.
 
 runs/NAME/
-  config.json  freeze.txt  metrics.jsonl  openrlhf.log     record of the run
+  config.json  freeze.txt  metrics.jsonl  events.jsonl     record of the run
+  openrlhf.log  evaluation.log                             output of OpenRLHF, of evaluations beside the training
   data/train.jsonl  data/heldout.jsonl                     prompts for training and for evaluation
   checkpoints/000000/ …                                    Hugging Face folders; 000000 is the initial policy
   evaluation/  evaluation.json  report.html  plots/        written by the evaluation
@@ -37,6 +38,8 @@ class RunDir:
         self.metrics = self.path / "metrics.jsonl"
         """Step metrics, one JSON object per step."""
         self.log = self.path / "openrlhf.log"
+        self.events = self.path / "events.jsonl"
+        """What was noticed while the run trained; see `reward_runs.events`."""
         self.train_data = self.path / "data" / "train.jsonl"
         """Training prompts in OpenRLHF's format."""
         self.heldout_data = self.path / "data" / "heldout.jsonl"

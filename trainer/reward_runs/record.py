@@ -36,10 +36,14 @@ class RunRecord(BaseModel):
 
     schema_version: int = SCHEMA_VERSION
 
+    note: str | None = None
+    tags: list[str] = []
+    """Words of the user that describe the run."""
     policy: str | None = None
     """Model that was trained: a folder or a Hugging Face id."""
     steps: int | None = Field(default=None, ge=1)
     """Planned steps."""
+    prompts_per_step: int | None = Field(default=None, ge=1)
     seed: int = 0
     system_prompt: str | None = None
     apply_chat_template: bool = True
@@ -63,6 +67,7 @@ class RunRecord(BaseModel):
     git_commit: str | None = None
     hardware: dict[str, int] = {}
     n_training_prompts: int | None = None
+    """Prompts of the source; `training_prompts` says how many of them were used."""
     n_heldout_prompts: int | None = None
 
     @classmethod
@@ -89,6 +94,18 @@ class RunRecord(BaseModel):
     def content(self) -> dict[str, Any]:
         """Return the fields that the file contains, without the defaults of absent ones."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+    def training_prompts(self, n_steps: int) -> str:
+        """State how many of the prompts `n_steps` trained on; empty if the record has no such figures.
+
+        A step takes `prompts_per_step` rows of data/train.jsonl, in which a prompt is repeated only after all
+        others. OpenRLHF shuffles the rows, so before the last step a repeated prompt may have come early.
+        """
+        n, per_step, planned = self.n_training_prompts, self.prompts_per_step, self.steps
+        if n is None or per_step is None or planned is None:
+            return ""
+        at_most = "at most " if n_steps < planned and planned * per_step > n else ""
+        return f"trained on {at_most}{min(n_steps * per_step, n)} of {n} prompts"
 
 
 _MIGRATIONS: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {

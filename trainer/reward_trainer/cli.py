@@ -5,20 +5,23 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 from reward_client import RewardError
 from reward_client.cli.command import run_program
 from reward_client.cli.options import add_recipe_overrides, add_wait
 from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_environment, split_urls
+from reward_evidence.sampling.policy_folder import EMBEDDED_POLICY, check_policy
+from reward_evidence.statistics.run_warnings import RULES
 from reward_runs.errors import ConfigError, RunError
 from reward_runs.prompts import add_columns
 from reward_trainer import dry_run, service_probe, train
 from reward_trainer.config import DEFAULT_RECIPE, ESTIMATORS, PRESETS, Config, make_config
+from reward_trainer.evaluation_log import EvaluationLog, StoppedByRule
 from reward_trainer.hardware import detect_hardware
 from reward_trainer.monitor import StoppedByUser
 from reward_trainer.plan import Plan, prepare
-from reward_trainer.policy import EMBEDDED_POLICY, check_policy
 
 DESCRIPTION = """\
 Train a policy with OpenRLHF; the reward service computes the reward of every rollout.
@@ -118,13 +121,25 @@ def _run(plan: Plan, preset: str, *, resume: bool) -> int:
         _log("note: preset tiny is a smoke test: it shows that everything works, and teaches nothing")
     _log(f"run directory: {plan.run.path}")
     _log(f"{len(plan.training)} training prompts, {len(plan.heldout)} held out; recipe {config.recipe}")
+    with closing(EvaluationLog(config, plan.run, _log)) as evaluation_log:
+        return _train(plan, evaluation_log, resume=resume)
+
+
+def _train(plan: Plan, evaluation_log: EvaluationLog, *, resume: bool) -> int:
     try:
-        train.train(plan, _log, resume=resume)
+        train.train(plan, _log, evaluation_log, resume=resume)
     except StoppedByUser:
         _log(f"stopped; continue with: glassbox train --resume --run-dir {plan.run.path}")
         return EXIT_STOPPED
+    except StoppedByRule as exc:
+        _log(f"stopped by the rule {exc}")
+        return _evaluate(plan, evaluation_log)
     _log(f"training finished; checkpoints of steps {plan.run.saved_steps()} in {plan.run.checkpoints}")
-    return train.evaluate(plan) if config.evaluate else 0
+    return _evaluate(plan, evaluation_log)
+
+
+def _evaluate(plan: Plan, evaluation_log: EvaluationLog) -> int:
+    return 0 if plan.config.evaluate == "never" else train.evaluate(plan, evaluation_log)
 
 
 def _log(line: str) -> None:
@@ -206,6 +221,16 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="check everything, print what the run would do, stop; status 2 if it would fail",
     )
-    add("--no-evaluate", dest="evaluate", action="store_false", default=None, help="train only")
+    when = "evaluate each checkpoint as it is saved, beside the training; all after it (default); or none"
+    add("--evaluate", choices=("during", "after", "never"), help=when)
+    add("--no-evaluate", dest="evaluate", action="store_const", const="never", help="the same as --evaluate never")
+    device = "torch device of the evaluations (default: cpu with --evaluate during, else cuda if available)"
+    add("--evaluate-device", metavar="NAME", help=device)
+    stop = f"end the run when this applies: a warning ({', '.join(RULES)}) or, as an example, 'kl>30'; repeat it"
+    add("--stop-when", action="append", metavar="RULE", help=stop)
+    add("--note", metavar="TEXT", help="description of the run, for the list of runs")
+    add("--tag", dest="tags", action="append", metavar="WORD", help="word for the list of runs; repeat it")
     add("--tensorboard", dest="tensorboard_dir", metavar="DIR", help="default: tensorboard in the run directory")
     add("--wandb", dest="wandb_project", metavar="PROJECT", help="also log to Weights & Biases (WANDB_API_KEY)")
+    mlflow = "also log evaluated checkpoints to MLflow (MLFLOW_TRACKING_URI; default: mlflow.db beside the run)"
+    add("--mlflow", dest="mlflow_experiment", metavar="EXPERIMENT", help=mlflow)

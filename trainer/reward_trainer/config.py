@@ -6,12 +6,21 @@ although it then trains on a part of the rollouts only.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from reward_client.errors import validation_errors
 from reward_client.urls import API_KEY_VARIABLE, split_urls
+from reward_evidence.sampling.policy_folder import EMBEDDED_POLICY
 from reward_runs.errors import ConfigError
-from reward_trainer.policy import EMBEDDED_POLICY
+from reward_trainer.stop_rules import StopRule
 
 Estimator = Literal["group_norm", "reinforce_baseline", "reinforce", "rloo", "gae", "dr_grpo"]
 ESTIMATORS: tuple[Estimator, ...] = ("group_norm", "reinforce_baseline", "reinforce", "rloo", "gae", "dr_grpo")
@@ -98,6 +107,17 @@ def _check_no_key(url: str) -> str:
     return url
 
 
+def _evaluate_of_0_2(value: object) -> object:
+    """Read the record of a run of release 0.2, in which this was a bool."""
+    return {True: "after", False: "never"}.get(value, value) if isinstance(value, bool) else value
+
+
+def _check_stop_rules(rules: tuple[str, ...]) -> tuple[str, ...]:
+    for rule in rules:
+        StopRule.parse(rule)
+    return rules
+
+
 class Config(BaseModel):
     """Every setting of a run; part of its `RunRecord`."""
 
@@ -164,10 +184,18 @@ class Config(BaseModel):
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=42, ge=0)
 
-    evaluate: bool = True
+    evaluate: Annotated[Literal["during", "after", "never"], BeforeValidator(_evaluate_of_0_2)] = "after"
+    """When the checkpoints are evaluated: each as it is saved, all after the last step, or not at all."""
+    evaluate_device: str | None = None
+    """Torch device of the evaluations; None: the default of `glassbox evaluate`, but cpu beside a training."""
+    stop_when: Annotated[tuple[str, ...], AfterValidator(_check_stop_rules)] = ()
+    """Rules that end the run; see `stop_rules`."""
+    note: str | None = Field(default=None, max_length=2_000)
+    tags: tuple[str, ...] = ()
     tensorboard_dir: str | None = None
     """None: `tensorboard` in the run directory."""
     wandb_project: str | None = None
+    mlflow_experiment: str | None = None
     raw_flags: Annotated[tuple[str, ...], AfterValidator(_check_raw_flags)] = ()
     """Passed to OpenRLHF unchanged, after ours, so they take precedence."""
 
@@ -175,6 +203,11 @@ class Config(BaseModel):
     def reward_urls(self) -> list[str]:
         """Addresses of the replicas of the reward service."""
         return [url.rstrip("/") for url in split_urls(self.reward_url)]
+
+    @property
+    def evaluation_device(self) -> str | None:
+        """Torch device of all evaluations of the run; beside a training that uses the GPUs, the CPU."""
+        return self.evaluate_device or ("cpu" if self.evaluate == "during" else None)
 
     @property
     def rollouts_per_step(self) -> int:
@@ -193,6 +226,11 @@ class Config(BaseModel):
                 f"{self.estimator} compares several samples of a prompt: set --samples-per-prompt above 1, "
                 "or use --estimator reinforce or gae"
             )
+        for rule in map(StopRule.parse, self.stop_when):
+            if rule.needs_evaluation and self.evaluate != "during":
+                raise ValueError(f"stop rule {rule.text!r} needs evaluated checkpoints: add --evaluate during")
+            if rule.figure == "rollout_kl" and self.kl_coefficient == 0:
+                raise ValueError(f"stop rule {rule.text!r}: with a KL coefficient of 0 it is not measured")
         batch = self.effective_train_batch_size
         if self.rollouts_per_step % batch:
             raise ValueError(

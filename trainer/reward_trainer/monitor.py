@@ -24,7 +24,9 @@ from reward_evidence.report.formatting import duration
 from reward_runs.errors import RewardUnavailableError, RunFailedError
 from reward_runs.layout import StepMetrics
 from reward_trainer import service_probe
+from reward_trainer.evaluation_log import EvaluationLog
 from reward_trainer.layout import Layout
+from reward_trainer.live_evaluation import LiveEvaluation, evaluation_command
 from reward_trainer.openrlhf import api_key, saved_policies
 from reward_trainer.openrlhf.environment import child_environment, cpu_environment
 from reward_trainer.openrlhf.failure import failure_cause, oom_kills
@@ -76,8 +78,12 @@ class StoppedByUser(Exception):  # noqa: N818 - a request, not an error
 class Monitor:
     """One launch of OpenRLHF, from start to result."""
 
-    def __init__(self, plan: Plan, log: Log, lock_fd: int, *, resume: bool) -> None:
+    def __init__(self, plan: Plan, log: Log, lock_fd: int, evaluation_log: EvaluationLog, *, resume: bool) -> None:
         self._plan = plan
+        self._evaluation_log = evaluation_log
+        config = plan.config
+        command = evaluation_command(plan.run, config.reward_url, config.evaluation_device)
+        self._live = LiveEvaluation(plan.run, command, log)
         self._log = log
         self._resume = resume
         self._lock_fd = lock_fd
@@ -96,8 +102,8 @@ class Monitor:
     def run(self) -> None:
         """Run OpenRLHF to its last step.
 
-        Raises RunFailedError when it ends before, RewardUnavailableError when the service stops answering, and
-        StoppedByUser.
+        Raises RunFailedError when it ends before, RewardUnavailableError when the service stops answering,
+        StoppedByUser, and StoppedByRule.
         """
         plan = self._plan
         with (
@@ -108,7 +114,9 @@ class Monitor:
         ):
             try:
                 self._follow(process, stop_requested)
+                self._finish_evaluation(stop_requested)
             finally:
+                self._live.stop()
                 process.stop()
                 with suppress(RewardUnavailableError):  # the first one is being raised already
                     self._read(process)
@@ -133,6 +141,8 @@ class Monitor:
                 raise StoppedByUser
             self._read(process)
             self._probe()
+            if self._metrics.steps:
+                self._evaluate_and_check()
             time.sleep(_POLL_S)
         self._read(process)
         done = self._metrics.steps[-1]["step"] if self._metrics.steps else 0
@@ -143,6 +153,22 @@ class Monitor:
                 f"OpenRLHF ended after step {done}: {cause}\nits output: {run.log}\n"
                 f"when the cause is removed, continue with: glassbox train --resume --run-dir {run.path}"
             )
+
+    def _evaluate_and_check(self) -> None:
+        """Evaluate what was saved meanwhile; raise StoppedByRule when a rule applies."""
+        if self._plan.config.evaluate == "during" and self._live.poll():
+            self._evaluation_log.read()
+        self._evaluation_log.check(self._metrics.steps)
+
+    def _finish_evaluation(self, stop_requested: Callable[[], bool]) -> None:
+        """Wait for the evaluation that is running, so that its work is not lost."""
+        while self._live.is_running:
+            if stop_requested():
+                raise StoppedByUser
+            if self._live.poll():
+                self._evaluation_log.read()
+                return
+            time.sleep(_POLL_S)
 
     def _read(self, process: OpenRLHFProcess) -> None:
         for line in process.new_lines():

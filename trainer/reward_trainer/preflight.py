@@ -14,6 +14,7 @@ from reward_runs.errors import PreflightError
 from reward_trainer.config import Config
 from reward_trainer.hardware import DiskBudget, Hardware
 from reward_trainer.layout import Layout
+from reward_trainer.stop_rules import NEED_GOLD, StopRule
 
 _GB = 1e9
 OPENRLHF, DEEPSPEED = "0.11.2", "0.19.6"
@@ -46,7 +47,8 @@ def find_problems(
         *_gold(config, recipe, info),
         *_calibration(config, recipe, info),
         *_disk(budget),
-        *_wandb(config),
+        *_trackers(config),
+        *_stop_rules(config, info),
         *_key_on_cluster(environ),
     ]
 
@@ -117,10 +119,20 @@ def _disk(budget: DiskBudget) -> list[str]:
     ]
 
 
-def _wandb(config: Config) -> list[str]:
-    if config.wandb_project is None or importlib.util.find_spec("wandb") is not None:
+def _trackers(config: Config) -> list[str]:
+    wanted = {"wandb": config.wandb_project, "mlflow": config.mlflow_experiment}
+    return [
+        f"--{name} needs the package {name}: pip install {name}"
+        for name, value in wanted.items()
+        if value is not None and importlib.util.find_spec(name) is None
+    ]
+
+
+def _stop_rules(config: Config, info: Info) -> list[str]:
+    if info.gold is not None:
         return []
-    return ["--wandb needs the package wandb: pip install wandb"]
+    rules = [rule for rule in map(StopRule.parse, config.stop_when) if rule.figure in NEED_GOLD]
+    return [f"stop rule {rule.text!r} needs a gold model, and the service has none loaded" for rule in rules]
 
 
 def _key_on_cluster(environ: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +19,8 @@ from reward_runs.layout import RunDir
 from reward_runs.record import RunRecord
 from reward_trainer import service_probe, training_data
 from reward_trainer.config import Config
+from reward_trainer.evaluation_log import EvaluationLog
+from reward_trainer.live_evaluation import evaluation_command
 from reward_trainer.monitor import Log, Monitor
 from reward_trainer.openrlhf import saved_policies
 from reward_trainer.plan import Plan, run_record
@@ -33,10 +34,10 @@ _MODEL_IDENTITY = ("id", "revision", "device", "backend")
 
 
 def resumed_config(run_dir: str, given: dict[str, object]) -> Config:
-    """Return the settings of the run in `run_dir`; only the service's address and the evaluation may change."""
+    """Return the settings of the run in `run_dir`; evaluation, address and description may change."""
     stored = RunRecord.read(RunDir(run_dir)).content()
     settings = {name: stored[name] for name in Config.model_fields if name in stored}
-    changeable = {"reward_url", "run_dir", "evaluate"}
+    changeable = {"reward_url", "run_dir", "evaluate", "evaluate_device", "stop_when", "note", "tags"}
     changed = [name for name, value in given.items() if name not in changeable and settings.get(name) != value]
     if changed:
         raise ConfigError(
@@ -45,8 +46,11 @@ def resumed_config(run_dir: str, given: dict[str, object]) -> Config:
     return Config.model_validate(settings | {name: given[name] for name in changeable & given.keys()})
 
 
-def train(plan: Plan, log: Log, *, resume: bool = False) -> None:
-    """Train to the last step; raise RunFailedError or StoppedByUser when the run ends before."""
+def train(plan: Plan, log: Log, evaluation_log: EvaluationLog, *, resume: bool = False) -> None:
+    """Train to the last step.
+
+    Raises RunFailedError, StoppedByUser or StoppedByRule when the run ends before.
+    """
     run = plan.run
     with run.lock() as lock_fd:
         if resume and run.checkpoint(plan.config.steps).is_dir():
@@ -58,7 +62,7 @@ def train(plan: Plan, log: Log, *, resume: bool = False) -> None:
         saved_policies.save_initial(plan.launch.policy, run)
         log(plan.rollout_engine)
         log(f"OpenRLHF starts; its output is written to {run.log}")
-        Monitor(plan, log, lock_fd, resume=can_continue).run()
+        Monitor(plan, log, lock_fd, evaluation_log, resume=can_continue).run()
         saved_policies.collect_final(run, plan.config.steps)
         shutil.rmtree(run.state, ignore_errors=True)  # needed to resume only
 
@@ -119,18 +123,22 @@ def _write_inputs(plan: Plan, *, fresh: bool) -> None:
     run_record(plan).write(run)
 
 
-def evaluate(plan: Plan) -> int:
+def evaluate(plan: Plan, evaluation_log: EvaluationLog) -> int:
     """Evaluate the checkpoints in a child process; return its exit status.
 
     Ctrl-C in a terminal reaches the child too, which says how to go on; it has some time for that.
     """
-    command = [sys.executable, "-m", "reward_evidence.evaluate", "--run-dir", str(plan.run.path)]
-    command += ["--reward-url", plan.config.reward_url, "--wait", f"{_RESTART_S:g}"]
+    config = plan.config
+    command = evaluation_command(plan.run, config.reward_url, config.evaluation_device)
+    command += ["--wait", f"{_RESTART_S:g}"]
     with subprocess.Popen(command) as child:  # noqa: S603 - our module
         try:
-            return child.wait()
+            status = child.wait()
         except KeyboardInterrupt:
-            return _stop(child)
+            status = _stop(child)
+    if status == 0:
+        evaluation_log.read()
+    return status
 
 
 def _stop(child: subprocess.Popen[bytes]) -> int:

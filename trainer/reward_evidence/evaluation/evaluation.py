@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reward_client.wire import FeatureInfo, QueryType
+from reward_evidence.statistics.run_warnings import RunWarning, find_warnings
 from reward_evidence.statistics.summary import CheckpointFigures, CheckpointResponses, Trend, summarise
 from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
 from reward_runs.errors import EvaluationError
@@ -76,6 +77,8 @@ class Evaluation(Provenance):
     """The content of `evaluation.json`."""
 
     verdict: VerdictText
+    warnings: list[RunWarning] = []
+    """Signs at the last checkpoint that the run goes wrong."""
     trend: Trend
     """First to last checkpoint, all prompts."""
     query_types: dict[QueryType, Trend]
@@ -102,7 +105,10 @@ def evaluate_figures(checkpoints: Sequence[CheckpointResponses], provenance: Pro
         labels={feature.name: feature.label for feature in provenance.features},
     )
     verdict = write_verdict(figures.checkpoints, figures.trend, figures.query_types, circumstances)
-    return Evaluation(verdict=verdict, method=METHOD, **dict(figures), **dict(provenance))
+    first, last = checkpoints[0].responses, checkpoints[-1].responses
+    limit = settings["max_new_tokens"]
+    warnings = find_warnings(figures.checkpoints, figures.trend, first, last, limit)
+    return Evaluation(verdict=verdict, warnings=warnings, method=METHOD, **dict(figures), **dict(provenance))
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> Path:

@@ -6,10 +6,14 @@ _MAX_DECIMALS = 6
 
 
 def decimals_for(low: float | None, high: float | None, default: int = 3) -> int:
-    """Return the decimals that show two significant digits of the interval's half-width."""
+    """Return the decimals that show two significant digits of the interval's half-width.
+
+    One more where a bound that is not zero would be shown as zero, so that its side can be seen.
+    """
     if low is None or high is None or high <= low:
         return default
-    return min(_MAX_DECIMALS, max(0, 1 - math.floor(math.log10((high - low) / 2))))
+    decimals = min(_MAX_DECIMALS, max(0, 1 - math.floor(math.log10((high - low) / 2))))
+    return decimals + any(bound != 0 and round(bound, decimals) == 0 for bound in (low, high))
 
 
 def plain(value: float | None, decimals: int = 2) -> str:

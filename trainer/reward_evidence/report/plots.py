@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from reward_evidence.report.charts import Line, Panel, Role
+from reward_evidence.report.distribution_chart import HistogramPanel
 from reward_evidence.report.driver_chart import BarPanel
 
 _COLOURS: dict[Role, str] = {
@@ -56,6 +57,8 @@ _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "glassbox",  # the same figure gives an identical file
 }
+_MAX_MARKERS = 60
+"""Points of a line above which they have no markers."""
 _LABEL_GAP = 0.075
 """Minimum distance of two labels, as a fraction of the axes."""
 _LABEL_SHIFTS = ((9, 9), (-9, 9), (9, -9), (-9, -9))
@@ -63,24 +66,33 @@ _LABEL_SHIFTS = ((9, 9), (-9, 9), (9, -9), (-9, -9))
 _LABEL_DISTANCE = 9
 """Minimum distance of a label from data points and other labels, in points."""
 
+AnyPanel = Panel | BarPanel | HistogramPanel
+
 
 @dataclass(frozen=True)
 class Drawing:
     """A panel as SVG and PNG."""
 
-    panel: Panel | BarPanel
+    panel: AnyPanel
     svg: str
+    """With a transparent background, because the page may be dark."""
     png: bytes
 
 
-def render(panel: Panel | BarPanel) -> Drawing:
+def render(panel: AnyPanel) -> Drawing:
     """Draw `panel` and return it in both formats."""
     with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
-        figure = _draw_bars(panel) if isinstance(panel, BarPanel) else _draw(panel)
+        figure = _figure(panel)
         svg, png = io.StringIO(), io.BytesIO()
-        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
         figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
     return Drawing(panel, svg.getvalue().replace("'DejaVu Sans'", _FONTS), png.getvalue())
+
+
+def _figure(panel: AnyPanel) -> Figure:
+    if isinstance(panel, BarPanel):
+        return _draw_bars(panel)
+    return _draw_histograms(panel) if isinstance(panel, HistogramPanel) else _draw(panel)
 
 
 def write_pngs(folder: Path, sections: Mapping[str, Sequence[Drawing]]) -> None:
@@ -131,7 +143,27 @@ def _draw_bars(panel: BarPanel) -> Figure:
     return figure
 
 
-def _style_axes(axes: Axes, panel: Panel | BarPanel) -> None:
+def _draw_histograms(panel: HistogramPanel) -> Figure:
+    """Draw `panel` on a new figure: the first checkpoint as an outline, the last one filled."""
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _style_axes(axes, panel)
+    first, last = panel.shares
+    colour = _COLOURS[panel.role]
+    axes.stairs(last, panel.edges, fill=True, color=colour, alpha=0.45, label=panel.labels[1])
+    axes.stairs(first, panel.edges, color=_INK, linewidth=1.4, linestyle=(0, (4, 2)), label=panel.labels[0])
+    axes.legend(frameon=False, fontsize=9, labelcolor=_FAINT)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.margins(y=0.12)
+    axes.set_ylim(bottom=0)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def _style_axes(axes: Axes, panel: AnyPanel) -> None:
     title = {"loc": "left", "color": _INK, "fontsize": 11, "fontweight": "bold"}
     axes.set_title(panel.title, pad=20 if panel.note else 8, **title)  # type: ignore[arg-type]
     if panel.note:
@@ -157,7 +189,8 @@ def _draw_line(axes: Axes, line: Line) -> None:
     if line.y_interval:
         low, high = zip(*line.y_interval, strict=True)
         axes.fill_between(line.x, low, high, color=colour, alpha=0.16, linewidth=0)
-    axes.plot(line.x, line.y, color=colour, marker=_MARKERS[line.role], markersize=4.5, linewidth=1.8)
+    marker = _MARKERS[line.role] if len(line.x) <= _MAX_MARKERS else None
+    axes.plot(line.x, line.y, color=colour, marker=marker, markersize=4.5, linewidth=1.8)
 
 
 def _draw_path(axes: Axes, line: Line) -> None:

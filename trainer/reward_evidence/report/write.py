@@ -3,7 +3,7 @@
     glassbox report --run-dir runs/NAME
 
 writes them from `evaluation.json` and `evaluation/`, without a model and without the service. The page is a single
-file without scripts and external assets; the charts are inline.
+file without external assets; the charts are inline.
 
     alpaca_eval --model_outputs runs/NAME/alpaca_eval.json --reference_outputs runs/NAME/alpaca_eval_first.json
 
@@ -14,32 +14,31 @@ those of the evaluation, not AlpacaEval's set, so the results are not comparable
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from reward_client.cli.command import run_program
 from reward_evidence.comparison.runs import group_runs, open_runs
-from reward_evidence.evaluation.evaluation import Evaluation, read_evaluation
+from reward_evidence.evaluation.evaluation import read_evaluation
 from reward_evidence.evaluation.store import EvaluatedResponse, read_evaluated
-from reward_evidence.report import templating
 from reward_evidence.report.charts import panels
 from reward_evidence.report.comparison_page import summary_lines, write_comparison
-from reward_evidence.report.examples import choose_examples
-from reward_evidence.report.plots import Drawing, write_pngs
+from reward_evidence.report.distribution_chart import distribution_panels
+from reward_evidence.report.index import write_index
+from reward_evidence.report.page import render
 from reward_evidence.report.plots import render as draw_panel
-from reward_evidence.report.settings_table import flat
+from reward_evidence.report.plots import write_pngs
 from reward_runs.errors import EvaluationError, RunError
+from reward_runs.events import read_events
 from reward_runs.files import replace_text
 from reward_runs.layout import RunDir, read_metrics, step_name
 from reward_runs.record import RunRecord
 
 REPORT_NAME = "report.html"
-_TEMPLATE = "report.html.j2"
 
 _DESCRIPTION = """\
 Write report.html, plots/ and alpaca_eval.json of an evaluation again, from its evaluation.json; or compare several
-evaluated runs on one page. No model is loaded and no request is sent.
+evaluated runs on one page, or list the runs of a folder. No model is loaded and no request is sent.
 
 --compare pools runs of the same recipe and settings whose seeds differ, and compares the groups: final gold,
 paired by prompt, with intervals over seeds and prompts and corrected for the number of comparisons. It writes
@@ -52,6 +51,7 @@ examples:
   glassbox report --out results
   glassbox report --compare runs/rer-1 runs/rer-2 runs/li-1 runs/li-2 --out runs/rer-or-li
   glassbox report --compare runs/* --baseline rer --out compared
+  glassbox report --index runs                  list all runs with their verdicts
 
 docs/how-to/compare-runs.md explains the page."""
 
@@ -61,35 +61,20 @@ def write_report(folder: Path) -> Path:
     evaluation = read_evaluation(folder)
     first, last = (read_evaluated(folder, evaluation.checkpoints[i].step) for i in (0, -1))
     run = RunDir(folder) if evaluation.source == "run" else None
-    shown = panels(evaluation, read_metrics(run.metrics) if run else [])
+    metrics = read_metrics(run.metrics) if run else []
+    steps = evaluation.checkpoints[0].step, evaluation.checkpoints[-1].step
+    shown = panels(evaluation, metrics) | {"distributions": distribution_panels(first, last, steps)}
     sections = {name: [draw_panel(panel) for panel in found] for name, found in shown.items()}
     write_pngs(folder / "plots", sections)
     prompts = f"{evaluation.run}-{'heldout' if run else 'prompts'}"
     for name, index, responses in (("alpaca_eval.json", -1, last), ("alpaca_eval_first.json", 0, first)):
         generator = f"{evaluation.run}-step-{step_name(evaluation.checkpoints[index].step)}"
         replace_text(folder / name, model_outputs(responses, generator, prompts))
-    page = render(evaluation, sections, first, last, RunRecord.read(run).content() if run else {})
+    n_steps = metrics[-1]["step"] if metrics else None
+    record, events = (RunRecord.read(run).content(), read_events(run)) if run else ({}, [])
+    page = render(evaluation, sections, first, last, record, n_steps, events)
     replace_text(folder / REPORT_NAME, page)
     return folder / REPORT_NAME
-
-
-def render(
-    evaluation: Evaluation,
-    sections: Mapping[str, Sequence[Drawing]],
-    first: Sequence[EvaluatedResponse],
-    last: Sequence[EvaluatedResponse],
-    record: Mapping[str, Any],
-) -> str:
-    """Return the page; `record` is the content of the run's record. All texts are escaped."""
-    return templating.render(
-        _TEMPLATE,
-        {feature.name: feature.label for feature in evaluation.features},
-        evaluation=evaluation,
-        sections=sections,
-        drivers=evaluation.trend.drivers,
-        example_groups=choose_examples(first, last) if len(evaluation.checkpoints) > 1 else [],
-        tables=_tables(evaluation, record),
-    )
 
 
 def model_outputs(responses: Sequence[EvaluatedResponse], generator: str, dataset: str) -> str:
@@ -108,19 +93,6 @@ def model_outputs(responses: Sequence[EvaluatedResponse], generator: str, datase
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
 
 
-def _tables(evaluation: Evaluation, record: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    """Return titles and (name, value) rows of everything that the figures depend on."""
-    parts: dict[str, Mapping[str, Any]] = {
-        "Method": evaluation.method,
-        "Evaluation": {"evaluated at": evaluation.created_at, **evaluation.settings},
-        "Reward service": evaluation.service,
-        "Training run (config.json)": {name: value for name, value in record.items() if name != "service"},
-        "Versions (evaluation)": evaluation.versions,
-        "Hashes (SHA-256)": evaluation.hashes,
-    }
-    return {title: flat(part) for title, part in parts.items() if part}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse `argv` and run the command; return the exit status."""
     return run_program("python -m reward_evidence.report", configure, run, argv)
@@ -129,12 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add description, examples and options."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
-    parser.add_argument(
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument(
         "--run-dir",
         "--out",
         dest="folder",
         type=Path,
-        required=True,
         metavar="DIR",
         help="folder with evaluation.json: a run directory, or the --out folder of an evaluation; with --compare "
         "the folder to write into",
@@ -152,19 +124,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="with --compare: compare every group with this one only, which needs a smaller correction "
         "(default: every pair)",
     )
+    wanted.add_argument(
+        "--index", type=Path, metavar="DIR", help="folder of run directories: write its index.html"
+    )
 
 
 def run(options: argparse.Namespace, _: Sequence[str]) -> int:
-    """Write the report or the comparison; return the exit status: 0 done, 1 failed."""
+    """Write the report, the comparison or the list of runs; return the exit status: 0 done, 1 failed."""
     try:
         if options.compare is None and options.baseline is not None:
             raise EvaluationError("--baseline needs --compare")
-        path = write_report(options.folder) if options.compare is None else _compare(options)
+        path = _write(options)
     except RunError as exc:
         sys.stderr.write(f"error: {exc}\n")
         return 1
-    sys.stdout.write(f"report: {path}\n")
+    sys.stdout.write(f"{'report' if options.index is None else 'index'}: {path}\n")
     return 0
+
+
+def _write(options: argparse.Namespace) -> Path:
+    if options.index is not None:
+        if options.compare is not None:
+            raise EvaluationError("--index cannot be combined with --compare")
+        return write_index(options.index)
+    return write_report(options.folder) if options.compare is None else _compare(options)
 
 
 def _compare(options: argparse.Namespace) -> Path:

@@ -24,6 +24,9 @@ from reward_evidence.statistics.monotonicity import (
     rank_correlation,
 )
 
+MIN_RANKED = 4
+"""Checkpoints from which a rank correlation is given: three have six orders, of which chance gives any."""
+
 
 class _Figures(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
@@ -144,6 +147,7 @@ def trend(checkpoints: Sequence[Responses]) -> Trend:
     gold = _matrix(checkpoints, lambda r: r.gold_reward)
     words = _matrix(checkpoints, n_words)
     several = len(checkpoints) > 1
+    ordered = len(checkpoints) >= MIN_RANKED
     return Trend(
         n_prompts=len({response.prompt_id for response in checkpoints[0]}),
         gold_change=_change(gold),
@@ -152,7 +156,7 @@ def trend(checkpoints: Sequence[Responses]) -> Trend:
         gold_since_first=_since_first(gold),
         proxy_since_first=_since_first(proxy),
         rank_correlation=rank_correlation(proxy, gold)
-        if several and gold is not None and proxy is not None
+        if ordered and gold is not None and proxy is not None
         else None,
         gold_falls=count_falls(gold) if several and gold is not None else None,
         proxy_falls=count_falls(proxy) if several and proxy is not None else None,

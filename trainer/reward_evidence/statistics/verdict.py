@@ -10,7 +10,7 @@ from reward_evidence.report.formatting import decimals_for, interval, percent, p
 from reward_evidence.statistics.assessment import Assessment, assess, headline, qualify
 from reward_evidence.statistics.driver_findings import driver_findings
 from reward_evidence.statistics.monotonicity import Change, Falls, RankCorrelation, Verdict
-from reward_evidence.statistics.summary import CheckpointFigures, Trend
+from reward_evidence.statistics.summary import MIN_RANKED, CheckpointFigures, Trend
 
 MIN_PROMPTS = 60
 """With fewer prompts, the change in a short run is more often missed than detected."""
@@ -191,6 +191,9 @@ def _findings(
         findings += driver_findings(overall.drivers)
     if overall.rank_correlation:
         findings.append(_correlation(overall.rank_correlation))
+    elif overall.gold_since_first:
+        n = len(overall.gold_since_first) + 1
+        findings.append(f"No rank correlation of proxy and gold: {n} checkpoints, {MIN_RANKED} are needed.")
     if overall.gold_falls:
         findings.append(_falls(overall.gold_falls))
     findings += [_of_type(query_type, trend) for query_type, trend in by_type.items() if trend.proxy_change]

@@ -56,7 +56,7 @@ class OpenRLHFProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=(self._keep_fd,),
-                preexec_fn=_terminate_with_parent,
+                preexec_fn=terminate_with_parent,
             )
         return self
 
@@ -107,7 +107,7 @@ def _processes_of(launch_id: str) -> list[psutil.Process]:
     return found
 
 
-def _terminate_with_parent() -> None:
+def terminate_with_parent() -> None:
     """In the child, before it starts: let the kernel send SIGTERM when the launcher dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

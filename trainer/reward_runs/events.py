@@ -1,0 +1,51 @@
+"""`events.jsonl` of a run: what was noticed while it trained, one line an event.
+
+evaluated   a checkpoint was evaluated
+warning     a sign that the run goes wrong, with the rule that found it
+stop        a stop rule ended the run
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reward_runs.layout import RunDir
+
+
+class RunEvent(BaseModel):
+    """One event."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    kind: Literal["evaluated", "warning", "stop"]
+    step: int
+    rule: str | None = None
+    """Of a warning or a stop."""
+    message: str
+    time: str = ""
+    """ISO 8601, UTC."""
+
+
+def add_event(run: RunDir, event: RunEvent) -> None:
+    """Append `event` with the time of now."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    line = json.dumps(event.model_copy(update={"time": now}).model_dump(exclude_none=True), ensure_ascii=False)
+    with run.events.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def read_events(run: RunDir) -> list[RunEvent]:
+    """Return the events in order. A line that a killed process did not finish is left out."""
+    try:
+        lines = run.events.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(RunEvent.model_validate_json(line))
+        except ValidationError:
+            continue
+    return found
