@@ -68,7 +68,7 @@ def service() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def scored(service: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows with the rewards of a known recipe as gold."""
-    rows = responses(110, 5)
+    rows = responses(200, 8)
     with RewardClient(service) as client:
         rewards = client.score([Item(**row) for row in rows], recipe="rer", recipe_overrides=GOLD).rewards
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
@@ -96,7 +96,7 @@ def out(service: str, scored: Path, tmp_path_factory: pytest.TempPathFactory) ->
         "--url",
         service,
         "--folds",
-        "2",
+        "3",
         "--max-factors",
         "3",
         "--name",
@@ -141,28 +141,20 @@ def test_the_page_shows_figures_factors_and_the_probe_without_external_resources
 
 
 def test_a_stopped_command_continues_with_what_was_measured(
-    out: Path, service: str, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    service: str, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = (out / "features-1.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "features-1.jsonl").write_text("".join(lines[:200]))
-    run(
-        scored,
-        "--out",
-        tmp_path,
-        "--url",
-        service,
-        "--folds",
-        "2",
-        "--max-factors",
-        "3",
-        "--no-probe",
-        "--exclude",
-        "content_words",
-    )
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    options = ["--url", service, "--limit", "240", "--folds", "2", "--max-factors", "2", "--no-probe"]
+    run(scored, "--out", whole, *options)
+    stopped.mkdir()
+    lines = (whole / "features-1.jsonl").read_text().splitlines(keepends=True)
+    (stopped / "features-1.jsonl").write_text("".join(lines[:200]))
+    capsys.readouterr()
+    run(scored, "--out", stopped, *options)
 
-    assert "features-1: 200/550" in capsys.readouterr().err
-    before, after = (json.loads((one / "engineer.json").read_text()) for one in (out, tmp_path))
-    assert after["types"]["open_ended"]["formula"] == before["types"]["open_ended"]["formula"]
+    assert "features-1: 200/240" in capsys.readouterr().err
+    before, after = (json.loads((one / "engineer.json").read_text()) for one in (whole, stopped))
+    assert after["types"] == before["types"]
 
 
 def test_gold_of_the_service_is_probed_beside_the_recipe(service: str, tmp_path: Path) -> None:

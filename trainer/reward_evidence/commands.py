@@ -1,4 +1,4 @@
-"""`glassbox evaluate`, `report`, `best-of-n`, `engineer`, `study`, described without importing torch or matplotlib."""
+"""The commands of this package, described without importing torch or matplotlib."""
 
 from reward_client.cli.command import Command
 

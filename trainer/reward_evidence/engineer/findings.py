@@ -20,6 +20,8 @@ _EVALUATED_PAIRS = 200_000
 _BINS = 8
 _LEAST_IN_BIN = 5
 _DISAGREEMENTS = 6
+_POINTS = 101
+"""Points of a factor's curve; so many are drawn without markers."""
 _QUANTITY = 1.0
 """A feature whose values exceed it is an amount, like words, which a policy can raise without end."""
 
@@ -137,7 +139,9 @@ def curves(table: Table, terms: Sequence[Term]) -> list[Curve]:
         x = table.features[term.shape.feature]
         has = ~np.isnan(x)
         low, high = np.quantile(x[has], [0.01, 0.99])
-        places = np.linspace(low, high, 60) if low < high else np.linspace(x[has].min(), x[has].max(), 60)
+        if low == high:
+            low, high = x[has].min(), x[has].max()
+        places = np.linspace(low, high, _POINTS)
         factor = np.power(term.shape.apply(places), term.power)
         points = list(zip(places.tolist(), factor.tolist(), strict=True))
         found.append(Curve(term.shape.feature, points, _binned(x[has], within[has], table.prompt[has])))

@@ -49,8 +49,9 @@ def _body(title: str, result: Engineered, rows: Sequence[Row], labels: Mapping[s
         "features, shapes and powers were chosen without them. Intervals: bootstrap over prompts, 95 %; gains are "
         "paired by prompt. longest: the reward is the number of words.</p>"
     )
+    several = sum(one.comparison is not None for one in result.types.values()) > 1
     for kind in order(result.types):
-        yield from _type(kind, result.types[kind], rows, labels)
+        yield from _type(kind, result.types[kind], rows, labels, with_figures=several)
     yield from _probe(result)
     yield from _details(result)
 
@@ -82,7 +83,9 @@ def _comparison(found: Comparison) -> str:
     return _table(heads, rows) + f'<p class="soft">{n} prompts whose responses gold ranks.</p>'
 
 
-def _type(kind: QueryType, found: TypeResult, rows: Sequence[Row], labels: Mapping[str, str]) -> Iterator[str]:
+def _type(
+    kind: QueryType, found: TypeResult, rows: Sequence[Row], labels: Mapping[str, str], *, with_figures: bool
+) -> Iterator[str]:
     yield f"<h2>{kind.value.replace('_', '-').capitalize()}</h2>"
     yield f'<p class="formula">{escape(found.formula)}</p>'
     if found.not_fitted is not None or found.comparison is None:
@@ -90,7 +93,8 @@ def _type(kind: QueryType, found: TypeResult, rows: Sequence[Row], labels: Mappi
         yield f'<p class="soft">Not fitted; the factors are those of the base recipe. {reason}</p>'
         return
     yield f'<p class="soft">{found.n_rows} responses, {found.n_prompts} prompts whose responses gold ranks.</p>'
-    yield _comparison(found.comparison)
+    if with_figures:  # of a single type they are those of all, which are above
+        yield _comparison(found.comparison)
     adds = adds_panel(found, labels)
     shown: list[Panel | BarPanel] = [] if adds is None else [adds]
     if found.calibration:

@@ -23,7 +23,7 @@ def adds_panel(found: TypeResult, labels: Mapping[str, str]) -> BarPanel | None:
     ]
     if not bars:
         return None
-    note = "held out; powers of the others fitted again; lines: 95 % intervals"
+    note = "held out; lines: 95 % intervals"
     return BarPanel("adds", "What each feature adds", "share of pairs lost without it", bars, note)
 
 
@@ -44,7 +44,7 @@ def curve_panels(curve: Curve, labels: Mapping[str, str]) -> list[Panel]:
                 curve.feature,
                 "gold within prompts (s. d.)",
                 [line],
-                note="means in bins of responses; band: 95 % intervals over prompts",
+                note="means in bins; band: 95 % intervals",
             )
         )
     return panels
@@ -60,7 +60,7 @@ def calibration_panel(points: list[Point]) -> Panel:
         "expected share of pairs",
         "share that gold ranks so",
         lines,
-        note="pairs of responses, by difference of log reward; band: 95 % intervals",
+        note="held-out pairs; band: 95 % intervals",
     )
 
 
