@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reward_service.models.protocols import Exchange, GoldModel
+from reward_service.models.gold import HfGoldModel
+from reward_service.models.protocols import Exchange
 
 __all__ = ["scores"]
 
 
-def scores(gold: GoldModel, exchanges: Sequence[Exchange]) -> list[float]:
+def scores(gold: HfGoldModel, exchanges: Sequence[Exchange]) -> list[float]:
     """Run one forward pass over `exchanges`."""
     return gold.score([gold.tokenize(exchange) for exchange in exchanges])

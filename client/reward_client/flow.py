@@ -20,7 +20,7 @@ import httpx
 
 from reward_client.endpoints import Endpoints
 from reward_client.errors import RewardError, RewardRejectedError, RewardUnavailableError, read_problem
-from reward_client.retry import RETRYABLE, RetryPolicy, backoff_s, parse_retry_after
+from reward_client.retry import RetryPolicy, backoff_s, parse_retry_after
 from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, Problem
 
 DEADLINE_HEADER = "glassbox-deadline-s"
@@ -57,6 +57,8 @@ class Call:
     """The deadline in seconds from the start of the call, for messages."""
     respects_circuit: bool = True
     """False for a readiness check, which is sent even while the circuit is open."""
+    hint: str = " Is the service up? Try GET /readyz."
+    """End of the message when no response came; empty for a server that may have no such route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class _RequestFlow:
                 continue
             self._check_repeat(index, now_s)
             outcome = yield from self._attempt(index, now_s)
-            if isinstance(outcome, RawResponse) and outcome.status not in RETRYABLE:
+            if isinstance(outcome, RawResponse) and outcome.status not in self._config.retry.statuses:
                 return _accepted(outcome)
             self._note_failure(index, outcome)
 
@@ -236,7 +238,7 @@ class _RequestFlow:
             *(["last cause " + ", ".join(causes)] if causes else []),
             *self._endpoints.open_circuits(now_s),
         ]
-        error = RewardUnavailableError("; ".join(parts) + ". Is the service up? Try GET /readyz.")
+        error = RewardUnavailableError("; ".join(parts) + f".{self._call.hint}")
         error.__cause__ = self._last
         return error
 
@@ -255,7 +257,7 @@ def _accepted(response: RawResponse) -> RawResponse:
         return response
     if response.status < 500:
         raise RewardRejectedError(_problem(response))
-    raise RewardError(f"the reward service failed: {_describe(response)}")
+    raise RewardError(f"the service failed: {_describe(response)}")
 
 
 def _problem(response: RawResponse) -> Problem:

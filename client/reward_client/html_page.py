@@ -1,4 +1,4 @@
-"""Reports as one HTML page without scripts and external resources, for probe and diff.
+"""Reports as one HTML page without scripts and external resources, for probe, diff and best-of-n.
 
 Light and dark, readable on a phone. Every text from outside passes `escape`, and responses pass `shown`.
 """
@@ -10,21 +10,21 @@ from html import escape
 from importlib.resources import files
 
 _CSS = (files("reward_client") / "html_page.css").read_text(encoding="utf-8")
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {127: "\u2421"}
 """Control characters as the symbols that show them: HTML does not allow them."""
 
 
-def document(title: str, body: Iterable[str]) -> str:
-    """The page. `title` is escaped here, `body` is HTML."""
-    return "\n".join(_lines(title, body))
+def document(title: str, body: Iterable[str], style: str = "") -> str:
+    """The page. `title` is escaped here, `body` is HTML, `style` is CSS after the common one."""
+    return "\n".join(_lines(title, body, style))
 
 
-def _lines(title: str, body: Iterable[str]) -> Iterator[str]:
+def _lines(title: str, body: Iterable[str], style: str) -> Iterator[str]:
     yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-    yield f"<title>{escape(title)}</title>\n<style>\n{_CSS}</style>\n</head>\n<body>"
+    yield f"<title>{escape(title)}</title>\n<style>\n{_CSS}{style}</style>\n</head>\n<body>"
     yield from body
     yield "</body>\n</html>\n"
 

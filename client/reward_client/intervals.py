@@ -13,7 +13,7 @@ from random import Random
 from pydantic import BaseModel, ConfigDict
 
 _N_RESAMPLES = 1_000
-_MAX_UNITS = 1_000
+_MAX_UNITS = 300
 _TAIL = 0.025
 _Z = 1.959964
 """Quantile of the normal distribution at 1 - _TAIL."""
@@ -38,7 +38,7 @@ def mean_over_prompts(values: Sequence[float], seed: int | None) -> Estimate:
 def ratio_over_prompts(pairs: Sequence[tuple[float, float]], seed: int | None) -> Estimate:
     """The sum of the first numbers over that of the second ones, which are at least 0; one pair for each prompt.
 
-    Above 1,000 prompts, the resamples are drawn from 1,000 random groups of them: the variance of the sums is the
+    Above 300 prompts, the resamples are drawn from 300 random groups of them: the variance of the sums is the
     same, and the time is bounded.
     """
     value = _ratio(pairs)

@@ -94,7 +94,7 @@ class Operations:
 
     def request(self, method: str, path: str, body: bytes | None, deadline_s: float | None) -> Flow[bytes]:
         """A request to any route; the body of the response."""
-        response = yield from self._send(replace(self._call(method, path, deadline_s), body=body))
+        response = yield from self._send(replace(self._call(method, path, deadline_s), body=body, hint=""))
         return response.body
 
     def score(self, request: ScoreRequest, deadline_s: float | None) -> Flow[ScoreReply]:

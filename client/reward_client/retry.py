@@ -1,6 +1,6 @@
 """Retry policy: pure functions, without clock, socket or random numbers.
 
-A missing response and the statuses in `RETRYABLE` are retried. The delay is that of a reasonable `Retry-After`, or
+A missing response and the statuses of the policy are retried. The delay is that of a reasonable `Retry-After`, or
 else exponential with full jitter. The policy's budget bounds the time until the last retry.
 """
 
@@ -24,6 +24,8 @@ class RetryPolicy:
     """Upper bound of a delay that is not set by `Retry-After`."""
     max_retry_after_s: float = 120.0
     """A longer `Retry-After` is considered a mistake and ignored."""
+    statuses: frozenset[int] = RETRYABLE
+    """HTTP statuses that are retried."""
 
 
 def backoff_s(policy: RetryPolicy, *, attempt: int, retry_after_s: float | None, jitter: float) -> float:

@@ -23,7 +23,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 API_KEY_VARIABLE = "GLASSBOX_API_KEY"
 """Environment variable from which the command line and the trainer read the key."""
 ENDPOINT_KEY_VARIABLE = "OPENAI_API_KEY"
-"""Environment variable from which the command line reads the key of an OpenAI-compatible endpoint."""
+"""Environment variable with the key of an OpenAI-compatible endpoint, which is another server than the service."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

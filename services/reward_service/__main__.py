@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from reward_client.cli.command import run_program
 from reward_client.hub import model_problem
+from reward_service.environment import SECRET_SETTINGS
 from reward_service.errors import ConfigurationError, GlassboxError
 from reward_service.http.request_context import LOG_FORMAT, RequestIdFilter
 from reward_service.process.supervisor import OPTION, Supervisor, WorkerChannel, listen
@@ -27,28 +28,30 @@ examples:
                                                       the paper's setting (from the model hub, or a folder)
   glassbox serve --gold Skywork/Skywork-Reward-V2-Qwen3-0.6B
                                                       a gold reward model from the model hub
+  glassbox serve --gold "vllm+http://gpu-host:8000?model=my-reward-model"
+                                                      a gold reward model that vLLM serves
   GLASSBOX_API_KEY=… glassbox serve --host 0.0.0.0    reachable from other machines, with an API key
 
 `python -m reward_service` is the same command.
 """
 
-_SECRET = "api_key"  # noqa: S105 (name of the setting; not an option, because other users can read command lines)
-
 
 class _RejectKey(argparse.Action):
-    """Rejects an API key on the command line."""
+    """Rejects an API key on the command line, which other users can read."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        parser.error("other users of this machine can read a command line: set GLASSBOX_API_KEY instead")
+        name = f"GLASSBOX_{self.dest.upper()}"
+        parser.error(f"other users of this machine can read a command line: set {name} instead")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description, the examples and one option per setting."""
     parser.description = "Serve the white-box reward and a gold reward model over HTTP."
     parser.epilog = _EPILOG
-    parser.add_argument("--api-key", nargs="?", action=_RejectKey, help=argparse.SUPPRESS)
     for name, field in Settings.model_fields.items():
-        if name == _SECRET:
+        if name in SECRET_SETTINGS:
+            option = f"--{name.replace('_', '-')}"
+            parser.add_argument(option, nargs="?", action=_RejectKey, help=argparse.SUPPRESS)
             continue
         default = "" if field.default is None else f" (default: {field.default})"
         described = f"{field.description}{default}".replace("%", "%%")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
@@ -12,7 +13,7 @@ from fastapi_offline import FastAPIOffline
 
 from reward_service.admission.memory import MemoryBudget
 from reward_service.admission.pipeline import ProtocolMiddleware, ProtocolRoute, RequestPipeline
-from reward_service.batching import BatchLimits, ModelWorker, StepExecutor
+from reward_service.batching import BatchLimits, ConcurrentRunner, ModelWorker, Run, StepExecutor, TaskExecutor
 from reward_service.datasets.store import DatasetStore
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
@@ -21,6 +22,7 @@ from reward_service.http.app_state import AppState
 from reward_service.http.readiness import Readiness
 from reward_service.http.request_context import Check, RequestContextMiddleware
 from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
+from reward_service.models.remote.spec import RemoteSpec, is_remote
 from reward_service.protocols import (
     eval_protocol,
     llamafactory,
@@ -94,6 +96,8 @@ def create_app(
     protocols: Sequence[EndpointSpec[Any]] = PROTOCOLS,
 ) -> FastAPI:
     """The service as an ASGI application. Tests pass loaders that return fake models."""
+    if is_remote(settings.gold):
+        RemoteSpec.parse(settings.gold)  # a wrong URL ends the start
     features = FeatureRegistry.load()
     recipes = RecipeRegistry.load(settings.recipes_dir, features, settings)
     ranges = features.ranges(recipes.get(settings.default_recipe))
@@ -176,7 +180,9 @@ async def _models(
     gold: GoldWorker | None = None
     if settings.encoder != NO_MODEL:
         embedder = await stack.enter_async_context(_embedder(settings, encoder_loader, metrics))
-    if settings.gold != NO_MODEL:
+    if is_remote(settings.gold):
+        gold = await stack.enter_async_context(_remote_gold_worker(settings, metrics))
+    elif settings.gold != NO_MODEL:
         gold = await stack.enter_async_context(_gold_worker(settings, gold_loader, metrics))
     return embedder, gold
 
@@ -195,20 +201,52 @@ def _encoder_worker(
 
 
 def _gold_worker(settings: Settings, loader: GoldLoader, metrics: Metrics) -> GoldWorker:
-    return _worker(
-        "gold", settings, metrics, loader, lambda model, batch: model.score(batch), finite=math.isfinite
-    )
+    return _worker("gold", settings, metrics, loader, _gold_scores, finite=math.isfinite)
+
+
+@asynccontextmanager
+async def _remote_gold_worker(settings: Settings, metrics: Metrics) -> AsyncIterator[GoldWorker]:
+    from reward_service.models.remote.gold import connect
+    from reward_service.models.remote.server import RemoteServer, new_client
+
+    spec, key = RemoteSpec.parse(settings.gold), settings.gold_api_key
+    secret = key.get_secret_value() if key is not None else None
+    async with new_client(spec.url, secret, settings.gold_in_flight) as client:
+        server = RemoteServer(client, spec.url, settings.gold_timeout_s)
+
+        async def load(_: Settings) -> GoldModel:
+            return await connect(spec, server)
+
+        async with _worker(
+            "gold",
+            settings,
+            metrics,
+            load,
+            _gold_scores,
+            finite=math.isfinite,
+            executor=TaskExecutor,
+            runner=partial(ConcurrentRunner, in_flight=settings.gold_in_flight),
+            trouble=lambda: server.trouble,
+        ) as worker:
+            yield worker
+
+
+def _gold_scores(
+    model: GoldModel, batch: Sequence[Tokens]
+) -> Sequence[float] | Awaitable[Sequence[float | Exception]]:
+    return model.score(batch)
 
 
 def _worker(
     name: str,
     settings: Settings,
     metrics: Metrics,
-    loader: Callable[[Settings], ModelT],
-    run: Callable[[ModelT, Sequence[Tokens]], Sequence[OutT]],
+    loader: Callable[[Settings], ModelT | Awaitable[ModelT]],
+    run: Run[ModelT, Tokens, OutT],
     *,
     finite: Callable[[OutT], bool],
     keep: Callable[[Hashable, OutT], None] | None = None,
+    **remote: Any,
 ) -> ModelWorker[ModelT, Tokens, OutT]:
     return ModelWorker(
         name,
@@ -222,6 +260,7 @@ def _worker(
         keep=keep,
         finite=finite,
         metrics_hook=metrics,
+        **remote,
     )
 
 

@@ -39,6 +39,8 @@ OTHER_VARIABLES = frozenset(
 
 KEY_SETTINGS = ("api_key", "api_keys_file")
 """Settings without which authentication is off."""
+SECRET_SETTINGS = ("api_key", "gold_api_key")
+"""Settings that are read from the environment only, and not shown."""
 
 _NEAR = 0.9
 """Share of equal letters above which a name counts as a misspelling: two of `GLASSBOX_API_KEY` may differ.
@@ -126,7 +128,7 @@ def wrong_value(error: ErrorDetails) -> str:
     name, message = str(error["loc"][0]), error_message(error)
     if error["type"] == "extra_forbidden":
         return f"{name} is not a setting; docs/reference/settings.md lists them"
-    shown = "" if name in KEY_SETTINGS else f" is {error['input']!r}, which"
+    shown = "" if name in {*KEY_SETTINGS, *SECRET_SETTINGS} else f" is {error['input']!r}, which"
     rule = re.sub(r"^\w+ should ", "", message).partition(", unable to")[0]
     return f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}){shown} cannot be used: it must {rule}"
 

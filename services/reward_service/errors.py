@@ -15,6 +15,7 @@ GlassboxError
 │   │   └── NotLoadedError          or could not be loaded
 │   ├── OverloadedError         the queue of a model is full
 │   ├── NoRoomError             requests hold as much memory as they may
+│   ├── GoldUnavailableError    the server of a remote gold model cannot be reached, or is overloaded
 │   └── DrainingError           the service is shutting down
 ├── DeadlineError           the reply would arrive after the deadline
 ├── StorageError            a data set could not be written or read
@@ -138,6 +139,12 @@ class NoRoomError(UnavailableError):
     """Requests hold `max_waiting_bytes`, or the caller its share of them."""
 
     cause = "no_room"
+
+
+class GoldUnavailableError(UnavailableError):
+    """The server of a remote gold model cannot be reached, is overloaded, or does not answer in time."""
+
+    cause = "gold_unavailable"
 
 
 class DrainingError(UnavailableError):

@@ -1,6 +1,6 @@
 """Settings and limits of the service, each with its unit and reason.
 
-Each field is also an environment variable `GLASSBOX_<NAME>` and, except `api_key`, a command line option.
+Each field is also an environment variable `GLASSBOX_<NAME>` and, except the keys, a command line option.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import (
 from reward_client.wire import MAX_REFERENCES
 from reward_client.wire.api_key import key_problem
 from reward_client.wire.requests import MAX_MESSAGES
-from reward_service.environment import empty_value, read_environment, wrong_value
+from reward_service.environment import SECRET_SETTINGS, empty_value, read_environment, wrong_value
 from reward_service.errors import ConfigurationError
 
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
@@ -52,8 +52,9 @@ class Settings(BaseModel):
             if isinstance(value, str) and not value.strip():
                 raise ConfigurationError(empty_value(f"--{name.replace('_', '-')}", name))
         values = read_environment(os.environ, cls.model_fields).values | given
-        if isinstance(key := values.get("api_key"), str) and (problem := key_problem(key)):
-            raise ConfigurationError(f"GLASSBOX_API_KEY {problem}")
+        for name in SECRET_SETTINGS:
+            if isinstance(key := values.get(name), str) and (problem := key_problem(key)):
+                raise ConfigurationError(f"GLASSBOX_{name.upper()} {problem}")
         try:
             return validate(values)
         except ValidationError as exc:
@@ -66,7 +67,15 @@ class Settings(BaseModel):
     encoder: str = EMBEDDED_ENCODER
     """Relevance encoder: the embedded one, a Hugging Face id (`facebook/contriever`), a folder, or `none`."""
     gold: str = DEMO_GOLD
-    """Gold reward model: the embedded demo model, a Hugging Face id, a folder, or `none`."""
+    """Gold reward model: the embedded demo model, a Hugging Face id, a folder, a server
+    (`vllm+http://host:8000?model=NAME`, `sglang+…`, `tei+…`, `glassbox+…`), or `none`."""
+    gold_api_key: SecretStr | None = None
+    """API key that the server of a remote gold model requires; only in the environment."""
+    gold_in_flight: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Requests to the server of a remote gold model at a time, and connections that are kept open."""
+    gold_timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds in which the server of a remote gold model must answer a request, all attempts together; the request
+    of the caller has its own limit."""
     default_recipe: str = "glassbox"
     """Recipe of requests without one."""
     recipes_dir: Path | None = None

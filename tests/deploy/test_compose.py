@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 OVERRIDES = ("docker-compose.hub.yml", "docker-compose.gpu.yml")
 PROFILES = ("train", "observe")
 FIXED_BY_COMPOSE = {"host", "port", "metrics_port", "api_keys_file", "recipes_dir", "datasets_dir"}
-NEVER_PASSED = {"api_key"}  # docker inspect shows a container's environment
+NEVER_PASSED = {"api_key", "gold_api_key"}  # docker inspect shows a container's environment
 BUILD_STAMPS = {"GLASSBOX_VERSION", "GLASSBOX_REVISION"}
 
 

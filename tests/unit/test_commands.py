@@ -72,8 +72,8 @@ def test_all_commands_of_this_distribution_are_found() -> None:
     commands, problems = discover(ENTRY_POINTS)
 
     assert list(commands) == [
-        "annotate", "calibrate", "completion", "datasets", "diff", "doctor", "evaluate", "fit-gold", "probe",
-        "recipes", "report", "score", "serve", "study", "train",
+        "annotate", "best-of-n", "calibrate", "completion", "datasets", "diff", "doctor", "evaluate", "fit-gold",
+        "probe", "recipes", "report", "score", "serve", "study", "train",
     ]  # fmt: skip
     assert problems == []
 
@@ -132,7 +132,7 @@ def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[s
     [
         (["scor"], "did you mean 'score'?"),
         (["evalute", "--run-dir", "x"], "did you mean 'evaluate'?"),
-        (["xyz"], "the commands are annotate, calibrate, completion, datasets, diff, doctor"),
+        (["xyz"], "the commands are annotate, best-of-n, calibrate, completion, datasets"),
     ],
 )
 def test_an_unknown_command_is_an_error_that_names_the_nearest(
@@ -147,9 +147,7 @@ def test_without_a_command_the_commands_are_listed(capsys: pytest.CaptureFixture
         main([], ENTRY_POINTS)
 
     assert ended.value.code == 2
-    assert (
-        "a command is required: annotate, calibrate, completion, datasets, diff, doctor" in capsys.readouterr().err
-    )
+    assert "a command is required: annotate, best-of-n, calibrate" in capsys.readouterr().err
 
 
 def test_abbreviated_options_are_rejected(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from reward_client.hub import model_problem
+from reward_evidence.sampling.policy_folder import check_policy, resolve_policy
 from reward_runs.errors import PolicyError
-from reward_trainer.policy import check_policy, resolve_policy
 from tests.json_server import Received, json_server
 
 

@@ -6,6 +6,7 @@ wire ◀── client ◀── cli                    the client installs witho
    │        └── runs ◀── evidence ◀── trainer
    └── service: errors, settings, fair share ◀── features, batching ◀── models, data sets ◀── scoring
                                              scoring ◀── http, admission ◀── protocols
+                                             models, client ◀── remote models, which send requests
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ LAYERS = {
     "reward_runs.*": "runs",
     "reward_evidence": "evidence",
     "reward_evidence.*": "evidence",
+    "reward_evidence.best_of_n": "evidence",
     "reward_evidence.comparison": "evidence",
     "reward_evidence.evaluation": "evidence",
     "reward_evidence.report": "evidence",
@@ -60,6 +62,7 @@ LAYERS = {
     "reward_service.features": "features",
     "reward_service.batching": "batching",
     "reward_service.models": "models",
+    "reward_service.models.remote": "remote models",
     "reward_service.datasets": "data sets",
     "reward_service.scoring": "scoring",
     "reward_service.http": "http",
@@ -95,7 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": _CLIENT | {"adapters"},
     "cli": _CLIENT | {"adapters", "annotate", "probe", "diff", "hub", "doctor"},
     "runs": _CLIENT,
-    "evidence": _CLIENT | {"runs", "cli"},
+    "evidence": _CLIENT | {"runs", "cli", "hub"},
     "trainer": _CLIENT | {"runs", "cli", "hub", "evidence", "openrlhf", "probe"},
     "openrlhf": _CLIENT | {"runs", "evidence", "trainer"},
     "service": {"wire"},
@@ -107,6 +110,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fair share": set(),
     "batching": {"errors", "fair share", "cpu scheduling"},
     "models": {"wire", "errors", "settings", "batching"},
+    "remote models": _CLIENT | {"errors", "batching", "models"},
     "data sets": {"wire", "errors", "settings", "fair share"},
     "scoring": {"wire", "query types", "errors", "settings", "features", "batching", "models", "data sets"},
     "protocol spec": _SERVICE_CORE,
@@ -115,7 +119,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocols": _SERVICE_HTTP,
     "cpu scheduling": set(),
     "process": {"errors", "settings", "fair share", "telemetry", "cpu scheduling", "wiring"},
-    "wiring": _SERVICE_HTTP | {"protocols", "process", "cpu scheduling", "cli", "hub"},
+    "wiring": _SERVICE_HTTP | {"protocols", "process", "cpu scheduling", "cli", "hub", "remote models"},
 }
 """Layer → the layers that it may import besides itself."""
 
@@ -139,6 +143,7 @@ MAY_NOT_IMPORT: dict[str, tuple[str, ...]] = {
     "features": (*_WEB, *_LEARNING, *_TRAINING, *_CLOCK, "httpx"),
     "batching": (*_WEB, *_LEARNING, *_TRAINING, "httpx"),
     "models": (*_WEB[:-2], *_TRAINING, "httpx"),
+    "remote models": (*_WEB, *_TRAINING, "torch"),
     "data sets": (*_WEB, *_LEARNING, *_TRAINING, "httpx"),
     "scoring": (*_WEB, *_TRAINING, "httpx"),
     "http": (*_LEARNING, *_TRAINING),

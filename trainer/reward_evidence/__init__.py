@@ -11,6 +11,7 @@ sampling/
   policy_sampler      a checkpoint responds to the prompts                          (torch)
   generation          the sampling loop, also used by the trainer's CPU engine      (torch)
   recorded            responses read from a file
+best_of_n/            the command `glassbox best-of-n`: recipes judged on the same samples, without training
 statistics/
   summary             responses → figures; `monotonicity` has the statistics        (pure)
   kl                  KL divergence from the initial policy                         (torch)

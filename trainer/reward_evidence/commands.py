@@ -1,4 +1,4 @@
-"""`glassbox evaluate`, `glassbox report` and `glassbox study`, described without importing torch or matplotlib."""
+"""`glassbox evaluate`, `report`, `best-of-n` and `study`, described without importing torch or matplotlib."""
 
 from reward_client.cli.command import Command
 
@@ -16,6 +16,13 @@ COMMANDS = (
         "report",
         "write the report of an evaluation again, or compare several runs",
         "reward_evidence.report.write",
+        extra="train",
+        needs=_NEEDS,
+    ),
+    Command.lazy(
+        "best-of-n",
+        "show how far a reward can be optimised before it harms, without training",
+        "reward_evidence.best_of_n.command",
         extra="train",
         needs=_NEEDS,
     ),

@@ -12,6 +12,7 @@ from reward_client import RewardError
 from reward_client.cli.command import run_program
 from reward_client.cli.options import add_recipe_overrides, add_wait
 from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_environment, split_urls
+from reward_evidence.sampling.policy_folder import EMBEDDED_POLICY, check_policy
 from reward_evidence.statistics.run_warnings import RULES
 from reward_runs.errors import ConfigError, RunError
 from reward_runs.prompts import add_columns
@@ -21,7 +22,6 @@ from reward_trainer.evaluation_log import EvaluationLog, StoppedByRule
 from reward_trainer.hardware import detect_hardware
 from reward_trainer.monitor import StoppedByUser
 from reward_trainer.plan import Plan, prepare
-from reward_trainer.policy import EMBEDDED_POLICY, check_policy
 
 DESCRIPTION = """\
 Train a policy with OpenRLHF; the reward service computes the reward of every rollout.

@@ -18,8 +18,8 @@ from pydantic import (
 
 from reward_client.errors import validation_errors
 from reward_client.urls import API_KEY_VARIABLE, split_urls
+from reward_evidence.sampling.policy_folder import EMBEDDED_POLICY
 from reward_runs.errors import ConfigError
-from reward_trainer.policy import EMBEDDED_POLICY
 from reward_trainer.stop_rules import StopRule
 
 Estimator = Literal["group_norm", "reinforce_baseline", "reinforce", "rloo", "gae", "dr_grpo"]

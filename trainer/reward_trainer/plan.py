@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_client.wire import Info
+from reward_evidence.sampling.policy_folder import resolve_policy
 from reward_runs import provenance
 from reward_runs.checkpoints import n_parameters
 from reward_runs.errors import DataError, PolicyError, PreflightError
@@ -23,7 +24,6 @@ from reward_trainer.openrlhf import command, flag_check, installed
 from reward_trainer.openrlhf.command import LaunchInputs
 from reward_trainer.openrlhf.environment import ROLLOUT_ENGINE
 from reward_trainer.openrlhf.process import MODULE
-from reward_trainer.policy import resolve_policy
 from reward_trainer.preflight import find_problems, find_recipe
 
 _MIN_SHARED_MEMORY = 1e9

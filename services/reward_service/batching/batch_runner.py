@@ -28,6 +28,9 @@ ResultT = TypeVar("ResultT")
 
 logger = logging.getLogger(__name__)
 
+Run = Callable[[ModelT, Sequence[InT]], Sequence[OutT] | Awaitable[Sequence[OutT | Exception]]]
+"""Computes the results of a batch, in order; one for coroutines may also return the errors of items."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchStats:
@@ -136,7 +139,7 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
     def __init__(
         self,
         name: str,
-        run: Callable[[ModelT, Sequence[InT]], Sequence[OutT] | Awaitable[Sequence[OutT]]],
+        run: Run[ModelT, InT, OutT],
         queue: BatchQueue[InT, OutT],
         *,
         batch_timeout_s: float,
@@ -169,6 +172,13 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
             self._backlogged = bool(self.queue.waiting)
             await self._run_batch(executor, model, batch)
         self._distribute_results()
+
+    def succeeded_within(self, _: float) -> bool:
+        """Whether a recent pass proves that the model works; one in this process is tried each time."""
+        return False
+
+    def stop(self) -> None:
+        """End what runs besides `run_queue`: nothing."""
 
     async def _run_batch(self, executor: Executor, model: ModelT, batch: list[Entry[InT, OutT]]) -> None:
         """Run `batch` in one call; if that fails, run its halves separately."""

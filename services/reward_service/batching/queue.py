@@ -12,7 +12,7 @@ import asyncio
 import math
 import time
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -93,6 +93,8 @@ class Entry(Generic[InT, OutT]):
     wanted_by: dict[Caller, int] = field(default_factory=dict)
     """Number of these submissions by caller, while the entry is queued."""
     waiting: bool = True
+    abandoned: Callable[[], None] | None = None
+    """Called when the entry runs and no submission wants its outcome any more."""
 
 
 class BatchQueue(Generic[InT, OutT]):
@@ -149,6 +151,8 @@ class BatchQueue(Generic[InT, OutT]):
         caller = self.callers.find(submission.caller)
         for entry in submission.entries:
             del entry.positions[submission]
+            if entry.abandoned is not None and not entry.positions:
+                entry.abandoned()
         left = [entry for entry in submission.entries if entry.waiting and _leave(entry, caller)]
         submission.entries.clear()
         for entry in left:

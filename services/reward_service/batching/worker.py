@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from reward_service.batching.batch_runner import BatchRunner, Executor, HungError, MetricsHook, ThreadExecutor
+from reward_service.batching.batch_runner import BatchRunner, Executor, HungError, MetricsHook, Run, ThreadExecutor
 from reward_service.batching.callers import BatchLimits, Reservation
 from reward_service.batching.queue import BatchQueue, Submission, Unit
 from reward_service.errors import ModelError, NotLoadedError, NotReadyError, OverloadedError
@@ -33,7 +33,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
     Args:
         name: for logs and metrics.
-        load: loads the model; called by the executor.
+        load: loads the model; called by the executor. Awaitable if the executor is for coroutines, as `run`.
         run: computes the results of a batch, in order; called by the executor. Awaitable if the executor is for
             coroutines.
         limits: the limits of a batch for the loaded model.
@@ -45,13 +45,15 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         keep: called with each key and its finite result when the batch ends, also if no caller waits any more.
         metrics_hook: receives the worker's events.
         executor: makes the executor for a loaded model; one in a thread by default.
+        runner: makes the runner of the batches; one batch at a time by default.
+        trouble: why the model cannot be used now, if it is known; None otherwise.
     """
 
     def __init__(
         self,
         name: str,
-        load: Callable[[], ModelT],
-        run: Callable[[ModelT, Sequence[InT]], Sequence[OutT] | Awaitable[Sequence[OutT]]],
+        load: Callable[[], ModelT | Awaitable[ModelT]],
+        run: Run[ModelT, InT, OutT],
         *,
         limits: Callable[[ModelT], BatchLimits],
         max_waiting_items: int,
@@ -62,8 +64,11 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         finite: Callable[[OutT], bool] = lambda _: True,
         metrics_hook: MetricsHook | None = None,
         executor: Callable[[str], Executor] = ThreadExecutor,
+        runner: Callable[..., BatchRunner[ModelT, InT, OutT]] = BatchRunner,
+        trouble: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.name = name
+        self.trouble = trouble
         self._load = load
         self._limits = limits
         self._max_waiting_s = max_waiting_s
@@ -71,7 +76,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         self._metrics_hook = metrics_hook
         self._new_executor = executor
         self._queue: BatchQueue[InT, OutT] = BatchQueue(max_waiting_items)
-        self._runner: BatchRunner[ModelT, InT, OutT] = BatchRunner(
+        self._runner = runner(
             name,
             run,
             self._queue,
@@ -92,6 +97,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        self._runner.stop()
         self._executor.stop()
         await asyncio.to_thread(self._executor.join, 5.0)
 
@@ -162,11 +168,16 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
     def _check_usable(self) -> None:
         if self.loading:
-            raise NotReadyError(f"the {self.name} model is loading", retry_after_s=2.0)
+            cause = f": {trouble}" if (trouble := self.trouble()) else ""
+            raise NotReadyError(f"the {self.name} model is loading{cause}", retry_after_s=2.0)
         if self._loading_failed:
             raise self._not_loaded()
         if self._task.done():
             raise self._stopped()
+
+    def succeeded_within(self, seconds: float) -> bool:
+        """Whether a pass of the last `seconds` proves that the model works; only for models behind a server."""
+        return self._runner.succeeded_within(seconds)
 
     async def next_pass_succeeds(self) -> bool:
         """Whether the forward pass that is running, or was the last one, succeeds; an item may make it fail."""

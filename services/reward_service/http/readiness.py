@@ -5,7 +5,8 @@
     GET /readyz ─┘
 
 Load is no reason to be unready: the probe's text is tokenized in a thread of its own, and a busy model is ready
-when a pass succeeds. One that fails may do so because of an item: then the probe's own text is computed. The
+when a pass succeeds. One that fails may do so because of an item: then the probe's own text is computed. A model
+behind a server is ready for ten seconds after a call that succeeded, so that probes are no load for it. The
 route requires no API key. Sharing the probe bounds its cost. A caller without a key gets the names of the models
 that are not ready, but not the causes, which may contain paths; the service logs them.
 """
@@ -13,7 +14,7 @@ that are not ready, but not the causes, which may contain paths; the service log
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reward_client.wire import ChatMessage
 from reward_service.batching import ModelWorker, ThreadExecutor, Unit
@@ -31,6 +32,8 @@ _KEY = b"readiness"
 """Cache key of the probe text, so that all probes share one vector; keys of real texts differ from it."""
 _RETRY_S = 5.0
 """`Retry-After` when the forward pass failed or timed out; other causes have an estimate."""
+_PROVEN_S = 10.0
+"""Seconds that a call of a model behind a server shows that it is ready."""
 
 
 class UnreadyError(NotReadyError):
@@ -87,11 +90,11 @@ class Readiness:
         if self._embedder is not None:
             worker = self._embedder.worker
             probe = self._probe(worker, lambda model: model.tokenize(["ready?"])[0])
-            probes.append(_outcome(worker.name, probe, self._timeout_s))
+            probes.append(_outcome(worker, probe, self._timeout_s))
         if self._gold is not None:
             exchange = Exchange((ChatMessage(role="user", content="Ready?"),), "Yes.")
             probe = self._probe(self._gold, lambda model: model.tokenize(exchange))
-            probes.append(_outcome(self._gold.name, probe, self._timeout_s))
+            probes.append(_outcome(self._gold, probe, self._timeout_s))
         return probes
 
     async def _probe(
@@ -99,6 +102,8 @@ class Readiness:
     ) -> None:
         """Run a forward pass, or wait for one that succeeds if the model is busy with those of others."""
         model = await worker.ready()
+        if worker.succeeded_within(_PROVEN_S):
+            return
         tokens = await self._thread.call(tokenize, model)
         if worker.busy and await worker.next_pass_succeeds():
             return
@@ -112,13 +117,17 @@ class Readiness:
             raise outcome
 
 
-async def _outcome(name: str, probe: Awaitable[None], seconds: float) -> tuple[str, UnavailableError | None]:
+async def _outcome(
+    worker: ModelWorker[Any, Tokens, Any], probe: Awaitable[None], seconds: float
+) -> tuple[str, UnavailableError | None]:
     """Name of the model, and the reason why it is not ready, or None."""
+    name = worker.name
     try:
         async with asyncio.timeout(seconds):
             await probe
     except TimeoutError:
-        return name, NotReadyError(f"no forward pass of the {name} model within {seconds:g} s", _RETRY_S)
+        cause = f": {trouble}" if (trouble := worker.trouble()) else ""
+        return name, NotReadyError(f"no forward pass of the {name} model within {seconds:g} s{cause}", _RETRY_S)
     except UnavailableError as exc:
         return name, exc
     except (GlassboxError, ValueError) as exc:

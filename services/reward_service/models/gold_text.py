@@ -69,22 +69,29 @@ class ChatText:
 
     def __call__(self, exchange: Exchange) -> Tokens:
         """The last `max_tokens` tokens of the rendered conversation."""
-        messages = [message.model_dump() for message in exchange.messages]
-        messages.append({"role": "assistant", "content": exchange.response})
+        messages = conversation(exchange)
+        texts, separator = self._special.divided([message["content"] for message in messages])
+        posted = [message | {"content": text} for message, text in zip(messages, texts, strict=True)]
+        text, adapted = self._rendered(posted)
+        # The template contains the special tokens already.
+        ids = _ids(self._tokenizer, text, separator, self._max_tokens)[-self._max_tokens :]
+        return Tokens(ids, flags=(ADAPTED,) if adapted else ())
+
+    def rendered(self, exchange: Exchange) -> str:
+        """The rendered conversation, in which names of special tokens are not divided."""
+        return self._rendered(conversation(exchange))[0]
+
+    def _rendered(self, messages: Messages) -> tuple[str, bool]:
+        """The conversation as text, and whether its form was changed."""
         try:
             form = self._forms.form_for([message["role"] for message in messages])
         except ValueError as exc:
             raise UnreadablePromptError(str(exc)) from exc
-        texts, separator = self._special.divided([message["content"] for message in messages])
-        posted = [message | {"content": text} for message, text in zip(messages, texts, strict=True)]
-        formed = form(posted)
+        formed = form(messages)
         try:
-            text = self._render(formed)
+            return self._render(formed), formed != messages
         except Exception as exc:
             raise ValueError(f"its chat template refuses this conversation ({described(exc)})") from exc
-        # The template contains the special tokens already.
-        ids = _ids(self._tokenizer, text, separator, self._max_tokens)[-self._max_tokens :]
-        return Tokens(ids, flags=() if formed == posted else (ADAPTED,))
 
     def raw(self, text: RawText) -> Tokens:
         """The tokens of a conversation that the caller rendered."""
@@ -92,6 +99,12 @@ class ChatText:
 
     def _render(self, messages: Messages) -> str:
         return self._template.render(messages, **self._tokenizer.special_tokens_map)
+
+
+def conversation(exchange: Exchange) -> list[dict[str, str]]:
+    """The messages of `exchange`, with the response as the last one."""
+    messages = [message.model_dump() for message in exchange.messages]
+    return [*messages, {"role": "assistant", "content": exchange.response}]
 
 
 def raw_tokens(tokenizer: Any, raw: RawText, most: int, flags: tuple[str, ...] = ()) -> Tokens:
@@ -190,8 +203,7 @@ class PairText:
         prompt_ids, response_ids = (_ids(self.tokenizer, text, separator, most) for text in texts)
         prompt = _without_middle(prompt_ids, keep.prompt_head, keep.prompt_tail)
         response = _without_middle(response_ids, keep.response_head, keep.response_tail)
-        omits = any(message.role not in _SPEAKERS for message in exchange.messages)
-        flags = (SYSTEM_OMITTED,) if omits else ()
+        flags = pair_flags(exchange)
         if frame := self.frame:
             ids = [*frame.before, *prompt, *frame.between, *response, *frame.after]
             return Tokens(ids, flags=flags)
@@ -222,6 +234,11 @@ def pair_prompt(exchange: Exchange) -> str:
     if len(turns) == 1:
         return turns[0].content
     return "\n\n".join(f"{_SPEAKERS[turn.role]}: {turn.content}" for turn in turns)
+
+
+def pair_flags(exchange: Exchange) -> tuple[str, ...]:
+    """The flag of a conversation with messages that `pair_prompt` omits."""
+    return (SYSTEM_OMITTED,) if any(turn.role not in _SPEAKERS for turn in exchange.messages) else ()
 
 
 def _without_middle(ids: Sequence[int], head: int, tail: int) -> list[int]:

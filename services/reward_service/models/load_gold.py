@@ -22,11 +22,18 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from reward_client.wire import ChatMessage
 from reward_service.errors import ConfigurationError
+from reward_service.models.architectures import (
+    VALUE_HEAD_TOKENS,
+    WEIGHTS,
+    has_value_head_weights,
+    load_reward_model,
+)
+from reward_service.models.gated_head import RESPONSE_START, GatedReward
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.gold_delta import DELTA_FILE, apply_delta, read_delta_config
 from reward_service.models.gold_text import ChatText, GoldText, PairLengths, PairText
 from reward_service.models.positions import max_positions
-from reward_service.models.pretrained import AutoModelForSequenceClassification, AutoTokenizer
+from reward_service.models.pretrained import AutoTokenizer
 from reward_service.models.protocols import Exchange
 from reward_service.models.quiet import quiet_libraries
 from reward_service.settings import DEMO_GOLD
@@ -40,8 +47,7 @@ PAIR_KEY = "glassbox_text_pair"
 logger = logging.getLogger(__name__)
 
 _EXCHANGE = Exchange((ChatMessage(role="user", content="Hello?"),), "Yes, hello.")
-_WEIGHTS = "*.safetensors"
-_DOWNLOADED = [_WEIGHTS, "*.json", "*.jinja", "*.txt", "*.model"]
+_DOWNLOADED = [WEIGHTS, "*.json", "*.jinja", "*.txt", "*.model"]
 
 
 class GoldLoadError(ConfigurationError):
@@ -98,11 +104,15 @@ def _folder(spec: str) -> Path:
 
 def _load_whole(spec: str, folder: Path, device: torch.device, max_tokens: int) -> HfGoldModel:
     """A complete sequence-classification model in `folder`."""
-    weights = sorted(folder.glob(_WEIGHTS))
+    weights = sorted(folder.glob(WEIGHTS))
     if not weights:
         raise ValueError("it has no *.safetensors file, and pickled weights are not supported; convert them")
-    model = _pretrained(folder, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    model = load_reward_model(folder, torch.bfloat16 if device.type == "cuda" else torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if isinstance(model, GatedReward):
+        model.response_start = tokenizer(RESPONSE_START, add_special_tokens=False)["input_ids"]
+    if has_value_head_weights(folder):
+        max_tokens = min(max_tokens, VALUE_HEAD_TOKENS)
     text = _text(model, tokenizer, max_tokens)
     return HfGoldModel(model.to(device), text, id=spec, revision=_revision(weights))
 
@@ -111,7 +121,7 @@ def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
     """A base model with its delta; small enough for float32 on any device."""
     config = read_delta_config(folder)
     base = config.base_folder(folder)
-    model = _pretrained(base, torch.float32, may_lack=config.whole, kept_layers=config.kept_layers)
+    model = load_reward_model(base, torch.float32, may_lack=config.whole, kept_layers=config.kept_layers)
     apply_delta(model, folder, config)
     if config.frame:  # the frame's last token is read, which may be the one that the base pads with
         model.config.get_text_config().pad_token_id = None
@@ -124,27 +134,6 @@ def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
         notices=config.notices,
         encoder_base=config.base,
     )
-
-
-def _pretrained(
-    folder: Path, dtype: torch.dtype, may_lack: Sequence[str] = (), kept_layers: int | None = None
-) -> Any:
-    """The model in `folder` with one label. A missing weight would be random, so it is an error."""
-    changed = ({"num_labels": 1} if may_lack else {}) | ({"num_hidden_layers": kept_layers} if kept_layers else {})
-    model, loading = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-        **changed,
-    )
-    lacking = sorted(set(loading["missing_keys"]) - set(may_lack))
-    if lacking:
-        raise ValueError(f"it is not a reward model: its weights lack {', '.join(lacking)}")
-    if model.config.num_labels != 1:
-        raise ValueError(f"it has {model.config.num_labels} labels; a reward model has one")
-    return model.eval()
 
 
 def _text(model: Any, tokenizer: Any, max_tokens: int) -> GoldText:

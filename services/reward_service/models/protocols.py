@@ -7,7 +7,7 @@ pass is called from the model's thread only (see `batching/`), with one batch at
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -118,6 +118,9 @@ class GoldModel(Protocol):
         """Tokens of `text`, as its tokenizer reads it. Thread-safe. Raises ValueError, with the reason."""
         ...
 
-    def score(self, batch: Sequence[Tokens]) -> list[float]:
-        """One forward pass: independent scores in the order of `batch`. May contain NaN or infinity."""
+    def score(self, batch: Sequence[Tokens]) -> Sequence[float] | Awaitable[Sequence[float | Exception]]:
+        """One forward pass: independent scores in the order of `batch`. May contain NaN or infinity.
+
+        A coroutine for a model behind a server, whose result may also have the errors of items.
+        """
         ...

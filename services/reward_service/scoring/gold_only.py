@@ -19,7 +19,7 @@ from reward_client.wire import FieldError
 from reward_service.batching import Reservation, Steps, Submission, Unit
 from reward_service.errors import MAX_ERRORS, InvalidRequestError, ModelError
 from reward_service.models.protocols import Exchange, GoldModel, RawText, Tokens
-from reward_service.scoring.job import GoldWorker, InvalidItem
+from reward_service.scoring.job import GoldWorker, InvalidItem, reject_unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def required_gold(gold: GoldWorker | None) -> GoldWorker:
     if gold is None:
         raise InvalidRequestError(
             "this route returns scores of the gold model, and this service has none; start it with --gold "
-            "(GLASSBOX_GOLD): demo-gold, a folder, or a Hugging Face id"
+            "(GLASSBOX_GOLD): demo-gold, a folder, a Hugging Face id, or the URL of a server"
         )
     return gold
 
@@ -106,9 +106,10 @@ class GoldScoring:
         await self._submission.wait()
 
     def reply(self) -> Steps[GoldReply]:
-        """The scores. Raises ModelError if one of them is missing or not finite."""
+        """The scores. Raises ModelError if one is missing or not finite, GoldUnavailableError if a server is."""
         assert self._submission is not None  # noqa: S101 - for mypy
         assert self._model is not None  # noqa: S101
+        reject_unavailable(self._submission.outcomes)
         scores: list[float] = []
         errors: list[FieldError] = []
         for index, outcome in enumerate(self._submission.outcomes):

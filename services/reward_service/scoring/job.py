@@ -23,7 +23,7 @@ from reward_client.wire import (
     usable_references,
 )
 from reward_service.batching import ModelWorker
-from reward_service.errors import MAX_ERRORS, InvalidRequestError, TooLargeError
+from reward_service.errors import MAX_ERRORS, InvalidRequestError, TooLargeError, UnavailableError
 from reward_service.features.recipe import Recipe
 from reward_service.features.text import is_blank, prompt_text
 from reward_service.models.protocols import GoldModel, Tokens
@@ -206,6 +206,13 @@ def reject_invalid_items(job: Job, entries: Sequence[object]) -> None:
             FieldError(item=i, id=e.id, field=job.path(i, e.field), message=e.message) for i, e in bad[:MAX_ERRORS]
         ]
         raise InvalidRequestError(f"{len(bad)} of {len(entries)} items cannot be scored", errors)
+
+
+def reject_unavailable(outcomes: Sequence[object]) -> None:
+    """Raise the first UnavailableError of a model's outcomes: the same request may succeed later, as a whole."""
+    for outcome in outcomes:
+        if isinstance(outcome, UnavailableError):
+            raise outcome
 
 
 def _query_type(

@@ -33,6 +33,7 @@ from reward_service.scoring.job import (
     Job,
     ScorableItem,
     reject_invalid_items,
+    reject_unavailable,
     with_needed_reference,
 )
 from reward_service.scoring.references import ReferenceLookup
@@ -191,11 +192,12 @@ class Scoring:
             await submission.wait()
 
     def reply(self) -> Steps[ScoreReply]:
-        """Combine the results. Raises ModelError."""
+        """Combine the results. Raises ModelError, or GoldUnavailableError if a server did not answer."""
         job = self.job
         embedded = self._embedding.result() if self._embedding else Embedded({}, TextCounts())
         gold = self._gold_submission
         scores = gold.outcomes if gold is not None else []
+        reject_unavailable(scores)
         results = yield from item_results(
             self._prepared, job.recipe, embedded.vectors, scores, explain=job.explain
         )

