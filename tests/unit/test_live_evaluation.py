@@ -242,7 +242,12 @@ def test_an_evaluation_that_cannot_be_read_is_a_note(run: RunDir, tmp_path: Path
     log = EvaluationLog(config(run_dir=str(run.path)), run, lines.append)
     live = LiveEvaluation(run, starts(tmp_path)[0], lines.append)
     log.follow(live)
-    until(lambda: log.follow(live) or not live.is_running)
+
+    def is_read() -> bool:
+        log.follow(live)
+        return not live.is_running
+
+    until(is_read)
 
     (line,) = lines
     assert "written by another version" in line
