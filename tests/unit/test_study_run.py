@@ -220,12 +220,11 @@ def test_a_cancelled_study_stops_every_run_that_is_training(
 
 
 DRIVER = """
-import signal, sys
+import sys
 from argparse import Namespace
 from pathlib import Path
 from reward_evidence.study.command import run
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a test run that was started in the background
 source, out, *train = sys.argv[1:]
 sys.exit(run(Namespace(study=source, out=Path(out), jobs=1, dry_run=False), [], train=train))
 """
