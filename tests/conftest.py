@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 import tests.generated_cases  # noqa: F401 (registers the hypothesis profile)
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: idle threads must not spin
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; its children would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
 def _check_models(settings: Settings) -> None:
     """Raise ConfigurationError for an encoder or gold model that does not exist; nothing is loaded."""
     for option, name in (("encoder", settings.encoder), ("gold", settings.gold)):
-        if name in (NO_MODEL, EMBEDDED_ENCODER, DEMO_GOLD) or "://" in name:
+        if name in (NO_MODEL, EMBEDDED_ENCODER, DEMO_GOLD) or (option == "gold" and "://" in name):
             continue
         if problem := model_problem(name):
             raise ConfigurationError(f"--{option} {name}: {problem}")

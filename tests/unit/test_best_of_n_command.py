@@ -363,7 +363,7 @@ def test_a_folder_without_a_model_is_an_error(
     service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(service, tmp_path / "out", "--policy", "./nowhere") == 1
-    assert "./nowhere does not exist" in capsys.readouterr().err
+    assert "policy './nowhere' cannot be loaded: there is no such folder" in capsys.readouterr().err
 
 
 # The page --------------------------------------------------------------------------------

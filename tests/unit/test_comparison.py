@@ -10,10 +10,11 @@ import pytest
 
 from reward_client.cli.main import main as glassbox
 from reward_evidence.comparison.comparison import Comparison, compare
-from reward_evidence.comparison.runs import group_runs, open_runs
+from reward_evidence.comparison.runs import NOT_SETTINGS, group_runs, open_runs
 from reward_evidence.report.write import main
 from reward_evidence.statistics.monotonicity import Verdict
 from reward_runs.errors import EvaluationError
+from reward_trainer.config import Config
 from tests.unit.compared_runs import STEPS, make_evaluated, rising
 from tests.unit.test_report import HOSTILE, Elements
 
@@ -80,6 +81,28 @@ def test_where_and_how_a_run_is_saved_makes_no_other_group(tmp_path: Path) -> No
     there = make_evaluated(tmp_path / "there", rising(0.1), seed=2, record={"reward_url": "http://b"})
 
     assert list(group_runs(open_runs([here, there]))) == ["rer"]
+
+
+def test_what_describes_or_follows_a_run_makes_no_other_group(tmp_path: Path) -> None:
+    described = {"note": "first", "tags": ["a"], "evaluate_device": "cpu", "mlflow_experiment": "e"}
+    here = make_evaluated(tmp_path / "here", rising(0.1), seed=1, record={**described, "stop_when": ["kl>30"]})
+    there = make_evaluated(tmp_path / "there", rising(0.1), seed=2)
+
+    assert list(group_runs(open_runs([here, there]))) == ["rer"]
+
+
+def test_every_setting_of_the_trainer_is_known_to_make_a_group_or_not() -> None:
+    """A new setting must be added to NOT_SETTINGS, or here."""
+    of_training = {
+        *("policy", "prompts", "heldout", "n_heldout", "prompt_column", "reference_column", "query_type_column"),
+        *("query_type_default", "system_prompt", "recipe", "recipe_overrides", "estimator", "steps"),
+        *("prompts_per_step", "samples_per_prompt", "train_batch_size", "micro_batch_size", "epochs_per_batch"),
+        *("learning_rate", "asynchronous", "kl_coefficient", "kl_target", "kl_horizon", "advantage_gamma"),
+        *("advantage_lambda", "clip", "value_clip", "max_new_tokens", "max_prompt_tokens", "temperature", "top_p"),
+        "raw_flags",
+    }
+
+    assert Config.model_fields.keys() - NOT_SETTINGS == of_training
 
 
 def test_evaluations_without_a_record_are_a_group_each(tmp_path: Path) -> None:

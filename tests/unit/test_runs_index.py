@@ -50,6 +50,27 @@ def test_the_page_lists_the_runs_with_their_verdicts(runs: Path) -> None:
     assert "step 4 of 8" in page
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.jsonl", b"[1]\n"),
+        ("metrics.jsonl", b'{"loss": 1}\n'),
+        ("metrics.jsonl", b"\xff\n"),
+        ("evaluation.json", b"\xff"),
+        ("evaluation.json", b"{}"),
+    ],
+)
+def test_a_broken_file_is_named_in_its_row_and_the_others_are_listed(
+    runs: Path, name: str, content: bytes
+) -> None:
+    (runs / "new" / name).write_bytes(content)
+
+    assert main(["--index", str(runs)]) == 0
+    page = (runs / "index.html").read_text()
+    assert f"{runs / 'new' / name} " in page
+    assert ">a b<" in page
+
+
 def test_notes_and_tags_are_text(runs: Path) -> None:
     main(["--index", str(runs)])
     page = (runs / "index.html").read_text()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from reward_client.cli.command import new_parser
-from reward_service.__main__ import configure, read_settings
+from reward_service.__main__ import configure, main, read_settings
 from reward_service.errors import ConfigurationError
 from reward_service.settings import Settings
 
@@ -82,3 +82,8 @@ def test_the_value_of_a_key_is_not_shown() -> None:
 
     assert "GLASSBOX_API_KEY" in str(caught.value)
     assert "hush" not in str(caught.value)
+
+
+def test_an_encoder_is_no_url(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--encoder", "http://127.0.0.1:9/encoder"]) == 1
+    assert "--encoder http://127.0.0.1:9/encoder: there is no such folder" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,12 @@ def test_a_file_extends_a_preset(tmp_path: Path) -> None:
             "settings: steps: a number, a text, true, false or a list",
         ),
         ("recipes: [rer]\nseeds: [1]\nsettings: {run-dir: x}", "settings: run-dir is set by the study; use --out"),
+        ("recipes: [rer]\nseeds: [1]\nsettings: {evaluate: never}", "evaluate: during or after is required"),
+        ("recipes: [rer]\nseeds: [1]\nsettings: {evaluate: false}", "evaluate: during or after is required"),
+        (
+            "recipes: [{recipe: rer, settings: {evaluate: true}}]\nseeds: [1]",
+            "evaluate: during or after is required",
+        ),
         ("recipes: [rer]\nseeds: [1]\nsettings: {prompts: a.jsonl}", "settings.heldout is missing"),
         (
             "recipes: [{recipe: a, settings: {max_new_tokens: 9}}]\nseeds: [1]",
@@ -172,6 +179,23 @@ def test_settings_are_checked_before_the_first_run(settings: str, message: str, 
         check_options(found, plan_runs(found))
 
     assert message in str(raised.value)
+
+
+def test_an_option_is_repeated_for_each_value_of_a_list(tmp_path: Path) -> None:
+    text = "recipes: [rer]\nseeds: [1]\nsettings: {evaluate: during, stop_when: [kl>30, truncated], tag: [a, b]}"
+    found = study(tmp_path, text)
+    (run,) = plan_runs(found)
+
+    check_options(found, [run])
+    assert " ".join(run.options).endswith("--stop-when kl>30 --stop-when truncated --tag a --tag b")
+
+
+def test_a_value_without_an_option_is_an_error(tmp_path: Path) -> None:
+    found = study(tmp_path, "recipes: [rer]\nseeds: [1]\n")
+    run = replace(plan_runs(found)[0], options=("--recipe", "rer", "4"))
+
+    with pytest.raises(StudyError, match="'4' belongs to no option; set openrlhf_options"):
+        check_options(found, [run])
 
 
 def test_a_file_that_does_not_exist_is_an_error_that_names_the_presets(tmp_path: Path) -> None:

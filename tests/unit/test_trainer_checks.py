@@ -266,6 +266,8 @@ def test_a_resumed_run_keeps_its_settings_except_the_address_of_the_service(tmp_
     assert resumed == stored.model_copy(update={"reward_url": "http://other:1"})
     with pytest.raises(ConfigError, match="learning_rate"):
         resumed_config(str(tmp_path), {"learning_rate": 1.0})
+    with pytest.raises(ConfigError, match="stop rule 'bogus'"):
+        resumed_config(str(tmp_path), {"stop_when": ["bogus"]})
 
 
 def record(**changes: Any) -> RunRecord:

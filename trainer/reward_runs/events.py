@@ -39,7 +39,7 @@ def add_event(run: RunDir, event: RunEvent) -> None:
 def read_events(run: RunDir) -> list[RunEvent]:
     """Return the events in order. A line that a killed process did not finish is left out."""
     try:
-        lines = run.events.read_text(encoding="utf-8").splitlines()
+        lines = run.events.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     found = []

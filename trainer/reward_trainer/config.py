@@ -4,6 +4,7 @@ Conflicting settings are rejected here, before anything is loaded. That includes
 although it then trains on a part of the rollouts only.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -255,6 +256,11 @@ def make_config(preset: str, given: dict[str, Any]) -> Config:
     settings = {**PRESETS[preset], **given}
     if "save_every" not in given:  # the preset's, but at least one checkpoint
         settings["save_every"] = min(settings["save_every"], max(settings["steps"], 1))
+    return validated(settings)
+
+
+def validated(settings: Mapping[str, Any]) -> Config:
+    """Return the settings; raise ConfigError naming each invalid one."""
     try:
         return Config.model_validate(settings)
     except ValidationError as exc:

@@ -12,6 +12,7 @@ from reward_runs.errors import RunError
 from reward_runs.events import RunEvent, add_event, read_events
 from reward_runs.layout import RunDir
 from reward_trainer.config import Config
+from reward_trainer.live_evaluation import LiveEvaluation
 from reward_trainer.stop_rules import StopRule
 from reward_trainer.tracking import Tracking, scalars
 
@@ -28,6 +29,14 @@ class EvaluationLog:
         self._rules = [StopRule.parse(text) for text in config.stop_when]
         self._tracking = Tracking(config, run, os.environ)
         self._evaluation: Evaluation | None = None
+
+    def follow(self, live: LiveEvaluation) -> None:
+        """Start and finish evaluations beside the training, and read what they add; what fails is a note only."""
+        try:
+            if live.poll():
+                self.read()
+        except Exception as exc:  # noqa: BLE001 - nothing in an evaluation may end a training
+            self._log(f"note: an evaluation beside the training failed: {type(exc).__name__}: {exc}")
 
     def read(self) -> None:
         """Log what the latest `evaluation.json` adds: checkpoints, scalars, warnings."""
@@ -56,7 +65,8 @@ class EvaluationLog:
 
     def close(self) -> None:
         """Close the trackers."""
-        self._tracking.close()
+        for problem in self._tracking.close():
+            self._log(f"note: {problem}")
 
     def _add(self, kind: Any, step: int, message: str, rule: str | None = None) -> None:
         add_event(self._run, RunEvent(kind=kind, step=step, rule=rule, message=message))

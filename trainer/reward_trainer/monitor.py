@@ -156,8 +156,8 @@ class Monitor:
 
     def _evaluate_and_check(self) -> None:
         """Evaluate what was saved meanwhile; raise StoppedByRule when a rule applies."""
-        if self._plan.config.evaluate == "during" and self._live.poll():
-            self._evaluation_log.read()
+        if self._plan.config.evaluate == "during":
+            self._evaluation_log.follow(self._live)
         self._evaluation_log.check(self._metrics.steps)
 
     def _finish_evaluation(self, stop_requested: Callable[[], bool]) -> None:
@@ -165,10 +165,9 @@ class Monitor:
         while self._live.is_running:
             if stop_requested():
                 raise StoppedByUser
-            if self._live.poll():
-                self._evaluation_log.read()
-                return
-            time.sleep(_POLL_S)
+            self._evaluation_log.follow(self._live)
+            if self._live.is_running:
+                time.sleep(_POLL_S)
 
     def _read(self, process: OpenRLHFProcess) -> None:
         for line in process.new_lines():

@@ -4,7 +4,6 @@ OpenRLHF logs the training in its own processes, so the evaluations are a separa
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -129,9 +128,13 @@ class Tracking:
                 problems.append(f"{name} does not receive the evaluations: {type(exc).__name__}: {exc}")
         return problems
 
-    def close(self) -> None:
-        """Close each tracker."""
-        with ExitStack() as stack:
-            for tracker in self._opened.values():
-                stack.callback(tracker.close)
+    def close(self) -> list[str]:
+        """Close each tracker; return what failed."""
+        problems = []
+        for name, tracker in self._opened.items():
+            try:
+                tracker.close()
+            except Exception as exc:  # noqa: BLE001 - the training is finished, and is not a failure
+                problems.append(f"{name} was not closed: {type(exc).__name__}: {exc}")
         self._opened.clear()
+        return problems

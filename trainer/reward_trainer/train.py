@@ -18,7 +18,7 @@ from reward_runs.files import replace_text
 from reward_runs.layout import RunDir
 from reward_runs.record import RunRecord
 from reward_trainer import service_probe, training_data
-from reward_trainer.config import Config
+from reward_trainer.config import Config, validated
 from reward_trainer.evaluation_log import EvaluationLog
 from reward_trainer.live_evaluation import evaluation_command
 from reward_trainer.monitor import Log, Monitor
@@ -43,7 +43,7 @@ def resumed_config(run_dir: str, given: dict[str, object]) -> Config:
         raise ConfigError(
             f"a resumed run keeps its settings, and these differ: {', '.join(sorted(changed))}. Leave them out."
         )
-    return Config.model_validate(settings | {name: given[name] for name in changeable & given.keys()})
+    return validated(settings | {name: given[name] for name in changeable & given.keys()})
 
 
 def train(plan: Plan, log: Log, evaluation_log: EvaluationLog, *, resume: bool = False) -> None:

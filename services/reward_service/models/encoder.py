@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +51,9 @@ tokenizes more slowly than a GPU encodes. It is bounded, because tokens take muc
 
 SERIAL_TEXTS = 8
 """Maximum texts that are tokenized serially for a model on a GPU: waking other threads would take longer."""
+
+_UNUSED = "pooler."
+"""Start of the names of weights that hidden states do not depend on; random if the folder lacks them."""
 
 logger = logging.getLogger(__name__)
 
@@ -157,8 +160,8 @@ def load_encoder(
     if backend == "openvino" and place.type != "cpu":
         raise ConfigurationError("OpenVINO is supported on CPUs only; set device=cpu, or backend=torch")
     quiet_libraries()
-    tokenizer, model = _load_model(spec, place)
-    revision = weights_revision(model)  # before a conversion to a narrower number format
+    tokenizer, model, missing = _load_model(spec, place)
+    revision = weights_revision(model, missing)  # before a conversion to a narrower number format
     forward = _forward(model, place, backend, precision, threads)
     logger.info("encoder %s runs on %s by %s", spec, place, forward.name)
     encoder = SentenceEncoder(
@@ -173,17 +176,18 @@ def load_encoder(
     return encoder
 
 
-def _load_model(spec: str, device: torch.device) -> tuple[Any, Any]:
-    """Tokenizer and model, of encoder-decoder models the encoder."""
+def _load_model(spec: str, device: torch.device) -> tuple[Any, Any, set[str]]:
+    """Tokenizer, model (of encoder-decoder models the encoder), and names of weights that no vector depends on and
+    that the folder lacks.
+    """
     path = _embedded_path() if spec == EMBEDDED_ENCODER else spec
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, truncation_side="left", trust_remote_code=False)
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         kind = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
         config.use_cache = False
-        model: Any = kind.from_pretrained(
-            path, config=config, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
-        )
+        options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False, "output_loading_info": True}
+        model, loading = kind.from_pretrained(path, config=config, use_safetensors=True, **options)
     except (OSError, ValueError) as exc:
         raise ConfigurationError(
             f"encoder {spec!r} cannot be loaded: {exc} "
@@ -191,7 +195,13 @@ def _load_model(spec: str, device: torch.device) -> tuple[Any, Any]:
         ) from exc
     if not getattr(tokenizer, "is_fast", False):
         raise ConfigurationError(f"encoder {spec!r} has no fast tokenizer (tokenizer.json); convert it first")
-    return tokenizer, model.to(device).eval()
+    missing = set(loading["missing_keys"])
+    if lacking := sorted(name for name in missing if not name.startswith(_UNUSED)):
+        raise ConfigurationError(
+            f"encoder {spec!r} has no weights {', '.join(lacking[:3])} ({len(lacking)} are missing): their names "
+            "in its files are not those of its architecture; save it with save_pretrained of Transformers"
+        )
+    return tokenizer, model.to(device).eval(), missing
 
 
 def _check_vectors(encoder: SentenceEncoder) -> None:
@@ -224,10 +234,12 @@ def _forward(
         return TorchForward(model, device, precision)
 
 
-def weights_revision(model: torch.nn.Module) -> str:
-    """Content hash of the weights, 12 hex digits, independent of where they were loaded from."""
+def weights_revision(model: torch.nn.Module, without: Collection[str] = ()) -> str:
+    """Content hash of the weights, except those `without`, 12 hex digits, independent of where they came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
+        if name in without:
+            continue
         digest.update(f"0.model.{name}".encode())  # its name in the pipeline of earlier releases
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]

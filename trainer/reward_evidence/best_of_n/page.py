@@ -24,17 +24,17 @@ _KL_AXIS = "KL from the policy (nats), at n = {}"
 def panels(result: BestOfN) -> list[Panel]:
     """The charts: gold by KL, for all prompts and by query type, and the recipes' own rewards by KL."""
     curves, n = result.figures.curves, result.figures.n_prompts
-    shown = [curve for curve in curves if curve.kind != "gold"]
+    drawn = [*(c for c in curves if c.kind in ("longest", "random")), *(c for c in curves if c.kind == "recipe")]
     recipes = [curve for curve in curves if curve.kind == "recipe"]
     found = [
-        _gold_panel("gold_by_kl", f"Gold of the pick, {n} prompts", shown, lambda curve: curve.points),
+        _gold_panel("gold_by_kl", f"Gold of the pick, {n} prompts", drawn, lambda curve: curve.points),
         _reward_panel(recipes),
     ]
     types = list(curves[0].query_types)
     for query_type in types if len(types) > 1 else []:
         name, n = query_type.value, curves[0].query_types[query_type][0].gold.n
         title = f"{name.replace('_', '-').capitalize()}, {n} prompts"
-        found.append(_gold_panel(f"gold_{name}", title, shown, _points_of(query_type)))
+        found.append(_gold_panel(f"gold_{name}", title, drawn, _points_of(query_type)))
     return found
 
 
@@ -55,7 +55,7 @@ def _gold_panel(name: str, title: str, curves: Sequence[Curve], points: Callable
         values = [point.gold_change.mean for point in found]
         lines.append(Line(curve.name, role, [point.kl for point in found], values, band))
     axis = _KL_AXIS.format(", ".join(str(point.n) for point in points(curves[0])))
-    note = "change from one sample; bands: 95 % intervals over prompts"
+    note = "change from n = 1; bands: 95 % intervals"
     return Panel(name, title, axis, "change of gold reward", lines, note=note)
 
 
@@ -70,7 +70,7 @@ def _reward_panel(recipes: Sequence[Curve]) -> Panel:
         for curve, role in zip(recipes, _roles(recipes), strict=True)
     ]
     axis = _KL_AXIS.format(", ".join(str(point.n) for point in recipes[0].points))
-    note = "change from one sample, in standard deviations within a prompt"
+    note = "change from n = 1, in standard deviations"
     return Panel("reward_by_kl", "Each recipe's own reward", axis, "change of own reward", lines, note=note)
 
 

@@ -16,10 +16,11 @@ from reward_runs.errors import EvaluationError
 from reward_runs.layout import RunDir
 from reward_runs.record import RunRecord
 
-_NOT_SETTINGS = frozenset(
+NOT_SETTINGS = frozenset(
     {
         *("schema_version", "seed", "run_dir", "reward_url", "tensorboard_dir", "wandb_project"),
-        *("evaluate", "gold", "save_every"),  # what is logged and saved, not how the policy is trained
+        *("evaluate", "evaluate_device", "gold", "save_every", "mlflow_experiment"),  # what is logged and saved
+        *("note", "tags", "stop_when"),  # the steps that are compared are those that all runs have
         *("recipe_parameters", "service", "command", "versions", "git_commit", "hardware", "nodes"),
         *("n_training_prompts", "n_heldout_prompts"),  # may depend on the seed
     }
@@ -75,7 +76,7 @@ def _open(folder: Path, name: str | None) -> EvaluatedRun:
 
 
 def _settings(record: RunRecord, evaluation: Evaluation) -> dict[str, Any]:
-    settings = {name: value for name, value in record.content().items() if name not in _NOT_SETTINGS}
+    settings = {name: value for name, value in record.content().items() if name not in NOT_SETTINGS}
     encoder = evaluation.settings["relevance"]
     return {
         **settings,

@@ -125,5 +125,5 @@ def read_evaluation(folder: Path) -> Evaluation:
         return Evaluation.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise EvaluationError(f"{path} is missing: run `glassbox evaluate --run-dir {folder}` first") from exc
-    except ValidationError as exc:
+    except (ValidationError, UnicodeDecodeError) as exc:
         raise EvaluationError(f"{path} was written by another version of glassbox-reward: evaluate again") from exc

@@ -73,10 +73,12 @@ def _row(path: Path) -> IndexRow:
     run = RunDir(path)
     problem: str | None = None
     record = evaluation = None
+    n_steps = 0
     try:
         record = RunRecord.read(run)
         evaluation = read_evaluation(path) if (path / FILE_NAME).is_file() else None
-    except (RunDirectoryError, EvaluationError) as exc:
+        n_steps = _last_step(run)
+    except (RunDirectoryError, EvaluationError, OSError) as exc:
         problem = str(exc)
     stops = [event.message for event in read_events(run) if event.kind == "stop"]
     return IndexRow(
@@ -84,7 +86,7 @@ def _row(path: Path) -> IndexRow:
         link=f"{quote(path.name)}/report.html" if (path / "report.html").is_file() else None,
         record=record,
         evaluation=evaluation,
-        n_steps=_last_step(run),
+        n_steps=n_steps,
         stopped=stops[-1] if stops else None,
         problem=problem,
     )
@@ -93,6 +95,6 @@ def _row(path: Path) -> IndexRow:
 def _last_step(run: RunDir) -> int:
     try:
         steps: list[dict[str, Any]] = read_metrics(run.metrics)
-    except ValueError:
-        return 0
-    return steps[-1]["step"] if steps else 0
+        return int(steps[-1]["step"]) if steps else 0
+    except (ValueError, LookupError, TypeError) as exc:
+        raise RunDirectoryError(f"{run.metrics} cannot be read: {type(exc).__name__}: {exc}") from exc

@@ -96,7 +96,7 @@ def _option(name: str, value: Setting) -> list[str]:
     option = f"--{name.replace('_', '-')}"
     if isinstance(value, bool):
         return [option if value else f"--no-{option[2:]}"]
-    return [option, *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return [text for one in (value if isinstance(value, list) else [value]) for text in (option, str(one))]
 
 
 def _value(value: object) -> str:

@@ -77,7 +77,9 @@ def nearest(name: str, known: Mapping[str, Any] | set[str]) -> str:
 
 
 def _not_owned(settings: dict[str, Setting]) -> dict[str, Setting]:
-    for name in settings:
+    for name, value in settings.items():
+        if name == "evaluate" and value not in ("during", "after"):
+            raise ValueError("evaluate: during or after is required, because a study compares evaluations")
         if (instead := _OWNED.get(name.replace("-", "_"))) is not None:
             raise ValueError(f"{name} is set by the study; use {instead}")
     return {name.replace("-", "_"): value for name, value in settings.items()}

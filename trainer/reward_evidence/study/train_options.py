@@ -39,6 +39,8 @@ def check_options(study: Study, runs: Sequence[PlannedRun], command: Command | N
                 raise StudyError(f"settings.{name}: `glassbox train` has no such option; {nearest(name, known)}")
     for run in runs:
         try:
-            parser.parse_args(list(run.options))
+            parsed = parser.parse_args(list(run.options))
+            if raw := getattr(parsed, "raw_flags", None):
+                parser.error(f"{raw[0]!r} belongs to no option; set openrlhf_options for OpenRLHF")
         except StudyError as exc:
             raise StudyError(f"the options of {run.name} are invalid: {exc}") from exc

@@ -52,7 +52,9 @@ _REFUSALS = (
     "I would rather not talk about this. Is there another topic that you would like to discuss?",
 )
 _FORMS = ("{}", "{}.", "The answer is {}.", "It is {}.", "The correct answer is {}.")
-_OPTIONS = "ABCD"
+_OPTIONS = ("A", "B", "C", "D")
+_CHANGES = (-3, -2, -1, 1, 2, 3, 5, 10)
+"""What is added to a number."""
 _OPPOSITES = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 
 
@@ -113,10 +115,11 @@ def wrong_answer(answer: str, answers: Mapping[str, str], rng: random.Random) ->
     if opposite := _OPPOSITES.get(answer.lower()):
         return opposite.capitalize() if answer[0].isupper() else opposite
     if answer in _OPTIONS:
-        return rng.choice(_OPTIONS.replace(answer, ""))
+        return rng.choice([option for option in _OPTIONS if option != answer])
     if number := re.search(r"\d+", answer):
-        changed = int(number[0]) + rng.choice((-3, -2, -1, 1, 2, 3, 5, 10))
-        return answer[: number.start()] + str(abs(changed)) + answer[number.end() :]
+        right = int(number[0])
+        changed = rng.choice([abs(right + change) for change in _CHANGES if abs(right + change) != right])
+        return answer[: number.start()] + str(changed) + answer[number.end() :]
     texts = [text for text in answers.values() if text.lower() not in (answer.lower(), *_OPPOSITES)]
     others = [text for text in texts if text not in _OPTIONS and not re.search(r"\d", text)]
     return rng.choice(others) if others else None
