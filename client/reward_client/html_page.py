@@ -5,7 +5,8 @@ Light and dark, readable on a phone. Every text from outside passes `escape`, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from importlib.resources import files
 
@@ -32,6 +33,17 @@ def _lines(title: str, body: Iterable[str], style: str) -> Iterator[str]:
 def figure(label: str, value: str, style: str = "") -> str:
     """A number with its meaning, for a row of such figures."""
     return f'<div class="figure"><b class="{style}">{escape(value)}</b>{escape(label)}</div>'
+
+
+def tables(values: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    """Settings, each table of names and values folded under its title; what is not text is written as JSON."""
+    for title, content in values.items():
+        yield f'<details><summary class="one"><span class="name">{escape(title)}</span></summary>'
+        yield '<div class="inside"><table>'
+        for name, value in content.items():
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>"
+        yield "</table></div></details>"
 
 
 def shown(text: str, characters: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from reward_client.cli.main import main
+from tests.command import exit_status
 from tests.json_server import Received, json_server
 
 OPEN = {"prompt": "Write a poem about autumn."}
@@ -29,14 +29,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def run(*argv: str | Path) -> int:
-    """The exit status of `glassbox annotate`; a failure with a message is 1."""
-    try:
-        return main(["annotate", *map(str, argv)], [])
-    except SystemExit as exc:
-        if isinstance(exc.code, str):
-            print(exc.code)  # noqa: T201 - as the interpreter does
-            return 1
-        return exc.code or 0
+    return exit_status("annotate", *argv)
 
 
 # The classifier -------------------------------------------------------------------------------------------------

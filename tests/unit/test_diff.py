@@ -14,6 +14,7 @@ from reward_client.cli.main import main
 from reward_client.diff.report import Report
 from reward_client.diff.table import WIDTH
 from reward_service.settings import Settings
+from tests.command import exit_status
 from tests.live import serving
 
 SHORT, MIDDLE, LONG = "a b c d", "a b c d a b c d", "a b c d a b c d a b c d"
@@ -47,14 +48,7 @@ def samples(n_prompts: int = 4) -> list[dict[str, Any]]:
 
 
 def run(*argv: str | Path) -> int:
-    """The exit status of `glassbox diff`; a failure with a message is 1."""
-    try:
-        return main(["diff", *map(str, argv)], [])
-    except SystemExit as exc:
-        if isinstance(exc.code, str):
-            print(exc.code)  # noqa: T201 - as the interpreter does
-            return 1
-        return exc.code or 0
+    return exit_status("diff", *argv)
 
 
 def report_of(path: Path) -> Report:

@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from reward_client import RewardClient
-from reward_client.cli.main import main
 from reward_client.probe.case import cases_from_rows
 from reward_client.probe.kinds import KINDS
 from reward_client.probe.page import render as render_page
@@ -24,6 +23,7 @@ from reward_client.probe.scorers import Failed, Outcome, Scored, ScoreProtocol, 
 from reward_client.probe.table import WIDTH, percent
 from reward_client.probe.table import render as render_table
 from reward_service.settings import Settings
+from tests.command import exit_status
 from tests.live import serving
 from tests.unit import client_server
 
@@ -54,14 +54,7 @@ def write(folder: Path, *rows: Mapping[str, Any]) -> Path:
 
 
 def run(*argv: str | Path) -> int:
-    """The exit status of `glassbox probe`; a failure with a message is 1."""
-    try:
-        return main(["probe", *map(str, argv)], [])
-    except SystemExit as exc:
-        if isinstance(exc.code, str):
-            print(exc.code)  # noqa: T201 - as the interpreter does
-            return 1
-        return exc.code or 0
+    return exit_status("probe", *argv)
 
 
 def report_of(path: Path) -> Report:

@@ -5,7 +5,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reward_client.cli.options import add_url, bounded_number, connect, positive_int, reporting_errors, write_text
+from reward_client.cli.options import (
+    add_scoring,
+    add_url,
+    bounded_number,
+    connect,
+    positive_int,
+    reporting_errors,
+    write_text,
+)
 from reward_client.diff.build import build
 from reward_client.diff.judged import Judge, Judged
 from reward_client.diff.page import render as render_page
@@ -63,20 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"responses that move most, in the report: at most {MAX_MOVERS} (default: 20)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the intervals (default: 0)")
-    parser.add_argument(
-        "--batch", type=positive_int, default=64, metavar="N", help="items in a request (default: 64)"
-    )
-    parser.add_argument(
-        "--query-type-default",
-        choices=["open_ended", "closed_ended"],
-        help="for items that have a reference and no query_type",
-    )
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="read only the first N rows of IN")
-    parser.add_argument(
-        "--keep-going",
-        action="store_true",
-        help="leave out rows that cannot be scored, and name them at the end (default: stop at the first)",
-    )
+    add_scoring(parser)
     add_url(parser)
 
 

@@ -113,6 +113,24 @@ def add_wait(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_scoring(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that score a file IN of items."""
+    parser.add_argument(
+        "--batch", type=positive_int, default=64, metavar="N", help="items in a request (default: 64)"
+    )
+    parser.add_argument(
+        "--query-type-default",
+        choices=["open_ended", "closed_ended"],
+        help="for items that have a reference and no query_type",
+    )
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="read only the first N rows of IN")
+    parser.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="leave out rows that cannot be scored, and name them at the end (default: stop at the first)",
+    )
+
+
 def add_recipe_overrides(group: argparse._ArgumentGroup) -> None:
     """Add `--recipe-override K=V …`."""
     group.add_argument(

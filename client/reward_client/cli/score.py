@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reward_client.cli.options import add_recipe_overrides, add_url, connect, positive_int, reporting_errors
+from reward_client.cli.options import add_recipe_overrides, add_scoring, add_url, connect, reporting_errors
 from reward_client.rows import FileError
 from reward_client.score_file import check_not_input, score_file
 from reward_client.score_output import is_table, lines_file, write_table
@@ -35,20 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", help="one of the service's recipes (default: the service's default)")
     parser.add_argument("--gold", action="store_true", help="also score with the gold model")
     parser.add_argument("--explain", action="store_true", help="also write the part of each factor of the reward")
-    parser.add_argument(
-        "--batch", type=positive_int, default=64, metavar="N", help="items in a request (default: 64)"
-    )
-    parser.add_argument(
-        "--query-type-default",
-        choices=["open_ended", "closed_ended"],
-        help="for items that have a reference and no query_type",
-    )
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="read only the first N rows of IN")
-    parser.add_argument(
-        "--keep-going",
-        action="store_true",
-        help="leave out rows that cannot be scored, and name them at the end (default: stop at the first)",
-    )
+    add_scoring(parser)
     add_recipe_overrides(parser.add_argument_group("recipe"))
     parser.add_argument("--overwrite", action="store_true", help="replace OUT instead of continuing at its end")
     add_url(parser)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from importlib.resources import files
 
-from reward_client.html_page import document, shown
+from reward_client.html_page import document, shown, tables
 from reward_client.wire import QueryType
 from reward_evidence.best_of_n.examples import Example, Pick
 from reward_evidence.best_of_n.figures import ALPHA, Curve, Point
@@ -219,15 +219,11 @@ def _pick(pick: Pick) -> str:
 
 def _details(result: BestOfN) -> Iterator[str]:
     yield "<h2>How it was measured</h2>"
-    for title, content in (
-        ("Method", result.method),
-        ("Settings", result.settings),
-        ("Reward service", result.service),
-        ("Versions", result.versions),
-    ):
-        yield f'<details><summary class="one"><span class="name">{title}</span></summary>'
-        yield '<div class="inside"><table>'
-        for name, value in content.items():
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            yield f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>"
-        yield "</table></div></details>"
+    yield from tables(
+        {
+            "Method": result.method,
+            "Settings": result.settings,
+            "Reward service": result.service,
+            "Versions": result.versions,
+        }
+    )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
-from reward_client.html_page import document, shown
+from reward_client.html_page import document, shown, tables
 from reward_client.wire import QueryType
 from reward_evidence.engineer.findings import ENGINEERED, Disagreement, FeatureFinding
 from reward_evidence.engineer.panels import adds_panel, calibration_panel, curve_panels
@@ -203,13 +202,7 @@ def _details(result: Engineered) -> Iterator[str]:
     }
     settings = {**result.settings, "base recipe": result.base, "features": ", ".join(result.features)}
     yield "<h2>How it was made</h2>"
-    for title, content in (("Method", result.method), ("Settings", settings), ("Service", service)):
-        yield f'<details><summary class="one"><span class="name">{title}</span></summary>'
-        yield '<div class="inside"><table>'
-        for name, value in content.items():
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            yield f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>"
-        yield "</table></div></details>"
+    yield from tables({"Method": result.method, "Settings": settings, "Service": service})
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
