@@ -177,6 +177,7 @@ def test_gold_of_the_service_is_probed_beside_the_recipe(service: str, tmp_path:
 
     assert result["gold"] == "length-gold (the service's)"
     assert {"padded", "looped"} <= {kind["name"] for kind in result["probe"]["gold_failing"]}
+    assert any("without an end" in text for text in result["warnings"])
     assert any(text.startswith("Gold itself prefers") for text in result["warnings"])
 
 

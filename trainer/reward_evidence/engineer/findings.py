@@ -23,7 +23,7 @@ _DISAGREEMENTS = 6
 _POINTS = 101
 """Points of a factor's curve; so many are drawn without markers."""
 _QUANTITY = 1.0
-"""A feature whose values exceed it is an amount, like words, which a policy can raise without end."""
+"""A feature whose range exceeds it is an amount, like words, which a policy can raise without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def features(table: Table, fitted: Fitted, bounds: Mapping[str, Bounds], seed: i
     pairs = evaluated_pairs(table, seed)
     full = accuracy_by_prompt(fitted.held_out_rewards, pairs, table.n_prompts)
     found = []
-    for name in bounds:
+    for name, (_, highest) in bounds.items():
         x = table.features[name]
         folds = [fold for fold in fitted.folds if name in fold.without]
         without = fitted.held_out_rewards.copy()
@@ -115,7 +115,7 @@ def features(table: Table, fitted: Fitted, bounds: Mapping[str, Bounds], seed: i
                 prefers_more_of_much=_prefers(np.where(x > much, x, np.nan), pairs, table.n_prompts),
                 in_folds=len(folds),
                 adds=estimate(lost[~np.isnan(lost)]) if folds else None,
-                is_amount=bool(len(known) and known.max() > _QUANTITY),
+                is_amount=highest > _QUANTITY,
             )
         )
     return sorted(found, key=lambda one: one.adds.mean if one.adds else -1.0, reverse=True)
