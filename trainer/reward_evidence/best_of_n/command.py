@@ -116,8 +116,8 @@ def _add_source(group: argparse._ArgumentGroup) -> None:
         action=KeyValue,
         nargs="+",
         metavar="K=V",
-        help="with --endpoint: more fields of a request, as top_p=0.9; seed=null removes a field; they are written "
-        "to --out, so a key belongs in OPENAI_API_KEY",
+        help="with --endpoint: more fields of a request, as top_p=0.9; seed=null removes a field; they are "
+        "written to --out, so a key belongs in OPENAI_API_KEY",
     )
 
 
