@@ -1,12 +1,14 @@
 """Two callers, one with far more than the service can do: the other is served at once, and no speed is lost.
 
-    the encoder alone, in this process ─────────────▶ texts per second
-    greedy alone: 8 connections, 4,096 new items a request, asking again after Retry-After ──▶ texts per second
-    greedy and small: one item a second ──▶ times of the small one, texts per second
-    greedy alone again, the encoder alone again ────▶ drift of the machine
-    with --baseline: greedy alone at the service of another checkout
+    each round: the encoder alone, in this process ──▶ texts/s
+                ordinary requests of one caller: 16 connections, 64 new items a request ──▶ texts/s
+                greedy alone: 8 connections, 4,096 new items a request, again after Retry-After ──▶ texts/s
+                greedy and small: one item a second ──▶ times of the small one, texts/s
+                with --baseline: greedy alone at the service of another checkout ──▶ texts/s
+    ratios within each round, because the speed of the machine changes ──▶ their medians
 
-The speed is that of the encoder's metrics, because a request of 4,096 items takes longer than a phase may last.
+The speed is that of the encoder's metrics, because a request of 4,096 items takes longer than a phase lasts. All
+texts have the same length, because a phase may get more prompts or more responses than another.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass
 from itertools import islice
+from statistics import median
 
-from load.exchanges import generate, score_body
+from load.exchanges import generate_equal, score_body
 from load.honest_clients import Record
 from load.http_client import HttpClient
 from load.plan import Plan
@@ -33,54 +36,64 @@ from tools.console import log
 __all__ = ["run"]
 
 _KEYS = "greedy-client-key-0123456789", "small-client-key-0123456789"
-_CONNECTIONS = 8
-_ITEMS = 4096
+_CONNECTIONS, _ITEMS = 8, 4096
+_ORDINARY_CONNECTIONS, _ORDINARY_ITEMS = 16, 64
 _MAX_SMALL_S = 3.0
 _MIN_SHARE = 0.95
 _SMALL_PER_S = 1.0
 _TIMEOUT_S = 600.0
+_SMALL_EXCHANGES = generate_equal("small")
+
+
+@dataclass(frozen=True)
+class _Round:
+    """Texts per second of the encoder, in phases that follow each other."""
+
+    model_alone: float
+    """Without a service."""
+    ordinary: float
+    greedy_alone: float
+    both: float
+    baseline: float | None
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    model_per_s: tuple[float, float]
-    """Texts per second of the encoder without a service: before and after."""
-    alone_per_s: float
-    beside_per_s: float
-    again_per_s: float
-    baseline_per_s: float | None
+    rounds: list[_Round]
     small: Record
     greedy: Counter[str]
     """Outcomes of the greedy caller's requests, by status."""
 
-    @property
-    def mean_alone_per_s(self) -> float:
-        """The mean of before and after, which cancels the machine's own drift."""
-        return (self.alone_per_s + self.again_per_s) / 2
-
-    @property
-    def mean_model_per_s(self) -> float:
-        return sum(self.model_per_s) / 2
-
 
 def run(plan: Plan) -> list[Findings]:
-    """Measure the phases one after the other."""
-    model_before = _model_alone(plan.callers_s / 2)
-    with _service(plan, "callers") as service:
-        greedy = _Greedy(service)
-        alone_per_s = asyncio.run(greedy.speed(plan.callers_s))
-        log(f"callers: {alone_per_s:.0f} texts/s of the greedy caller, {model_before:.0f} of the model alone")
-        beside_per_s, small = asyncio.run(_both(greedy, service, plan.callers_s))
-        again_per_s = asyncio.run(greedy.speed(plan.callers_s))
-    model_per_s = model_before, _model_alone(plan.callers_s / 2)
-    baseline_per_s = _baseline(plan)
-    speeds = model_per_s, alone_per_s, beside_per_s, again_per_s, baseline_per_s
-    outcome = _Outcome(*speeds, small, greedy.statuses)
+    """Measure the rounds one after the other."""
+    small, rounds = Record(), []
+    with _service(plan, "callers") as service, _baseline(plan) as baseline:
+        model, greedy = _Model(), _Busy(service)
+        ordinary = _Busy(service, "ordinary", _ORDINARY_CONNECTIONS, _ORDINARY_ITEMS)
+        for n in range(1, plan.callers_rounds + 1):
+            seconds = plan.callers_s
+            measured = _Round(
+                model.speed(seconds / 2),
+                asyncio.run(ordinary.speed(seconds)),
+                asyncio.run(greedy.speed(seconds)),
+                asyncio.run(_both(greedy, service, seconds, small)),
+                asyncio.run(baseline.speed(seconds)) if baseline else None,
+            )
+            log(f"callers: round {n} of {plan.callers_rounds}, in texts/s: {_words(measured)}")
+            rounds.append(measured)
     done = (
-        f"One caller sends {_ITEMS} new items a request over {_CONNECTIONS} connections for {plan.callers_s:.0f} "
-        "s, alone and beside another that sends one item a second; each has an API key."
+        f"One caller sends {_ITEMS} new items a request over {_CONNECTIONS} connections, alone and beside another "
+        f"that sends one item a second; each has an API key. {plan.callers_rounds} rounds, {plan.callers_s:.0f} s "
+        "a phase."
     )
+    outcome = _Outcome(rounds, small, greedy.statuses)
     return [Findings("callers", done, _checks(outcome), _figures(outcome))]
+
+
+def _words(measured: _Round) -> str:
+    speeds = asdict(measured).items()
+    return ", ".join(f"{name.replace('_', ' ')} {speed:.0f}" for name, speed in speeds if speed is not None)
 
 
 def _service(plan: Plan, name: str, **options: object) -> Service:
@@ -90,20 +103,26 @@ def _service(plan: Plan, name: str, **options: object) -> Service:
     return Service(plan.folder / f"{name}.log", *arguments, key=_KEYS[0], **options)  # type: ignore[arg-type]
 
 
-def _baseline(plan: Plan) -> float | None:
+@contextmanager
+def _baseline(plan: Plan) -> Iterator[_Busy | None]:
+    """The greedy caller of the service of another checkout."""
     if plan.baseline is None:
-        return None
+        yield None
+        return
     with _service(plan, "callers-baseline", sources=plan.baseline) as service:
-        return asyncio.run(_Greedy(service).speed(plan.callers_s))
+        yield _Busy(service)
 
 
-class _Greedy:
-    """A caller that always has requests of 4,096 items waiting."""
+class _Busy:
+    """A caller that always has requests waiting: by default, the greedy one."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(
+        self, service: Service, kind: str = "greedy", connections: int = _CONNECTIONS, items: int = _ITEMS
+    ) -> None:
         self.statuses: Counter[str] = Counter()
         self._service = service
-        self._exchanges = generate("greedy")
+        self._exchanges = generate_equal(kind)
+        self._connections, self._items = connections, items
 
     async def speed(self, seconds: float) -> float:
         """Texts per second of the encoder, from the time that its queue is full."""
@@ -121,7 +140,7 @@ class _Greedy:
         """Its connections send while the block runs; what is unfinished then is cancelled."""
         async with HttpClient("127.0.0.1", self._service.port, "/score", _KEYS[0]) as client:
             generating = asyncio.Lock()
-            tasks = [asyncio.create_task(self._send(client, generating)) for _ in range(_CONNECTIONS)]
+            tasks = [asyncio.create_task(self._send(client, generating)) for _ in range(self._connections)]
             try:
                 await self._until_busy(tasks)
                 yield
@@ -134,7 +153,7 @@ class _Greedy:
     async def _send(self, client: HttpClient, generating: asyncio.Lock) -> None:
         while True:
             async with generating:
-                body = await asyncio.to_thread(lambda: score_body(list(islice(self._exchanges, _ITEMS))))
+                body = await asyncio.to_thread(lambda: score_body(list(islice(self._exchanges, self._items))))
             response = await client.post(body, timeout_s=_TIMEOUT_S)
             while response.status in {429, 503}:
                 self.statuses[str(response.status)] += 1
@@ -160,16 +179,15 @@ class _Greedy:
         return await asyncio.to_thread(self._service.metric, 'glassbox_batch_items_sum{model="encoder"}')
 
 
-async def _both(greedy: _Greedy, service: Service, seconds: float) -> tuple[float, Record]:
-    """Texts per second of both together, and the small caller's requests."""
-    record = Record()
+async def _both(greedy: _Busy, service: Service, seconds: float, record: Record) -> float:
+    """Texts per second of both together; `record` gets the small caller's requests."""
     async with greedy.sending():
         measured = asyncio.create_task(greedy.measured(seconds))
         async with asyncio.TaskGroup() as group:
-            for exchange in islice(generate("small"), int(seconds * _SMALL_PER_S)):
+            for exchange in islice(_SMALL_EXCHANGES, int(seconds * _SMALL_PER_S)):
                 group.create_task(_small(record, service, score_body([exchange])))
                 await asyncio.sleep(1 / _SMALL_PER_S)
-        return await measured, record
+        return await measured
 
 
 async def _small(record: Record, service: Service, body: bytes) -> None:
@@ -184,19 +202,24 @@ async def _small(record: Record, service: Service, body: bytes) -> None:
     record.seconds.append(time.monotonic() - began)
 
 
-def _model_alone(seconds: float) -> float:
-    """Texts per second of the encoder with texts like those of the greedy caller, in batches of similar length."""
-    encoder = load_encoder(EMBEDDED_ENCODER, "cpu")
-    texts = (text for exchange in generate("model") for text in (exchange.prompt, exchange.response))
-    n, spent = 0, 0.0
-    while spent < seconds:
-        for batch in _batches(list(islice(texts, 1024)), encoder.limits.max_items):
-            tokens = encoder.tokenize(batch)
-            began = time.monotonic()
-            encoder.embed(tokens)
-            spent += time.monotonic() - began
-            n += len(batch)
-    return n / spent
+class _Model:
+    """The encoder in this process, with texts like those of the greedy caller, in batches of similar length."""
+
+    def __init__(self) -> None:
+        self._encoder = load_encoder(EMBEDDED_ENCODER, "cpu")
+        self._texts = (text for row in generate_equal("model") for text in (row.prompt, row.response))
+
+    def speed(self, seconds: float) -> float:
+        """Texts per second, without the time of the tokenizer."""
+        n, spent = 0, 0.0
+        while spent < seconds:
+            for batch in _batches(list(islice(self._texts, 1024)), self._encoder.limits.max_items):
+                tokens = self._encoder.tokenize(batch)
+                began = time.monotonic()
+                self._encoder.embed(tokens)
+                spent += time.monotonic() - began
+                n += len(batch)
+        return n / spent
 
 
 def _batches(texts: list[str], size: int) -> Iterator[list[str]]:
@@ -205,32 +228,36 @@ def _batches(texts: list[str], size: int) -> Iterator[list[str]]:
 
 
 def _checks(outcome: _Outcome) -> list[Check]:
-    small = outcome.small
-    p99_s, alone = quantile(small.seconds, 0.99), outcome.mean_alone_per_s
+    small, rounds = outcome.small, outcome.rounds
+    p99_s = quantile(small.seconds, 0.99)
     problems = f"{small.problems.total()} of {len(small.seconds)} {dict(small.problems.most_common(1)) or ''}"
     checks = [
         Check(f"the small caller's p99 ≤ {_MAX_SMALL_S:g} s", f"{p99_s:.2f} s", p99_s <= _MAX_SMALL_S),
         Check("the small caller is never refused", problems, not small.problems),
-        _share("both together ÷ the greedy caller alone", outcome.beside_per_s, alone),
-        _share("the greedy caller alone ÷ the model alone", alone, outcome.mean_model_per_s),
+        _share("both together ÷ the greedy caller alone", [r.both / r.greedy_alone for r in rounds]),
+        _share("the greedy caller alone ÷ ordinary requests", [r.greedy_alone / r.ordinary for r in rounds]),
     ]
-    if outcome.baseline_per_s is not None:
-        checks.append(_share("the greedy caller alone ÷ at the other checkout", alone, outcome.baseline_per_s))
-    return checks
+    baseline = [r.greedy_alone / r.baseline for r in rounds if r.baseline]
+    return [*checks, _share("the greedy caller alone ÷ at the other checkout", baseline)] if baseline else checks
 
 
-def _share(name: str, per_s: float, of_per_s: float) -> Check:
-    measured = f"{per_s:.0f} of {of_per_s:.0f} texts/s, {per_s / of_per_s:.2f}"
-    return Check(f"{name} ≥ {_MIN_SHARE}", measured, per_s >= _MIN_SHARE * of_per_s)
+def _share(name: str, ratios: list[float]) -> Check:
+    share = median(ratios)
+    measured = f"{share:.2f} ({min(ratios):.2f} to {max(ratios):.2f} in {len(ratios)} rounds)"
+    return Check(f"{name} ≥ {_MIN_SHARE}", measured, share >= _MIN_SHARE)
 
 
 def _figures(outcome: _Outcome) -> list[Figure]:
+    speeds = {
+        "the model alone": [r.model_alone for r in outcome.rounds],
+        f"ordinary requests, {_ORDINARY_ITEMS} items over {_ORDINARY_CONNECTIONS} connections": [
+            r.ordinary for r in outcome.rounds
+        ],
+        "the greedy caller alone": [r.greedy_alone for r in outcome.rounds],
+        "both together": [r.both for r in outcome.rounds],
+    }
     return [
         Figure("the small caller: p50, p99, maximum", percentiles(outcome.small.seconds)),
-        Figure(
-            "texts/s of the greedy caller alone: before, after",
-            f"{outcome.alone_per_s:.0f}, {outcome.again_per_s:.0f}",
-        ),
-        Figure("texts/s of the model alone: before, after", "{:.0f}, {:.0f}".format(*outcome.model_per_s)),
+        *(Figure(f"texts/s of {name}", ", ".join(f"{s:.0f}" for s in each)) for name, each in speeds.items()),
         Figure("the greedy caller's requests by status", f"{dict(outcome.greedy)}"),
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reward_client import Item
 
-__all__ = ["MAX_RESPONSE_TOKENS", "Exchange", "generate", "score_body"]
+__all__ = ["MAX_RESPONSE_TOKENS", "Exchange", "generate", "generate_equal", "score_body"]
 
 MAX_RESPONSE_TOKENS = 64
 """Every response has fewer: a word is one token of the embedded encoder, the number at the end at most nine."""
@@ -56,6 +56,15 @@ def generate(kind: str) -> Iterator[Exchange]:
         words = rng.choices(_WORDS, k=rng.randint(_MIN_WORDS, _MAX_WORDS))
         topic = " and ".join(rng.choices(_WORDS, k=2))
         yield Exchange(f"Tell me about {topic} ({kind} {number}).", f"{' '.join(words)} {kind} {number}.")
+
+
+def generate_equal(kind: str, n_words: int = 24) -> Iterator[Exchange]:
+    """Like `generate`, with prompts and responses of `n_words` words: each text takes the same time."""
+    rng, number = random.Random(kind), 0
+    while True:
+        number += 1
+        prompt, response = (" ".join(rng.choices(_WORDS, k=n_words)) for _ in range(2))
+        yield Exchange(f"{prompt} {kind} {number}?", f"{response} {kind} {number}.")
 
 
 def score_body(exchanges: list[Exchange], gold: bool = False) -> bytes:

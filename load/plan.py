@@ -58,7 +58,12 @@ class Plan:
     @property
     def callers_s(self) -> float:
         """Seconds of each phase of the scenario with two callers."""
-        return 8.0 if self.short else 90.0
+        return 4.0 if self.short else 25.0
+
+    @property
+    def callers_rounds(self) -> int:
+        """Rounds of the scenario with two callers."""
+        return 2 if self.short else 4
 
     @property
     def form(self) -> str:

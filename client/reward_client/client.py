@@ -13,7 +13,7 @@ The shells only perform the steps of a flow, so both clients retry, raise and re
 import asyncio
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -22,13 +22,14 @@ import httpx
 
 from reward_client.endpoints import CircuitPolicy, Endpoints
 from reward_client.flow import ClientConfig, Outcome, RawResponse, SendRequest, Sleep, Step, TransportFailure
+from reward_client.given_items import GivenItem
 from reward_client.network import Proxy, proxies_for, trusted_certificates
 from reward_client.operations import Flow, Operations, ResultT, score_request
 from reward_client.retry import RetryPolicy
 from reward_client.timeouts import async_deadline, sync_deadline
 from reward_client.transport import DeadlineTransport
 from reward_client.urls import addresses
-from reward_client.wire import Info, Item, ScoreReply
+from reward_client.wire import Info, ScoreReply
 
 MAX_CONNECTIONS = 100
 """Open connections of one client; further calls wait for a free one."""
@@ -125,11 +126,12 @@ class RewardClient(_Client[httpx.BaseTransport]):
         """Close the connections."""
         self._http.close()
 
-    def score(self, items: Sequence[Item], *, deadline_s: float | None = None, **options: Any) -> ScoreReply:
+    def score(self, items: Iterable[GivenItem], *, deadline_s: float | None = None, **options: Any) -> ScoreReply:
         """Score `items`; the results have the same order. `options` are those of `score_request`.
 
-        A batch beyond the service's limits is sent in parts. Raises RewardError, whose `unscored` lists the items
-        without a reward.
+        An item is an `Item`, or a dict with its fields; a wrong one is a TypeError or ValueError before anything
+        is sent. A batch beyond the service's limits is sent in parts. Raises RewardError, whose `unscored` lists
+        the items without a reward.
         """
         return self._run(self._operations.score(score_request(items, **options), self._deadline(deadline_s)))
 
@@ -202,11 +204,14 @@ class AsyncRewardClient(_Client[httpx.AsyncBaseTransport]):
         """Close the connections."""
         await self._http.aclose()
 
-    async def score(self, items: Sequence[Item], *, deadline_s: float | None = None, **options: Any) -> ScoreReply:
+    async def score(
+        self, items: Iterable[GivenItem], *, deadline_s: float | None = None, **options: Any
+    ) -> ScoreReply:
         """Score `items`; the results have the same order. `options` are those of `score_request`.
 
-        A batch beyond the service's limits is sent in parts. Raises RewardError, whose `unscored` lists the items
-        without a reward.
+        An item is an `Item`, or a dict with its fields; a wrong one is a TypeError or ValueError before anything
+        is sent. A batch beyond the service's limits is sent in parts. Raises RewardError, whose `unscored` lists
+        the items without a reward.
         """
         return await self._run(self._operations.score(score_request(items, **options), self._deadline(deadline_s)))
 

@@ -10,7 +10,7 @@ problem of a part, its first item ──▶ reindex() ──▶ the problem, wit
 
 import math
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from reward_client.endpoints import Endpoints
 from reward_client.errors import RewardError, RewardRejectedError, Unscored, validation_errors
 from reward_client.flow import Call, ClientConfig, Outcome, RawResponse, Step, request_flow
+from reward_client.given_items import GivenItem, checked_items
 from reward_client.wire import (
     Info,
     Item,
@@ -45,7 +46,7 @@ Flow = Generator[Step, Outcome, ResultT]
 
 
 def score_request(
-    items: Sequence[Item],
+    items: Iterable[GivenItem],
     *,
     recipe: str | None = None,
     recipe_overrides: Mapping[str, Any] | None = None,
@@ -58,10 +59,12 @@ def score_request(
 ) -> ScoreRequest:
     """The request that `score` sends; the arguments are the fields of `wire.ScoreRequest`.
 
-    It may have more items than the service accepts: `Operations.score` splits it.
+    It may have more items than the service accepts: `Operations.score` splits it. Raises TypeError and ValueError
+    for items that are none, as `checked_items` does.
     """
+    checked = checked_items(items)
     first = ScoreRequest(
-        items=list(items[:1]),
+        items=checked[:1],
         recipe=recipe,
         recipe_overrides=dict(recipe_overrides) if recipe_overrides else None,
         query_type_default=query_type_default,
@@ -71,7 +74,7 @@ def score_request(
         run=run,
         step=step,
     )
-    return first.model_copy(update={"items": list(items)})
+    return first.model_copy(update={"items": checked})
 
 
 class Operations:

@@ -12,7 +12,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError, RewardRejectedError
 from reward_client.rows import FileError, first_of, numbered_rows, row_unit, sorted_out
+from reward_client.score_each import score_each, without_index
 from reward_client.score_output import WRITTEN, append, encoded, finished, is_result_column, opened
 from reward_client.wire import FieldError, Item, ItemError, ItemResult, ScoreReply
 
@@ -41,6 +42,10 @@ class Progress:
     notices: Sequence[str] = ()
     wrong: Sequence[str] = ()
     """Rows that have no reward, each with its line in the input, found since the last progress."""
+    span: str = ""
+    """The rows of the last request, as a message names them."""
+    seconds: float = 0.0
+    """Time of that request."""
 
     def __str__(self) -> str:
         left_s = (self.total - self.done) / self.rows_per_s if self.rows_per_s else 0.0
@@ -117,10 +122,11 @@ def score_file(
                 scorer = scorer or _scorer(scored.reply)
                 _check_same_scorer(target, scorer, _scorer(scored.reply))
                 append(out, encoded(lines), target)
-            done += scored.n_rows
+            done += len(scored.rows)
             rate = (done - first) / max(time.monotonic() - started, 1e-9)
             notices = scored.reply.notices if scored.reply else ()
-            yield Progress(done, len(rows), rate, lines, notices, scored.wrong)
+            span = f"{row_unit(source)}s {scored.rows[0].number} to {scored.rows[-1].number}"
+            yield Progress(done, len(rows), rate, lines, notices, scored.wrong, span, scored.seconds)
 
 
 def check_not_input(source: Path, target: Path) -> None:
@@ -155,13 +161,15 @@ def read_items(
 class ScoredBatch:
     """The outcome of a batch of rows."""
 
-    n_rows: int
+    rows: Sequence[ItemRow]
     reply: ScoreReply | None
     """None when no row could be scored."""
     results: Sequence[tuple[ItemRow, ItemResult]]
     """The rows with a reward, in order."""
     wrong: Sequence[str] = ()
     """The rows without one, each with its line in the input."""
+    seconds: float = 0.0
+    """Time until the service had answered."""
 
 
 def score_batches(
@@ -176,39 +184,30 @@ def score_batches(
     """Score `rows` of `source` in batches; arguments as in `score_file`. Raises FileError and RewardError."""
     score = _score_valid if keep_going else _score_all
     for start in range(0, len(rows), batch):
-        yield score(client, source, rows[start : start + batch], options)
+        started = time.monotonic()
+        scored = score(client, source, rows[start : start + batch], options)
+        yield replace(scored, seconds=time.monotonic() - started)
 
 
 def _score_all(
     client: RewardClient, source: Path, rows: Sequence[ItemRow], options: dict[str, Any]
 ) -> ScoredBatch:
     reply = _score(client, source, rows, options)
-    return ScoredBatch(len(rows), reply, list(zip(rows, reply.results, strict=True)))
+    return ScoredBatch(rows, reply, list(zip(rows, reply.results, strict=True)))
 
 
 def _score_valid(
     client: RewardClient, source: Path, rows: Sequence[ItemRow], options: dict[str, Any]
 ) -> ScoredBatch:
     """Score the rows that the service accepts; the others are named in `wrong`."""
-    left, wrong = list(rows), []
-    while left:
-        try:
-            reply = client.score([row.item for row in left], **options | {"on_item_error": "report"})
-        except RewardRejectedError as exc:
-            named = exc.errors_by_item
-            if not named:
-                raise
-            wrong += [_message(source, left[item], error) for item, error in named.items()]
-            left = [row for item, row in enumerate(left) if item not in named]
-            continue
-        results = list(zip(left, reply.results, strict=True))
-        wrong += [_message(source, row, result.error) for row, result in results if result.error is not None]
-        return ScoredBatch(len(rows), reply, [found for found in results if found[1].error is None], wrong)
-    return ScoredBatch(len(rows), None, [], wrong)
+    results, reply = score_each(client, [row.item for row in rows], **options)
+    pairs = list(zip(rows, results, strict=True))
+    wrong = [_message(source, row, result.error) for row, result in pairs if result.error is not None]
+    return ScoredBatch(rows, reply, [found for found in pairs if found[1].error is None], wrong)
 
 
 def _message(source: Path, row: ItemRow, error: FieldError | ItemError) -> str:
-    return f"{source}, {row_unit(source)} {row.number}: {_ITEM.sub('', error.field)}: {error.message}"
+    return f"{source}, {row_unit(source)} {row.number}: {without_index(error.field)}: {error.message}"
 
 
 def _score(client: RewardClient, source: Path, rows: Sequence[ItemRow], options: dict[str, Any]) -> ScoreReply:

@@ -18,6 +18,7 @@ class Summary:
         self._features: defaultdict[str, list[float]] = defaultdict(list)
         self._flags: Counter[str] = Counter()
         self._notices: dict[str, None] = {}
+        self._slowest = (0.0, "")
         self.wrong: list[str] = []
         """The rows without a reward, each with its line in the input."""
 
@@ -25,6 +26,7 @@ class Summary:
         """Count what was written since the last call."""
         self.wrong += progress.wrong
         self._notices |= dict.fromkeys(progress.notices)
+        self._slowest = max(self._slowest, (progress.seconds, progress.span))
         for line in progress.lines:
             self._add_result(line["result"])
 
@@ -47,6 +49,8 @@ class Summary:
         lines += [f"  mean gold reward {fmean(self._golds):.4f}"] if self._golds else []
         lines += _line("features", (f"{name} {fmean(found):.3f}" for name, found in self._features.items()))
         lines += _line("flags", (f"{name} {n}" for name, n in self._flags.most_common()))
+        seconds, span = self._slowest
+        lines += [f"  slowest request: {span}, {seconds:.1f} s"] if span else []
         lines += [f"  note: {notice}" for notice in self._notices]
         return "\n".join(lines + ([first_of(self.wrong)] if self.wrong else []))
 

@@ -20,6 +20,8 @@ from reward_client.wire.api_key import fits_in_header, key_problem
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 """Where `glassbox serve` listens without options."""
+URL_VARIABLE = "GLASSBOX_URL"
+"""Environment variable with the service's URL, or those of replicas, separated by commas."""
 API_KEY_VARIABLE = "GLASSBOX_API_KEY"
 """Environment variable from which the command line and the trainer read the key."""
 ENDPOINT_KEY_VARIABLE = "OPENAI_API_KEY"
@@ -97,6 +99,11 @@ def split_urls(text: str) -> list[str]:
     """The URLs in `text`, separated by commas; a comma that no URL follows belongs to a key."""
     parts = re.split(r",(?=\s*https?://)", text)
     return [url for url in (part.strip(" ,\t\r\n") for part in parts) if url]
+
+
+def urls_from_environment(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The URLs in `URL_VARIABLE`, or else the default."""
+    return split_urls(environ.get(URL_VARIABLE, "")) or [DEFAULT_URL]
 
 
 def key_from_environment(environ: Mapping[str, str] = os.environ, variable: str = API_KEY_VARIABLE) -> str | None:

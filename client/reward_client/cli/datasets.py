@@ -11,7 +11,7 @@ from reward_client.client import RewardClient
 from reward_client.datasets import Columns, dataset_row, delete_dataset, list_datasets, put_dataset
 from reward_client.hub import hub_rows
 from reward_client.rows import FileError, NumberedRow, checked_rows, numbered_rows, row_unit
-from reward_client.urls import DEFAULT_URL
+from reward_client.urls import urls_from_environment
 from reward_client.wire import DatasetInfo, DatasetRow
 
 _EPILOG = """\
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Perform the action at each URL; return the exit status."""
     with reporting_errors("datasets"):
         perform = {"put": _put, "list": _list, "delete": _delete}[arguments.action](arguments)
-        for url in arguments.url or [DEFAULT_URL]:
+        for url in arguments.url or urls_from_environment():
             with connect([url], arguments.wait) as client:
                 print(f"{client.urls[0]}: {perform(client)}")
     return 0

@@ -15,7 +15,14 @@ from reward_client.client import RewardClient
 from reward_client.errors import RewardError, RewardUnavailableError
 from reward_client.retry import RetryPolicy
 from reward_client.rows import FileError
-from reward_client.urls import API_KEY_VARIABLE, DEFAULT_URL, Address, key_from_environment
+from reward_client.urls import (
+    API_KEY_VARIABLE,
+    DEFAULT_URL,
+    URL_VARIABLE,
+    Address,
+    key_from_environment,
+    urls_from_environment,
+)
 
 _ANSWER_S = 5.0
 """Seconds in which a service that is there answers, however busy it is."""
@@ -96,7 +103,7 @@ def add_url(parser: argparse.ArgumentParser) -> None:
         "--url",
         action="append",
         type=url,
-        help=f"URL of the service (default: {DEFAULT_URL}); repeat it for several replicas. "
+        help=f"URL of the service (default: {URL_VARIABLE}, else {DEFAULT_URL}); repeat it for several replicas. "
         f"The API key is read from {API_KEY_VARIABLE}",
     )
     add_wait(parser)
@@ -144,12 +151,12 @@ def add_recipe_overrides(group: argparse._ArgumentGroup) -> None:
 
 
 def connect(urls: Sequence[str] | None, wait_s: float | None = None) -> RewardClient:
-    """A client for the URLs of `--url`, with the key in the environment, once one of them answers.
+    """A client for the URLs of `--url`, else of the environment, and its key, once one of them answers.
 
     Without `wait_s` it is enough that something answers: the client itself waits for models that load. Raises
     RewardUnavailableError when no URL answers, or, with `wait_s`, none is ready in that time.
     """
-    key, addresses = key_from_environment(), urls or DEFAULT_URL
+    key, addresses = key_from_environment(), urls or urls_from_environment()
     retry = RetryPolicy(budget_s=wait_s or 0.0, max_delay_s=1.0)
     with RewardClient(addresses, api_key=key, retry=retry, connect_timeout_s=_ANSWER_S / 2) as client:
         try:
@@ -174,13 +181,14 @@ def _not_there(urls: Sequence[str], wait_s: float | None, exc: RewardUnavailable
 
 @contextmanager
 def reporting_errors(command: str) -> Iterator[None]:
-    """Turn a failure into one line on standard error and exit status 1."""
+    """Turn a failure into one line on standard error and exit status 1; Ctrl-C into exit status 130."""
     try:
         yield
     except (RewardError, FileError) as exc:
         sys.exit(f"glassbox {command}: {exc}")
     except KeyboardInterrupt:
-        sys.exit("stopped; run the same command again to continue")
+        print("stopped; run the same command again to continue", file=sys.stderr)
+        sys.exit(130)
 
 
 def write_text(path: Path | None, content: str) -> None:

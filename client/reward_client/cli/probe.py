@@ -14,7 +14,7 @@ from reward_client.probe.run import probe
 from reward_client.probe.scorers import OpenRlhfProtocol, ScoreProtocol, Scorer, openrlhf_url
 from reward_client.probe.table import render as render_table
 from reward_client.score_file import Progress
-from reward_client.urls import DEFAULT_URL
+from reward_client.urls import urls_from_environment
 from reward_client.wire import QueryType
 
 _EPILOG = """\
@@ -111,7 +111,7 @@ def _scorer(arguments: argparse.Namespace) -> Iterator[Scorer]:
         with connect(arguments.url, arguments.wait) as client:
             yield ScoreProtocol(client, arguments.recipe, gold=arguments.gold)
         return
-    urls = [openrlhf_url(url, arguments.recipe) for url in arguments.url or [DEFAULT_URL]]
+    urls = [openrlhf_url(url, arguments.recipe) for url in arguments.url or urls_from_environment()]
     with connect(urls, arguments.wait) as client:
         yield OpenRlhfProtocol(client, label_json=arguments.label == "json")
 

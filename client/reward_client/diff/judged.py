@@ -84,7 +84,7 @@ class Judge:
     def _score(self, which: int, rows: Sequence[ItemRow], *, keep_going: bool, gold: bool) -> ScoredBatch:
         """The rewards of one recipe for a batch."""
         if not rows:
-            return ScoredBatch(0, None, [])
+            return ScoredBatch([], None, [])
         options = self._options | self._choices[which].options
         batches = score_batches(
             self._client,

@@ -3,6 +3,7 @@
 requests.py   ScoreRequest ── items: [Item]            strict: an unknown field is an error
 texts.py      the texts in them, as data sets and chat APIs write them
 replies.py    ScoreReply ── results: [ItemResult]; Info    tolerant: an unknown field is ignored
+notebook.py   how notebooks show replies
 problem.py    Problem (RFC 9457) ── errors: [FieldError]
 version.py    the version number and the compatibility policy
 """

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from reward_client.wire import notebook
 from reward_client.wire.requests import QueryType
 
 QueryTypeSource = Literal["given", "default", "classifier"]
@@ -76,6 +77,10 @@ class ItemResult(_Reply):
         found = {name: value for name, value in self.features.items() if value is not None}
         return found if self.gold_reward is None else found | {"gold_reward": self.gold_reward}
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the reward and what is behind it."""
+        return notebook.item_html(self.model_dump(mode="json"))
+
 
 class RecipeName(_Reply):
     """Which reward was computed; the hash covers the recipe's content and the request's overrides."""
@@ -140,6 +145,11 @@ class ScoreReply(_Reply):
     """How many texts had to be encoded."""
     notices: list[str] = []
     """What a reader of these rewards must know, for instance that the gold model is a demo model."""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the mean reward, and the first items."""
+        first = self.model_copy(update={"results": self.results[: notebook.MAX_ITEMS]})
+        return notebook.reply_html(first.model_dump(mode="json"), self.rewards)
 
 
 class RecipeInfo(_Reply):

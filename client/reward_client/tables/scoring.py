@@ -1,0 +1,121 @@
+"""Scores the rows of a table in batches.
+
+    read(start, stop) ─▶ samples ─▶ all checked ─▶ items of a batch ─▶ service ─▶ ScoreColumns
+
+Rows are read twice, for the check and for their batch, so that memory holds the items of one
+batch only.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reward_client.adapters.samples import Sample
+from reward_client.client import RewardClient
+from reward_client.errors import RewardRejectedError
+from reward_client.operations import check_same_reward, reindex
+from reward_client.rows import first_of
+from reward_client.score_each import score_each, without_index
+from reward_client.score_file import Progress
+from reward_client.tables.columns import ScoreColumns
+from reward_client.wire import Item, ScoreReply
+
+Read = Callable[[int, int], Mapping[str, Sequence[Any]]]
+"""The rows from `start` to before `stop`: the values of each field of an item."""
+ShowProgress = Callable[[Progress], object]
+
+
+def show_progress(progress: Progress) -> None:
+    """Write the progress to standard error on one line, and after the last batch the notices of the service."""
+    sys.stderr.write(f"\r{progress}")
+    if progress.done == progress.total:
+        sys.stderr.writelines(["\n", *(f"note: {notice}\n" for notice in progress.notices)])
+    sys.stderr.flush()
+
+
+@dataclass(slots=True)
+class TableScorer:
+    """Scores one table; the arguments are those of `score_frame`."""
+
+    client: RewardClient
+    read: Read
+    n_rows: int
+    batch: int
+    keep_going: bool
+    progress: ShowProgress | None
+    options: dict[str, Any]
+    _first: ScoreReply | None = field(default=None, init=False)
+    """The first reply, without its rewards: recipe and models of all."""
+
+    def columns(self) -> dict[str, list[Any]]:
+        """The columns of the scores. Raises ValueError and RewardError."""
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, not {self.batch}")
+        found = ScoreColumns(self.n_rows, gold=bool(self.options.get("gold")))
+        self._check(found)
+        started, notices = time.monotonic(), dict[str, None]()
+        for rows in self._batches():
+            reply = self._score(rows, found)
+            notices |= dict.fromkeys(reply.notices if reply else ())
+            if self.progress is not None:
+                rate = rows.stop / max(time.monotonic() - started, 1e-9)
+                self.progress(Progress(rows.stop, self.n_rows, rate, notices=tuple(notices)))
+        return found.columns
+
+    def _batches(self) -> Iterator[range]:
+        for start in range(0, self.n_rows, self.batch):
+            yield range(start, min(start + self.batch, self.n_rows))
+
+    def _check(self, found: ScoreColumns) -> None:
+        """Give wrong rows their error, and raise ValueError for them without `keep_going`."""
+        wrong = []
+        for rows in self._batches():
+            for row, sample in self._samples(rows):
+                if isinstance(made := _item(sample), str):
+                    found.set_error(row, made, sample.query_type)
+                    wrong.append(f"row {row}: {made}")
+        if wrong and not self.keep_going:
+            raise ValueError(first_of(wrong))
+
+    def _samples(self, rows: range) -> Iterator[tuple[int, Sample]]:
+        part = self.read(rows.start, rows.stop)
+        for index, row in enumerate(rows):
+            yield row, Sample(**{name: values[index] for name, values in part.items()})
+
+    def _score(self, rows: range, found: ScoreColumns) -> ScoreReply | None:
+        """Score the rows that have no error, and return the reply."""
+        made = {row: _item(sample) for row, sample in self._samples(rows)}
+        items = {row: item for row, item in made.items() if isinstance(item, Item)}
+        if self.keep_going:
+            results, reply = score_each(self.client, list(items.values()), **self.options)
+        else:
+            reply = self._all(list(items.values()), rows.start)
+            results = reply.results
+        if reply is not None:
+            self._first = self._first or reply.model_copy(update={"results": [], "rewards": []})
+            check_same_reward(self._first, reply)
+        for (row, item), result in zip(items.items(), results, strict=True):
+            if result.error is None:
+                found.set_result(row, result)
+            else:
+                error = f"{without_index(result.error.field)}: {result.error.message}"
+                found.set_error(row, error, item.query_type)
+        return reply
+
+    def _all(self, items: Sequence[Item], start: int) -> ScoreReply:
+        try:
+            return self.client.score(items, **self.options)
+        except RewardRejectedError as exc:
+            raise RewardRejectedError(reindex(exc.problem, start)) from exc
+
+
+def _item(sample: Sample) -> Item | str:
+    """The item of a row, or what is wrong with it."""
+    try:
+        return sample.item()
+    except ValueError as exc:
+        return str(exc)
