@@ -260,6 +260,23 @@ def print_table(outcomes: Sequence[Outcome], installed: dict[str, str]) -> None:
     sys.stdout.write(f"{passed} passed, {failed} failed, {skipped} skipped\n")
 
 
+def run_environment(
+    one: Environment, python: str, options: argparse.Namespace, installed: dict[str, str]
+) -> list[Outcome]:
+    """Install an environment, add its versions to `installed`, run its tests; `--delete` holds whatever fails."""
+    try:
+        build(one, python)
+        installed[one.name] = versions(one)
+        if options.lock:
+            lock(one)
+        return [] if options.build else [run_file(one, file) for file in one.tests]
+    except BuildError as exc:
+        return [Outcome(one.name, "installation", failed=1, note=str(exc))]
+    finally:
+        if options.delete:
+            shutil.rmtree(one.folder, ignore_errors=True)  # it may not exist
+
+
 def main() -> int:
     """Install, run, print; the exit status is 0 when no test failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -275,18 +292,7 @@ def main() -> int:
         if python is None:
             sys.stdout.write(f"environment {one.name} is skipped: there is no Python {one.python}\n")
             continue
-        try:
-            build(one, python)
-        except BuildError as exc:
-            outcomes.append(Outcome(one.name, "installation", failed=1, note=str(exc)))
-            continue
-        installed[one.name] = versions(one)
-        if options.lock:
-            lock(one)
-        if not options.build:
-            outcomes += [run_file(one, file) for file in one.tests]
-        if options.delete:
-            shutil.rmtree(one.folder)
+        outcomes += run_environment(one, python, options, installed)
     print_table(outcomes, installed)
     return 1 if any(one.failed for one in outcomes) else 0
 

@@ -226,7 +226,7 @@ async def _remote_gold_worker(settings: Settings, metrics: Metrics) -> AsyncIter
             finite=math.isfinite,
             executor=TaskExecutor,
             runner=partial(ConcurrentRunner, in_flight=settings.gold_in_flight),
-            trouble=lambda: server.trouble,
+            trouble=lambda: server.trouble or server.refusal,
         ) as worker:
             yield worker
 

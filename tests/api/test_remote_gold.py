@@ -27,7 +27,7 @@ from tests.gold_models import save_chat_model
 from tests.gold_scores import scores
 from tests.json_server import Received, json_server
 from tests.live import until
-from tests.remote_servers import Answer, TinyModel, sglang, tei, vllm
+from tests.remote_servers import Answer, TinyModel, sglang, sigmoid, tei, vllm
 
 PROMPT = "Why is the sky blue?"
 RESPONSES = ["Air scatters blue light most.", "No idea", "", "blue " * 20]
@@ -233,7 +233,7 @@ def test_a_long_conversation_loses_its_start_as_here(model: TinyModel, folder: P
 
 def refusal(answer: Answer, spec: str = "vllm+{url}") -> str:
     """The error of the service about a server that it cannot use."""
-    with json_server(answer) as url, service(spec.format(url=url)) as client:
+    with json_server(answer) as url, service(spec.format(url=url), gold_timeout_s=1.0) as client:
         until(lambda: "could not be loaded" in client.get("/readyz").text)
         reply = scored(client)
         assert client.post("/score", json={"items": ITEMS}).status_code == 200, (
@@ -292,6 +292,132 @@ def test_a_key_that_the_server_does_not_accept_is_named_by_its_setting_and_not_s
         until(lambda: ready(client))
 
 
+def test_a_500_for_one_request_of_the_check_does_not_make_probabilities_pass(model: TinyModel) -> None:
+    fails = iter([True])
+
+    def failing(request: Received) -> tuple[int, Any]:
+        is_second_value = request.method == "POST" and request.json().get("use_activation") is True
+        return (500, {}) if is_second_value and next(fails, False) else vllm(model, ())(request)
+
+    with json_server(failing) as url, service(f"vllm+{url}") as client:
+        until(lambda: "seem to be probabilities" in client.get("/readyz").text)
+
+
+def test_probabilities_of_a_server_that_refuses_the_other_value_are_refused(model: TinyModel) -> None:
+    def strict(request: Received) -> tuple[int, Any]:
+        refused = request.method == "POST" and request.json().get("use_activation") is True
+        return (422, {}) if refused else vllm(model, ())(request)
+
+    assert "seem to be probabilities" in refusal(strict)
+
+
+def test_a_field_that_has_an_effect_and_gives_probabilities_is_refused(model: TinyModel) -> None:
+    """A server whose configuration has a sigmoid already: the field only switches a second one."""
+    scores_of = vllm(model, ())
+
+    def twice(request: Received) -> tuple[int, Any]:
+        status, reply = scores_of(request)
+        if request.method == "POST" and request.json().get("use_activation"):
+            reply["data"] = [one | {"probs": [sigmoid(one["probs"][0])]} for one in reply["data"]]
+        return status, reply
+
+    assert "seem to be probabilities" in refusal(twice)
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_refuses_unknown_fields_is_asked_without_them(
+    model: TinyModel, local: list[float], status: int
+) -> None:
+    def strict(request: Received) -> tuple[int, Any]:
+        names = {"use_activation", "activation", "softmax"}
+        if request.method == "POST" and names & set(request.json()):
+            return status, {"error": {"message": "extra fields are not permitted"}}
+        if request.method == "GET":
+            return vllm(model)(request)
+        logits = [model.of_messages(request.json()["messages"])]
+        return 200, {"data": [{"index": 0, "probs": logits}]}
+
+    with json_server(strict) as url, service(f"vllm+{url}") as client:
+        until(lambda: ready(client))
+
+        assert gold_rewards(scored(client)) == pytest.approx(local, abs=1e-4)
+
+
+def of_length(request: Received, offset: float, *, alone: float = 0.0) -> tuple[int, Any]:
+    """Text Embeddings Inference with scores by the characters of the response, other ones for a text alone."""
+    if request.method == "GET":
+        return 404, {}
+    inputs = request.json()["inputs"]
+    logits = [offset + len(response) + (alone if len(inputs) == 1 else 0.0) for _, response in inputs]
+    raw = request.json().get("raw_scores")
+    return 200, [[{"score": logit if raw else sigmoid(logit / 100)}] for logit in logits]
+
+
+@pytest.mark.parametrize(("offset", "alone"), [(-6.0, 0.3), (-12.0, 0.3), (0.0, -0.3)])
+def test_differences_that_are_small_beside_the_range_of_the_scores_are_accepted(
+    offset: float, alone: float
+) -> None:
+    """With -6 the lowest score is 0: relative to it, every difference is large."""
+    with (
+        json_server(lambda request: of_length(request, offset, alone=alone)) as url,
+        service(f"tei+{url}") as client,
+    ):
+        until(lambda: ready(client))
+
+
+def test_scores_in_another_order_are_found_whatever_their_offset() -> None:
+    def mixed(request: Received) -> tuple[int, Any]:
+        status, reply = of_length(request, 400.0)
+        return status, reply[1:] + reply[:1] if isinstance(reply, list) else reply
+
+    assert "another order" in refusal(mixed, "tei+{url}")
+
+
+def test_a_service_that_still_loads_its_gold_model_is_waited_for() -> None:
+    gold: dict[str, Any] | None = None
+
+    def loading(request: Received) -> tuple[int, Any]:
+        if request.path == "/info":
+            return 200, {"gold": gold}
+        if request.path == "/readyz":
+            return (200, {}) if gold else (503, {"detail": "the gold model is loading"})
+        results = [{"gold_reward": float(len(item["response"]))} for item in request.json()["items"]]
+        return 200, {"results": results, "models": {"gold_revision": "one"}}
+
+    with json_server(loading) as url, service(f"glassbox+{url}") as client:
+        until(lambda: "answered 503" in client.get("/readyz").text)
+        gold = {"id": "rm", "revision": "one", "notices": []}
+        until(lambda: ready(client))
+
+
+def test_a_service_without_a_gold_model_is_refused() -> None:
+    assert "start that service with --gold" in refusal(constant({"gold": None}), "glassbox+{url}")
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [(401, "GLASSBOX_GOLD_API_KEY"), (403, "GLASSBOX_GOLD_API_KEY"), (404, "the kind before the +")],
+)
+def test_an_error_of_the_description_of_a_service_is_the_error(status: int, problem: str) -> None:
+    def answer(request: Received) -> tuple[int, Any]:
+        return (status, {}) if request.path == "/info" else (200, {})
+
+    assert problem in refusal(answer, "glassbox+{url}")
+
+
+@pytest.mark.parametrize("first", [(404, {}), (500, {}), (200, b"<html>")])
+def test_an_answer_of_a_server_that_starts_is_not_final(model: TinyModel, first: tuple[int, Any]) -> None:
+    is_up = False
+
+    def starting(request: Received) -> tuple[int, Any]:
+        return vllm(model)(request) if is_up else first
+
+    with json_server(starting) as url, service(f"vllm+{url}", gold_timeout_s=60) as client:
+        until(lambda: "the gold model is loading: it" in scored(client).text)
+        is_up = True
+        until(lambda: ready(client))
+
+
 def test_a_redirect_is_not_followed(model: TinyModel) -> None:
     assert "redirects are not followed" in refusal(constant({}, 307))
 
@@ -309,7 +435,9 @@ def test_a_redirect_is_not_followed(model: TinyModel) -> None:
         ("vllm+http://host?route=score", "classify or pooling"),
         ("vllm+http://host?send=ids", "needs tokenizer"),
         ("vllm+http://host?send=messages&tokenizer=a", "not used"),
-        ("vllm+http://host?max_tokens=-3", "positive"),
+        ("vllm+http://host?tokenizer=a&max_tokens=-3", "positive"),
+        ("vllm+http://host?max_tokens=7", "the server truncates"),
+        ("tei+http://host?max_tokens=7", "the server truncates"),
         ("sglang+http://host", "needs tokenizer"),
         ("glassbox+http://host?model=a", "option 'model'"),
         ("tei+http://host:99999", "valid URL"),
@@ -481,8 +609,45 @@ def test_an_item_that_the_server_refuses_is_isolated_and_the_others_are_scored(
     assert [result["gold_reward"] for result in results[:3]] == pytest.approx(local[:3], abs=1e-4)
 
 
-def _inputs_of(client: TestClient, switchable: Switchable) -> list[list[int]]:
-    """What the server is sent for ITEMS."""
+def test_a_server_that_fails_for_every_item_is_asked_a_few_times_and_is_not_ready(
+    switchable: Switchable, folder: Path
+) -> None:
+    items = [{"prompt": PROMPT, "response": f"no {n}"} for n in range(32)]
+    with serving(switchable, folder, gold_in_flight=1) as client:
+        switchable.answer = constant({"error": "engine is dead"}, 500)
+        before = switchable.n_requests
+        reply = scored(client, items, on_item_error="report")
+        asked = switchable.n_requests - before
+
+        assert all("engine is dead" in result["error"]["message"] for result in reply.json()["results"])
+        assert asked <= 9
+        assert not ready(client)
+        switchable.answer = switchable.usual
+        assert ready(client)
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_one_item_that_the_server_fails_on_leaves_the_service_ready(
+    switchable: Switchable, folder: Path, status: int
+) -> None:
+    with serving(switchable, folder) as client:
+        [odd] = {tuple(ids) for ids in _inputs_of(client, switchable, ITEMS[3:])}
+
+        def failing(request: Received) -> tuple[int, Any]:
+            fails = list(odd) in request.json()["input"]
+            return (status, {"error": "odd"}) if fails else switchable.usual(request)
+
+        switchable.answer = failing
+        alone = scored(client, ITEMS[3:], on_item_error="report").json()["results"]
+        among = scored(client, ITEMS, on_item_error="report").json()["results"]
+
+        assert "odd" in alone[0]["error"]["message"]
+        assert [result["error"] is None for result in among] == [True, True, True, False]
+        assert ready(client)
+
+
+def _inputs_of(client: TestClient, switchable: Switchable, items: list[dict[str, Any]] = ITEMS) -> list[list[int]]:
+    """What the server is sent for `items`."""
     seen: list[list[int]] = []
 
     def recording(request: Received) -> tuple[int, Any]:
@@ -490,7 +655,7 @@ def _inputs_of(client: TestClient, switchable: Switchable) -> list[list[int]]:
         return switchable.usual(request)
 
     switchable.answer = recording
-    scored(client)
+    scored(client, items)
     return seen
 
 

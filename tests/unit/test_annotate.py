@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -135,7 +136,22 @@ def test_an_output_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(source, source) == 1
     assert "in.jsonl is the input" in capsys.readouterr().out
     assert run(source, tmp_path / "no" / "out.jsonl") == 1
-    assert "cannot be written: No such file" in capsys.readouterr().out
+    assert "cannot be written: the folder" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_a_query_type_that_a_person_filled_in_is_given_and_needs_no_review(tmp_path: Path, ending: str) -> None:
+    left, again = tmp_path / f"left.{ending}", tmp_path / "again.jsonl"
+    run(write(tmp_path, {"prompt": "สวัสดี 42 kx"}), left, "--min-confidence", "0.95")
+    empty, filled = (",,classifier", ",open_ended,classifier")
+    if ending == "jsonl":
+        empty, filled = ('"query_type": null', '"query_type": "open_ended"')
+    left.write_text(left.read_text().replace(empty, filled))
+
+    assert run(left, again) == 0
+    row = lines_of(again)[0]
+    assert row["query_type"] == "open_ended"
+    assert (row["query_type_by"], row["query_type_confidence"], row["query_type_review"]) == ("given", None, False)
 
 
 # An endpoint ----------------------------------------------------------------------------------------------------
@@ -264,6 +280,65 @@ def test_a_wrong_key_ends_the_run_and_labels_before_it_are_kept(
         assert run(tmp_path / "out.jsonl", again, "--endpoint", f"{url}/v1", "--model", "m") == 0
     assert [line["query_type"] for line in lines_of(again)] == ["open_ended", "closed_ended", "closed_ended"]
     assert lines_of(again)[0]["query_type_by"] == "endpoint"
+
+
+def interrupting(received: Received) -> tuple[int, Any]:
+    """Ctrl-C arrives while the command waits for the reply about the last prompt."""
+    if "last" in received.json()["messages"][-1]["content"]:
+        signal.raise_signal(signal.SIGINT)
+    return by_first_word(received)
+
+
+def test_ctrl_c_keeps_the_labels_before_it_and_the_output_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.jsonl"
+    status = annotate(tmp_path, interrupting, OPEN, {"prompt": "last"}, CLOSED, CLOSED, concurrency="1")
+    lines = lines_of(out)
+
+    assert status == 130
+    assert f"{out} has all rows: annotate it to continue" in capsys.readouterr().err
+    assert [line["prompt"] for line in lines] == [OPEN["prompt"], "last", *[CLOSED["prompt"]] * 2]
+    assert lines[0]["query_type_by"] == "endpoint"
+    assert "query_type" not in lines[3]
+
+
+def test_ctrl_c_before_the_first_label_writes_nothing(tmp_path: Path) -> None:
+    assert annotate(tmp_path, interrupting, {"prompt": "last"}, OPEN, OPEN, concurrency="1") == 130
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_an_endpoint_that_rejects_the_first_prompts_in_the_same_words_ends_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent = 0
+
+    def answer(_: Received) -> tuple[int, Any]:
+        nonlocal sent
+        sent += 1
+        return 400, {"error": {"message": "temperature is not supported"}}
+
+    assert annotate(tmp_path, answer, *[OPEN] * 40, concurrency="1") == 1
+    assert sent < 12
+    assert "temperature is not supported" in capsys.readouterr().out
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("message", [lambda n: f"{n} tokens are too many", lambda n: "" if n == 1 else "too long"])
+def test_rejections_in_other_words_or_after_a_label_are_errors_of_their_rows(
+    tmp_path: Path, message: Callable[[int], str]
+) -> None:
+    sent = 0
+
+    def answer(received: Received) -> tuple[int, Any]:
+        nonlocal sent
+        sent += 1
+        said = message(sent)
+        return (400, {"error": {"message": said}}) if said else by_first_word(received)
+
+    assert annotate(tmp_path, answer, *[OPEN] * 20, concurrency="1") == 1
+    assert sent == 20
+    assert len(lines_of(tmp_path / "out.jsonl")) == 20
 
 
 def test_a_failure_at_the_first_row_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

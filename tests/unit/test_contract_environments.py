@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import ROOT
@@ -41,3 +46,20 @@ def test_torch_is_installed_before_packages_that_would_bring_another_build() -> 
 
 def test_an_absent_python_is_not_found() -> None:
     assert find_python("3.99") is None
+
+
+def test_an_environment_that_cannot_be_installed_is_deleted_too(tmp_path: Path) -> None:
+    """Its packages would fill the disk."""
+    (tmp_path / "a" / "lib").mkdir(parents=True)
+    code = """
+from argparse import Namespace
+from tools.frameworks import Environment, run_environment
+options = Namespace(delete=True, lock=False, build=False)
+print(run_environment(Environment("a", "3.11", (), ()), "/bin/false", options, {})[0].failed)
+"""
+    variables = os.environ | {"GLASSBOX_FRAMEWORKS_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.endswith("1\n"), done.stdout
+    assert not (tmp_path / "a").exists()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +21,8 @@ MAX_PROMPT_CHARS = 20_000
 """Characters of a prompt that are sent."""
 _ABOUT_ONE_PROMPT = frozenset({400, 413, 422})
 """Statuses of a rejection that may concern one prompt only; others concern every request."""
+_SAME_REJECTIONS = 8
+"""So many first requests, all rejected in the same words, show that no request can succeed."""
 _REASONING = re.compile(r"^.*</think>", re.DOTALL)
 _REPLY = re.compile(r"[\s\"'`*]*(open_ended|closed_ended)[\s\"'`*.]*", re.IGNORECASE)
 
@@ -69,19 +72,32 @@ class Endpoint:
         self._client = client
         self._model = model
         self._max_tokens = max_tokens
+        self._lock = threading.Lock()
+        self._rejections: list[str] | None = []
+        """Messages of the first requests; None once a request was not rejected, or was in other words."""
 
     def __call__(self, row: PromptRow) -> Label:
         """The label, or its error. Raises RewardError when no request can succeed."""
         try:
             body = self._client.post("/chat/completions", self._body(row.prompt))
         except RewardRejectedError as exc:
-            if exc.problem.status not in _ABOUT_ONE_PROMPT:
+            if exc.problem.status not in _ABOUT_ONE_PROMPT or self._rejects_all(str(exc)):
                 raise
             return Label(None, "endpoint", error=str(exc))
+        with self._lock:
+            self._rejections = None
         try:
             return Label(_query_type(body), "endpoint")
         except RewardError as exc:
             return Label(None, "endpoint", error=str(exc))
+
+    def _rejects_all(self, message: str) -> bool:
+        with self._lock:
+            if self._rejections is None or {message, *self._rejections} != {message}:
+                self._rejections = None
+                return False
+            self._rejections.append(message)
+            return len(self._rejections) >= _SAME_REJECTIONS
 
     def _body(self, prompt: str) -> bytes:
         content = {

@@ -81,7 +81,10 @@ def _last_of_user(messages: list[ChatMessage]) -> str:
 def written(row: PromptRow, label: Label, min_confidence: float) -> dict[str, Any]:
     """The row with its annotation. Below `min_confidence` it has no query type, and is for a person to review."""
     if label.source == "given":
-        return dict(row.fields) | {TYPE: label.query_type, SOURCE: row.fields.get(SOURCE) or "given"}
+        given = dict(row.fields) | {TYPE: label.query_type}
+        if str(row.fields.get(REVIEW)).lower() == "true":  # it was left to a person; in a .csv file it is text
+            return given | {SOURCE: "given", CONFIDENCE: None, REVIEW: False}
+        return given | {SOURCE: row.fields.get(SOURCE) or "given"}
     unsure = label.confidence is not None and label.confidence < min_confidence
     return dict(row.fields) | {
         TYPE: None if unsure or label.query_type is None else label.query_type.value,

@@ -32,8 +32,8 @@ to a person. Rows that have a query type keep it. IN and OUT may be .jsonl, .csv
 Without --endpoint a small classifier of this package is used, which was fitted on this project's prompts:
 docs/how-to/annotate-query-types.md has its accuracy. It knows English best.
 
-Exit status: 0; 1 for a failure, or if a row has no query type because the endpoint's reply was unusable. Then OUT
-can be the next IN: labelled rows keep their labels.
+Exit status: 0; 1 for a failure, or if a row has no query type because the endpoint's reply was unusable; 130 after
+Ctrl-C. After each of these OUT can be the next IN: labelled rows keep their labels.
 
 examples:
   glassbox annotate prompts.jsonl annotated.jsonl --min-confidence 0.8
@@ -90,6 +90,9 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> int:
         print(file=sys.stderr)
         write_rows(lines, options.target)
         print(f"{summary}\nwritten to {options.target}", file=sys.stderr)
+        if isinstance(failure, KeyboardInterrupt):
+            print(f"stopped; {options.target} has all rows: annotate it to continue", file=sys.stderr)
+            return 130
         if failure is not None:
             raise failure
     return 1 if summary.errors else 0
@@ -99,8 +102,12 @@ def _check(options: argparse.Namespace) -> None:
     if (options.endpoint is None) != (options.model is None):
         raise FileError("--endpoint and --model are needed together")
     check_not_input(options.source, options.target)
-    if options.target != STANDARD_STREAM and options.target.exists():
+    if options.target == STANDARD_STREAM:
+        return
+    if options.target.exists():
         raise FileError(f"{options.target} exists; choose another output file")
+    if not options.target.parent.is_dir():
+        raise FileError(f"{options.target} cannot be written: the folder {options.target.parent} does not exist")
 
 
 @contextmanager
@@ -116,20 +123,22 @@ def _annotator(options: argparse.Namespace) -> Iterator[Annotator]:
 
 def _annotated(
     rows: Sequence[PromptRow], annotator: Annotator, options: argparse.Namespace, summary: Summary
-) -> tuple[list[dict[str, Any]], RewardError | None]:
-    """The rows of the output, and the error that ended the run before the last one.
+) -> tuple[list[dict[str, Any]], RewardError | KeyboardInterrupt | None]:
+    """The rows of the output, and the error or Ctrl-C that ended the run before the last one.
 
-    Rows after it are written as they are, so that no label is lost. Without any label, the error is raised.
+    Rows after it are written as they are, so that no label is lost. Without a new label, it is raised.
     """
     lines: list[dict[str, Any]] = []
+    has_new = False
     try:
         concurrency = 1 if options.endpoint is None else options.concurrency
         for row, label, progress in annotate(rows, annotator, concurrency=concurrency):
             lines.append(written(row, label, options.min_confidence))
+            has_new |= label.source != "given" and label.query_type is not None
             summary.add(row, label)
             print(f"\r{progress}", end="", file=sys.stderr, flush=True)
-    except RewardError as exc:
-        if not lines:
+    except (RewardError, KeyboardInterrupt) as exc:
+        if not has_new:
             raise
         return lines + [dict(row.fields) for row in rows[len(lines) :]], exc
     return lines, None

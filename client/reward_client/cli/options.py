@@ -198,13 +198,14 @@ def progress_line() -> Iterator[Callable[[object], None]]:
 
 @contextmanager
 def reporting_errors(command: str) -> Iterator[None]:
-    """Turn a failure into one line on standard error and exit status 1."""
+    """Turn a failure into one line on standard error and exit status 1; Ctrl-C into exit status 130."""
     try:
         yield
     except (RewardError, FileError) as exc:
         sys.exit(f"glassbox {command}: {exc}")
     except KeyboardInterrupt:
-        sys.exit("stopped; run the same command again to continue")
+        print("stopped; run the same command again to continue", file=sys.stderr)
+        sys.exit(130)
 
 
 def write_text(path: Path | None, content: str) -> None:

@@ -112,11 +112,14 @@ class ConcurrentRunner(BatchRunner[ModelT, InT, OutT]):
             logger.debug("a call of the %s model failed", self._name, exc_info=exc)
             outcomes = [_reported(exc, self._name)] * len(batch)
         else:
-            self._succeeded, self.last_failed = time.monotonic(), False
             seconds = time.monotonic() - started
             for submission in submissions:
                 submission.model_s += seconds
-            self._record_batch(batch, len(submissions), seconds / len(self._tasks))  # others ran beside it
+            if all(isinstance(outcome, Exception) for outcome in outcomes):  # perhaps not because of the items
+                self._record_failure(type(outcomes[0]).__name__)
+            else:
+                self._succeeded, self.last_failed = time.monotonic(), False
+                self._record_batch(batch, len(submissions), seconds / len(self._tasks))  # others ran beside it
         self._distribute(batch, outcomes)
 
 

@@ -1,7 +1,7 @@
 """How the weights in a folder become a reward model with one score.
 
     …ForSequenceClassification of Transformers    as it is: Llama, Qwen, Gemma, Mistral, Phi, BERT, …
-    weights with v_head.weight                    the same class; the head has another name (Starling-RM, TRL)
+    weights with v_head.weight                    the same class; the head has another name (Starling-RM)
     LlamaForRewardModelWithGating                 GatedReward (ArmoRM)
     anything else                                 an error with the next step
 
@@ -30,7 +30,7 @@ VALUE_HEAD_TOKENS = 2048
 
 _GATED = "LlamaForRewardModelWithGating"
 _VALUE_HEAD = "v_head.weight"
-_VALUE_HEAD_NAMES = {r"^(?:transformer|pretrained_model\.model)\.": "model.", r"^v_head\.(?:summary\.)?": "score."}
+_VALUE_HEAD_NAMES = {r"^transformer\.": "model.", r"^v_head\.": "score."}
 """Names in weights with a value head, and in classifiers of Transformers."""
 _HARMLESS = re.compile(r"(.*\.)?(lm_head\.|rotary_emb\.inv_freq|position_ids|masked_bias|attn\.bias)")
 """Weights that a score does not depend on."""

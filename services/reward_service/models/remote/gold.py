@@ -4,25 +4,29 @@
     score(batch) ──▶ requests of `max_items` each ──▶ a score, or an error, for each item
 
 Only scores that the server sent for an item are returned. A request that is refused, perhaps because of one of its
-items, is sent again in halves until that item is alone.
+items, is sent again in halves until that item is alone, or the server is found to fail for any item.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from huggingface_hub import snapshot_download
 
+from reward_client.retry import RetryPolicy, backoff_s
 from reward_service.batching import BatchLimits
 from reward_service.errors import GoldUnavailableError, ModelError
 from reward_service.models.load_gold import MAX_TOKENS, GoldLoadError
 from reward_service.models.pretrained import AutoTokenizer
 from reward_service.models.protocols import Exchange, RawText, Tokens
-from reward_service.models.remote.formats import Format, Glassbox, Score, format_of
+from reward_service.models.remote.formats import BadReplyError, Format, Glassbox, Score, format_of
 from reward_service.models.remote.inputs import RemoteInput, RemoteText
 from reward_service.models.remote.probe import PROBES, probe
 from reward_service.models.remote.server import RefusedError, RemoteServer
@@ -33,7 +37,8 @@ _BATCH_TOKENS = 131_072
 _TOKENIZER_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
 _UNKNOWN = "unknown"
 """Revision of weights whose server does not name one."""
-_RETRY_S = 2.0
+_START = RetryPolicy()
+"""Delays between attempts at start."""
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +102,10 @@ class RemoteGold:
         return self._format.scores(reply, len(inputs))
 
     async def _halved(self, inputs: Sequence[RemoteInput]) -> list[Score]:
-        """Scores of one request, or, if it is refused, of two with half of the items each."""
+        """Scores of one request, or, if it is refused, of two with half of the items each.
+
+        Raises ModelError when the server fails whatever the item is: two neighbours get a 500, each alone.
+        """
         try:
             return await self._ask_once(inputs, self.fields)
         except RefusedError as exc:
@@ -106,7 +114,10 @@ class RemoteGold:
             if len(inputs) == 1:
                 return [exc]
         middle = len(inputs) // 2
-        return [*await self._halved(inputs[:middle]), *await self._halved(inputs[middle:])]
+        found = [*await self._halved(inputs[:middle]), *await self._halved(inputs[middle:])]
+        if len(found) == 2 and all(isinstance(one, RefusedError) and one.status == 500 for one in found):
+            raise ModelError(str(found[0]))
+        return found
 
     def _named(self, exc: ModelError) -> ModelError:
         return ModelError(f"the gold model {self.id} failed: {exc}")
@@ -115,16 +126,36 @@ class RemoteGold:
 async def connect(spec: RemoteSpec, server: RemoteServer) -> RemoteGold:
     """The gold model that `spec` names, once its server answers; waits for that as long as it takes.
 
-    Raises GoldLoadError when its scores cannot be used, or the tokenizer cannot be loaded.
+    What a server may answer while it starts is tried again for the time limit of a call.
+
+    Raises GoldLoadError, with what to do, when its scores cannot be used, or the tokenizer cannot be loaded.
     """
     tokenizer = await asyncio.to_thread(_tokenizer, spec) if spec.tokenizer else None
+    give_up, attempt = math.inf, 0
     while True:
+        attempt += 1
         try:
-            return await _connected(spec, server, tokenizer)
+            gold = await _connected(spec, server, tokenizer)
         except GoldUnavailableError:
-            await asyncio.sleep(_RETRY_S)
+            give_up = math.inf
         except (ModelError, GoldLoadError, ValueError) as exc:
-            raise GoldLoadError(f"gold model {spec.text!r} cannot be used: {exc}") from exc
+            give_up = min(give_up, time.monotonic() + server.timeout_s)
+            if not _may_pass(exc) or time.monotonic() >= give_up:
+                raise GoldLoadError(
+                    f"gold model {spec.text!r} cannot be used: {exc}. Restart this service once that is corrected"
+                ) from exc
+            server.refusal = str(exc)
+        else:
+            server.refusal = None
+            return gold
+        await asyncio.sleep(backoff_s(_START, attempt=attempt, retry_after_s=None, jitter=random.random()))
+
+
+def _may_pass(exc: Exception) -> bool:
+    """Whether a server, or a proxy before it, may answer so while it starts."""
+    if isinstance(exc, RefusedError):
+        return exc.status in {404, 424} or exc.status >= 500
+    return isinstance(exc, BadReplyError)
 
 
 async def _connected(spec: RemoteSpec, server: RemoteServer, tokenizer: Any) -> RemoteGold:
@@ -157,8 +188,13 @@ async def _description(spec: RemoteSpec, server: RemoteServer) -> dict[str, Any]
     try:
         about = await server.get(path)
     except RefusedError:
+        if spec.kind == "glassbox":
+            raise
         about = None
     if spec.kind == "glassbox":
+        if _gold_of(about) is None:  # none, or it loads it: then /readyz is a 503 until it is loaded
+            await server.get("/readyz")
+            about = await server.get(path)
         return _of_glassbox(about)
     about = about if isinstance(about, dict) else {}
     if spec.kind == "tei":
@@ -168,9 +204,14 @@ async def _description(spec: RemoteSpec, server: RemoteServer) -> dict[str, Any]
     return {"max_tokens": _positive(named[0].get("max_model_len"))} if named else {}
 
 
-def _of_glassbox(about: Any) -> dict[str, Any]:
+def _gold_of(about: Any) -> dict[str, Any] | None:
     gold = about.get("gold") if isinstance(about, dict) else None
-    if not isinstance(gold, dict):
+    return gold if isinstance(gold, dict) else None
+
+
+def _of_glassbox(about: Any) -> dict[str, Any]:
+    gold = _gold_of(about)
+    if gold is None:
         raise GoldLoadError("its /info names no gold model; start that service with --gold")
     return {"revision": str(gold.get("revision")), "notices": [str(one) for one in gold.get("notices") or ()]}
 

@@ -2,8 +2,8 @@
 
 vLLM applies a sigmoid or softmax to the logits of a classifier unless the request, or its configuration, says
 otherwise; versions differ in the name of that field, and ignore those that they do not know. So each field is sent
-with both values. One that changes the scores is used from then on. If none does, scores that are all in [0, 1]
-are taken for probabilities.
+with both values. One that changes the scores is used from then on. Whether one does or not, scores that are all in
+[0, 1] are taken for probabilities.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ PROBES = tuple(
 """Conversations of different quality, so that their scores differ."""
 
 _TOLERANCE = 0.05
-"""Relative difference of the scores of a text alone and in a batch; bfloat16 gives 0.01."""
+"""Difference of the scores of a text alone and in a batch, relative to the range of the scores of all texts."""
+_ROUNDING = 0.01
+"""The same, relative to the score: what bfloat16 gives."""
+_REFUSES_FIELD = frozenset({400, 422})
+"""Statuses of a server that does not accept a field, or its value. Others say nothing about it."""
 
 
 async def probe(scores: Scores, form: Format, *, raw: bool) -> Switch | None:
@@ -50,42 +54,67 @@ async def probe(scores: Scores, form: Format, *, raw: bool) -> Switch | None:
         GoldLoadError: scores are probabilities, are not finite, or are not those of the texts.
         GoldUnavailableError, ModelError: the server does not answer, or refuses the request.
     """
-    for switch in form.switches or (None,):
-        fields = {} if switch is None else {switch.name: switch.raw}
-        found = _finite(await scores(range(len(PROBES)), fields))
-        if switch is not None and await _is_raw(scores, switch, found):
-            await _check_order(scores, found, fields)
-            return switch
+    switch, found = await _switch(scores, form)
+    _check_values(found, form, raw=raw)
+    await _check_order(scores, found, {} if switch is None else {switch.name: switch.raw})
+    return switch
+
+
+async def _switch(scores: Scores, form: Format) -> tuple[Switch | None, list[float]]:
+    """The first field that has an effect, and the scores with it; without one, None and the scores as they are."""
+    for switch in form.switches:
+        found = await _accepted(scores, {switch.name: switch.raw})
+        if found is None:
+            continue
+        others = await _accepted(scores, {switch.name: not switch.raw})
+        if others is None or _are_probabilities_of(others, found):
+            return switch, found
+    return None, _finite(await scores(range(len(PROBES)), {}))
+
+
+async def _accepted(scores: Scores, fields: dict[str, bool]) -> list[float] | None:
+    """The scores with `fields`; None if the server does not accept them."""
+    try:
+        return _finite(await scores(range(len(PROBES)), fields))
+    except RefusedError as exc:
+        if exc.status in _REFUSES_FIELD:
+            return None
+        raise
+
+
+def _are_probabilities_of(others: Sequence[float], found: Sequence[float]) -> bool:
+    """Whether the field has an effect, and its other value gives `others` in [0, 1]."""
+    differ = any(
+        not math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE / 5)
+        for one, other in zip(found, others, strict=True)
+    )
+    return differ and _in_unit_range(others)
+
+
+def _in_unit_range(scores: Sequence[float]) -> bool:
+    return all(0 <= score <= 1 for score in scores)
+
+
+def _check_values(found: Sequence[float], form: Format, *, raw: bool) -> None:
+    """Raise GoldLoadError for scores that are all the same, or, unless they are `raw`, in [0, 1]."""
     if min(found) == max(found):
         raise GoldLoadError(
             f"its score of {len(found)} different conversations is the same, {found[0]:.4g}{_or(form)}"
         )
-    if form.remedy and not raw and all(0 <= score <= 1 for score in found):
+    if form.remedy and not raw and _in_unit_range(found):
         raise GoldLoadError(
             f"its scores of {len(found)} different conversations are all between 0 and 1 "
             f"({min(found):.4g} to {max(found):.4g}), so they seem to be probabilities and no raw logits"
             f"{_or(form)}; or add raw=true to the options of --gold if they are raw logits"
         )
-    await _check_order(scores, found, fields)
-    return switch
-
-
-async def _is_raw(scores: Scores, switch: Switch, found: Sequence[float]) -> bool:
-    """Whether `switch` selects raw logits: the server refuses its other value, or answers that with others."""
-    try:
-        others = _finite(await scores(range(len(PROBES)), {switch.name: not switch.raw}))
-    except RefusedError as exc:
-        if exc.may_be_item:
-            return True
-        raise
-    return not _close(found, others) and all(0 <= other <= 1 for other in others)
 
 
 async def _check_order(scores: Scores, found: Sequence[float], fields: dict[str, bool]) -> None:
-    """The score of a text alone must be that in the batch. Raises GoldLoadError."""
-    for index in (0, len(PROBES) - 1):
+    """The lowest and the highest score must be those of their texts alone. Raises GoldLoadError."""
+    lowest, highest = min(found), max(found)
+    for index in (found.index(lowest), found.index(highest)):
         alone = _finite(await scores([index], fields))[0]
-        if not _close([alone], [found[index]]):
+        if not math.isclose(alone, found[index], rel_tol=_ROUNDING, abs_tol=_TOLERANCE * (highest - lowest)):
             raise GoldLoadError(
                 f"its score of a conversation is {alone:.4g} alone and {found[index]:.4g} in a batch: it returns "
                 "scores in another order, or pads batches so that scores change"
@@ -105,10 +134,3 @@ def _finite(scores: Sequence[Score]) -> list[float]:
             raise GoldLoadError(f"its score of a short conversation is {score}")
         found.append(score)
     return found
-
-
-def _close(ones: Sequence[float], others: Sequence[float]) -> bool:
-    return all(
-        math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE / 5)
-        for one, other in zip(ones, others, strict=True)
-    )

@@ -76,8 +76,10 @@ class RemoteServer:
         self.url = url
         self.trouble: str | None = None
         """Why the last attempt failed; None while the server answers."""
+        self.refusal: str | None = None
+        """Why its answers cannot be used yet, while the service starts; None otherwise."""
+        self.timeout_s = timeout_s
         self._client = client
-        self._timeout_s = timeout_s
 
     async def post(self, path: str, body: Mapping[str, Any], n_items: int) -> Any:
         """The reply to `body`. Raises GoldUnavailableError, RefusedError or BadReplyError."""
@@ -89,7 +91,8 @@ class RemoteServer:
         return await self._call("GET", path, None, 1024 * _REPLY_BYTES_PER_ITEM)
 
     async def _call(self, method: str, path: str, content: bytes | None, max_bytes: int) -> Any:
-        give_up, attempt = time.monotonic() + self._timeout_s, 0
+        give_up, attempt = time.monotonic() + self.timeout_s, 0
+        problem = f"did not answer within {self.timeout_s:g} s"
         while True:
             attempt += 1
             retry_after: float | None = None
@@ -97,7 +100,7 @@ class RemoteServer:
                 async with asyncio.timeout(max(0.0, give_up - time.monotonic())):
                     status, headers, received = await self._attempt(method, path, content, max_bytes)
             except TimeoutError:
-                problem = f"did not answer within {self._timeout_s:g} s"
+                pass  # an earlier attempt's problem is more to the point
             except httpx.TransportError as exc:
                 problem = f"cannot be reached ({str(exc) or type(exc).__name__})"
             else:

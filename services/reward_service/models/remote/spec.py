@@ -76,12 +76,17 @@ class RemoteSpec:
         if not parts.hostname or parts.fragment or port == 0:
             raise ConfigurationError(f"{shown} has no host, or a part after #: write {_SHAPE}")
         options = _options(kind, parts.query, shown)
+        sends = _sends(kind, options, shown)
+        if sends not in {"text", "ids"} and "max_tokens" in options:
+            raise ConfigurationError(
+                f"{shown} has max_tokens, which is not used with send={sends}: the server truncates; leave it out"
+            )
         url = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
         return cls(
             text=text,
             kind=kind,
             url=url,
-            sends=_sends(kind, options, shown),
+            sends=sends,
             model=options.get("model"),
             tokenizer=options.get("tokenizer"),
             route=_choice(options, "route", _ROUTES, shown),
