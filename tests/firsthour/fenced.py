@@ -1,7 +1,7 @@
 """Fenced blocks of the documentation that a test runs, or writes to a file first.
 
-    ```sh runnable            the commands are run by a shell, as printed
-    ```jsonl file=NAME        the content of the file NAME, which a later command of the page reads
+```sh runnable            the commands are run by a shell, as printed
+```jsonl file=NAME        the content of the file NAME, which a later command of the page reads
 """
 
 from __future__ import annotations

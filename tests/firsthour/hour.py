@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 from tools.processes import free_port, responds, stop, wait_until
 
-HANG_S = 300.0
+HANG_S = 600.0
 """Seconds after which a step is considered to hang."""
 SLACK_S = 30.0
 """Seconds that a loaded machine may take longer than a limit of the product; starting Python is part of them."""

@@ -1,4 +1,4 @@
-"""The commands of README and docs that are marked runnable work as printed, against a service with embedded models."""
+"""The commands of README and docs that are marked runnable work as printed, on a service with embedded models."""
 
 from __future__ import annotations
 
