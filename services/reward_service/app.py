@@ -105,7 +105,7 @@ def create_app(
     checks: list[Check] = [browser.BrowserCheck(settings, with_keys=keys is not None)]
     if keys is not None:
         checks.append(auth.AuthCheck(keys))
-    metrics = Metrics()
+    metrics = Metrics(settings.metrics_runs)
     store = DatasetStore(settings, with_keys=keys is not None)
 
     @asynccontextmanager

@@ -95,6 +95,9 @@ class Settings(BaseModel):
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """TCP port on `host` that serves the metrics alone, from a thread and without an API key, for scrapers that
     send none. Let only the scraper reach it. When unset, only `GET /metrics` has them, which needs a key."""
+    metrics_runs: Annotated[int, Field(ge=0, le=1000)] = 30
+    """Pairs of a training run and a recipe that the metrics count under their names; one without items for an hour
+    makes room for another, and the others count together. Bounds the series; 0 keeps names out of the metrics."""
 
     api_keys_file: Path | None = None
     """File of API keys, one per line, `#` for comments; reloaded when it changes: no restart to rotate keys."""

@@ -9,22 +9,24 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.api.conftest import encoder, gold, service  # noqa: F401 (fixtures)
-from tests.deploy.files import load_json, load_yaml, metric_names
+from tests.deploy.files import ROOT, load_json, load_yaml, metric_names
 
 SAMPLES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+"""Samples that a metric without a value is expected to have."""
 FOREIGN = {"up", "haproxy_backend_active_servers"}
 """Metrics of Prometheus itself and of HAProxy."""
 
 
 @pytest.fixture
 def service_metrics(service: TestClient) -> set[str]:  # noqa: F811
-    """The names of all samples that `GET /metrics` can have, with or without a value yet."""
-    families = text_string_to_metric_families(service.get("/metrics").text)
+    """The names of all samples that `GET /metrics` can have. Not every histogram has a sum."""
+    service.post("/score", json={"items": [{"prompt": "Why?", "response": "So."}], "gold": True, "run": "seed-7"})
+    families = list(text_string_to_metric_families(service.get("/metrics").text))
     return {
-        family.name + suffix
+        name
         for family in families
         if family.name.startswith("glassbox_")
-        for suffix in SAMPLES[family.type]
+        for name in ({sample.name for sample in family.samples} or {family.name + s for s in SAMPLES[family.type]})
     }
 
 
@@ -79,9 +81,36 @@ def test_every_alert_is_explained_and_has_a_rule_test() -> None:
     rules = alert_rules()
     names = {rule["alert"] for rule in rules}
 
-    assert all(set(rule["annotations"]) == {"summary", "description"} for rule in rules)
+    assert all(set(rule["annotations"]) == {"summary", "description", "runbook"} for rule in rules)
     assert {case["alertname"] for case in cases if case["exp_alerts"]} == names
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} == names
+
+
+def test_every_alert_has_a_section_in_the_runbook_that_it_names() -> None:
+    page = (ROOT / "docs/operations/runbook.md").read_text(encoding="utf-8")
+    sections = {part.splitlines()[0]: part for part in page.split("\n## ")[1:]}
+
+    assert set(sections) == {rule["alert"] for rule in alert_rules()}
+    for rule in alert_rules():
+        assert rule["annotations"]["runbook"] == f"docs/operations/runbook.md#{rule['alert'].lower()}"
+        for part in ("**Means**", "**Check**", "**Do**"):
+            assert part in sections[rule["alert"]], rule["alert"]
+
+
+@pytest.mark.parametrize("value", ["reward", "gold_reward", "!~"])
+def test_the_dashboard_shows_reward_gold_and_features_by_run(value: str) -> None:
+    assert any(
+        "by (run" in one and "glassbox_run_sum_total" in one and value in one for one in dashboard_expressions()
+    )
+
+
+def test_no_query_takes_the_rate_of_a_sum_that_may_fall(service: TestClient) -> None:  # noqa: F811
+    """Prometheus takes a counter that falls for a restart, so rewards below 0 would count as large ones."""
+    service.post("/score", json={"items": [{"prompt": "Why?", "response": "So."}]})
+    samples = {line.split("{")[0] for line in service.get("/metrics").text.splitlines()}
+
+    assert "glassbox_reward_count" in samples
+    assert "glassbox_reward_sum" not in samples
 
 
 def test_the_dashboard_reads_the_data_source_that_is_provisioned() -> None:

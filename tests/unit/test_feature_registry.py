@@ -206,3 +206,26 @@ def test_every_item_of_a_recipe_logs_the_same_keys() -> None:
         "repetition_penalty": 1.0,
         "politeness": 0.0,
     }
+
+
+def test_a_key_without_a_value_for_some_items_says_which_have_one() -> None:
+    logged = recipe(politeness(), closed_ended=["length_incentive"])
+
+    assert logged.logs({"length_incentive": 0.5, "repetition_penalty": 1.0, "politeness": 0.4}) == {
+        "length_incentive": 0.5,
+        "repetition_penalty": 1.0,
+        "politeness": 0.4,
+        "politeness_measured": 1.0,
+    }
+    assert logged.logs({"length_incentive": 0.5, "repetition_penalty": 1.0})["politeness_measured"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"), [("rer", set()), ("li-rp", set()), ("glassbox", {"finished", "reference_match"})]
+)
+def test_features_that_share_a_key_in_both_branches_always_have_a_value(name: str, keys: set[str]) -> None:
+    logs = RecipeRegistry.load(None).get(name).logs({})
+
+    measured = {key.removesuffix("_measured") for key in logs if key.endswith("_measured")}
+    assert measured >= keys if keys else not measured
+    assert not measured & {"length_incentive", "repetition_penalty", "running_text", "meta_talk_penalty"}

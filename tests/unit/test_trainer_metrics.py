@@ -105,3 +105,13 @@ def test_the_progress_line_has_the_features_of_a_service_that_does_not_list_them
 
 def test_durations_are_readable() -> None:
     assert [duration(s) for s in (40, 700, 12_000)] == ["40 s", "12 min", "3 h 20 min"]
+
+
+def test_a_feature_is_averaged_over_the_rollouts_that_have_a_value() -> None:
+    shares = "'finished_measured': 0.25, 'finished': 0.2, 'asked_measured': 0.0, 'asked': 0.0, "
+
+    step = parse_step(LINE.replace("'relevance'", f"{shares}'relevance'"), has_reference_policy=True)
+
+    assert step is not None
+    assert (step["finished"], step["asked"]) == (0.8, None)
+    assert not [name for name in step if name.endswith("_measured")]

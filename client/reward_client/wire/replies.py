@@ -13,14 +13,16 @@ QueryTypeSource = Literal["given", "default", "classifier"]
 
 
 class _Reply(BaseModel):
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, frozen=True)
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True)
 
 
 class ItemError(_Reply):
     """Why an item has no reward (`on_item_error: report`)."""
 
     field: str
+    """Name of the item's field that is wrong."""
     message: str
+    """What is wrong with it."""
 
 
 class Attribution(_Reply):
@@ -40,6 +42,7 @@ class Attribution(_Reply):
     baseline: dict[str, float]
     """What each factor is compared with."""
     parts: dict[str, float]
+    """By feature name: what each factor adds to the reward; see above."""
     evaluated: list[tuple[int, int]] = []
     """The parts of the response that text features see; the others were cut or dropped."""
     repeated: list[tuple[int, int]] = []
@@ -52,15 +55,20 @@ class ItemResult(_Reply):
     reward: float | None
     """Null only together with `error`."""
     gold_reward: float | None = None
+    """Score of the gold model, if it was requested."""
     query_type: QueryType | None = None
+    """Kind of answer that the reward was computed for."""
     query_type_source: QueryTypeSource | None = None
+    """Where the query type is from: the item, a default, or the classifier's guess."""
     features: dict[str, float | None] = {}
     """Values by feature name, null where a feature does not apply to the item; `GET /info` describes features."""
     flags: list[str] = []
     """Observations about the item: `empty`, `reasoning`, `cut_at_stop_string`, `invisible_characters`,
     `relevance_unreadable`, …; with OpenRLHF also `truncated`, `special_tokens_removed`, …"""
     id: str | None = None
+    """The item's id."""
     error: ItemError | None = None
+    """Why the item has no reward."""
     attribution: Attribution | None = None
     """Only for a request with `explain`, and an item with a reward."""
 
@@ -78,16 +86,22 @@ class RecipeName(_Reply):
     """Which reward was computed; the hash covers the recipe's content and the request's overrides."""
 
     name: str
+    """Name of the recipe."""
     hash: str
+    """Hash of its content and of the request's overrides."""
 
 
 class ModelNames(_Reply):
     """The models that were used and a hash of their weights; null for a model that was not used."""
 
     relevance: str | None
+    """Id of the encoder."""
     gold: str | None
+    """Id of the gold model."""
     relevance_revision: str | None = None
+    """Hash of the encoder's weights."""
     gold_revision: str | None = None
+    """Hash of the gold model's weights."""
 
 
 class TimingMs(_Reply):
@@ -98,7 +112,9 @@ class TimingMs(_Reply):
     encode: float
     """Forward passes of the encoder with items of this request; batches may be shared with other requests."""
     gold: float | None
+    """Forward passes of the gold model, likewise; null if it was not used."""
     total: float
+    """From the parsed request to the results."""
 
 
 class TextCounts(_Reply):
@@ -116,11 +132,17 @@ class ScoreReply(_Reply):
     """The reply of `POST /score`, in the order of the request's items."""
 
     rewards: list[float | None]
+    """One for each item; null for an item with an `error`."""
     results: list[ItemResult]
+    """One for each item, with what its reward is made of."""
     recipe: RecipeName
+    """What was computed."""
     models: ModelNames
+    """What it was computed with."""
     timing_ms: TimingMs
+    """How long it took."""
     texts: TextCounts = TextCounts()
+    """How many texts had to be encoded."""
     notices: list[str] = []
     """What a reader of these rewards must know, for instance that the gold model is a demo model."""
 
@@ -134,14 +156,19 @@ class RecipeInfo(_Reply):
     """One recipe of the service."""
 
     name: str
+    """Name for `recipe` of a request."""
     hash: str
+    """Hash of its content without overrides."""
     description: str
+    """What it rewards."""
     reward_range: tuple[float, float]
     """Interval that maps to OpenRLHF's `scores` in [0, 1], and that a trainer's clip must cover."""
     calibrated_for: str | None
     """Encoder that the recipe's ranges were measured with; null when they fit any encoder."""
     needs_encoder: bool
+    """Whether it needs the relevance encoder."""
     needs_gold: bool
+    """Whether the gold model's score is part of the reward."""
     parameters: dict[str, Any]
     """Every parameter that `recipe_overrides` may set, with its value."""
     constants: dict[str, float] = {}
@@ -171,19 +198,26 @@ class ModelInfo(_Reply):
     """One loaded model."""
 
     id: str
+    """Name of the model: of the embedded one, on the hub, or its folder."""
     revision: str
+    """Hash of its weights."""
     device: str
+    """Torch device, or the server, that runs it."""
     backend: str | None = None
     """Library and number format that the model runs with."""
     notices: list[str] = []
+    """What a reader of its results must know."""
 
 
 class LimitsInfo(_Reply):
     """Limits of one request; the service answers 413 above them. An older service sends the first three only."""
 
     max_body_bytes: int
+    """Bytes of one body."""
     max_items: int
+    """Items of one request."""
     max_text_chars: int
+    """Characters of one text."""
     max_item_chars: int | None = None
     """Characters of all texts of one item together."""
     max_messages: int | None = None
@@ -199,12 +233,17 @@ class LimitsInfo(_Reply):
     max_override_values: int | None = None
     """Values in `recipe_overrides`, nested ones included."""
     max_override_chars: int | None = None
+    """Characters of those values."""
     max_stop_strings: int | None = None
+    """Stop strings of a request."""
     max_stop_string_chars: int | None = None
+    """Characters of one stop string."""
     max_url_parameters: int | None = None
+    """Parameters in the query of a URL."""
     max_upload_bytes: int | None = None
     """Bytes of one uploaded data set."""
     max_dataset_rows: int | None = None
+    """Rows of one data set."""
     max_datasets: int | None = None
     """Data sets of all callers together."""
 
@@ -213,15 +252,21 @@ class Info(_Reply):
     """The reply of `GET /info`."""
 
     version: str
+    """Release of the service."""
     wire_version: int = 1
     """Newest version of the wire format that the service speaks; release 0.1 does not send it."""
     default_recipe: str
+    """Recipe of requests without one."""
     recipes: list[RecipeInfo]
+    """Recipes that requests may name."""
     features: list[FeatureInfo] = []
     """Features that recipes can use."""
     relevance: ModelInfo | None
+    """The encoder; null if it is switched off or loading."""
     gold: ModelInfo | None
+    """The gold model; null if it is switched off or loading."""
     limits: LimitsInfo
+    """Limits of one request."""
     versions: dict[str, str]
     """Versions of the libraries that the rewards depend on, plug-ins included."""
 
@@ -230,6 +275,7 @@ class DatasetInfo(_Reply):
     """A data set of references that the service keeps. The texts are not returned."""
 
     name: str
+    """Name for `dataset=NAME` in a URL."""
     rows: int
     """Rows that were uploaded."""
     prompts: int
@@ -256,5 +302,6 @@ class DatasetList(_Reply):
     """The reply of `GET /datasets`."""
 
     datasets: list[DatasetInfo]
+    """Data sets that the caller's key may use."""
     persistent: bool
     """Whether data sets survive a restart of the service."""

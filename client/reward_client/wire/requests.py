@@ -49,14 +49,16 @@ def _kind_of_prompt(value: object) -> str | None:
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True)
 
 
 class ChatMessage(_Request):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
+    """Who wrote the message."""
     content: Content
+    """Its text, or a list of text parts, which are joined."""
 
 
 Prompt = Annotated[
@@ -81,6 +83,7 @@ class Item(_Request):
     reference: Reference | None = None
     """Reference answer, required when `query_type` is `closed_ended`; or several, of which the best counts."""
     query_type: AnyQueryType | None = None
+    """Kind of answer that the prompt requires; open-ended when there is no reference."""
     id: ScalarText | None = None
     """Copied to the result and to errors."""
 
@@ -97,6 +100,7 @@ class ScoreRequest(_Request):
     model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
     items: Annotated[list[Item], Field(min_length=1, max_length=MAX_LIST)]
+    """What to score, at most `max_items` of the service."""
     recipe: str | None = None
     """Name of a recipe that `GET /info` lists; the service's default recipe when absent."""
     recipe_overrides: dict[str, Any] | None = None
@@ -119,5 +123,8 @@ class DatasetRow(_Request):
     """One row of `PUT /datasets/{name}`, after its columns were renamed."""
 
     prompt: Prompt
+    """The user's text, or the conversation before the response; rows are found by it."""
     reference: Reference | None = None
+    """Reference answer, or several, of which the best counts."""
     query_type: AnyQueryType | None = None
+    """Kind of answer that the prompt requires; the default of the upload when absent."""

@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import ErrorDetails
 
 MAX_REFERENCES = 1_000
@@ -52,8 +52,12 @@ ScalarText = Annotated[Text, BeforeValidator(_scalar_text, json_schema_input_typ
 class TextPart(BaseModel):
     """A part of a message's content; other keys are ignored."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     type: Literal["text", "input_text", "output_text"]
+    """Kind of part; others, such as images, are an error."""
     text: str
+    """Its text."""
 
 
 _PART_TYPES = ("text", "input_text", "output_text")

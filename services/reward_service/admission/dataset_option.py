@@ -24,8 +24,9 @@ PARAMETERS = (
         "name": MISS,
         "in": "query",
         "required": False,
-        "description": "What becomes of an item whose prompt is not in it: an error, or an open-ended item.",
-        "schema": {"enum": list(get_args(DatasetMiss)), "default": "fail"},
+        # Without `default`: pages would send it with requests that name no data set, which is an error.
+        "description": "What becomes of an item whose prompt is not in it: an error (default), or open-ended.",
+        "schema": {"enum": list(get_args(DatasetMiss))},
     },
 )
 """The parameters in the OpenAPI document."""

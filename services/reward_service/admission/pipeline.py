@@ -157,7 +157,12 @@ class RequestPipeline:
         key = idempotency_key(context.headers, context.caller) if _KEY in context.headers else None
         body = await self._body(spec, context, receive, claim)
         digest = b"" if key is None else await self._fingerprint(scope, context, body)
-        work = self._work(spec, scope, context, body)
+        try:
+            work = self._work(spec, scope, context, body)
+        except GlassboxError as exc:  # the options in the URL are wrong
+            if isinstance(spec, ProtocolSpec):
+                self._metrics.run_failed(scope["path_params"].get("run"), None, exc.cause)
+            raise
         del body  # `work` drops it once it is parsed
         try:
             if key is None or not self._replies.contains(key):

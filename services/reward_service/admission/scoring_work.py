@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from reward_service.admission.work import HandlerWork, Work, WorkContext
 from reward_service.batching import Reservation, Steps, complete
+from reward_service.errors import GlassboxError
 from reward_service.http.json_codec import dump_steps
 from reward_service.protocols.base import Body, Call, EndpointSpec, GoldSpec, HandlerSpec, ProtocolSpec
 from reward_service.scoring.gold_only import GoldScoring, required_gold
@@ -84,6 +86,20 @@ class ScoreWork(ScoringWork[Scoring]):
 
     _spec: ProtocolSpec[Any]
 
+    _recipe: str | None = None
+    """Name, once the body is parsed."""
+    _run: str | None = None
+
+    async def run(self) -> bytes:
+        """The serialised reply. Raises GlassboxError, which counts as a failure of the training run."""
+        self._run = self._call.path.get("run")
+        try:
+            return await super().run()
+        except (GlassboxError, asyncio.CancelledError) as exc:
+            cause = exc.cause if isinstance(exc, GlassboxError) else "dropped"
+            self._context.metrics.run_failed(self._run, self._recipe, cause)
+            raise
+
     def _known_workers(self) -> list[Worker] | None:
         options = self._call.options
         return self._context.scorer.workers_for(options.recipe, gold=options.gold) if options else None
@@ -93,6 +109,7 @@ class ScoreWork(ScoringWork[Scoring]):
         parsed = yield from self._parsed()
         job = self._spec.job(parsed, self._call)
         del parsed
+        self._run, self._recipe = job.run, job.recipe.name
         try:
             return (yield from self._context.scorer.start(job, references))
         finally:
@@ -102,7 +119,7 @@ class ScoreWork(ScoringWork[Scoring]):
     def _reply(self, scoring: Scoring) -> Steps[bytes]:
         reply = yield from scoring.reply()
         job, name = scoring.job, self._spec.name
-        self._context.metrics.scored(name, reply)
+        self._context.metrics.scored(name, job.run, reply)
         logger.debug("scored %d items: protocol=%s run=%r step=%s", scoring.n_items, name, job.run, job.step)
         return (yield from dump_steps(self._spec.reply(reply, job, self._call)))
 

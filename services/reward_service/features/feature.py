@@ -33,6 +33,8 @@ Range = tuple[float, float]
 UNBOUNDED: Range = (-math.inf, math.inf)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_RESULTS = ("reward", "gold_reward")
+"""Names that tables and metrics have beside those of features."""
 
 
 class Similarity(StrEnum):
@@ -178,6 +180,8 @@ class Feature(Generic[InputsT]):
         for field, name in (("name", self.name), ("log_key", self.log_key)):
             if name is not None and not _NAME.fullmatch(name):
                 raise ValueError(f"{field} {name!r} must be lower-case letters, digits and underscores")
+        if self.name in _RESULTS:
+            raise ValueError(f"name {self.name!r} is reserved: results have it beside the features")
         if self.needs not in _INPUTS:
             raise ValueError(f"needs must be one of {', '.join(kind.__name__ for kind in _INPUTS)}")
 

@@ -207,14 +207,14 @@ class Recipe(BaseModel):
     def logs(self, features: Mapping[str, float | None]) -> dict[str, float]:
         """Logged values of one item by log key; every item of a recipe has the same keys.
 
-        Features may share a key: the first that applies to the item counts, or 0 when none does.
+        Features may share a key: the first that applies to the item counts, or 0 when none does. Frameworks
+        average these values, so a key without a value for some items has a second one, `KEY_measured`, which is 1
+        or 0: the mean of `KEY` divided by that of `KEY_measured` is the mean over the items that have a value.
         """
-        values = dict.fromkeys((key for key, _ in self._logged), 0.0)
-        for key, name in reversed(self._logged):
-            value = features.get(name)
-            if value is not None:
-                values[key] = value
-        return values
+        found = {key: value for key, name in reversed(self._logged) if (value := features.get(name)) is not None}
+        keys = dict.fromkeys(key for key, _ in self._logged)
+        measured = {f"{key}_measured": float(key in found) for key in keys if key not in self._always_logged}
+        return {key: found.get(key, 0.0) for key in keys} | measured
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Recipe:
         """A copy with parameters replaced and validated again. Raises pydantic.ValidationError."""
@@ -277,6 +277,15 @@ class Recipe(BaseModel):
         """(log key, name) of the features that are measured in some branch."""
         measured = [f for f in self.reported if f.needs is ResponseText or f.name in self._names]
         return [(feature.log_key, feature.name) for feature in measured if feature.log_key is not None]
+
+    @cached_property
+    def _always_logged(self) -> frozenset[str | None]:
+        """Log keys with a value for every item: each branch has a factor whose features all have that key."""
+        branches = [
+            {keys[0] for f in factors if len(keys := list({o.feature.log_key for o in f.options})) == 1}
+            for factors in self._factors.values()
+        ]
+        return frozenset(set.intersection(*branches) | {feature.log_key for feature in ALWAYS_REPORTED})
 
 
 def _product(intervals: Iterator[Range]) -> Range:

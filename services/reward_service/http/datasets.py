@@ -28,12 +28,19 @@ from reward_service.http.request_context import RequestContext, request_context,
 
 router = APIRouter(tags=["datasets"])
 
-Name = Annotated[str, Path(pattern=f"^{DATASET_NAME.pattern}$")]
+Name = Annotated[
+    str, Path(pattern=f"^{DATASET_NAME.pattern}$", description="Name of the data set.", examples=["arithmetic"])
+]
 _ERRORS: dict[int | str, dict[str, Any]] = {404: problem(404), 422: problem(422)}
 _BODY = {
     "description": "One JSON object a line, with the columns that the parameters name; others are ignored.",
     "required": True,
-    "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+    "content": {
+        "application/x-ndjson": {
+            "schema": {"type": "string"},
+            "example": '{"prompt": "What is 6 times 7?", "reference": "42"}',
+        }
+    },
 }
 
 

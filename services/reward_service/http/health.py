@@ -33,6 +33,6 @@ async def readyz(request: Request, state: AppStateDep) -> dict[str, str]:
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(state: AppStateDep) -> Response:
-    """Metrics in Prometheus' text format."""
+def metrics(state: AppStateDep) -> Response:
+    """Metrics in Prometheus' text format; made in a thread, because they may be thousands of lines."""
     return Response(state.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -14,7 +14,7 @@ from reward_service.admission import dataset_option
 from reward_service.admission.idempotency import IDEMPOTENCY_HEADER
 from reward_service.admission.pipeline import DEADLINE_HEADER
 from reward_service.http.auth import OPEN_PATHS
-from reward_service.protocols.base import EndpointSpec, NoBody, ProtocolSpec, RouteSpec
+from reward_service.protocols.base import OPTIONS, EndpointSpec, NoBody, ProtocolSpec, RouteSpec
 
 _SECONDS = {"description": "Seconds after which the same request may succeed.", "schema": {"type": "integer"}}
 _CHALLENGE = {"description": "How to send an API key.", "schema": {"type": "string"}}
@@ -31,6 +31,13 @@ _SECURITY_SCHEMES = {
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "basic": {"type": "http", "scheme": "basic", "description": "Any user name; the password is the key."},
 }
+
+
+_PATH_PARAMETERS = {
+    "run": ("Training run that the rewards belong to, for logs and metrics.", "seed-7"),
+    OPTIONS: ("Options as in a query string.", "gold=true"),
+}
+"""Description and example, by name."""
 
 
 def _header(name: str, description: str, **kind: object) -> dict[str, Any]:
@@ -90,7 +97,7 @@ def _complete_document(
         body, reply = schemas[spec.request_model, "validation"], schemas[spec.reply_model, "serialization"]
         for route in spec.routes:
             needed = None if spec.request_model is NoBody else body
-            operation = _protocol_operation(spec.name, route, needed, reply)
+            operation = _protocol_operation(spec, route, needed, reply)
             if isinstance(spec, ProtocolSpec):
                 operation["parameters"] += dataset_option.PARAMETERS
             document["paths"].setdefault(route.path, {})[route.method.lower()] = operation
@@ -104,21 +111,22 @@ def _complete_document(
 
 
 def _protocol_operation(
-    protocol: str, route: RouteSpec, body: Mapping[str, Any] | None, reply: Mapping[str, Any]
+    spec: EndpointSpec[Any], route: RouteSpec, schema: Mapping[str, Any] | None, reply: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One route of a protocol; its path parameters are strings."""
     responses: Iterable[tuple[int | str, dict[str, Any]]] = ERROR_RESPONSES.items()
+    body = {"schema": schema} | ({} if spec.example is None else {"example": spec.example})
     return {
-        "tags": [protocol],
+        "tags": [spec.name],
         "summary": route.summary,
         "description": route.description,
-        "operationId": re.sub(r"\W+", "_", f"{protocol}{_verb(route)}{route.path}").strip("_"),
+        "operationId": re.sub(r"\W+", "_", f"{spec.name}{_verb(route)}{route.path}").strip("_"),
         "parameters": [
             *map(_path_parameter, re.findall(r"{(\w+)}", route.path)),
             *_REQUEST_HEADERS,
             *route.parameters,
         ],
-        **({"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}} if body else {}),
+        **({"requestBody": {"required": True, "content": {"application/json": body}}} if schema else {}),
         "responses": {
             "200": {"description": "OK", "content": {"application/json": {"schema": reply}}},
             **{str(status): dict(response) for status, response in responses},
@@ -132,7 +140,9 @@ def _verb(route: RouteSpec) -> str:
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    description, example = _PATH_PARAMETERS.get(name, ("", ""))
+    described = {"description": description, "example": example} if description else {}
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, **described}
 
 
 def _complete_operation(operation: dict[str, Any], *, is_open: bool) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from mmap import mmap
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from reward_client.wire import ScoreReply
 from reward_service.batching import Steps
@@ -28,6 +28,13 @@ from reward_service.scoring.gold_only import GoldJob
 from reward_service.scoring.job import Job, QueryTypeDefault
 from reward_service.scoring.references import ReferenceLookup
 from reward_service.settings import Settings
+
+
+class WireModel(BaseModel):
+    """A request, a reply or a part of one. The docstrings of its fields are in the OpenAPI document."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 Body = bytes | bytearray | mmap
@@ -96,6 +103,8 @@ class EndpointSpec(Generic[BodyT]):
     request_model: type[BodyT]
     reply_model: type[BaseModel]
     """Without aliases and custom serializers. A RootModel is a bare JSON value: a number, a list."""
+    example: Mapping[str, Any] | None = None
+    """A request that is answered with 200, for the OpenAPI document."""
     hold_s: float = 0
     """Seconds that a request may wait for admission, for clients that do not retry; 0 refuses at once."""
     answer_s: float = math.inf

@@ -16,56 +16,67 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from reward_client.wire import AnyQueryType, ChatMessage, QueryType, ScalarText, ScoreReply
 from reward_client.wire.requests import MAX_MESSAGES
 from reward_client.wire.texts import Content
 from reward_service.features.recipe import Recipe
-from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec
+from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, WireModel
 from reward_service.protocols.chat_templates import CleanExchange
 from reward_service.protocols.samples import Sample, label_texts, read_label, sample_job
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job
 
 
-class Message(BaseModel):
+class Message(WireModel):
     """A message; other keys, as those of tool calls, are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
+    """Who wrote the message."""
     content: Content | None = None
     """Null for a message that only calls tools."""
 
 
-class EvalProtocolRequest(BaseModel):
+class EvalProtocolRequest(WireModel):
     """One conversation; other keyword arguments of the reward function are ignored."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+    """The conversation; the last message is the response."""
     ground_truth: Any = None
     """A reference, or an object with `reference` and `query_type`; a list of messages is no reference."""
     query_type: AnyQueryType | None = None
+    """Kind of answer that the prompt requires."""
     id: ScalarText | None = None
+    """Name of the row, for errors."""
 
 
-class Metric(BaseModel):
+class Metric(WireModel):
     """A feature."""
 
     score: float
+    """The feature's value."""
     is_score_valid: bool = True
+    """Whether there is a value: always."""
     reason: str
+    """The same, as it is written for people."""
 
 
-class EvalProtocolReply(BaseModel):
+class EvalProtocolReply(WireModel):
     """The reward, and the features behind it."""
 
     score: float
+    """The reward."""
     is_score_valid: bool = True
+    """Whether there is a reward: always."""
     reason: str
+    """How the reward is composed."""
     metrics: dict[str, Metric]
+    """Features that apply to the response, by name."""
 
 
 _FIELDS = {"prompt": "messages", "response": "messages", "reference": "ground_truth"}
@@ -140,6 +151,13 @@ PROTOCOL = ProtocolSpec(
     ],
     request_model=EvalProtocolRequest,
     reply_model=EvalProtocolReply,
+    example={
+        "messages": [
+            {"role": "user", "content": "What is 6 times 7?"},
+            {"role": "assistant", "content": "It is 42."},
+        ],
+        "ground_truth": "42",
+    },
     job=_job,
     reply=_reply,
     options=_options,

@@ -13,17 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from reward_client.wire import MAX_LIST, ScoreReply
-from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec
+from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, WireModel
 from reward_service.protocols.chat_templates import PromptError, clean
 from reward_service.protocols.samples import Label, Sample, sample_job
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, check_count
 
 
-class LlamaFactoryRequest(BaseModel):
+class LlamaFactoryRequest(WireModel):
     """A batch of texts; other keys, as `model`, are ignored."""
 
     model_config = ConfigDict(extra="ignore")
@@ -32,10 +32,11 @@ class LlamaFactoryRequest(BaseModel):
     """Prompt and response of each sample, as the tokenizer decodes them, special tokens included."""
 
 
-class LlamaFactoryReply(BaseModel):
+class LlamaFactoryReply(WireModel):
     """The rewards, in the order of the request."""
 
     scores: list[float]
+    """One reward for each text."""
 
 
 def _path(index: int, _: str) -> str:
@@ -78,6 +79,7 @@ PROTOCOL = ProtocolSpec(
     ],
     request_model=LlamaFactoryRequest,
     reply_model=LlamaFactoryReply,
+    example={"messages": ["<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\nBecause.<|im_end|>"]},
     job=_job,
     reply=_reply,
     options=url_options,

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from reward_client.wire import (
     MAX_LIST,
@@ -29,7 +29,7 @@ from reward_client.wire import (
     error_path,
 )
 from reward_service.errors import InvalidRequestError
-from reward_service.protocols.base import OPTIONS, Call, ProtocolSpec, RouteSpec, ScoringOptions
+from reward_service.protocols.base import OPTIONS, Call, ProtocolSpec, RouteSpec, ScoringOptions, WireModel
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import (
     InvalidItem,
@@ -48,7 +48,7 @@ _OWN = "glassbox/"
 """Begins the names of all numbers that a reply adds, except the reward."""
 
 
-class CreateParams(BaseModel):
+class CreateParams(WireModel):
     """The request to the policy, of which the input is read."""
 
     model_config = ConfigDict(extra="allow")
@@ -59,36 +59,43 @@ class CreateParams(BaseModel):
     """The system message."""
 
 
-class PolicyResponse(BaseModel):
+class PolicyResponse(WireModel):
     """The policy's response, of which the last message is scored."""
 
     model_config = ConfigDict(extra="allow")
 
     output: _Items
+    """Messages and other items, in order."""
 
 
-class VerifyRequest(BaseModel):
+class VerifyRequest(WireModel):
     """A row of the data set and the policy's response to it. The reply repeats every field."""
 
     model_config = ConfigDict(extra="allow")
 
     responses_create_params: CreateParams
+    """The request to the policy."""
     response: PolicyResponse
+    """The policy's response."""
     reference: Any = None
     """Reference answer, or a list of them; null and "" for none."""
     expected_answer: Any = None
     """The reference of a row that has no field `reference`."""
     query_type: Any = None
+    """Kind of answer that the prompt requires."""
 
 
-class VerifyReply(BaseModel):
+class VerifyReply(WireModel):
     """The request, the reward, and numbers that clients log: `glassbox/FEATURE` and `glassbox/part/FEATURE`."""
 
     model_config = ConfigDict(extra="allow")
 
     responses_create_params: dict[str, Any]
+    """As it was sent."""
     response: dict[str, Any]
+    """As it was sent."""
     reward: float
+    """The reward."""
 
 
 # Request ------------------------------------------------------------------------------------------------------
@@ -242,6 +249,12 @@ PROTOCOL = ProtocolSpec(
     routes=routes("verify", "Score a response as NeMo-Gym's resources servers do; the reply repeats the request"),
     request_model=VerifyRequest,
     reply_model=VerifyReply,
+    example={
+        "responses_create_params": {"input": "Why is the sky blue?"},
+        "response": {
+            "output": [{"type": "message", "role": "assistant", "content": "Air scatters blue light most."}]
+        },
+    },
     job=_job,
     reply=_reply,
     options=url_options,

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, median, stdev
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import ConfigDict, Field, RootModel
 
 from reward_client.wire import MAX_LIST, FieldError
 from reward_service.batching import Steps
 from reward_service.errors import InvalidRequestError, TooLargeError
-from reward_service.protocols.base import Call, EndpointSpec, HandlerSpec, NoBody
+from reward_service.protocols.base import Call, EndpointSpec, HandlerSpec, NoBody, WireModel
 from reward_service.protocols.nemo_gym import ANSWER_S, HOLD_S, routes
 from reward_service.protocols.url_options import url_options
 
@@ -29,25 +29,26 @@ _LARGEST_TASK = 2**53
 """Readers of JSON may round whole numbers from this one."""
 
 
-class SessionRequest(BaseModel):
+class SessionRequest(WireModel):
     """A row of the data set, or the name of a session; nothing of it is used."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class SessionReply(BaseModel):
+class SessionReply(WireModel):
     """There is nothing to tell."""
 
 
-class AggregateRequest(BaseModel):
+class AggregateRequest(WireModel):
     """Replies of `verify`, with the task that each belongs to."""
 
     model_config = ConfigDict(extra="allow")
 
     verify_responses: Annotated[list[dict[str, Any]], Field(max_length=MAX_LIST)]
+    """Each is a reply of `verify`, with `_ng_task_index`."""
 
 
-class AggregateReply(BaseModel):
+class AggregateReply(WireModel):
     """`mean/NAME`, `max/NAME`, … of every field that is a number."""
 
     group_level_metrics: list[dict[str, float]]
@@ -146,6 +147,7 @@ PROTOCOLS: Sequence[EndpointSpec[Any]] = [
         routes=[*routes("seed_session", "Begin a session"), *routes("close_session", "End a session")],
         request_model=SessionRequest,
         reply_model=SessionReply,
+        example={},
         handle=_open_session,
         hold_s=HOLD_S,
         answer_s=ANSWER_S,
@@ -155,6 +157,7 @@ PROTOCOLS: Sequence[EndpointSpec[Any]] = [
         routes=routes("aggregate_metrics", "Statistics of verified responses"),
         request_model=AggregateRequest,
         reply_model=AggregateReply,
+        example={"verify_responses": [{"_ng_task_index": 0, "reward": 0.5}, {"_ng_task_index": 0, "reward": 1.0}]},
         handle=_aggregate,
         hold_s=HOLD_S,
         answer_s=ANSWER_S,

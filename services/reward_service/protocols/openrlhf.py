@@ -14,17 +14,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from reward_client.wire import MAX_LIST, ItemResult, QueryType, ScoreReply
-from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, as_list, parallel
+from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, WireModel, as_list, parallel
 from reward_service.protocols.chat_templates import PromptError, clean
 from reward_service.protocols.samples import Sample, read_label, sample_job, sample_path
 from reward_service.protocols.url_options import url_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, check_count
 
 
-class OpenRlhfRequest(BaseModel):
+class OpenRlhfRequest(WireModel):
     """What OpenRLHF 0.5 to 0.11 posts; unknown keys are ignored, because later releases may add some."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
@@ -38,15 +38,18 @@ class OpenRlhfRequest(BaseModel):
     `{"reference", "query_type", "id"}`, object or JSON."""
 
 
-class OpenRlhfReply(BaseModel):
+class OpenRlhfReply(WireModel):
     """Parallel lists, in the order of the request."""
 
     rewards: list[float]
+    """One for each sample."""
     scores: list[float] = Field(description="rewards mapped to [0, 1] by the recipe's range, clipped")
     extra_logs: dict[str, list[float]]
-    flags: list[list[str]] = []
+    """Features and counts by name, one value for each sample, which OpenRLHF logs."""
+    flags: list[list[str]] = Field(default_factory=list)
     """Properties of each sample's text, and changes to it."""
-    notices: list[str] = []
+    notices: list[str] = Field(default_factory=list)
+    """What a reader of the rewards must know."""
 
 
 # Request ------------------------------------------------------------------------------------------------------
@@ -131,6 +134,7 @@ PROTOCOL = ProtocolSpec(
     ],
     request_model=OpenRlhfRequest,
     reply_model=OpenRlhfReply,
+    example={"query": ["Why is the sky blue?Air scatters blue light most."], "prompts": ["Why is the sky blue?"]},
     job=_job,
     reply=_reply,
     options=url_options,

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from reward_client.wire import MAX_LIST, QueryType, ScoreReply
-from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, parallel
+from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, WireModel, parallel
 from reward_service.protocols.chat_templates import PromptError, clean, clean_reference
 from reward_service.protocols.samples import Sample, read_label, sample_job, sample_path
 from reward_service.protocols.url_options import url_options
@@ -25,7 +25,7 @@ from reward_service.scoring.job import InvalidItem, ItemLimits, Job, check_count
 Texts = Annotated[list[str], Field(max_length=MAX_LIST)]
 
 
-class PaddleNlpRequest(BaseModel):
+class PaddleNlpRequest(WireModel):
     """Parallel lists; other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore")
@@ -35,12 +35,14 @@ class PaddleNlpRequest(BaseModel):
     tgt: Texts | None = None
     """The references; "" for none."""
     response: Texts
+    """The policy's texts."""
 
 
-class PaddleNlpReply(BaseModel):
+class PaddleNlpReply(WireModel):
     """The rewards, in the order of the request."""
 
     score: list[float]
+    """One reward for each response."""
 
 
 Row = tuple[str, str | None, str]
@@ -91,6 +93,7 @@ PROTOCOL = ProtocolSpec(
     ],
     request_model=PaddleNlpRequest,
     reply_model=PaddleNlpReply,
+    example={"src": ["What is 6 times 7?"], "tgt": ["42"], "response": ["It is 42."]},
     job=_job,
     reply=_reply,
     options=_options,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from reward_client.wire import (
     AnyQueryType,
@@ -24,7 +24,7 @@ from reward_client.wire import (
     error_message,
     error_path,
 )
-from reward_service.protocols.base import Call, ScoringOptions
+from reward_service.protocols.base import Call, ScoringOptions, WireModel
 from reward_service.protocols.chat_templates import CleanExchange, PromptError
 from reward_service.protocols.url_options import json_or_text
 from reward_service.scoring.job import (
@@ -41,7 +41,7 @@ Path = Callable[[int, str], str]
 """Path of a field of sample i in the posted body."""
 
 
-class Label(BaseModel):
+class Label(WireModel):
     """The label column when it carries more than a reference."""
 
     model_config = ConfigDict(extra="forbid")

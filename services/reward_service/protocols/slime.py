@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, RootModel
+from pydantic import ConfigDict, RootModel
 
 from reward_client.wire import QueryType, ScoreReply
-from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions
+from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, ScoringOptions, WireModel
 from reward_service.protocols.chat_templates import CleanExchange, PromptError, clean
 from reward_service.protocols.samples import (
     Sample,
@@ -32,7 +32,7 @@ from reward_service.scoring.job import InvalidItem, ItemLimits, Job
 KEYED = "keyed"
 
 
-class SlimeRequest(BaseModel):
+class SlimeRequest(WireModel):
     """What slime and miles post; unknown keys are ignored, because later versions may add some."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
@@ -124,6 +124,7 @@ PROTOCOL = ProtocolSpec(
     ],
     request_model=SlimeRequest,
     reply_model=SlimeReply,
+    example={"prompt": "What is 6 times 7?", "response": "It is 42.", "label": "42"},
     job=_job,
     reply=_reply,
     options=_options,

@@ -14,11 +14,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from reward_client.wire import ChatMessage, QueryType, ScoreReply
 from reward_client.wire.requests import Prompt
-from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, ScoringOptions
+from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, ScoringOptions, WireModel
 from reward_service.protocols.chat_templates import PromptError, clean
 from reward_service.protocols.samples import Label, Sample, entries, label_texts, read_label_as, sample_path
 from reward_service.protocols.url_options import url_options
@@ -28,12 +28,13 @@ _NO_PROMPT = (ChatMessage(role="user", content="the client sends no prompt"),)
 """In an item until its query type is known."""
 
 
-class XtunerRequest(BaseModel):
+class XtunerRequest(WireModel):
     """One response; other keys, as `extra_info`, are ignored: it is the same for all samples."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     response: str
+    """The policy's text, as the tokenizer decodes it."""
     label: Any = None
     """A reference, or an object with any of `prompt`, `reference`, `query_type` and `id`, or its JSON."""
 
@@ -42,14 +43,16 @@ class XtunerLabel(Label):
     """A label that may have the prompt, as text or messages."""
 
     prompt: Prompt | None = None
+    """The user's text, or messages, for features that read the prompt."""
 
 
-class XtunerReply(BaseModel):
+class XtunerReply(WireModel):
     """The reward, and by name the features that apply to the sample, as numbers."""
 
     model_config = ConfigDict(extra="allow")
 
     score: float
+    """The reward."""
 
 
 _path = sample_path("label.prompt", "response", "label")
@@ -117,6 +120,7 @@ PROTOCOL = ProtocolSpec(
     ],
     request_model=XtunerRequest,
     reply_model=XtunerReply,
+    example={"response": "It is 42.", "label": {"prompt": "What is 6 times 7?", "reference": "42"}},
     job=_job,
     reply=_reply,
     options=_options,

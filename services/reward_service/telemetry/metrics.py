@@ -1,7 +1,8 @@
 """Prometheus metrics of one application: one registry, which `GET /metrics` exposes.
 
 Labels are routes (as patterns), protocols, recipes, models and causes. They have few values, and never have text
-from a request. A registry belongs to one application, so that tests and replicas do not share counters.
+from a request, except names of runs, whose number is limited (`run_metrics.py`). A registry belongs to one
+application, so that tests and replicas do not share counters.
 """
 
 from collections import Counter as Tally
@@ -13,20 +14,24 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from reward_client.wire import ScoreReply
 from reward_service.batching import BatchQueue, BatchStats
+from reward_service.telemetry.run_metrics import UNKNOWN_RECIPE, RunMetrics
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150)
 _HELD_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 100, 150)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _REWARDS = (-1, 0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
-_SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
-"""What Prometheus appends to a metric's name, by its type."""
 
 
 class Metrics:
-    """Counters, gauges and histograms of requests, admission, batches and results."""
+    """Counters, gauges and histograms of requests, admission, batches and results.
 
-    def __init__(self) -> None:
+    `max_runs` is the number of pairs of a training run and a recipe that are counted under their names.
+    """
+
+    def __init__(self, max_runs: int = 30) -> None:
         self._registry = CollectorRegistry()
+        self._runs = RunMetrics(max_runs)
+        self._registry.register(self._runs)
         self._define_requests()
         self._define_admission()
         self._define_models()
@@ -124,9 +129,10 @@ class Metrics:
         self._requests(route, status).inc()
         self._latency(route).observe(seconds)
 
-    def scored(self, protocol: str, reply: ScoreReply) -> None:
-        """A request was scored. Thread-safe; slow for thousands of items."""
+    def scored(self, protocol: str, run: str | None, reply: ScoreReply) -> None:
+        """A request of `run` was scored. Thread-safe; slow for thousands of items."""
         recipe = reply.recipe.name
+        self._runs.scored(run, recipe, reply.results)
         for source in ("cached", "shared", "encoded"):
             self._texts.labels(source).inc(getattr(reply.texts, source))
         outcomes = Tally("error" if reward is None else "scored" for reward in reply.rewards)
@@ -136,6 +142,10 @@ class Metrics:
         for reward in reply.rewards:
             if reward is not None:
                 observe(reward)
+
+    def run_failed(self, run: str | None, recipe: str | None, cause: str) -> None:
+        """A request of `run` failed as a whole; `recipe` is None if it failed before its recipe was known."""
+        self._runs.failed(run, recipe or UNKNOWN_RECIPE, cause)
 
     def looked_up(self, hits: int, misses: int) -> None:
         """References of a request were looked up in a data set. Thread-safe."""
@@ -237,11 +247,3 @@ class Metrics:
             start_http_server(port, host, self._registry)
         except OSError as exc:
             raise OSError(exc.errno, f"cannot serve metrics on {host}:{port}: {exc.strerror}") from exc
-
-    def names(self) -> list[str]:
-        """Every name that a query may use, with the suffixes that Prometheus appends."""
-        return sorted(
-            f"{family.name}{suffix}"
-            for family in self._registry.collect()
-            for suffix in _SUFFIXES.get(family.type, ("",))
-        )

@@ -41,6 +41,7 @@ _NAMES = {
 _DROPPED = frozenset({"rollout/num_samples", "score", "response_clip_ratio", "total_length", "logprobs_diff"})
 _ONLY_WITH_REFERENCE_POLICY = frozenset({"kl"})
 
+_MEASURED = "_measured"
 _PHASES = (
     ("Started a local Ray instance", "Ray is up; loading the models (about a minute on two cores)"),
     ("Episode [1/1]:   0%", "models are loaded; sampling the first responses"),
@@ -61,9 +62,23 @@ def parse_step(line: str, *, has_reference_policy: bool) -> Step | None:
     dropped = _DROPPED if has_reference_policy else _DROPPED | _ONLY_WITH_REFERENCE_POLICY
     # Means over all rollouts are last, so that they replace OpenRLHF's means over training batches.
     ordered = sorted(raw, key=lambda name: (name in _NAMES, name))
-    metrics = {_NAMES.get(name, name): raw[name] for name in ordered if name not in dropped}
+    metrics = _means_where_measured({_NAMES.get(name, name): raw[name] for name in ordered if name not in dropped})
     finite = {name: value if math.isfinite(value) else None for name, value in sorted(metrics.items())}
     return {"step": int(found["step"]), **finite}
+
+
+def _means_where_measured(means: dict[str, float]) -> dict[str, float]:
+    """Replace means over all rollouts, of which some count as 0 without a value, by means over those with one.
+
+    The service logs `KEY_measured` beside such a `KEY`: the share of rollouts with a value. Without any, the mean
+    is NaN.
+    """
+    shares = {name.removesuffix(_MEASURED): share for name, share in means.items() if name.endswith(_MEASURED)}
+    kept = {name: mean for name, mean in means.items() if not name.endswith(_MEASURED)}
+    corrected = {
+        name: kept[name] / share if share > 0 else math.nan for name, share in shares.items() if name in kept
+    }
+    return kept | corrected
 
 
 def phase_of(line: str) -> str | None:

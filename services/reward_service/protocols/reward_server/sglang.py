@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
-
-from reward_service.protocols.base import Call, GoldSpec, RouteSpec
+from reward_service.protocols.base import Call, GoldSpec, RouteSpec, WireModel
 from reward_service.protocols.reward_server.vllm import (
     ANSWER_S,
     HOLD_S,
@@ -20,19 +18,22 @@ from reward_service.protocols.reward_server.vllm import (
 from reward_service.scoring.gold_only import GoldJob, GoldReply
 
 
-class Embedding(BaseModel):
+class Embedding(WireModel):
     """The score of one text."""
 
     object: str = "embedding"
+    """Always `embedding`."""
     embedding: list[float]
     """The raw logit."""
     index: int
+    """Of the text in the request."""
 
 
 class EmbeddingsReply(ListReply):
     """Scores, in the order of the texts."""
 
     data: list[Embedding]
+    """One for each text."""
 
 
 def _job(body: PoolingRequest, call: Call) -> GoldJob:
@@ -49,6 +50,7 @@ PROTOCOLS = (
         routes=[RouteSpec("/v1/embeddings", "Gold scores, as SGLang returns those of a reward model")],
         request_model=PoolingRequest,
         reply_model=EmbeddingsReply,
+        example={"input": "Why is the sky blue? Air scatters blue light most."},
         job=_job,
         hold_s=HOLD_S,
         answer_s=ANSWER_S,

@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import ConfigDict, Field, RootModel
 
 from reward_client.wire import MAX_LIST, ChatMessage
 from reward_service.errors import InvalidRequestError
 from reward_service.models.protocols import Exchange, RawText
-from reward_service.protocols.base import Call, GoldSpec, RouteSpec
+from reward_service.protocols.base import Call, GoldSpec, RouteSpec, WireModel
 from reward_service.protocols.reward_server.inputs import Entry, Texts
 from reward_service.protocols.reward_server.vllm import WHOLE_MODEL
 from reward_service.scoring.gold_only import GoldJob, GoldReply
@@ -29,7 +29,7 @@ from reward_service.scoring.job import InvalidItem, ItemLimits, check_count
 _PAIR = 2
 
 
-class _Request(BaseModel):
+class _Request(WireModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     raw_scores: Literal[True] = True
@@ -51,33 +51,40 @@ class RerankRequest(_Request):
     """Responses to one prompt."""
 
     query: str
+    """The prompt."""
     texts: Annotated[list[str], Field(max_length=MAX_LIST)]
+    """The responses."""
     return_text: bool = False
+    """Whether the reply repeats the texts."""
 
 
-class Prediction(BaseModel):
+class Prediction(WireModel):
     """The score of one input."""
 
     score: float
+    """The raw logit."""
     label: str = "LABEL_0"
+    """Always `LABEL_0`."""
 
 
 class Predictions(RootModel[list[Prediction] | list[list[Prediction]]]):
     """One score, or of each input a list of one score."""
 
 
-class Rank(BaseModel):
+class Rank(WireModel):
     """The score of one of the texts."""
 
     index: int
     """Of the text in the request."""
     score: float
+    """The raw logit."""
 
 
 class RankWithText(Rank):
     """With `return_text`."""
 
     text: str
+    """The text."""
 
 
 class Ranks(RootModel[list[RankWithText | Rank]]):
@@ -141,6 +148,7 @@ PROTOCOLS = (
         routes=[RouteSpec("/predict", "Gold scores, as Text Embeddings Inference returns those of a classifier")],
         request_model=PredictRequest,
         reply_model=Predictions,
+        example={"inputs": [["Why is the sky blue?", "Air scatters blue light most."]]},
         job=_predict_job,
     ),
     GoldSpec(
@@ -148,6 +156,7 @@ PROTOCOLS = (
         routes=[RouteSpec("/rerank", "Gold scores of responses to a prompt, as a re-ranker returns them")],
         request_model=RerankRequest,
         reply_model=Ranks,
+        example={"query": "Why is the sky blue?", "texts": ["Air scatters blue light most.", "Because."]},
         job=_rerank_job,
     ),
 )

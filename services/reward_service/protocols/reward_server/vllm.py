@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from reward_client.wire import MAX_LIST
 from reward_service.errors import InvalidRequestError
 from reward_service.models.protocols import RawText
-from reward_service.protocols.base import Call, GoldSpec, HandlerSpec, NoBody, RouteSpec
+from reward_service.protocols.base import Call, GoldSpec, HandlerSpec, NoBody, RouteSpec, WireModel
 from reward_service.protocols.reward_server.inputs import (
     IDS_REFUSED,
     Entry,
@@ -39,7 +39,15 @@ HOLD_S, ANSWER_S = 150.0, 170.0
 """verl's client ends the run after one 429, and waits for a reply without a timeout."""
 
 
-class PoolingRequest(BaseModel):
+_EXAMPLE = {
+    "messages": [
+        {"role": "user", "content": "Why is the sky blue?"},
+        {"role": "assistant", "content": "Air scatters blue light most."},
+    ]
+}
+
+
+class PoolingRequest(WireModel):
     """What both routes read; unknown keys are ignored, because clients send options of other tasks."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
@@ -55,15 +63,21 @@ class PoolingRequest(BaseModel):
     truncate_prompt_tokens: Annotated[int, Field(ge=-1)] | None = None
     """Tokens to truncate `input` to, -1 for as many as the model reads. When null, a longer text is an error."""
     truncation_side: Literal["left", "right"] | None = None
+    """End of a text that is cut."""
     use_activation: Literal[False] | None = None
     """Scores are raw logits."""
     activation: Literal[False] | None = None
+    """As `use_activation`, in other releases."""
     softmax: Literal[False] | None = None
+    """As `use_activation`, in other releases."""
     encoding_format: Literal["float"] = "float"
+    """Numbers, not base64."""
     chat_template: None = None
     """The gold model's own is used."""
     add_generation_prompt: Literal[False] = False
+    """A conversation ends with the response."""
     continue_final_message: Literal[False] = False
+    """The response is complete."""
 
 
 class ClassifyRequest(PoolingRequest):
@@ -75,42 +89,54 @@ class ClassifyRequest(PoolingRequest):
     """Refused: this service tokenizes texts for its gold model."""
 
 
-class Usage(BaseModel):
+class Usage(WireModel):
     """Tokens that the gold model read."""
 
     prompt_tokens: int
+    """Tokens of all texts."""
     total_tokens: int
+    """The same."""
     completion_tokens: int = 0
+    """Always 0: nothing is generated."""
 
 
-class Classification(BaseModel):
+class Classification(WireModel):
     """The score of one text."""
 
     index: int
+    """Of the text in the request."""
     label: str = "LABEL_0"
+    """Always `LABEL_0`."""
     probs: list[float]
     """The raw logit."""
     num_classes: int = 1
+    """Always 1."""
 
 
-class Pooled(BaseModel):
+class Pooled(WireModel):
     """The score of one text."""
 
     index: int
+    """Of the text in the request."""
     object: str = "pooling"
+    """Always `pooling`."""
     data: list[float]
     """The raw logit."""
 
 
-class ListReply(BaseModel):
+class ListReply(WireModel):
     """What replies with a list of results have in common."""
 
     id: str
+    """Of the request."""
     object: str = "list"
+    """Always `list`."""
     created: int
+    """Seconds since 1970."""
     model: str
     """Id of the gold model."""
     usage: Usage
+    """Tokens of the request."""
     notices: list[str]
     """What a reader of the scores must know."""
 
@@ -119,40 +145,49 @@ class ClassifyReply(ListReply):
     """Scores, in the order of the texts."""
 
     data: list[Classification]
+    """One for each text."""
 
 
 class PoolingReply(ListReply):
     """Scores, in the order of the texts."""
 
     data: list[Pooled]
+    """One for each text."""
 
 
-class NativeResult(BaseModel):
+class NativeResult(WireModel):
     """SGLang's result for one text."""
 
     embedding: list[float]
     """The raw logit."""
     meta_info: dict[str, Any]
+    """Tokens of the text, as `prompt_tokens`."""
 
 
 class ClassifyReplies(RootModel[ClassifyReply | NativeResult | list[NativeResult]]):
     """vLLM's reply for `input` and `messages`; SGLang's for `text`."""
 
 
-class Model(BaseModel):
+class Model(WireModel):
     """A model that is served."""
 
     id: str
+    """Id of the gold model."""
     object: str = "model"
+    """Always `model`."""
     created: int = 0
+    """Always 0."""
     owned_by: str = "glassbox"
+    """Always `glassbox`."""
 
 
-class Models(BaseModel):
+class Models(WireModel):
     """The gold model, if there is one."""
 
     object: str = "list"
+    """Always `list`."""
     data: list[Model]
+    """None, or the gold model."""
 
 
 def common(kind: str, reply: GoldReply, posted_model: str | None) -> dict[str, Any]:
@@ -235,6 +270,7 @@ PROTOCOLS = (
         ],
         request_model=ClassifyRequest,
         reply_model=ClassifyReplies,
+        example=_EXAMPLE,
         job=_classify_job,
         hold_s=HOLD_S,
         answer_s=ANSWER_S,
@@ -244,6 +280,7 @@ PROTOCOLS = (
         routes=[RouteSpec("/pooling", "Gold scores, as vLLM returns those of a reward model")],
         request_model=PoolingRequest,
         reply_model=PoolingReply,
+        example=_EXAMPLE,
         job=_pooling_job,
         hold_s=HOLD_S,
         answer_s=ANSWER_S,
