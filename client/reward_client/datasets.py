@@ -7,7 +7,6 @@ rows of a file, or of the hub ─▶ dataset_row ─▶ put_dataset ─▶ Datas
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 
 from reward_client.client import RewardClient
 from reward_client.operations import parsed
+from reward_client.rows import none_for_nan
 from reward_client.wire import DatasetInfo, DatasetList, DatasetRow, error_message, error_path
 
 
@@ -40,15 +40,11 @@ def dataset_row(fields: Mapping[str, Any], columns: Columns) -> DatasetRow:
         raise ValueError(f"{columns.prompt}: is missing; the columns are {', '.join(list(fields)[:10])}")
     given = {field: fields.get(column) for field, column in columns.by_field.items()}
     try:
-        return DatasetRow.model_validate({field: None if _is_nan(v) else v for field, v in given.items()})
+        return DatasetRow.model_validate({field: none_for_nan(v) for field, v in given.items()})
     except ValidationError as exc:
         field, *inner = error_path(exc.errors()[0])
         path = ".".join(map(str, [columns.by_field[str(field)], *inner]))
         raise ValueError(f"{path}: {error_message(exc.errors()[0])}") from exc
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
 
 
 def put_dataset(

@@ -2,7 +2,8 @@
 
     RewardError                     base class: the message has the cause and the next step
     ├── RewardUnavailableError      no response, or only retryable ones, until retry budget or deadline were spent
-    └── RewardRejectedError         the service rejected the request (4xx), which a retry cannot change
+    ├── RewardRejectedError         the service rejected the request (4xx), which a retry cannot change
+    └── UnknownRecipeError          the service has no recipe of that name
 
 Every failure raises one of these; it never becomes a reward. Errors of `score` list the items without a reward.
 """
@@ -63,6 +64,17 @@ class RewardRejectedError(RewardError):
     def errors_by_item(self) -> dict[int, FieldError]:
         """The last error of each item that the errors name, by the item's index in the request."""
         return {error.item: error for error in self.errors if error.item is not None}
+
+
+class UnknownRecipeError(RewardError):
+    """The service has no recipe `name`; `hint` is the nearest one that it has, or all."""
+
+    def __init__(self, name: str, hint: str) -> None:
+        super().__init__(f"the service has no recipe {name!r}; {hint}")
+        self.name, self.hint = name, hint
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.name, self.hint)
 
 
 def validation_errors(exc: ValidationError) -> list[str]:

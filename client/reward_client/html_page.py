@@ -12,6 +12,8 @@ from importlib.resources import files
 
 _CSS = (files("reward_client") / "html_page.css").read_text(encoding="utf-8")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+MAX_TEXT_CHARS, MAX_VALUE_CHARS = 4_000, 2_000
+"""Of a prompt, a reference or a response on a page, and of a setting."""
 _CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {127: "\u2421"}
 """Control characters as the symbols that show them: HTML does not allow them."""
 
@@ -36,14 +38,22 @@ def figure(label: str, value: str, style: str = "") -> str:
 
 
 def tables(values: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
-    """Settings, each table of names and values folded under its title; what is not text is written as JSON."""
+    """Settings, each table of names and values folded under its title; what is not text is written as JSON.
+
+    A value is cut after MAX_VALUE_CHARS.
+    """
     for title, content in values.items():
         yield f'<details><summary class="one"><span class="name">{escape(title)}</span></summary>'
         yield '<div class="inside"><table>'
         for name, value in content.items():
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            yield f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>"
+            yield f"<tr><td>{escape(name)}</td><td>{cut(text, MAX_VALUE_CHARS) if text else ''}</td></tr>"
         yield "</table></div></details>"
+
+
+def cut(text: str, most: int = MAX_TEXT_CHARS) -> str:
+    """`text` as escaped HTML, cut after `most` characters with the number of all."""
+    return shown(text[:most], len(text))
 
 
 def shown(text: str, characters: int) -> str:

@@ -10,6 +10,7 @@ this module.
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from io import StringIO
@@ -125,6 +126,11 @@ def numbered_lines(text: str) -> Iterator[NumberedRow]:
 def row_unit(path: Path) -> str:
     """What a message calls a row of the file."""
     return "row" if path.suffix in (".json", ".parquet") else "line"
+
+
+def none_for_nan(value: Any) -> Any:
+    """None for NaN, which pandas writes where a value is missing; any other value as it is."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[NumberedRow]:

@@ -206,11 +206,11 @@ def test_a_model_labels_the_rows_in_their_order(tmp_path: Path, monkeypatch: pyt
         (completion("I think it is open_ended"), "the reply is neither open_ended nor closed_ended: 'I think"),
         (completion("open_ended or closed_ended"), "the reply is neither"),
         (completion(""), "the reply is neither"),
-        (completion(None), "the reply is not a chat completion: choices.0.message.content"),
+        (completion(None), "the reply has no text"),
         (completion("open_ended", "length"), "the reply was cut at its token limit: raise --max-tokens"),
-        ({"choices": []}, "the reply is not a chat completion: choices"),
-        ({"error": "x"}, "the reply is not a chat completion: choices"),
-        (b"<html>", "the reply is not a chat completion"),
+        ({"choices": []}, "the reply is not one of OpenAI's API: choices"),
+        ({"error": "x"}, "the reply is not one of OpenAI's API: choices"),
+        (b"<html>", "the reply is not one of OpenAI's API"),
     ],
 )
 def test_an_unusable_reply_is_an_error_of_its_line_and_never_a_guess(

@@ -214,6 +214,17 @@ def test_longest_picks_the_most_words_and_query_types_are_averaged_apart() -> No
     assert golds(curve(figures, "a"))[-1] == pytest.approx(expected)
 
 
+def test_the_scale_of_a_reward_is_that_of_the_prompts_of_a_query_type() -> None:
+    """Rewards of closed-ended prompts are ten times as large: in standard deviations the picks gain the same."""
+    closed = np.array([[10.0 if i % 4 == 0 else 1.0] for i in range(N_PROMPTS)])
+
+    types = curve(summarise(judged(a=noise(1)[:1] * closed)), "a").query_types
+
+    open_ended, closed_ended = (types[kind][-1] for kind in (QueryType.OPEN_ENDED, QueryType.CLOSED_ENDED))
+    assert closed_ended.reward_change.mean == pytest.approx(10 * open_ended.reward_change.mean)
+    assert closed_ended.reward_change_sd == pytest.approx(open_ended.reward_change_sd)
+
+
 def test_one_prompt_has_figures_without_intervals_and_without_verdicts() -> None:
     one = judged(wrong=-made_up_gold())
     single = JudgedSamples(one.prompts[:1], one.samples[:1], one.gold[:1], {"wrong": one.recipes["wrong"][:1]})

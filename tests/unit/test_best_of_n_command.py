@@ -88,6 +88,46 @@ def test_samples_of_a_file_are_judged_by_every_recipe(
     assert "li − rer:" in printed
 
 
+def test_a_result_that_cannot_be_written_is_an_error_that_names_the_file(
+    service: str, samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (out / "best_of_n.json").mkdir(parents=True)
+
+    assert run(service, out, "--samples-file", samples, "--recipe", "li") == 1
+
+    assert capsys.readouterr().err == f"error: {out / 'best_of_n.json'} cannot be written: Is a directory\n"
+    assert not list(out.glob(".*.tmp"))
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(
+    service: str, samples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(service, samples / "out", "--samples-file", samples, "--recipe", "li") == 1
+
+    assert "out cannot be written: Not a directory" in capsys.readouterr().err
+
+
+def test_long_texts_are_cut_on_the_page(service: str, tmp_path: Path) -> None:
+    samples, out = tmp_path / "long.jsonl", tmp_path / "out"
+    rows = [
+        {
+            "prompt": "What? " + "p" * 9_000,
+            "response": f"{' '.join(['word'] * n)} {'r' * 9_000}",
+            "reference": "a" * 9_000,
+            "query_type": "closed_ended",
+        }
+        for n in (1, 5)
+    ]
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    recipes = ("--recipe", "li", "--recipe", "rer", "--recipe-override", "max_words=77")
+    assert run(service, out, "--samples-file", samples, *recipes) == 0
+
+    page = (out / "best_of_n.html").read_text()
+    assert not re.search("p{4001}|r{4001}|a{4001}", page)
+
+
 def test_a_finished_run_scores_nothing_again_and_a_further_recipe_only_itself(
     service: str, samples: Path, tmp_path: Path
 ) -> None:

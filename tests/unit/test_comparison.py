@@ -14,6 +14,8 @@ from reward_evidence.comparison.runs import NOT_SETTINGS, group_runs, open_runs
 from reward_evidence.report.write import main
 from reward_evidence.statistics.monotonicity import Verdict
 from reward_runs.errors import EvaluationError
+from reward_runs.events import RunEvent, add_event
+from reward_runs.layout import RunDir
 from reward_trainer.config import Config
 from tests.unit.compared_runs import STEPS, make_evaluated, rising
 from tests.unit.test_report import HOSTILE, Elements
@@ -148,10 +150,36 @@ def test_a_baseline_limits_the_comparisons(tmp_path: Path) -> None:
     assert len(compared(runs).differences) == 3
 
 
-def test_one_seed_is_stated_as_a_limitation(tmp_path: Path) -> None:
-    limitations = compared(two_groups(tmp_path, n_seeds=1)).findings.limitations
+def test_one_seed_is_stated_in_headline_verdict_and_limitations(tmp_path: Path) -> None:
+    found = compared(two_groups(tmp_path, n_seeds=1))
 
+    limitations = found.findings.limitations
+    assert found.findings.headline == (
+        "rer ended with more gold than li (one seed each: the variation between seeds is unknown)"
+    )
+    assert found.differences[0].one_seed == ["rer", "li"]
+    assert "): one seed each, another seed may reverse it." in found.findings.sentences[0]
     assert limitations[0].startswith("One seed only: rer; li. The variation between seeds is unknown there")
+
+
+def test_a_group_with_one_seed_beside_one_with_several_is_named(tmp_path: Path) -> None:
+    runs = two_groups(tmp_path)[:4]  # three seeds of rer, one of li
+
+    found = compared(runs)
+
+    assert found.findings.headline.endswith(
+        "(1 of 2 groups have one seed: the variation between seeds is unknown)"
+    )
+    assert found.differences[0].one_seed == ["li"]
+    assert "one seed of li, another seed may reverse it." in found.findings.sentences[0]
+
+
+def test_the_change_of_a_single_run_says_that_seeds_are_unknown(tmp_path: Path) -> None:
+    found = compared([make_evaluated(tmp_path / "a", rising(-0.1))])
+
+    assert found.findings.headline == (
+        "rer: gold fell while the proxy rose (one seed: the variation between seeds is unknown)"
+    )
 
 
 def test_gold_that_falls_while_the_proxy_rises_is_stated(tmp_path: Path) -> None:
@@ -168,7 +196,7 @@ def test_the_demo_gold_model_is_named_as_such(tmp_path: Path) -> None:
 
     found = compared(runs).findings
 
-    assert found.headline == "rer ended with more demo gold than li"
+    assert found.headline.startswith("rer ended with more demo gold than li (")
     assert any("The gold model is a demo model" in line for line in found.limitations)
 
 
@@ -198,6 +226,18 @@ def test_runs_that_end_early_are_compared_at_their_last_common_step(tmp_path: Pa
 
     assert [step.step for step in found.groups[0].steps] == list(STEPS[:3])
     assert found.notices == ["The runs of rer end at different steps (whole 6, part 4): step 4 is used."]
+
+
+def test_a_run_that_a_stop_rule_ended_is_compared_and_named(tmp_path: Path) -> None:
+    whole = make_evaluated(tmp_path / "whole", rising(0.1), seed=1)
+    part = make_evaluated(tmp_path / "part", rising(0.1), seed=2, steps=STEPS[:3], record={"steps": STEPS[-1]})
+    add_event(RunDir(part), RunEvent(kind="stop", step=4, rule="kl>1", message="kl>1: kl is 2"))
+
+    notices = compared([whole, part]).notices
+
+    assert notices[1].startswith(
+        "Ended by a stop rule: part: kl>1: kl is 2. The last step of such a run depends on"
+    )
 
 
 def test_runs_with_the_same_seed_do_not_show_the_variation_between_seeds(tmp_path: Path) -> None:
@@ -322,6 +362,21 @@ def test_the_page_has_every_group_difference_and_run(out: Path) -> None:
     for name in ("rer-0", "rer-1", "li-0", "li-1", "odd"):
         assert f"<td>{name}</td>" in page
     assert (out / "comparison_plots" / "gold_by_step.png").stat().st_size > 5000
+
+
+def test_a_long_prompt_or_response_is_cut_on_the_page(tmp_path: Path) -> None:
+    long = "x" * 100_000
+    runs = [
+        make_evaluated(
+            tmp_path / name, rising(0.1), recipe=name, prompts=range(3), text=f"{{}}{long}".format, response=long
+        )
+        for name in ("rer", "li")
+    ]
+    assert main(["--compare", *map(str, runs), "--out", str(tmp_path / "out")]) == 0
+
+    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    assert "x" * 4_001 not in page
+    assert "… (96,000 more characters)" in page
 
 
 def test_the_json_has_only_finite_numbers(out: Path) -> None:

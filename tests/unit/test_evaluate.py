@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from reward_evidence.evaluate import main
-from reward_evidence.evaluation.evaluation_run import EvaluationRun, find_recipe, use_gold
+from reward_evidence.evaluation.evaluation_run import EvaluationRun, use_gold
 from reward_evidence.evaluation.source import from_run, select_steps
 from reward_runs.errors import EvaluationError, RunDirectoryError
 from tests.unit.evidence_run import (
@@ -222,11 +222,6 @@ def test_gold_is_used_if_the_service_has_it_and_is_an_error_if_requested_without
     assert use_gold(False, info()) is False
     with pytest.raises(EvaluationError, match="has no gold model"):
         use_gold(True, info(gold=False))
-
-
-def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(EvaluationError, match="has no recipe 'nope'; it has rer"):
-        find_recipe("nope", info())
 
 
 # -- the command, over HTTP

@@ -13,13 +13,15 @@ import pytest
 
 from reward_evidence.report.write import write_report
 from reward_runs.errors import ConfigError
-from reward_runs.events import RunEvent, add_event, read_events
+from reward_runs.events import RunEvent, add_event, read_events, stopped_by_rule
 from reward_runs.layout import RunDir
+from reward_runs.record import RunRecord
 from reward_trainer.config import Config, make_config
 from reward_trainer.evaluation_log import EvaluationLog, StoppedByRule
 from reward_trainer.live_evaluation import LiveEvaluation, evaluation_command
 from reward_trainer.preflight import find_problems
 from reward_trainer.tracking import scalars
+from reward_trainer.train import resumed_config
 from tests.live import until
 from tests.unit.evidence_run import evaluated, make_checkpoint, make_run
 from tests.unit.test_trainer_checks import BUDGET, CPU, info, recipe
@@ -67,6 +69,19 @@ def test_the_process_has_a_lower_priority_than_the_training(run: RunDir, tmp_pat
     until(live.poll)
 
     assert int(started()[0]) == min(os.nice(0) + 10, 19)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_the_kernel_ends_the_evaluation_before_the_training_when_memory_is_exhausted(
+    run: RunDir, tmp_path: Path
+) -> None:
+    score = tmp_path / "score"
+    live = LiveEvaluation(run, ["cp", "/proc/self/oom_score_adj", str(score)], print)
+    live.poll()
+    until(live.poll)
+
+    assert score.read_text().strip() == "1000"
+    assert Path("/proc/self/oom_score_adj").read_text().strip() != "1000"
 
 
 def test_a_failed_evaluation_does_not_end_the_training(run: RunDir, tmp_path: Path) -> None:
@@ -179,6 +194,29 @@ def test_a_stop_rule_ends_the_run_and_keeps_its_reason(run: RunDir) -> None:
     (stop,) = [event for event in read_events(run) if event.kind == "stop"]
     assert (stop.step, stop.rule) == (5, "kl>0.1")
     assert stop.time
+
+
+def test_a_run_that_was_resumed_after_a_stop_is_not_stopped(run: RunDir) -> None:
+    assert stopped_by_rule(run) is None
+    stop = RunEvent(kind="stop", step=4, rule="kl>1", message="kl>1: kl is 2")
+    add_event(run, stop)
+    add_event(run, RunEvent(kind="evaluated", step=4, message="proxy 1"))
+    found = stopped_by_rule(run)
+    assert found is not None
+    assert found.message == "kl>1: kl is 2"
+
+    add_event(run, RunEvent(kind="resumed", step=4, message="the run was continued"))
+    assert stopped_by_rule(run) is None
+
+
+def test_a_resumed_run_can_have_its_stop_rules_removed(run: RunDir) -> None:
+    stored = config(run_dir=str(run.path), evaluate="during", stop_when=["kl>1"])
+    RunRecord.model_validate(stored.model_dump(mode="json")).write(run)
+
+    assert resumed_config(str(run.path), {}).stop_when == ("kl>1",)
+    assert resumed_config(str(run.path), {"stop_when": ["none"]}).stop_when == ()
+    with pytest.raises(ConfigError, match="stop rule 'none'"):
+        resumed_config(str(run.path), {"stop_when": ["none", "kl>30"]})
 
 
 def test_a_tracker_that_fails_does_not_end_the_training(run: RunDir) -> None:

@@ -147,7 +147,7 @@ def test_an_unknown_recipe_is_an_error_that_names_the_others(
     service_url: str, prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--url", service_url, "--recipe", "rex", "--prompts", prompts) == 1
-    assert "no recipe 'rex'; it has " in capsys.readouterr().out
+    assert "no recipe 'rex'; did you mean 'rer'?" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

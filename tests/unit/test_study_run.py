@@ -22,8 +22,10 @@ from reward_evidence.study.runner import StudyRunner
 from reward_evidence.study.service import reward_service
 from reward_evidence.study.spec import Service, Study
 from reward_evidence.study.state import RunState, Status, StudyState
+from reward_runs.events import RunEvent, add_event
 from reward_runs.files import lock_folder
-from tests.unit.compared_runs import make_evaluated, rising
+from reward_runs.layout import RunDir
+from tests.unit.compared_runs import STEPS, make_evaluated, rising
 
 FAKE_TRAIN = [sys.executable, str(Path(__file__).with_name("fake_train.py"))]
 URL = "http://127.0.0.1:9"
@@ -132,6 +134,45 @@ def test_a_run_that_ends_without_an_evaluation_is_not_finished(
     assert study(tmp_path) == 1
 
     assert "ended without a complete evaluation" in state(tmp_path)["rer-seed-1"]["cause"]
+
+
+def test_a_run_that_its_stop_rule_ended_is_no_failure_and_is_compared(
+    fake: Path,
+    evaluated: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stopped = make_evaluated(tmp_path / "stopped", rising(0.1), record={"steps": 60})
+    for step in STEPS:
+        RunDir(stopped).checkpoint(step).mkdir(parents=True)
+    add_event(RunDir(stopped), RunEvent(kind="stop", step=6, rule="kl>1", message="kl>1: kl is 2"))
+    monkeypatch.setenv("FAKE_RUN", str(stopped))
+    text = "recipes: [rer]\nseeds: [1, 2]\n"
+
+    assert study(tmp_path, text=text) == 0
+    assert study(tmp_path, text=text) == 0
+
+    assert len(calls(fake)) == 2, "it is not trained again"
+    found = state(tmp_path)["rer-seed-1"]
+    assert (found["status"], found["cause"]) == ("stopped by rule", "kl>1: kl is 2")
+    printed = capsys.readouterr().out
+    assert "rer-seed-1: stopped by the rule kl>1: kl is 2 after" in printed
+    assert "0 of 2 runs finished, 0 failed, 2 stopped by a rule" in printed
+    assert "Ended by a stop rule: rer-seed-1: kl>1: kl is 2" in printed
+
+
+def test_a_stopped_run_that_is_not_evaluated_to_its_end_is_tried_again(
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = make_evaluated(tmp_path / "stopped", rising(0.1), record={"steps": 60})
+    RunDir(stopped).checkpoint(8).mkdir(parents=True)
+    add_event(RunDir(stopped), RunEvent(kind="stop", step=8, rule="kl>1", message="kl>1: kl is 2"))
+    monkeypatch.setenv("FAKE_RUN", str(stopped))
+
+    assert study(tmp_path, text="recipes: [rer]\nseeds: [1]\n") == 1
+
+    assert state(tmp_path)["rer-seed-1"]["status"] == "failed"
 
 
 def test_a_command_that_does_not_exist_is_a_failed_run(fake: Path, tmp_path: Path) -> None:

@@ -36,7 +36,12 @@ def synthetic_pairs(n: int, seed: int) -> list[Pair]:
         return " ".join(rng.choices([tone, *TOPICS.split()], [5, *[1] * 10], k=rng.randint(4, 30)))
 
     return [
-        Pair(f"tell me about {rng.choice(TOPICS.split())} {i}", answer("kind"), answer("rude"), "made_up")
+        Pair(
+            f"tell me about {rng.choice(TOPICS.split())} {1000 * seed + i}",
+            answer("kind"),
+            answer("rude"),
+            "made_up",
+        )
         for i in range(n)
     ]
 
@@ -168,6 +173,32 @@ def test_an_unreadable_file_ends_the_command_with_an_error(
 
     assert status == 2
     assert "preference pairs cannot be read" in capsys.readouterr().err
+
+
+def test_a_test_file_with_prompts_of_the_fit_is_an_error_that_names_one(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = synthetic_pairs(20, 1)
+    shared = Pair(f" {pairs[3].prompt.upper()}\n", "another answer", "a third answer", "other")
+    train = write_pairs(tmp_path / "train.jsonl", pairs)
+    test = write_pairs(tmp_path / "test.jsonl", [*synthetic_pairs(5, 2), shared])
+
+    command = [
+        "--preferences",
+        str(train),
+        "--test",
+        str(test),
+        "--base",
+        str(base),
+        "--out",
+        str(tmp_path / "gold"),
+    ]
+    assert main([*command, "--keep-lengths"]) == 2
+
+    error = capsys.readouterr().err
+    assert "--test shares 1 prompts with the pairs of the fit" in error
+    assert "(source other; in the fit made_up)" in error
+    assert not (tmp_path / "gold").exists()
 
 
 def test_lengths_are_balanced_in_every_range_of_ratios() -> None:

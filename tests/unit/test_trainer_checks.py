@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from reward_client.errors import UnknownRecipeError
 from reward_client.wire import Info, LimitsInfo, ModelInfo, RecipeInfo
 from reward_runs.errors import ConfigError, PreflightError
 from reward_runs.layout import RunDir
@@ -125,7 +126,7 @@ def test_the_disk_estimate_covers_every_checkpoint_and_two_states(tmp_path: Path
 
 
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(PreflightError, match="has no recipe 'best'; it has glassbox, li"):
+    with pytest.raises(UnknownRecipeError, match="has no recipe 'best'; it has glassbox, li"):
         problems(config(recipe="best"), info(recipe(), recipe("li")), BUDGET, CPU)
 
 

@@ -16,6 +16,8 @@ from reward_service.settings import Settings
 from reward_trainer.cli import main
 from reward_trainer.config import make_config
 from reward_trainer.hardware import Hardware
+from reward_trainer.plan import prepare, run_record
+from reward_trainer.service_probe import service_info
 from reward_trainer.time_estimate import estimate_time
 from tests.live import metric, serving
 from tests.tiny_llama import save_tiny_llama
@@ -170,6 +172,29 @@ def test_a_run_directory_that_is_taken_is_an_error(trainer: Trainer, tmp_path: P
 
     assert status == 2
     assert "already contains a run" in error
+
+
+def test_a_resumed_run_loads_the_state_of_openrlhf_and_has_fewer_steps_left(
+    trainer: Trainer, url: str, policy: Path, prompts: Path, tmp_path: Path
+) -> None:
+    run, given = RunDir(tmp_path / "run"), {"reward_url": url, "policy": str(policy), "prompts": str(prompts)}
+    columns = {"query_type_default": "closed_ended"}
+    config = make_config("tiny", {**given, **columns, "run_dir": str(run.path), "steps": 9})
+    plan = prepare(config, service_info([url], config.recipe), Hardware(n_gpus=0, n_threads=2))
+    run.checkpoint(6).mkdir(parents=True)
+    run_record(plan).write(run)
+
+    again = main(["--resume", "--dry-run", "--run-dir", str(run.path)])
+    _, started_again, _ = trainer.dry_run("--resume")
+    (run.state / "_actor").mkdir(parents=True)
+    (run.state / "_actor" / "latest").write_text("global_step6")
+    status, printed, _ = trainer.dry_run("--resume")
+
+    assert (again, status) == (0, 0)
+    assert "--ckpt.load_enable" not in started_again
+    assert facts(started_again)["steps"].startswith("9, each with")
+    assert "--ckpt.load_enable" in printed
+    assert facts(printed)["steps"].startswith("9, of which 6 are done, each with")
 
 
 def test_an_earlier_run_with_the_same_settings_gives_the_time(tmp_path: Path) -> None:

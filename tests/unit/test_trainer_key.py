@@ -51,7 +51,7 @@ def test_the_launcher_sends_the_key_and_does_not_print_or_store_it(
 
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
-    assert "the reward service has no recipe" in done.stderr
+    assert "the service has no recipe" in done.stderr
     assert set(sent) == {"Bearer s3cret"}
     assert "s3cret" not in done.stdout + done.stderr
     written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]

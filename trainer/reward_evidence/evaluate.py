@@ -16,9 +16,10 @@ from typing import Any
 from reward_client import RewardError
 from reward_client.cli.command import run_program
 from reward_client.cli.options import add_recipe_overrides, add_wait, connect, positive_float, positive_int
+from reward_client.info import find_recipe
 from reward_client.urls import split_urls
 from reward_evidence.evaluation.evaluation import Evaluation
-from reward_evidence.evaluation.evaluation_run import EvaluationRun, find_recipe, use_gold
+from reward_evidence.evaluation.evaluation_run import EvaluationRun, use_gold
 from reward_evidence.evaluation.source import (
     DEFAULT_MAX_NEW_TOKENS,
     DEFAULT_SEED,
@@ -220,7 +221,7 @@ def evaluate(options: argparse.Namespace, source: EvaluationSource, log: Callabl
             steps=steps,
             sampling=sampling,
             info=info,
-            recipe=find_recipe(source.recipe, info),
+            recipe=find_recipe(info, source.recipe),
             gold=use_gold(options.gold, info),
             log=log,
         )

@@ -3,6 +3,7 @@
 RunError                             base class
 ├── RunDirectoryError
 ├── DataError
+├── OutputError
 ├── EvaluationError
 ├── ConfigError, PolicyError, PreflightError     before OpenRLHF is launched
 └── RunFailedError                               after it
@@ -20,6 +21,10 @@ class RunDirectoryError(RunError):
 
 class DataError(RunError):
     """A data file is invalid; the message names file, row and field."""
+
+
+class OutputError(RunError):
+    """A file or folder cannot be written: the disk is full, for instance, or the user may not write there."""
 
 
 class EvaluationError(RunError):

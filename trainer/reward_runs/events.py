@@ -3,6 +3,7 @@
 evaluated   a checkpoint was evaluated
 warning     a sign that the run goes wrong, with the rule that found it
 stop        a stop rule ended the run
+resumed     the run was continued after that
 """
 
 import json
@@ -19,7 +20,7 @@ class RunEvent(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    kind: Literal["evaluated", "warning", "stop"]
+    kind: Literal["evaluated", "warning", "stop", "resumed"]
     step: int
     rule: str | None = None
     """Of a warning or a stop."""
@@ -34,6 +35,12 @@ def add_event(run: RunDir, event: RunEvent) -> None:
     line = json.dumps(event.model_copy(update={"time": now}).model_dump(exclude_none=True), ensure_ascii=False)
     with run.events.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
+
+
+def stopped_by_rule(run: RunDir) -> RunEvent | None:
+    """Return the stop that ended the run's latest attempt; None when no rule did, or the run was resumed since."""
+    ends = [event for event in read_events(run) if event.kind in ("stop", "resumed")]
+    return ends[-1] if ends and ends[-1].kind == "stop" else None
 
 
 def read_events(run: RunDir) -> list[RunEvent]:

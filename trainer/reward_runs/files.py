@@ -1,19 +1,34 @@
-"""Files that several processes read and write: atomic replacement, a lock on a folder."""
+"""Files that several processes read and write: atomic replacement, a lock on a folder, errors of writing."""
 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from reward_runs.errors import RunDirectoryError
+from reward_runs.errors import OutputError, RunDirectoryError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise OutputError, naming `path`, for an OSError of the block."""
+    try:
+        yield
+    except OSError as exc:
+        raise OutputError(f"{path} cannot be written: {exc.strerror or exc}") from exc
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace the content of `path` atomically: a reader sees the old text or the new one."""
+    """Replace the content of `path` atomically: a reader sees the old text or the new one. Raises OutputError."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    with writing(path):
+        try:
+            scratch.write_text(text, encoding="utf-8")
+            scratch.replace(path)
+        except OSError:
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -23,8 +38,10 @@ def lock_folder(folder: Path) -> Iterator[int]:
     A child process that inherits the descriptor keeps the lock after its parent has died. The kernel releases the
     lock when the last process closes the descriptor, so a killed run leaves no stale lock.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / ".lock").open("a+", encoding="utf-8")
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -33,7 +50,8 @@ def lock_folder(folder: Path) -> Iterator[int]:
             raise RunDirectoryError(
                 f"{folder} is in use by process {holder}: wait until it ends, or choose another folder"
             ) from exc
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with writing(folder):
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
         yield file.fileno()

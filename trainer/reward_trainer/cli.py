@@ -17,7 +17,7 @@ from reward_evidence.statistics.run_warnings import RULES
 from reward_runs.errors import ConfigError, RunError
 from reward_runs.prompts import add_columns
 from reward_trainer import dry_run, service_probe, train
-from reward_trainer.config import DEFAULT_RECIPE, ESTIMATORS, PRESETS, Config, make_config
+from reward_trainer.config import DEFAULT_RECIPE, ESTIMATORS, NO_RULES, PRESETS, Config, make_config
 from reward_trainer.evaluation_log import EvaluationLog, StoppedByRule
 from reward_trainer.hardware import detect_hardware
 from reward_trainer.monitor import StoppedByUser
@@ -107,9 +107,10 @@ def _config(given: dict[str, Any], preset: str, *, resume: bool) -> Config:
 
 def _dry_run(plan: Plan, preset: str | None, *, resume: bool) -> int:
     train.check_start(plan, resume=resume)
-    print(dry_run.summary(plan, preset))
+    done = train.continued_step(plan) if resume else None
+    print(dry_run.summary(plan, preset, done))
     print("\nEverything was checked, and nothing was started. OpenRLHF's command:\n")
-    print(dry_run.openrlhf_command(plan))
+    print(dry_run.openrlhf_command(plan, resume=done is not None))
     return 0
 
 
@@ -226,7 +227,10 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     add("--no-evaluate", dest="evaluate", action="store_const", const="never", help="the same as --evaluate never")
     device = "torch device of the evaluations (default: cpu with --evaluate during, else cuda if available)"
     add("--evaluate-device", metavar="NAME", help=device)
-    stop = f"end the run when this applies: a warning ({', '.join(RULES)}) or, as an example, 'kl>30'; repeat it"
+    stop = (
+        f"end the run when this applies: a warning ({', '.join(RULES)}) or, as an example, 'kl>30'; repeat it; "
+        f"with --resume, {NO_RULES} removes the run's rules"
+    )
     add("--stop-when", action="append", metavar="RULE", help=stop)
     add("--note", metavar="TEXT", help="description of the run, for the list of runs")
     add("--tag", dest="tags", action="append", metavar="WORD", help="word for the list of runs; repeat it")

@@ -43,6 +43,7 @@ OWNED_FLAGS = frozenset(
 """OpenRLHF flags that the launcher sets, because the run directory depends on them; not accepted as raw flags."""
 
 DEFAULT_RECIPE = "glassbox"
+NO_RULES = "none"
 
 PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
@@ -114,6 +115,8 @@ def _evaluate_of_0_2(value: object) -> object:
 
 
 def _check_stop_rules(rules: tuple[str, ...]) -> tuple[str, ...]:
+    if rules == (NO_RULES,):
+        return ()
     for rule in rules:
         StopRule.parse(rule)
     return rules
@@ -190,7 +193,7 @@ class Config(BaseModel):
     evaluate_device: str | None = None
     """Torch device of the evaluations; None: the default of `glassbox evaluate`, but cpu beside a training."""
     stop_when: Annotated[tuple[str, ...], AfterValidator(_check_stop_rules)] = ()
-    """Rules that end the run; see `stop_rules`."""
+    """Rules that end the run; see `stop_rules`. `none` alone: those of a run that is resumed are removed."""
     note: str | None = Field(default=None, max_length=2_000)
     tags: tuple[str, ...] = ()
     tensorboard_dir: str | None = None

@@ -7,11 +7,11 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from reward_client.info import find_recipe
 from reward_client.wire import ModelInfo
 from reward_runs.prompts import Prompt
 from reward_trainer.openrlhf.process import MODULE
 from reward_trainer.plan import Plan
-from reward_trainer.preflight import find_recipe
 from reward_trainer.time_estimate import estimate_time
 
 _GB = 1e9
@@ -19,22 +19,25 @@ _WIDTH = 10
 """Characters of the column with the names."""
 
 
-def summary(plan: Plan, preset: str | None) -> str:
-    """Return the summary of the run, a fact on each line; `preset` is None for a run that is resumed."""
+def summary(plan: Plan, preset: str | None, done: int | None = None) -> str:
+    """Return the summary of the run, a fact on each line.
+
+    `preset` is None for a run that is resumed, `done` the step after which that continues.
+    """
     lines = []
     previous = None
-    for name, value in _facts(plan, preset):
+    for name, value in _facts(plan, preset, done or 0):
         lines.append(f"{'' if name == previous else name:<{_WIDTH}}  {value}".rstrip())
         previous = name
     return "\n".join(lines)
 
 
-def openrlhf_command(plan: Plan) -> str:
+def openrlhf_command(plan: Plan, *, resume: bool = False) -> str:
     """Return OpenRLHF's command, as it can be pasted into a shell."""
-    return shlex.join(["python", "-m", MODULE, *plan.command()])
+    return shlex.join(["python", "-m", MODULE, *plan.command(resume=resume)])
 
 
-def _facts(plan: Plan, preset: str | None) -> Iterator[tuple[str, str]]:
+def _facts(plan: Plan, preset: str | None, done: int) -> Iterator[tuple[str, str]]:
     """(name, value) of each line; several lines of one fact follow each other."""
     config = plan.config
     origin = "resumed" if preset is None else f"preset {preset}"
@@ -49,7 +52,8 @@ def _facts(plan: Plan, preset: str | None) -> Iterator[tuple[str, str]]:
     yield "prompts", f"{_types(plan.heldout)} held out for the evaluation"
     yield (
         "steps",
-        f"{config.steps}, each with {config.rollouts_per_step} responses ({config.prompts_per_step} prompts × "
+        f"{config.steps}{f', of which {done} are done' if done else ''}, each with {config.rollouts_per_step} "
+        f"responses ({config.prompts_per_step} prompts × "
         f"{config.samples_per_prompt}) of at most {config.max_new_tokens} tokens; saved every {config.save_every}",
     )
     yield (
@@ -60,13 +64,13 @@ def _facts(plan: Plan, preset: str | None) -> Iterator[tuple[str, str]]:
     yield "devices", f"{plan.rollout_engine}; {plan.hardware.n_gpus} GPUs, {plan.hardware.n_threads} CPU threads"
     yield "disk", _disk(plan)
     estimate = estimate_time(config, plan.hardware, plan.n_weights, plan.run)
-    yield "time", f"{estimate.describe(config.steps)}; without start and evaluation"
+    yield "time", f"{estimate.describe(config.steps - done)}; without start and evaluation"
     for note in plan.notes:
         yield "note", note
 
 
 def _reward(plan: Plan) -> Iterator[tuple[str, str]]:
-    config, recipe = plan.config, find_recipe(plan.config.recipe, plan.info)
+    config, recipe = plan.config, find_recipe(plan.info, plan.config.recipe)
     overrides = ", ".join(f"{name} {value}" for name, value in plan.overrides.items())
     yield "recipe", f"{recipe.name}, hash {recipe.hash}" + (f"; overridden: {overrides}" if overrides else "")
     for query_type, formula in recipe.formula.items():

@@ -30,7 +30,7 @@ from reward_trainer.gold.fit_options import configure, fit_settings, pair_length
 from reward_trainer.gold.folder import Snapshot, model_card, write_model
 from reward_trainer.gold.model import Base, GoldNet, load_base
 from reward_trainer.gold.nets import make_net
-from reward_trainer.gold.preferences import Pair, balance_lengths, read_pairs
+from reward_trainer.gold.preferences import Pair, balance_lengths, check_other_prompts, read_pairs
 from reward_trainer.gold.quality import quality
 from reward_trainer.gold.states import States, cached, uncached
 from reward_trainer.gold.text import PairLengths, encode_pairs
@@ -60,6 +60,7 @@ def fit_gold(options: argparse.Namespace, command: str) -> None:
     read = read_pairs(options.preferences, options.exclude_source)
     used = _used(options, read)
     test = read_pairs([options.test], options.exclude_source) if options.test else []
+    check_other_prompts(used, test)
     settings, lengths = fit_settings(options), pair_lengths(options)
     torch.manual_seed(options.seed)  # the new parameters are initialised randomly
     base = load_base(options.base, options.keep_layers)

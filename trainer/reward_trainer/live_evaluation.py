@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from reward_runs.layout import RunDir
@@ -18,6 +19,8 @@ from reward_trainer.openrlhf.process import terminate_with_parent
 
 _NICENESS = 10
 """Added to the priority of the process: on a shared CPU the training and its service go first."""
+_FIRST_TO_KILL = "1000"
+"""Score that makes the kernel end this process, not the training, when memory is exhausted."""
 _STOP_GRACE_S = 10.0
 
 
@@ -80,6 +83,8 @@ class LiveEvaluation:
 
 
 def _low_priority() -> None:
-    """In the child, before it starts."""
+    """In the child, before it starts: of the processor, and of memory where both do not fit."""
     os.nice(_NICENESS)
+    with suppress(OSError):  # not Linux
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_KILL, encoding="ascii")
     terminate_with_parent()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reward_client.info import find_recipe
 from reward_client.wire import Info
 from reward_evidence.sampling.policy_folder import resolve_policy
 from reward_runs import provenance
@@ -24,7 +25,7 @@ from reward_trainer.openrlhf import command, flag_check, installed
 from reward_trainer.openrlhf.command import LaunchInputs
 from reward_trainer.openrlhf.environment import ROLLOUT_ENGINE
 from reward_trainer.openrlhf.process import MODULE
-from reward_trainer.preflight import find_problems, find_recipe
+from reward_trainer.preflight import find_problems
 
 _MIN_SHARED_MEMORY = 1e9
 """Bytes that Ray's object store should have."""
@@ -59,7 +60,7 @@ class Plan:
     @property
     def recipe_needs_gold(self) -> bool:
         """Whether the reward includes the gold model's score."""
-        return find_recipe(self.config.recipe, self.info).needs_gold
+        return find_recipe(self.info, self.config.recipe).needs_gold
 
     @property
     def rollout_engine(self) -> str:
@@ -74,7 +75,7 @@ class Plan:
 def prepare(config: Config, info: Info, hardware: Hardware) -> Plan:
     """Return the plan; raise RunError when a check fails."""
     run = RunDir(config.run_dir)
-    recipe = find_recipe(config.recipe, info)
+    recipe = find_recipe(info, config.recipe)
     overrides = command.recipe_overrides(config, recipe)
     training, heldout = _prompts(config)
     policy = resolve_policy(config.policy)
@@ -185,7 +186,7 @@ def _check(config: Config, info: Info, launch: LaunchInputs, budget: DiskBudget,
 
 def run_record(plan: Plan) -> RunRecord:
     """Return the record of the run: its settings, and what it runs with."""
-    recipe = find_recipe(plan.config.recipe, plan.info)
+    recipe = find_recipe(plan.info, plan.config.recipe)
     return RunRecord.model_validate(
         {
             **plan.config.model_dump(mode="json"),

@@ -8,9 +8,9 @@ Pure functions: `hardware` inspects the machine, `service_probe` sends the reque
 import importlib.util
 from collections.abc import Mapping
 
+from reward_client.info import find_recipe
 from reward_client.urls import API_KEY_VARIABLE, key_from_environment
 from reward_client.wire import Info, RecipeInfo
-from reward_runs.errors import PreflightError
 from reward_trainer.config import Config
 from reward_trainer.hardware import DiskBudget, Hardware
 from reward_trainer.layout import Layout
@@ -26,20 +26,11 @@ _INSTALL_ON_CPU = {
 }
 
 
-def find_recipe(name: str, info: Info) -> RecipeInfo:
-    """Return the recipe `name`; raise PreflightError listing the known ones."""
-    for recipe in info.recipes:
-        if recipe.name == name:
-            return recipe
-    known = ", ".join(recipe.name for recipe in info.recipes)
-    raise PreflightError(f"the reward service has no recipe {name!r}; it has {known}")
-
-
 def find_problems(
     config: Config, info: Info, budget: DiskBudget, hardware: Hardware, environ: Mapping[str, str]
 ) -> list[str]:
     """Return every problem that prevents the run, one sentence each."""
-    recipe = find_recipe(config.recipe, info)
+    recipe = find_recipe(info, config.recipe)
     return [
         *_packages(hardware),
         *_layout(config, hardware, environ),

@@ -8,12 +8,12 @@ import httpx
 from reward_client import RewardClient, RewardError
 from reward_client.cli.options import connect
 from reward_client.errors import describe_problem, read_problem
+from reward_client.info import find_recipe
 from reward_client.network import is_loopback
 from reward_client.retry import RetryPolicy
 from reward_client.urls import key_from_environment
 from reward_client.wire import Info
 from reward_runs.errors import PreflightError
-from reward_trainer.preflight import find_recipe
 
 _TRIAL_RESPONSE = "This is a trial before the training starts."
 
@@ -31,7 +31,10 @@ def service_info(urls: Sequence[str], recipe: str, *, wait_s: float | None = Non
     would depend on the one that it is sent to.
     """
     infos = [_info(url, wait_s) for url in urls]
-    first, *others = [(find_recipe(recipe, info).hash, _models(info)) for info in infos]
+    try:
+        first, *others = [(find_recipe(info, recipe).hash, _models(info)) for info in infos]
+    except RewardError as exc:
+        raise PreflightError(str(exc)) from exc
     for url, other in zip(urls[1:], others, strict=True):
         if other != first:
             raise PreflightError(f"the recipe {recipe} or the models of {url} differ from those of {urls[0]}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from reward_runs import provenance
 from reward_runs.errors import ConfigError, PreflightError
+from reward_runs.events import RunEvent, add_event, stopped_by_rule
 from reward_runs.files import replace_text
 from reward_runs.layout import RunDir
 from reward_runs.record import RunRecord
@@ -53,18 +54,30 @@ def train(plan: Plan, log: Log, evaluation_log: EvaluationLog, *, resume: bool =
     """
     run = plan.run
     with run.lock() as lock_fd:
-        if resume and run.checkpoint(plan.config.steps).is_dir():
+        done = continued_step(plan) if resume else None
+        if done == plan.config.steps:
             log(f"all {plan.config.steps} steps are done already")
             return
         check_start(plan, resume=resume)
-        can_continue = resume and (run.state / "_actor" / "latest").is_file()
+        if resume and stopped_by_rule(run):
+            step = max(run.saved_steps(), default=0)
+            add_event(run, RunEvent(kind="resumed", step=step, message="the run was continued"))
         _write_inputs(plan, fresh=not resume)
         saved_policies.save_initial(plan.launch.policy, run)
         log(plan.rollout_engine)
         log(f"OpenRLHF starts; its output is written to {run.log}")
-        Monitor(plan, log, lock_fd, evaluation_log, resume=can_continue).run()
+        Monitor(plan, log, lock_fd, evaluation_log, resume=done is not None).run()
         saved_policies.collect_final(run, plan.config.steps)
         shutil.rmtree(run.state, ignore_errors=True)  # needed to resume only
+
+
+def continued_step(plan: Plan) -> int | None:
+    """Return the step after which a resumed run continues; None when it starts again: OpenRLHF saved no state."""
+    run, steps = plan.run, plan.config.steps
+    if run.checkpoint(steps).is_dir():
+        return steps
+    has_state = (run.state / "_actor" / "latest").is_file()
+    return max(run.saved_steps(), default=0) if has_state else None
 
 
 def check_start(plan: Plan, *, resume: bool) -> None:

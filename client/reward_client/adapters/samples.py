@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pydantic import ValidationError
 
 from reward_client.adapters.settings import AdapterSettings
 from reward_client.errors import RewardError, validation_errors
+from reward_client.rows import none_for_nan
 from reward_client.wire import Item
 
 _LABEL_FIELDS = {"reference", "query_type", "id"}
@@ -135,7 +135,7 @@ def plain(value: Any) -> Any:
     """A NumPy array or scalar, or a pandas missing value, as the Python value that it stands for."""
     if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
         value = value.tolist()
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return none_for_nan(value)
 
 
 def column(values: Iterable[Any] | Any | None, n_rows: int, name: str) -> list[Any]:

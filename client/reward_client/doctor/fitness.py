@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 
 from reward_client.doctor.check import Check, failed, note, ok
 from reward_client.doctor.demand import Demand
+from reward_client.errors import UnknownRecipeError
+from reward_client.info import find_recipe
 from reward_client.wire import Info, RecipeInfo
 
 _GROWS = re.compile(r"(?<![(\w])(max_)?length_incentive\b(?!\s*/)")
@@ -16,15 +17,12 @@ CHARS_PER_TOKEN = 4
 """Of English text; other texts differ, so that the comparison with a limit is a rough one."""
 
 
-def find_recipe(info: Info, name: str) -> RecipeInfo | Check:
+def known_recipe(info: Info, name: str) -> RecipeInfo | Check:
     """The recipe, or the check that failed."""
-    for recipe in info.recipes:
-        if recipe.name == name:
-            return recipe
-    names = [recipe.name for recipe in info.recipes]
-    nearest = difflib.get_close_matches(name, names, n=1)
-    fix = f"did you mean {nearest[0]!r}?" if nearest else f"the service has {', '.join(names)}"
-    return failed("recipe", f"the service has no recipe {name!r}", fix)
+    try:
+        return find_recipe(info, name)
+    except UnknownRecipeError as exc:
+        return failed("recipe", f"the service has no recipe {name!r}", exc.hint)
 
 
 def recipe_fits(info: Info, recipe: RecipeInfo, demand: Demand) -> Iterator[Check]:

@@ -95,7 +95,7 @@ def _ended(checks: Sequence[Check]) -> bool:
 
 def _scored(service: Service, info: Info, needs_key: bool, use: Use) -> Iterator[Section]:
     demand = use.demand
-    recipe = fitness.find_recipe(info, use.recipe or demand.recipe or info.default_recipe)
+    recipe = fitness.known_recipe(info, use.recipe or demand.recipe or info.default_recipe)
     if isinstance(recipe, Check):
         yield Section("recipe and limits", [recipe, fitness.limits_fit(info, demand)])
         return

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError, RewardRejectedError, validation_errors
+from reward_client.info import find_recipe
 from reward_client.wire import Info, Item, ItemResult, QueryType, ScoreReply, usable_references
 
 
@@ -128,11 +129,8 @@ class ScoreProtocol:
 
 
 def factor_names(info: Info, recipe: str) -> dict[QueryType, list[str]]:
-    """The features that are multiplied, for each query type. Raises RewardError for an unknown recipe."""
-    found = next((one for one in info.recipes if one.name == recipe), None)
-    if found is None:
-        names = ", ".join(one.name for one in info.recipes)
-        raise RewardError(f"the service has no recipe {recipe!r}; it has {names}")
+    """The features that are multiplied, for each query type. Raises UnknownRecipeError."""
+    found = find_recipe(info, recipe)
     branches = {query_type: found.parameters.get(query_type.value, []) for query_type in QueryType}
     return {
         query_type: [name for factor in factors for name in _features(factor)]

@@ -21,6 +21,7 @@ from reward_client.cli.options import (
     positive_int,
 )
 from reward_client.cli.options import url as service_url
+from reward_client.info import find_recipe
 from reward_client.rows import FileError
 from reward_client.urls import DEFAULT_URL, split_urls
 from reward_client.wire import Info
@@ -31,7 +32,6 @@ from reward_evidence.best_of_n.samples_file import LINES_NAME
 from reward_evidence.best_of_n.scores import SampleScores, check_gold
 from reward_evidence.best_of_n.selection import SelectedSamples, select_samples
 from reward_evidence.best_of_n.table import lines
-from reward_evidence.evaluation.evaluation_run import find_recipe
 from reward_runs.errors import EvaluationError, RunError
 from reward_runs.files import lock_folder, replace_text
 from reward_runs.prompts import EMBEDDED_PROMPTS, add_columns
@@ -116,7 +116,8 @@ def _add_source(group: argparse._ArgumentGroup) -> None:
         action=KeyValue,
         nargs="+",
         metavar="K=V",
-        help="with --endpoint: more fields of a request, as top_p=0.9; seed=null removes a field",
+        help="with --endpoint: more fields of a request, as top_p=0.9; seed=null removes a field; they are "
+        "written to --out, so a key belongs in OPENAI_API_KEY",
     )
 
 
@@ -172,7 +173,7 @@ def _add_scoring(group: argparse._ArgumentGroup) -> None:
 
 
 def choose_recipes(names: Sequence[str] | None, info: Info) -> list[str]:
-    """Return the recipes to judge, without duplicates; raise EvaluationError for one that cannot be judged."""
+    """Return the recipes to judge, without duplicates; raise an error for one that cannot be judged."""
     if names is None:
         known = {recipe.name for recipe in info.recipes}
         chosen = [info.default_recipe, *(name for name in DEFAULT_RECIPES if name in known)]
@@ -180,7 +181,7 @@ def choose_recipes(names: Sequence[str] | None, info: Info) -> list[str]:
     for name in names:
         if name in (GOLD, LONGEST, RANDOM):
             raise EvaluationError(f"--recipe {name}: {name} is always shown beside the recipes; leave it out")
-        find_recipe(name, info)
+        find_recipe(info, name)
     return list(dict.fromkeys(names))
 
 

@@ -14,10 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from reward_client import RewardClient, RewardError
-from reward_client.errors import RewardRejectedError, validation_errors
+from reward_client.completions import Choice, read_completion
+from reward_client.errors import RewardRejectedError
 from reward_client.retry import RETRYABLE, RetryPolicy
 from reward_evidence.best_of_n.sources import SampleSettings
 from reward_evidence.sampling.samples import Sample, batch_seed
@@ -35,24 +34,6 @@ _PATHS: Mapping[EndpointApi, str] = {"chat": "/chat/completions", "completions":
 _FINISHED: Mapping[str, bool] = {"stop": False, "eos_token": False, "stop_sequence": False, "length": True}
 """Whether the token limit ended the response, by `finish_reason`."""
 _WITHHELD = ("content_filter", "tool_calls", "function_call")
-
-
-class _Reply(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _Message(_Reply):
-    content: str | None = None
-
-
-class _Choice(_Reply):
-    message: _Message | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-
-
-class _Completion(_Reply):
-    choices: list[_Choice] = Field(min_length=1)
 
 
 def base_url(url: str) -> str:
@@ -125,13 +106,10 @@ class EndpointSource:
             ) from exc
         return found
 
-    def _choices(self, prompt: Prompt, n: int, seed: int) -> list[_Choice]:
+    def _choices(self, prompt: Prompt, n: int, seed: int) -> list[Choice]:
         """Between 1 and `n` choices."""
         content = self.client.post(_PATHS[self.api], json.dumps(self._request(prompt, n, seed)).encode())
-        try:
-            choices = _Completion.model_validate_json(content).choices
-        except ValidationError as exc:
-            raise ValueError(f"the reply is not one of OpenAI's API: {validation_errors(exc)[0]}") from exc
+        choices = read_completion(content).choices
         if len(choices) > n:
             raise ValueError(f"the reply has {len(choices)} choices, {n} were requested")
         return choices
@@ -171,11 +149,10 @@ def _completed(
     return failure
 
 
-def _sample(choice: _Choice, prompt: Prompt, number: int, seed: int) -> Sample:
-    text = choice.text if choice.message is None else choice.message.content
+def _sample(choice: Choice, prompt: Prompt, number: int, seed: int) -> Sample:
     if choice.finish_reason in _WITHHELD:
         raise ValueError(f"choice {number} ended with {choice.finish_reason!r}: it is no response of the policy")
-    if text is None:
+    if choice.content is None:
         hint = (
             "; a model that reasons may have used the token limit for it: raise --max-new-tokens, or turn "
             "reasoning off with --body"
@@ -184,7 +161,7 @@ def _sample(choice: _Choice, prompt: Prompt, number: int, seed: int) -> Sample:
         )
         raise ValueError(f"choice {number} has no text (finish_reason {choice.finish_reason!r}){hint}")
     truncated = None if choice.finish_reason is None else _FINISHED.get(choice.finish_reason)
-    return Sample(prompt=prompt, sample=number, response=text, seed=seed, truncated=truncated)
+    return Sample(prompt=prompt, sample=number, response=choice.content, seed=seed, truncated=truncated)
 
 
 def _cause(exc: Exception) -> str:

@@ -147,8 +147,12 @@ class _Picks:
     gold: FloatArray
     reward: FloatArray
     words: FloatArray
-    sd: float
-    """Standard deviation of the reward within a prompt: the root of its mean variance."""
+    variance: FloatArray
+    """Of the reward within each prompt, (P,)."""
+
+    def sd(self, rows: FloatArray) -> float:
+        """Standard deviation of the reward within a prompt, over those that `rows` (P,) selects."""
+        return float(np.sqrt(self.variance[rows].mean()))
 
     def estimated(self) -> FloatArray:
         """The figures with intervals: (P, 4 K)."""
@@ -186,8 +190,7 @@ def _picks(judged: JudgedSamples, kind: JudgeKind, rewards: FloatArray, n_values
     def expected(values: FloatArray) -> FloatArray:
         return np.stack([(probabilities * values).sum(axis=1) for probabilities in chosen], axis=1)
 
-    sd = float(np.sqrt(rewards.var(axis=1).mean()))
-    return _Picks(kind, expected(judged.gold), expected(rewards), expected(judged.words), sd)
+    return _Picks(kind, expected(judged.gold), expected(rewards), expected(judged.words), rewards.var(axis=1))
 
 
 def _points(picks: Mapping[str, _Picks], n_values: Sequence[int], rows: FloatArray) -> dict[str, list[Point]]:
@@ -196,6 +199,7 @@ def _points(picks: Mapping[str, _Picks], n_values: Sequence[int], rows: FloatArr
     k = len(n_values)
     found = {}
     for number, (name, one) in enumerate(picks.items()):
+        sd = one.sd(rows)
         own = estimates[4 * k * number : 4 * k * (number + 1)]
         found[name] = [
             Point(
@@ -205,7 +209,7 @@ def _points(picks: Mapping[str, _Picks], n_values: Sequence[int], rows: FloatArr
                 gold_change=own[k + i],
                 reward=own[2 * k + i],
                 reward_change=own[3 * k + i],
-                reward_change_sd=own[3 * k + i].mean / one.sd if one.sd > 0 else None,
+                reward_change_sd=own[3 * k + i].mean / sd if sd > 0 else None,
                 words=float(one.words[rows, i].mean()),
             )
             for i, n in enumerate(n_values)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from reward_client.errors import validation_errors
 from reward_client.score_output import append, encoded, opened
 from reward_runs.errors import EvaluationError
+from reward_runs.files import writing
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -45,7 +46,8 @@ class LineFile(Generic[ModelT]):
         return found
 
     def append(self, lines: Iterable[ModelT]) -> None:
-        """Write `lines` at the end, all or none. Raises FileError."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Write `lines` at the end, all or none. Raises FileError, or OutputError when there is no folder."""
+        with writing(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         with opened(self.path, "ab") as out:
             append(out, encoded([line.model_dump(mode="json") for line in lines]), self.path)

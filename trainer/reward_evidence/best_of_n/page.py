@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from importlib.resources import files
 
-from reward_client.html_page import document, shown, tables
+from reward_client.html_page import cut, document, tables
 from reward_client.wire import QueryType
 from reward_evidence.best_of_n.examples import Example, Pick
 from reward_evidence.best_of_n.figures import ALPHA, Curve, Point
@@ -18,6 +18,8 @@ from reward_evidence.statistics.monotonicity import Estimate
 
 _CSS = (files("reward_evidence.best_of_n") / "page.css").read_text(encoding="utf-8")
 _SERIES: Sequence[Role] = ("series_1", "series_3", "series_4", "series_5", "series_6", "series_8")
+_MAX_LINE_CHARS = 160
+"""Of a prompt in the line that opens an example."""
 _KL_AXIS = "KL from the policy (nats), at n = {}"
 
 
@@ -197,11 +199,13 @@ def _examples(examples: Sequence[Example]) -> Iterator[str]:
     yield '<p class="soft">Among all samples of a prompt; the highest gold first.</p>'
     for example in examples:
         about = f"{example.rule}: {plain(example.gap, 2)} · {example.query_type.value.replace('_', '-')}"
-        yield f'<details>\n<summary class="one"><span class="name">{escape(example.prompt)}</span>'
+        yield f'<details>\n<summary class="one"><span class="name">{cut(example.prompt, _MAX_LINE_CHARS)}</span>'
         yield f'<span class="about">{escape(about)}</span></summary>\n<div class="inside">'
+        if len(example.prompt) > _MAX_LINE_CHARS:
+            yield f"<pre>{cut(example.prompt)}</pre>"
         if example.reference is not None:
             references = example.reference if isinstance(example.reference, str) else json.dumps(example.reference)
-            yield f'<p class="soft">reference: {escape(references)}</p>'
+            yield f'<p class="soft">reference: {cut(references)}</p>'
         yield '<div class="picks">'
         for pick in example.picks:
             yield _pick(pick)
@@ -209,11 +213,11 @@ def _examples(examples: Sequence[Example]) -> Iterator[str]:
 
 
 def _pick(pick: Pick) -> str:
-    cut = ", cut at the token limit" if pick.truncated else ""
+    truncated = ", cut at the token limit" if pick.truncated else ""
     return (
         f'<div class="answer"><h3><span>{escape(", ".join(pick.judges))}</span>'
-        f"<span>gold {plain(pick.gold, 2)}</span></h3><pre>{shown(pick.response, len(pick.response))}</pre>"
-        f'<p class="soft">{pick.words} words{cut}</p></div>'
+        f"<span>gold {plain(pick.gold, 2)}</span></h3><pre>{cut(pick.response)}</pre>"
+        f'<p class="soft">{pick.words} words{truncated}</p></div>'
     )
 
 

@@ -20,16 +20,17 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from reward_client.errors import RewardRejectedError
+from reward_client.info import find_recipe
 from reward_client.wire import Info, Item, ItemResult, RecipeName, ScoreReply
 from reward_evidence.best_of_n.figures import GOLD
 from reward_evidence.best_of_n.line_file import LineFile
 from reward_evidence.best_of_n.samples_file import PromptSamples, progress
-from reward_evidence.evaluation.evaluation_run import MAX_ITEMS, find_recipe
+from reward_evidence.evaluation.evaluation_run import MAX_ITEMS
 from reward_evidence.evaluation.store import Scorer, scored_item, unique
 from reward_evidence.sampling.samples import Sample
 from reward_evidence.statistics.monotonicity import FloatArray
 from reward_runs.errors import EvaluationError
-from reward_runs.files import replace_text
+from reward_runs.files import replace_text, writing
 from reward_runs.prompts import Prompt
 
 FOLDER = "scores"
@@ -124,7 +125,7 @@ class SampleScores:
 
     def _start(self, file: LineFile[ScoreLine], options: dict[str, Any]) -> None:
         """Keep the file if it was written with the same recipe, models and options; else begin a new one."""
-        recipe = find_recipe(options["recipe"], self.info)
+        recipe = find_recipe(self.info, options["recipe"])
         settings = {
             **options,
             "recipe_hash": recipe.hash,
@@ -138,8 +139,9 @@ class SampleScores:
             return
         if file.path.is_file():
             self.log(f"{file.path.name} was written with another recipe or model: all samples are scored again")
-            file.path.unlink()
-        file.path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(file.path):
+            file.path.unlink(missing_ok=True)
+            file.path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(record, text)
 
     def _score(self, task: _Task, group: Sequence[Sequence[Sample]], hashes: Mapping[str, str]) -> list[ScoreLine]:

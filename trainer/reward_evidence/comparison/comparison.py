@@ -21,6 +21,8 @@ from reward_evidence.comparison.measures import GroupValues, read_group
 from reward_evidence.comparison.runs import EvaluatedRun
 from reward_evidence.evaluation.store import unique
 from reward_runs.errors import EvaluationError
+from reward_runs.events import stopped_by_rule
+from reward_runs.layout import RunDir
 
 FILE_NAME = "comparison.json"
 
@@ -111,7 +113,7 @@ def compare(
 
 
 def _notices(values: Sequence[GroupValues]) -> list[str]:
-    """What limits this comparison: other last steps, a seed that is repeated."""
+    """What limits this comparison: other last steps, stop rules, a seed that is repeated, other policies."""
     notices = []
     for one in values:
         if len({run.steps[-1] for run in one.runs}) > 1:
@@ -127,6 +129,13 @@ def _notices(values: Sequence[GroupValues]) -> list[str]:
     if len({one.steps[-1] for one in values}) > 1:
         found = "; ".join(f"{one.label}: {one.steps[-1]}" for one in values)
         notices.append(f"The groups end at different steps ({found}). The final values are those of these steps.")
+    runs = [run for one in values for run in one.runs]
+    if stops := [(run.name, stop) for run in runs if (stop := stopped_by_rule(RunDir(run.folder)))]:
+        found = "; ".join(f"{name}: {stop.message}" for name, stop in stops)
+        notices.append(
+            f"Ended by a stop rule: {found}. The last step of such a run depends on what was measured there, so "
+            "its final values are selected."
+        )
     policies = {str(run.settings.get("policy")) for one in values for run in one.runs if run.settings is not None}
     if len(policies) > 1:
         notices.append(

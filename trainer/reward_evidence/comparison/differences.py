@@ -25,6 +25,8 @@ class Difference(BaseModel):
     """By Holm's method for all differences of the comparison; null with a single prompt."""
     verdict: Verdict
     """`rose`: `group` has more; `fell`: less; by the adjusted p-value."""
+    one_seed: list[str]
+    """Those of the two groups with one run: how much their gold varies between seeds is not in interval and p."""
 
 
 def final_gold_differences(values: Sequence[GroupValues], baseline: str | None) -> list[Difference]:
@@ -32,7 +34,7 @@ def final_gold_differences(values: Sequence[GroupValues], baseline: str | None) 
     the baseline."""
     if any("gold" not in one.measures for one in values):
         return []
-    final = {one.label: one.measures["gold"][:, -1] for one in values}
+    final = {one.label: one.measures["gold"][:, -1] for one in values}  # (S, N)
     if baseline is None:
         ordered = sorted(final, key=lambda label: -final[label].mean())
         pairs = list(itertools.combinations(ordered, 2))
@@ -51,6 +53,7 @@ def final_gold_differences(values: Sequence[GroupValues], baseline: str | None) 
             p_value=one.p_value,
             p_adjusted=p,
             verdict=_verdict(one.mean, p),
+            one_seed=[label for label in (group, other) if len(final[label]) == 1],
         )
         for (group, other), one, p in zip(pairs, found, adjusted, strict=True)
     ]

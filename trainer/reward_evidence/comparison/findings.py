@@ -33,7 +33,7 @@ def describe(
     clear = [one for one in differences if one.verdict is not Verdict.UNDECIDED]
     listed = [_difference(one) for one in (clear or differences)[:_MAX_LISTED]]
     return Findings(
-        headline=_headline(groups, differences, "demo gold" if is_demo else "gold"),
+        headline=_headline(groups, differences, "demo gold" if is_demo else "gold") + _unknown_seeds(groups),
         sentences=[*listed, *(_group(one) for one in groups)],
         limitations=_limitations(groups, differences, is_demo=is_demo),
     )
@@ -55,6 +55,17 @@ def _headline(groups: Sequence[GroupFigures], differences: Sequence[Difference],
         if sum(more == group.label for more, _ in wins) == len(groups) - 1:
             return f"{group.label} ended with more {gold} than every other group"
     return f"{len(clear)} of {len(differences)} differences in final {gold} are shown"
+
+
+def _unknown_seeds(groups: Sequence[GroupFigures]) -> str:
+    """What the headline leaves open where a group has one run."""
+    n_single = sum(group.n_seeds == 1 for group in groups)
+    if not n_single or groups[0].gold_change is None:
+        return ""
+    where = f"{n_single} of {len(groups)} groups have one seed"
+    if n_single == len(groups):
+        where = "one seed each" if n_single > 1 else "one seed"
+    return f" ({where}: the variation between seeds is unknown)"
 
 
 def _ordered(difference: Difference) -> tuple[str, str]:
@@ -87,8 +98,16 @@ def _difference(one: Difference) -> str:
     low, high = (one.low, one.high) if one.mean > 0 else (_negative(one.high), _negative(one.low))
     bounds = f"95 % interval {interval(low, high, with_sign=True)}"
     p = "no p-value" if one.p_adjusted is None else f"adjusted p {p_value(one.p_adjusted)}"
-    shown = "" if one.verdict is not Verdict.UNDECIDED else ": not shown to differ"
+    shown = ": not shown to differ" if one.verdict is Verdict.UNDECIDED else seeds_left_open(one)
     return f"{more} has {amount} ({bounds}; {p}){shown}."
+
+
+def seeds_left_open(one: Difference) -> str:
+    """What a verdict leaves open: the seeds of a group with one run; empty when both have several."""
+    if not one.one_seed:
+        return ""
+    which = "one seed each" if len(one.one_seed) == 2 else f"one seed of {one.one_seed[0]}"
+    return f": {which}, another seed may reverse it"
 
 
 def _negative(value: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The values of a group of runs by seed, step and prompt, read from the evaluated responses one step at a time."""
+"""The values of a group of runs by seed, step and prompt, read from the evaluated responses, a run at a time."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,10 @@ class GroupValues:
 
 
 def read_group(label: str, runs: Sequence[EvaluatedRun], prompt_ids: Sequence[str]) -> GroupValues:
-    """Read the responses of `runs`; raise EvaluationError when they share no step or a file is missing."""
+    """Read the responses of `runs`; raise EvaluationError when they share no step or a file is missing.
+
+    The responses of all common steps of one run are in memory together.
+    """
     steps = sorted(set.intersection(*(set(run.steps) for run in runs)))
     if not steps:
         raise EvaluationError(f"the runs of {label} have no evaluated step in common: evaluate the same steps")

@@ -30,6 +30,7 @@ from reward_evidence.engineer.result import Engineered, ProbeResult
 from reward_evidence.engineer.rows import Row, Rows, read
 from reward_evidence.engineer.selection import Settings
 from reward_evidence.engineer.service_check import check, probe_result, probed
+from reward_runs.errors import OutputError
 from reward_runs.files import replace_text
 
 _DESCRIPTION = """\
@@ -227,8 +228,8 @@ def _notices(rows: Rows) -> list[str]:
 def _write(path: Path, text: str) -> None:
     try:
         replace_text(path, text)
-    except OSError as exc:
-        raise FileError(f"{path} cannot be written: {exc.strerror}") from exc
+    except OutputError as exc:
+        raise FileError(str(exc)) from exc
     _log(f"wrote {path}")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from reward_client import RewardClient
+from reward_client.info import find_recipe
 from reward_client.rows import FileError
 from reward_client.score_file import score_file
 from reward_client.wire import FeatureInfo, Info, QueryType, RecipeInfo
@@ -85,12 +86,10 @@ def usable(info: Info, only: Sequence[str] | None, excluded: Sequence[str]) -> l
 
 
 def base_recipe(info: Info, name: str | None) -> RecipeInfo:
-    """The recipe that says how a response is read. Raises FileError unless it has _PLAIN."""
+    """The recipe that says how a response is read. Raises RewardError, and FileError unless it has _PLAIN."""
     usable = [one.name for one in info.recipes if not one.needs_encoder or info.relevance is not None]
     wanted = name or (_BASE if _BASE in usable else next(iter(usable), info.default_recipe))
-    found = next((recipe for recipe in info.recipes if recipe.name == wanted), None)
-    if found is None:
-        raise FileError(f"the service has no recipe {wanted!r}; it has {', '.join(r.name for r in info.recipes)}")
+    found = find_recipe(info, wanted)
     for parameter, value in _PLAIN.items():
         if found.parameters.get(parameter, value) != value:
             raise FileError(

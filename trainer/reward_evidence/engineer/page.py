@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
-from reward_client.html_page import document, shown, tables
+from reward_client.html_page import cut, document, tables
 from reward_client.wire import QueryType
 from reward_evidence.engineer.findings import ENGINEERED, Disagreement, FeatureFinding
 from reward_evidence.engineer.panels import adds_panel, calibration_panel, curve_panels
@@ -155,16 +155,16 @@ def _disagreements(found: Sequence[Disagreement], rows: Sequence[Row]) -> Iterat
     for one in found:
         better, worse = rows[one.preferred_by_gold], rows[one.preferred_by_recipe]
         prompt = better.item.prompt if isinstance(better.item.prompt, str) else better.item.prompt[-1].content
-        yield f'<details><summary class="one"><span class="name">{_shown(prompt, 160)}</span>'
+        yield f'<details><summary class="one"><span class="name">{cut(prompt, 160)}</span>'
         yield '</summary><div class="inside">'
-        yield f'<pre>{_shown(prompt)}</pre><div class="pair">'
+        yield f'<pre>{cut(prompt, _MAX_CHARS)}</pre><div class="pair">'
         for title, row, gold, reward in (
             ("gold prefers", better, one.gold[0], one.reward[0]),
             ("the recipe prefers", worse, one.gold[1], one.reward[1]),
         ):
             scores = f"gold {gold:.3g} · recipe {reward:.3g}"
             yield f'<div class="answer"><h3><span>{title}</span><span>{scores}</span></h3>'
-            yield f"<pre>{_shown(row.item.response)}</pre></div>"
+            yield f"<pre>{cut(row.item.response, _MAX_CHARS)}</pre></div>"
         yield "</div></div></details>"
 
 
@@ -221,7 +221,3 @@ def _optional(found: Estimate | None, *, sign: bool = False) -> list[str]:
 
 def _mean(found: Estimate, *, sign: bool = False) -> str:
     return (signed if sign else plain)(found.mean, decimals_for(found.low, found.high))
-
-
-def _shown(text: str, most: int = _MAX_CHARS) -> str:
-    return shown(text[:most], len(text))

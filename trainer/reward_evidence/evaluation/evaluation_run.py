@@ -30,20 +30,12 @@ from reward_evidence.sampling.samples import Sampler, SamplingSettings
 from reward_evidence.statistics.summary import CheckpointResponses
 from reward_runs.checkpoints import Checkpoint
 from reward_runs.errors import EvaluationError
+from reward_runs.files import writing
 from reward_runs.provenance import versions
 
 MAX_ITEMS = 64
 """Maximum items per scoring request, so that a gold model on a CPU replies well within the client's timeout."""
 _LIBRARIES = ("glassbox-reward", "torch", "transformers", "numpy", "scipy")
-
-
-def find_recipe(name: str | None, info: Info) -> RecipeInfo:
-    """Return the service's recipe `name`, its default when None; raise EvaluationError with the known ones."""
-    found = {recipe.name: recipe for recipe in info.recipes}
-    wanted = info.default_recipe if name is None else name
-    if wanted not in found:
-        raise EvaluationError(f"the reward service has no recipe {wanted!r}; it has {', '.join(sorted(found))}")
-    return found[wanted]
 
 
 def use_gold(requested: bool | None, info: Info) -> bool:
@@ -80,7 +72,8 @@ class EvaluationRun:
         `make_sampler` is called for the first step that is not evaluated yet, so nothing is loaded without
         one. Raises EvaluationError, or RewardError when the service fails; finished steps are kept.
         """
-        self.source.out.mkdir(parents=True, exist_ok=True)
+        with writing(self.source.out):
+            self.source.out.mkdir(parents=True, exist_ok=True)
         folder = self.source.out / "evaluation"
         evaluated = {
             step: found

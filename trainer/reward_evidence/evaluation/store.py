@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from reward_client.wire import ChatMessage, Item, ItemResult, ModelNames, QueryType, RecipeName, ScoreReply
 from reward_evidence.sampling.samples import Sample
 from reward_runs.errors import EvaluationError
-from reward_runs.files import replace_text
+from reward_runs.files import replace_text, writing
 from reward_runs.layout import step_name
 from reward_runs.prompts import messages
 
@@ -176,7 +176,8 @@ def evaluated_step(
 def save(folder: Path, evaluated: EvaluatedStep) -> None:
     """Write the lines, then the record with their hash."""
     name = step_name(evaluated.record.step)
-    folder.mkdir(exist_ok=True)
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
     replace_text(folder / f"{name}.jsonl", _lines(evaluated.responses))
     replace_text(folder / f"{name}.json", evaluated.record.model_dump_json(indent=2) + "\n")
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from reward_evidence.evaluation.evaluation import FILE_NAME, Evaluation, read_evaluation
 from reward_evidence.report.templating import render
 from reward_runs.errors import EvaluationError, RunDirectoryError
-from reward_runs.events import read_events
+from reward_runs.events import stopped_by_rule
 from reward_runs.files import replace_text
 from reward_runs.layout import RunDir, read_metrics
 from reward_runs.record import RunRecord
@@ -36,7 +36,7 @@ class IndexRow:
     n_steps: int
     """Training steps that are done."""
     stopped: str | None
-    """Reason of a stop rule."""
+    """Reason of the stop rule that ended it."""
     problem: str | None
     """Why record or evaluation cannot be read."""
 
@@ -80,14 +80,14 @@ def _row(path: Path) -> IndexRow:
         n_steps = _last_step(run)
     except (RunDirectoryError, EvaluationError, OSError) as exc:
         problem = str(exc)
-    stops = [event.message for event in read_events(run) if event.kind == "stop"]
+    stop = stopped_by_rule(run)
     return IndexRow(
         name=path.name,
         link=f"{quote(path.name)}/report.html" if (path / "report.html").is_file() else None,
         record=record,
         evaluation=evaluation,
         n_steps=n_steps,
-        stopped=stops[-1] if stops else None,
+        stopped=stop.message if stop else None,
         problem=problem,
     )
 

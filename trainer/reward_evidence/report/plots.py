@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from reward_evidence.report.charts import Line, Panel, Role
 from reward_evidence.report.distribution_chart import HistogramPanel
 from reward_evidence.report.driver_chart import BarPanel
+from reward_runs.files import writing
 
 _COLOURS: dict[Role, str] = {
     "proxy": "#0072B2",
@@ -96,12 +97,13 @@ def _figure(panel: AnyPanel) -> Figure:
 
 
 def write_pngs(folder: Path, sections: Mapping[str, Sequence[Drawing]]) -> None:
-    """Replace the charts in `folder` by those of `sections`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
-    for drawing in (drawing for found in sections.values() for drawing in found):
-        (folder / f"{drawing.panel.name}.png").write_bytes(drawing.png)
+    """Replace the charts in `folder` by those of `sections`. Raises OutputError."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.png"):
+            old.unlink()
+        for drawing in (drawing for found in sections.values() for drawing in found):
+            (folder / f"{drawing.panel.name}.png").write_bytes(drawing.png)
 
 
 def _draw(panel: Panel) -> Figure:

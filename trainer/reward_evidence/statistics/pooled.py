@@ -10,8 +10,11 @@ Every seed responds to the same prompts, so seeds and prompts are crossed random
     √(t²(S−1) · A + t²(N−1) · B),  A = s²(means of seeds) / S,  B = s²(means of prompts) / N
 
 in which each part of the variance has Student's quantile of its degrees of freedom (Zou & Donner 2008). Both
-contain the residual, s²(residuals) / (S N), so the interval is somewhat too wide; without its second copy it
-would cover 91 % with two seeds, because an A below the residual would count as no variation between seeds. A
+contain the residual, s²(residuals) / (S N), so the interval is too wide: with 36 prompts and two, three or five
+seeds its half-width is 5, 2 and 1.5 times that of known variances, and equal groups differ in at most 2, 4 and 4 %
+of studies (docs/how-to/compare-runs.md). Without the second copy it would cover 91 % with two seeds, because an A
+below the residual would count as no variation between seeds; with Welch's and Satterthwaite's degrees of freedom,
+two groups of which only one varies between seeds would differ in 10 % of studies. A
 percentile bootstrap that resamples seeds and then prompts covers 72 % with two seeds and 90 % with five, so
 it is used for ρ only, which has no such formula. With one seed the variation between seeds is unknown, and
 intervals cover the prompts only.

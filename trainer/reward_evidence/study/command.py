@@ -19,7 +19,7 @@ from reward_evidence.study.planning import TRAIN, PlannedRun, plan_runs, train_c
 from reward_evidence.study.runner import StudyRunner
 from reward_evidence.study.service import reward_service
 from reward_evidence.study.spec import PRESETS, Study, read_study
-from reward_evidence.study.state import StudyState, is_finished
+from reward_evidence.study.state import StudyState, end_of
 from reward_evidence.study.train_options import check_options
 from reward_runs.errors import RunError
 from reward_runs.files import lock_folder
@@ -31,13 +31,13 @@ side by side. Each run is `glassbox train` in a separate process, with its run d
 
 Controls show what a difference is worth: learning_rate_0 does not learn, gold trains on the gold reward model.
 
-The same command continues a study that was stopped: finished runs are kept, others resume at their last
+The same command continues a study that was stopped: runs that have ended are kept, others resume at their last
 checkpoint. A run that fails is reported with its cause, and the others continue. Ctrl-C and SIGTERM stop the runs
 in order."""
 
 _EPILOG = """\
 Written into --out: runs/NAME/ (run directories), logs/NAME.log, study.json, comparison.html, comparison.json.
-Exit status: 0 every run finished, 1 otherwise, 130 stopped.
+Exit status: 0 every run finished, or was stopped by its --stop-when; 1 otherwise; 130 stopped.
 
 examples:
   glassbox study demo --dry-run                    show the runs of the preset demo
@@ -90,16 +90,16 @@ def _interrupt(*_: object) -> None:
 def _run(study: Study, runs: Sequence[PlannedRun], out: Path, jobs: int, train: Sequence[str]) -> int:
     state = StudyState(out)
     state.plan(runs)
-    if not all(is_finished(state.run_dir(run)) for run in runs):
+    if not all(end_of(state.run_dir(run)) for run in runs):
         with reward_service(study.service, out / "service.log", _log) as (url, check):
             runner = StudyRunner(state, url, _log, jobs=jobs, launcher=study.launcher, train=train, check=check)
             asyncio.run(_until_stopped(runner, runs))
-    finished = [run for run in runs if is_finished(state.run_dir(run))]
-    for failed in (run for run in runs if run not in finished):
+    ended = [run for run in runs if end_of(state.run_dir(run))]
+    for failed in (run for run in runs if run not in ended):
         sys.stderr.write(f"error: {failed.name}: {state[failed].cause}; see {state.log(failed)}\n")
-    if finished:
-        _compare(study, finished, state)
-    return 0 if len(finished) == len(runs) else 1
+    if ended:
+        _compare(study, ended, state)
+    return 0 if len(ended) == len(runs) else 1
 
 
 async def _until_stopped(runner: StudyRunner, runs: Sequence[PlannedRun]) -> None:
@@ -110,10 +110,10 @@ async def _until_stopped(runner: StudyRunner, runs: Sequence[PlannedRun]) -> Non
     await runner.run(runs)
 
 
-def _compare(study: Study, finished: Sequence[PlannedRun], state: StudyState) -> None:
-    opened = open_runs([state.run_dir(run) for run in finished])
-    groups = {run.group: [one for one, of in zip(opened, finished, strict=True) if of.group == run.group]
-              for run in finished}  # fmt: skip
+def _compare(study: Study, ended: Sequence[PlannedRun], state: StudyState) -> None:
+    opened = open_runs([state.run_dir(run) for run in ended])
+    groups = {run.group: [one for one, of in zip(opened, ended, strict=True) if of.group == run.group]
+              for run in ended}  # fmt: skip
     baseline = study.baseline if study.baseline in groups else None
     path, comparison = write_comparison(groups, state.out, baseline)
     for line in summary_lines(comparison):
@@ -132,7 +132,7 @@ def _show_plan(study: Study, runs: Sequence[PlannedRun], out: Path, jobs: int) -
     for run in runs:
         folder = state.run_dir(run)
         started = (folder / "config.json").is_file()
-        status = "finished" if is_finished(folder) else "to resume" if started else "to start"
+        status = end_of(folder) or ("to resume" if started else "to start")
         command = train_command(run, folder, url, resume=status == "to resume", train=("glassbox", "train"))
         sys.stdout.write(f"\n{run.name} ({run.group}): {status}\n  {shlex.join([*study.launcher, *command])}\n")
 

@@ -1,6 +1,6 @@
 """Runs the trainings of a study in child processes: one at a time, or several at once.
 
-    PlannedRun ──▶ a free slot ──▶ `glassbox train …` (or --resume) ──▶ finished | failed with its cause
+    PlannedRun ──▶ a free slot ──▶ `glassbox train …` (or --resume) ──▶ finished | stopped by rule | failed, why
     cancelled ───▶ SIGTERM to every child, a grace period, SIGKILL ──▶ stopped
 
 A run is a session of processes, so Ctrl-C reaches the study only, which stops the runs in order. A failed run does
@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,9 @@ from reward_evidence.report.formatting import duration
 from reward_evidence.study.errors import StudyError
 from reward_evidence.study.planning import TRAIN, PlannedRun, train_command
 from reward_evidence.study.progress import remaining_s
-from reward_evidence.study.state import StudyState, is_finished
+from reward_evidence.study.state import StudyState, end_of
+from reward_runs.events import stopped_by_rule
+from reward_runs.layout import RunDir
 
 STOP_S = 90.0
 """Seconds between SIGTERM and SIGKILL: `glassbox train` saves its checkpoints and ends Ray meanwhile."""
@@ -49,14 +52,15 @@ class StudyRunner:
     stop_s: float = STOP_S
 
     async def run(self, planned: Sequence[PlannedRun]) -> None:
-        """Train the runs that are not finished. When it is cancelled, every run is stopped before it returns."""
+        """Train the runs that have not ended. When it is cancelled, every run is stopped before it returns."""
         devices = device_slots(self.environment.get(_DEVICES), self.jobs)
-        waiting = [run for run in planned if not is_finished(self.state.run_dir(run))]
-        for run in planned:
-            self.state.reset(run, "waiting" if run in waiting else "finished")
+        ends = {run: end_of(self.state.run_dir(run)) for run in planned}
+        for run, end in ends.items():
+            self.state.reset(run, end)
+        waiting = [run for run, end in ends.items() if end is None]
         self._planned = planned
         if done := len(planned) - len(waiting):
-            self.log(f"{done} of {len(planned)} runs are finished already")
+            self.log(f"{done} of {len(planned)} runs have ended already")
         slots: asyncio.Queue[str | None] = asyncio.Queue()
         for slot in devices:
             slots.put_nowait(slot)
@@ -96,11 +100,14 @@ class StudyRunner:
             self._failed(run, time.monotonic() - started_s, f"{command[0]} cannot be started: {exc.strerror}")
             return
         took_s = time.monotonic() - started_s
-        if status == 0 and is_finished(folder):
-            self.state.ended(run, "finished", took_s)
-            self.log(f"{run.name}: finished in {duration(took_s)}; {self._progress()}")
-        else:
+        end = end_of(folder) if status == 0 else None
+        if end is None:
             self._failed(run, took_s, _cause(log, begin, status))
+            return
+        stop = stopped_by_rule(RunDir(folder)) if end == "stopped by rule" else None
+        self.state.ended(run, end, took_s, stop.message if stop else None)
+        how = f"stopped by the rule {stop.message}" if stop else "finished"
+        self.log(f"{run.name}: {how} after {duration(took_s)}; {self._progress()}")
 
     async def _wait(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
         with log.open("ab") as output:
@@ -134,8 +141,10 @@ class StudyRunner:
 
     def _progress(self) -> str:
         states = [self.state[run] for run in self._planned]
-        finished, failed = (sum(state.status == status for state in states) for status in ("finished", "failed"))
-        text = f"{finished} of {len(states)} runs finished, {failed} failed"
+        statuses = Counter(state.status for state in states)
+        text = f"{statuses['finished']} of {len(states)} runs finished, {statuses['failed']} failed"
+        if by_rule := statuses["stopped by rule"]:
+            text += f", {by_rule} stopped by a rule"
         left_s = remaining_s(states, self.jobs)
         return f"{text}, about {duration(left_s)} left" if left_s else text
 

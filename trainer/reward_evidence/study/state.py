@@ -1,4 +1,4 @@
-"""`study.json`: what happened to each run. Whether a run is finished is read from its own directory.
+"""`study.json`: what happened to each run. Whether a run has ended is read from its own directory.
 
 OUT/study.json  comparison.html  comparison.json  service.log
 OUT/logs/NAME.log     output of `glassbox train`
@@ -16,11 +16,14 @@ from reward_evidence.evaluation.evaluation import read_evaluation
 from reward_evidence.study.errors import StudyError
 from reward_evidence.study.planning import PlannedRun
 from reward_runs.errors import RunError
+from reward_runs.events import stopped_by_rule
 from reward_runs.files import replace_text
 from reward_runs.layout import RunDir
 from reward_runs.record import RunRecord
 
-Status = Literal["waiting", "running", "finished", "failed", "stopped"]
+Status = Literal["waiting", "running", "finished", "stopped by rule", "failed", "stopped"]
+End = Literal["finished", "stopped by rule"]
+"""How a run ends that is not trained again."""
 
 
 class RunState(BaseModel):
@@ -38,7 +41,7 @@ class RunState(BaseModel):
     duration_s: float = 0.0
     """Seconds of all attempts together."""
     cause: str | None = None
-    """Why the latest attempt failed."""
+    """Why the latest attempt failed, or which rule stopped it."""
 
 
 class _Content(BaseModel):
@@ -82,9 +85,9 @@ class StudyState:
     def __getitem__(self, run: PlannedRun) -> RunState:
         return self._runs[run.name]
 
-    def reset(self, run: PlannedRun, status: Literal["waiting", "finished"]) -> None:
-        """Set the status that `run` has before an attempt."""
-        self[run].status = status
+    def reset(self, run: PlannedRun, end: End | None) -> None:
+        """Set the status that `run` has before an attempt: how it ended, or waiting."""
+        self[run].status = end or "waiting"
         self._write()
 
     def started(self, run: PlannedRun) -> None:
@@ -105,13 +108,17 @@ class StudyState:
         replace_text(self._path, _Content(runs=self._runs).model_dump_json(indent=2) + "\n")
 
 
-def is_finished(run_dir: Path) -> bool:
-    """Whether the run trained to its last step and all of it is evaluated."""
+def end_of(run_dir: Path) -> End | None:
+    """How the run ended: after its last step or by a stop rule, and with all of it evaluated; else None."""
+    run = RunDir(run_dir)
     try:
-        evaluation = read_evaluation(run_dir)
-        return evaluation.checkpoints[-1].step == RunRecord.read(RunDir(run_dir)).steps
+        evaluated = read_evaluation(run_dir).checkpoints[-1].step
+        if evaluated == RunRecord.read(run).steps:
+            return "finished"
     except RunError:
-        return False
+        return None
+    is_evaluated = evaluated == max(run.saved_steps(), default=None)
+    return "stopped by rule" if is_evaluated and stopped_by_rule(run) else None
 
 
 def _read(path: Path) -> _Content:

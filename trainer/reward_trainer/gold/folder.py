@@ -18,7 +18,7 @@ import torch
 from jinja2 import Environment, StrictUndefined
 from safetensors.torch import save
 
-from reward_runs.files import replace_text
+from reward_runs.files import replace_text, writing
 from reward_trainer.gold.battery import mean_accuracy
 from reward_trainer.gold.degrade import SOURCE
 from reward_trainer.gold.model import Base, GoldNet, trained_parameters
@@ -78,7 +78,6 @@ def write_model(
         lengths: how texts are truncated.
         fitted: information about the fit (rows per source, settings), which the service ignores.
     """
-    out.mkdir(parents=True, exist_ok=True)
     config = {
         "format": f"glassbox-gold-delta/{1 if base.is_bert else 2}",
         "base": base.name,
@@ -91,8 +90,10 @@ def write_model(
         "fitted": fitted,
     }
     temporary = out / "delta.safetensors.tmp"
-    temporary.write_bytes(save(delta))  # `save_file` would make it readable by its owner only
-    temporary.replace(out / "delta.safetensors")
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(save(delta))  # `save_file` would make it readable by its owner only
+        temporary.replace(out / "delta.safetensors")
     replace_text(out / "config.json", json.dumps(config, indent=2) + "\n")
 
 

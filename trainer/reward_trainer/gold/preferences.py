@@ -43,6 +43,27 @@ def read_pairs(paths: Sequence[Path], excluded: Sequence[str] = ()) -> list[Pair
     return pairs
 
 
+def check_other_prompts(used: Sequence[Pair], test: Sequence[Pair]) -> None:
+    """Raise DataError when a test pair has a prompt of the fit, white space and case aside.
+
+    Accuracy on prompts of the fit would overstate that on others.
+    """
+    fitted = {_same_prompt(pair.prompt): pair.source for pair in used}
+    shared = [pair for pair in test if _same_prompt(pair.prompt) in fitted]
+    if shared:
+        n_prompts = len({_same_prompt(pair.prompt) for pair in shared})
+        first = shared[0]
+        raise DataError(
+            f"--test shares {n_prompts} prompts with the pairs of the fit, so its accuracy would be too high; for "
+            f"example {first.prompt[:80]!r} (source {first.source}; in the fit "
+            f"{fitted[_same_prompt(first.prompt)]}). Remove them from one of the files: divide pairs by prompt"
+        )
+
+
+def _same_prompt(prompt: str) -> str:
+    return " ".join(prompt.lower().split())
+
+
 def _rows(path: Path) -> Iterator[Pair]:
     try:
         with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as lines:
