@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -252,6 +253,7 @@ def test_the_summary_has_means_and_names_the_rows_without_a_reward(client: Rewar
     assert f"  open_ended: mean reward {mean:.4f} (10)" in lines
     assert any(line.startswith("  mean gold reward ") for line in lines)
     assert any("repetition_penalty" in line for line in lines)
+    assert any(re.fullmatch(r"  slowest request: lines 1 to 16, \d+\.\d s", line) for line in lines)
     assert line_numbers(lines[-5:]) == WRONG_LINES
 
 

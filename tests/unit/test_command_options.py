@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +86,35 @@ def test_wait_ends_with_an_error_when_the_service_is_not_ready_in_time() -> None
 def test_without_wait_a_service_whose_models_load_is_there() -> None:
     with answering(loading(10**6)) as url:
         options.connect([url]).close()
+
+
+def test_the_service_is_that_of_the_environment_unless_an_option_names_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "p", "response": "r"}\n')
+    monkeypatch.setenv("GLASSBOX_URL", "http://127.0.0.1:9, http://127.0.0.1:7")
+    command = ["score", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]
+
+    both, one = "http://127.0.0.1:9 or http://127.0.0.1:7", "http://127.0.0.1:1"
+    for argv, named in ([], both), (["--url", one], one):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, *argv], [])
+        assert f"no service answers at {named} (" in str(ended.value)
+
+
+def test_an_error_begins_on_a_new_line_after_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        with options.progress_line() as show:
+            show("1/2")
+            raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        fail()
+    assert capsys.readouterr().err == "\r1/2\n"
+
+
+def test_without_progress_no_line_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with options.progress_line():
+        pass
+
+    assert capsys.readouterr().err == ""

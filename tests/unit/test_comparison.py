@@ -167,9 +167,7 @@ def test_a_group_with_one_seed_beside_one_with_several_is_named(tmp_path: Path) 
 
     found = compared(runs)
 
-    assert found.findings.headline.endswith(
-        "(1 of 2 groups have one seed: the variation between seeds is unknown)"
-    )
+    assert found.findings.headline.endswith("(1 of 2 groups has one seed: the variation between seeds is unknown)")
     assert found.differences[0].one_seed == ["li"]
     assert "one seed of li, another seed may reverse it." in found.findings.sentences[0]
 

@@ -97,5 +97,5 @@ def test_a_wrong_setting_in_the_environment_is_an_error_that_names_it(
 
 def test_an_unknown_recipe_and_a_check_of_nothing_fail(capsys: pytest.CaptureFixture[str]) -> None:
     assert recipes("show", "rerr") == 1
-    assert "unknown recipe 'rerr'; known: " in capsys.readouterr().err
+    assert "unknown recipe 'rerr'; did you mean 'rer'?" in capsys.readouterr().err
     assert recipes("check") == 1

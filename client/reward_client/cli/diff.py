@@ -1,7 +1,6 @@
 """`glassbox diff`: compare how two recipes order the same responses."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from reward_client.cli.options import (
     bounded_number,
     connect,
     positive_int,
+    progress_line,
     reporting_errors,
     write_text,
 )
@@ -98,11 +98,11 @@ def _report(arguments: argparse.Namespace) -> Report:
         gold = not arguments.no_gold and client.info().gold is not None
         judge = Judge(client, arguments.source, a, b, query_type_default=arguments.query_type_default)
         options = {"batch": arguments.batch, "keep_going": arguments.keep_going, "gold": gold}
-        for progress, found in judge.judged(rows, **options):
-            print(f"\r{progress}", end="", file=sys.stderr, flush=True)
-            judged += found
-            wrong += progress.wrong
-        print(file=sys.stderr)
+        with progress_line() as show:
+            for progress, found in judge.judged(rows, **options):
+                show(progress)
+                judged += found
+                wrong += progress.wrong
         return build(
             judge,
             (a, b),

@@ -180,6 +180,23 @@ def _not_there(urls: Sequence[str], wait_s: float | None, exc: RewardUnavailable
 
 
 @contextmanager
+def progress_line() -> Iterator[Callable[[object], None]]:
+    """Yields a function that shows progress on one line of standard error; the line ends with the block."""
+    shown = False
+
+    def show(progress: object) -> None:
+        nonlocal shown
+        print(f"\r{progress}", end="", file=sys.stderr, flush=True)
+        shown = True
+
+    try:
+        yield show
+    finally:
+        if shown:
+            print(file=sys.stderr)
+
+
+@contextmanager
 def reporting_errors(command: str) -> Iterator[None]:
     """Turn a failure into one line on standard error and exit status 1; Ctrl-C into exit status 130."""
     try:

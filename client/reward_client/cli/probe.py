@@ -6,14 +6,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from reward_client.cli.options import add_url, bounded_number, connect, positive_int, reporting_errors, write_text
+from reward_client.cli.options import (
+    add_url,
+    bounded_number,
+    connect,
+    positive_int,
+    progress_line,
+    reporting_errors,
+    write_text,
+)
 from reward_client.probe.case import EMBEDDED, Case, embedded_cases, read_cases
 from reward_client.probe.page import render as render_page
 from reward_client.probe.report import Report, build
 from reward_client.probe.run import probe
 from reward_client.probe.scorers import OpenRlhfProtocol, ScoreProtocol, Scorer, openrlhf_url
 from reward_client.probe.table import render as render_table
-from reward_client.score_file import Progress
 from reward_client.urls import urls_from_environment
 from reward_client.wire import QueryType
 
@@ -84,8 +91,8 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     with reporting_errors("probe"):
         cases, source = _cases(arguments.prompts, arguments.query_type_default)
         with _scorer(arguments) as scorer:
-            pairs = probe(cases, scorer, batch=arguments.batch, on_progress=_show)
-            print(file=sys.stderr)
+            with progress_line() as show:
+                pairs = probe(cases, scorer, batch=arguments.batch, on_progress=show)
             report = build(pairs, scorer.subject, source, len(cases), arguments.require)
         print(render_table(report))
         write_text(arguments.json, report.model_dump_json(indent=1) + "\n")
@@ -114,7 +121,3 @@ def _scorer(arguments: argparse.Namespace) -> Iterator[Scorer]:
     urls = [openrlhf_url(url, arguments.recipe) for url in arguments.url or urls_from_environment()]
     with connect(urls, arguments.wait) as client:
         yield OpenRlhfProtocol(client, label_json=arguments.label == "json")
-
-
-def _show(progress: Progress) -> None:
-    print(f"\r{progress}", end="", file=sys.stderr, flush=True)

@@ -5,7 +5,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reward_client.cli.options import add_recipe_overrides, add_scoring, add_url, connect, reporting_errors
+from reward_client.cli.options import (
+    add_recipe_overrides,
+    add_scoring,
+    add_url,
+    connect,
+    progress_line,
+    reporting_errors,
+)
 from reward_client.rows import FileError
 from reward_client.score_file import check_not_input, score_file
 from reward_client.score_output import is_table, lines_file, write_table
@@ -50,11 +57,10 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         check_not_input(source, target)
         if is_table(target) and target.exists() and not options["overwrite"]:
             raise FileError(f"{target} exists; choose another output file, or --overwrite")
-        with connect(urls, wait_s) as client:
+        with connect(urls, wait_s) as client, progress_line() as show:
             for progress in score_file(client, source, lines, as_table=is_table(target), **options):
                 summary.add(progress)
-                print(f"\r{progress}", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
+                show(progress)
         if is_table(target):
             write_table(lines, target)
     print(f"{summary}\nscored into {target}", file=sys.stderr)

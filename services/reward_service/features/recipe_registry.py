@@ -58,8 +58,9 @@ class RecipeRegistry:
         recipe = self._recipes.get(name)
         if recipe is None:
             known = ", ".join(self._recipes)
+            hint = did_you_mean(name, self._recipes).rstrip() or f"known: {known}"
             raise InvalidRequestError(
-                f"unknown recipe {name!r}; known: {known}",
+                f"unknown recipe {name!r}; {hint}",
                 [FieldError(field="recipe", message=f"unknown; known recipes: {known}")],
             )
         if not overrides:

@@ -96,9 +96,13 @@ class FeatureRegistry(Mapping[str, Feature[Any]]):
         return dict(package.rsplit(" ", 1) for package in self._packages.values())
 
 
+_MAX_NAME_CHARS = 100
+"""Longer texts are like no name; comparing them would take long."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The question whether one of `known` was meant by `name`, before other text; empty when none is similar."""
-    near = get_close_matches(name, list(known), n=1)
+    near = get_close_matches(name, list(known), n=1) if len(name) <= _MAX_NAME_CHARS else []
     return f"did you mean {near[0]!r}? " if near else ""
 
 

@@ -46,6 +46,7 @@ _BODY = {
 
 @router.put(
     "/datasets/{name}",
+    summary="Upload a data set of references",
     response_model=DatasetInfo,
     responses={status: ERROR_RESPONSES[status] for status in (408, 413, 422, 503, 504)},
     openapi_extra={"requestBody": _BODY},
@@ -99,20 +100,20 @@ async def _upload(
         asyncio.get_running_loop().run_in_executor(None, store.end, writer)
 
 
-@router.get("/datasets", response_model=DatasetList)
+@router.get("/datasets", summary="List data sets", response_model=DatasetList)
 def list_datasets(state: AppStateDep) -> DatasetList:
     """The caller's data sets, with counts; their texts are not returned."""
     infos = state.datasets.infos(request_context().caller)
     return DatasetList(datasets=infos, persistent=state.datasets.is_persistent)
 
 
-@router.get("/datasets/{name}", response_model=DatasetInfo, responses=_ERRORS)
+@router.get("/datasets/{name}", summary="Counts of a data set", response_model=DatasetInfo, responses=_ERRORS)
 def get_dataset(name: Name, state: AppStateDep) -> DatasetInfo:
     """Counts of one data set: rows, prompts, and how often prompts were found and missed."""
     return state.datasets.find(request_context().caller, name).info
 
 
-@router.delete("/datasets/{name}", status_code=204, responses=_ERRORS)
+@router.delete("/datasets/{name}", summary="Remove a data set", status_code=204, responses=_ERRORS)
 def delete_dataset(name: Name, state: AppStateDep) -> None:
     """Remove a data set."""
     state.datasets.delete(request_context().caller, name)

@@ -9,17 +9,19 @@ from reward_service.http.readiness import UnreadyError
 
 router = APIRouter(tags=["operations"])
 
+_READY = "Whether the service can score"
+
 
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz")
+@router.get("/healthz", summary="Whether the process is alive")
 async def healthz() -> dict[str, str]:
     """Liveness: the event loop of the process runs."""
     return {"status": "alive"}
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", responses={503: ERROR_RESPONSES[503]})
-@router.get("/health", responses={503: ERROR_RESPONSES[503]})  # as reward-model servers name it
+@router.get("/readyz", summary=_READY, responses={503: ERROR_RESPONSES[503]})
+@router.get("/health", summary=_READY, responses={503: ERROR_RESPONSES[503]})  # as reward-model servers name it
 async def readyz(request: Request, state: AppStateDep) -> dict[str, str]:
     """Readiness: every model is loaded and has just done a forward pass, and the service is not shutting down."""
     state.pipeline.drain.check()
@@ -32,7 +34,7 @@ async def readyz(request: Request, state: AppStateDep) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
 def metrics(state: AppStateDep) -> Response:
     """Metrics in Prometheus' text format; made in a thread, because they may be thousands of lines."""
     return Response(state.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

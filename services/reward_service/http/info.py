@@ -33,6 +33,7 @@ _FIXED = {"name", "description"}
 
 @router.get(
     "/info",
+    summary="What the service can do",
     response_model=Info,
     responses={422: ERROR_RESPONSES[422]},
     openapi_extra={"parameters": [WIRE_VERSION_PARAMETER]},

@@ -27,8 +27,8 @@ _COMMON_HEADERS = {
     }
 }
 _SECURITY_SCHEMES = {
-    "bearer": {"type": "http", "scheme": "bearer"},
-    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "The API key; one of the three ways is enough."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The API key."},
     "basic": {"type": "http", "scheme": "basic", "description": "Any user name; the password is the key."},
 }
 

@@ -62,7 +62,7 @@ def _unknown_seeds(groups: Sequence[GroupFigures]) -> str:
     n_single = sum(group.n_seeds == 1 for group in groups)
     if not n_single or groups[0].gold_change is None:
         return ""
-    where = f"{n_single} of {len(groups)} groups have one seed"
+    where = f"{n_single} of {len(groups)} groups {'has' if n_single == 1 else 'have'} one seed"
     if n_single == len(groups):
         where = "one seed each" if n_single > 1 else "one seed"
     return f" ({where}: the variation between seeds is unknown)"
