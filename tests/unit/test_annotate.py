@@ -293,14 +293,22 @@ def test_ctrl_c_keeps_the_labels_before_it_and_the_output_continues(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.jsonl"
-    status = annotate(tmp_path, interrupting, OPEN, {"prompt": "last"}, CLOSED, CLOSED, concurrency="1")
+    rows = [
+        OPEN,
+        OPEN,
+        {"prompt": "last"},
+        CLOSED,
+        CLOSED,
+        CLOSED,
+    ]  # the third is sent once the first has its label
+    status = annotate(tmp_path, interrupting, *rows, concurrency="1")
     lines = lines_of(out)
 
     assert status == 130
     assert f"{out} has all rows: annotate it to continue" in capsys.readouterr().err
-    assert [line["prompt"] for line in lines] == [OPEN["prompt"], "last", *[CLOSED["prompt"]] * 2]
+    assert [line["prompt"] for line in lines] == [row["prompt"] for row in rows]
     assert lines[0]["query_type_by"] == "endpoint"
-    assert "query_type" not in lines[3]
+    assert "query_type" not in lines[5]
 
 
 def test_ctrl_c_before_the_first_label_writes_nothing(tmp_path: Path) -> None:
