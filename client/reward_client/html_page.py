@@ -53,12 +53,18 @@ def tables(values: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
 
 def cut(text: str, most: int = MAX_TEXT_CHARS) -> str:
     """`text` as escaped HTML, cut after `most` characters with the number of all."""
-    return shown(text[:most], len(text))
+    return shown(text[:most] if is_visible(text) else text, len(text))
+
+
+def is_visible(text: str) -> bool:
+    """Whether a reader sees any character of `text`."""
+    return any(c.isprintable() and not c.isspace() for c in text)
 
 
 def shown(text: str, characters: int) -> str:
     """`text`, the beginning of a text with so many characters, as escaped HTML."""
-    if not any(c.isprintable() and not c.isspace() for c in text):
-        return f"({characters} characters, none visible)"
+    if not is_visible(text):
+        which = "none" if characters == len(text) else f"the first {len(text)} not"
+        return f"({characters} characters, {which} visible)"
     more = f" … ({characters} characters)" if characters > len(text) else ""
     return escape(text.translate(_CONTROLS) + more)

@@ -102,8 +102,14 @@ def split_urls(text: str) -> list[str]:
 
 
 def urls_from_environment(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The URLs in `URL_VARIABLE`, or else the default."""
-    return split_urls(environ.get(URL_VARIABLE, "")) or [DEFAULT_URL]
+    """The URLs in `URL_VARIABLE`, or else the default. Raises RewardError for one that is not valid."""
+    urls = split_urls(environ.get(URL_VARIABLE, "")) or [DEFAULT_URL]
+    for url in urls:
+        try:
+            Address.parse(url)
+        except RewardError as exc:
+            raise RewardError(f"{URL_VARIABLE}: {exc}") from None
+    return urls
 
 
 def key_from_environment(environ: Mapping[str, str] = os.environ, variable: str = API_KEY_VARIABLE) -> str | None:

@@ -102,6 +102,19 @@ def test_the_service_is_that_of_the_environment_unless_an_option_names_one(
         assert f"no service answers at {named} (" in str(ended.value)
 
 
+@pytest.mark.parametrize("command", [["probe"], ["probe", "--protocol", "openrlhf"], ["datasets", "list"]])
+def test_a_wrong_url_of_the_environment_is_one_line_without_its_key(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASSBOX_URL", "http://127.0.0.1:9,http://key:se/cret@host")
+
+    with pytest.raises(SystemExit) as ended:
+        main(command, [])
+
+    message = f"glassbox {command[0]}: GLASSBOX_URL: 'http://host' is not the URL of a reward service"
+    assert ended.value.code == message
+
+
 def test_an_error_begins_on_a_new_line_after_progress(capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         with options.progress_line() as show:

@@ -251,6 +251,7 @@ def test_hostile_texts_are_escaped_and_the_page_stays_small(
         "'\"&<> " * 500,
         "z" + "\u0300" * 3_000,
         "\u200b" * 1_000,
+        "\u200b" * 100 + "word",
     ]
     longest = {"prompt": "long", "response": "word " * 38_000}, {"prompt": "long", "response": "word"}
     rows = [{"prompt": f"<b>{i}</b>" * 500, "response": text} for i in range(15) for text in texts]
@@ -269,6 +270,7 @@ def test_hostile_texts_are_escaped_and_the_page_stays_small(
     assert not [attrs for _, attrs in elements.tags if {"src", "href", "onerror"} & attrs.keys()]
     assert "\x00" not in content
     assert "&lt;script&gt;" in content
+    assert "(104 characters, the first 90 not visible)" in content
     assert content.count("<svg") == 2
 
 

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from reward_client import RewardClient
+from reward_client.html_page import cut
 from reward_client.probe.case import cases_from_rows
 from reward_client.probe.kinds import KINDS
 from reward_client.probe.page import render as render_page
@@ -493,13 +494,26 @@ def test_the_page_escapes_every_text_and_loads_nothing() -> None:
 
 
 def test_the_page_shows_where_a_response_is_cut_and_that_nothing_is_visible() -> None:
-    texts = ["word " * 1_000, "\u200b" * 5_000]
+    texts = ["word " * 1_000, "\u200b" * 1_500, "\n" * 4_500 + "word"]
     pairs = [Pair(CASE, KINDS["cut"], text, Scored(1), Scored(0)) for text in texts]
 
     html = render_page(build(pairs, SUBJECT, "test", 1))
 
     assert "word  … (5000 characters)" in html
-    assert "(5000 characters, none visible)" in html
+    assert "(1500 characters, none visible)" in html
+    assert "(4504 characters, the first 2000 not visible)" in html
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\n" * 20, "(20 characters, none visible)"),
+        ("\n" * 20 + "word", "(24 characters, the first 10 not visible)"),
+        ("word" + "\n" * 20, "word\n\n\n\n\n\n … (24 characters)"),
+    ],
+)
+def test_a_text_is_called_invisible_only_if_all_of_it_is(text: str, expected: str) -> None:
+    assert cut(text, 10) == expected
 
 
 def test_page_and_table_name_the_kinds_that_fall_short() -> None:

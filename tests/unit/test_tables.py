@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -105,6 +106,11 @@ def test_columns_may_have_other_names(score: Score, client: RewardClient) -> Non
         ([{**ROWS[0], "reward": 1.0}], {}, "has a column 'reward', which would be replaced"),
         ([{**ROWS[0], "error": "x"}], {}, "has a column 'error', which would be replaced"),
         ([{**ROWS[0], "feature.x": "x"}], {}, r"has a column 'feature\.x', which would be replaced"),
+        (
+            [{**ROWS[0], "kind": "open_ended", "query_type": "a search"}],
+            {"query_type_column": "kind"},
+            "has a column 'query_type', which would be replaced",
+        ),
         (ROWS, {"batch": 0}, "batch must be at least 1"),
     ],
 )
@@ -252,6 +258,66 @@ def test_cells_are_read_as_the_values_that_they_stand_for(
     scored = score_frame(client, frame([base | cells]), progress=None, **options)
 
     assert list(scored["reward"]) == client.score([base | item], **options).rewards
+
+
+@BOTH
+@pytest.mark.parametrize("reference", ['{"id": 7}', '{"reference": "b"}', '{"query_type": "open_ended"}'])
+def test_a_reference_that_is_json_is_the_reference_and_no_label(
+    score: Score,
+    reference: str,
+    client: RewardClient,  # noqa: F811
+) -> None:
+    item = {"prompt": "a b", "response": reference, "reference": reference, "query_type": "closed_ended"}
+
+    (row,) = score(client, [item])
+
+    assert row["query_type"] == "closed_ended"
+    assert row["reward"] == client.score([item]).rewards[0]
+
+
+def test_a_reference_that_is_an_object_is_an_error_of_its_field(client: RewardClient) -> None:  # noqa: F811
+    with pytest.raises(ValueError, match="row 0: reference: "):
+        score_frame(client, frame([ROWS[0] | {"reference": {"reference": "b"}}]), progress=None)
+
+
+def from_pandas(client: RewardClient, table: pandas.DataFrame, **options: Any) -> datasets.Dataset:  # noqa: F811
+    return score_dataset(client, datasets.Dataset.from_pandas(table), **options)
+
+
+@pytest.mark.parametrize("score", [score_frame, from_pandas])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "Float64", "Int64"])
+def test_integers_of_a_column_with_a_missing_cell_are_sent_as_integers(
+    score: Score,
+    dtype: str,
+    client: RewardClient,  # noqa: F811
+) -> None:
+    sent: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        items = json.loads(request.content)["items"]
+        sent.extend(item.get("reference") for item in items)
+        reply = client.score([{"prompt": "a", "response": "b"}] * len(items))
+        return httpx.Response(200, text=reply.model_dump_json())
+
+    table = frame([ROWS[0], ROWS[0], ROWS[0]])
+    table["reference"] = pandas.Series([391, None, 1e15 if dtype == "float32" else 12], dtype=dtype)
+    options: dict[str, Any] = {"query_type_default": "closed_ended", "progress": None}
+
+    with RewardClient("http://test", transport=httpx.MockTransport(answer)) as other:
+        score(other, table, **options)
+
+    assert sent[:2] == ["391", None]
+    assert "." not in sent[2]
+
+
+def test_a_fraction_and_a_float_beyond_all_digits_stay_as_they_are(client: RewardClient) -> None:  # noqa: F811
+    options: dict[str, Any] = {"query_type_default": "closed_ended", "progress": None}
+    for number in (2.5, 1e300):
+        item = {"prompt": "a", "response": str(number), "reference": number}
+        assert (
+            list(score_frame(client, frame([item]), **options)["reward"])
+            == client.score([item], query_type_default="closed_ended").rewards
+        )
 
 
 @pytest.mark.parametrize("dtype", ["string", "category", "string[pyarrow]", object])

@@ -35,9 +35,12 @@ class Sample:
     reference: Any = None
     query_type: Any = None
 
-    def item(self) -> Item:
-        """The item to send. Raises ValueError that names the field."""
-        label = _label(self.reference)
+    def item(self, *, labels: bool = True) -> Item:
+        """The item to send. Raises ValueError that names the field.
+
+        `labels`: whether a reference may be an object, or its JSON, with reference and query type.
+        """
+        label = _label(self.reference) if labels else _reference(plain(self.reference))
         query_type = plain(self.query_type)
         if query_type not in (None, ""):
             label["query_type"] = query_type
@@ -158,6 +161,11 @@ def _label(value: Any) -> dict[str, Any]:
         value = _object(value)
     if isinstance(value, Mapping) and value and set(value) <= _LABEL_FIELDS:
         return {name: plain(field) for name, field in value.items() if plain(field) not in (None, "")}
+    return _reference(value)
+
+
+def _reference(value: Any) -> dict[str, Any]:
+    """The field `reference` of an item; none for null and ""."""
     if value is None or value == "":
         return {}
     return {"reference": list(value) if isinstance(value, tuple) else value}

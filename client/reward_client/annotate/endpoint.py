@@ -21,7 +21,8 @@ MAX_PROMPT_CHARS = 20_000
 _ABOUT_ONE_PROMPT = frozenset({400, 413, 422})
 """Statuses of a rejection that may concern one prompt only; others concern every request."""
 _SAME_REJECTIONS = 8
-"""So many first requests, all rejected in the same words, show that no request can succeed."""
+"""After so many first rejections, all in the same words, a prompt of our own shows whether any is accepted."""
+_HARMLESS_PROMPT = "What is the capital of France?"
 _REASONING = re.compile(r"^.*</think>", re.DOTALL)
 _REPLY = re.compile(r"[\s\"'`*]*(open_ended|closed_ended)[\s\"'`*.]*", re.IGNORECASE)
 
@@ -77,7 +78,14 @@ class Endpoint:
                 self._rejections = None
                 return False
             self._rejections.append(message)
-            return len(self._rejections) >= _SAME_REJECTIONS
+            if len(self._rejections) != _SAME_REJECTIONS:
+                return len(self._rejections) > _SAME_REJECTIONS  # our prompt was rejected before
+            try:
+                self._client.post("/chat/completions", self._body(_HARMLESS_PROMPT))
+            except RewardRejectedError:
+                return True
+            self._rejections = None
+            return False
 
     def _body(self, prompt: str) -> bytes:
         content = {

@@ -8,7 +8,7 @@ from html import escape
 from reward_client.diff.charts import features_chart, places_chart
 from reward_client.diff.report import Agreement, GoldAgreement, Mover, Report, Subject
 from reward_client.diff.table import across_lines, number, percent, rank_change, requirement_lines
-from reward_client.html_page import document, figure, shown
+from reward_client.html_page import cut, document, figure, is_visible, shown
 from reward_client.intervals import Estimate
 
 _MAX_NOTICE = 500
@@ -128,9 +128,12 @@ def _movers(report: Report) -> Iterator[str]:
 
 
 def _mover(mover: Mover) -> Iterator[str]:
-    beginning = " ".join(mover.response.split())[:90] or mover.response[:1]
+    beginning = " ".join(mover.response.split())[:90]
+    characters = len(beginning)
+    if not is_visible(beginning):
+        beginning, characters = mover.response[:90], mover.response_characters
     yield "<details>\n<summary>"
-    yield f'<span><span class="name">{shown(beginning, len(beginning))}</span>'
+    yield f'<span><span class="name">{shown(beginning, characters)}</span>'
     yield f'<span class="about">row {mover.number}, {escape(mover.query_type)}</span></span>'
     yield f'<span class="wide-only">{_cut(mover.feature or "–", 30)}</span>'
     yield f'<span class="number">{rank_change(mover)}</span>'
@@ -161,4 +164,4 @@ def _table(heads: tuple[str, ...], rows: list[list[str]]) -> str:
 
 
 def _cut(text: str, most: int = _MAX_NOTICE) -> str:
-    return shown(text[:most], len(text))
+    return cut(text, most)

@@ -11,6 +11,8 @@ from reward_client.wire import ItemResult
 TEXTS = ("query_type", "flags", "error")
 """Columns of the scores with text; the others have numbers."""
 _PART = "part."
+_MAX_WHOLE = 2**53
+"""Above it a float does not have all digits of an integer."""
 
 
 def input_columns(
@@ -29,13 +31,27 @@ def input_columns(
         if n_columns == 0:
             has = ", ".join(map(str, present)) or "none"
             raise ValueError(f"the table has no column {name!r}, its columns are {has}; set {field}_column")
-    if taken := [name for name in map(str, present) if _is_written(name)]:
+    if taken := [name for name in map(str, present) if _is_written(name, found.get("query_type"))]:
         raise ValueError(f"the table has a column {taken[0]!r}, which would be replaced; rename or drop it")
     return found
 
 
-def _is_written(name: str) -> bool:
-    return is_result_column(name) or name == "error" or name.startswith(_PART)
+def _is_written(name: str, query_type: str | None) -> bool:
+    """Whether the scores would replace a column; `query_type` may be replaced if query types are read from it."""
+    other = name == "query_type" != query_type
+    return other or is_result_column(name) or name == "error" or name.startswith(_PART)
+
+
+def whole_numbers(values: Sequence[Any]) -> list[Any]:
+    """The values of a column of floats, whole numbers as integers.
+
+    A column of integers with a missing value is one of floats in pandas: 391 would be sent as 391.0.
+    """
+    return [int(value) if _is_whole(value) else value for value in values]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer() and abs(value) <= _MAX_WHOLE
 
 
 class ScoreColumns:

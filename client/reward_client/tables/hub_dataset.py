@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reward_client.client import RewardClient
-from reward_client.tables.columns import TEXTS, input_columns
+from reward_client.tables.columns import TEXTS, input_columns, whole_numbers
 from reward_client.tables.scoring import ShowProgress, TableScorer, show_progress
 
 if TYPE_CHECKING:
@@ -37,9 +37,15 @@ def score_dataset(
     )
     plain = dataset.with_format(None).select_columns(list(dict.fromkeys(names.values())))
 
+    floats = {
+        name for name, feature in plain.features.items() if str(getattr(feature, "dtype", "")).startswith("float")
+    }
+
     def read(start: int, stop: int) -> dict[str, Sequence[Any]]:
         part = plain[start:stop]
-        return {field: part[name] for field, name in names.items()}
+        return {
+            field: whole_numbers(part[name]) if name in floats else part[name] for field, name in names.items()
+        }
 
     columns = TableScorer(client, read, len(dataset), batch, keep_going, progress, options).columns()
     types = {name: datasets.Value("string" if name in TEXTS else "float64") for name in columns}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from reward_client.client import RewardClient
-from reward_client.tables.columns import TEXTS, input_columns
+from reward_client.tables.columns import TEXTS, input_columns, whole_numbers
 from reward_client.tables.scoring import ShowProgress, TableScorer, show_progress
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def score_frame(
     def read(start: int, stop: int) -> dict[str, Sequence[Any]]:
         part = frame[list(dict.fromkeys(names.values()))].iloc[start:stop].astype(object)
         part = part.where(part.notna(), None)
-        return {field: part[name].tolist() for field, name in names.items()}
+        values = {field: part[name].tolist() for field, name in names.items()}
+        floats = [field for field, name in names.items() if pandas.api.types.is_float_dtype(frame[name])]
+        return values | {field: whole_numbers(values[field]) for field in floats}
 
     columns = TableScorer(client, read, len(frame), batch, keep_going, progress, options).columns()
     scored: pandas.DataFrame = frame.assign(

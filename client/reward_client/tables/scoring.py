@@ -116,6 +116,6 @@ class TableScorer:
 def _item(sample: Sample) -> Item | str:
     """The item of a row, or what is wrong with it."""
     try:
-        return sample.item()
+        return sample.item(labels=False)
     except ValueError as exc:
         return str(exc)
