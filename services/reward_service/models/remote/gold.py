@@ -108,11 +108,10 @@ class RemoteGold:
     async def _halved(self, inputs: Sequence[RemoteInput], found: list[Score]) -> None:
         """Append to `found` the scores of one request, or, if it is refused, of two with half of the items each.
 
-        Raises ModelError when the server fails whatever the item is: the first `_FAILURES` all get a 500, each alone.
+        Raises ModelError when the server fails whatever the item is: the first `_FAILURES` each get a 500 alone.
         """
         try:
             found += await self._ask_once(inputs, self.fields)
-            return
         except RefusedError as exc:
             if not exc.may_be_item:
                 raise
@@ -121,6 +120,8 @@ class RemoteGold:
                 if len(found) == _FAILURES:
                     _check_not_all_failed(found)
                 return
+        else:
+            return
         middle = len(inputs) // 2
         await self._halved(inputs[:middle], found)
         await self._halved(inputs[middle:], found)
