@@ -22,6 +22,7 @@ import pytest
 from reward_client import Item, RetryPolicy, RewardClient
 from tests.live import until
 from tests.tiny_llama import save_tiny_llama, save_tiny_reward_model
+from tests.training_lock import one_training
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +114,13 @@ class Workplace:
             printed, _ = process.communicate(timeout=300)
         assert process.returncode == 0, printed
         return printed
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone() -> Iterator[None]:
+    """No other test trains meanwhile."""
+    with one_training():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,21 @@ Each step runs in one shared folder with the service's URL in GLASSBOX_URL, as a
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tools.processes import free_port, responds, stop, wait_until
+from tests.training_lock import one_training
+from tools.processes import stop, wait_until
 
-HANG_S = 600.0
+HANG_S = 400.0
 """Seconds after which a step is considered to hang."""
 SLACK_S = 30.0
 """Seconds that a loaded machine may take longer than a limit of the product; starting Python is part of them."""
@@ -39,6 +42,8 @@ class Step:
     writes: Sequence[str] = ()
     """Files that exist afterwards and are not empty."""
     not_written: Sequence[str] = ()
+    trains: bool = False
+    """Whether it starts OpenRLHF, of which one at a time fits this machine."""
     within_s: float | None = None
     """Limit of the product; SLACK_S is added."""
     check: Callable[[Path, str], object] = field(default=lambda folder, seen: None)
@@ -54,24 +59,16 @@ class Terminal:
 
     def run(self, step: Step) -> None:
         """Run the step. Raises AssertionError with the whole terminal."""
-        started = time.monotonic()
-        done = subprocess.run(
-            ["/bin/bash", "-c", step.command],
-            cwd=self.folder,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=HANG_S,
-            check=False,
-        )
-        took_s = time.monotonic() - started
+        with one_training() if step.trains else nullcontext():
+            started = time.monotonic()
+            status, printed = self._execute(step.command)
+            took_s = time.monotonic() - started
         sys.stdout.write(f"{took_s:6.1f} s  {step.name}: {step.command}\n")
-        terminal = f"$ {step.command}\n{done.stdout}"
-        assert done.returncode == step.status, f"status {done.returncode} instead of {step.status}\n{terminal}"
-        assert "Traceback" not in done.stdout, terminal
+        terminal = f"$ {step.command}\n{printed}"
+        assert status == step.status, f"status {status} instead of {step.status}\n{terminal}"
+        assert "Traceback" not in printed, terminal
         for text in step.sees:
-            assert text in done.stdout, f"{text!r} is not on the terminal\n{terminal}"
+            assert text in printed, f"{text!r} is not on the terminal\n{terminal}"
         for name in step.writes:
             assert (self.folder / name).is_file(), f"{name} was not written\n{terminal}"
             assert (self.folder / name).stat().st_size > 0, f"{name} is empty\n{terminal}"
@@ -79,7 +76,25 @@ class Terminal:
             assert not (self.folder / name).exists(), f"{name} was written\n{terminal}"
         if step.within_s is not None:
             assert took_s < step.within_s + SLACK_S, f"it took {took_s:.1f} s\n{terminal}"
-        step.check(self.folder, done.stdout)
+        step.check(self.folder, printed)
+
+    def _execute(self, command: str) -> tuple[int, str]:
+        """Status and output. Ends everything that the command has started when it hangs."""
+        with subprocess.Popen(
+            ["/bin/bash", "-c", command],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                printed, _ = process.communicate(timeout=HANG_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+            return process.returncode, printed
 
     def environment(self) -> dict[str, str]:
         """The variables of the user's shell, after `source .venv/bin/activate`."""
@@ -96,13 +111,18 @@ class Terminal:
 @contextmanager
 def service(folder: Path, *options: str) -> Iterator[str]:
     """`glassbox serve` with the embedded models, its terminal in service.log; yields the URL."""
-    port, log = free_port(), folder / "service.log"
-    command = [str(Path(sys.executable).parent / "glassbox"), "serve", "--port", str(port), *options]
-    url = f"http://127.0.0.1:{port}"
+    log = folder / "service.log"
+    command = [str(Path(sys.executable).parent / "glassbox"), "serve", "--port", "0", *options]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
         try:
-            wait_until(lambda: responds(f"{url}/readyz"), process, log)
-            yield url
+            wait_until(lambda: _ready(log) is not None, process, log)
+            yield str(_ready(log))
         finally:
             stop(process)
+
+
+def _ready(log: Path) -> str | None:
+    """The URL that the service says it is ready at."""
+    found = re.search(r" ready: (http://\S+)$", log.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else None

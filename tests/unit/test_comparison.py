@@ -172,6 +172,15 @@ def test_a_group_with_one_seed_beside_one_with_several_is_named(tmp_path: Path) 
     assert "one seed of li, another seed may reverse it." in found.findings.sentences[0]
 
 
+def test_one_seed_is_stated_for_runs_of_which_only_the_last_step_was_evaluated(tmp_path: Path) -> None:
+    runs = [
+        make_evaluated(tmp_path / recipe, rising(slope), recipe=recipe, steps=(6,))
+        for recipe, slope in (("rer", 0.2), ("li", 0.0))
+    ]
+
+    assert "one seed each" in compared(runs).findings.headline
+
+
 def test_the_change_of_a_single_run_says_that_seeds_are_unknown(tmp_path: Path) -> None:
     found = compared([make_evaluated(tmp_path / "a", rising(-0.1))])
 

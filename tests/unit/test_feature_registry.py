@@ -222,7 +222,8 @@ def test_a_key_without_a_value_for_some_items_says_which_have_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "keys"), [("rer", set()), ("li-rp", set()), ("glassbox", {"finished", "reference_match"})]
+    ("name", "keys"),
+    [("rer", set()), ("li-rp", set()), ("glassbox", {"finished", "reference_match", "relevance"})],
 )
 def test_features_that_share_a_key_in_both_branches_always_have_a_value(name: str, keys: set[str]) -> None:
     logs = RecipeRegistry.load(None).get(name).logs({})

@@ -25,7 +25,6 @@ def line(level: int, message: str, *, failed: bool = False) -> str:
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 @pytest.mark.parametrize("failed", [False, True])
 def test_the_expressions_of_the_page_read_a_record(expression: str, failed: bool) -> None:
-    assert len(EXPRESSIONS) == 3
     written = line(logging.ERROR, "method=POST route=/score status=200 ms=5.7", failed=failed)
     first_line_only = "(?s:" not in expression
     in_python = expression.replace("(?<", "(?P<").replace(r"\S+) (?P<text>.*)", r"\S+) (?P<text>[^\n]*)")
@@ -38,6 +37,10 @@ def test_the_expressions_of_the_page_read_a_record(expression: str, failed: bool
     assert found["request_id"] == "-"
     assert found["text"].startswith("method=POST")
     assert ("no number" in found["text"]) == (failed and not first_line_only)
+
+
+def test_the_page_has_an_expression_for_each_agent() -> None:
+    assert len(EXPRESSIONS) == 3
 
 
 def test_every_record_starts_a_line_that_is_recognised_and_no_traceback_does() -> None:

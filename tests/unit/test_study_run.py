@@ -175,6 +175,20 @@ def test_a_stopped_run_that_is_not_evaluated_to_its_end_is_tried_again(
     assert state(tmp_path)["rer-seed-1"]["status"] == "failed"
 
 
+def test_a_run_that_was_stopped_before_its_first_checkpoint_is_not_compared(
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its only evaluation is that of the untrained policy, and the other seeds would be cut to step 0 too."""
+    stopped = make_evaluated(tmp_path / "stopped", rising(0.1), steps=(0,), record={"steps": 60})
+    RunDir(stopped).checkpoint(0).mkdir(parents=True)
+    add_event(RunDir(stopped), RunEvent(kind="stop", step=5, rule="kl>1", message="kl>1: kl is 2"))
+    monkeypatch.setenv("FAKE_RUN", str(stopped))
+
+    assert study(tmp_path, text="recipes: [rer]\nseeds: [1]\n") == 1
+
+    assert state(tmp_path)["rer-seed-1"]["status"] == "failed"
+
+
 def test_a_command_that_does_not_exist_is_a_failed_run(fake: Path, tmp_path: Path) -> None:
     text = "recipes: [rer]\nseeds: [1]\nlauncher: [no-such-launcher]\n"
 

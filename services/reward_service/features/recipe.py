@@ -285,7 +285,9 @@ class Recipe(BaseModel):
             {keys[0] for f in factors if len(keys := list({o.feature.log_key for o in f.options})) == 1}
             for factors in self._factors.values()
         ]
-        return frozenset(set.intersection(*branches) | {feature.log_key for feature in ALWAYS_REPORTED})
+        return frozenset(
+            set.intersection(*branches) | {f.log_key for f in ALWAYS_REPORTED if f.needs is ResponseText}
+        )
 
 
 def _product(intervals: Iterator[Range]) -> Range:

@@ -134,7 +134,7 @@ def _notices(values: Sequence[GroupValues]) -> list[str]:
         found = "; ".join(f"{name}: {stop.message}" for name, stop in stops)
         notices.append(
             f"Ended by a stop rule: {found}. The last step of such a run depends on what was measured there, so "
-            "its final values are selected."
+            "its final values are selected, and the other runs of its group are compared at steps up to that one."
         )
     policies = {str(run.settings.get("policy")) for one in values for run in one.runs if run.settings is not None}
     if len(policies) > 1:

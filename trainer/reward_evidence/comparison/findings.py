@@ -33,7 +33,8 @@ def describe(
     clear = [one for one in differences if one.verdict is not Verdict.UNDECIDED]
     listed = [_difference(one) for one in (clear or differences)[:_MAX_LISTED]]
     return Findings(
-        headline=_headline(groups, differences, "demo gold" if is_demo else "gold") + _unknown_seeds(groups),
+        headline=_headline(groups, differences, "demo gold" if is_demo else "gold")
+        + _unknown_seeds(groups, differences),
         sentences=[*listed, *(_group(one) for one in groups)],
         limitations=_limitations(groups, differences, is_demo=is_demo),
     )
@@ -57,10 +58,11 @@ def _headline(groups: Sequence[GroupFigures], differences: Sequence[Difference],
     return f"{len(clear)} of {len(differences)} differences in final {gold} are shown"
 
 
-def _unknown_seeds(groups: Sequence[GroupFigures]) -> str:
+def _unknown_seeds(groups: Sequence[GroupFigures], differences: Sequence[Difference]) -> str:
     """What the headline leaves open where a group has one run."""
     n_single = sum(group.n_seeds == 1 for group in groups)
-    if not n_single or groups[0].gold_change is None:
+    compares = bool(differences) if len(groups) > 1 else groups[0].gold_change is not None
+    if not n_single or not compares:
         return ""
     where = f"{n_single} of {len(groups)} groups {'has' if n_single == 1 else 'have'} one seed"
     if n_single == len(groups):

@@ -87,7 +87,11 @@ class StudyState:
 
     def reset(self, run: PlannedRun, end: End | None) -> None:
         """Set the status that `run` has before an attempt: how it ended, or waiting."""
-        self[run].status = end or "waiting"
+        state = self[run]
+        if end is not None:
+            stop = stopped_by_rule(RunDir(self.run_dir(run))) if end == "stopped by rule" else None
+            state.cause = stop.message if stop else None
+        state.status = end or "waiting"
         self._write()
 
     def started(self, run: PlannedRun) -> None:
@@ -117,7 +121,7 @@ def end_of(run_dir: Path) -> End | None:
             return "finished"
     except RunError:
         return None
-    is_evaluated = evaluated == max(run.saved_steps(), default=None)
+    is_evaluated = evaluated > 0 and evaluated == max(run.saved_steps(), default=None)
     return "stopped by rule" if is_evaluated and stopped_by_rule(run) else None
 
 
