@@ -646,6 +646,26 @@ def test_one_item_that_the_server_fails_on_leaves_the_service_ready(
         assert ready(client)
 
 
+@pytest.mark.parametrize("bad", [(0, 1), (2, 3), (1, 2, 3)])
+def test_neighbours_that_the_server_fails_on_leave_the_other_items_their_scores(
+    switchable: Switchable, folder: Path, local: list[float], bad: tuple[int, ...]
+) -> None:
+    with serving(switchable, folder) as client:
+        odd = [_inputs_of(client, switchable, [ITEMS[index]])[0] for index in bad]
+
+        def failing(request: Received) -> tuple[int, Any]:
+            fails = any(ids in odd for ids in request.json()["input"])
+            return (500, {"error": "odd"}) if fails else switchable.usual(request)
+
+        switchable.answer = failing
+        results = scored(client, on_item_error="report").json()["results"]
+
+        assert [result["error"] is not None for result in results] == [index in bad for index in range(4)]
+        kept = [result["gold_reward"] for result in results if result["error"] is None]
+        assert kept == pytest.approx([score for index, score in enumerate(local) if index not in bad], abs=1e-4)
+        assert ready(client)
+
+
 def _inputs_of(client: TestClient, switchable: Switchable, items: list[dict[str, Any]] = ITEMS) -> list[list[int]]:
     """What the server is sent for `items`."""
     seen: list[list[int]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from reward_service.app import create_app
+from reward_service.models.protocols import Tokens
 from reward_service.settings import Settings
 from tests.api.conftest import wait_until_loaded
 from tests.doubles import LengthGold, LetterEncoder
@@ -74,12 +76,31 @@ def test_every_protocol_with_a_run_attributes_its_items(
 def test_a_failed_request_is_a_failure_of_its_run(
     service: TestClient, path: str, body: dict[str, Any], recipe: str, cause: str
 ) -> None:
+    assert service.post("/score", json={"items": [ITEM], "run": "seed-7"}).status_code == 200
     assert service.post(path, json=body).status_code in (413, 422)
 
     assert counted(service, "failures", run="seed-7", recipe=recipe, cause=cause) == 1
 
 
-def test_a_request_that_passes_its_deadline_is_a_dropped_request_of_its_run() -> None:
+def test_an_unexpected_exception_is_a_failure_of_its_run() -> None:
+    class Defective(LetterEncoder):
+        def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+            if any("DEFECT" in text for text in texts):
+                raise RuntimeError("a defect")
+            return super().tokenize(texts)
+
+    app = create_app(
+        Settings(default_recipe="rer"), encoder_loader=lambda _: Defective(), gold_loader=lambda _: LengthGold()
+    )
+    with TestClient(app, "http://localhost", raise_server_exceptions=False) as service:
+        wait_until_loaded(service)
+        body = {"items": [{**ITEM, "response": "DEFECT"}], "run": "a"}
+
+        assert service.post("/score", json=body).status_code == 500
+        assert counted(service, "failures", run="a", recipe="rer", cause="failed") == 1
+
+
+def test_a_request_that_passes_its_deadline_is_a_failure_of_its_run() -> None:
     gate = threading.Event()
     encoder = LetterEncoder(gate=gate)
     app = create_app(
@@ -97,7 +118,8 @@ def test_a_request_that_passes_its_deadline_is_a_dropped_request_of_its_run() ->
         gate.set()
 
         assert late.status_code == 504
-        assert counted(service, "failures", run="a", recipe="rer", cause="dropped") == 1
+        assert counted(service, "failures", run="a", recipe="rer", cause="deadline") == 1
+        assert counted(service, "failures", cause="dropped") == 0
 
 
 def test_the_setting_bounds_the_runs() -> None:

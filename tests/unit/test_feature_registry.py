@@ -70,6 +70,7 @@ def test_an_installed_plugin_is_found(install: Install) -> None:
         ("gbx_ranges", "FEATURE = feature('x', ResponseText, len, range=lambda p: p.no_such)", "no_such"),
         ("gbx_taken", "FEATURE = feature('gold', ResponseText, len, log_key=None)", "'gold' is already used"),
         ("gbx_log", "FEATURE = feature('x', ResponseText, len, log_key='relevance')", "'relevance'"),
+        ("gbx_measured", "FEATURE = feature('x', ResponseText, len, log_key='relevance_measured')", "_measured"),
         ("gbx_log_key", "FEATURE = feature('x', ResponseText, len, log_key='truncated')", "'truncated'"),
     ],
 )

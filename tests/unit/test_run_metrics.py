@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from reward_client.wire import ItemError, ItemResult
-from reward_service.telemetry.run_metrics import NO_RUN, OTHER_RUNS, RunMetrics
+from reward_service.telemetry.run_metrics import NO_RUN, OTHER_RUNS, UNKNOWN_RECIPE, RunMetrics
 
 
 class Clock:
@@ -150,5 +150,24 @@ def test_requests_without_a_run_count_together(run: str | None) -> None:
 def test_names_can_be_kept_out_of_the_metrics() -> None:
     metrics = RunMetrics(0)
     metrics.scored("secret", "rer", [result(1.0)])
+    metrics.failed("secret", UNKNOWN_RECIPE, "invalid")
 
-    assert runs(metrics) == {OTHER_RUNS}
+    assert runs(metrics) == {NO_RUN}
+    assert samples(metrics, "failures") == {(NO_RUN, "invalid"): 1}
+
+
+def test_failures_before_the_recipe_was_known_take_no_room_of_a_run() -> None:
+    clock = Clock()
+    metrics = RunMetrics(2, clock)
+    metrics.failed("early", UNKNOWN_RECIPE, "invalid")
+    for run in ("a", "b"):
+        metrics.scored(run, "rer", [result(1.0)])
+        metrics.failed(run, UNKNOWN_RECIPE, "invalid")
+
+    assert runs(metrics) == {"a", "b"}
+    assert samples(metrics, "failures") == {(run, "invalid"): 1 for run in ("a", "b", OTHER_RUNS)}
+
+    clock.now_s = 3700
+    metrics.scored("new", "rer", [result(1.0)])
+
+    assert samples(metrics, "failures") == {(run, "invalid"): 1 for run in ("b", OTHER_RUNS)}

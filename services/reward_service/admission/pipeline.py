@@ -140,6 +140,7 @@ class RequestPipeline:
         seconds = deadline_s(context.headers, self._settings, spec.answer_s)
         try:
             async with asyncio.timeout_at(context.received + seconds) as limit:
+                context.limit = limit
                 return await self._answer(spec, scope, receive, context, claim)
         except TimeoutError as exc:
             if not limit.expired():

@@ -11,8 +11,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from reward_service.admission.work import HandlerWork, Work, WorkContext
 from reward_service.batching import Reservation, Steps, complete
-from reward_service.errors import GlassboxError
+from reward_service.errors import DeadlineError, GlassboxError
 from reward_service.http.json_codec import dump_steps
+from reward_service.http.request_context import request_context
 from reward_service.protocols.base import Body, Call, EndpointSpec, GoldSpec, HandlerSpec, ProtocolSpec
 from reward_service.scoring.gold_only import GoldScoring, required_gold
 from reward_service.scoring.pipeline import Scoring, Worker
@@ -91,13 +92,12 @@ class ScoreWork(ScoringWork[Scoring]):
     _run: str | None = None
 
     async def run(self) -> bytes:
-        """The serialised reply. Raises GlassboxError, which counts as a failure of the training run."""
+        """The serialised reply. An exception, or the end of the request before it, is a failure of the run."""
         self._run = self._call.path.get("run")
         try:
             return await super().run()
-        except (GlassboxError, asyncio.CancelledError) as exc:
-            cause = exc.cause if isinstance(exc, GlassboxError) else "dropped"
-            self._context.metrics.run_failed(self._run, self._recipe, cause)
+        except (Exception, asyncio.CancelledError) as exc:
+            self._context.metrics.run_failed(self._run, self._recipe, _cause(exc))
             raise
 
     def _known_workers(self) -> list[Worker] | None:
@@ -122,6 +122,14 @@ class ScoreWork(ScoringWork[Scoring]):
         self._context.metrics.scored(name, job.run, reply)
         logger.debug("scored %d items: protocol=%s run=%r step=%s", scoring.n_items, name, job.run, job.step)
         return (yield from dump_steps(self._spec.reply(reply, job, self._call)))
+
+
+def _cause(exc: BaseException) -> str:
+    """Label of a failure; `dropped` if the client left, or the service stopped."""
+    if isinstance(exc, asyncio.CancelledError):
+        limit = request_context().limit
+        return DeadlineError.cause if limit is not None and limit.expired() else "dropped"
+    return exc.cause if isinstance(exc, GlassboxError) else GlassboxError.cause
 
 
 class GoldWork(ScoringWork[GoldScoring]):

@@ -180,6 +180,8 @@ class Feature(Generic[InputsT]):
         for field, name in (("name", self.name), ("log_key", self.log_key)):
             if name is not None and not _NAME.fullmatch(name):
                 raise ValueError(f"{field} {name!r} must be lower-case letters, digits and underscores")
+        if self.log_key is not None and self.log_key.endswith("_measured"):
+            raise ValueError(f"log_key {self.log_key!r} must not end in _measured: logs add that to other keys")
         if self.name in _RESULTS:
             raise ValueError(f"name {self.name!r} is reserved: results have it beside the features")
         if self.needs not in _INPUTS:

@@ -60,6 +60,8 @@ class RequestContext:
     """Who capacity is shared with: the client's address, or what `AuthCheck` puts here for its API key."""
     received: float = field(default_factory=time.monotonic)
     """On the clock of `time.monotonic`, which the event loop uses too."""
+    limit: asyncio.Timeout | None = None
+    """Ends the request at its deadline, once that is known."""
 
 
 _NO_REQUEST = RequestContext("-", "", None, {})

@@ -11,7 +11,8 @@ only grow: Prometheus takes a sum that falls, like that of gold scores below 0, 
 
 A run is a caller's text, and every name is a set of series that Prometheus keeps. So at most `max_runs` pairs of
 run and recipe have labels of their own; a pair without requests for an hour makes room for a new one, and pairs
-that find no room count together.
+that find no room count together. A failure before the recipe was known takes no room: it counts under the name of
+its run if one of the run's pairs has labels of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from prometheus_client.registry import Collector
 from reward_client.wire import ItemResult
 
 NO_RUN, OTHER_RUNS = "(none)", "(other)"
-"""Labels of requests that name no run, and of runs without labels of their own."""
+"""Labels of requests that name no run, or whose names are kept out; and of runs without labels of their own."""
 UNKNOWN_RECIPE = "(unknown)"
 """Label of a request that failed before its recipe was known."""
 
@@ -78,7 +79,7 @@ class RunMetrics(Collector):
     """Counts by run and recipe. Thread-safe.
 
     Args:
-        max_runs: pairs of a run and a recipe that have labels of their own.
+        max_runs: pairs of a run and a recipe that have labels of their own; 0 counts all under NO_RUN.
         clock: seconds.
     """
 
@@ -88,6 +89,8 @@ class RunMetrics(Collector):
         self._lock = threading.Lock()
         self._named: OrderedDict[tuple[str, str], _Pair] = OrderedDict()
         """The one that was used last is at the end."""
+        self._unknown: dict[str, _Pair] = {}
+        """Failures before the recipe was known, by run; only of runs in `_named`."""
         self._shared: dict[tuple[str, str], _Pair] = {}
         """Of NO_RUN and OTHER_RUNS, by recipe."""
 
@@ -123,12 +126,15 @@ class RunMetrics(Collector):
     def _pair(self, run: str | None, recipe: str) -> _Pair:
         if run and _is_label(run) and run not in (NO_RUN, OTHER_RUNS):
             key = run, recipe
-            if key in self._named or self._has_room():
+            if recipe == UNKNOWN_RECIPE:
+                if any(run == named for named, _ in self._named):
+                    return self._unknown.setdefault(run, _Pair())
+            elif key in self._named or self._has_room():
                 pair = self._named.setdefault(key, _Pair())
                 self._named.move_to_end(key)
                 pair.used_s = self._clock()
                 return pair
-        return self._shared.setdefault((OTHER_RUNS if run else NO_RUN, recipe), _Pair())
+        return self._shared.setdefault((OTHER_RUNS if run and self._max_runs else NO_RUN, recipe), _Pair())
 
     def _has_room(self) -> bool:
         if len(self._named) < self._max_runs:
@@ -137,6 +143,7 @@ class RunMetrics(Collector):
         if oldest is None or self._clock() - self._named[oldest].used_s < _IDLE_S:
             return False
         del self._named[oldest]
+        self._unknown.pop(oldest[0], None)
         return True
 
     def collect(self) -> Iterable[CounterMetricFamily]:
@@ -159,6 +166,8 @@ class RunMetrics(Collector):
     def _pairs(self) -> Iterator[tuple[list[str], _Pair]]:
         for key, pair in (*self._shared.items(), *self._named.items()):
             yield list(key), pair
+        for run, pair in self._unknown.items():
+            yield [run, UNKNOWN_RECIPE], pair
 
 
 def _family(name: str, text: str, *labels: str) -> CounterMetricFamily:

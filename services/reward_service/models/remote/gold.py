@@ -37,6 +37,8 @@ _BATCH_TOKENS = 131_072
 _TOKENIZER_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
 _UNKNOWN = "unknown"
 """Revision of weights whose server does not name one."""
+_FAILURES = 3
+"""Items of a batch, the first ones, that get a 500 alone before the server is taken to fail for every item."""
 _START = RetryPolicy()
 """Delays between attempts at start."""
 
@@ -84,7 +86,9 @@ class RemoteGold:
         found: list[Score] = []
         try:
             for part in self._parts(inputs):
-                found += await self._halved(part)
+                await self._halved(part, found)
+            if len(found) > 1:
+                _check_not_all_failed(found)
         except ModelError as exc:
             raise self._named(exc) from exc
         return [self._named(score) if isinstance(score, RefusedError) else score for score in found]
@@ -101,26 +105,35 @@ class RemoteGold:
         reply = await self._server.post(self._format.path, self._format.body(inputs) | fields, len(inputs))
         return self._format.scores(reply, len(inputs))
 
-    async def _halved(self, inputs: Sequence[RemoteInput]) -> list[Score]:
-        """Scores of one request, or, if it is refused, of two with half of the items each.
+    async def _halved(self, inputs: Sequence[RemoteInput], found: list[Score]) -> None:
+        """Append to `found` the scores of one request, or, if it is refused, of two with half of the items each.
 
-        Raises ModelError when the server fails whatever the item is: two neighbours get a 500, each alone.
+        Raises ModelError when the server fails whatever the item is: the first `_FAILURES` each get a 500 alone.
         """
         try:
-            return await self._ask_once(inputs, self.fields)
+            found += await self._ask_once(inputs, self.fields)
         except RefusedError as exc:
             if not exc.may_be_item:
                 raise
             if len(inputs) == 1:
-                return [exc]
+                found.append(exc)
+                if len(found) == _FAILURES:
+                    _check_not_all_failed(found)
+                return
+        else:
+            return
         middle = len(inputs) // 2
-        found = [*await self._halved(inputs[:middle]), *await self._halved(inputs[middle:])]
-        if len(found) == 2 and all(isinstance(one, RefusedError) and one.status == 500 for one in found):
-            raise ModelError(str(found[0]))
-        return found
+        await self._halved(inputs[:middle], found)
+        await self._halved(inputs[middle:], found)
 
     def _named(self, exc: ModelError) -> ModelError:
         return ModelError(f"the gold model {self.id} failed: {exc}")
+
+
+def _check_not_all_failed(found: Sequence[Score]) -> None:
+    """Raise ModelError if every item got a 500."""
+    if all(isinstance(one, RefusedError) and one.status == 500 for one in found):
+        raise ModelError(str(found[0]))
 
 
 async def connect(spec: RemoteSpec, server: RemoteServer) -> RemoteGold:
