@@ -63,7 +63,7 @@ class Plan:
     @property
     def callers_rounds(self) -> int:
         """Rounds of the scenario with two callers."""
-        return 2 if self.short else 4
+        return 1 if self.short else 4
 
     @property
     def form(self) -> str:

@@ -121,7 +121,7 @@ def test_long_texts_are_cut_on_the_page(service: str, tmp_path: Path) -> None:
     ]
     samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    recipes = ("--recipe", "li", "--recipe", "rer", "--recipe-override", "max_words=77")
+    recipes = ("--recipe", "li", "--recipe", "rer", "--recipe-override", "max_response_tokens=77")
     assert run(service, out, "--samples-file", samples, *recipes) == 0
 
     page = (out / "best_of_n.html").read_text()

@@ -76,10 +76,11 @@ def test_wait_returns_when_the_service_is_ready() -> None:
 
 
 def test_wait_ends_with_an_error_when_the_service_is_not_ready_in_time() -> None:
-    with (
-        answering(loading(10**6)) as url,
-        pytest.raises(RewardUnavailableError, match=r"is not ready after 0\.3 s: see `glassbox doctor"),
-    ):
+    """The last attempt may have no time left to connect, so the second message is right too."""
+    messages = (
+        r"is not ready after 0\.3 s: see `glassbox doctor|no service answers at \S+ after 0\.3 s \(not connected"
+    )
+    with answering(loading(10**6)) as url, pytest.raises(RewardUnavailableError, match=messages):
         options.connect([url], wait_s=0.3)
 
 

@@ -214,7 +214,7 @@ def test_devices_are_divided_among_runs_at_the_same_time() -> None:
 
 def test_the_studies_of_the_page_are_valid(tmp_path: Path) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs/how-to/run-a-study.md").read_text(encoding="utf-8")
-    mine, of_paper = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    mine, of_paper = re.findall(r"```yaml[^\n]*\n(.*?)```", page, re.DOTALL)
 
     for text in (mine, of_paper):
         check_options(study(tmp_path, text), plan_runs(study(tmp_path, text)))
