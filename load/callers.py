@@ -42,7 +42,6 @@ _MAX_SMALL_S = 3.0
 _MIN_SHARE = 0.95
 _SMALL_PER_S = 1.0
 _TIMEOUT_S = 600.0
-_SMALL_EXCHANGES = generate_equal("small")
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,9 @@ class _Outcome:
 
 def run(plan: Plan) -> list[Findings]:
     """Measure the rounds one after the other."""
-    small, rounds = Record(), []
+    rounds = []
     with _service(plan, "callers") as service, _baseline(plan) as baseline:
-        model, greedy = _Model(), _Busy(service)
+        model, greedy, small = _Model(), _Busy(service), _Small(service)
         ordinary = _Busy(service, "ordinary", _ORDINARY_CONNECTIONS, _ORDINARY_ITEMS)
         for n in range(1, plan.callers_rounds + 1):
             seconds = plan.callers_s
@@ -77,7 +76,7 @@ def run(plan: Plan) -> list[Findings]:
                 model.speed(seconds / 2),
                 asyncio.run(ordinary.speed(seconds)),
                 asyncio.run(greedy.speed(seconds)),
-                asyncio.run(_both(greedy, service, seconds, small)),
+                asyncio.run(_both(greedy, small, seconds)),
                 asyncio.run(baseline.speed(seconds)) if baseline else None,
             )
             log(f"callers: round {n} of {plan.callers_rounds}, in texts/s: {_words(measured)}")
@@ -87,7 +86,7 @@ def run(plan: Plan) -> list[Findings]:
         f"that sends one item a second; each has an API key. {plan.callers_rounds} rounds, {plan.callers_s:.0f} s "
         "a phase."
     )
-    outcome = _Outcome(rounds, small, greedy.statuses)
+    outcome = _Outcome(rounds, small.record, greedy.statuses)
     return [Findings("callers", done, _checks(outcome), _figures(outcome))]
 
 
@@ -179,27 +178,40 @@ class _Busy:
         return await asyncio.to_thread(self._service.metric, 'glassbox_batch_items_sum{model="encoder"}')
 
 
-async def _both(greedy: _Busy, service: Service, seconds: float, record: Record) -> float:
-    """Texts per second of both together; `record` gets the small caller's requests."""
+class _Small:
+    """A caller that sends one item a second."""
+
+    def __init__(self, service: Service) -> None:
+        self.record = Record()
+        self._service = service
+        self._exchanges = generate_equal("small")
+
+    async def send(self, seconds: float) -> None:
+        """Send for `seconds`, and wait for the replies."""
+        async with asyncio.TaskGroup() as group:
+            for exchange in islice(self._exchanges, int(seconds * _SMALL_PER_S)):
+                group.create_task(self._post(score_body([exchange])))
+                await asyncio.sleep(1 / _SMALL_PER_S)
+
+    async def _post(self, body: bytes) -> None:
+        began = time.monotonic()
+        try:
+            async with HttpClient("127.0.0.1", self._service.port, "/score", _KEYS[1]) as client:
+                response = await client.post(body, timeout_s=_TIMEOUT_S)
+            if response.status != 200:
+                text = response.body[:200].decode(errors="replace")
+                self.record.problems[f"{response.status} {text}"] += 1
+        except (OSError, TimeoutError) as exc:
+            self.record.problems[f"{type(exc).__name__}: {exc}"] += 1
+        self.record.seconds.append(time.monotonic() - began)
+
+
+async def _both(greedy: _Busy, small: _Small, seconds: float) -> float:
+    """Texts per second of both together."""
     async with greedy.sending():
         measured = asyncio.create_task(greedy.measured(seconds))
-        async with asyncio.TaskGroup() as group:
-            for exchange in islice(_SMALL_EXCHANGES, int(seconds * _SMALL_PER_S)):
-                group.create_task(_small(record, service, score_body([exchange])))
-                await asyncio.sleep(1 / _SMALL_PER_S)
+        await small.send(seconds)
         return await measured
-
-
-async def _small(record: Record, service: Service, body: bytes) -> None:
-    began = time.monotonic()
-    try:
-        async with HttpClient("127.0.0.1", service.port, "/score", _KEYS[1]) as client:
-            response = await client.post(body, timeout_s=_TIMEOUT_S)
-        if response.status != 200:
-            record.problems[f"{response.status} {response.body[:200].decode(errors='replace')}"] += 1
-    except (OSError, TimeoutError) as exc:
-        record.problems[f"{type(exc).__name__}: {exc}"] += 1
-    record.seconds.append(time.monotonic() - began)
 
 
 class _Model:

@@ -120,11 +120,16 @@ def add_wait(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_scoring(parser: argparse.ArgumentParser) -> None:
-    """Add the options of commands that score a file IN of items."""
+def add_batch(parser: argparse._ActionsContainer) -> None:
+    """Add `--batch N`."""
     parser.add_argument(
         "--batch", type=positive_int, default=64, metavar="N", help="items in a request (default: 64)"
     )
+
+
+def add_scoring(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that score a file IN of items."""
+    add_batch(parser)
     parser.add_argument(
         "--query-type-default",
         choices=["open_ended", "closed_ended"],

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reward_client.cli.options import (
+    add_batch,
     add_url,
     bounded_number,
     connect,
-    positive_int,
     progress_line,
     reporting_errors,
     write_text,
@@ -62,9 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--html", type=Path, metavar="OUT", help="write the report as one HTML page, with examples"
     )
-    parser.add_argument(
-        "--batch", type=positive_int, default=64, metavar="N", help="items in a request (default: 64)"
-    )
+    add_batch(parser)
     parser.add_argument(
         "--protocol",
         choices=["score", "openrlhf"],

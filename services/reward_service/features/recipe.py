@@ -212,9 +212,8 @@ class Recipe(BaseModel):
         or 0: the mean of `KEY` divided by that of `KEY_measured` is the mean over the items that have a value.
         """
         found = {key: value for key, name in reversed(self._logged) if (value := features.get(name)) is not None}
-        keys = dict.fromkeys(key for key, _ in self._logged)
-        measured = {f"{key}_measured": float(key in found) for key in keys if key not in self._always_logged}
-        return {key: found.get(key, 0.0) for key in keys} | measured
+        values = {key: found.get(key, 0.0) for key, _ in self._logged}
+        return values | {name: float(key in found) for key, name in self._measured_keys.items()}
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Recipe:
         """A copy with parameters replaced and validated again. Raises pydantic.ValidationError."""
@@ -279,15 +278,17 @@ class Recipe(BaseModel):
         return [(feature.log_key, feature.name) for feature in measured if feature.log_key is not None]
 
     @cached_property
-    def _always_logged(self) -> frozenset[str | None]:
-        """Log keys with a value for every item: each branch has a factor whose features all have that key."""
+    def _measured_keys(self) -> dict[str, str]:
+        """Log key → `KEY_measured`, for keys without a value for some items.
+
+        A key has a value for every item if each branch has a factor whose features all have that key.
+        """
         branches = [
             {keys[0] for f in factors if len(keys := list({o.feature.log_key for o in f.options})) == 1}
             for factors in self._factors.values()
         ]
-        return frozenset(
-            set.intersection(*branches) | {f.log_key for f in ALWAYS_REPORTED if f.needs is ResponseText}
-        )
+        always = set.intersection(*branches) | {f.log_key for f in ALWAYS_REPORTED if f.needs is ResponseText}
+        return {key: f"{key}_measured" for key, _ in self._logged if key not in always}
 
 
 def _product(intervals: Iterator[Range]) -> Range:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_client import RewardClient
-from reward_client.cli.options import add_url, connect, positive_int, reporting_errors
+from reward_client.cli.options import add_batch, add_url, connect, positive_int, reporting_errors
 from reward_client.probe.page import render as render_probe
 from reward_client.rows import FileError
 from reward_client.wire import Info, QueryType, RecipeInfo
@@ -83,7 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="for rows that have a reference and no query_type",
     )
     add("--limit", type=positive_int, metavar="N", help="read only the first N rows of each file")
-    add("--batch", type=positive_int, default=64, metavar="N", help="items in a request (default: 64)")
+    add_batch(parser)
     add("--overwrite", action="store_true", help="measure again, instead of continuing with what is in DIR")
     fitting = parser.add_argument_group("fitting")
     add = fitting.add_argument

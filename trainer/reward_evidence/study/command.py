@@ -132,7 +132,8 @@ def _show_plan(study: Study, runs: Sequence[PlannedRun], out: Path, jobs: int) -
     for run in runs:
         folder = state.run_dir(run)
         started = (folder / "config.json").is_file()
-        status = end_of(folder) or ("to resume" if started else "to start")
+        end = end_of(folder)
+        status = end.status if end else "to resume" if started else "to start"
         command = train_command(run, folder, url, resume=status == "to resume", train=("glassbox", "train"))
         sys.stdout.write(f"\n{run.name} ({run.group}): {status}\n  {shlex.join([*study.launcher, *command])}\n")
 

@@ -22,8 +22,6 @@ from reward_evidence.study.errors import StudyError
 from reward_evidence.study.planning import TRAIN, PlannedRun, train_command
 from reward_evidence.study.progress import remaining_s
 from reward_evidence.study.state import StudyState, end_of
-from reward_runs.events import stopped_by_rule
-from reward_runs.layout import RunDir
 
 STOP_S = 90.0
 """Seconds between SIGTERM and SIGKILL: `glassbox train` saves its checkpoints and ends Ray meanwhile."""
@@ -104,9 +102,8 @@ class StudyRunner:
         if end is None:
             self._failed(run, took_s, _cause(log, begin, status))
             return
-        stop = stopped_by_rule(RunDir(folder)) if end == "stopped by rule" else None
-        self.state.ended(run, end, took_s, stop.message if stop else None)
-        how = f"stopped by the rule {stop.message}" if stop else "finished"
+        self.state.ended(run, end.status, took_s, end.rule)
+        how = f"stopped by the rule {end.rule}" if end.rule else "finished"
         self.log(f"{run.name}: {how} after {duration(took_s)}; {self._progress()}")
 
     async def _wait(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> int:

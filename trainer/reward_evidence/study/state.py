@@ -8,7 +8,7 @@ OUT/runs/NAME/        run directories
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,8 +22,14 @@ from reward_runs.layout import RunDir
 from reward_runs.record import RunRecord
 
 Status = Literal["waiting", "running", "finished", "stopped by rule", "failed", "stopped"]
-End = Literal["finished", "stopped by rule"]
-"""How a run ends that is not trained again."""
+
+
+class End(NamedTuple):
+    """How a run ended that is not trained again."""
+
+    status: Literal["finished", "stopped by rule"]
+    rule: str | None = None
+    """What the stop rule found."""
 
 
 class RunState(BaseModel):
@@ -88,10 +94,10 @@ class StudyState:
     def reset(self, run: PlannedRun, end: End | None) -> None:
         """Set the status that `run` has before an attempt: how it ended, or waiting."""
         state = self[run]
-        if end is not None:
-            stop = stopped_by_rule(RunDir(self.run_dir(run))) if end == "stopped by rule" else None
-            state.cause = stop.message if stop else None
-        state.status = end or "waiting"
+        if end is None:
+            state.status = "waiting"
+        else:
+            state.status, state.cause = end
         self._write()
 
     def started(self, run: PlannedRun) -> None:
@@ -118,11 +124,12 @@ def end_of(run_dir: Path) -> End | None:
     try:
         evaluated = read_evaluation(run_dir).checkpoints[-1].step
         if evaluated == RunRecord.read(run).steps:
-            return "finished"
+            return End("finished")
     except RunError:
         return None
     is_evaluated = evaluated > 0 and evaluated == max(run.saved_steps(), default=None)
-    return "stopped by rule" if is_evaluated and stopped_by_rule(run) else None
+    stop = stopped_by_rule(run) if is_evaluated else None
+    return End("stopped by rule", stop.message) if stop else None
 
 
 def _read(path: Path) -> _Content:
