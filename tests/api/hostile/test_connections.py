@@ -21,7 +21,6 @@ from load.service import raise_descriptor_limit
 from tests.api.hostile.service import STOP_S, HostileTarget, started
 from tests.api.hostile.witness import Witness
 from tests.live import metric, until
-from tools.processes import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -144,7 +143,7 @@ def test_a_stop_signal_ends_the_process_in_its_bound(tmp_path: Path, control_url
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
 @pytest.mark.parametrize("supervise", ["true", "false"])
 def test_the_unspecified_ipv6_address_accepts_ipv4_too(supervise: str) -> None:
-    port = free_port()
+    """The service chooses the port: one that is free on one of the two protocols may be taken on the other."""
     options = [
         "--host",
         "::",
@@ -156,9 +155,12 @@ def test_the_unspecified_ipv6_address_accepts_ipv4_too(supervise: str) -> None:
         "--default-recipe",
         "li-rp",
     ]
-    command = [sys.executable, "-m", "reward_service", "--port", str(port), "--supervise", supervise, *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+    command = [sys.executable, "-m", "reward_service", "--port", "0", "--supervise", supervise, *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
+            assert process.stderr is not None
+            printed = (re.search(r" ready: http://\S+:(\d+)$", line) for line in process.stderr)
+            port = next(found[1] for found in printed if found)
             for host in ("127.0.0.1", "[::1]"):
                 until(lambda: _answers(f"http://{host}:{port}/info"), 60)  # noqa: B023 (called at once)
         finally:
