@@ -34,10 +34,13 @@ $(SERVE)/.ready: $(VENV)/.ready tools/setup.py
 	@$(PYTHON) tools/setup.py --serve $(VENV) $(SERVE)
 	@touch $@
 
-# Test files run in WORKERS processes, the tests of a file in one; a worker may use 4 GB of memory.
+# Test files run in WORKERS processes, the tests of a file in one; a worker may use 4 GB of memory. The attacks run
+# alone: they measure how long other callers wait.
 WORKERS ?= 2
+HOSTILE := tests/api/hostile
 test: setup $(SERVE)/.ready  ## run all tests, with coverage, the end-to-end run through OpenRLHF included
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report= --ignore $(HOSTILE)
+	@$(BIN)/python -m pytest $(HOSTILE)
 	@$(SERVE)/bin/python -m pytest -q tests/serve
 
 test-fast: setup  ## run the tests that are not marked slow, in 90 s
