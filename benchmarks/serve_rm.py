@@ -32,6 +32,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from benchmarks.items import groups
 from benchmarks.lower_bound import matrix_products
 from benchmarks.measure import Figure, NotMeasured, Timings, in_turn, with_note
+from reward_client.network import free_port
 from reward_client.wire import ChatMessage
 from reward_evidence.sampling.policy_folder import EMBEDDED_POLICY, resolve_policy
 from reward_service.batching import BatchQueue, Unit
@@ -39,7 +40,7 @@ from reward_service.models.gold import HfGoldModel
 from reward_service.models.load_gold import load_gold
 from reward_service.models.protocols import Exchange, Tokens
 from reward_trainer.openrlhf.environment import CPU_HOOK, with_hook
-from tools.processes import StartError, free_port, reward_service, server
+from tools.processes import StartError, reward_service, server
 
 __all__ = ["figures"]
 

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from load.service import ScenarioError
-from tools.processes import free_port, server
+from reward_client.network import free_port
+from tools.processes import server
 
 __all__ = ["SHIPPED", "find_haproxy", "loopback_config", "running_proxy"]
 

@@ -25,8 +25,9 @@ from typing import Self
 import httpx
 import psutil
 
+from reward_client.network import free_port
 from reward_service.process.supervisor import OPTION
-from tools.processes import free_port, log_tail, responds, service_command, wait_until
+from tools.processes import log_tail, responds, service_command, wait_until
 
 __all__ = ["MIB", "ScenarioError", "Service", "Usage", "UsageSampler", "raise_descriptor_limit"]
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reward_client import RetryPolicy, RewardClient
+from reward_client.network import free_port
 from tools.console import log
-from tools.processes import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "glassbox-test"

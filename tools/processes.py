@@ -8,7 +8,6 @@ wait_until(condition, …)         polls `condition`; raises StartError with the
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from pathlib import Path
 
 import httpx
 
+from reward_client.network import free_port
+
 START_S = 180.0
 STOP_S = 20.0
 _POLL_S = 0.1
@@ -26,14 +27,6 @@ _TAIL_CHARS = 2000
 
 class StartError(Exception):
     """A child process did not become ready; the message quotes the end of its log."""
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that is not in use."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def service_command(port: int, *options: str) -> list[str]:

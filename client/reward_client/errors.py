@@ -30,6 +30,8 @@ class RewardError(Exception):
     """Items without a reward, in order; empty if the request was not for rewards."""
     partial: ScoreReply | None = None
     """Rewards of the items before the first unscored one, if a later part of a large batch failed."""
+    scored: Any = None
+    """Of `reward_client.tables`: the table with the rewards received before; the other rows have an `error`."""
 
     def __str__(self) -> str:
         message = super().__str__()
@@ -41,7 +43,13 @@ class RewardError(Exception):
 
 
 class RewardUnavailableError(RewardError):
-    """The service did not respond within the retry budget or deadline."""
+    """The service did not respond within the retry budget or deadline.
+
+    `__cause__` is the error of the connection, or None if the service, or one of the replicas, did answer.
+    """
+
+    causes: tuple[str, ...] = ()
+    """The last failure of each URL, with the URL if there are several."""
 
 
 class RewardRejectedError(RewardError):

@@ -29,6 +29,9 @@ DEADLINE_HEADER = "glassbox-deadline-s"
 _CANNOT_SERVE = frozenset({502, 503, 504})
 """Statuses of an unhealthy service; the other retryable ones are about its load or about the request."""
 
+_SLACK_S = 0.05
+"""Seconds before the deadline at which a timeout is that of the deadline: clocks and timers round."""
+
 _NOT_RETRYABLE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 """Transport errors that occur again with every attempt."""
 
@@ -121,8 +124,10 @@ class _RequestFlow:
         self._key = uuid.uuid4().hex
         self._attempts = [0] * len(endpoints.addresses)
         self._not_before_s: dict[int, float] = {}
+        self._sent_at_s = self._started_s
         self._causes: dict[int, str] = {}
-        self._last: Exception | None = None
+        self._failures: dict[int, Exception | None] = {}
+        """By URL, as `_causes`, the transport failure of the last attempt; None if the service answered."""
 
     def run(self) -> RequestFlow:
         while True:
@@ -153,6 +158,7 @@ class _RequestFlow:
 
     def _attempt(self, index: int, now_s: float) -> Generator[Step, Outcome, RawResponse | TransportFailure]:
         self._attempts[index] += 1
+        self._sent_at_s = now_s
         try:
             outcome = yield self._send(index, now_s)
         except BaseException:  # the call was cancelled, or the flow was closed
@@ -194,10 +200,9 @@ class _RequestFlow:
         )
 
     def _note_failure(self, index: int, outcome: RawResponse | TransportFailure) -> None:
-        self._causes[index] = _describe(outcome)
         retry_after_s = None
+        self._note_cause(index, outcome)
         if isinstance(outcome, TransportFailure):
-            self._last = outcome.cause
             if problem := _certificate_problem(outcome.cause):
                 raise RewardError(
                     f"the certificate of {self._endpoints.addresses[index].url} is not trusted: {problem}. If its "
@@ -207,7 +212,7 @@ class _RequestFlow:
                 url = self._endpoints.addresses[index].url
                 raise RewardError(f"the response of {url} is unusable: {_describe(outcome)}") from outcome.cause
         else:
-            self._last, retry_after_s = None, parse_retry_after(outcome.retry_after)
+            retry_after_s = parse_retry_after(outcome.retry_after)
         pause_s = backoff_s(
             self._config.retry,
             attempt=self._attempts[index],
@@ -216,6 +221,17 @@ class _RequestFlow:
         )
         # Never 0, so that another URL is tried first.
         self._not_before_s[index] = self._config.clock() + max(pause_s, 1e-6)
+
+    def _note_cause(self, index: int, outcome: RawResponse | TransportFailure) -> None:
+        """Record what was seen. One that the deadline ended says less than the one before, which is kept."""
+        failure = outcome.cause if isinstance(outcome, TransportFailure) else None
+        now_s, ends_s = self._config.clock(), self._call.deadline_at_s
+        is_cut = isinstance(failure, httpx.TimeoutException) and ends_s is not None and now_s >= ends_s - _SLACK_S
+        if is_cut and index in self._causes:
+            spent_s = now_s - self._sent_at_s
+            self._causes[index] += f"; the deadline ended the next attempt after {spent_s:.1f} s"
+        else:
+            self._causes[index], self._failures[index] = _describe(outcome), failure
 
     def _check_deadline(self, now_s: float) -> None:
         if self._call.deadline_at_s is not None and now_s >= self._call.deadline_at_s:
@@ -239,7 +255,9 @@ class _RequestFlow:
             *self._endpoints.open_circuits(now_s),
         ]
         error = RewardUnavailableError("; ".join(parts) + f".{self._call.hint}")
-        error.__cause__ = self._last
+        error.causes = tuple(causes if len(urls) > 1 else self._causes.values())
+        if None not in self._failures.values():
+            error.__cause__ = next(reversed(self._failures.values()), None)
         return error
 
 

@@ -1,9 +1,9 @@
-"""Looking up what `GET /info` lists."""
+"""Looking up what `GET /info` lists: recipes, and which models they are."""
 
 import difflib
 
 from reward_client.errors import UnknownRecipeError
-from reward_client.wire import Info, RecipeInfo
+from reward_client.wire import Info, ModelInfo, RecipeInfo
 
 
 def find_recipe(info: Info, name: str | None = None) -> RecipeInfo:
@@ -15,3 +15,8 @@ def find_recipe(info: Info, name: str | None = None) -> RecipeInfo:
     known = [recipe.name for recipe in info.recipes]
     nearest = difflib.get_close_matches(wanted, known, n=1)
     raise UnknownRecipeError(wanted, f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(known)}")
+
+
+def model_identity(model: ModelInfo | None) -> dict[str, str] | None:
+    """Which model it is, for records and reports; None without one."""
+    return None if model is None else {"id": model.id, "revision": model.revision}

@@ -9,6 +9,7 @@ Loopback is always reached directly: a proxy would connect to its own machine, a
 
 import os
 import re
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,3 +134,11 @@ def _matches(url: httpx.URL, entry: str) -> bool:
         return ip_address(host) in network
     except ValueError:
         return False
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that no process uses, for a server that is started at once."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -30,6 +30,15 @@ STANDARD_STREAM = Path("-")
 _RESPONSE = "response"
 """Column of a .csv file whose empty cells are empty responses, which are scored; in others they are null."""
 
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "it is compressed; decompress it with gunzip first",
+    b"PK\x03\x04": "it is a workbook or a zip archive; save its rows as .csv or .jsonl",
+    b"PAR1": "it is a Parquet file; its name must end in .parquet",
+    b"\xff\xfe": "it is UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "it is UTF-16 text; save it as UTF-8",
+}
+"""First bytes of files that are given by mistake."""
+
 RowT = TypeVar("RowT")
 NumberedRow = tuple[int, Any]
 """Number of a row, from 1, and its value, or the ValueError why it has none."""
@@ -186,7 +195,9 @@ def _read_text(path: Path) -> str:
         content = sys.stdin.buffer.read() if path == STANDARD_STREAM else path.read_bytes()
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise FileError(f"{path} is not UTF-8 text: {exc.reason} at byte {exc.start}") from exc
+        known = next((hint for start, hint in _OTHER_FORMATS.items() if content.startswith(start)), None)
+        found = known or f"{exc.reason} at byte {exc.start}; save it as UTF-8"
+        raise FileError(f"{path} is not UTF-8 text: {found}") from exc
     except OSError as exc:
         raise FileError(f"{path} cannot be read: {exc.strerror}") from exc
 

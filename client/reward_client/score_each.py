@@ -1,11 +1,12 @@
 """Scores the items that the service accepts; a refused item has an error instead of a reward."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import count, takewhile
 from typing import Any
 
 from reward_client.client import RewardClient
-from reward_client.errors import RewardRejectedError
+from reward_client.errors import RewardError, RewardRejectedError
 from reward_client.wire import Item, ItemError, ItemResult, ScoreReply
 
 _ITEM = re.compile(r"\bitems\.\d+\.")
@@ -22,18 +23,22 @@ def score_each(
     """The result of each item, and the reply; None when no item could be scored.
 
     A request with refused items is sent again without them. `options` are those of `RewardClient.score`. Raises
-    RewardError for a failure that belongs to no item.
+    RewardError for a failure that belongs to no item; its `partial` has refused items too.
     """
     refused: dict[int, ItemResult] = {}
     left = dict(enumerate(items))
     while left:
         try:
             reply = client.score(list(left.values()), **options | {"on_item_error": "report"})
-        except RewardRejectedError as exc:
-            if not exc.errors_by_item:
+        except RewardError as exc:
+            errors = exc.errors_by_item if isinstance(exc, RewardRejectedError) else {}
+            if not errors:
+                if exc.partial is not None:
+                    received = dict(zip(left, exc.partial.results, strict=False))
+                    exc.partial = _with_refused(exc.partial, refused | received)
                 raise
             sent = list(left)
-            for index, error in exc.errors_by_item.items():
+            for index, error in errors.items():
                 item = left.pop(sent[index])
                 cause = ItemError(field=without_index(error.field), message=error.message)
                 refused[sent[index]] = ItemResult(reward=None, id=item.id, error=cause)
@@ -41,3 +46,9 @@ def score_each(
         found = refused | dict(zip(left, reply.results, strict=True))
         return [found[index] for index in range(len(items))], reply
     return [refused[index] for index in range(len(items))], None
+
+
+def _with_refused(partial: ScoreReply, found: Mapping[int, ItemResult]) -> ScoreReply:
+    """`partial` with all results before the first item that `found` lacks."""
+    results = [found[index] for index in takewhile(found.__contains__, count())]
+    return partial.model_copy(update={"results": results, "rewards": [result.reward for result in results]})

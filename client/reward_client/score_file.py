@@ -12,7 +12,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -81,7 +81,7 @@ def score_file(
     as_table: bool = False,
     **options: Any,
 ) -> Iterator[Progress]:
-    """Score `source` into `target`, yielding progress. Raises FileError and RewardError.
+    """Score `source` into `target`, yielding progress. Raises FileError, OutputError and RewardError.
 
     Args:
         client: sends the requests.
@@ -181,29 +181,33 @@ def score_batches(
     keep_going: bool = False,
     **options: Any,
 ) -> Iterator[ScoredBatch]:
-    """Score `rows` of `source` in batches; arguments as in `score_file`. Raises FileError and RewardError."""
-    score = _score_valid if keep_going else _score_all
+    """Score `rows` of `source` in batches; arguments as in `score_file`.
+
+    Raises FileError, and RewardError after a batch of the rows whose rewards had been received.
+    """
     for start in range(0, len(rows), batch):
-        started = time.monotonic()
-        scored = score(client, source, rows[start : start + batch], options)
-        yield replace(scored, seconds=time.monotonic() - started)
+        chosen, started = rows[start : start + batch], time.monotonic()
+        try:
+            if keep_going:  # rows that the service refuses are named in `wrong`
+                results, reply = score_each(client, [row.item for row in chosen], **options)
+            else:
+                reply = _score(client, source, chosen, options)
+                results = reply.results
+        except RewardError as exc:
+            if exc.partial is not None:
+                yield _batch(source, chosen, exc.partial, exc.partial.results, time.monotonic() - started)
+            raise
+        yield _batch(source, chosen, reply, results, time.monotonic() - started)
 
 
-def _score_all(
-    client: RewardClient, source: Path, rows: Sequence[ItemRow], options: dict[str, Any]
+def _batch(
+    source: Path, rows: Sequence[ItemRow], reply: ScoreReply | None, results: Sequence[ItemResult], seconds: float
 ) -> ScoredBatch:
-    reply = _score(client, source, rows, options)
-    return ScoredBatch(rows, reply, list(zip(rows, reply.results, strict=True)))
-
-
-def _score_valid(
-    client: RewardClient, source: Path, rows: Sequence[ItemRow], options: dict[str, Any]
-) -> ScoredBatch:
-    """Score the rows that the service accepts; the others are named in `wrong`."""
-    results, reply = score_each(client, [row.item for row in rows], **options)
-    pairs = list(zip(rows, results, strict=True))
+    """The batch of as many of the first `rows` as there are results."""
+    pairs = list(zip(rows, results, strict=False))
     wrong = [_message(source, row, result.error) for row, result in pairs if result.error is not None]
-    return ScoredBatch(rows, reply, [found for found in pairs if found[1].error is None], wrong)
+    scored = [found for found in pairs if found[1].error is None]
+    return ScoredBatch(rows[: len(pairs)], reply, scored, wrong, seconds)
 
 
 def _message(source: Path, row: ItemRow, error: FieldError | ItemError) -> str:
@@ -221,7 +225,9 @@ def _score(client: RewardClient, source: Path, rows: Sequence[ItemRow], options:
         raise FileError("\n".join(_message(source, rows[item], error) for item, error in wrong)) from exc
     except RewardError as exc:
         unit = row_unit(source)
-        raise RewardError(_ITEM.sub(lambda item: f"{unit} {rows[int(item[1])].number}, ", str(exc))) from exc
+        error = RewardError(_ITEM.sub(lambda item: f"{unit} {rows[int(item[1])].number}, ", str(exc)))
+        error.partial = exc.partial
+        raise error from exc
 
 
 def _lines(scored: ScoredBatch) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_client.rows import STANDARD_STREAM, FileError
+from reward_client.writing import OutputError, next_step, writing
 
 WRITTEN = ("result", "scored_by")
 """Fields that are added to each row."""
@@ -46,27 +47,27 @@ def encoded(lines: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def opened(target: Path, mode: str) -> FileIO:
-    """Open without a buffer, so that a failed write is reported at once."""
+    """Open without a buffer, so that a failed write is reported at once. Raises OutputError."""
     if target == STANDARD_STREAM:
         return FileIO(sys.stdout.fileno(), "wb", closefd=False)
-    try:
+    with writing(target):
         return FileIO(target, mode)
-    except OSError as exc:
-        raise FileError(f"{target} cannot be written: {exc.strerror}") from exc
 
 
 def append(out: FileIO, content: bytes, target: Path) -> None:
-    """Write all of `content`, or restore the file and raise FileError."""
+    """Write all of `content`, or restore the file and raise OutputError."""
     before, left = out.tell() if out.seekable() else 0, memoryview(content)
     try:
         while left:
             left = left[out.write(left) :]
+    except BrokenPipeError:  # of standard output
+        raise
     except OSError as exc:
         with suppress(OSError):  # a device cannot be truncated
             out.truncate(before)
-        raise FileError(
-            f"{target} cannot be extended: {exc.strerror}; its lines are complete, and the same command without "
-            "--overwrite continues after them"
+        raise OutputError(
+            f"{target} cannot be extended: {exc.strerror}; its lines are complete: {next_step(target, exc)}; the "
+            "same command without --overwrite continues after them"
         ) from exc
 
 
@@ -116,32 +117,33 @@ def _result_of(row: Mapping[str, Any], line: bytes) -> dict[str, Any] | None:
 
 
 def write_table(lines: Path, target: Path) -> None:
-    """Write the rows of `lines` as a table, and remove that file. Raises FileError."""
+    """Write the rows of `lines` as a table, and remove that file. Raises OutputError, and FileError."""
     rows = [_table_row(json.loads(line)) for line in lines.read_text(encoding="utf-8").split("\n") if line]
     try:
         write_rows(rows, target)
-    except FileError as exc:
-        raise FileError(f"{exc}; the scored rows are in {lines}") from exc
+    except (FileError, OutputError) as exc:
+        raise type(exc)(f"{exc}; the scored rows are in {lines}") from exc
     lines.unlink()
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
-    """Write `rows` as a table, or as lines of JSON, as the name of `target` states. Raises FileError.
+    """Write `rows` as a table, or as lines of JSON, as the name of `target` states.
 
-    A file is complete, or does not exist.
+    A file is complete, or does not exist. Raises OutputError, and FileError without the package of the format.
     """
     if target == STANDARD_STREAM:
         with opened(target, "wb") as out:
             append(out, encoded(rows), target)
         return
     unfinished = target.with_name(f"{target.name}.unfinished")
-    try:
-        _write(rows, target.suffix, unfinished)
-        unfinished.replace(target)
-    except OSError as exc:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise FileError(f"{target} cannot be written: {exc.strerror}") from exc
+    with writing(target):
+        try:
+            _write(rows, target.suffix, unfinished)
+            unfinished.replace(target)
+        except OSError:
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise
 
 
 def _write(rows: Sequence[Mapping[str, Any]], suffix: str, target: Path) -> None:

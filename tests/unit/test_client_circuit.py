@@ -127,6 +127,40 @@ def test_the_deadline_of_a_request_is_never_sent_as_zero(deadline_s: float) -> N
     assert [send.headers["glassbox-deadline-s"] for send in world.sent] == ["0.001"]
 
 
+CUT = TransportFailure(httpx.ReadTimeout("read timed out"))
+
+
+@pytest.mark.parametrize(
+    ("seen", "message", "cause"),
+    [
+        ([busy(503), CUT], "last cause http://a: 503 later: ; the deadline ended the next attempt after", None),
+        ([REFUSED, CUT], "last cause http://a: ConnectError: connection refused; the deadline", REFUSED.cause),
+        ([CUT], "last cause http://a: ReadTimeout: read timed out", CUT.cause),
+        ([busy(503), REFUSED], "last cause http://a: ConnectError: connection refused", REFUSED.cause),
+    ],
+)
+def test_an_attempt_that_the_deadline_ends_does_not_hide_what_was_seen_before(
+    seen: list[Outcome], message: str, cause: Exception | None
+) -> None:
+    world = World(attempt_s=9.0 if len(seen) == 1 or seen[-1] is CUT else 0.1)
+
+    with pytest.raises(RewardUnavailableError) as ended:
+        world.call({A: list(seen)}, deadline_s=9.0 if len(seen) == 1 else 12.0)
+
+    assert message in str(ended.value)
+    assert ended.value.__cause__ is cause
+
+
+def test_of_several_urls_one_that_answers_makes_the_service_one_that_is_there() -> None:
+    world = World(urls=(A, B), retry=RetryPolicy(budget_s=5.0))
+
+    with pytest.raises(RewardUnavailableError) as ended:
+        world.call({A: [busy(503)], B: [REFUSED]})
+
+    assert ended.value.__cause__ is None
+    assert ended.value.causes == ("http://a: 503 later: ", "http://b: ConnectError: connection refused")
+
+
 def test_without_a_deadline_no_header_is_sent() -> None:
     world = World()
     world.call({A: [GOOD]})

@@ -26,6 +26,7 @@ from reward_client.score_file import score_file
 from reward_client.score_output import write_table
 from reward_client.score_summary import Summary
 from reward_client.wire import QueryType
+from reward_client.writing import OutputError
 from reward_service.settings import Settings
 from tests.api.conftest import encoder, gold, service  # noqa: F401 (fixtures)
 from tests.live import serving
@@ -336,7 +337,7 @@ def test_a_table_that_cannot_be_written_leaves_the_one_before_it(client: RewardC
     table.write_text("before")
     (tmp_path / "out.csv.unfinished").mkdir()
 
-    with pytest.raises(FileError, match="the scored rows are in"):
+    with pytest.raises(OutputError, match="the scored rows are in"):
         write_table(lines, table)
 
     assert table.read_text() == "before"
@@ -432,14 +433,16 @@ def test_a_file_that_already_mixes_rewards_is_not_continued(client: RewardClient
 def test_a_full_disk_is_one_clear_error(client: RewardClient, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", ROWS)
 
-    with pytest.raises(FileError, match=r"/dev/full cannot be extended: No space left on device"):
+    with pytest.raises(OutputError, match=r"/dev/full cannot be extended: No space left on device; .* free space"):
         list(score_file(client, source, Path("/dev/full")))
 
 
 def test_an_output_that_cannot_be_created_is_named_in_the_error(client: RewardClient, tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", ROWS)
 
-    with pytest.raises(FileError, match=r"nowhere/out.jsonl cannot be written: No such file or directory"):
+    with pytest.raises(
+        OutputError, match=r"nowhere/out.jsonl cannot be written: No such file .*; create the folder"
+    ):
         list(score_file(client, source, tmp_path / "nowhere" / "out.jsonl"))
 
 
@@ -503,7 +506,6 @@ def test_calibration_reports_all_wrong_lines_and_reads_any_reference(client: Rew
     ("target", "cause"),
     [
         ("there.yaml", "there.yaml exists; choose another file, or --overwrite"),
-        ("nowhere/out.yaml", "nowhere does not exist: create it first"),
         ("out.txt", "the file of a recipe ends in .yaml"),
         ("folder.yaml", "folder.yaml exists"),
     ],

@@ -97,6 +97,20 @@ def test_a_failed_evaluation_does_not_end_the_training(run: RunDir, tmp_path: Pa
     assert not live.is_running, "it is not repeated before another checkpoint is saved"
 
 
+def test_evaluations_that_were_killed_are_counted_so_that_their_end_explains_no_failed_training(
+    run: RunDir,
+) -> None:
+    killed = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    live = LiveEvaluation(run, killed, print)
+    assert live.n_killed == 0
+    live.poll()
+    until(lambda: live.n_killed == 1)
+    assert live.is_running, "not yet noticed by `poll`"
+    until(lambda: live.poll() or not live.is_running)
+
+    assert live.n_killed == 1
+
+
 def test_a_stopped_run_leaves_no_process(run: RunDir) -> None:
     live = LiveEvaluation(run, [sys.executable, "-c", "import time; time.sleep(60)"], print)
     live.poll()
@@ -206,6 +220,15 @@ def test_a_run_that_was_resumed_after_a_stop_is_not_stopped(run: RunDir) -> None
     assert found.message == "kl>1: kl is 2"
 
     add_event(run, RunEvent(kind="resumed", step=4, message="the run was continued"))
+    assert stopped_by_rule(run) is None
+
+
+def test_a_run_whose_last_step_is_done_is_not_one_that_a_rule_stopped(run: RunDir) -> None:
+    RunRecord.model_validate(config(run_dir=str(run.path), steps=8).model_dump(mode="json")).write(run)
+    add_event(run, RunEvent(kind="stop", step=8, rule="kl>1", message="kl>1: kl is 2"))
+    assert stopped_by_rule(run) is not None
+
+    make_checkpoint(run.checkpoint(8), 8)
     assert stopped_by_rule(run) is None
 
 

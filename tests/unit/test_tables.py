@@ -228,6 +228,92 @@ def test_a_change_of_the_recipe_between_two_batches_is_an_error(client: RewardCl
         score_frame(other, frame(ROWS[:2]), batch=1, progress=None)
 
 
+class Failing:
+    """A transport of a service that fails from the n-th request on."""
+
+    def __init__(self, client: RewardClient, n: int, failure: Callable[[], httpx.Response]) -> None:  # noqa: F811
+        self._client, self._left, self._failure = client, n, failure
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if self._left == 0:
+            return self._failure()
+        self._left -= 1
+        return httpx.Response(200, content=self._client.request(request.method, request.url.path, request.content))
+
+
+def refused() -> httpx.Response:
+    raise httpx.ConnectError("refused")
+
+
+def ctrl_c() -> httpx.Response:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("keep_going", [False, True])
+@pytest.mark.parametrize(("failure", "error"), [(refused, RewardError), (ctrl_c, KeyboardInterrupt)])
+@pytest.mark.parametrize("table", [pandas.DataFrame, datasets.Dataset.from_list])
+def test_what_was_received_before_a_failure_is_kept(
+    table: Callable[[list[dict[str, Any]]], Any],
+    failure: Callable[[], httpx.Response],
+    error: type[BaseException],
+    keep_going: bool,
+    client: RewardClient,  # noqa: F811
+) -> None:
+    score = score_frame if table is pandas.DataFrame else score_dataset
+    transport = httpx.MockTransport(Failing(client, 2, failure))
+    never = RetryPolicy(budget_s=0.0)
+    with RewardClient("http://t", transport=transport, retry=never) as failing, pytest.raises(error) as ended:
+        score(failing, table(ROWS), batch=1, keep_going=keep_going, progress=None)
+
+    kept = rows_of(ended.value.scored)  # type: ignore[attr-defined]
+    complete = rows_of(score(client, table(ROWS), progress=None))
+    assert kept[:2] == complete[:2]
+    assert (kept[2]["reward"], kept[2]["note"]) == (None, 3)
+    assert kept[2]["error"].startswith("not scored: ")
+    assert "2 of 3 rows have their rewards" in ended.value.__notes__[0]
+
+
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_the_parts_of_a_large_batch_that_were_received_are_kept(keep_going: bool, client: RewardClient) -> None:  # noqa: F811
+    rows = [{"prompt": "a", "response": f"b {n}" if n != 3 else TOO_LONG} for n in range(600)]
+    rows = rows if keep_going else [row for row in rows if row["response"] != TOO_LONG]
+    info = client.info()
+    n_parts = [0]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/info":
+            limits = info.limits.model_copy(update={"max_items": 100})
+            return httpx.Response(200, text=info.model_copy(update={"limits": limits}).model_dump_json())
+        n_parts[0] += 1
+        if n_parts[0] > 3:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, content=client.request("POST", request.url.path, request.content))
+
+    transport, never = httpx.MockTransport(answer), RetryPolicy(budget_s=0.0)
+    with (
+        RewardClient("http://t", transport=transport, retry=never) as failing,
+        pytest.raises(RewardError) as ended,
+    ):
+        score_frame(failing, frame(rows), batch=600, keep_going=keep_going, progress=None)
+
+    kept = ended.value.scored
+    n_scored = 200 if keep_going else 300  # the refused row costs one request of three
+    first = kept.iloc[: n_scored + keep_going]
+    assert kept["reward"].notna().sum() == first["reward"].notna().sum() == n_scored
+    assert kept["error"].iloc[-1].startswith("not scored: ")
+    assert list(first["error"].dropna().index) == ([3] if keep_going else [])
+
+
+def test_a_failure_before_the_first_reward_has_no_table() -> None:
+    with (
+        RewardClient("http://127.0.0.1:9", retry=RetryPolicy(budget_s=0.0)) as unreachable,
+        pytest.raises(RewardError) as ended,
+    ):
+        score_frame(unreachable, frame(ROWS), progress=None)
+
+    assert ended.value.scored is None
+
+
 # What cells may be ----------------------------------------------------------------------------------------------
 
 

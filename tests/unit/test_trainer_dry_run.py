@@ -187,14 +187,49 @@ def test_a_resumed_run_loads_the_state_of_openrlhf_and_has_fewer_steps_left(
     again = main(["--resume", "--dry-run", "--run-dir", str(run.path)])
     _, started_again, _ = trainer.dry_run("--resume")
     (run.state / "_actor").mkdir(parents=True)
-    (run.state / "_actor" / "latest").write_text("global_step6")
+    (run.state / "_actor" / "latest").write_text(
+        "global_step4"
+    )  # of the state, which may be older than the policy
     status, printed, _ = trainer.dry_run("--resume")
 
     assert (again, status) == (0, 0)
     assert "--ckpt.load_enable" not in started_again
     assert facts(started_again)["steps"].startswith("9, each with")
     assert "--ckpt.load_enable" in printed
-    assert facts(printed)["steps"].startswith("9, of which 6 are done, each with")
+    assert facts(printed)["steps"].startswith("9, of which 4 are done, each with")
+
+
+def test_a_finished_run_is_named_as_such_even_without_a_service(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunDir(tmp_path / "my run")
+    config = make_config("tiny", {"reward_url": "http://127.0.0.1:9", "run_dir": str(run.path), "steps": 9})
+    run.checkpoint(9).mkdir(parents=True)
+    RunRecord.model_validate(config.model_dump(mode="json")).write(run)
+
+    status = main(["--resume", "--dry-run", "--run-dir", str(run.path)])
+
+    printed = capsys.readouterr().out
+    assert status == 0
+    assert "is finished: all 9 steps are done" in printed
+    assert f"glassbox evaluate --run-dir '{run.path}'" in printed
+    assert f"--policy '{run.checkpoint(9)}'" in printed
+    assert "openrlhf.cli" not in printed
+
+
+def test_a_resumed_run_whose_service_has_moved_names_the_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunDir(tmp_path / "run")
+    config = make_config("tiny", {"reward_url": "http://127.0.0.1:9", "run_dir": str(run.path)})
+    run.path.mkdir()
+    RunRecord.model_validate(config.model_dump(mode="json")).write(run)
+
+    for more, hint in (([], True), (["--reward-url", "http://127.0.0.1:7"], False)):
+        assert main(["--resume", "--run-dir", str(run.path), *more]) == 1
+        error = capsys.readouterr().err
+        assert "no service answers" in error
+        assert ("name it with --reward-url" in error) == hint
 
 
 def test_an_earlier_run_with_the_same_settings_gives_the_time(tmp_path: Path) -> None:

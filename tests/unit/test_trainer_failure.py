@@ -26,6 +26,11 @@ LOG = [
     "Traceback (most recent call last):",
     "AttributeError: 'NoneType' object has no attribute 'dumps'",
 ]
+DIED = [
+    *LOG[:1],
+    "ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.",
+    "ray.exceptions.RayTaskError(ActorDiedError): ray::PPOTrainer.fit()",
+]
 
 
 @pytest.mark.parametrize(
@@ -36,8 +41,11 @@ LOG = [
         (3, LOG[:1], 0, ["exit status 3, and no exception in its log"]),
         (-9, LOG[:1], 0, ["ended by SIGKILL"]),
         (-15, LOG, 0, ["ended by SIGTERM", "probability tensor contains nan"]),
-        (1, LOG, 2, ["2 processes of this machine for lack of memory", "contains nan", "--micro-batch-size"]),
+        (1, LOG, 2, ["ValueError: probability tensor contains nan"]),
+        (1, DIED, 2, ["2 processes of this machine for lack of memory", "actor died", "--micro-batch-size"]),
+        (1, DIED, 0, ["ray.exceptions.ActorDiedError: The actor died"]),
         (-9, [], 1, ["a process of this machine for lack of memory"]),
+        (-9, [], -1, ["ended by SIGKILL"]),
         (-200, [], 0, ["signal 200"]),
     ],
 )
@@ -48,6 +56,7 @@ def test_the_cause_is_the_exception_of_the_log_a_signal_or_lack_of_memory(
 
     assert [part for part in parts if part not in cause] == []
     assert "NoneType" not in cause
+    assert ("lack of memory" in cause) == any("lack of memory" in part for part in parts)
     assert "\n" not in cause
 
 

@@ -8,16 +8,18 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from reward_client import RewardError
+from reward_client import RewardClient, RewardError
 from reward_client.cli.command import run_program
 from reward_client.cli.options import add_recipe_overrides, add_wait, connect, positive_float, positive_int
 from reward_client.info import find_recipe
 from reward_client.urls import split_urls
+from reward_client.wire import Info
 from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.evaluation.evaluation_run import EvaluationRun, use_gold
 from reward_evidence.evaluation.source import (
@@ -34,6 +36,7 @@ from reward_evidence.sampling.recorded import RecordedSampler
 from reward_evidence.sampling.samples import Sampler, SamplingSettings
 from reward_runs.errors import EvaluationError, RunError
 from reward_runs.prompts import EMBEDDED_PROMPTS, Columns, add_columns, load_prompts
+from reward_runs.record import MOVED
 
 _DESCRIPTION = """\
 Evaluate a training run. Every checkpoint responds to the same prompts, the reward service scores the responses
@@ -213,9 +216,7 @@ def evaluate(options: argparse.Namespace, source: EvaluationSource, log: Callabl
     url = options.reward_url or source.reward_url
     if url is None:
         raise EvaluationError("the address of the reward service is not known: set it with --reward-url")
-    with connect(split_urls(url), options.wait) as client:
-        client.ready()
-        info = client.info()
+    with _connected(url, options.wait, recorded=options.reward_url is None) as (client, info):
         evaluation_run = EvaluationRun(
             source=source,
             steps=steps,
@@ -226,6 +227,21 @@ def evaluate(options: argparse.Namespace, source: EvaluationSource, log: Callabl
             log=log,
         )
         return evaluation_run.run(lambda: _sampler(evaluation_run, options.device), client)
+
+
+@contextmanager
+def _connected(url: str, wait_s: float | None, *, recorded: bool) -> Iterator[tuple[RewardClient, Info]]:
+    """A client of the service, and what that offers; `recorded`: the address is that of the run's record."""
+    with ExitStack() as stack:
+        try:
+            client = stack.enter_context(connect(split_urls(url), wait_s))
+            client.ready()
+            info = client.info()
+        except RewardError as exc:
+            if not recorded:
+                raise
+            raise EvaluationError(f"{exc}; {MOVED}") from exc
+        yield client, info
 
 
 def _sampler(evaluation_run: EvaluationRun, device: str | None) -> Sampler:

@@ -3,11 +3,12 @@
 RunError                             base class
 ├── RunDirectoryError
 ├── DataError
-├── OutputError
 ├── EvaluationError
 ├── ConfigError, PolicyError, PreflightError     before OpenRLHF is launched
 └── RunFailedError                               after it
     └── RewardUnavailableError
+
+A file that cannot be written is a `reward_client.writing.OutputError`, which all commands report alike.
 """
 
 
@@ -21,10 +22,6 @@ class RunDirectoryError(RunError):
 
 class DataError(RunError):
     """A data file is invalid; the message names file, row and field."""
-
-
-class OutputError(RunError):
-    """A file or folder cannot be written: the disk is full, for instance, or the user may not write there."""
 
 
 class EvaluationError(RunError):

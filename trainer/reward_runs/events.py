@@ -12,7 +12,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from reward_client.writing import writing
 from reward_runs.layout import RunDir
+from reward_runs.record import is_finished
 
 
 class RunEvent(BaseModel):
@@ -30,15 +32,20 @@ class RunEvent(BaseModel):
 
 
 def add_event(run: RunDir, event: RunEvent) -> None:
-    """Append `event` with the time of now."""
+    """Append `event` with the time of now. Raises OutputError."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     line = json.dumps(event.model_copy(update={"time": now}).model_dump(exclude_none=True), ensure_ascii=False)
-    with run.events.open("a", encoding="utf-8") as file:
+    with writing(run.events), run.events.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
 def stopped_by_rule(run: RunDir) -> RunEvent | None:
-    """Return the stop that ended the run's latest attempt; None when no rule did, or the run was resumed since."""
+    """Return the stop that ended the run's latest attempt.
+
+    None when no rule did, the run was resumed since, or its last step is done.
+    """
+    if is_finished(run):
+        return None
     ends = [event for event in read_events(run) if event.kind in ("stop", "resumed")]
     return ends[-1] if ends and ends[-1].kind == "stop" else None
 

@@ -1,4 +1,4 @@
-"""Files that several processes read and write: atomic replacement, a lock on a folder, errors of writing."""
+"""Files that several processes read and write: atomic replacement, added lines, a lock on a folder."""
 
 import fcntl
 import os
@@ -6,16 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from reward_runs.errors import OutputError, RunDirectoryError
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raise OutputError, naming `path`, for an OSError of the block."""
-    try:
-        yield
-    except OSError as exc:
-        raise OutputError(f"{path} cannot be written: {exc.strerror or exc}") from exc
+from reward_client.writing import writing
+from reward_runs.errors import RunDirectoryError
 
 
 def replace_text(path: Path, text: str) -> None:

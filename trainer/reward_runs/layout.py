@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from reward_client.writing import writing
 from reward_runs.files import lock_folder, replace_text
 
 
@@ -90,4 +91,5 @@ class StepMetrics:
     def clear(self) -> None:
         """Delete the steps of an earlier attempt that is not resumed."""
         self.steps = []
-        self._path.unlink(missing_ok=True)
+        with writing(self._path):
+            self._path.unlink(missing_ok=True)

@@ -28,6 +28,9 @@ from reward_runs.prompts import Columns, Prompt, load_prompts
 SCHEMA_VERSION = 1
 """Version that this release writes. Increase it, and add a migration, when a field is renamed or redefined."""
 
+MOVED = "this address is that of the run's record: if the service is at another one now, name it with --reward-url"
+"""End of the message when the service of a run does not answer, and the user has named no other."""
+
 
 class RunRecord(BaseModel):
     """Everything that `config.json` of a run contains."""
@@ -129,6 +132,15 @@ def _migrated(content: dict[str, Any], path: str) -> dict[str, Any]:
     for known in range(version, SCHEMA_VERSION):
         content = _MIGRATIONS[known](content)
     return content
+
+
+def is_finished(run: RunDir) -> bool:
+    """Whether the policy after the last planned step is saved; False for a run without a readable record."""
+    try:
+        steps = RunRecord.read(run).steps
+    except RunDirectoryError:
+        return False
+    return steps is not None and run.checkpoint(steps).is_dir()
 
 
 @dataclass(frozen=True)

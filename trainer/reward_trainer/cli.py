@@ -12,10 +12,13 @@ from reward_client import RewardError
 from reward_client.cli.command import run_program
 from reward_client.cli.options import add_recipe_overrides, add_wait
 from reward_client.urls import API_KEY_VARIABLE, Address, ApiKey, key_from_environment, split_urls
+from reward_client.wire import Info
 from reward_evidence.sampling.policy_folder import EMBEDDED_POLICY, check_policy
 from reward_evidence.statistics.run_warnings import RULES
-from reward_runs.errors import ConfigError, RunError
+from reward_runs.errors import ConfigError, PreflightError, RunError
+from reward_runs.layout import RunDir
 from reward_runs.prompts import add_columns
+from reward_runs.record import MOVED, is_finished
 from reward_trainer import dry_run, service_probe, train
 from reward_trainer.config import DEFAULT_RECIPE, ESTIMATORS, NO_RULES, PRESETS, Config, make_config
 from reward_trainer.evaluation_log import EvaluationLog, StoppedByRule
@@ -62,8 +65,11 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     try:
         _move_key_to_environment(given)
         config = _config(given, preset, resume=resume)
+        if only_check and resume and is_finished(RunDir(config.run_dir)):
+            print(dry_run.finished(config))
+            return 0
         check_policy(config.policy)  # before the service, because a wrong name needs none to be found
-        info = service_probe.service_info(config.reward_urls, config.recipe, wait_s=wait_s)
+        info = _service_info(config, wait_s, recorded="reward_url" not in given)
         plan = prepare(config, info, detect_hardware())
         if only_check:
             return _dry_run(plan, None if resume else preset, resume=resume)
@@ -74,6 +80,16 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return EXIT_STOPPED
+
+
+def _service_info(config: Config, wait_s: float | None, *, recorded: bool) -> Info:
+    """What the service offers; `recorded`: the address is that of the run's record."""
+    try:
+        return service_probe.service_info(config.reward_urls, config.recipe, wait_s=wait_s)
+    except PreflightError as exc:
+        if not recorded:
+            raise
+        raise PreflightError(f"{exc}; {MOVED}") from exc
 
 
 def _move_key_to_environment(given: dict[str, Any]) -> None:
@@ -107,7 +123,7 @@ def _config(given: dict[str, Any], preset: str, *, resume: bool) -> Config:
 
 def _dry_run(plan: Plan, preset: str | None, *, resume: bool) -> int:
     train.check_start(plan, resume=resume)
-    done = train.continued_step(plan) if resume else None
+    done = train.continued_step(plan.run) if resume else None
     print(dry_run.summary(plan, preset, done))
     print("\nEverything was checked, and nothing was started. OpenRLHF's command:\n")
     print(dry_run.openrlhf_command(plan, resume=done is not None))

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 
 from reward_client.info import find_recipe
 from reward_client.wire import ModelInfo
+from reward_runs.layout import RunDir
 from reward_runs.prompts import Prompt
+from reward_trainer.config import Config
 from reward_trainer.openrlhf.process import MODULE
 from reward_trainer.plan import Plan
 from reward_trainer.time_estimate import estimate_time
@@ -30,6 +32,19 @@ def summary(plan: Plan, preset: str | None, done: int | None = None) -> str:
         lines.append(f"{'' if name == previous else name:<{_WIDTH}}  {value}".rstrip())
         previous = name
     return "\n".join(lines)
+
+
+def finished(config: Config) -> str:
+    """Return what to do with a run that is to be resumed, and has done all its steps."""
+    run = RunDir(config.run_dir)
+    evaluate = f"glassbox evaluate --run-dir {shlex.quote(config.run_dir)}"
+    policy = f"--policy {shlex.quote(str(run.checkpoint(config.steps)))}"
+    same = "" if config.evaluate == "never" else ", or this command without --dry-run"
+    return (
+        f"{run.path} is finished: all {config.steps} steps are done, so nothing is left to train.\n"
+        f"evaluate it: {evaluate}{same}\n"
+        f"train its policy further, as a new run: glassbox train {policy} …"
+    )
 
 
 def openrlhf_command(plan: Plan, *, resume: bool = False) -> str:

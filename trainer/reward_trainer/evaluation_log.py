@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from reward_client.writing import OutputError
 from reward_evidence.evaluation.evaluation import Evaluation, read_evaluation
 from reward_evidence.report.formatting import plain
 from reward_evidence.report.index import update_index
@@ -52,7 +53,7 @@ class EvaluationLog:
                 self._add("warning", warning.step, warning.message, warning.rule)
         try:
             update_index(self._run.path.parent)
-        except (OSError, RunError) as exc:
+        except (OSError, OutputError, RunError) as exc:
             self._log(f"note: the list of runs was not written: {exc}")
 
     def check(self, steps: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ after the last step.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class LiveEvaluation:
     def __init__(self, run: RunDir, command: list[str], log: Callable[[str], None]) -> None:
         self._run, self._command, self._log = run, command, log
         self._process: subprocess.Popen[bytes] | None = None
+        self._n_killed = 0
         self._started: set[int] = set()
         """Steps whose checkpoints existed when the latest process started."""
 
@@ -50,6 +52,7 @@ class LiveEvaluation:
         if status is None:
             return False
         self._process = None
+        self._n_killed += status == -signal.SIGKILL
         if status != 0:
             self._log(f"note: the evaluation beside the training failed, see {self._log_file}; it is done later")
         return status == 0
@@ -58,6 +61,11 @@ class LiveEvaluation:
     def is_running(self) -> bool:
         """Whether a process is running."""
         return self._process is not None
+
+    @property
+    def n_killed(self) -> int:
+        """Processes that another program or the kernel has killed."""
+        return self._n_killed + (self._process is not None and self._process.poll() == -signal.SIGKILL)
 
     def stop(self) -> None:
         """End the process; finished checkpoints are kept."""

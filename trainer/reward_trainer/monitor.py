@@ -147,7 +147,8 @@ class Monitor:
         self._read(process)
         done = self._metrics.steps[-1]["step"] if self._metrics.steps else 0
         if process.return_code != 0 or done < self._plan.config.steps:
-            cause = failure_cause(process.return_code, self._recent, oom_kills() - self._earlier_oom_kills)
+            n_oom_kills = oom_kills() - self._earlier_oom_kills - self._live.n_killed
+            cause = failure_cause(process.return_code, self._recent, n_oom_kills)
             run = self._plan.run
             raise RunFailedError(
                 f"OpenRLHF ended after step {done}: {cause}\nits output: {run.log}\n"
@@ -155,10 +156,12 @@ class Monitor:
             )
 
     def _evaluate_and_check(self) -> None:
-        """Evaluate what was saved meanwhile; raise StoppedByRule when a rule applies."""
-        if self._plan.config.evaluate == "during":
+        """Evaluate what was saved meanwhile; raise StoppedByRule when a rule applies and steps are left."""
+        config = self._plan.config
+        if config.evaluate == "during":
             self._evaluation_log.follow(self._live)
-        self._evaluation_log.check(self._metrics.steps)
+        if self._metrics.steps[-1]["step"] < config.steps:
+            self._evaluation_log.check(self._metrics.steps)
 
     def _finish_evaluation(self, stop_requested: Callable[[], bool]) -> None:
         """Wait for the evaluation that is running, so that its work is not lost."""

@@ -8,7 +8,7 @@ import httpx
 from reward_client import RewardClient, RewardError
 from reward_client.cli.options import connect
 from reward_client.errors import describe_problem, read_problem
-from reward_client.info import find_recipe
+from reward_client.info import find_recipe, model_identity
 from reward_client.network import is_loopback
 from reward_client.retry import RetryPolicy
 from reward_client.urls import key_from_environment
@@ -41,8 +41,8 @@ def service_info(urls: Sequence[str], recipe: str, *, wait_s: float | None = Non
     return infos[0]
 
 
-def _models(info: Info) -> list[tuple[str, str | None] | None]:
-    return [None if model is None else (model.id, model.revision) for model in (info.relevance, info.gold)]
+def _models(info: Info) -> list[dict[str, str] | None]:
+    return [model_identity(model) for model in (info.relevance, info.gold)]
 
 
 def _info(url: str, wait_s: float | None) -> Info:

@@ -6,18 +6,20 @@ A run that ends early can be resumed, and the checkpoints that it saved can be e
 """
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 from contextlib import suppress
 from typing import Any
 
+from reward_client.writing import writing
 from reward_runs import provenance
 from reward_runs.errors import ConfigError, PreflightError
 from reward_runs.events import RunEvent, add_event, stopped_by_rule
 from reward_runs.files import replace_text
 from reward_runs.layout import RunDir
-from reward_runs.record import RunRecord
+from reward_runs.record import RunRecord, is_finished
 from reward_trainer import service_probe, training_data
 from reward_trainer.config import Config, validated
 from reward_trainer.evaluation_log import EvaluationLog
@@ -30,6 +32,8 @@ _STOP_GRACE_S = 5.0
 """Seconds in which an evaluation ends after a signal."""
 _RESTART_S = 60.0
 """Seconds that the evaluation waits for a service that is just being restarted."""
+_STATE = re.compile(r"global_step(\d+)")
+"""Name of a state that OpenRLHF saves."""
 _MODEL_IDENTITY = ("id", "revision", "device", "backend")
 """Fields of a model in `GET /info` that determine its scores."""
 
@@ -54,14 +58,13 @@ def train(plan: Plan, log: Log, evaluation_log: EvaluationLog, *, resume: bool =
     """
     run = plan.run
     with run.lock() as lock_fd:
-        done = continued_step(plan) if resume else None
-        if done == plan.config.steps:
+        if resume and is_finished(run):
             log(f"all {plan.config.steps} steps are done already")
             return
+        done = continued_step(run) if resume else None
         check_start(plan, resume=resume)
         if resume and stopped_by_rule(run):
-            step = max(run.saved_steps(), default=0)
-            add_event(run, RunEvent(kind="resumed", step=step, message="the run was continued"))
+            add_event(run, RunEvent(kind="resumed", step=done or 0, message="the run was continued"))
         _write_inputs(plan, fresh=not resume)
         saved_policies.save_initial(plan.launch.policy, run)
         log(plan.rollout_engine)
@@ -71,13 +74,17 @@ def train(plan: Plan, log: Log, evaluation_log: EvaluationLog, *, resume: bool =
         shutil.rmtree(run.state, ignore_errors=True)  # needed to resume only
 
 
-def continued_step(plan: Plan) -> int | None:
-    """Return the step after which a resumed run continues; None when it starts again: OpenRLHF saved no state."""
-    run, steps = plan.run, plan.config.steps
-    if run.checkpoint(steps).is_dir():
-        return steps
-    has_state = (run.state / "_actor" / "latest").is_file()
-    return max(run.saved_steps(), default=0) if has_state else None
+def continued_step(run: RunDir) -> int | None:
+    """Return the step after which a resumed run continues; None when it starts again: OpenRLHF saved no state.
+
+    It is the step of OpenRLHF's own state, which may be an earlier one than that of the last saved policy.
+    """
+    try:
+        latest = (run.state / "_actor" / "latest").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = _STATE.fullmatch(latest.strip())
+    return None if found is None else int(found[1])
 
 
 def check_start(plan: Plan, *, resume: bool) -> None:
@@ -123,7 +130,8 @@ def reward_changes(stored: RunRecord, now: RunRecord, *, needs_gold: bool) -> li
 
 def _write_inputs(plan: Plan, *, fresh: bool) -> None:
     run, config = plan.run, plan.config
-    run.train_data.parent.mkdir(parents=True, exist_ok=True)
+    with writing(run.train_data.parent):
+        run.train_data.parent.mkdir(parents=True, exist_ok=True)
     if fresh:  # a resumed run reads the same rows in the same order
         n_prompts = config.steps * config.prompts_per_step
         rows = [

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -22,20 +22,24 @@ from reward_client.adapters.scorer import Scored, rewards, scorer_of
 from reward_client.adapters.settings import AdapterSettings, framework_variable
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError
+from reward_client.urls import Address, key_from_environment, without_userinfo
 
+_URL, _KEY = "AGL_EVENT_URL", "AGL_KEY"
 _SEND_S = 60.0
 """Seconds to report a reward, with retries; a reward that is reported twice counts once."""
 
 
 def report(prompt: Any, response: Any, reference: Any = None, query_type: Any = None, **settings: Any) -> float:
-    """Report the reward of `response`, with its features, and return it. Raises RewardError.
+    """Report the reward of `response`, with its features, and return it.
+
+    Raises RewardError, before anything is scored when AGL_EVENT_URL or AGL_KEY cannot be used.
 
     `settings` are those of `AdapterSettings`; those not given come from the environment.
     """
-    scorer = scorer_of(AdapterSettings.load(**settings))
+    scorer, gateway = scorer_of(AdapterSettings.load(**settings)), _gateway()
     (scored,) = scorer.score([Sample(prompt, response, reference, query_type)])
     (reward,) = rewards([scored])
-    _send(_event(reward, scored))
+    gateway.send(_event(reward, scored))
     return reward
 
 
@@ -54,12 +58,31 @@ def _event(reward: float, scored: Scored) -> dict[str, Any]:
     }
 
 
-def _send(event: dict[str, Any]) -> None:
-    url = httpx.URL(framework_variable("AGL_EVENT_URL"))
-    path = url.raw_path.decode()
-    key = framework_variable("AGL_KEY") or None
+class _Gateway(NamedTuple):
+    """Where the rewards of this rollout are reported."""
+
+    url: str
+    path: str
+    key: str | None
+
+    def send(self, event: dict[str, Any]) -> None:
+        try:
+            with RewardClient(self.url, api_key=self.key, deadline_s=_SEND_S) as gateway:
+                gateway.post(self.path, json.dumps(event).encode())
+        except RewardError as exc:
+            raise RewardError(f"Agent Lightning's gateway did not take the reward: {exc}") from exc
+
+
+def _gateway() -> _Gateway:
+    """The gateway of the environment. Raises RewardError naming the variable that is wrong."""
+    given, has_key = framework_variable(_URL), framework_variable(_KEY) != ""
     try:
-        with RewardClient(str(url.copy_with(raw_path=b"/")), api_key=key, deadline_s=_SEND_S) as gateway:
-            gateway.post(path, json.dumps(event).encode())
-    except RewardError as exc:
-        raise RewardError(f"Agent Lightning's gateway did not take the reward: {exc}") from exc
+        Address.parse(given)
+    except RewardError:
+        raise RewardError(
+            f"{_URL} is {without_userinfo(given)!r}, and must be the URL of Agent Lightning's gateway, with "
+            "http:// or https://"
+        ) from None
+    url = httpx.URL(given)
+    key = key_from_environment(variable=_KEY) if has_key else None
+    return _Gateway(str(url.copy_with(raw_path=b"/")), url.raw_path.decode(), key)

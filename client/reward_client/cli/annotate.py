@@ -19,6 +19,7 @@ from reward_client.rows import STANDARD_STREAM, FileError, row_unit
 from reward_client.score_file import check_not_input
 from reward_client.score_output import write_rows
 from reward_client.urls import ENDPOINT_KEY_VARIABLE, key_from_environment
+from reward_client.writing import check_writable
 
 _EPILOG = """\
 The query type selects the branch of a reward. closed_ended: the prompt determines the content of the answer, so
@@ -106,8 +107,7 @@ def _check(options: argparse.Namespace) -> None:
         return
     if options.target.exists():
         raise FileError(f"{options.target} exists; choose another output file")
-    if not options.target.parent.is_dir():
-        raise FileError(f"{options.target} cannot be written: the folder {options.target.parent} does not exist")
+    check_writable(options.target)
 
 
 @contextmanager

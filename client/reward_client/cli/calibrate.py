@@ -6,7 +6,6 @@ The recipe maps the mismatched median to 0 and the matched 90th percentile to 1,
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from reward_client.cli.options import add_url, connect, reporting_errors
 from reward_client.client import RewardClient
 from reward_client.rows import FileError, read_rows
 from reward_client.wire import Info, Item, QueryType, RecipeInfo, Reference, Text, usable_references
+from reward_client.writing import check_writable, writing
 
 _MIN_PAIRS = 20
 _BATCH = 64
@@ -61,15 +61,12 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
-    """Raise FileError when the recipe could not be written at the end of the measurement."""
+    """Raise FileError or OutputError when the recipe could not be written at the end of the measurement."""
     if target.suffix not in (".yaml", ".yml"):
         raise FileError(f"{target}: the file of a recipe ends in .yaml")
     if target.exists() and not overwrite:
         raise FileError(f"{target} exists; choose another file, or --overwrite")
-    if not target.parent.is_dir():
-        raise FileError(f"the folder {target.parent} does not exist: create it first")
-    if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
-        raise FileError(f"{target} cannot be written")
+    check_writable(target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,8 @@ def calibrate(client: RewardClient, pairs: Path, target: Path, similarity: str) 
     referenced = [(text, row.response) for row in rows for _, text in usable_references(row.reference)[:1]]
     enough = len(referenced) >= _MIN_PAIRS
     reference = _measure(client, recipe, referenced, similarity) if enough else query
-    target.write_text(recipe_yaml(info.relevance.id, base, similarity, query, reference), encoding="utf-8")
+    with writing(target):
+        target.write_text(recipe_yaml(info.relevance.id, base, similarity, query, reference), encoding="utf-8")
     kind = "references" if enough else f"prompts: {len(referenced)} references, {_MIN_PAIRS} needed"
     return f"{info.relevance.id}\n  query relevance: {query}\n  from {kind}: {reference}\nwrote {target}"
 

@@ -6,13 +6,22 @@ A package offers its commands as a `Command`, or a tuple of them, under an entry
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Self
+
+from reward_client.writing import OutputError, next_step
+
+EXIT_NOT_WRITTEN = 2
+EXIT_PIPE = 141
+"""Of a shell command that SIGPIPE ended."""
 
 GROUP = "glassbox.commands"
 """Entry points of this group refer to a `Command`, or to a tuple of them."""
@@ -112,8 +121,34 @@ def new_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def run_program(prog: str, configure: Configure, run: Run, argv: Sequence[str] | None = None) -> int:
-    """Parse `argv`, those of this process when None, and run; return the exit status."""
+    """Parse `argv`, those of this process when None, and run; return the exit status.
+
+    What cannot be written ends every command in the same way: one line, and EXIT_NOT_WRITTEN.
+    """
     given = list(sys.argv[1:] if argv is None else argv)
     parser = new_parser(prog)
     configure(parser)
-    return run(parser.parse_args(given), given)
+    arguments = parser.parse_args(given)
+    try:
+        status = run(arguments, given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what read the output has ended, as `head` does
+        _discard_output()
+        return EXIT_PIPE
+    except (OutputError, OSError) as exc:
+        _discard_output()
+        print(f"{prog}: error: {exc if isinstance(exc, OutputError) else _described(exc)}", file=sys.stderr)
+        return EXIT_NOT_WRITTEN
+    return status
+
+
+def _described(exc: OSError) -> str:
+    """An error of the system that no command expects; without a name it is one of writing the standard output."""
+    path = Path(str(exc.filename or "the output"))
+    return f"{path} cannot be used: {exc.strerror or exc}; {next_step(path, exc)}"
+
+
+def _discard_output() -> None:
+    """Let Python end without another error from what is not yet written."""
+    with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())

@@ -8,6 +8,7 @@ from reward_client.cli.options import (
     add_scoring,
     add_url,
     bounded_number,
+    check_outputs,
     connect,
     positive_int,
     progress_line,
@@ -77,6 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Compare, print the figures, write the files; return the exit status."""
+    check_outputs(arguments)
     with reporting_errors("diff"):
         report = _report(arguments)
         print(render_table(report))

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from reward_client.urls import (
     key_from_environment,
     urls_from_environment,
 )
+from reward_client.writing import check_writable, writing
 
 _ANSWER_S = 5.0
 """Seconds in which a service that is there answers, however busy it is."""
@@ -162,26 +164,27 @@ def connect(urls: Sequence[str] | None, wait_s: float | None = None) -> RewardCl
     RewardUnavailableError when no URL answers, or, with `wait_s`, none is ready in that time.
     """
     key, addresses = key_from_environment(), urls or urls_from_environment()
-    retry = RetryPolicy(budget_s=wait_s or 0.0, max_delay_s=1.0)
+    retry = RetryPolicy(budget_s=wait_s or 0.0, max_delay_s=1.0, max_retry_after_s=1.0)
+    started_s = time.monotonic()
     with RewardClient(addresses, api_key=key, retry=retry, connect_timeout_s=_ANSWER_S / 2) as client:
         try:
             client.ready(deadline_s=wait_s or _ANSWER_S)
         except RewardUnavailableError as exc:
             if wait_s is not None or isinstance(exc.__cause__, httpx.RequestError):
-                raise RewardUnavailableError(_not_there(client.urls, wait_s, exc)) from exc
+                waited_s = None if wait_s is None else time.monotonic() - started_s
+                raise RewardUnavailableError(_not_there(client.urls, waited_s, exc)) from exc
         except RewardError:
             pass  # something answers, perhaps without this route: the call itself will report what is wrong
     return RewardClient(addresses, api_key=key)
 
 
-def _not_there(urls: Sequence[str], wait_s: float | None, exc: RewardUnavailableError) -> str:
-    where = " or ".join(urls)
+def _not_there(urls: Sequence[str], waited_s: float | None, exc: RewardUnavailableError) -> str:
+    where, after = " or ".join(urls), "" if waited_s is None else f" after {waited_s:.1f} s"
+    seen = f" ({', '.join(exc.causes)})" if exc.causes else ""
     if not isinstance(exc.__cause__, httpx.RequestError):
-        return f"the service at {where} is not ready after {wait_s:g} s: see `glassbox doctor --url {urls[0]}`"
-    cause = str(exc.__cause__) or type(exc.__cause__).__name__
-    after = "" if wait_s is None else f" after {wait_s:g} s"
-    hint = "start it with `glassbox serve`" + ("" if wait_s else ", or wait for it with --wait 60")
-    return f"no service answers at {where}{after} ({cause}): {hint}"
+        return f"the service at {where} is not ready{after}{seen}: see `glassbox doctor --url {urls[0]}`"
+    hint = "start it with `glassbox serve`" + ("" if waited_s else ", or wait for it with --wait 60")
+    return f"no service answers at {where}{after}{seen}: {hint}"
 
 
 @contextmanager
@@ -213,12 +216,16 @@ def reporting_errors(command: str) -> Iterator[None]:
         sys.exit(130)
 
 
+def check_outputs(arguments: argparse.Namespace) -> None:
+    """Raise OutputError if `--json` or `--html` names a file that cannot be written, before the work is done."""
+    for path in filter(None, (arguments.json, arguments.html)):
+        check_writable(path)
+
+
 def write_text(path: Path | None, content: str) -> None:
-    """Write a report to the file that an option names, if it names one. Raises FileError."""
+    """Write a report to the file that an option names, if it names one. Raises OutputError."""
     if path is None:
         return
-    try:
+    with writing(path):
         path.write_text(content, encoding="utf-8")
-    except OSError as exc:
-        raise FileError(f"{path} cannot be written: {exc.strerror}") from exc
     print(f"wrote {path}")

@@ -10,6 +10,7 @@ from reward_client.cli.options import (
     add_batch,
     add_url,
     bounded_number,
+    check_outputs,
     connect,
     progress_line,
     reporting_errors,
@@ -86,6 +87,7 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         sys.exit(
             "glassbox probe: --gold needs --protocol score: OpenRLHF's protocol has one reward for each sample"
         )
+    check_outputs(arguments)
     with reporting_errors("probe"):
         cases, source = _cases(arguments.prompts, arguments.query_type_default)
         with _scorer(arguments) as scorer:

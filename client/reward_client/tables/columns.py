@@ -69,6 +69,18 @@ class ScoreColumns:
             name: self._columns[name] for name in sorted(self._columns, key=lambda name: name.startswith(_PART))
         }
 
+    @property
+    def n_scored(self) -> int:
+        """Rows with a reward."""
+        return sum(reward is not None for reward in self._columns["reward"])
+
+    def set_missing(self, error: str) -> None:
+        """Set the error of all rows that have neither a reward nor an error."""
+        errors = self._columns["error"]
+        for row, reward in enumerate(self._columns["reward"]):
+            if reward is None and errors[row] is None:
+                errors[row] = error
+
     def set_error(self, row: int, error: str, query_type: Any) -> None:
         """Set why a row has no reward, and the query type that it has in the input."""
         self._set(row, {"error": error, "query_type": None if query_type is None else str(query_type)})

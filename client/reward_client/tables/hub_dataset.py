@@ -47,9 +47,12 @@ def score_dataset(
             field: whole_numbers(part[name]) if name in floats else part[name] for field, name in names.items()
         }
 
-    columns = TableScorer(client, read, len(dataset), batch, keep_going, progress, options).columns()
-    types = {name: datasets.Value("string" if name in TEXTS else "float64") for name in columns}
-    scores = datasets.Dataset.from_dict(columns, features=datasets.Features(types))
-    kept = dataset.remove_columns([name for name in dataset.column_names if name in columns])
-    scored: datasets.Dataset = datasets.concatenate_datasets([kept, scores], axis=1)
+    def with_scores(columns: dict[str, list[Any]]) -> datasets.Dataset:
+        types = {name: datasets.Value("string" if name in TEXTS else "float64") for name in columns}
+        scores = datasets.Dataset.from_dict(columns, features=datasets.Features(types))
+        kept = dataset.remove_columns([name for name in dataset.column_names if name in columns])
+        return datasets.concatenate_datasets([kept, scores], axis=1)
+
+    scorer = TableScorer(client, read, len(dataset), batch, keep_going, progress, options, with_scores)
+    scored: datasets.Dataset = scorer.table()
     return scored

@@ -42,7 +42,9 @@ def score_frame(
 
     Returns a copy with the columns of the scores, and the same index. Raises TypeError for another table;
     ValueError for columns that do not fit and, before anything is sent, for rows that cannot be scored, counted
-    from 0 as `frame.iloc` counts; RewardError when the service refuses a row or does not answer.
+    from 0 as `frame.iloc` counts; RewardError when the service refuses a row or does not answer. That error, and
+    the KeyboardInterrupt of Ctrl-C, has an attribute `scored`: the frame with the rewards that were received; the
+    other rows have an `error`.
     """
     import pandas
 
@@ -57,11 +59,14 @@ def score_frame(
         floats = [field for field, name in names.items() if pandas.api.types.is_float_dtype(frame[name])]
         return values | {field: whole_numbers(values[field]) for field in floats}
 
-    columns = TableScorer(client, read, len(frame), batch, keep_going, progress, options).columns()
-    scored: pandas.DataFrame = frame.assign(
-        **{
-            name: pandas.Series(values, index=frame.index, dtype=object if name in TEXTS else "float64")
-            for name, values in columns.items()
-        }
-    )
+    def with_scores(columns: dict[str, list[Any]]) -> pandas.DataFrame:
+        return frame.assign(
+            **{
+                name: pandas.Series(values, index=frame.index, dtype=object if name in TEXTS else "float64")
+                for name, values in columns.items()
+            }
+        )
+
+    scorer = TableScorer(client, read, len(frame), batch, keep_going, progress, options, with_scores)
+    scored: pandas.DataFrame = scorer.table()
     return scored

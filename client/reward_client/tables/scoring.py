@@ -3,7 +3,7 @@
     read(start, stop) ─▶ samples ─▶ all checked ─▶ items of a batch ─▶ service ─▶ ScoreColumns
 
 Rows are read twice, for the check and for their batch, so that memory holds the items of one
-batch only.
+batch only. When the service fails, or the user stops, the error has the table of what was received.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 
 from reward_client.adapters.samples import Sample
 from reward_client.client import RewardClient
-from reward_client.errors import RewardRejectedError
+from reward_client.errors import RewardError, RewardRejectedError
 from reward_client.operations import check_same_reward, reindex
 from reward_client.rows import first_of
 from reward_client.score_each import score_each, without_index
 from reward_client.score_file import Progress
 from reward_client.tables.columns import ScoreColumns
-from reward_client.wire import Item, ScoreReply
+from reward_client.wire import Item, ItemResult, ScoreReply
 
 Read = Callable[[int, int], Mapping[str, Sequence[Any]]]
 """The rows from `start` to before `stop`: the values of each field of an item."""
@@ -48,15 +48,25 @@ class TableScorer:
     keep_going: bool
     progress: ShowProgress | None
     options: dict[str, Any]
+    make: Callable[[dict[str, list[Any]]], Any]
+    """The table with the columns of the scores."""
     _first: ScoreReply | None = field(default=None, init=False)
     """The first reply, without its rewards: recipe and models of all."""
 
-    def columns(self) -> dict[str, list[Any]]:
-        """The columns of the scores. Raises ValueError and RewardError."""
+    def table(self) -> Any:
+        """Score all rows. Raises ValueError and RewardError."""
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1, not {self.batch}")
         found = ScoreColumns(self.n_rows, gold=bool(self.options.get("gold")))
         self._check(found)
+        try:
+            self._score_all(found)
+        except (RewardError, KeyboardInterrupt) as exc:
+            self._keep_received(found, exc)
+            raise
+        return self.make(found.columns)
+
+    def _score_all(self, found: ScoreColumns) -> None:
         started, notices = time.monotonic(), dict[str, None]()
         for rows in self._batches():
             reply = self._score(rows, found)
@@ -64,7 +74,16 @@ class TableScorer:
             if self.progress is not None:
                 rate = rows.stop / max(time.monotonic() - started, 1e-9)
                 self.progress(Progress(rows.stop, self.n_rows, rate, notices=tuple(notices)))
-        return found.columns
+
+    def _keep_received(self, found: ScoreColumns, exc: RewardError | KeyboardInterrupt) -> None:
+        """Give the exception the table of the rewards received so far, and a note that says so."""
+        if n_scored := found.n_scored:
+            found.set_missing(f"not scored: {str(exc) or 'stopped'}")
+            exc.scored = self.make(found.columns)  # type: ignore[union-attr]
+            exc.add_note(
+                f"{n_scored} of {self.n_rows} rows have their rewards: the attribute `scored` of this exception "
+                "is the table with them, in a notebook `sys.last_value.scored`"
+            )
 
     def _batches(self) -> Iterator[range]:
         for start in range(0, self.n_rows, self.batch):
@@ -90,27 +109,44 @@ class TableScorer:
         """Score the rows that have no error, and return the reply."""
         made = {row: _item(sample) for row, sample in self._samples(rows)}
         items = {row: item for row, item in made.items() if isinstance(item, Item)}
-        if self.keep_going:
-            results, reply = score_each(self.client, list(items.values()), **self.options)
-        else:
-            reply = self._all(list(items.values()), rows.start)
-            results = reply.results
+        try:
+            if self.keep_going:
+                results, reply = score_each(self.client, list(items.values()), **self.options)
+            else:
+                reply = self._all(list(items.values()), rows.start)
+                results = reply.results
+        except RewardError as exc:
+            if exc.partial is not None:
+                self._add(items, exc.partial, exc.partial.results, found)
+            raise
+        self._add(items, reply, results, found)
+        return reply
+
+    def _add(
+        self,
+        items: Mapping[int, Item],
+        reply: ScoreReply | None,
+        results: Sequence[ItemResult],
+        found: ScoreColumns,
+    ) -> None:
+        """Add the results of the first of `items`, by row, which the same recipe and models must have scored."""
         if reply is not None:
             self._first = self._first or reply.model_copy(update={"results": [], "rewards": []})
             check_same_reward(self._first, reply)
-        for (row, item), result in zip(items.items(), results, strict=True):
+        for (row, item), result in zip(items.items(), results, strict=False):
             if result.error is None:
                 found.set_result(row, result)
             else:
                 error = f"{without_index(result.error.field)}: {result.error.message}"
                 found.set_error(row, error, item.query_type)
-        return reply
 
     def _all(self, items: Sequence[Item], start: int) -> ScoreReply:
         try:
             return self.client.score(items, **self.options)
         except RewardRejectedError as exc:
-            raise RewardRejectedError(reindex(exc.problem, start)) from exc
+            error = RewardRejectedError(reindex(exc.problem, start))
+            error.partial = exc.partial
+            raise error from exc
 
 
 def _item(sample: Sample) -> Item | str:

@@ -17,8 +17,9 @@ from pathlib import Path
 import httpx
 import psutil
 
+from reward_client.network import free_port
 from reward_service.settings import Settings
-from tools.processes import free_port, responds, server, wait_until
+from tools.processes import responds, server, wait_until
 
 __all__ = ["ATTACKER", "HONEST", "STOP_S", "Caller", "HostileTarget", "control", "started"]
 

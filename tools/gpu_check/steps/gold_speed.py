@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from reward_client import Item
+from reward_client.network import free_port
 from reward_service.models.cuda import pack, unpack
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.load_gold import load_gold
@@ -26,7 +27,7 @@ from tools.gpu_check.service import posts, serving, single_bodies, started
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import batches, exchanges, items
 from tools.gpu_check.timing import median_s, seconds
-from tools.processes import free_port, server
+from tools.processes import server
 
 
 def run(setting: Setting) -> None:

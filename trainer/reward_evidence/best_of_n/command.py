@@ -21,7 +21,7 @@ from reward_client.cli.options import (
     positive_int,
 )
 from reward_client.cli.options import url as service_url
-from reward_client.info import find_recipe
+from reward_client.info import find_recipe, model_identity
 from reward_client.rows import FileError
 from reward_client.urls import DEFAULT_URL, split_urls
 from reward_client.wire import Info
@@ -224,10 +224,6 @@ def _provenance(
     options: argparse.Namespace, info: Info, recipes: Sequence[str], selected: SelectedSamples, notices: list[str]
 ) -> Provenance:
     found = {recipe.name: recipe for recipe in info.recipes}
-    models = {
-        kind: None if model is None else {"id": model.id, "revision": model.revision}
-        for kind, model in (("gold", info.gold), ("relevance", info.relevance))
-    }
     return Provenance(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         settings={
@@ -237,7 +233,8 @@ def _provenance(
             "recipe_overrides": options.recipe_overrides or {},
         },
         service={
-            **models,
+            "gold": model_identity(info.gold),
+            "relevance": model_identity(info.relevance),
             "recipes": {name: found[name].hash for name in recipes},
             "version": info.version,
             "versions": info.versions,

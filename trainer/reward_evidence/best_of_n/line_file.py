@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from reward_client.errors import validation_errors
 from reward_client.score_output import append, encoded, opened
+from reward_client.writing import writing
 from reward_runs.errors import EvaluationError
-from reward_runs.files import writing
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -41,12 +41,12 @@ class LineFile(Generic[ModelT]):
                     "another --out"
                 ) from exc
         if whole < len(content):
-            with self.path.open("r+b") as file:
+            with writing(self.path), self.path.open("r+b") as file:
                 file.truncate(whole)
         return found
 
     def append(self, lines: Iterable[ModelT]) -> None:
-        """Write `lines` at the end, all or none. Raises FileError, or OutputError when there is no folder."""
+        """Write `lines` at the end, all or none. Raises OutputError."""
         with writing(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         with opened(self.path, "ab") as out:

@@ -20,8 +20,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from reward_client.errors import RewardRejectedError
-from reward_client.info import find_recipe
+from reward_client.info import find_recipe, model_identity
 from reward_client.wire import Info, Item, ItemResult, RecipeName, ScoreReply
+from reward_client.writing import writing
 from reward_evidence.best_of_n.figures import GOLD
 from reward_evidence.best_of_n.line_file import LineFile
 from reward_evidence.best_of_n.samples_file import PromptSamples, progress
@@ -30,7 +31,7 @@ from reward_evidence.evaluation.store import Scorer, scored_item, unique
 from reward_evidence.sampling.samples import Sample
 from reward_evidence.statistics.monotonicity import FloatArray
 from reward_runs.errors import EvaluationError
-from reward_runs.files import replace_text, writing
+from reward_runs.files import replace_text
 from reward_runs.prompts import Prompt
 
 FOLDER = "scores"
@@ -129,8 +130,8 @@ class SampleScores:
         settings = {
             **options,
             "recipe_hash": recipe.hash,
-            "relevance": _identity(self.info.relevance) if recipe.needs_encoder else None,
-            "gold_model": _identity(self.info.gold) if options["gold"] or recipe.needs_gold else None,
+            "relevance": model_identity(self.info.relevance) if recipe.needs_encoder else None,
+            "gold_model": model_identity(self.info.gold) if options["gold"] or recipe.needs_gold else None,
             "system_prompt": self.system_prompt,
         }
         record = file.path.with_suffix(".json")
@@ -189,7 +190,3 @@ def _sha256(samples: Sequence[Sample]) -> str:
     prompt = samples[0].prompt
     content = [prompt.prompt, prompt.reference, prompt.query_type, [sample.response for sample in samples]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _identity(model: Any) -> dict[str, str] | None:
-    return None if model is None else {"id": model.id, "revision": model.revision}

@@ -19,6 +19,7 @@ from reward_client.cli.options import add_batch, add_url, connect, positive_int,
 from reward_client.probe.page import render as render_probe
 from reward_client.rows import FileError
 from reward_client.wire import Info, QueryType, RecipeInfo
+from reward_client.writing import writing
 from reward_evidence.engineer import summary
 from reward_evidence.engineer.caution import warnings
 from reward_evidence.engineer.engineering import MIN_PROMPTS, Engineering, engineer
@@ -30,7 +31,6 @@ from reward_evidence.engineer.result import Engineered, ProbeResult
 from reward_evidence.engineer.rows import Row, Rows, read
 from reward_evidence.engineer.selection import Settings
 from reward_evidence.engineer.service_check import check, probe_result, probed
-from reward_runs.errors import OutputError
 from reward_runs.files import replace_text
 
 _DESCRIPTION = """\
@@ -180,10 +180,8 @@ def _measured(
     features = usable(info, options.features, options.exclude)
     if not features:
         raise FileError("no feature is left to choose from: check --features and --exclude")
-    try:
+    with writing(options.out):
         options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise FileError(f"{options.out} cannot be created: {exc.strerror}") from exc
     measured = measure(
         client,
         info,
@@ -226,10 +224,7 @@ def _notices(rows: Rows) -> list[str]:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        replace_text(path, text)
-    except OutputError as exc:
-        raise FileError(str(exc)) from exc
+    replace_text(path, text)
     _log(f"wrote {path}")
 
 

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from reward_client.info import model_identity
 from reward_client.wire import Info, RecipeInfo
+from reward_client.writing import writing
 from reward_evidence.evaluation.evaluation import Evaluation, Provenance, evaluate_figures, write_evaluation
 from reward_evidence.evaluation.source import EvaluationSource
 from reward_evidence.evaluation.store import (
@@ -30,7 +32,6 @@ from reward_evidence.sampling.samples import Sampler, SamplingSettings
 from reward_evidence.statistics.summary import CheckpointResponses
 from reward_runs.checkpoints import Checkpoint
 from reward_runs.errors import EvaluationError
-from reward_runs.files import writing
 from reward_runs.provenance import versions
 
 MAX_ITEMS = 64
@@ -159,8 +160,8 @@ class EvaluationRun:
             "recipe": self.recipe.name,
             "recipe_hash": self.recipe.hash,
             "recipe_overrides": self.source.recipe_overrides,
-            "relevance": _identity(self.info.relevance),
-            "gold": _identity(self.info.gold) if self.gold else None,
+            "relevance": model_identity(self.info.relevance),
+            "gold": model_identity(self.info.gold) if self.gold else None,
             "heldout_sha256": self.source.prompts_sha256,
         }
 
@@ -180,8 +181,8 @@ class EvaluationRun:
             service={
                 "recipe": records[-1].recipe.model_dump(),
                 "recipe_description": self.recipe.description,
-                "relevance": _identity(self.info.relevance),
-                "gold": _identity(self.info.gold) if self.gold else None,
+                "relevance": model_identity(self.info.relevance),
+                "gold": model_identity(self.info.gold) if self.gold else None,
                 "version": self.info.version,
                 "versions": self.info.versions,
             },
@@ -224,7 +225,3 @@ class EvaluationRun:
         elif source.initial is None:
             notices.append("KL divergence is not available: there is no checkpoint of step 0 to measure it from.")
         return notices
-
-
-def _identity(model: Any) -> dict[str, str] | None:
-    return None if model is None else {"id": model.id, "revision": model.revision}

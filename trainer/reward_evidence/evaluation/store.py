@@ -18,9 +18,10 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reward_client.wire import ChatMessage, Item, ItemResult, ModelNames, QueryType, RecipeName, ScoreReply
+from reward_client.writing import writing
 from reward_evidence.sampling.samples import Sample
 from reward_runs.errors import EvaluationError
-from reward_runs.files import replace_text, writing
+from reward_runs.files import replace_text
 from reward_runs.layout import step_name
 from reward_runs.prompts import messages
 

@@ -18,10 +18,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from reward_client.writing import writing
 from reward_evidence.report.charts import Line, Panel, Role
 from reward_evidence.report.distribution_chart import HistogramPanel
 from reward_evidence.report.driver_chart import BarPanel
-from reward_runs.files import writing
 
 _COLOURS: dict[Role, str] = {
     "proxy": "#0072B2",

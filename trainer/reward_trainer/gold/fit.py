@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import logsigmoid
 from transformers import get_linear_schedule_with_warmup
 
+from reward_client.writing import writing
 from reward_trainer.gold.model import GoldNet, score, trained_parameters
 from reward_trainer.gold.states import Log, States, autocast
 from reward_trainer.gold.text import Encoded, to_tensors
@@ -181,8 +182,10 @@ class _Checkpoint:
         content = {name: stateful.state_dict() for name, stateful in self._stateful.items()}
         content |= {"step": step, "parameters": {name: p.detach() for name, p in self._parameters.items()}}
         temporary = self._path.with_suffix(".tmp")
-        torch.save(content, temporary)
-        temporary.replace(self._path)
+        with writing(self._path):
+            with temporary.open("wb") as file:  # of a path, `torch.save` reports a full disk as a RuntimeError
+                torch.save(content, file)
+            temporary.replace(self._path)
         self._written = time.monotonic()
 
 

@@ -18,7 +18,8 @@ import torch
 from jinja2 import Environment, StrictUndefined
 from safetensors.torch import save
 
-from reward_runs.files import replace_text, writing
+from reward_client.writing import writing
+from reward_runs.files import replace_text
 from reward_trainer.gold.battery import mean_accuracy
 from reward_trainer.gold.degrade import SOURCE
 from reward_trainer.gold.model import Base, GoldNet, trained_parameters

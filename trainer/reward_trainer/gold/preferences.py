@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 import random
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,12 +66,16 @@ def _same_prompt(prompt: str) -> str:
 
 
 def _rows(path: Path) -> Iterator[Pair]:
+    number = 0
     try:
         with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as lines:
             for number, line in enumerate(lines, 1):
                 yield _pair(line, f"{path}, row {number}")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as exc:
+        where = f"after row {number}" if number else "at its beginning"
+        raise DataError(f"{path} is damaged or incomplete {where}: {exc}; copy or download it again") from exc
     except OSError as exc:
-        raise DataError(f"preference pairs cannot be read from {path}: {exc}") from exc
+        raise DataError(f"preference pairs cannot be read from {path}: {exc.strerror or exc}") from exc
 
 
 def _pair(line: bytes, where: str) -> Pair:

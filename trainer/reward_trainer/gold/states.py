@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from reward_client.writing import writing
 from reward_runs.errors import ConfigError
 from reward_runs.files import replace_text
 from reward_trainer.gold.model import GoldNet
@@ -57,7 +58,9 @@ def cached(net: GoldNet, rows: Sequence[Encoded], path: Path, precision: torch.d
         n_tokens += len(one[0])
     dim = net.model.config.get_text_config().hidden_size
     _check_disk(path, 2 * n_tokens * dim)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     stored = torch.from_file(str(path), shared=True, size=n_tokens * dim, dtype=torch.bfloat16).view(n_tokens, dim)
     _complete(stored, [Encoded(list(ids), first) for ids, first in unique], path, uncached(net, precision), log)
 

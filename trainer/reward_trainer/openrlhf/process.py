@@ -23,6 +23,8 @@ from typing import Self
 
 import psutil
 
+from reward_client.writing import writing
+
 MODULE = "openrlhf.cli.train_ppo_ray"
 _LAUNCH_VARIABLE = "GLASSBOX_LAUNCH"
 _STOP_GRACE_S = 15.0
@@ -47,7 +49,9 @@ class OpenRLHFProcess:
         self._temp = _short_temp_dir()
         self._offset = self._log.stat().st_size if self._log.exists() else 0
         environment = {**self._environment, _LAUNCH_VARIABLE: self._launch_id, "RAY_TMPDIR": str(self._temp)}
-        with self._log.open("ab") as log:
+        with writing(self._log):
+            opened = self._log.open("ab")
+        with opened as log:
             self._process = subprocess.Popen(  # noqa: S603 - our interpreter, arguments that we built
                 self._command,
                 env=environment,
@@ -115,5 +119,6 @@ def terminate_with_parent() -> None:
 
 def _short_temp_dir() -> Path:
     root = tempfile.gettempdir()
-    fallback = os.sep + "tmp"
-    return Path(tempfile.mkdtemp(prefix="gb-", dir=root if len(root) < _MAX_TEMP_PATH else fallback))
+    folder = root if len(root) < _MAX_TEMP_PATH else os.sep + "tmp"
+    with writing(Path(folder)):
+        return Path(tempfile.mkdtemp(prefix="gb-", dir=folder))

@@ -8,7 +8,9 @@ import re
 import shutil
 from pathlib import Path
 
+from reward_client.writing import writing
 from reward_runs.checkpoints import is_complete
+from reward_runs.errors import PolicyError
 from reward_runs.layout import RunDir
 
 _SAVED = re.compile(r"global_step(\d+)_hf")
@@ -17,22 +19,31 @@ _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
 def save_initial(policy: str, run: RunDir) -> None:
-    """Save the initial policy as `checkpoints/000000`: hard links where possible, else copies."""
+    """Save the initial policy as `checkpoints/000000`: hard links where possible, else copies.
+
+    Raises OutputError, and PolicyError when a policy of the hub cannot be loaded.
+    """
     target = run.checkpoint(0)
     if target.is_dir():
         return
-    source = Path(policy)
-    if not source.is_dir():
-        from huggingface_hub import snapshot_download
-
-        source = Path(snapshot_download(policy, allow_patterns=_WANTED))
+    source = Path(policy) if Path(policy).is_dir() else _downloaded(policy)
     scratch = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    for file in source.iterdir():
-        if file.is_file():
-            _link_or_copy(file, scratch / file.name)
-    scratch.rename(target)
+    with writing(target):
+        scratch.mkdir(parents=True)
+        for file in source.iterdir():
+            if file.is_file():
+                _link_or_copy(file, scratch / file.name)
+        scratch.rename(target)
+
+
+def _downloaded(policy: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(policy, allow_patterns=_WANTED))
+    except (OSError, ValueError) as exc:
+        raise PolicyError(f"policy {policy!r} cannot be loaded from the hub: {exc}") from exc
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -69,7 +80,8 @@ def collect_final(run: RunDir, step: int) -> None:
 
 
 def _move(folder: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_dir():  # from before a resume, which continued from an earlier step
-        shutil.rmtree(target)
-    folder.rename(target)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():  # from before a resume, which continued from an earlier step
+            shutil.rmtree(target)
+        folder.rename(target)
