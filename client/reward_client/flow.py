@@ -32,6 +32,9 @@ _CANNOT_SERVE = frozenset({502, 503, 504})
 _SLACK_S = 0.05
 """Seconds before the deadline at which a timeout is that of the deadline: clocks and timers round."""
 
+_NO_ROUTE = frozenset({404, 405})
+"""Statuses of a URL with a path that the service does not have, or of another server."""
+
 _NOT_RETRYABLE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 """Transport errors that occur again with every attempt."""
 
@@ -143,7 +146,7 @@ class _RequestFlow:
             self._check_repeat(index, now_s)
             outcome = yield from self._attempt(index, now_s)
             if isinstance(outcome, RawResponse) and outcome.status not in self._config.retry.statuses:
-                return _accepted(outcome)
+                return _accepted(outcome, self._endpoints.addresses[index].url + self._call.path)
             self._note_failure(index, outcome)
 
     def _check_repeat(self, index: int, now_s: float) -> None:
@@ -270,11 +273,14 @@ def _certificate_problem(cause: BaseException | None) -> str | None:
     return None
 
 
-def _accepted(response: RawResponse) -> RawResponse:
+def _accepted(response: RawResponse, url: str) -> RawResponse:
     if 200 <= response.status < 300:
         return response
     if response.status < 500:
-        raise RewardRejectedError(_problem(response))
+        problem = _problem(response)
+        if problem.status in _NO_ROUTE and problem.detail in ("", problem.title):
+            problem = problem.model_copy(update={"detail": f"the server has no such route: {url}"})
+        raise RewardRejectedError(problem)
     raise RewardError(f"the service failed: {_describe(response)}")
 
 

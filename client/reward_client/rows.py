@@ -39,6 +39,8 @@ _OTHER_FORMATS = {
 }
 """First bytes of files that are given by mistake."""
 
+_OTHER_SEPARATORS = {"\t": "tabs", ";": "semicolons"}
+
 RowT = TypeVar("RowT")
 NumberedRow = tuple[int, Any]
 """Number of a row, from 1, and its value, or the ValueError why it has none."""
@@ -55,7 +57,7 @@ def read_rows(path: Path, make: Callable[[dict[str, Any], int], RowT]) -> list[R
     """
     rows = checked_rows(str(path), numbered_rows(path), make, unit=row_unit(path))
     if not rows:
-        raise FileError(f"{path} is empty")
+        raise FileError(f"{path} has no rows")
     return rows
 
 
@@ -150,6 +152,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[NumberedRow]:
         header = next(reader, [])
         if len(set(header)) < len(header):
             raise FileError(f"{path}, line 1: two columns have the same name")
+        if len(header) == 1 and (other := next(filter(header[0].__contains__, _OTHER_SEPARATORS), None)):
+            raise FileError(f"{path}, line 1: columns are separated by {_OTHER_SEPARATORS[other]}; use commas")
         number = reader.line_num + 1
         for cells in reader:
             if cells:
@@ -240,4 +244,14 @@ def _number(text: str) -> float:
     return number
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_number)
+def _integer(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"the number {text[:40]}… has more than {_MAX_DIGITS} digits")
+    return int(text)
+
+
+_MAX_DIGITS = 4000
+"""Of a whole number; Python reads no longer ones from text."""
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_constant, parse_float=_number, parse_int=_integer
+)

@@ -152,7 +152,7 @@ def read_items(
         raise FileError(first_of(wrong))
     if not rows:
         raise FileError(
-            f"{source} has no row that can be scored:\n{first_of(wrong)}" if wrong else f"{source} is empty"
+            f"{source} has no row that can be scored:\n{first_of(wrong)}" if wrong else f"{source} has no rows"
         )
     return rows, wrong
 

@@ -27,7 +27,12 @@ _FEATURE = "feature."
 
 
 def lines_file(target: Path) -> Path:
-    """The file of JSON lines that the rows are written to: `target` itself, unless it is a table."""
+    """The file of JSON lines that the rows are written to: `target` itself, unless it is a table.
+
+    Raises FileError for a .json file, which would be one value instead of lines.
+    """
+    if target.suffix == ".json":
+        raise FileError(f"{target}: lines of JSON are written; name the file {target.with_suffix('.jsonl')}")
     return target.with_name(f"{target.name}.partial.jsonl") if is_table(target) else target
 
 
@@ -66,7 +71,7 @@ def append(out: FileIO, content: bytes, target: Path) -> None:
         with suppress(OSError):  # a device cannot be truncated
             out.truncate(before)
         raise OutputError(
-            f"{target} cannot be extended: {exc.strerror}; its lines are complete: {next_step(target, exc)}; the "
+            f"{target} cannot be extended: {exc.strerror}; {next_step(target, exc)}. Its lines are complete: the "
             "same command without --overwrite continues after them"
         ) from exc
 
@@ -152,6 +157,8 @@ def _write(rows: Sequence[Mapping[str, Any]], suffix: str, target: Path) -> None
         _write_csv(rows, columns, target)
     elif suffix == ".parquet":
         _write_parquet(rows, columns, target)
+    elif suffix == ".json":
+        target.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     else:
         target.write_bytes(encoded(rows))
 

@@ -67,6 +67,8 @@ class Address:
             # The parser's message may quote the key, so it is neither shown nor chained.
             detail = "" if shown != text else f": {exc}"
             raise RewardError(f"{shown!r} is not the URL of a reward service{detail}") from None
+        if problem := _problem(url, text):
+            raise RewardError(f"{shown!r} is not the URL of a reward service: {problem}")
         if "@" in str(url.copy_with(username=None, password=None)):
             raise RewardError(f"{shown!r} is not a URL: in a key, write the characters / ? # as %2F %3F %23")
         if url.username and not url.password:
@@ -84,6 +86,17 @@ class Address:
             return self.url
         scheme, rest = self.url.split("://", 1)
         return f"{scheme}://key:{quote(self.key.secret, safe='')}@{rest}"
+
+
+def _problem(url: httpx.URL, text: str) -> str | None:
+    """What the parser of URLs accepts, and no server can have."""
+    if re.search(r"\s", text):
+        return "it contains a blank"
+    if not url.host:
+        return "it has no host"
+    if url.port is not None and not 0 < url.port < 2**16:
+        return f"there is no port {url.port}"
+    return None
 
 
 def addresses(urls: str | Sequence[str], api_key: str | None = None) -> tuple[Address, ...]:

@@ -2,6 +2,7 @@
 
 with writing(path): …      an OSError of the block ─▶ OutputError
 check_writable(path)       the same, before a command that writes only at its end
+check_folder(path)         the same for a folder that may have to be created
 """
 
 import errno
@@ -52,6 +53,16 @@ def check_writable(path: Path) -> None:
         if not path.parent.is_dir():
             raise _error(errno.ENOTDIR if path.parent.exists() else errno.ENOENT)
         if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise _error(errno.EACCES)
+
+
+def check_folder(path: Path) -> None:
+    """Raise OutputError if the folder `path` cannot be made or written into, as far as that is known before."""
+    with writing(path):
+        there = next(one for one in (path, *path.absolute().parents) if one.exists())
+        if not there.is_dir():
+            raise _error(errno.ENOTDIR)
+        if not os.access(there, os.W_OK | os.X_OK):
             raise _error(errno.EACCES)
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from reward_client.cli.options import file_path
 from reward_service.errors import GlassboxError
 from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry, read_recipe
@@ -32,7 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "action", nargs="?", choices=["list", "show", "check"], default="list", help="(default: list)"
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="recipes to show, or files to check")
-    parser.add_argument("--recipes-dir", type=Path, metavar="DIR", help="folder with further recipes (NAME.yaml)")
+    parser.add_argument(
+        "--recipes-dir", type=file_path, metavar="DIR", help="folder with further recipes (NAME.yaml)"
+    )
 
 
 def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:

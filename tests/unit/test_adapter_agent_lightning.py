@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,3 +92,29 @@ def test_outside_an_agent_the_missing_variable_is_named(url: str, monkeypatch: p
 
     with pytest.raises(RewardError, match="AGL_EVENT_URL is not set"):
         report("a b c", "a b", url=url)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        (
+            "AGL_EVENT_URL",
+            "127.0.0.1:8001/events",
+            "AGL_EVENT_URL is '127.0.0.1:8001/events', and must be the URL",
+        ),
+        ("AGL_EVENT_URL", "", "AGL_EVENT_URL is '', and must be the URL of Agent Lightning's gateway"),
+        ("AGL_EVENT_URL", "http://host:port/events", "AGL_EVENT_URL is 'http://host:port/events'"),
+        ("AGL_EVENT_URL", "ftp://agl:hidden@host/events", "AGL_EVENT_URL is 'ftp://host/events'"),
+        ("AGL_KEY", "two words", "the API key in AGL_KEY"),
+    ],
+)
+def test_a_wrong_variable_is_named_before_anything_is_scored(
+    variable: str, value: str, message: str, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(RewardError, match=re.escape(message)) as caught:
+        report("a b c", "a b", url="http://127.0.0.1:9", deadline_s=0.2)  # no service is needed to find it
+
+    assert "hidden" not in str(caught.value)
+    assert gateway.events == []

@@ -135,8 +135,8 @@ def test_an_output_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "out.jsonl exists; choose another output file" in capsys.readouterr().out
     assert run(source, source) == 1
     assert "in.jsonl is the input" in capsys.readouterr().out
-    assert run(source, tmp_path / "no" / "out.jsonl") == 1
-    assert "cannot be written: the folder" in capsys.readouterr().out
+    assert run(source, tmp_path / "no" / "out.jsonl") == 2
+    assert "cannot be written: No such file or directory; create the folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv"])

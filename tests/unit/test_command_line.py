@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -93,7 +94,7 @@ def test_lines_scored_before_a_failure_are_kept(client: RewardClient, tmp_path: 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "is empty"),
+        ("", "has no rows"),
         ("nonsense\n", "line 1: not valid JSON"),
         ("[1]\n", "line 1: an object is required"),
         ('{"prompt": "a", "response": "b"}\n{"prompt": "a"}\n', "line 2: response: Field required"),
@@ -547,3 +548,28 @@ def test_too_few_references_are_counted_in_the_summary(client: RewardClient, tmp
 def test_no_recipe_is_written_for_an_encoder_that_does_not_distinguish_pairs() -> None:
     with pytest.raises(FileError, match="no more similar"):
         _ = Similarities([0.1] * 20, [0.2] * 20).bounds
+
+
+def test_the_parts_of_a_large_request_that_were_received_are_written(client: RewardClient, tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "response": f"b {n}"} for n in range(300)]
+    source, target = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    info, n_requests = client.info(), count(1)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/info":
+            limits = info.limits.model_copy(update={"max_items": 100})
+            return httpx.Response(200, text=info.model_copy(update={"limits": limits}).model_dump_json())
+        if next(n_requests) == 3:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, content=client.request("POST", request.url.path, request.content))
+
+    never = RetryPolicy(budget_s=0.0)
+    with RewardClient("http://t", transport=httpx.MockTransport(answer), retry=never) as failing:
+        with pytest.raises(RewardError, match="refused"):
+            list(score_file(failing, source, target, batch=300))
+        assert len(read(target)) == 200
+        list(score_file(failing, source, target, batch=300))
+
+    assert [{**line, "result": None, "scored_by": None} for line in read(target)] == [
+        {**row, "result": None, "scored_by": None} for row in rows
+    ]

@@ -289,3 +289,14 @@ def test_importing_the_command_does_not_import_torch() -> None:
     """Loading torch takes seconds, which an invalid argument should not."""
     program = "import sys, reward_evidence.evaluate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_run_whose_service_has_moved_names_the_option(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recorded = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**recorded, "reward_url": "http://127.0.0.1:9"}))
+
+    for more, hint in (([], True), (["--reward-url", "http://127.0.0.1:7"], False)):
+        assert main(["--run-dir", str(run), *more]) == 1
+        error = capsys.readouterr().err
+        assert f"no service answers at {more[-1] if more else 'http://127.0.0.1:9'} (" in error
+        assert ("name it with --reward-url" in error) == hint

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -253,3 +255,48 @@ def test_the_interval_counts_prompts_not_pairs() -> None:
         widths.append(high - low)
 
     assert widths[1] > 2 * widths[0]
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def damaged(content: bytes) -> bytes:
+    """With another checksum at its end."""
+    return content[:-8] + bytes(8)
+
+
+def not_compressed(content: bytes) -> bytes:
+    return gzip.decompress(content)
+
+
+@pytest.mark.parametrize("damage", [cut, damaged, not_compressed])
+def test_a_damaged_file_is_one_line_that_names_it_and_the_row_reached(
+    damage: Callable[[bytes], bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_pairs(tmp_path / "train.jsonl.gz", synthetic_pairs(2000, 1))
+    path.write_bytes(damage(path.read_bytes()))
+
+    assert main(["--preferences", str(path), "--out", str(tmp_path / "out")]) == 2
+
+    (line,) = capsys.readouterr().err.splitlines()
+    reached = "at its beginning" if damage is not_compressed else r"after row \d+"
+    assert re.search(rf"^fit-gold: {re.escape(str(path))} is damaged or incomplete {reached}: .+; copy", line)
+
+
+def test_a_missing_file_is_one_line_that_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--preferences", str(tmp_path / "no.jsonl.gz"), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.endswith("no.jsonl.gz: No such file or directory\n")
+
+
+def test_the_folder_of_the_base_is_not_replaced(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, before = (
+        write_pairs(tmp_path / "train.jsonl", synthetic_pairs(9, 1)),
+        (base / "config.json").read_bytes(),
+    )
+
+    assert main(["--preferences", str(path), "--base", str(base), "--out", str(base)]) == 2
+    assert "is the folder of --base" in capsys.readouterr().err
+    assert (base / "config.json").read_bytes() == before

@@ -117,6 +117,10 @@ def test_the_summary_says_what_a_run_would_do_and_nothing_is_written(
         (["--policy", "/nowhere/policy"], "policy '/nowhere/policy' cannot be loaded: there is no such folder"),
         (["--recipe", "qr-reference"], "is calibrated for encoder facebook/contriever"),
         (["--steps", "0"], "steps"),
+        (["--seed", "4294967296"], "seed"),
+        (["--run-dir", ""], "run_dir"),
+        (["--run-dir", "/dev/null/run"], "/dev/null/run cannot be written: Not a directory"),
+        (["--reward-url", ","], "--reward-url is empty"),
     ],
 )
 def test_what_would_stop_a_run_is_an_error_with_status_2(trainer: Trainer, more: list[str], cause: str) -> None:

@@ -16,7 +16,15 @@ from typing import Any
 
 from reward_client import RewardClient, RewardError
 from reward_client.cli.command import run_program
-from reward_client.cli.options import add_recipe_overrides, add_wait, connect, positive_float, positive_int
+from reward_client.cli.options import (
+    add_recipe_overrides,
+    add_wait,
+    connect,
+    file_path,
+    given_text,
+    positive_float,
+    positive_int,
+)
 from reward_client.info import find_recipe
 from reward_client.urls import split_urls
 from reward_client.wire import Info
@@ -80,7 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_source(group: argparse._MutuallyExclusiveGroup) -> None:
-    group.add_argument("--run-dir", type=Path, metavar="DIR", help="folder of a training run")
+    group.add_argument("--run-dir", type=file_path, metavar="DIR", help="folder of a training run")
     group.add_argument(
         "--checkpoints",
         type=_folder,
@@ -89,7 +97,7 @@ def _add_source(group: argparse._MutuallyExclusiveGroup) -> None:
     )
     group.add_argument(
         "--responses",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="JSON Lines with step, prompt, response; optional: reference, query_type, prompt_id, sample",
     )
@@ -97,8 +105,8 @@ def _add_source(group: argparse._MutuallyExclusiveGroup) -> None:
 
 def _add_prompts(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--out", type=Path, metavar="DIR", help="folder for the results (required)")
-    add("--recipe", metavar="NAME", help="reward recipe (default: the service's default)")
+    add("--out", type=file_path, metavar="DIR", help="folder for the results (required)")
+    add("--recipe", type=given_text, metavar="NAME", help="reward recipe (default: the service's default)")
     add_recipe_overrides(group)
     add(
         "--prompts",

@@ -79,8 +79,10 @@ class RunRecord(BaseModel):
         path = run.config
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as exc:
+        except (FileNotFoundError, NotADirectoryError) as exc:
             raise RunDirectoryError(f"{run.path} is not a run directory: {path.name} is missing") from exc
+        except OSError as exc:
+            raise RunDirectoryError(f"{path} cannot be read: {exc.strerror}") from exc
         except ValueError as exc:
             raise RunDirectoryError(f"{path}: not valid JSON: {exc}") from exc
         if not isinstance(content, dict):

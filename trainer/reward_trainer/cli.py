@@ -97,6 +97,8 @@ def _move_key_to_environment(given: dict[str, Any]) -> None:
     try:
         if "reward_url" in given:
             found = [Address.parse(url) for url in split_urls(given["reward_url"])]
+            if not found:
+                raise ConfigError("--reward-url is empty: set it to the address of the reward service")
             given["reward_url"] = ",".join(address.url for address in found)
             keys = {address.key for address in found if address.key is not None}
             if len(keys) > 1:

@@ -131,7 +131,7 @@ class Config(BaseModel):
         pattern=r"^https?://[^,\s]+(,https?://[^,\s]+)*$"
     )
     """Address of the reward service, without path and key; several replicas are separated by commas."""
-    run_dir: str
+    run_dir: str = Field(min_length=1)
     policy: str = EMBEDDED_POLICY
     """`smollm2-135m-instruct`, a folder, or a Hugging Face id."""
 
@@ -186,7 +186,7 @@ class Config(BaseModel):
     """A longer prompt is an error: OpenRLHF would truncate its beginning."""
     temperature: float = Field(default=1.0, gt=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    seed: int = Field(default=42, ge=0)
+    seed: int = Field(default=42, ge=0, lt=2**32)
 
     evaluate: Annotated[Literal["during", "after", "never"], BeforeValidator(_evaluate_of_0_2)] = "after"
     """When the checkpoints are evaluated: each as it is saved, all after the last step, or not at all."""

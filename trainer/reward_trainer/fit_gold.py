@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 
 from reward_client.cli.command import run_program
-from reward_runs.errors import RunError
+from reward_client.writing import check_folder
+from reward_runs.errors import ConfigError, RunError
 from reward_runs.files import lock_folder, replace_text
 from reward_runs.prompts import Columns, load_prompts
 from reward_trainer.gold.battery import battery_pairs, kind_rows
@@ -56,7 +57,10 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
 
 
 def fit_gold(options: argparse.Namespace, command: str) -> None:
-    """Fit the model, measure it and write it; raise RunError for invalid input."""
+    """Fit the model, measure it and write it; raise RunError for invalid input, and OutputError."""
+    check_folder(options.out)
+    if options.out.exists() and Path(options.base).exists() and options.out.samefile(options.base):
+        raise ConfigError(f"--out {options.out} is the folder of --base, whose config.json would be replaced")
     read = read_pairs(options.preferences, options.exclude_source)
     used = _used(options, read)
     test = read_pairs([options.test], options.exclude_source) if options.test else []

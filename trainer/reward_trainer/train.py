@@ -13,7 +13,7 @@ import subprocess
 from contextlib import suppress
 from typing import Any
 
-from reward_client.writing import writing
+from reward_client.writing import check_folder, writing
 from reward_runs import provenance
 from reward_runs.errors import ConfigError, PreflightError
 from reward_runs.events import RunEvent, add_event, stopped_by_rule
@@ -88,8 +88,12 @@ def continued_step(run: RunDir) -> int | None:
 
 
 def check_start(plan: Plan, *, resume: bool) -> None:
-    """Raise PreflightError when the run directory is taken, the reward has changed, or a trial reward fails."""
+    """Raise PreflightError when the run directory is taken, the reward has changed, or a trial reward fails.
+
+    Raises OutputError when the run directory cannot be written.
+    """
     run, endpoint = plan.run, plan.launch.endpoint
+    check_folder(run.path)
     if run.config.exists() and not resume:
         raise PreflightError(
             f"{run.path} already contains a run: continue it with --resume, or choose another --run-dir"

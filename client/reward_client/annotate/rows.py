@@ -60,7 +60,7 @@ def read_prompts(source: Path, prompt_field: str, limit: int | None) -> list[Pro
     make = partial(_row, prompt_field=prompt_field)
     rows = checked_rows(str(source), numbered, make, unit=row_unit(source))
     if not rows:
-        raise FileError(f"{source} is empty")
+        raise FileError(f"{source} has no rows")
     return rows
 
 

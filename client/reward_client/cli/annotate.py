@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from reward_client.annotate.annotators import Annotator, classified, keeping
@@ -12,7 +11,7 @@ from reward_client.annotate.endpoint import Endpoint
 from reward_client.annotate.rows import PromptRow, read_prompts, written
 from reward_client.annotate.run import annotate
 from reward_client.annotate.summary import Summary
-from reward_client.cli.options import bounded_number, positive_int, reporting_errors, url
+from reward_client.cli.options import bounded_number, file_path, positive_int, reporting_errors, url
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError
 from reward_client.rows import STANDARD_STREAM, FileError, row_unit
@@ -45,8 +44,8 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add description, examples and options."""
     parser.description, parser.epilog = "Annotate prompts with their query types.", _EPILOG
-    parser.add_argument("source", metavar="IN", type=Path, help="file of prompts, or -")
-    parser.add_argument("target", metavar="OUT", type=Path, help="file to write, or -")
+    parser.add_argument("source", metavar="IN", type=file_path, help="file of prompts, or -")
+    parser.add_argument("target", metavar="OUT", type=file_path, help="file to write, or -")
     parser.add_argument(
         "--min-confidence",
         type=bounded_number(0, 1),

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from reward_client.cli.options import add_url, connect, reporting_errors
+from reward_client.cli.options import add_url, connect, file_path, reporting_errors
 from reward_client.client import RewardClient
 from reward_client.rows import FileError, read_rows
 from reward_client.wire import Info, Item, QueryType, RecipeInfo, Reference, Text, usable_references
@@ -44,8 +44,8 @@ example:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add description, examples and options."""
     parser.description, parser.epilog = "Write a recipe whose relevance ranges fit the service's encoder.", _EPILOG
-    parser.add_argument("pairs", metavar="PAIRS", type=Path, help="JSONL file of matched pairs")
-    parser.add_argument("target", metavar="OUT.yaml", type=Path, help="recipe to write")
+    parser.add_argument("pairs", metavar="PAIRS", type=file_path, help="JSONL file of matched pairs")
+    parser.add_argument("target", metavar="OUT.yaml", type=file_path, help="recipe to write")
     parser.add_argument("--similarity", choices=["cosine", "dot"], default="cosine", help="(default: cosine)")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT.yaml if it exists")
     add_url(parser)

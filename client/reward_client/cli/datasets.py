@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
-from reward_client.cli.options import add_url, connect, reporting_errors
+from reward_client.cli.options import add_url, connect, file_path, reporting_errors
 from reward_client.client import RewardClient
 from reward_client.datasets import Columns, dataset_row, delete_dataset, list_datasets, put_dataset
 from reward_client.hub import hub_rows
@@ -33,7 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = "Keep the references of prompts on a service.", _EPILOG
     actions = parser.add_subparsers(dest="action", required=True, metavar="put | list | delete")
     put = actions.add_parser("put", help="upload a data set, or replace it", allow_abbrev=False)
-    put.add_argument("name", metavar="NAME", help="of the data set: letters, digits, `.`, `_`, `-`")
+    put.add_argument(
+        "name", type=_dataset_name, metavar="NAME", help="of the data set: letters, digits, `.`, `_`, `-`"
+    )
     _add_source(put)
     put.add_argument(
         "--query-type-default",
@@ -48,14 +49,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="rows with one prompt and other references: an error, or several references (default: fail)",
     )
     delete = actions.add_parser("delete", help="remove a data set", allow_abbrev=False)
-    delete.add_argument("name", metavar="NAME")
+    delete.add_argument("name", type=_dataset_name, metavar="NAME")
     for action in (put, delete, actions.add_parser("list", help="show the data sets", allow_abbrev=False)):
         add_url(action)
 
 
+def _dataset_name(text: str) -> str:
+    """A name that is a part of a path; the service says what else is wrong with it."""
+    if not text or "/" in text or text in (".", ".."):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name of letters, digits, `.`, `_` and `-`")
+    return text
+
+
 def _add_source(put: argparse.ArgumentParser) -> None:
     source = put.add_mutually_exclusive_group(required=True)
-    source.add_argument("file", nargs="?", type=Path, metavar="FILE", help="JSON lines, or .json with a list")
+    source.add_argument("file", nargs="?", type=file_path, metavar="FILE", help="JSON lines, or .json with a list")
     source.add_argument("--hub", metavar="ID", help="data set of the Hugging Face hub; needs the package datasets")
     put.add_argument("--hub-config", metavar="NAME", help="its configuration")
     put.add_argument("--split", default="train", help="its split (default: train)")
@@ -95,7 +103,7 @@ def _rows(arguments: argparse.Namespace, columns: Columns) -> list[tuple[int, Da
         found = hub_rows(arguments.hub, arguments.hub_config, arguments.split)
     rows = checked_rows(source, found, lambda row, number: (number, dataset_row(row, columns)), unit=unit)
     if not rows:
-        raise FileError(f"{source} is empty")
+        raise FileError(f"{source} has no rows")
     return rows
 
 

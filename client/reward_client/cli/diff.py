@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from reward_client.cli.options import (
     add_scoring,
@@ -10,6 +9,7 @@ from reward_client.cli.options import (
     bounded_number,
     check_outputs,
     connect,
+    file_path,
     positive_int,
     progress_line,
     reporting_errors,
@@ -47,7 +47,7 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add description, examples and options."""
     parser.description, parser.epilog = "Compare how two recipes order the same responses.", _EPILOG
-    parser.add_argument("source", metavar="IN", type=Path, help="file of items, or -")
+    parser.add_argument("source", metavar="IN", type=file_path, help="file of items, or -")
     parser.add_argument(
         "--recipe",
         action="append",
@@ -62,8 +62,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TAU",
         help="exit status 1 if the mean τ-b within prompts is lower, for instance 0.9",
     )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the report as JSON")
-    parser.add_argument("--html", type=Path, metavar="OUT", help="write the report as one HTML page, with charts")
+    parser.add_argument("--json", type=file_path, metavar="OUT", help="write the report as JSON")
+    parser.add_argument(
+        "--html", type=file_path, metavar="OUT", help="write the report as one HTML page, with charts"
+    )
     parser.add_argument(
         "--movers",
         type=positive_int,
@@ -78,8 +80,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Compare, print the figures, write the files; return the exit status."""
-    check_outputs(arguments)
     with reporting_errors("diff"):
+        check_outputs(arguments, arguments.source)
         report = _report(arguments)
         print(render_table(report))
         write_text(arguments.json, report.model_dump_json(indent=1) + "\n")

@@ -6,9 +6,8 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from reward_client.cli.options import positive_float, url
+from reward_client.cli.options import file_path, given_text, positive_float, url
 from reward_client.doctor.check import Section, Status, as_json, as_text, count, failed, redact, summary
 from reward_client.doctor.diagnosis import Options, diagnose
 from reward_client.doctor.exchange import TimeLimit
@@ -53,9 +52,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--framework", choices=list(frameworks()), metavar="NAME", help=f"one of {', '.join(frameworks())}"
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the framework's script, YAML or TOML file")
+    parser.add_argument(
+        "--config", type=file_path, metavar="FILE", help="the framework's script, YAML or TOML file"
+    )
     parser.add_argument("--tokenizer", metavar="ID", help="tokenizer of the policy: a folder, or an id of the hub")
-    parser.add_argument("--recipe", help="recipe of the run (default: that of --config, or of the service)")
+    parser.add_argument(
+        "--recipe", type=given_text, help="recipe of the run (default: that of --config, or of the service)"
+    )
     parser.add_argument(
         "--timeout", type=positive_float, default=10.0, metavar="S", help="seconds for one request (default: 10)"
     )

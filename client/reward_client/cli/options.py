@@ -15,7 +15,8 @@ import httpx
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError, RewardUnavailableError
 from reward_client.retry import RetryPolicy
-from reward_client.rows import FileError
+from reward_client.rows import STANDARD_STREAM, FileError
+from reward_client.score_file import check_not_input
 from reward_client.urls import (
     API_KEY_VARIABLE,
     DEFAULT_URL,
@@ -38,6 +39,8 @@ def positive_int(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    if number > sys.maxsize:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is too large")
     return number
 
 
@@ -67,6 +70,18 @@ def bounded_number(low: float, high: float) -> Callable[[str], float]:
     return number
 
 
+def given_text(text: str) -> str:
+    """A text that is not empty: an unset variable of a shell is not the default."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the value is empty; leave the option out for its default")
+    return text
+
+
+def file_path(text: str) -> Path:
+    """The path of a file or folder; an empty one would be the current folder."""
+    return Path(given_text(text))
+
+
 def url(text: str) -> str:
     """The URL of a service. An error message never shows a key in it."""
     try:
@@ -94,7 +109,7 @@ class KeyValue(argparse.Action):
                 parser.error(f"{option_string} takes NAME=VALUE, got {text!r}")
             try:
                 pairs[key] = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 pairs[key] = value
         setattr(namespace, self.dest, pairs)
 
@@ -184,6 +199,8 @@ def _not_there(urls: Sequence[str], waited_s: float | None, exc: RewardUnavailab
     if not isinstance(exc.__cause__, httpx.RequestError):
         return f"the service at {where} is not ready{after}{seen}: see `glassbox doctor --url {urls[0]}`"
     hint = "start it with `glassbox serve`" + ("" if waited_s else ", or wait for it with --wait 60")
+    if "WRONG_VERSION_NUMBER" in seen:
+        hint = "the server there speaks no https; begin the URL with http://"
     return f"no service answers at {where}{after}{seen}: {hint}"
 
 
@@ -216,10 +233,20 @@ def reporting_errors(command: str) -> Iterator[None]:
         sys.exit(130)
 
 
-def check_outputs(arguments: argparse.Namespace) -> None:
-    """Raise OutputError if `--json` or `--html` names a file that cannot be written, before the work is done."""
-    for path in filter(None, (arguments.json, arguments.html)):
+def check_outputs(arguments: argparse.Namespace, source: Path | None) -> None:
+    """Check the files of `--json` and `--html` before the work is done.
+
+    Raises OutputError if one cannot be written, and FileError if it is the input or both are the same.
+    """
+    outputs = [path for path in (arguments.json, arguments.html) if path is not None]
+    for path in outputs:
+        if path == STANDARD_STREAM:
+            raise FileError("a report is written to a file; - is none")
+        if source is not None:
+            check_not_input(source, path)
         check_writable(path)
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise FileError(f"--json and --html both name {outputs[0]}; name two files")
 
 
 def write_text(path: Path | None, content: str) -> None:

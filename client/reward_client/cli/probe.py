@@ -12,6 +12,8 @@ from reward_client.cli.options import (
     bounded_number,
     check_outputs,
     connect,
+    file_path,
+    given_text,
     progress_line,
     reporting_errors,
     write_text,
@@ -47,9 +49,13 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add description, examples and options."""
     parser.description, parser.epilog = "Show what a reward pays for: gamed responses beside good ones.", _EPILOG
-    parser.add_argument("--recipe", help="one of the service's recipes (default: the service's default)")
+    parser.add_argument(
+        "--recipe", type=given_text, help="one of the service's recipes (default: the service's default)"
+    )
     parser.add_argument("--gold", action="store_true", help="also score with the gold model, for comparison")
-    parser.add_argument("--prompts", type=Path, metavar="FILE", help="JSONL file of prompts with good answers")
+    parser.add_argument(
+        "--prompts", type=file_path, metavar="FILE", help="JSONL file of prompts with good answers"
+    )
     parser.add_argument(
         "--query-type-default",
         type=QueryType,
@@ -59,9 +65,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--require", type=bounded_number(0, 1), metavar="SHARE", help="share of the pairs, for instance 0.95"
     )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the report as JSON")
+    parser.add_argument("--json", type=file_path, metavar="OUT", help="write the report as JSON")
     parser.add_argument(
-        "--html", type=Path, metavar="OUT", help="write the report as one HTML page, with examples"
+        "--html", type=file_path, metavar="OUT", help="write the report as one HTML page, with examples"
     )
     add_batch(parser)
     parser.add_argument(
@@ -87,8 +93,8 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         sys.exit(
             "glassbox probe: --gold needs --protocol score: OpenRLHF's protocol has one reward for each sample"
         )
-    check_outputs(arguments)
     with reporting_errors("probe"):
+        check_outputs(arguments, arguments.prompts)
         cases, source = _cases(arguments.prompts, arguments.query_type_default)
         with _scorer(arguments) as scorer:
             with progress_line() as show:

@@ -3,13 +3,14 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from reward_client.cli.options import (
     add_recipe_overrides,
     add_scoring,
     add_url,
     connect,
+    file_path,
+    given_text,
     progress_line,
     reporting_errors,
 )
@@ -37,9 +38,11 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add description, examples and options."""
     parser.description, parser.epilog = "Score the responses in a file.", _EPILOG
-    parser.add_argument("source", metavar="IN", type=Path, help="file of items, or -")
-    parser.add_argument("target", metavar="OUT", type=Path, help="file to write, or -")
-    parser.add_argument("--recipe", help="one of the service's recipes (default: the service's default)")
+    parser.add_argument("source", metavar="IN", type=file_path, help="file of items, or -")
+    parser.add_argument("target", metavar="OUT", type=file_path, help="file to write, or -")
+    parser.add_argument(
+        "--recipe", type=given_text, help="one of the service's recipes (default: the service's default)"
+    )
     parser.add_argument("--gold", action="store_true", help="also score with the gold model")
     parser.add_argument("--explain", action="store_true", help="also write the part of each factor of the reward")
     add_scoring(parser)
@@ -52,8 +55,9 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     """Score the file, showing progress; return the exit status."""
     options = dict(vars(arguments))
     source, target, urls, wait_s = (options.pop(name) for name in ("source", "target", "url", "wait"))
-    lines, summary = lines_file(target), Summary()
+    summary = Summary()
     with reporting_errors("score"):
+        lines = lines_file(target)
         check_not_input(source, target)
         if is_table(target) and target.exists() and not options["overwrite"]:
             raise FileError(f"{target} exists; choose another output file, or --overwrite")

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from reward_client import RewardError
@@ -17,6 +16,7 @@ from reward_client.cli.options import (
     add_recipe_overrides,
     add_wait,
     connect,
+    file_path,
     positive_float,
     positive_int,
 )
@@ -86,7 +86,7 @@ def _add_source(group: argparse._ArgumentGroup) -> None:
     )
     source.add_argument(
         "--samples-file",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="JSON Lines with prompt and response, several for each prompt; optional: reference, query_type, "
         f"prompt_id, sample; also the {LINES_NAME} of another run",
@@ -169,7 +169,7 @@ def _add_scoring(group: argparse._ArgumentGroup) -> None:
         help=f"address of the reward service (default: {DEFAULT_URL}); set its key in GLASSBOX_API_KEY",
     )
     add_wait(group)
-    add("--out", type=Path, metavar="DIR", required=True, help="folder for samples, scores and results")
+    add("--out", type=file_path, metavar="DIR", required=True, help="folder for samples, scores and results")
 
 
 def choose_recipes(names: Sequence[str] | None, info: Info) -> list[str]:

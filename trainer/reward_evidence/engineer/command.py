@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_client import RewardClient
-from reward_client.cli.options import add_batch, add_url, connect, positive_int, reporting_errors
+from reward_client.cli.options import add_batch, add_url, connect, file_path, positive_int, reporting_errors
 from reward_client.probe.page import render as render_probe
 from reward_client.rows import FileError
 from reward_client.wire import Info, QueryType, RecipeInfo
@@ -72,8 +72,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add description, examples and options."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     add = parser.add_argument
-    add("sources", nargs="+", type=Path, metavar="ROWS", help="file of responses, or folder of an evaluation")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for the recipe and the report")
+    add("sources", nargs="+", type=file_path, metavar="ROWS", help="file of responses, or folder of an evaluation")
+    add("--out", type=file_path, required=True, metavar="DIR", help="folder for the recipe and the report")
     add("--name", type=_name, default="engineered", help="name of the recipe (default: engineered)")
     add("--gold-from-service", action="store_true", help="the service's gold model scores rows without gold")
     add(

@@ -85,7 +85,7 @@ def _read_file(path: Path, limit: int | None, *, needs_gold: bool) -> list[Row]:
     made = checked_rows(str(path), islice(numbered_rows(path), limit), make, unit=unit)
     rows = [row for several in made for row in several]
     if not rows:
-        raise FileError(f"{path} is empty")
+        raise FileError(f"{path} has no rows")
     return rows
 
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reward_client.cli.command import run_program
+from reward_client.cli.options import file_path
 from reward_evidence.comparison.runs import group_runs, open_runs
 from reward_evidence.evaluation.evaluation import read_evaluation
 from reward_evidence.evaluation.store import EvaluatedResponse, read_evaluated
@@ -106,14 +107,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--run-dir",
         "--out",
         dest="folder",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         help="folder with evaluation.json: a run directory, or the --out folder of an evaluation; with --compare "
         "the folder to write into",
     )
     parser.add_argument(
         "--compare",
-        type=Path,
+        type=file_path,
         nargs="+",
         metavar="RUN",
         help="folders with evaluations to compare, two or more",
@@ -125,7 +126,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "(default: every pair)",
     )
     wanted.add_argument(
-        "--index", type=Path, metavar="DIR", help="folder of run directories: write its index.html"
+        "--index", type=file_path, metavar="DIR", help="folder of run directories: write its index.html"
     )
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from reward_client.cli.options import positive_int
+from reward_client.cli.options import file_path, positive_int
 from reward_evidence.comparison.runs import open_runs
 from reward_evidence.report.comparison_page import summary_lines, write_comparison
 from reward_evidence.study.planning import TRAIN, PlannedRun, plan_runs, train_command
@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     add = parser.add_argument
     add("study", metavar="STUDY", help=f"a YAML file, or a preset: {', '.join(PRESETS)}")
-    add("--out", type=Path, metavar="DIR", help="folder of the study (default: runs/study-NAME)")
+    add("--out", type=file_path, metavar="DIR", help="folder of the study (default: runs/study-NAME)")
     add("--jobs", type=positive_int, default=1, metavar="N", help="runs at the same time (default: 1)")
     add("--dry-run", action="store_true", help="show the runs and their commands, and stop")
 

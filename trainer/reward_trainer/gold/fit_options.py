@@ -1,11 +1,10 @@
 """The options of `glassbox fit-gold`."""
 
 import argparse
-from pathlib import Path
 
 import torch
 
-from reward_client.cli.options import positive_float, positive_int
+from reward_client.cli.options import file_path, positive_float, positive_int
 from reward_trainer.gold.fit import FitSettings
 from reward_trainer.gold.text import PairLengths
 
@@ -49,9 +48,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = EPILOG
     add = parser.add_argument
-    add("--preferences", type=Path, nargs="+", required=True, metavar="FILE", help="preference pairs to fit on")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder to write; existing files are replaced")
-    add("--test", type=Path, metavar="FILE",
+    add(
+        "--preferences",
+        type=file_path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="preference pairs to fit on",
+    )
+    add("--out", type=file_path, required=True, metavar="DIR", help="folder to write; existing files are replaced")
+    add("--test", type=file_path, metavar="FILE",
         help="preference pairs with other prompts, for the accuracy in the model card")  # fmt: skip
     add("--exclude-source", nargs="*", default=list(EXCLUDED), metavar="PATTERN",
         help=f"sources to exclude (default: {' '.join(EXCLUDED)}); without a pattern, none")  # fmt: skip
@@ -91,7 +97,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
     add, fitting = parser.add_argument, FitSettings()
-    add("--work", type=Path, metavar="DIR",
+    add("--work", type=file_path, metavar="DIR",
         help="folder for the states of the frozen layers, which are computed once, and for checkpoints: the same "
         "command continues there after an interruption (default: none)")  # fmt: skip
     add("--epochs", type=positive_int, default=fitting.epochs, help="passes over the pairs (default: %(default)s)")
