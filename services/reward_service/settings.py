@@ -56,9 +56,21 @@ class Settings(BaseModel):
             if isinstance(key := values.get(name), str) and (problem := key_problem(key)):
                 raise ConfigurationError(f"GLASSBOX_{name.upper()} {problem}")
         try:
-            return validate(values)
+            made = validate(values)
         except ValidationError as exc:
             raise ConfigurationError("\n".join(map(wrong_value, exc.errors()))) from None
+        if len(golds := made.golds) > 1 and ({"", NO_MODEL} & set(golds) or len(set(golds)) < len(golds)):
+            raise ConfigurationError(
+                f"--gold {made.gold!r} must name different models, separated by single commas"
+            )
+        return made
+
+    @property
+    def golds(self) -> list[str]:
+        """The gold models that `gold` names, the primary one first; empty for none."""
+        if self.gold == NO_MODEL:
+            return []
+        return [self.gold] if Path(self.gold).is_dir() else [one.strip() for one in self.gold.split(",")]
 
     host: str = "127.0.0.1"
     """Address to listen on. An address other than loopback requires an API key or `allow_anonymous`."""
@@ -68,7 +80,8 @@ class Settings(BaseModel):
     """Relevance encoder: the embedded one, a Hugging Face id (`facebook/contriever`), a folder, or `none`."""
     gold: str = DEMO_GOLD
     """Gold reward model: the embedded demo model, a Hugging Face id, a folder, a server
-    (`vllm+http://host:8000?model=NAME`, `sglang+…`, `tei+…`, `glassbox+…`), or `none`."""
+    (`vllm+http://host:8000?model=NAME`, `sglang+…`, `tei+…`, `glassbox+…`), or `none`. Several, separated by
+    commas: the first one is the primary gold model, and the others are reported beside it."""
     gold_api_key: SecretStr | None = None
     """API key that the server of a remote gold model requires; only in the environment."""
     gold_in_flight: Annotated[int, Field(ge=1, le=1024)] = 8

@@ -55,7 +55,9 @@ class ItemResult(_Reply):
     reward: float | None
     """Null only together with `error`."""
     gold_reward: float | None = None
-    """Score of the gold model, if it was requested."""
+    """Score of the primary gold model, if it was requested."""
+    other_gold_rewards: dict[str, float] = {}
+    """Scores of the service's further gold models, by the `id` that `GET /info` has in `other_gold`."""
     query_type: QueryType | None = None
     """Kind of answer that the reward was computed for."""
     query_type_source: QueryTypeSource | None = None
@@ -97,11 +99,13 @@ class ModelNames(_Reply):
     relevance: str | None
     """Id of the encoder."""
     gold: str | None
-    """Id of the gold model."""
+    """Id of the primary gold model."""
     relevance_revision: str | None = None
     """Hash of the encoder's weights."""
     gold_revision: str | None = None
-    """Hash of the gold model's weights."""
+    """Hash of the primary gold model's weights."""
+    other_gold_revisions: dict[str, str] = {}
+    """Hashes of the weights of the further gold models, by id."""
 
 
 class TimingMs(_Reply):
@@ -264,7 +268,9 @@ class Info(_Reply):
     relevance: ModelInfo | None
     """The encoder; null if it is switched off or loading."""
     gold: ModelInfo | None
-    """The gold model; null if it is switched off or loading."""
+    """The primary gold model; null if it is switched off or loading."""
+    other_gold: list[ModelInfo] = []
+    """Loaded gold models whose scores are reported beside it."""
     limits: LimitsInfo
     """Limits of one request."""
     versions: dict[str, str]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -39,12 +39,16 @@ def item_results(
     job: PreparedJob,
     recipe: Recipe,
     vectors: Vectors,
-    gold_outcomes: Iterable[float | Exception],
+    gold_outcomes: Sequence[Iterable[float | Exception]],
+    other_golds: Sequence[str] = (),
     *,
     explain: bool = False,
 ) -> Steps[list[ItemResult]]:
-    """For each item its reward and features, or its error. `gold_outcomes` are those of the job's `units`."""
-    outcomes = iter(gold_outcomes)
+    """For each item its reward and features, or its error.
+
+    `gold_outcomes` are those of the job's `units`: of the primary gold model, and of `other_golds`.
+    """
+    outcomes = zip(*gold_outcomes, strict=True)
     n_ranges = min(_RANGES_OF_ITEM, _RANGES_OF_REQUEST // max(1, len(job.items))) if explain else None
     results: list[ItemResult] = []
     for item in job.items:
@@ -54,11 +58,22 @@ def item_results(
             error = ItemError(field=item.field, message=item.message)
             results.append(ItemResult(reward=None, id=item.id, error=error))
             continue
-        outcome = next(outcomes) if item.exchange is not None else None
-        gold_flags = item.exchange.value.flags if item.exchange is not None else ()
-        result = _item_result(item, recipe, vectors, outcome, n_ranges)
+        found: tuple[float | Exception | None, ...] = next(outcomes) if item.exchanges else (None,)
+        gold_flags = item.exchanges[0].value.flags if item.exchanges else ()
+        result = _item_result(item, recipe, vectors, found[0], n_ranges)
+        if len(found) > 1 and result.error is None:
+            result = _with_others(result, dict(zip(other_golds, found[1:], strict=True)))
         results.append(result.model_copy(update={"flags": [*result.flags, *gold_flags]}) if gold_flags else result)
     return results
+
+
+def _with_others(result: ItemResult, outcomes: Mapping[str, float | Exception | None]) -> ItemResult:
+    """`result` with the scores of further gold models; an error if one of them has none."""
+    try:
+        scores = {name: _gold_score(outcome, name) for name, outcome in outcomes.items()}
+    except _FailedItemError as failed:
+        return ItemResult(reward=None, id=result.id, flags=result.flags, error=failed.error)
+    return result.model_copy(update={"other_gold_rewards": scores})
 
 
 def _item_result(
@@ -105,11 +120,12 @@ def _single_result(
     )
 
 
-def _gold_score(outcome: float | Exception | None) -> float | None:
+def _gold_score(outcome: float | Exception | None, name: str = "") -> float | None:
     if isinstance(outcome, Exception):
         raise _FailedItemError("response", outcome)
     if outcome is not None and not math.isfinite(outcome):
-        raise _FailedItemError("response", f"the gold model answered {outcome}, which is no score")
+        named = f"the gold model {name}" if name else "the gold model"
+        raise _FailedItemError("response", f"{named} answered {outcome}, which is no score")
     return outcome
 
 
