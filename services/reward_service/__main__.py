@@ -30,7 +30,8 @@ examples:
                                                       a gold reward model from the model hub
   glassbox serve --gold "vllm+http://gpu-host:8000?model=my-reward-model"
                                                       a gold reward model that vLLM serves
-  glassbox serve --gold /models/a --gold /models/b    two gold models, of which the first is the primary one
+  glassbox serve --gold /models/a --gold /models/b    two gold models, of which the first is the primary one,
+                                                      without --primary-gold
   GLASSBOX_API_KEY=… glassbox serve --host 0.0.0.0    reachable from other machines, with an API key
 
 `python -m reward_service` is the same command.

@@ -166,8 +166,8 @@ def _check_remote(settings: Settings) -> None:
     servers = {RemoteSpec.parse(gold).url for gold in settings.golds if is_remote(gold)}
     if settings.gold_api_key is not None and len(servers) > 1:
         raise ConfigurationError(
-            f"GLASSBOX_GOLD_API_KEY is the key of one server, and --gold names {len(servers)}: unset it, or put a "
-            "service with its own key before each (glassbox+http://…)"
+            f"GLASSBOX_GOLD_API_KEY is the key of one server, and --gold names {len(servers)}: unset it, and let "
+            "servers that need a key be gold models of services of their own (glassbox+http://…)"
         )
 
 
@@ -192,7 +192,7 @@ async def _models(
         embedder = await stack.enter_async_context(_embedder(settings, encoder_loader, metrics))
     for number, gold in enumerate(settings.golds, 1):
         name = "gold" if number == 1 else f"gold-{number}"
-        one = settings.model_copy(update={"gold": gold})
+        one = settings.model_copy(update={"gold": gold, "primary_gold": None})
         worker = (
             _remote_gold_worker(name, one, metrics)
             if is_remote(gold)

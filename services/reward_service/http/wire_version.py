@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, Info, LimitsInfo, ScoreReply
+from reward_client.wire.replies import GOLDS
 from reward_service.errors import InvalidRequestError
 from reward_service.features.recipe import PARAMETERS_BEFORE
 
@@ -26,7 +27,7 @@ _VERSION = re.compile(rb"[1-9][0-9]{0,5}")
 _NEW_IN_INFO_2: Mapping[str, Any] = {
     "wire_version": True,
     "features": True,
-    "other_gold": True,
+    "golds": True,
     "recipes": {"__all__": {"constants", "formula"}},
     "limits": set(LimitsInfo.model_fields) - {"max_body_bytes", "max_items", "max_text_chars"},
 }
@@ -55,18 +56,18 @@ def in_version(reply: ScoreReply, version: int) -> ScoreReply:
     if version >= 2:
         return reply
     results = [
-        result.model_dump(mode="json", exclude={"attribution", "other_gold_rewards"})
+        result.model_dump(mode="json", exclude={"attribution", *GOLDS})
         | {"features": {k: v for k, v in result.features.items() if k in _FEATURES_OF_VERSION_1}}
         for result in reply.results
     ]
-    models = reply.models.model_dump(mode="json", exclude={"other_gold_revisions"})
+    models = reply.models.model_copy(update={"golds": {}})
     return reply.model_copy(update={"results": results, "models": models})
 
 
 def info_json(info: Info, version: int) -> bytes:
     """Body of an `/info` reply."""
     if version >= 2:
-        return info.model_dump_json().encode()
+        return info.model_dump_json(exclude=None if info.golds else GOLDS).encode()
     recipes = [
         recipe.model_copy(update={"parameters": _in_version_1(recipe.parameters)}) for recipe in info.recipes
     ]

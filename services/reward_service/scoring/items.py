@@ -122,7 +122,8 @@ def prepare(
         items = yield from _with_readability(items, look_up, job.recipe)
         reject_invalid_items(job, items)
     for gold in golds:
-        yield from _prepare_for_gold(items, gold)
+        name = f"the gold model {gold.id}" if len(golds) > 1 else "the gold model"
+        yield from _prepare_for_gold(items, gold, name)
         reject_invalid_items(job, items)
     prepared = [item for item in items if isinstance(item, PreparedItem)]
     units = [[item.exchanges[n] for item in prepared] for n in range(len(golds))]
@@ -248,20 +249,20 @@ def _mark_unreadable(item: PreparedItem, recipe: Recipe, texts: LookUp) -> Inval
     return None
 
 
-def _prepare_for_gold(items: list[PreparedItem | InvalidItem], gold: GoldModel) -> Steps[None]:
+def _prepare_for_gold(items: list[PreparedItem | InvalidItem], gold: GoldModel, name: str) -> Steps[None]:
     """Add the gold model's input to each item, and make those that it cannot read InvalidItems."""
     for number, item in enumerate(items):
         if isinstance(item, PreparedItem):
             yield
-            items[number] = _with_exchange(item, gold)
+            items[number] = _with_exchange(item, gold, name)
 
 
-def _with_exchange(item: PreparedItem, gold: GoldModel) -> PreparedItem | InvalidItem:
+def _with_exchange(item: PreparedItem, gold: GoldModel, name: str) -> PreparedItem | InvalidItem:
     exchange = Exchange(item.scorable.messages, item.answer)
     try:
         tokens = gold.tokenize(exchange)
     except ValueError as exc:
         field = "prompt" if isinstance(exc, UnreadablePromptError) else "response"
-        return InvalidItem(field, f"the gold model cannot read this exchange: {exc}", item.scorable.id)
+        return InvalidItem(field, f"{name} cannot read this exchange: {exc}", item.scorable.id)
     item.exchanges.append(Unit(exchange, tokens, len(tokens.input_ids)))
     return item

@@ -15,14 +15,14 @@ the executor that the caller chooses.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from reward_client.wire import FieldError, ItemResult, ModelNames, RecipeName, ScoreReply, TextCounts, TimingMs
 from reward_service.batching import Reservation, Steps, Submission
 from reward_service.errors import InvalidRequestError, ModelError, UnavailableError
 from reward_service.features.recipe import Recipe
-from reward_service.models.protocols import Exchange, RawText
+from reward_service.models.protocols import Exchange, GoldModel, RawText
 from reward_service.models.shared_base import shared_base_notice
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp
 from reward_service.scoring.gold_only import GoldJob, GoldScoring, required_gold
@@ -48,8 +48,7 @@ class Scorer:
     def __init__(self, embedder: Embedder | None, golds: Sequence[GoldWorker]) -> None:
         self.embedder = embedder
         self.golds = list(golds)
-        """The primary gold model, which recipes and other protocols use, and those that are reported beside it."""
-        self._notices: list[str] | None = None
+        """The primary gold model, which recipes and most protocols use, and those that are reported beside it."""
 
     @property
     def gold(self) -> GoldWorker | None:
@@ -61,14 +60,16 @@ class Scorer:
         """The workers of all models."""
         return [*([self.embedder.worker] if self.embedder else []), *self.golds]
 
-    def workers_for(self, recipe: Recipe, *, gold: bool) -> list[Worker]:
+    def workers_for(self, recipe: Recipe, *, gold: bool, all_golds: bool) -> list[Worker]:
         """The workers of the models that `recipe` and `gold` need, without those that are switched off."""
         encoder = [self.embedder.worker] if self.embedder and recipe.needs_encoder else []
-        return [*encoder, *self._golds_for(recipe, gold=gold)]
+        return [*encoder, *self._golds_for(recipe, gold=gold, all_golds=all_golds)]
 
-    def _golds_for(self, recipe: Recipe, *, gold: bool) -> list[GoldWorker]:
-        """All of them if gold scores are requested; the primary one if only the recipe needs it."""
-        return self.golds if gold else self.golds[: int(recipe.needs_gold)]
+    def _golds_for(self, recipe: Recipe, *, gold: bool, all_golds: bool) -> list[GoldWorker]:
+        """All of them if that is requested; the primary one if the recipe or the request needs a gold score."""
+        if gold and all_golds:
+            return self.golds
+        return self.golds[:1] if gold or recipe.needs_gold else []
 
     def reserve(self, workers: Sequence[Worker], caller: str, n_bytes: int) -> dict[str, Reservation]:
         """Room in the queues of all `workers`, by name, or NotReadyError or OverloadedError and no room in any.
@@ -113,19 +114,14 @@ class Scorer:
             entries.append(entry)
         return GoldScoring(job, entries, gold, self.notices)
 
-    def notices(self) -> list[str]:
-        """What a reader of this service's gold scores must know: computed once, when both models are loaded."""
-        if self._notices is not None:
-            return self._notices
-        gold = self.gold.model if self.gold else None
-        if gold is None:
-            return []
+    def notices(self, golds: Iterable[GoldModel]) -> list[str]:
+        """What a reader of the scores of `golds` must know."""
         encoder = self.embedder.worker.model if self.embedder else None
-        shared = shared_base_notice(gold, encoder.id) if encoder else None
-        notices = [*gold.notices, shared] if shared else list(gold.notices)
-        if encoder or not self.embedder:
-            self._notices = notices
-        return notices
+        notices: list[str] = []
+        for gold in golds:
+            shared = shared_base_notice(gold, encoder.id) if encoder else None
+            notices += [*gold.notices, *([shared] if shared else [])]
+        return list(dict.fromkeys(notices))
 
     def _models_for(self, job: Job) -> tuple[Embedder | None, list[GoldWorker]]:
         recipe = job.recipe
@@ -142,7 +138,8 @@ class Scorer:
                 "a gold score was requested, and this service has no gold model; start it with --gold",
                 [FieldError(field=name, message="needs a gold model, which this service lacks")],
             )
-        return self.embedder if recipe.needs_encoder else None, self._golds_for(recipe, gold=job.gold)
+        golds = self._golds_for(recipe, gold=job.gold, all_golds=job.all_golds)
+        return self.embedder if recipe.needs_encoder else None, golds
 
 
 class Scoring:
@@ -154,7 +151,7 @@ class Scoring:
         entries: Sequence[ScorableItem | InvalidItem],
         embedder: Embedder | None,
         golds: Sequence[GoldWorker],
-        notices: Callable[[], list[str]],
+        notices: Callable[[Iterable[GoldModel]], list[str]],
         references: ReferenceLookup | None = None,
     ) -> None:
         self.job = job
@@ -167,6 +164,7 @@ class Scoring:
         self._notices = notices
         self._references = references
         self._started = time.monotonic()
+        self._gold_models: list[GoldModel] = []
         self._prepared = PreparedJob([], LookUp({}, {}), [])
         self._models = ModelNames(relevance=None, gold=None)
         self._embedding: Embedding | None = None
@@ -175,14 +173,14 @@ class Scoring:
     def prepare(self) -> Steps[None]:
         """Compute features and tokens. Raises NotReadyError or InvalidRequestError."""
         encoder = self._embedder.worker.loaded_model() if self._embedder else None
-        golds = [worker.loaded_model() for worker in self._golds]
+        golds = self._gold_models = [worker.loaded_model() for worker in self._golds]
         gold = golds[0] if golds else None
         self._models = ModelNames(
             relevance=encoder.id if encoder else None,
             gold=gold.id if gold else None,
             relevance_revision=encoder.revision if encoder else None,
             gold_revision=gold.revision if gold else None,
-            other_gold_revisions={other.id: other.revision for other in golds[1:]},
+            golds={one.id: one.revision for one in golds} if len(golds) > 1 else {},
         )
         self._prepared = yield from prepare(self.job, self._entries, self._embedder, encoder, golds)
 
@@ -211,9 +209,8 @@ class Scoring:
         scores = [gold.outcomes for gold in golds]
         for outcomes in scores:
             reject_unavailable(outcomes)
-        others = tuple(self._models.other_gold_revisions)
         results = yield from item_results(
-            self._prepared, job.recipe, embedded.vectors, scores, others, explain=job.explain
+            self._prepared, job.recipe, embedded.vectors, scores, tuple(self._models.golds), explain=job.explain
         )
         _reject_failed_items(job, results)
         return ScoreReply(
@@ -229,7 +226,7 @@ class Scoring:
             ),
             texts=embedded.counts,
             notices=[
-                *(self._notices() if self._golds else []),
+                *self._notices(self._gold_models),
                 *(self._references.notices() if self._references is not None else []),
             ],
         )
