@@ -30,6 +30,7 @@ LAYERS = {
     "reward_client.*": "client",
     "reward_client.query_types": "query types",
     "reward_client.embedded_models": "embedded models",
+    "reward_client.writing": "writing",
     "reward_client.adapters": "adapters",
     "reward_client.tables": "tables",
     "reward_client.annotate": "annotate",
@@ -85,20 +86,21 @@ only its `__init__`, and `package.*` the modules directly in it: each folder nee
 
 FIRST_PARTY = {name.split(".")[0] for name in LAYERS}
 
-_CLIENT = {"wire", "client"}
+_CLIENT = {"wire", "client", "writing"}
 _SERVICE_CORE = {"wire", "errors", "settings", "features", "batching", "models", "data sets", "scoring"}
 _SERVICE_HTTP = _SERVICE_CORE | {"fair share", "protocol spec", "telemetry", "http", "admission"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "wire": set(),
-    "client": {"wire"},
+    "client": {"wire", "writing"},
     "query types": {"wire"},
     "adapters": _CLIENT,
     "tables": _CLIENT | {"adapters"},
     "annotate": _CLIENT | {"query types"},
     "probe": _CLIENT,
     "diff": _CLIENT,
-    "embedded models": set(),
+    "embedded models": {"writing"},
+    "writing": set(),
     "hub": _CLIENT,
     "doctor": _CLIENT | {"adapters"},
     "cli": _CLIENT | {"adapters", "annotate", "probe", "diff", "hub", "doctor"},
