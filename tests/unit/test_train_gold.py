@@ -300,3 +300,11 @@ def test_the_folder_of_the_base_is_not_replaced(
     assert main(["--preferences", str(path), "--base", str(base), "--out", str(base)]) == 2
     assert "is the folder of --base" in capsys.readouterr().err
     assert (base / "config.json").read_bytes() == before
+
+
+def test_nothing_is_written_when_no_pair_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_pairs(tmp_path / "train.jsonl", [Pair("p", "a b c", "d", "made_up")])
+
+    assert main(["--preferences", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "none of the 1 pairs is left once lengths are balanced" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

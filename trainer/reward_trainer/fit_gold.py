@@ -21,7 +21,7 @@ import torch
 
 from reward_client.cli.command import run_program
 from reward_client.writing import check_folder
-from reward_runs.errors import ConfigError, RunError
+from reward_runs.errors import ConfigError, DataError, RunError
 from reward_runs.files import lock_folder, replace_text
 from reward_runs.prompts import Columns, load_prompts
 from reward_trainer.gold.battery import battery_pairs, kind_rows
@@ -112,7 +112,7 @@ def fit_gold(options: argparse.Namespace, command: str) -> None:
 
 
 def _used(options: argparse.Namespace, read: Sequence[Pair]) -> list[Pair]:
-    """Return the pairs to fit on: preferences, then degraded ones, then wrong answers."""
+    """Return the pairs to fit on: preferences, then degraded ones, then wrong answers. Raises DataError for none."""
     rng = random.Random(options.seed)
     used = list(read) if options.keep_lengths else balance_lengths(read, rng)
     if options.rows:
@@ -122,6 +122,11 @@ def _used(options: argparse.Namespace, read: Sequence[Pair]) -> list[Pair]:
         used += degraded_pairs(good, options.degraded, rng)
     if options.closed_ended:
         used += wrong_answers(load_prompts(options.closed_ended, Columns()), rng)
+    if not used:
+        raise DataError(
+            f"none of the {len(read)} pairs is left once lengths are balanced within their sources: give more pairs, "
+            "or --keep-lengths"
+        )
     return used
 
 
