@@ -112,7 +112,7 @@ def fit_gold(options: argparse.Namespace, command: str) -> None:
 
 
 def _used(options: argparse.Namespace, read: Sequence[Pair]) -> list[Pair]:
-    """Return the pairs to fit on: preferences, then degraded ones, then wrong answers. Raises DataError for none."""
+    """Return the pairs to fit on: preferences, then degraded ones, then wrong answers; DataError for none."""
     rng = random.Random(options.seed)
     used = list(read) if options.keep_lengths else balance_lengths(read, rng)
     if options.rows:
@@ -124,8 +124,8 @@ def _used(options: argparse.Namespace, read: Sequence[Pair]) -> list[Pair]:
         used += wrong_answers(load_prompts(options.closed_ended, Columns()), rng)
     if not used:
         raise DataError(
-            f"none of the {len(read)} pairs is left once lengths are balanced within their sources: give more pairs, "
-            "or --keep-lengths"
+            f"none of the {len(read)} pairs is left once lengths are balanced within their sources: give more "
+            "pairs, or --keep-lengths"
         )
     return used
 
