@@ -130,16 +130,17 @@ def test_a_result_that_cannot_be_written_is_an_error_that_names_the_file(
     out = tmp_path / "out"
     (out / "best_of_n.json").mkdir(parents=True)
 
-    assert run(service, out, "--samples-file", samples, "--recipe", "li") == 1
+    assert run(service, out, "--samples-file", samples, "--recipe", "li") == 2
 
-    assert capsys.readouterr().err == f"error: {out / 'best_of_n.json'} cannot be written: Is a directory\n"
+    message = f"error: {out / 'best_of_n.json'} cannot be written: Is a directory; it is a folder: name a file\n"
+    assert capsys.readouterr().err.endswith(message)
     assert not list(out.glob(".*.tmp"))
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(
     service: str, samples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(service, samples / "out", "--samples-file", samples, "--recipe", "li") == 1
+    assert run(service, samples / "out", "--samples-file", samples, "--recipe", "li") == 2
 
     assert "out cannot be written: Not a directory" in capsys.readouterr().err
 

@@ -198,8 +198,10 @@ def test_an_output_that_cannot_be_written_is_an_error(
         "--url", service_url, "--recipe", "li", "--prompts", prompts, "--html", tmp_path / "no" / "r.html"
     )
 
-    assert status == 1
-    assert "r.html cannot be written: No such file or directory" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert status == 2
+    assert "r.html cannot be written: No such file or directory" in printed.err
+    assert printed.out == "", "it is found before anything is scored"
 
 
 def test_factors_are_those_that_were_multiplied(tmp_path: Path) -> None:
