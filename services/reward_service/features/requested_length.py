@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import regex
 
 from reward_service.features.feature import Feature, ResponseText
-from reward_service.features.requests import adherence, last_request
+from reward_service.features.requests import adherence
 from reward_service.features.sentences import sentences
 
 _NUMBERS = {
@@ -209,5 +209,5 @@ REQUESTED_LENGTH = Feature(
     description="1 in the length that the prompt requests, min(n / low, 1) below, (high / n)² above",
     log_key="requested_length",
     applies_to="prompt",
-    compute=lambda inputs: requested_length(last_request(inputs.messages), inputs.response),
+    compute=lambda inputs: requested_length(inputs.request, inputs.response),
 )

@@ -127,8 +127,8 @@ def _measured(
                 values[name] = recipe.lowest(needed.feature)
                 continue
             inputs = gold if needed.feature.needs is GoldScore else _embedded(needed, recipe, vectors)
-            values[name] = needed.feature.value(inputs)
-            flags += needed.feature.observations(inputs)
+            values[name], observed = needed.feature.measure(inputs)
+            flags += observed
     except FeatureError as exc:
         raise _FailedItemError("response", exc) from exc
     return values, flags
