@@ -13,18 +13,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
 from reward_service.admission.hold import AdmissionHold
-from reward_service.batching import Reservation, StepExecutor, Steps, complete
-from reward_service.errors import DeadlineError, GlassboxError
+from reward_service.batching import Reservation, StepExecutor, Steps, Submission, Unit, complete
+from reward_service.errors import DeadlineError, GlassboxError, UnavailableError
 from reward_service.http.json_codec import dump_steps, parse_steps
 from reward_service.http.request_context import request_context
+from reward_service.models.protocols import Tokens
 from reward_service.protocols.base import Body, Call, EndpointSpec, GoldSpec, HandlerSpec, NoBody, ProtocolSpec
 from reward_service.scoring.gold_only import GoldScoring, required_gold
 from reward_service.scoring.pipeline import Scorer, Scoring, Worker
@@ -71,8 +72,7 @@ class Work(ABC):
             NotReadyError, OverloadedError: refused; a request of a protocol with `hold_s` waits in `run` instead.
             InvalidRequestError: the service lacks a model that the request needs.
         """
-        self._workers = self._known_workers()
-        self._check()
+        self._admit(self._known_workers())
 
     async def run(self) -> bytes:
         """The serialised reply. Raises GlassboxError."""
@@ -114,8 +114,8 @@ class Work(ABC):
         """Names the queue of held requests: those that need the same models wait for each other."""
         return "+".join(["preparation", *(worker.name for worker in self._workers or ())])
 
-    def _check(self) -> None:
-        self._checked = True
+    def _admit(self, workers: Sequence[Worker] | None) -> None:
+        self._workers, self._checked, self._has_room = workers, True, False
         self._context.hold.admit_now(self._spec, self._call.caller, self._resource, self._reserve)
 
     async def _wait_if_held(self) -> None:
@@ -123,9 +123,14 @@ class Work(ABC):
             await self._context.hold.wait(self._spec, self._call.caller, self._resource, self._reserve)
 
     def _reserve(self) -> None:
+        """Take room in the queues of all models, or in none and raise NotReadyError or OverloadedError."""
         self._context.executor.check(self._call.caller)
-        if not self._reserved and self._workers:
-            self._reserved = self._context.scorer.reserve(self._workers, self._call.caller, self._n_bytes)
+        try:
+            for worker in self._workers or ():
+                self._reserved[worker.name] = worker.reserve(self._call.caller, self._n_bytes)
+        except UnavailableError:
+            self._release()
+            raise
         self._has_room = True
 
     def _release(self) -> None:
@@ -160,13 +165,10 @@ class _Scoring(Protocol):
     @property
     def workers(self) -> Sequence[Worker]: ...
 
+    @property
+    def units(self) -> Sequence[Sequence[Unit[Tokens]]]: ...
+
     def prepare(self) -> Steps[None]: ...
-
-    async def enqueue(self, caller: str, reserved: Mapping[str, Reservation]) -> None: ...
-
-    async def wait(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 ScoringT = TypeVar("ScoringT", bound=_Scoring)
@@ -177,18 +179,22 @@ class ScoringWork(Work, Generic[ScoringT]):
 
     async def _answer(self) -> bytes:
         caller = self._call.caller
-        with closing(await self._prepared()) as scoring:
-            await scoring.enqueue(caller, self._reserved)
-            await scoring.wait()
+        scoring = await self._prepared()
+        done: list[Submission[Any]] = []
+        with ExitStack() as stack:
+            for worker, units in zip(scoring.workers, scoring.units, strict=True):
+                submission = await worker.enqueue(units, caller, self._reserved.get(worker.name))
+                done.append(stack.enter_context(closing(submission)))
+            for submission in done:
+                await submission.wait()
             if scoring.n_items <= _INLINE_ITEMS and self._n_bytes <= _INLINE_BYTES:
-                return complete(self._reply(scoring))
-            return await self._context.executor.run(caller, self._reply(scoring))
+                return complete(self._reply(scoring, done))
+            return await self._context.executor.run(caller, self._reply(scoring, done))
 
     async def _prepared(self) -> ScoringT:
         scoring: ScoringT = await self._run_steps(self._parse())
         if self._workers is None:
-            self._workers, self._has_room = scoring.workers, False
-            self._check()
+            self._admit(scoring.workers)
             await self._wait_if_held()
             await self._run_steps(scoring.prepare())
         return scoring
@@ -205,8 +211,8 @@ class ScoringWork(Work, Generic[ScoringT]):
         """Parse the body and read its items."""
 
     @abstractmethod
-    def _reply(self, scoring: ScoringT) -> Steps[bytes]:
-        """The serialised reply."""
+    def _reply(self, scoring: ScoringT, done: Sequence[Submission[Any]]) -> Steps[bytes]:
+        """The serialised reply, from what each worker has computed."""
 
 
 class ScoreWork(ScoringWork[Scoring]):
@@ -231,8 +237,7 @@ class ScoreWork(ScoringWork[Scoring]):
         options = self._call.options
         if options is None:
             return None
-        gold, all_golds = options.gold, options.all_golds
-        return self._context.scorer.workers_for(options.recipe, gold=gold, all_golds=all_golds)
+        return self._context.scorer.workers_for(options.recipe, gold=options.gold, all_golds=options.all_golds)
 
     def _start(self) -> Steps[Scoring]:
         references = self._call.references() if self._call.references is not None else None
@@ -246,8 +251,8 @@ class ScoreWork(ScoringWork[Scoring]):
             if references is not None:
                 self._context.metrics.looked_up(references.hits, references.misses)
 
-    def _reply(self, scoring: Scoring) -> Steps[bytes]:
-        reply = yield from scoring.reply()
+    def _reply(self, scoring: Scoring, done: Sequence[Submission[Any]]) -> Steps[bytes]:
+        reply = yield from scoring.reply(done)
         job, name = scoring.job, self._spec.name
         self._context.metrics.scored(name, job.run, reply)
         logger.debug("scored %d items: protocol=%s run=%r step=%s", scoring.n_items, name, job.run, job.step)
@@ -276,8 +281,8 @@ class GoldWork(ScoringWork[GoldScoring]):
         del parsed
         return (yield from self._context.scorer.start_gold(job))
 
-    def _reply(self, scoring: GoldScoring) -> Steps[bytes]:
-        reply = yield from scoring.reply()
+    def _reply(self, scoring: GoldScoring, done: Sequence[Submission[Any]]) -> Steps[bytes]:
+        reply = yield from scoring.reply(done)
         self._context.metrics.gold_scored(self._spec.name, scoring.n_items)
         return (yield from dump_steps(scoring.job.reply(reply)))
 

@@ -32,7 +32,6 @@ from reward_service.features.text import prompt_text, read_response, words
 from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, Tokens, UnreadablePromptError
 from reward_service.scoring.embedding import Embedder, LookUp
 from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
-from reward_service.scoring.readability import unreadable_side
 from reward_service.scoring.text_features import Measured, TextFeatures
 
 _MAX_SENTENCES = 65_536
@@ -243,7 +242,7 @@ def _mark_unreadable(item: PreparedItem, recipe: Recipe, texts: LookUp) -> Inval
         if not issubclass(needed.feature.needs, VectorPair):
             continue
         text, response = needed.texts
-        side = unreadable_side(text, response, texts)
+        side = texts.unreadable_side(text, response)
         if side is None:
             continue
         item.unreadable.add(name)
