@@ -8,7 +8,9 @@ The service runs in this process with the stand-in models of the tests. A move i
 coroutine, whose file differs from that of the previous one in the same thread; only files of the service and of
 the client's wire count. A smaller number means that a reader follows a request through fewer files.
 
-A second line leaves out `features/`, which has a file for each feature of the recipe and for what they share.
+Of several requests the one with the fewest moves counts: preparation that takes more than a turn of the executor
+adds some. A second line leaves out `features/`, which has a file for each feature of the recipe and for what they
+share.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class Trace:
     """Files whose path has this are left out."""
     on: bool = False
     entered: Counter[str] = field(default_factory=Counter)
-    """Moves into each file."""
+    """Moves into each file, of the request with the fewest."""
+    _entered: Counter[str] = field(default_factory=Counter)
     _local: threading.local = field(default_factory=threading.local)
 
     @property
@@ -51,6 +54,12 @@ class Trace:
         threading.setprofile(self._profile)
         sys.setprofile(self._profile)
 
+    def end(self) -> None:
+        """The request has been answered."""
+        if self.on and (not self.entered or self._entered.total() < self.moves):
+            self.entered = self._entered
+        self.on, self._entered = False, Counter()
+
     def _profile(self, frame: FrameType, event: str, _: object) -> None:
         if not self.on or event != "call":
             return
@@ -60,22 +69,22 @@ class Trace:
         if self.without is not None and self.without in name:
             return
         self._local.file = name
-        self.entered[name] += 1
+        self._entered[name] += 1
 
 
 async def trace_request(trace: Trace, recipe: str) -> None:
-    """Answer one request, the second of its kind, under `trace`."""
+    """Answer some requests of one kind, all but the first under `trace`."""
     trace.install()
     settings = Settings(default_recipe=recipe)
     app = create_app(settings, encoder_loader=lambda _: LetterEncoder(), gold_loader=lambda _: LengthGold())
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport) as client:
         await client.post("http://127.0.0.1/get_reward", json={"query": "Why?a", "prompts": "Why?"})
-        for number in range(2):
+        for number in range(6):
             item = {"prompt": f"Why {number}?", "response": "Because."}
-            trace.on = number == 1
+            trace.on = number > 0
             answer = await client.post("http://127.0.0.1/score", json={"items": [item], "gold": True})
-            trace.on = False
+            trace.end()
             answer.raise_for_status()
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import regex
 
 from reward_service.features.feature import Feature, ResponseText
-from reward_service.features.requests import last_message
+from reward_service.features.text import last_message
 
 _N = 4
 """Words of an n-gram: shorter phrases, such as "the capital of France", are part of an honest answer."""

@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_client.wire import ChatMessage
-from reward_service.features.requests import last_request
-from reward_service.features.text import WordKind, prompt_text, words
+from reward_service.features.text import WordKind, last_request, prompt_text, words
 
 Range = tuple[float, float]
 """Lowest and highest value."""
@@ -98,7 +97,7 @@ class ResponseText:
 
     @cached_property
     def request(self) -> str:
-        """What the user's last message asks for; see `features.requests`."""
+        """What the user's last message asks for; see `features.text.prompt`."""
         return last_request(self.messages)
 
 

@@ -19,7 +19,7 @@ from statistics import median
 import regex
 
 from reward_service.features.feature import Feature, ResponseText
-from reward_service.features.requests import adherence
+from reward_service.features.requested_length import adherence
 
 _NUMBERS = dict(
     zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)  # noqa: SIM905
