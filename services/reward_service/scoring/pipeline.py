@@ -187,7 +187,7 @@ class Scoring:
             recipe=RecipeName(name=job.recipe.name, hash=job.recipe.hash),
             models=self._models,
             timing_ms=TimingMs(
-                queue=1e3 * max((one.queue_s for one in done), default=0.0),
+                queue=1e3 * max((one.queue_s or 0.0 for one in done), default=0.0),
                 encode=1e3 * sum(one.model_s for one in embedding),
                 gold=1e3 * max(gold.model_s for gold in golds) if golds else None,
                 total=1e3 * (time.monotonic() - self._started),
