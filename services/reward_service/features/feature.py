@@ -216,7 +216,7 @@ class Feature(Generic[InputsT]):
         try:
             value = self.compute(inputs)
             value = None if value is None else float(value)
-            flags = [] if self.flags is None else [str(flag) for flag in self.flags(inputs)]
+            flags = [] if self.flags is None else list(map(str, self.flags(inputs)))
         except Exception as exc:
             raise FeatureError(f"feature {self.name} failed: {type(exc).__name__}: {exc}") from exc
         if value is None and self.needs is not ResponseText:
