@@ -85,7 +85,7 @@ def _load_encoder(settings: Settings) -> TextEncoder:
 def _load_gold(settings: Settings) -> GoldModel:
     from reward_service.models.load_gold import load_gold
 
-    return load_gold(settings.gold, settings.device)
+    return load_gold(settings.gold, settings.device, backend=settings.backend, threads=settings.threads)
 
 
 def create_app(
@@ -110,7 +110,6 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        _limit_threads(settings)
         async with AsyncExitStack() as stack:
             embedder, gold = await _models(stack, settings, encoder_loader, gold_loader, metrics)
             scorer = Scorer(embedder, gold)
@@ -159,13 +158,6 @@ def create_app(
     )
     openapi.install(app, protocols, with_keys=keys is not None)
     return app
-
-
-def _limit_threads(settings: Settings) -> None:
-    if settings.threads is not None and {settings.encoder, settings.gold} != {NO_MODEL}:
-        import torch
-
-        torch.set_num_threads(settings.threads)
 
 
 async def _models(

