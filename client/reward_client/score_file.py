@@ -228,10 +228,7 @@ def _lines(scored: ScoredBatch) -> list[dict[str, Any]]:
     if scored.reply is None:
         return []
     scored_by = _scorer(scored.reply)
-    return [
-        row.fields | {"result": result.model_dump(mode="json"), "scored_by": scored_by}
-        for row, result in scored.results
-    ]
+    return [row.fields | {"result": result.fields(), "scored_by": scored_by} for row, result in scored.results]
 
 
 # One scorer for the whole file: recipe and models ----------------------------------------------------------------
@@ -239,7 +236,7 @@ def _lines(scored: ScoredBatch) -> list[dict[str, Any]]:
 
 def _scorer(reply: ScoreReply) -> dict[str, Any]:
     """Recipe and models, which two rewards must share to be comparable."""
-    return {"recipe": reply.recipe.model_dump(mode="json"), "models": reply.models.model_dump(mode="json")}
+    return {"recipe": reply.recipe.model_dump(mode="json"), "models": reply.models.fields()}
 
 
 def _scorer_of_lines(target: Path, lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -274,9 +271,7 @@ def _check_first(target: Path, before: dict[str, Any], now: ItemResult) -> None:
 
 def _describe(scorer: dict[str, Any]) -> str:
     recipe, models = scorer["recipe"] or {}, scorer["models"] or {}
-    used = [
-        f"{models[kind]} (weights {str(models.get(f'{kind}_revision'))[:12]})"
-        for kind in ("relevance", "gold")
-        if models.get(kind)
-    ]
+    named = {models[kind]: models.get(f"{kind}_revision") for kind in ("relevance", "gold") if models.get(kind)}
+    named |= models.get("golds") or {}
+    used = [f"{model} (weights {str(revision)[:12]})" for model, revision in named.items()]
     return f"recipe {recipe.get('name')} ({recipe.get('hash')}) with {' and '.join(used) or 'no model'}"

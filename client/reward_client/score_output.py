@@ -3,7 +3,8 @@
     lines ─▶ append ─▶ OUT.jsonl, or standard output
                     └▶ OUT.csv.partial.jsonl ─▶ write_table ─▶ OUT.csv, or OUT.parquet
 
-A table has the columns of the input, then `reward`, `gold_reward`, `query_type`, `flags`, and one per feature.
+A table has the columns of the input, then `reward`, `gold_reward`, `query_type`, `flags`, one per gold model if
+there are several, and one per feature.
 """
 
 import csv
@@ -22,7 +23,7 @@ WRITTEN = ("result", "scored_by")
 
 _TABLES = (".csv", ".parquet")
 _RESULT_COLUMNS = ("reward", "gold_reward", "flags")
-_FEATURE = "feature."
+_FEATURE, _GOLD = "feature.", "gold_reward."
 
 
 def lines_file(target: Path) -> Path:
@@ -37,7 +38,7 @@ def is_table(target: Path) -> bool:
 
 def is_result_column(name: str) -> bool:
     """Whether a table has a column of this name for the result; `query_type` is that of the result too."""
-    return name in _RESULT_COLUMNS or name.startswith(_FEATURE)
+    return name in _RESULT_COLUMNS or name.startswith((_FEATURE, _GOLD))
 
 
 def encoded(lines: Sequence[Mapping[str, Any]]) -> bytes:
@@ -159,7 +160,8 @@ def _table_row(line: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in line.items() if name not in WRITTEN}
     scored = {name: result[name] for name in ("reward", "gold_reward", "query_type")}
     flags = {"flags": " ".join(result["flags"])}
-    return given | scored | flags | {f"{_FEATURE}{name}": value for name, value in result["features"].items()}
+    golds = {f"{_GOLD}{name}": score for name, score in result.get("golds", {}).items()}
+    return given | scored | flags | golds | {f"{_FEATURE}{k}": value for k, value in result["features"].items()}
 
 
 def _write_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], target: Path) -> None:

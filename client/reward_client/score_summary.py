@@ -14,7 +14,8 @@ class Summary:
 
     def __init__(self) -> None:
         self._rewards: defaultdict[str, list[float]] = defaultdict(list)
-        self._golds: list[float] = []
+        self._golds: defaultdict[str, list[float]] = defaultdict(list)
+        """By gold model, the primary one first; a single one has no name."""
         self._features: defaultdict[str, list[float]] = defaultdict(list)
         self._flags: Counter[str] = Counter()
         self._notices: dict[str, None] = {}
@@ -34,8 +35,9 @@ class Summary:
         if result["reward"] is None:
             return
         self._rewards[result["query_type"]].append(result["reward"])
-        if result.get("gold_reward") is not None:
-            self._golds.append(result["gold_reward"])
+        for name, score in (result.get("golds") or {"": result.get("gold_reward")}).items():
+            if score is not None:
+                self._golds[name].append(score)
         self._flags.update(result["flags"])
         for name, value in result["features"].items():
             if value is not None:
@@ -46,7 +48,9 @@ class Summary:
         lines = [f"{n_rows} rows scored, {len(self.wrong)} rows without a reward"]
         for kind, rewards in self._rewards.items():
             lines.append(f"  {kind}: mean reward {fmean(rewards):.4f} ({len(rewards)})")
-        lines += [f"  mean gold reward {fmean(self._golds):.4f}"] if self._golds else []
+        for number, (name, golds) in enumerate(self._golds.items()):
+            model = f" of {name}{'' if number else ', the primary gold model'}:" if name else ""
+            lines.append(f"  mean gold reward{model} {fmean(golds):.4f}")
         lines += _line("features", (f"{name} {fmean(found):.3f}" for name, found in self._features.items()))
         lines += _line("flags", (f"{name} {n}" for name, n in self._flags.most_common()))
         seconds, span = self._slowest

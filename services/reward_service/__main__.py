@@ -30,6 +30,8 @@ examples:
                                                       a gold reward model from the model hub
   glassbox serve --gold "vllm+http://gpu-host:8000?model=my-reward-model"
                                                       a gold reward model that vLLM serves
+  glassbox serve --gold /models/a --gold /models/b    two gold models, of which the first is the primary one,
+                                                      without --primary-gold
   GLASSBOX_API_KEY=… glassbox serve --host 0.0.0.0    reachable from other machines, with an API key
 
 `python -m reward_service` is the same command.
@@ -55,9 +57,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
             continue
         default = "" if field.default is None else f" (default: {field.default})"
         described = f"{field.description}{default}".replace("%", "%%")
+        option = f"--{name.replace('_', '-')}"
+        if name == "gold":
+            parser.add_argument(option, metavar="X", help=described, action="append")
+            continue
         nargs = "?" if field.annotation is bool else None  # --supervise alone means --supervise true
         const = "true" if nargs else None
-        parser.add_argument(f"--{name.replace('_', '-')}", metavar="X", help=described, nargs=nargs, const=const)
+        parser.add_argument(option, metavar="X", help=described, nargs=nargs, const=const)
     parser.add_argument(OPTION, dest="channel", type=WorkerChannel.parse, help=argparse.SUPPRESS)
 
 
@@ -65,6 +71,8 @@ def read_settings(arguments: argparse.Namespace) -> tuple[Settings, WorkerChanne
     """Settings from the environment, overridden by options; and, in a worker, the channel to its supervisor."""
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     channel = given.pop("channel", None)
+    if "gold" in given:
+        given["gold"] = ",".join(given["gold"])
     return Settings(**given), channel
 
 
@@ -94,7 +102,7 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
 
 def _check_models(settings: Settings) -> None:
     """Raise ConfigurationError for an encoder or gold model that does not exist; nothing is loaded."""
-    for option, name in (("encoder", settings.encoder), ("gold", settings.gold)):
+    for option, name in (("encoder", settings.encoder), *(("gold", gold) for gold in settings.golds)):
         if name in (NO_MODEL, EMBEDDED_ENCODER, DEMO_GOLD) or (option == "gold" and "://" in name):
             continue
         if problem := model_problem(name):

@@ -15,6 +15,7 @@ from reward_service.admission.memory import MemoryBudget
 from reward_service.admission.pipeline import ProtocolMiddleware, ProtocolRoute, RequestPipeline
 from reward_service.batching import BatchLimits, ConcurrentRunner, ModelWorker, Run, StepExecutor, TaskExecutor
 from reward_service.datasets.store import DatasetStore
+from reward_service.errors import ConfigurationError
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
 from reward_service.http import auth, browser, datasets, health, info, openapi, page, problems
@@ -65,9 +66,17 @@ OutT = TypeVar("OutT")
 def import_model_libraries(settings: Settings) -> None:
     """Import what loading the models of `settings` will need; nothing for a service without models."""
     if settings.encoder != NO_MODEL:
-        import reward_service.models.encoder
-    if settings.gold != NO_MODEL:
-        import reward_service.models.load_gold  # noqa: F401
+        from reward_service.models.encoder import import_encoder_libraries
+
+        import_encoder_libraries(settings.encoder, settings.device, settings.backend)
+    for gold in settings.golds:
+        if is_remote(gold):
+            if RemoteSpec.parse(gold).tokenizer is not None:
+                import reward_service.models.pretrained  # noqa: F401
+        else:
+            from reward_service.models.load_gold import import_gold_libraries
+
+            import_gold_libraries(gold, settings.device, settings.backend)
 
 
 def _load_encoder(settings: Settings) -> TextEncoder:
@@ -96,8 +105,7 @@ def create_app(
     protocols: Sequence[EndpointSpec[Any]] = PROTOCOLS,
 ) -> FastAPI:
     """The service as an ASGI application. Tests pass loaders that return fake models."""
-    if is_remote(settings.gold):
-        RemoteSpec.parse(settings.gold)  # a wrong URL ends the start
+    _check_remote(settings)
     features = FeatureRegistry.load()
     recipes = RecipeRegistry.load(settings.recipes_dir, features, settings)
     ranges = features.ranges(recipes.get(settings.default_recipe))
@@ -111,15 +119,15 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            embedder, gold = await _models(stack, settings, encoder_loader, gold_loader, metrics)
-            scorer = Scorer(embedder, gold)
+            embedder, golds = await _models(stack, settings, encoder_loader, gold_loader, metrics)
+            scorer = Scorer(embedder, golds)
             executor = await stack.enter_async_context(
                 StepExecutor(settings.preparation_threads, settings.max_waiting_s)
             )
             metrics.watch_preparation(lambda: executor.n_jobs, lambda: executor.n_bytes)
             memory = MemoryBudget(settings, metrics)
             pipeline = RequestPipeline(settings, recipes, scorer, executor, metrics, memory, store)
-            readiness = Readiness(embedder, gold, settings.ready_timeout_s)
+            readiness = Readiness(embedder, golds, settings.ready_timeout_s)
             stack.callback(readiness.stop)
             app.state.pipeline = pipeline
             app.state.glassbox = AppState(
@@ -160,23 +168,38 @@ def create_app(
     return app
 
 
+def _check_remote(settings: Settings) -> None:
+    """Raise ConfigurationError for a wrong URL of a gold model, which ends the start."""
+    servers = {RemoteSpec.parse(gold).url for gold in settings.golds if is_remote(gold)}
+    if settings.gold_api_key is not None and len(servers) > 1:
+        raise ConfigurationError(
+            f"GLASSBOX_GOLD_API_KEY is the key of one server, and --gold names {len(servers)}: unset it, and let "
+            "servers that need a key be gold models of services of their own (glassbox+http://…)"
+        )
+
+
 async def _models(
     stack: AsyncExitStack,
     settings: Settings,
     encoder_loader: EncoderLoader,
     gold_loader: GoldLoader,
     metrics: Metrics,
-) -> tuple[Embedder | None, GoldWorker | None]:
+) -> tuple[Embedder | None, list[GoldWorker]]:
     """The models that `settings` name, loading, until `stack` is closed."""
     embedder: Embedder | None = None
-    gold: GoldWorker | None = None
+    golds: list[GoldWorker] = []
     if settings.encoder != NO_MODEL:
         embedder = await stack.enter_async_context(_embedder(settings, encoder_loader, metrics))
-    if is_remote(settings.gold):
-        gold = await stack.enter_async_context(_remote_gold_worker(settings, metrics))
-    elif settings.gold != NO_MODEL:
-        gold = await stack.enter_async_context(_gold_worker(settings, gold_loader, metrics))
-    return embedder, gold
+    for number, gold in enumerate(settings.golds, 1):
+        name = "gold" if number == 1 else f"gold-{number}"
+        one = settings.model_copy(update={"gold": gold, "primary_gold": None})
+        worker = (
+            _remote_gold_worker(name, one, metrics)
+            if is_remote(gold)
+            else _gold_worker(name, one, gold_loader, metrics)
+        )
+        golds.append(await stack.enter_async_context(worker))
+    return embedder, golds
 
 
 @asynccontextmanager
@@ -192,12 +215,12 @@ def _encoder_worker(
     return _worker("encoder", settings, metrics, loader, embed, finite=is_finite, keep=cache.put)
 
 
-def _gold_worker(settings: Settings, loader: GoldLoader, metrics: Metrics) -> GoldWorker:
-    return _worker("gold", settings, metrics, loader, _gold_scores, finite=math.isfinite)
+def _gold_worker(name: str, settings: Settings, loader: GoldLoader, metrics: Metrics) -> GoldWorker:
+    return _worker(name, settings, metrics, loader, _gold_scores, finite=math.isfinite)
 
 
 @asynccontextmanager
-async def _remote_gold_worker(settings: Settings, metrics: Metrics) -> AsyncIterator[GoldWorker]:
+async def _remote_gold_worker(name: str, settings: Settings, metrics: Metrics) -> AsyncIterator[GoldWorker]:
     from reward_service.models.remote.gold import connect
     from reward_service.models.remote.server import RemoteServer, new_client
 
@@ -210,7 +233,7 @@ async def _remote_gold_worker(settings: Settings, metrics: Metrics) -> AsyncIter
             return await connect(spec, server)
 
         async with _worker(
-            "gold",
+            name,
             settings,
             metrics,
             load,

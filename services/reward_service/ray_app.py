@@ -22,6 +22,7 @@ from ray import serve
 from reward_service.app import create_app
 from reward_service.errors import ModelError
 from reward_service.http.app_state import AppState
+from reward_service.models.remote.spec import is_remote
 from reward_service.settings import NO_MODEL, Settings, environment_warnings
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class RayArguments(BaseModel):
     encoder_gpus: Annotated[float, Field(ge=0)] = 0
     """Share of a GPU that Ray reserves for the encoder of a replica; GPU memory is not limited by it."""
     gold_gpus: Annotated[float, Field(ge=0)] = 0
-    """Share of a GPU that Ray reserves for the gold model of a replica."""
+    """Share of a GPU that Ray reserves for each gold model of a replica."""
 
     @model_validator(mode="after")
     def _replicas_in_order(self) -> RayArguments:
@@ -57,10 +58,9 @@ class RayArguments(BaseModel):
 
 
 def deployment_options(arguments: RayArguments, settings: Settings) -> dict[str, Any]:
-    """Options of the Serve deployment; a disabled model reserves no share of a GPU."""
-    gpus = (arguments.encoder_gpus if settings.encoder != NO_MODEL else 0) + (
-        arguments.gold_gpus if settings.gold != NO_MODEL else 0
-    )
+    """Options of the Serve deployment; a disabled or remote model reserves no share of a GPU."""
+    n_golds = sum(not is_remote(gold) for gold in settings.golds)
+    gpus = (arguments.encoder_gpus if settings.encoder != NO_MODEL else 0) + n_golds * arguments.gold_gpus
     return {
         "autoscaling_config": {
             "min_replicas": arguments.min_replicas,

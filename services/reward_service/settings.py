@@ -56,9 +56,20 @@ class Settings(BaseModel):
             if isinstance(key := values.get(name), str) and (problem := key_problem(key)):
                 raise ConfigurationError(f"GLASSBOX_{name.upper()} {problem}")
         try:
-            return validate(values)
+            made = validate(values)
         except ValidationError as exc:
             raise ConfigurationError("\n".join(map(wrong_value, exc.errors()))) from None
+        _check_golds(made)
+        return made
+
+    @property
+    def golds(self) -> list[str]:
+        """The gold models that `gold` names, the primary one first; empty for none."""
+        if self.gold == NO_MODEL:
+            return []
+        several = "," in self.gold and not Path(self.gold).is_dir()
+        golds = [one.strip() for one in self.gold.split(",")] if several else [self.gold]
+        return sorted(golds, key=lambda one: one != self.primary_gold)  # stable
 
     host: str = "127.0.0.1"
     """Address to listen on. An address other than loopback requires an API key or `allow_anonymous`."""
@@ -68,7 +79,10 @@ class Settings(BaseModel):
     """Relevance encoder: the embedded one, a Hugging Face id (`facebook/contriever`), a folder, or `none`."""
     gold: str = DEMO_GOLD
     """Gold reward model: the embedded demo model, a Hugging Face id, a folder, a server
-    (`vllm+http://host:8000?model=NAME`, `sglang+…`, `tei+…`, `glassbox+…`), or `none`."""
+    (`vllm+http://host:8000?model=NAME`, `sglang+…`, `tei+…`, `glassbox+…`), or `none`. Several, separated by
+    commas: one is the primary gold model, and the others are reported beside it."""
+    primary_gold: str | None = None
+    """Which of several gold models is the primary one, as `gold` names it; when unset, the first."""
     gold_api_key: SecretStr | None = None
     """API key that the server of a remote gold model requires; only in the environment."""
     gold_in_flight: Annotated[int, Field(ge=1, le=1024)] = 8
@@ -169,8 +183,8 @@ class Settings(BaseModel):
     disables the cache."""
     max_waiting_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
     """Bytes that requests may hold together, shared by callers, above which new ones are refused. A byte of a body
-    counts as 4 and a string in it as 600 more, for what is made of them; a reply counts until it is sent. The
-    process stays below its memory when idle, plus the caches, plus twice this."""
+    counts as 4, for each of several gold models, and a string in it as 600 more, for what is made of them; a reply
+    counts until it is sent. The process stays below its memory when idle, plus the caches, plus twice this."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds in which a body must arrive; a slow upload occupies memory that other requests need."""
     min_body_bytes_per_s: Annotated[int, Field(ge=0)] = 1024
@@ -208,6 +222,19 @@ class Settings(BaseModel):
     """Seconds that requests in flight may take to finish at shutdown."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level of log records; request bodies are never logged."""
+
+
+def _check_golds(settings: Settings) -> None:
+    """Raise ConfigurationError if `gold` and `primary_gold` do not fit together."""
+    golds, primary = settings.golds, settings.primary_gold
+    if len(golds) > 1 and ({"", NO_MODEL} & set(golds) or len(set(golds)) < len(golds)):
+        raise ConfigurationError(
+            f"--gold {settings.gold!r} must name different models: --gold A --gold B, or GLASSBOX_GOLD=A,B; "
+            "a comma in a URL is written %2C"
+        )
+    if primary is not None and primary not in golds:
+        named = ", ".join(golds) or NO_MODEL
+        raise ConfigurationError(f"--primary-gold {primary!r} is no gold model of this service: those are {named}")
 
 
 def environment_warnings() -> list[str]:

@@ -225,6 +225,16 @@ def test_a_body_is_whole_and_counted_by_what_was_received(declared: int | None, 
     run(scenario, max_waiting_bytes=256 * 2**20)
 
 
+def test_each_of_several_gold_models_is_charged_because_it_has_tokens_of_its_own() -> None:
+    async def scenario(budget: MemoryBudget, held: Callable[[], float]) -> None:
+        headers, receive = received([b"A" * 100])
+        with budget.claim("A") as claim:
+            await receive_body(headers, receive, claim, Settings(gold="a,b,c"), 5)
+            assert held() == 3 * BYTE_COST * 100
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(
     ("body", "strings"),
     [(b'{"a": "b"}', 2), (rb'["say \"hi\" twice"]', 1), (b"[1, 2]", 0), (b'["a","b","c"]', 3)],

@@ -73,7 +73,8 @@ def _needs(info: Info, recipe: RecipeInfo) -> Check:
             f"{recipe.name} is calibrated for encoder {recipe.calibrated_for}, the service has {encoder}",
             "fit the recipe to the encoder with `glassbox calibrate`, or choose another --recipe",
         )
-    models = [f"{model.id} on {model.device}" for model in (info.relevance, info.gold) if model is not None]
+    used = (info.relevance, *(info.golds or (info.gold,)))
+    models = [f"{model.id} on {model.device}" for model in used if model is not None]
     return ok("recipe", f"{recipe.name}, hash {recipe.hash}; models: {', '.join(models) or 'none'}")
 
 

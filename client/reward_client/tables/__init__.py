@@ -8,8 +8,8 @@
 
 Cells may be what the libraries hold: text, messages, lists, NumPy arrays, missing values. The result is a new
 table: the columns of the input, then `reward`, `query_type`, `flags`, `error`, `feature.NAME`; with `gold=True`
-also `gold_reward`, and with `explain=True` `part.NAME`, the part of each factor of the reward. A row without a
-reward has missing values and an `error`, never a number.
+also `gold_reward`, and `gold_reward.ID` of each of several gold models; with `explain=True` also `part.NAME`, the
+part of each factor of the reward. A row without a reward has missing values and an `error`, never a number.
 """
 
 from reward_client.tables.hub_dataset import score_dataset

@@ -78,6 +78,7 @@ class ScoreColumns:
         values: dict[str, Any] = {"reward": result.reward, "flags": " ".join(result.flags)}
         if "gold_reward" in self._columns:
             values["gold_reward"] = result.gold_reward
+            values |= {f"gold_reward.{name}": score for name, score in result.golds.items()}
         values["query_type"] = None if result.query_type is None else result.query_type.value
         self._set(row, values | {f"feature.{name}": value for name, value in result.features.items()})
         if result.attribution is not None:

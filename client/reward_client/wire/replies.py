@@ -9,11 +9,17 @@ from pydantic import BaseModel, ConfigDict
 from reward_client.wire import notebook
 from reward_client.wire.requests import QueryType
 
+GOLDS = {"golds"}
+"""Field that replies of a service with one gold model lack: they are those of earlier releases."""
 QueryTypeSource = Literal["given", "default", "classifier"]
 
 
 class _Reply(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True)
+
+    def fields(self) -> dict[str, Any]:
+        """What JSON has of it: `golds` is left out unless there are several gold models."""
+        return self.model_dump(mode="json", exclude=None if getattr(self, "golds", None) else GOLDS)
 
 
 class ItemError(_Reply):
@@ -55,7 +61,9 @@ class ItemResult(_Reply):
     reward: float | None
     """Null only together with `error`."""
     gold_reward: float | None = None
-    """Score of the gold model, if it was requested."""
+    """Score of the primary gold model, if it was requested."""
+    golds: dict[str, float] = {}
+    """Scores of all gold models by id, the primary one first; only if several scored the item."""
     query_type: QueryType | None = None
     """Kind of answer that the reward was computed for."""
     query_type_source: QueryTypeSource | None = None
@@ -97,11 +105,13 @@ class ModelNames(_Reply):
     relevance: str | None
     """Id of the encoder."""
     gold: str | None
-    """Id of the gold model."""
+    """Id of the primary gold model."""
     relevance_revision: str | None = None
     """Hash of the encoder's weights."""
     gold_revision: str | None = None
-    """Hash of the gold model's weights."""
+    """Hash of the primary gold model's weights."""
+    golds: dict[str, str] = {}
+    """Hashes of the weights of all gold models by id, the primary one first; only if several scored."""
 
 
 class TimingMs(_Reply):
@@ -112,7 +122,7 @@ class TimingMs(_Reply):
     encode: float
     """Forward passes of the encoder with items of this request; batches may be shared with other requests."""
     gold: float | None
-    """Forward passes of the gold model, likewise; null if it was not used."""
+    """Forward passes of the gold model, likewise, or of the slowest one; null if none was used."""
     total: float
     """From the parsed request to the results."""
 
@@ -264,7 +274,9 @@ class Info(_Reply):
     relevance: ModelInfo | None
     """The encoder; null if it is switched off or loading."""
     gold: ModelInfo | None
-    """The gold model; null if it is switched off or loading."""
+    """The primary gold model; null if it is switched off or loading."""
+    golds: list[ModelInfo] = []
+    """All gold models that are loaded, the primary one first; only if the service has several."""
     limits: LimitsInfo
     """Limits of one request."""
     versions: dict[str, str]

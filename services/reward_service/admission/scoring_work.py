@@ -102,7 +102,10 @@ class ScoreWork(ScoringWork[Scoring]):
 
     def _known_workers(self) -> list[Worker] | None:
         options = self._call.options
-        return self._context.scorer.workers_for(options.recipe, gold=options.gold) if options else None
+        if options is None:
+            return None
+        gold, all_golds = options.gold, options.all_golds
+        return self._context.scorer.workers_for(options.recipe, gold=gold, all_golds=all_golds)
 
     def _start(self) -> Steps[Scoring]:
         references = self._call.references() if self._call.references is not None else None

@@ -40,7 +40,12 @@ def check_head(headers: Mapping[bytes, bytes], claim: MemoryClaim, settings: Set
     refuse_compressed(headers)
     declared = declared_bytes(headers)
     _check_size(declared, settings)
-    claim.expect(BYTE_COST * declared)
+    claim.expect(_byte_cost(settings) * declared)
+
+
+def _byte_cost(settings: Settings) -> int:
+    """Bytes charged for a byte of a body, whose texts may have as many tokens for each gold model."""
+    return BYTE_COST * max(1, len(settings.golds))
 
 
 def refuse_compressed(headers: Mapping[bytes, bytes]) -> None:
@@ -67,6 +72,7 @@ async def receive_body(
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
+    byte_cost = _byte_cost(settings)
     body, max_strings = _Buffer(declared_bytes(headers)), _STRINGS_PER_ITEM * settings.max_items
     try:
         async with asyncio.timeout_at(began + _allowed_s(0, settings, grace_s)) as limit:
@@ -79,7 +85,7 @@ async def receive_body(
                 limit.reschedule(None)
                 strings = min(count_strings(chunk), max_strings) if max_strings else 0
                 max_strings -= strings
-                began += await claim.take(BYTE_COST * len(chunk) + STRING_COST * strings, max_wait_s)
+                began += await claim.take(byte_cost * len(chunk) + STRING_COST * strings, max_wait_s)
                 if not message.get("more_body", False):
                     claim.complete()
                     return body.with_last(chunk)

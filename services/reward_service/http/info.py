@@ -48,6 +48,7 @@ def _info(state: AppState) -> Info:
     settings = state.settings
     encoder = state.scorer.embedder.worker.model if state.scorer.embedder else None
     gold = state.scorer.gold.model if state.scorer.gold else None
+    golds = [worker.model for worker in state.scorer.golds] if len(state.scorer.golds) > 1 else []
     return Info(
         version=service_version(),
         wire_version=WIRE_VERSION,
@@ -55,7 +56,8 @@ def _info(state: AppState) -> Info:
         recipes=[_recipe_info(recipe) for recipe in state.recipes],
         features=[_feature_info(f, *state.feature_ranges[f.name]) for f in state.features.values()],
         relevance=_model_info(encoder, []) if encoder else None,
-        gold=_model_info(gold, state.scorer.notices()) if gold else None,
+        gold=_model_info(gold, state.scorer.notices([gold])) if gold else None,
+        golds=[_model_info(one, state.scorer.notices([one])) for one in golds if one],
         limits=LimitsInfo.model_validate(settings.model_dump(include=set(LimitsInfo.model_fields))),
         versions={library: _version(library) for library in _LIBRARIES} | state.features.packages,
     )

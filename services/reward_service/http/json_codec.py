@@ -19,7 +19,8 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from reward_client.wire import FieldError, error_message, error_path
+from reward_client.wire import FieldError, ScoreReply, error_message, error_path
+from reward_client.wire.replies import GOLDS
 from reward_service.batching import Steps, complete
 from reward_service.errors import MAX_ERRORS, InvalidRequestError, TooLargeError
 from reward_service.http.json_reader import JsonReader, Path, RefusedValueError, mistakes
@@ -65,21 +66,29 @@ def parse_steps(model: type[ModelT], body: Body, settings: Settings) -> Steps[Mo
 
 
 def dump_steps(reply: BaseModel) -> Steps[bytes]:
-    """What `reply.model_dump_json()` returns, for a model without aliases and custom serializers."""
+    """What `reply.model_dump_json()` returns, for a model without aliases and custom serializers.
+
+    A ScoreReply without several gold models has no `golds`.
+    """
     if isinstance(reply, RootModel):
         return (yield from _value_steps(reply.root))
+    left_out = GOLDS if isinstance(reply, ScoreReply) and not reply.models.golds else None
     fields = []
     for name, value in reply:
-        fields.append(to_json(name) + b":" + (yield from _value_steps(value)))
+        fields.append(to_json(name) + b":" + (yield from _value_steps(value, left_out)))
     return b"{" + b",".join(fields) + b"}"
 
 
-def _value_steps(value: Any) -> Steps[bytes]:
-    if not isinstance(value, list) or len(value) <= _REPLY_ELEMENTS:
-        return to_json(value)
+def _value_steps(value: Any, left_out: set[str] | None = None) -> Steps[bytes]:
+    """JSON of `value`, where it, or each element of a list, is without the fields `left_out`."""
+    if not isinstance(value, list):
+        return to_json(value, exclude=left_out)
+    of_each: Any = {"__all__": left_out} if left_out else None
+    if len(value) <= _REPLY_ELEMENTS:
+        return to_json(value, exclude=of_each)
     parts = []
     for start in range(0, len(value), _REPLY_ELEMENTS):
-        parts.append(to_json(value[start : start + _REPLY_ELEMENTS])[1:-1])
+        parts.append(to_json(value[start : start + _REPLY_ELEMENTS], exclude=of_each)[1:-1])
         yield
     return b"[" + b",".join(parts) + b"]"
 

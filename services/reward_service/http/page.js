@@ -158,7 +158,7 @@ async function start() {
   el("gold").disabled = !info.gold;
   el("gold").checked = Boolean(info.gold);
   el("gold_label").textContent = info.gold ? "gold score beside it" : "no gold model here";
-  const models = `Glassbox ${info.version} · encoder ${info.relevance ? info.relevance.id : "none"} · gold ${info.gold ? info.gold.id : "none"} · `;
+  const models = `Glassbox ${info.version} · encoder ${info.relevance ? info.relevance.id : "none"} · gold ${(info.golds || []).map((one) => one.id).join(", ") || (info.gold ? info.gold.id : "none")} · `;
   el("footer").replaceChildren(models, make("a", { href: ROOT + "docs" }, "API"));
   showFormula();
 }

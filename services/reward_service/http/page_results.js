@@ -89,7 +89,8 @@ function card(name, result, reply, scale) {
     return box;
   }
   box.append(make("div", { className: "reward" }, points(result.reward)));
-  if (has(result.gold_reward)) box.append(make("div", { className: "gold" }, `gold ${points(result.gold_reward)} (${reply.models.gold})`));
+  const golds = result.golds || { [reply.models.gold]: result.gold_reward };
+  for (const [id, score] of Object.entries(golds)) if (has(score)) box.append(make("div", { className: "gold" }, `gold ${points(score)} (${id})`));
   if (result.flags.length) {
     const flags = result.flags.map((flag) => make("li", {}, make("code", {}, flag), FLAGS[flag] ? `: ${FLAGS[flag]}` : ""));
     box.append(make("ul", { className: "flags", ariaLabel: "Flags" }, ...flags));

@@ -50,11 +50,11 @@ class UnreadyError(NotReadyError):
 
 
 class Readiness:
-    """Probes the models of one service; pass None for a disabled model."""
+    """Probes the models of one service; `embedder` is None, or `golds` empty, for a disabled model."""
 
-    def __init__(self, embedder: Embedder | None, gold: GoldWorker | None, timeout_s: float) -> None:
+    def __init__(self, embedder: Embedder | None, golds: Sequence[GoldWorker], timeout_s: float) -> None:
         self._embedder = embedder
-        self._gold = gold
+        self._golds = golds
         self._timeout_s = timeout_s
         self._thread = ThreadExecutor("readiness")
         self._running: asyncio.Task[None] | None = None
@@ -91,10 +91,10 @@ class Readiness:
             worker = self._embedder.worker
             probe = self._probe(worker, lambda model: model.tokenize(["ready?"])[0])
             probes.append(_outcome(worker, probe, self._timeout_s))
-        if self._gold is not None:
-            exchange = Exchange((ChatMessage(role="user", content="Ready?"),), "Yes.")
-            probe = self._probe(self._gold, lambda model: model.tokenize(exchange))
-            probes.append(_outcome(self._gold, probe, self._timeout_s))
+        exchange = Exchange((ChatMessage(role="user", content="Ready?"),), "Yes.")
+        for gold in self._golds:
+            probe = self._probe(gold, lambda model: model.tokenize(exchange))
+            probes.append(_outcome(gold, probe, self._timeout_s))
         return probes
 
     async def _probe(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, Info, LimitsInfo, ScoreReply
+from reward_client.wire.replies import GOLDS
 from reward_service.errors import InvalidRequestError
 from reward_service.features.recipe import PARAMETERS_BEFORE
 
@@ -26,6 +27,7 @@ _VERSION = re.compile(rb"[1-9][0-9]{0,5}")
 _NEW_IN_INFO_2: Mapping[str, Any] = {
     "wire_version": True,
     "features": True,
+    "golds": True,
     "recipes": {"__all__": {"constants", "formula"}},
     "limits": set(LimitsInfo.model_fields) - {"max_body_bytes", "max_items", "max_text_chars"},
 }
@@ -50,21 +52,22 @@ def _is_release_0_1(headers: Mapping[bytes, bytes], method: str) -> bool:
 
 
 def in_version(reply: ScoreReply, version: int) -> ScoreReply:
-    """A `/score` reply for clients of `version`. Features of plug-ins and attribution are newer than version 1."""
+    """A `/score` reply for clients of `version`; 1 knows no features of plug-ins, attribution, other golds."""
     if version >= 2:
         return reply
     results = [
-        result.model_dump(mode="json", exclude={"attribution"})
+        result.model_dump(mode="json", exclude={"attribution", *GOLDS})
         | {"features": {k: v for k, v in result.features.items() if k in _FEATURES_OF_VERSION_1}}
         for result in reply.results
     ]
-    return reply.model_copy(update={"results": results})
+    models = reply.models.model_copy(update={"golds": {}})
+    return reply.model_copy(update={"results": results, "models": models})
 
 
 def info_json(info: Info, version: int) -> bytes:
     """Body of an `/info` reply."""
     if version >= 2:
-        return info.model_dump_json().encode()
+        return info.model_dump_json(exclude=None if info.golds else GOLDS).encode()
     recipes = [
         recipe.model_copy(update={"parameters": _in_version_1(recipe.parameters)}) for recipe in info.recipes
     ]

@@ -8,6 +8,7 @@ the libraries of the one that it needs.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -116,6 +117,16 @@ class SentenceEncoder:
     def embed(self, batch: Sequence[Tokens]) -> Embeddings:
         """One forward pass over right-padded rows (B, T); vectors (B, D)."""
         return self._forward(batch, self._pad_id)
+
+
+def import_encoder_libraries(spec: str, device: str | None, backend: Backend) -> None:
+    """Import what `load_encoder` will need with these arguments, which takes most of the time of a start."""
+    if spec == EMBEDDED_ENCODER and starts_without_torch(device or default_device(), backend):
+        with contextlib.suppress(ImportError):  # without OpenVINO, Transformers loads it
+            import reward_service.models.encoder_embedded
+
+            return
+    import reward_service.models.encoder_transformers  # noqa: F401
 
 
 def load_encoder(

@@ -10,6 +10,7 @@ imports only the libraries of the one that it needs.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from pathlib import Path
@@ -18,7 +19,7 @@ from reward_client.wire import ChatMessage
 from reward_service.errors import ConfigurationError
 from reward_service.models.devices import FAILURES, default_device, starts_without_torch
 from reward_service.models.encoder_parts import Backend
-from reward_service.models.gold_delta import DELTA_FILE, WEIGHTS, read_delta_config
+from reward_service.models.gold_delta import DELTA_FILE, WEIGHTS, DeltaConfig, read_delta_config
 from reward_service.models.protocols import Exchange, LocalGold
 from reward_service.settings import DEMO_GOLD
 
@@ -33,6 +34,18 @@ _DOWNLOADED = [WEIGHTS, "*.json", "*.jinja", "*.txt", "*.model"]
 
 class GoldLoadError(ConfigurationError):
     """The gold model cannot be loaded; the message names the model, the cause and the next step."""
+
+
+def import_gold_libraries(spec: str, device: str | None, backend: Backend) -> None:
+    """Import what `load_gold` will need with these arguments, which takes most of the time of a start."""
+    folder = _local_folder(spec)
+    place = device or default_device()
+    if folder and starts_without_torch(place, backend) and _delta_to_embedded(folder):
+        with contextlib.suppress(ImportError):  # without OpenVINO, Transformers loads it
+            import reward_service.models.gold_embedded
+
+            return
+    import reward_service.models.gold_transformers  # noqa: F401
 
 
 def load_gold(
@@ -77,7 +90,8 @@ def _embedded(spec: str, folder: Path, threads: int | None) -> LocalGold | None:
     """A model on the embedded encoder's weights; None if Transformers has to load the model, or to report why it
     cannot."""
     try:
-        if not (folder / DELTA_FILE).is_file() or not (config := read_delta_config(folder)).is_on_embedded:
+        config = _delta_to_embedded(folder)
+        if config is None:
             return None
         from reward_service.models.gold_embedded import load
 
@@ -87,6 +101,14 @@ def _embedded(spec: str, folder: Path, threads: int | None) -> LocalGold | None:
         return None
 
 
+def _delta_to_embedded(folder: Path) -> DeltaConfig | None:
+    """The config of a delta to the embedded encoder; None for other folders, and for one that cannot be read."""
+    with contextlib.suppress(OSError, ValueError):
+        if (folder / DELTA_FILE).is_file() and (config := read_delta_config(folder)).is_on_embedded:
+            return config
+    return None
+
+
 def _check_score(gold: LocalGold) -> None:
     """Score a short exchange. Raises ValueError when the score is not finite: so would be all others."""
     score = gold.score([gold.tokenize(_EXCHANGE)])[0]
@@ -94,11 +116,15 @@ def _check_score(gold: LocalGold) -> None:
         raise ValueError(f"its score of a short exchange is {score}, so its weights are damaged")
 
 
-def _folder(spec: str) -> Path:
+def _local_folder(spec: str) -> Path | None:
     if spec == DEMO_GOLD:
         return Path(__file__).parent / "demo_gold"
-    if Path(spec).is_dir():
-        return Path(spec)
+    return Path(spec) if Path(spec).is_dir() else None
+
+
+def _folder(spec: str) -> Path:
+    if folder := _local_folder(spec):
+        return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

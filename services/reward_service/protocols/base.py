@@ -51,6 +51,8 @@ class ScoringOptions:
 
     recipe: Recipe
     gold: bool = False
+    all_golds: bool = False
+    """Whether gold scores are those of all gold models, or of the primary one only."""
     query_type_default: QueryTypeDefault = None
     """For items with a reference and no query type."""
 

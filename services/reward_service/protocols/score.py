@@ -42,7 +42,8 @@ def _options(call: Call, body: Body) -> ScoringOptions | None:
         return None
     if b"\\u00" in body and (_ESCAPED_LETTERS[0] in body or _ESCAPED_LETTERS[1] in body):
         return None
-    return ScoringOptions(call.recipes.get(call.settings.default_recipe), gold=gold == [b"true"])
+    recipe = call.recipes.get(call.settings.default_recipe)
+    return ScoringOptions(recipe, gold=gold == [b"true"], all_golds=True)
 
 
 def _job(body: ScoreRequest, call: Call) -> Job:
@@ -56,6 +57,7 @@ def _job(body: ScoreRequest, call: Call) -> Job:
         entries=_entries(body.items, default_query_type(settings, given), limits),
         recipe=recipe,
         gold=body.gold,
+        all_golds=True,
         explain=body.explain,
         on_item_error=body.on_item_error,
         run=body.run,

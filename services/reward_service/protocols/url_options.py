@@ -44,7 +44,7 @@ def url_options(
     given = parameters.get("query_type_default")
     default = _parameter("query_type_default", _QUERY_TYPE, given) if given is not None else None
     chosen = default_query_type(call.settings, default or recipe.query_type_default, query_type_default)
-    return ScoringOptions(recipe, gold, chosen)
+    return ScoringOptions(recipe, gold, query_type_default=chosen)
 
 
 def url_flag(call: Call, name: str) -> bool:

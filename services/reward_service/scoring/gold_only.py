@@ -66,7 +66,7 @@ class GoldScoring:
         job: GoldJob,
         entries: Sequence[Exchange | RawText | InvalidItem],
         gold: GoldWorker,
-        notices: Callable[[], list[str]],
+        notices: Callable[[Iterable[GoldModel]], list[str]],
     ) -> None:
         self.job = job
         self.n_items = len(entries)
@@ -128,7 +128,7 @@ class GoldScoring:
             flags=[unit.value.flags for unit in self._units],
             model=self._model.id,
             revision=self._model.revision,
-            notices=self._notices(),
+            notices=self._notices([self._model]),
         )
 
     def close(self) -> None:

@@ -66,8 +66,8 @@ class PreparedItem:
     """The features of the item's factors that the models are needed for, by name."""
     unreadable: set[str] = field(default_factory=set)
     """Names of those that compare texts which the encoder has no tokens for."""
-    exchange: Unit[Tokens] | None = None
-    """Input of the gold model; None if no gold score is needed."""
+    exchanges: list[Unit[Tokens]] = field(default_factory=list)
+    """Input of each gold model, the primary one first; empty if no gold score is needed."""
     by_reference: list[tuple[int, PreparedItem]] = field(default_factory=list)
     """The item with each of its references, by index, if there are several and the reward depends on them."""
 
@@ -84,8 +84,8 @@ class PreparedJob:
     items: list[PreparedItem | InvalidItem]
     texts: LookUp
     """What the encoder needs."""
-    units: list[Unit[Tokens]]
-    """What the gold model needs, in the order of the items."""
+    units: list[list[Unit[Tokens]]]
+    """What each gold model needs, in the order of the items."""
 
 
 def prepare(
@@ -93,7 +93,7 @@ def prepare(
     entries: Sequence[ScorableItem | InvalidItem],
     embedder: Embedder | None,
     encoder: TextEncoder | None,
-    gold: GoldModel | None,
+    golds: Sequence[GoldModel],
 ) -> Steps[PreparedJob]:
     """Prepare the items of `job` for the models.
 
@@ -121,10 +121,12 @@ def prepare(
         look_up = yield from embedder.look_up(encoder, texts)
         items = yield from _with_readability(items, look_up, job.recipe)
         reject_invalid_items(job, items)
-    if gold is not None:
-        yield from _prepare_for_gold(items, gold)
+    for gold in golds:
+        name = f"the gold model {gold.id}" if len(golds) > 1 else "the gold model"
+        yield from _prepare_for_gold(items, gold, name)
         reject_invalid_items(job, items)
-    units = [item.exchange for item in items if isinstance(item, PreparedItem) and item.exchange is not None]
+    prepared = [item for item in items if isinstance(item, PreparedItem)]
+    units = [[item.exchanges[n] for item in prepared] for n in range(len(golds))]
     return PreparedJob(items, look_up, units)
 
 
@@ -247,20 +249,20 @@ def _mark_unreadable(item: PreparedItem, recipe: Recipe, texts: LookUp) -> Inval
     return None
 
 
-def _prepare_for_gold(items: list[PreparedItem | InvalidItem], gold: GoldModel) -> Steps[None]:
+def _prepare_for_gold(items: list[PreparedItem | InvalidItem], gold: GoldModel, name: str) -> Steps[None]:
     """Add the gold model's input to each item, and make those that it cannot read InvalidItems."""
     for number, item in enumerate(items):
         if isinstance(item, PreparedItem):
             yield
-            items[number] = _with_exchange(item, gold)
+            items[number] = _with_exchange(item, gold, name)
 
 
-def _with_exchange(item: PreparedItem, gold: GoldModel) -> PreparedItem | InvalidItem:
+def _with_exchange(item: PreparedItem, gold: GoldModel, name: str) -> PreparedItem | InvalidItem:
     exchange = Exchange(item.scorable.messages, item.answer)
     try:
         tokens = gold.tokenize(exchange)
     except ValueError as exc:
         field = "prompt" if isinstance(exc, UnreadablePromptError) else "response"
-        return InvalidItem(field, f"the gold model cannot read this exchange: {exc}", item.scorable.id)
-    item.exchange = Unit(exchange, tokens, len(tokens.input_ids))
+        return InvalidItem(field, f"{name} cannot read this exchange: {exc}", item.scorable.id)
+    item.exchanges.append(Unit(exchange, tokens, len(tokens.input_ids)))
     return item

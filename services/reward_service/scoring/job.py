@@ -75,6 +75,8 @@ class Job:
     recipe: Recipe
     gold: bool = False
     """Whether gold scores are requested beside the rewards."""
+    all_golds: bool = False
+    """Whether those are of all gold models, or of the primary one only."""
     explain: bool = False
     """Whether results have an attribution."""
     on_item_error: OnItemError = "fail"

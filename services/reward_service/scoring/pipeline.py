@@ -1,10 +1,10 @@
 """Scoring of one job: prepare, enqueue, wait for the models, combine.
 
     job.entries ──▶ prepare (features and tokens) ──▶ enqueue ─┬▶ embed (unique texts) ─┐
-                                                               └▶ gold (exchanges)     ─┴▶ reply
+                                                               └▶ golds (exchanges)    ─┴▶ reply
                     steps                              on the event loop                   steps
 
-Both models work on a job at the same time. Nothing here knows HTTP. An item that a
+All models work on a job at the same time. Nothing here knows HTTP. An item that a
 model failed on, or whose result is not finite, gets an error instead of a number.
 
 Capacity is checked once per job, by `Scorer.reserve`, before the job is prepared. Until it is enqueued,
@@ -15,14 +15,14 @@ the executor that the caller chooses.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from reward_client.wire import FieldError, ItemResult, ModelNames, RecipeName, ScoreReply, TextCounts, TimingMs
 from reward_service.batching import Reservation, Steps, Submission
 from reward_service.errors import InvalidRequestError, ModelError, UnavailableError
 from reward_service.features.recipe import Recipe
-from reward_service.models.protocols import Exchange, RawText
+from reward_service.models.protocols import Exchange, GoldModel, RawText
 from reward_service.models.shared_base import shared_base_notice
 from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp
 from reward_service.scoring.gold_only import GoldJob, GoldScoring, required_gold
@@ -43,22 +43,33 @@ Worker = EncoderWorker | GoldWorker
 
 
 class Scorer:
-    """Scores jobs with the given models; None means that a model is switched off."""
+    """Scores jobs with the given models; without an `embedder`, or any of `golds`, they are switched off."""
 
-    def __init__(self, embedder: Embedder | None, gold: GoldWorker | None) -> None:
+    def __init__(self, embedder: Embedder | None, golds: Sequence[GoldWorker]) -> None:
         self.embedder = embedder
-        self.gold = gold
-        self._notices: list[str] | None = None
+        self.golds = list(golds)
+        """The primary gold model, which recipes and most protocols use, and those that are reported beside it."""
+
+    @property
+    def gold(self) -> GoldWorker | None:
+        """The primary gold model."""
+        return self.golds[0] if self.golds else None
 
     @property
     def workers(self) -> list[Worker]:
         """The workers of all models."""
-        return [*([self.embedder.worker] if self.embedder else []), *([self.gold] if self.gold else [])]
+        return [*([self.embedder.worker] if self.embedder else []), *self.golds]
 
-    def workers_for(self, recipe: Recipe, *, gold: bool) -> list[Worker]:
+    def workers_for(self, recipe: Recipe, *, gold: bool, all_golds: bool) -> list[Worker]:
         """The workers of the models that `recipe` and `gold` need, without those that are switched off."""
         encoder = [self.embedder.worker] if self.embedder and recipe.needs_encoder else []
-        return [*encoder, *([self.gold] if self.gold and (gold or recipe.needs_gold) else [])]
+        return [*encoder, *self._golds_for(recipe, gold=gold, all_golds=all_golds)]
+
+    def _golds_for(self, recipe: Recipe, *, gold: bool, all_golds: bool) -> list[GoldWorker]:
+        """All of them if that is requested; the primary one if the recipe or the request needs a gold score."""
+        if gold and all_golds:
+            return self.golds
+        return self.golds[:1] if gold or recipe.needs_gold else []
 
     def reserve(self, workers: Sequence[Worker], caller: str, n_bytes: int) -> dict[str, Reservation]:
         """Room in the queues of all `workers`, by name, or NotReadyError or OverloadedError and no room in any.
@@ -90,8 +101,8 @@ class Scorer:
             completed = entry if references is None else references.complete(entry)
             entries.append(with_needed_reference(completed))
         reject_invalid_items(job, entries)
-        embedder, gold = self._models_for(job) if entries else (None, None)
-        return Scoring(job, entries, embedder, gold, self.notices, references)
+        embedder, golds = self._models_for(job) if entries else (None, [])
+        return Scoring(job, entries, embedder, golds, self.notices, references)
 
     def start_gold(self, job: GoldJob) -> Steps[GoldScoring]:
         """Read the entries of `job`. Raises InvalidRequestError or TooLargeError."""
@@ -103,21 +114,16 @@ class Scorer:
             entries.append(entry)
         return GoldScoring(job, entries, gold, self.notices)
 
-    def notices(self) -> list[str]:
-        """What a reader of this service's gold scores must know: computed once, when both models are loaded."""
-        if self._notices is not None:
-            return self._notices
-        gold = self.gold.model if self.gold else None
-        if gold is None:
-            return []
+    def notices(self, golds: Iterable[GoldModel]) -> list[str]:
+        """What a reader of the scores of `golds` must know."""
         encoder = self.embedder.worker.model if self.embedder else None
-        shared = shared_base_notice(gold, encoder.id) if encoder else None
-        notices = [*gold.notices, shared] if shared else list(gold.notices)
-        if encoder or not self.embedder:
-            self._notices = notices
-        return notices
+        notices: list[str] = []
+        for gold in golds:
+            shared = shared_base_notice(gold, encoder.id) if encoder else None
+            notices += [*gold.notices, *([shared] if shared else [])]
+        return list(dict.fromkeys(notices))
 
-    def _models_for(self, job: Job) -> tuple[Embedder | None, GoldWorker | None]:
+    def _models_for(self, job: Job) -> tuple[Embedder | None, list[GoldWorker]]:
         recipe = job.recipe
         if recipe.needs_encoder and self.embedder is None:
             raise InvalidRequestError(
@@ -132,7 +138,8 @@ class Scorer:
                 "a gold score was requested, and this service has no gold model; start it with --gold",
                 [FieldError(field=name, message="needs a gold model, which this service lacks")],
             )
-        return self.embedder if recipe.needs_encoder else None, self.gold if wants_gold else None
+        golds = self._golds_for(recipe, gold=job.gold, all_golds=job.all_golds)
+        return self.embedder if recipe.needs_encoder else None, golds
 
 
 class Scoring:
@@ -143,36 +150,39 @@ class Scoring:
         job: Job,
         entries: Sequence[ScorableItem | InvalidItem],
         embedder: Embedder | None,
-        gold: GoldWorker | None,
-        notices: Callable[[], list[str]],
+        golds: Sequence[GoldWorker],
+        notices: Callable[[Iterable[GoldModel]], list[str]],
         references: ReferenceLookup | None = None,
     ) -> None:
         self.job = job
         self.n_items = len(entries)
-        self.workers: list[Worker] = [*([embedder.worker] if embedder else []), *([gold] if gold else [])]
+        self.workers: list[Worker] = [*([embedder.worker] if embedder else []), *golds]
         """Of the models that the job needs."""
         self._entries = entries
         self._embedder = embedder
-        self._gold = gold
+        self._golds = golds
         self._notices = notices
         self._references = references
         self._started = time.monotonic()
+        self._gold_models: list[GoldModel] = []
         self._prepared = PreparedJob([], LookUp({}, {}), [])
         self._models = ModelNames(relevance=None, gold=None)
         self._embedding: Embedding | None = None
-        self._gold_submission: Submission[float] | None = None
+        self._gold_submissions: list[Submission[float]] = []
 
     def prepare(self) -> Steps[None]:
         """Compute features and tokens. Raises NotReadyError or InvalidRequestError."""
         encoder = self._embedder.worker.loaded_model() if self._embedder else None
-        gold = self._gold.loaded_model() if self._gold else None
+        golds = self._gold_models = [worker.loaded_model() for worker in self._golds]
+        gold = golds[0] if golds else None
         self._models = ModelNames(
             relevance=encoder.id if encoder else None,
             gold=gold.id if gold else None,
             relevance_revision=encoder.revision if encoder else None,
             gold_revision=gold.revision if gold else None,
+            golds={one.id: one.revision for one in golds} if len(golds) > 1 else {},
         )
-        self._prepared = yield from prepare(self.job, self._entries, self._embedder, encoder, gold)
+        self._prepared = yield from prepare(self.job, self._entries, self._embedder, encoder, golds)
 
     async def enqueue(self, caller: str, reserved: Mapping[str, Reservation]) -> None:
         """Put the work of `caller` into the models' queues, in the room `reserved` for it.
@@ -182,9 +192,9 @@ class Scoring:
         if self._embedder is not None:
             room = reserved.get(self._embedder.worker.name)
             self._embedding = await self._embedder.enqueue(self._prepared.texts, caller, room)
-        if self._gold is not None:
-            room = reserved.get(self._gold.name)
-            self._gold_submission = await self._gold.enqueue(self._prepared.units, caller, room)
+        for worker, units in zip(self._golds, self._prepared.units, strict=True):
+            room = reserved.get(worker.name)
+            self._gold_submissions.append(await worker.enqueue(units, caller, room))
 
     async def wait(self) -> None:
         """Return when the models have processed the job. Raises NotReadyError if one stops for good."""
@@ -195,11 +205,12 @@ class Scoring:
         """Combine the results. Raises ModelError, or GoldUnavailableError if a server did not answer."""
         job = self.job
         embedded = self._embedding.result() if self._embedding else Embedded({}, TextCounts())
-        gold = self._gold_submission
-        scores = gold.outcomes if gold is not None else []
-        reject_unavailable(scores)
+        golds = self._gold_submissions
+        scores = [gold.outcomes for gold in golds]
+        for outcomes in scores:
+            reject_unavailable(outcomes)
         results = yield from item_results(
-            self._prepared, job.recipe, embedded.vectors, scores, explain=job.explain
+            self._prepared, job.recipe, embedded.vectors, scores, tuple(self._models.golds), explain=job.explain
         )
         _reject_failed_items(job, results)
         return ScoreReply(
@@ -208,14 +219,14 @@ class Scoring:
             recipe=RecipeName(name=job.recipe.name, hash=job.recipe.hash),
             models=self._models,
             timing_ms=TimingMs(
-                queue=1e3 * max(embedded.queue_s, gold.queue_s if gold is not None else 0.0),
+                queue=1e3 * max([embedded.queue_s, *(gold.queue_s for gold in golds)]),
                 encode=1e3 * embedded.model_s,
-                gold=1e3 * gold.model_s if gold is not None else None,
+                gold=1e3 * max(gold.model_s for gold in golds) if golds else None,
                 total=1e3 * (time.monotonic() - self._started),
             ),
             texts=embedded.counts,
             notices=[
-                *(self._notices() if self._gold is not None else []),
+                *self._notices(self._gold_models),
                 *(self._references.notices() if self._references is not None else []),
             ],
         )
@@ -226,8 +237,7 @@ class Scoring:
             submission.close()
 
     def _submissions(self) -> list[Submission[Any]]:
-        queued = (self._embedding.submission if self._embedding else None, self._gold_submission)
-        return [submission for submission in queued if submission is not None]
+        return [*([self._embedding.submission] if self._embedding else []), *self._gold_submissions]
 
 
 def _reject_failed_items(job: Job, results: Sequence[ItemResult]) -> None:

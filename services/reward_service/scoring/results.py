@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -39,12 +39,17 @@ def item_results(
     job: PreparedJob,
     recipe: Recipe,
     vectors: Vectors,
-    gold_outcomes: Iterable[float | Exception],
+    gold_outcomes: Sequence[Iterable[float | Exception]],
+    golds: Sequence[str] = (),
     *,
     explain: bool = False,
 ) -> Steps[list[ItemResult]]:
-    """For each item its reward and features, or its error. `gold_outcomes` are those of the job's `units`."""
-    outcomes = iter(gold_outcomes)
+    """For each item its reward and features, or its error.
+
+    `gold_outcomes` are those of the job's `units`: one sequence a gold model, the primary one first; `golds` are
+    the ids of these models, if there are several.
+    """
+    outcomes = zip(*gold_outcomes, strict=True)
     n_ranges = min(_RANGES_OF_ITEM, _RANGES_OF_REQUEST // max(1, len(job.items))) if explain else None
     results: list[ItemResult] = []
     for item in job.items:
@@ -54,11 +59,22 @@ def item_results(
             error = ItemError(field=item.field, message=item.message)
             results.append(ItemResult(reward=None, id=item.id, error=error))
             continue
-        outcome = next(outcomes) if item.exchange is not None else None
-        gold_flags = item.exchange.value.flags if item.exchange is not None else ()
-        result = _item_result(item, recipe, vectors, outcome, n_ranges)
+        found = next(outcomes) if item.exchanges else ()
+        gold_flags = list(dict.fromkeys(flag for unit in item.exchanges for flag in unit.value.flags))
+        result = _item_result(item, recipe, vectors, found[0] if found else None, n_ranges)
+        if len(found) > 1 and result.error is None:
+            result = _with_golds(result, dict(zip(golds, found, strict=True)))
         results.append(result.model_copy(update={"flags": [*result.flags, *gold_flags]}) if gold_flags else result)
     return results
+
+
+def _with_golds(result: ItemResult, outcomes: Mapping[str, float | Exception]) -> ItemResult:
+    """`result` with the scores of several gold models, by id; an error if one of them has none."""
+    try:
+        scores = {name: _gold_score(outcome, f"the gold model {name}") for name, outcome in outcomes.items()}
+    except _FailedItemError as failed:
+        return ItemResult(reward=None, id=result.id, flags=result.flags, error=failed.error)
+    return result.model_copy(update={"golds": scores})
 
 
 def _item_result(
@@ -105,11 +121,11 @@ def _single_result(
     )
 
 
-def _gold_score(outcome: float | Exception | None) -> float | None:
+def _gold_score(outcome: float | Exception | None, name: str = "the gold model") -> float | None:
     if isinstance(outcome, Exception):
         raise _FailedItemError("response", outcome)
     if outcome is not None and not math.isfinite(outcome):
-        raise _FailedItemError("response", f"the gold model answered {outcome}, which is no score")
+        raise _FailedItemError("response", f"{name} answered {outcome}, which is no score")
     return outcome
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reward_client.wire import FeatureInfo, QueryType
+from reward_evidence.statistics.golds import SeveralGolds
 from reward_evidence.statistics.run_warnings import RunWarning, find_warnings
 from reward_evidence.statistics.summary import CheckpointFigures, CheckpointResponses, Trend, summarise
 from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
@@ -37,6 +38,11 @@ METHOD = {
     "KL": (
         "Nats per response, from the initial policy, at the sampling temperature: the sum, over the sampled "
         "tokens, of the exact divergence of each next-token distribution. kl_k1 is its log-ratio estimate."
+    ),
+    "several gold models": (
+        "Headline, verdict and all other figures are of the primary one. Agreement of two: share of prompts whose "
+        "change has the same sign (half where one sees none), Wilson's interval; Spearman's ρ of the changes, "
+        "percentile bootstrap over prompts. Intervals are not adjusted for the number of models."
     ),
     "random numbers": (
         "Responses are sampled in fixed batches of prompts; the generator is seeded for each batch, with the same "
@@ -83,6 +89,8 @@ class Evaluation(Provenance):
     """First to last checkpoint, all prompts."""
     query_types: dict[QueryType, Trend]
     checkpoints: list[CheckpointFigures]
+    golds: SeveralGolds | None = None
+    """What each of several gold models says; the verdict rests on the first, the primary one."""
     method: dict[str, str]
 
 
@@ -104,7 +112,7 @@ def evaluate_figures(checkpoints: Sequence[CheckpointResponses], provenance: Pro
         heldout=provenance.source == "run",
         labels={feature.name: feature.label for feature in provenance.features},
     )
-    verdict = write_verdict(figures.checkpoints, figures.trend, figures.query_types, circumstances)
+    verdict = write_verdict(figures.checkpoints, figures.trend, figures.query_types, circumstances, figures.golds)
     first, last = checkpoints[0].responses, checkpoints[-1].responses
     limit = settings["max_new_tokens"]
     warnings = find_warnings(figures.checkpoints, figures.trend, first, last, limit)

@@ -161,11 +161,18 @@ class EvaluationRun:
             "recipe_overrides": self.source.recipe_overrides,
             "relevance": _identity(self.info.relevance),
             "gold": _identity(self.info.gold) if self.gold else None,
+            **({"golds": [_identity(one) for one in self.info.golds]} if self.gold and self.info.golds else {}),
             "heldout_sha256": self.source.prompts_sha256,
         }
 
     def _provenance(self, evaluated: Sequence[EvaluatedStep]) -> Provenance:
         records = [one.record for one in evaluated]
+        golds = (
+            [{"id": one.id, "revision": one.revision, "notices": one.notices} for one in self.info.golds]
+            if self.gold
+            else []
+        )
+        beside = {notice for one in golds[1:] for notice in one["notices"]} - set(self._primary_notices)
         hashes = {
             f"{'weights' if 'weights_sha256' in record.settings else 'responses'} of step {record.step}": str(
                 record.settings.get("weights_sha256") or record.settings.get("responses_sha256")
@@ -182,6 +189,7 @@ class EvaluationRun:
                 "recipe_description": self.recipe.description,
                 "relevance": _identity(self.info.relevance),
                 "gold": _identity(self.info.gold) if self.gold else None,
+                **({"golds": golds} if golds else {}),
                 "version": self.info.version,
                 "versions": self.info.versions,
             },
@@ -191,13 +199,19 @@ class EvaluationRun:
                 **hashes,
             },
             features=self.info.features,
-            notices=unique([notice for record in records for notice in record.notices] + self._notices()),
+            notices=unique(
+                [notice for record in records for notice in record.notices if notice not in beside]
+                + self._notices()
+            ),
             rollout_engine=self.source.rollout_engine,
         )
 
+    @property
+    def _primary_notices(self) -> list[str]:
+        return list(self.info.gold.notices) if self.info.gold and self.gold else []
+
     def _notices(self) -> list[str]:
-        source = self.source
-        notices = list(self.info.gold.notices) if self.info.gold and self.gold else []
+        source, notices = self.source, self._primary_notices
         if source.trained_recipe_hash not in (None, self.recipe.hash):
             notices.append(
                 f"The recipe {self.recipe.name} of the service differs from that of the training: "

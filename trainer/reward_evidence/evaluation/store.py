@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reward_client.wire import ChatMessage, Item, ItemResult, ModelNames, QueryType, RecipeName, ScoreReply
+from reward_client.wire.replies import GOLDS
 from reward_evidence.sampling.samples import Sample
 from reward_runs.errors import EvaluationError
 from reward_runs.files import replace_text, writing
@@ -47,6 +48,8 @@ class EvaluatedResponse(_Record):
     """Whether the token limit ended the response."""
     proxy_reward: float
     gold_reward: float | None
+    golds: dict[str, float] = {}
+    """Scores of all gold models by id, the primary one first; only if they are several."""
     features: dict[str, float | None]
     factors: dict[str, float]
     """What was multiplied, by feature name, in the recipe's order: their product is the proxy reward."""
@@ -145,6 +148,7 @@ def _evaluated(sample: Sample, result: ItemResult) -> EvaluatedResponse:
         truncated=sample.truncated,
         proxy_reward=result.reward,
         gold_reward=result.gold_reward,
+        golds=result.golds,
         features=dict(result.features),
         factors=result.attribution.factors,
         flags=list(result.flags),
@@ -209,7 +213,8 @@ def read_evaluated(out: Path, step: int) -> list[EvaluatedResponse]:
 
 
 def _lines(responses: Sequence[EvaluatedResponse]) -> str:
-    return "".join(json.dumps(response.model_dump(mode="json")) + "\n" for response in responses)
+    dumped = (one.model_dump(mode="json", exclude=None if one.golds else GOLDS) for one in responses)
+    return "".join(json.dumps(fields) + "\n" for fields in dumped)
 
 
 def _sha256(text: str) -> str:

@@ -79,6 +79,7 @@ def panels(evaluation: Evaluation, metrics: Sequence[dict[str, Any]]) -> dict[st
     return {
         "drivers": driver_panels(evaluation.trend, {f.name: f.label for f in evaluation.features}),
         "rewards": [*_changes(evaluation), *_rewards(checkpoints)],
+        "golds": _golds(evaluation),
         "query_types": _query_types(checkpoints),
         "features": _features(checkpoints, evaluation.features),
         "length": _length(checkpoints, evaluation.settings["max_new_tokens"]),
@@ -131,6 +132,15 @@ def _rewards(checkpoints: Sequence[CheckpointFigures]) -> list[Panel]:
         title = "Does gold rise with the proxy?"
         found.append(_path("gold_by_proxy", title, (PROXY_AXIS, proxy), (GOLD_AXIS, gold), checkpoints))
     return found
+
+
+def _golds(evaluation: Evaluation) -> list[Panel]:
+    """Each gold model beside the primary one, on an axis of its own."""
+    others = evaluation.golds.models[1:] if evaluation.golds else []
+    return [
+        _by_step(f"gold_{n}_by_step", model.short_name, GOLD_AXIS, "gold", evaluation.checkpoints, model.means)
+        for n, model in enumerate(others, 2)
+    ]
 
 
 def _query_types(checkpoints: Sequence[CheckpointFigures]) -> list[Panel]:

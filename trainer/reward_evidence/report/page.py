@@ -38,6 +38,7 @@ _SECTIONS = {
     "findings": "Findings",
     "drivers": "What drove the reward",
     "rewards": "Proxy and gold over the checkpoints",
+    "golds": "Several gold models",
     "query-types": "By query type",
     "features": "Features of the proxy",
     "distributions": "Distributions of the rewards",
@@ -82,6 +83,7 @@ def render(
         "sections": shown,
         "n_charts_left_out": n_left_out,
         "drivers": evaluation.trend.drivers,
+        "golds": evaluation.golds,
         "example_groups": choose_examples(first, last) if several else [],
         "table_checkpoints": _spaced(evaluation.checkpoints, MAX_CHECKPOINTS),
         "events": list(events)[-MAX_SETTINGS:],
@@ -132,6 +134,7 @@ def _spaced(items: Sequence[Any], limit: int) -> list[Any]:
 def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     shown = {
         "drivers": context["drivers"],
+        "golds": context["golds"],
         "distributions": context["sections"]["distributions"],
         "training": context["sections"]["training"] or context["events"],
         "examples": context["example_groups"],
@@ -145,7 +148,8 @@ def _origin(evaluation: Evaluation, record: Mapping[str, Any], n_steps: int | No
     overrides = ", ".join(f"{name} {value}" for name, value in settings["recipe_overrides"].items())
     parts = [f"recipe {recipe['name']} {recipe['hash']}" + (f" (with {overrides})" if overrides else "")]
     if gold := evaluation.service.get("gold"):
-        parts.append(f"gold {gold['id']}")
+        n_golds = len(evaluation.golds.models) if evaluation.golds else 1
+        parts.append(f"gold {gold['id']}" + (f" (primary of {n_golds})" if n_golds > 1 else ""))
     if policy := record.get("policy"):
         parts.append(f"policy {policy}")
     parts.append(f"evaluated on {evaluation.trend.n_prompts} prompts")

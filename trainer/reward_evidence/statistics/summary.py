@@ -13,6 +13,7 @@ from reward_client.wire import QueryType
 from reward_evidence.evaluation.store import EvaluatedResponse
 from reward_evidence.statistics.by_prompt import Measure, Responses, n_words, values_by_prompt
 from reward_evidence.statistics.drivers import Drivers, change_drivers
+from reward_evidence.statistics.golds import SeveralGolds, several_golds
 from reward_evidence.statistics.monotonicity import (
     Change,
     Estimate,
@@ -93,6 +94,8 @@ class RunFigures(_Figures):
     checkpoints: list[CheckpointFigures]
     trend: Trend
     query_types: dict[QueryType, Trend]
+    golds: SeveralGolds | None
+    """Null with one gold model."""
 
 
 def summarise(checkpoints: Sequence[CheckpointResponses]) -> RunFigures:
@@ -105,6 +108,7 @@ def summarise(checkpoints: Sequence[CheckpointResponses]) -> RunFigures:
             query_type: trend([_of_type(responses, query_type) for responses in by_checkpoint])
             for query_type in _types_in(by_checkpoint[0])
         },
+        golds=several_golds(by_checkpoint),
     )
 
 

@@ -9,6 +9,7 @@ from reward_client.wire import QueryType
 from reward_evidence.report.formatting import decimals_for, interval, percent, plain, signed
 from reward_evidence.statistics.assessment import Assessment, assess, headline, qualify
 from reward_evidence.statistics.driver_findings import driver_findings
+from reward_evidence.statistics.golds import SeveralGolds, gold_findings, primary_sentence
 from reward_evidence.statistics.monotonicity import Change, Falls, RankCorrelation, Verdict
 from reward_evidence.statistics.summary import MIN_RANKED, CheckpointFigures, Trend
 
@@ -78,6 +79,7 @@ def write_verdict(
     overall: Trend,
     by_type: dict[QueryType, Trend],
     circumstances: Circumstances,
+    golds: SeveralGolds | None = None,
 ) -> VerdictText:
     """Describe the figures of one evaluation."""
     first, last = checkpoints[0], checkpoints[-1]
@@ -97,8 +99,8 @@ def write_verdict(
         if len(checkpoints) < 2
         else headline(overall, gold_is_demo=is_demo, labels=circumstances.labels),
         qualifications=qualifications,
-        sentence=_primary(change, first, last, circumstances),
-        findings=_findings(first, last, overall, by_type, circumstances),
+        sentence=_primary(change, first, last, circumstances) + primary_sentence(golds),
+        findings=[*_findings(first, last, overall, by_type, circumstances), *gold_findings(golds)],
         caveats=_caveats(last, overall, by_type, circumstances),
     )
 

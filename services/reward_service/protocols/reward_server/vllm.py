@@ -31,7 +31,6 @@ from reward_service.protocols.reward_server.inputs import (
     other_model,
 )
 from reward_service.scoring.gold_only import GoldJob, GoldReply
-from reward_service.settings import NO_MODEL
 
 WHOLE_MODEL = 2**31
 """Maximum tokens of a text that is truncated to what the model reads."""
@@ -257,8 +256,7 @@ def _pooling_job(body: PoolingRequest, call: Call) -> GoldJob:
 
 
 def _models(_: NoBody, call: Call) -> Models:
-    gold = call.settings.gold
-    return Models(data=[] if gold == NO_MODEL else [Model(id=gold)])
+    return Models(data=[Model(id=gold) for gold in call.settings.golds[:1]])
 
 
 PROTOCOLS = (
