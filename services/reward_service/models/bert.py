@@ -1,4 +1,4 @@
-"""The weights of a BERT, for `bert_graph`, which builds it for OpenVINO, and `bert_values`, which computes it in numpy."""
+"""A BERT as weights and config, for `bert_graph` and for `bert_values`."""
 
 from __future__ import annotations
 

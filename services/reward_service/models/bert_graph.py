@@ -3,7 +3,8 @@
     ids, mask, types ─▶ embeddings ─▶ layers ─┬─▶ mean over tokens                    relevance encoder
                                               └─▶ first token ─▶ pooler ─▶ classifier gold model
 
-The operations are those that OpenVINO's converter makes of `BertModel` of Transformers, so vectors are identical.
+The operations are those that OpenVINO's converter makes of `BertModel` of Transformers. So states are identical,
+and vectors differ in the last bit, because OpenVINO divides by the number of tokens in another way.
 Architecture: Devlin et al. 2019, https://arxiv.org/abs/1810.04805.
 """
 
@@ -56,7 +57,8 @@ class _Graph:
 
     def _layer(self, states: openvino.Node, attended: openvino.Node, name: str) -> openvino.Node:
         query, key, value = (
-            self._divided(self._linear(states, f"{name}.attention.self.{part}")) for part in ("query", "key", "value")
+            self._divided(self._linear(states, f"{name}.attention.self.{part}"))
+            for part in ("query", "key", "value")
         )
         context = ops.transpose(ops.scaled_dot_product_attention(query, key, value, attended), _int([0, 2, 1, 3]))
         joined = ops.reshape(context, _int([0, 0, self._bert.config["hidden_size"]]), special_zero=True)

@@ -1,4 +1,4 @@
-"""What a BERT computes, in numpy: too slow to serve, and independent of OpenVINO, whose values it checks at start."""
+"""What a BERT computes, in numpy: too slow to serve, and independent of OpenVINO, whose values it checks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def scores(bert: Bert, inputs: Mapping[str, Ids]) -> Floats:
 
 def _states(bert: Bert, inputs: Mapping[str, Ids]) -> Floats:
     """States (B, T, D) of the last layer."""
-    ids, table = inputs["input_ids"], {name: bert.weights[f"embeddings.{name}_embeddings.weight"] for name in _TABLES}
+    ids, table = (
+        inputs["input_ids"],
+        {name: bert.weights[f"embeddings.{name}_embeddings.weight"] for name in _TABLES},
+    )
     words = table["word"][ids] + table["token_type"][inputs["token_type_ids"]] + table["position"][: ids.shape[1]]
     states = _norm(bert, words, "embeddings.LayerNorm")
     ignored = np.where(inputs["attention_mask"][:, None, None, :] == 0, -np.inf, 0).astype(np.float32)
@@ -74,7 +77,7 @@ def _added(bert: Bert, new: Floats, states: Floats, name: str) -> Floats:
 
 def _linear(bert: Bert, states: Floats, name: str) -> Floats:
     weight = bert.weights[f"{name}.weight"]
-    product = np.einsum("...d,ed->...e", states, weight)  # without BLAS, whose threads wait busily when cores are few
+    product = np.einsum("...d,ed->...e", states, weight)  # without BLAS, whose threads wait busily
     result: Floats = product + bert.weights[f"{name}.bias"]
     return result
 

@@ -1,10 +1,12 @@
-"""Where models run, found without torch on a machine that has no GPU: importing torch takes a second of CPU time."""
+"""Where models run, found without importing torch, which takes a second, on a machine that has no GPU."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 _AMD_GPUS = Path("/dev/kfd")
 
@@ -20,7 +22,7 @@ def default_device() -> str:
 
 def is_cpu(device: str) -> bool:
     """Whether the name of a torch device is a CPU's."""
-    return device.partition(":")[0] == "cpu"
+    return device in ("cpu", "cpu:0")
 
 
 def starts_without_torch(device: str, backend: str) -> bool:
@@ -28,8 +30,8 @@ def starts_without_torch(device: str, backend: str) -> bool:
     return is_cpu(device) and backend != "torch"
 
 
-FAILURES = (ImportError, OSError, ValueError, KeyError, RuntimeError)
-"""Errors of a load without torch, OpenVINO's included, after which Transformers loads the model or reports its own."""
+FAILURES = (ImportError, OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+"""Errors of a load without torch, those of OpenVINO included; Transformers then loads the model, or fails."""
 
 
 def _may_have_gpu() -> bool:

@@ -2,8 +2,8 @@
 
     texts ──tokenizer──▶ tokens ──padded──▶ forward (OpenVINO on CPUs, torch elsewhere) ──▶ vectors
 
-The embedded model on a CPU is read by `encoder_embedded`, all others by `encoder_transformers`; a start imports only
-the libraries of the one that it needs.
+The embedded model on a CPU is loaded by `encoder_embedded`, all others by `encoder_transformers`. A start imports
+the libraries of one of them.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def load_encoder(
 def _embedded(
     spec: str, device: str, backend: Backend, precision: Precision, threads: int | None
 ) -> EncoderParts | None:
-    """The parts of the embedded encoder; None if Transformers has to load the model, or to report why it cannot."""
+    """The parts of the embedded encoder; None if Transformers has to load the model, or to say why not."""
     if spec != EMBEDDED_ENCODER or not starts_without_torch(device, backend):
         return None
     try:

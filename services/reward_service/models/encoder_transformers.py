@@ -11,11 +11,19 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from reward_service.errors import ConfigurationError
 from reward_service.models.embedded import embedded_folder
 from reward_service.models.encoder_backends import CudaForward, TorchForward, openvino_forward
-from reward_service.models.encoder_parts import MAX_TOKENS, Backend, EncoderParts, Forward, Precision, weights_revision
+from reward_service.models.encoder_parts import (
+    MAX_TOKENS,
+    Backend,
+    EncoderParts,
+    Forward,
+    Precision,
+    weights_revision,
+)
 from reward_service.models.positions import max_positions
 from reward_service.models.pretrained import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 from reward_service.models.quiet import quiet_libraries
@@ -53,7 +61,7 @@ def _load_model(spec: str, device: torch.device) -> tuple[Any, Any, set[str]]:
         config.use_cache = False
         options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False, "output_loading_info": True}
         model, loading = kind.from_pretrained(path, config=config, use_safetensors=True, **options)
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, SafetensorError) as exc:
         raise ConfigurationError(
             f"encoder {spec!r} cannot be loaded: {exc} "
             f"Name a folder, a Hugging Face id this machine can reach, or {EMBEDDED_ENCODER!r}."

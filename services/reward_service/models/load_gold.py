@@ -4,8 +4,8 @@
     a folder               ─────────────────────────────────┼─▶ else *.safetensors ──▶ chat template, or text pair
     a Hugging Face hub id  ──▶ snapshot (no pickle files) ──┘                          if config.json has PAIR_KEY
 
-A delta to the embedded encoder is read by `gold_embedded` on a CPU, all others by `gold_transformers`; a start
-imports only the libraries of the one that it needs.
+A delta to the embedded encoder is loaded by `gold_embedded` on a CPU, all others by `gold_transformers`. A start
+imports the libraries of one of them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import contextlib
 import logging
 import math
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from reward_client.wire import ChatMessage
 from reward_service.errors import ConfigurationError
@@ -62,7 +64,7 @@ def load_gold(
         spec: `demo-gold`, a local folder, or a Hugging Face hub id such as `Skywork/Skywork-Reward-V2-Qwen3-0.6B`.
         device: torch device; when None, CUDA if available, else the CPU. bfloat16 on CUDA, float32 elsewhere.
         max_tokens: maximum tokens of a conversation for a chat model; a longer one is truncated on the left.
-        backend: `torch` also for a model on the embedded encoder's weights, which OpenVINO runs on a CPU otherwise.
+        backend: unless it is `torch`, OpenVINO runs a model on the embedded encoder's weights on a CPU.
         threads: CPU threads; the library's default when None.
 
     Raises:
@@ -79,7 +81,7 @@ def load_gold(
         _check_score(gold)
         logger.info("gold model %s runs on %s by %s", spec, place, gold.backend)
         return gold  # noqa: TRY300 - the errors of all steps are those of loading
-    except (OSError, ValueError, KeyError) as exc:
+    except (OSError, ValueError, KeyError, SafetensorError) as exc:
         raise GoldLoadError(
             f"gold model {spec!r} cannot be loaded: {exc}. "
             f"Name a folder, a Hugging Face id this machine can reach, or {DEMO_GOLD!r}."
@@ -87,8 +89,7 @@ def load_gold(
 
 
 def _embedded(spec: str, folder: Path, threads: int | None) -> LocalGold | None:
-    """A model on the embedded encoder's weights; None if Transformers has to load the model, or to report why it
-    cannot."""
+    """A model on the embedded encoder's weights; None if Transformers has to load it, or to say why not."""
     try:
         config = _delta_to_embedded(folder)
         if config is None:
