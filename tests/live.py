@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from reward_service.app import PROTOCOLS, create_app
+from reward_service.models.protocols import GoldModel
 from reward_service.process.server import server_for
 from reward_service.protocols.base import EndpointSpec
 from reward_service.settings import Settings
@@ -28,13 +29,16 @@ __all__ = ["Busy", "busy_service", "item", "metric", "posted", "raw", "serving",
 
 @contextmanager
 def serving(
-    settings: Settings, encoder: LetterEncoder | None = None, protocols: Sequence[EndpointSpec[Any]] = PROTOCOLS
+    settings: Settings,
+    encoder: LetterEncoder | None = None,
+    protocols: Sequence[EndpointSpec[Any]] = PROTOCOLS,
+    gold_loader: Callable[[Settings], GoldModel] = lambda _: LengthGold(),
 ) -> Iterator[str]:
     """Yields the URL."""
     app = create_app(
         settings,
         encoder_loader=lambda _: encoder or LetterEncoder(),
-        gold_loader=lambda _: LengthGold(),
+        gold_loader=gold_loader,
         protocols=protocols,
     )
     server = server_for(app, settings.model_copy(update={"port": 0, "stop_timeout_s": 5}))

@@ -45,9 +45,9 @@ class Service:
 
     def __init__(self, gold: str, **settings: Any) -> None:
         self.models: dict[str, LengthGold] = {}
-        self._settings = Settings(gold=gold, **{"encoder": "none", "default_recipe": "li"} | settings)
+        self.settings = Settings(gold=gold, **{"encoder": "none", "default_recipe": "li"} | settings)
 
-    def _load(self, settings: Settings) -> LengthGold:
+    def load(self, settings: Settings) -> LengthGold:
         if settings.gold == "broken":
             raise ValueError("its weights are missing")
         name = settings.gold
@@ -58,7 +58,7 @@ class Service:
 
     @contextmanager
     def client(self, *, ready: bool = True) -> Iterator[TestClient]:
-        app = create_app(self._settings, gold_loader=self._load, encoder_loader=lambda _: LetterEncoder())
+        app = create_app(self.settings, gold_loader=self.load, encoder_loader=lambda _: LetterEncoder())
         with TestClient(app, "http://localhost", raise_server_exceptions=False) as client:
             if ready:
                 until(lambda: client.get("/readyz").status_code == 200)

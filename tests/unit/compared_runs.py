@@ -44,10 +44,12 @@ def make_evaluated(
     notices: Sequence[str] = (),
     record: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    others: Mapping[str, Score] | None = None,
 ) -> Path:
     """Write a run directory with an evaluation, or without a record if `seed` is None.
 
-    `settings` replace those of the evaluation, `record` adds to `config.json`.
+    `settings` replace those of the evaluation, `record` adds to `config.json`; `others` are the scores of gold
+    models beside the primary one.
     """
     folder.mkdir(parents=True)
     evaluated = {
@@ -61,13 +63,14 @@ def make_evaluated(
         "max_new_tokens": 128,
         "system_prompt": None,
         "seed": seed,
+        **({"golds": [GOLD, *({"id": name, "revision": "cccc"} for name in others)]} if others else {}),
         **(settings or {}),
     }
     checkpoints = [
         CheckpointResponses(
             step=step,
             weights_sha256=f"{recipe}-{seed}-{step}",
-            responses=[_response(step, prompt, gold, text(prompt), response) for prompt in prompts],
+            responses=[_response(step, prompt, gold, text(prompt), response, others or {}) for prompt in prompts],
         )
         for step in steps
     ]
@@ -94,7 +97,10 @@ def make_evaluated(
     return folder
 
 
-def _response(step: int, prompt: int, gold: Score | None, text: str, response: str) -> EvaluatedResponse:
+def _response(
+    step: int, prompt: int, gold: Score | None, text: str, response: str, others: Mapping[str, Score]
+) -> EvaluatedResponse:
+    golds = {GOLD["id"]: gold, **others} if gold and others else {}
     factors = {"length_incentive": 0.4 + 0.05 * step, "query_relevance": 0.8 + 0.02 * unit_noise(prompt)}
     return evaluated_response(
         f"p{prompt:03d}",
@@ -104,6 +110,7 @@ def _response(step: int, prompt: int, gold: Score | None, text: str, response: s
         response=response,
         features={"length_incentive": factors["length_incentive"], "x": factors["query_relevance"]},
         kl=0.5 * step + 0.01,
+        golds={name: score(step, prompt) for name, score in golds.items()},
     )
 
 

@@ -16,6 +16,7 @@ from reward_client.cli.main import main
 from reward_client.wire import ItemResult, ModelNames, RecipeName, ScoreReply, ScoreRequest, TimingMs
 from reward_evidence.sampling.recorded import read_responses
 from reward_service.settings import Settings
+from tests.api.test_several_golds import Service
 from tests.json_server import Received, json_server
 from tests.live import serving
 from tests.unit.evidence_run import info
@@ -86,6 +87,41 @@ def test_samples_of_a_file_are_judged_by_every_recipe(
     printed = capsys.readouterr().out
     assert re.search(r"^li +1\.\d+ ", printed, re.M)
     assert "li − rer:" in printed
+
+
+def test_other_gold_models_are_listed_and_judge_nothing(
+    service: str, samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`b` is minus the gold reward of `a`, so every change has the opposite sign."""
+    golds = Service("a,b", encoder="letters")
+    with serving(golds.settings, gold_loader=golds.load) as url:
+        assert run(url, tmp_path / "out", "--samples-file", samples, "--recipe", "li") == 0
+        before = n_requests(url)
+        assert run(url, tmp_path / "out", "--samples-file", samples, "--recipe", "li") == 0
+        assert n_requests(url) == before
+    assert run(service, tmp_path / "alone", "--samples-file", samples, "--recipe", "li") == 0
+
+    found = result(tmp_path / "out")["figures"]
+    alone = result(tmp_path / "alone")["figures"]
+    assert (found["curves"], found["comparisons"]) == (alone["curves"], alone["comparisons"])
+    assert list(found["other_golds"]) == ["b"]
+    changes = {
+        name: curve["points"][-1]["gold_change"]["mean"] for name, curve in curves(tmp_path / "out").items()
+    }
+    assert found["other_golds"]["b"]["li"]["mean"] == pytest.approx(-changes["li"])
+    assert found["other_golds"]["b"]["random"]["mean"] == 0
+    assert "b, beside the primary gold model: change from n = 1 to n = 4" in capsys.readouterr().out
+    page = (tmp_path / "out" / "best_of_n.html").read_text()
+    assert "rest on the primary gold model alone, a." in page
+
+
+def test_a_gold_model_beside_the_primary_one_that_is_new_is_scored_with(samples: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for gold, others in (("a", []), ("a,b", ["b"]), ("a", [])):
+        golds = Service(gold, encoder="letters")
+        with serving(golds.settings, gold_loader=golds.load) as url:
+            assert run(url, out, "--samples-file", samples, "--recipe", "li") == 0
+        assert list(result(out)["figures"]["other_golds"]) == others
 
 
 def test_a_result_that_cannot_be_written_is_an_error_that_names_the_file(

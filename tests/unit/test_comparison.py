@@ -17,7 +17,7 @@ from reward_runs.errors import EvaluationError
 from reward_runs.events import RunEvent, add_event
 from reward_runs.layout import RunDir
 from reward_trainer.config import Config
-from tests.unit.compared_runs import STEPS, make_evaluated, rising
+from tests.unit.compared_runs import GOLD, STEPS, make_evaluated, rising
 from tests.unit.test_report import HOSTILE, Elements
 
 DEMO = "demo model, not a judge of quality"
@@ -426,3 +426,63 @@ def test_a_comparison_that_is_impossible_writes_nothing(
 
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+# Several gold models -------------------------------------------------------------------------------------------
+
+
+def two_golds(path: Path, *, several: bool = True, revision: str = "cccc") -> list[Path]:
+    """Two groups: `rer` is better by the primary gold model, `li` by another one, if there are `several`."""
+    return [
+        make_evaluated(
+            path / f"{recipe}-{seed}",
+            rising(slope, seed=seed),
+            recipe=recipe,
+            seed=seed,
+            others={"other": rising(-slope, seed=seed)} if several else None,
+            settings={"golds": [GOLD, {"id": "other", "revision": used}]} if several else None,
+        )
+        for recipe, slope, used in (("rer", 0.1, "cccc"), ("li", 0.0, revision))
+        for seed in range(3)
+    ]
+
+
+def test_other_gold_models_are_listed_and_decide_nothing(tmp_path: Path) -> None:
+    found = compared(two_golds(tmp_path / "several"))
+    alone = compared(two_golds(tmp_path / "alone", several=False))
+
+    assert found.findings.headline == alone.findings.headline
+    assert found.differences == alone.differences
+    (difference,) = found.other_gold_differences["other"]
+    assert (difference.group, difference.verdict) == ("li", Verdict.ROSE)
+    change = found.groups[0].other_gold_changes["other"]
+    assert change.mean == pytest.approx(-0.6, abs=0.1)
+    expected = "rest on the primary gold model alone, demo-gold; listed beside it: other"
+    assert any(expected in notice for notice in found.notices)
+    assert alone.notices == []
+
+
+def test_a_gold_model_whose_weights_differ_between_runs_is_not_compared(tmp_path: Path) -> None:
+    found = compared(two_golds(tmp_path, revision="dddd"))
+
+    assert found.other_gold_differences == {}
+    assert len(found.differences) == 1
+
+
+def test_a_run_without_the_other_gold_model_leaves_it_out(tmp_path: Path) -> None:
+    found = compared(
+        [*two_golds(tmp_path), make_evaluated(tmp_path / "li-9", rising(0.0, seed=9), recipe="li", seed=9)]
+    )
+
+    assert found.other_gold_differences == {}
+    assert found.groups[0].other_gold_changes == {}
+
+
+def test_the_page_lists_other_gold_models(tmp_path: Path) -> None:
+    folders = two_golds(tmp_path)
+
+    assert main(["--compare", *map(str, folders), "--out", str(tmp_path / "out")]) == 0
+
+    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    assert "Beside the primary gold model: other" in page
+    assert "rest on the primary gold model alone, demo-gold" in page

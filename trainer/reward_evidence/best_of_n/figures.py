@@ -107,6 +107,9 @@ class Figures(_Figures):
     n_samples: int
     curves: list[Curve]
     comparisons: list[Comparison]
+    other_golds: dict[str, dict[str, Estimate]] = {}
+    """By the id of a gold model beside the primary one, and by judge: the change of its score from the pick at
+    n = 1 to that at the largest n, paired by prompt."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ class JudgedSamples:
     """(P, N)"""
     recipes: Mapping[str, FloatArray]
     """(P, N) by recipe."""
+    other_golds: Mapping[str, FloatArray] = field(default_factory=dict)
+    """(P, N) by the id of a gold model beside the primary one."""
     words: FloatArray = field(init=False)
     """(P, N)"""
 
@@ -181,7 +186,22 @@ def summarise(judged: JudgedSamples) -> Figures:
         for name, one in picks.items()
     ]
     n_prompts, n_samples = judged.gold.shape
-    return Figures(n_prompts=n_prompts, n_samples=n_samples, curves=curves, comparisons=_comparisons(picks))
+    return Figures(
+        n_prompts=n_prompts,
+        n_samples=n_samples,
+        curves=curves,
+        comparisons=_comparisons(picks),
+        other_golds={name: _other_gold(judged, gold) for name, gold in judged.other_golds.items()},
+    )
+
+
+def _other_gold(judged: JudgedSamples, gold: FloatArray) -> dict[str, Estimate]:
+    """The change of `gold` (P, N), which judges nothing else, from n = 1 to the largest n, by judge."""
+    changes = {}
+    for name, (_, rewards) in judged.judges().items():
+        gained = pick_probabilities(rewards, rewards.shape[1]) - pick_probabilities(rewards, 1)
+        changes[name] = (gained * gold).sum(axis=1)
+    return dict(zip(changes, mean_estimates(np.stack(list(changes.values()), axis=1)), strict=True))
 
 
 def _picks(judged: JudgedSamples, kind: JudgeKind, rewards: FloatArray, n_values: Sequence[int]) -> _Picks:

@@ -109,6 +109,7 @@ def _body(title: str, result: BestOfN) -> Iterator[str]:
         yield f'<img src="data:image/svg+xml;base64,{image}" alt="{escape(panel.alt)}" width="450" height="300">'
     yield "</div>"
     yield from _gold_table(figures.curves)
+    yield from _other_golds(result)
     yield from _comparisons(result)
     yield from _by_type(figures.curves)
     yield from _examples(result.examples)
@@ -134,6 +135,24 @@ def _gold_table(curves: Sequence[Curve]) -> Iterator[str]:
         '<p class="soft">longest: the response with most words. random: the mean of all samples. gold: picked by '
         "the gold model itself, the most that any reward could reach. Share of possible: change of gold relative "
         "to that.</p>"
+    )
+
+
+def _other_golds(result: BestOfN) -> Iterator[str]:
+    golds = result.figures.other_golds
+    if not golds:
+        return
+    yield "<h2>Other gold models</h2>"
+    heads = [head for name in golds for head in (name, "95 % interval")]
+    rows = [
+        [curve.name, *(cell for found in golds.values() for cell in _estimate_cells(found[curve.name]))]
+        for curve in result.figures.curves
+    ]
+    yield _table(heads, rows)
+    yield (
+        f'<p class="soft">Change of each model\'s score from n = 1 to n = {result.figures.n_samples}, on its own '
+        "scale. All other figures, comparisons and warnings rest on the primary gold model alone, "
+        f"{escape(result.gold)}.</p>"
     )
 
 

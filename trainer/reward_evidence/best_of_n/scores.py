@@ -46,6 +46,8 @@ class ScoreLine(BaseModel):
     responses_sha256: str
     """Of prompt, reference and responses."""
     rewards: list[float]
+    golds: dict[str, list[float]] = {}
+    """Scores of all gold models by id, the primary one first; only if they are several, and were asked for."""
     notices: list[str] = []
     """Those of the service's reply."""
 
@@ -83,29 +85,31 @@ class SampleScores:
     def __post_init__(self) -> None:
         self._recipes: dict[str, RecipeName] = {}
 
-    def gold(self, prompts: Sequence[Prompt], samples: PromptSamples) -> FloatArray:
-        """The gold model's scores of `samples`: (P, N)."""
+    def gold(self, prompts: Sequence[Prompt], samples: PromptSamples) -> tuple[FloatArray, dict[str, FloatArray]]:
+        """The scores of `samples` by the primary gold model, and by each other one by id: (P, N)."""
         known = [recipe.name for recipe in self.info.recipes]
         recipe = GOLD if GOLD in known else self.info.default_recipe  # the recipe `gold` needs no encoder
         task = _Task(GOLD, {"recipe": recipe, "gold": True}, lambda result: result.gold_reward)
-        return self._scores(task, prompts, samples)
+        lines = self._lines(task, prompts, samples)
+        others = [model.id for model in self.info.golds[1:]]
+        return _rewards(lines), {name: np.array([line.golds[name] for line in lines]) for name in others}
 
     def recipe(
         self, name: str, overrides: Mapping[str, Any], prompts: Sequence[Prompt], samples: PromptSamples
     ) -> FloatArray:
         """The rewards of `samples` by a recipe: (P, N)."""
         options = {"recipe": name, "recipe_overrides": dict(overrides), "gold": False}
-        return self._scores(_Task(name, options, lambda result: result.reward), prompts, samples)
+        return _rewards(self._lines(_Task(name, options, lambda result: result.reward), prompts, samples))
 
-    def _scores(self, task: _Task, prompts: Sequence[Prompt], samples: PromptSamples) -> FloatArray:
-        """The rewards of all prompts; scores those that the file lacks."""
+    def _lines(self, task: _Task, prompts: Sequence[Prompt], samples: PromptSamples) -> list[ScoreLine]:
+        """The rewards of all prompts, in their order; scores those that the file lacks."""
         path = self.folder / FOLDER / f"{re.sub(r'[^A-Za-z0-9._-]', '_', task.name)}.jsonl"
         file = LineFile(path, ScoreLine)
         self._start(file, task.options)
         hashes = {prompt.id: _sha256(samples[prompt.id]) for prompt in prompts}
         lines = [line for line in file.read() if line.responses_sha256 == hashes.get(line.prompt_id)]
         self._add_notices(lines)
-        found = {line.prompt_id: line.rewards for line in lines}
+        found = {line.prompt_id: line for line in lines}
         missing = [prompt for prompt in prompts if prompt.id not in found]
         started_s, logged_s, n_before = time.monotonic(), 0.0, len(found)
         size = max(1, MAX_ITEMS // len(samples[prompts[0].id]))
@@ -114,11 +118,11 @@ class SampleScores:
             lines = self._score(task, group, hashes)
             file.append(lines)
             self._add_notices(lines)
-            found |= {line.prompt_id: line.rewards for line in lines}
+            found |= {line.prompt_id: line for line in lines}
             if len(found) == len(prompts) or time.monotonic() - logged_s > _LOG_EVERY_S:
                 logged_s = time.monotonic()
                 self.log(f"scores of {task.name}: {progress(len(found), len(prompts), n_before, started_s)}")
-        return np.array([found[prompt.id] for prompt in prompts])
+        return [found[prompt.id] for prompt in prompts]
 
     def _add_notices(self, lines: Sequence[ScoreLine]) -> None:
         self.notices = unique([*self.notices, *(notice for line in lines for notice in line.notices)])
@@ -133,6 +137,8 @@ class SampleScores:
             "gold_model": _identity(self.info.gold) if options["gold"] or recipe.needs_gold else None,
             "system_prompt": self.system_prompt,
         }
+        if options["gold"] and self.info.golds:
+            settings["gold_models"] = self._golds()
         record = file.path.with_suffix(".json")
         text = json.dumps(settings, indent=2) + "\n"
         if record.is_file() and record.read_text(encoding="utf-8") == text:
@@ -147,20 +153,29 @@ class SampleScores:
     def _score(self, task: _Task, group: Sequence[Sequence[Sample]], hashes: Mapping[str, str]) -> list[ScoreLine]:
         """Score all samples of several prompts, in requests of at most MAX_ITEMS."""
         items = [scored_item(sample, self.system_prompt) for samples in group for sample in samples]
-        rewards: list[float] = []
+        results: list[ItemResult] = []
         notices: list[str] = []
         for begin in range(0, len(items), MAX_ITEMS):
             reply = self._request(task, items[begin : begin + MAX_ITEMS])
             notices += reply.notices
-            rewards += [_required(task, result) for result in reply.results]
+            results += reply.results
         lines = []
         for samples in group:
-            own, rewards = rewards[: len(samples)], rewards[len(samples) :]
+            own, results = results[: len(samples)], results[len(samples) :]
             key = samples[0].prompt.id
             lines.append(
-                ScoreLine(prompt_id=key, responses_sha256=hashes[key], rewards=own, notices=unique(notices))
+                ScoreLine(
+                    prompt_id=key,
+                    responses_sha256=hashes[key],
+                    rewards=[_required(task, result) for result in own],
+                    golds={name: [result.golds[name] for result in own] for name in own[0].golds},
+                    notices=unique(notices),
+                )
             )
         return lines
+
+    def _golds(self) -> dict[str, str]:
+        return {model.id: model.revision for model in self.info.golds}
 
     def _request(self, task: _Task, items: Sequence[Item]) -> ScoreReply:
         try:
@@ -173,9 +188,15 @@ class SampleScores:
             used = getattr(reply.models, kind), getattr(reply.models, f"{kind}_revision")
             if model is not None and used[0] is not None and used != (model.id, model.revision):
                 raise EvaluationError(f"the service changed its {kind} model: run the same command again")
+        if task.options["gold"] and reply.models.golds != self._golds():
+            raise EvaluationError("the service changed its gold models: run the same command again")
         if self._recipes.setdefault(task.name, reply.recipe) != reply.recipe:
             raise EvaluationError(f"the service changed the recipe {task.name}: run the same command again")
         return reply
+
+
+def _rewards(lines: Sequence[ScoreLine]) -> FloatArray:
+    return np.array([line.rewards for line in lines])
 
 
 def _required(task: _Task, result: ItemResult) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from reward_evidence.best_of_n.figures import Comparison, Curve
 from reward_evidence.best_of_n.result import BestOfN
 from reward_evidence.report.formatting import decimals_for, interval, percent, plain, signed
+from reward_evidence.statistics.monotonicity import Estimate
 
 
 def lines(result: BestOfN) -> Iterator[str]:
@@ -27,6 +28,10 @@ def lines(result: BestOfN) -> Iterator[str]:
     yield f"gold at n = {sizes[-1]}, paired by prompt; p-values adjusted for {n_comparisons} comparisons"
     for comparison in figures.comparisons:
         yield f"  {comparison_line(comparison)}"
+    for name, found in figures.other_golds.items():
+        yield f"{name}, beside the primary gold model: change from n = 1 to n = {sizes[-1]}"
+        for judge, change in found.items():
+            yield f"  {judge:<{width}}{_with_interval(change)}"
     for warning in result.warnings:
         yield f"warning: {warning}"
     for notice in result.notices:
@@ -35,19 +40,20 @@ def lines(result: BestOfN) -> Iterator[str]:
 
 def _row(curve: Curve) -> str:
     last = curve.points[-1]
-    change = last.gold_change
-    decimals = decimals_for(change.low, change.high)
-    shown = f"{signed(change.mean, decimals)} ({interval(change.low, change.high, with_sign=True)})"
+    shown = _with_interval(last.gold_change)
     share = percent(curve.share_of_possible.value) if curve.share_of_possible else "–"
     golds = "".join(f"{plain(point.gold.mean, 3):>9}" for point in curve.points)
     return f"{golds}{shown:>28}{share:>13}{last.words:>8.0f}"
 
 
+def _with_interval(estimate: Estimate) -> str:
+    shown = signed(estimate.mean, decimals_for(estimate.low, estimate.high))
+    return f"{shown} ({interval(estimate.low, estimate.high, with_sign=True)})"
+
+
 def comparison_line(comparison: Comparison) -> str:
     """Return `rer − li: +0.12 (+0.03 to +0.21), p = 0.0100: rer is better`."""
-    difference = comparison.difference
-    decimals = decimals_for(difference.low, difference.high)
-    shown = f"{signed(difference.mean, decimals)} ({interval(difference.low, difference.high, with_sign=True)})"
+    shown = _with_interval(comparison.difference)
     verdict = f"{comparison.better} is better" if comparison.better else "undecided"
     p_value = plain(comparison.p_adjusted, 4)
     return f"{comparison.first} − {comparison.second}: {shown}, p = {p_value}: {verdict}"

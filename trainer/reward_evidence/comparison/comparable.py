@@ -5,7 +5,7 @@ are compared on those that all of them have, with a notice; a prompt that all ru
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reward_evidence.comparison.runs import EvaluatedRun
@@ -34,6 +34,17 @@ def check_settings(runs: Sequence[EvaluatedRun]) -> None:
             f"these runs cannot be compared: {'; '.join(differing)}. Evaluate them again with the same settings: "
             "`glassbox evaluate --run-dir DIR`"
         )
+
+
+def other_golds(runs: Sequence[EvaluatedRun]) -> list[str]:
+    """Ids of the gold models beside the primary one that all runs were evaluated with, with the same weights."""
+    found = [{(one["id"], one["revision"]): None for one in _golds(run)[1:]} for run in runs]
+    return [model[0] for model in found[0] if all(model in of_run for of_run in found)]
+
+
+def _golds(run: EvaluatedRun) -> Sequence[Mapping[str, str]]:
+    golds: Sequence[Mapping[str, str]] = run.evaluation.settings.get("golds", [])
+    return golds
 
 
 def _values(found: Sequence[tuple[str, str]]) -> str:

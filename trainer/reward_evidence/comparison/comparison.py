@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from reward_client.wire import FeatureInfo
-from reward_evidence.comparison.comparable import check_settings, common_prompts
+from reward_evidence.comparison.comparable import check_settings, common_prompts, other_golds
 from reward_evidence.comparison.differences import Difference, final_gold_differences
 from reward_evidence.comparison.findings import Findings, describe
 from reward_evidence.comparison.group_figures import GroupFigures, group_figures
-from reward_evidence.comparison.measures import GroupValues, read_group
+from reward_evidence.comparison.measures import GroupValues, other_gold, read_group
 from reward_evidence.comparison.runs import EvaluatedRun
 from reward_evidence.evaluation.store import unique
 from reward_runs.errors import EvaluationError
@@ -68,6 +68,8 @@ class Comparison(_Figures):
     baseline: str | None
     groups: list[GroupFigures]
     differences: list[Difference]
+    other_gold_differences: dict[str, list[Difference]] = {}
+    """By the id of a gold model beside the primary one; p-values are adjusted for its own differences."""
     findings: Findings
     notices: list[str]
     features: list[FeatureInfo]
@@ -93,9 +95,15 @@ def compare(
     runs = [run for group in groups.values() for run in group]
     check_settings(runs)
     prompt_ids, notices = common_prompts(runs)
-    values = [read_group(label, group, prompt_ids) for label, group in groups.items()]
-    figures = [group_figures(one) for one in values]
+    golds = other_golds(runs)
+    values = [read_group(label, group, prompt_ids, golds) for label, group in groups.items()]
+    figures = [group_figures(one, golds) for one in values]
     differences = final_gold_differences(values, baseline)
+    if golds:
+        notices.append(
+            f"Headline, differences and all other figures rest on the primary gold model alone, "
+            f"{runs[0].evaluation.settings['gold']['id']}; listed beside it: {', '.join(golds)}."
+        )
     notices = unique([*notices, *_notices(values), *(n for run in runs for n in run.evaluation.notices)])
     comparison = Comparison(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -104,6 +112,9 @@ def compare(
         baseline=baseline,
         groups=figures,
         differences=differences,
+        other_gold_differences={
+            model: final_gold_differences(values, baseline, other_gold(model)) for model in golds
+        },
         findings=describe(figures, differences, notices),
         notices=notices,
         features=_known_features(runs),

@@ -29,12 +29,14 @@ class Difference(BaseModel):
     """Those of the two groups with one run: how much their gold varies between seeds is not in interval and p."""
 
 
-def final_gold_differences(values: Sequence[GroupValues], baseline: str | None) -> list[Difference]:
-    """The differences of final gold, larger first; each is of the group that has more, or of that which is not
-    the baseline."""
-    if any("gold" not in one.measures for one in values):
+def final_gold_differences(
+    values: Sequence[GroupValues], baseline: str | None, measure: str = "gold"
+) -> list[Difference]:
+    """The differences of final gold, or of another `measure`, larger first; each is of the group that has more, or
+    of that which is not the baseline. None where a group lacks the measure."""
+    if any(measure not in one.measures for one in values):
         return []
-    final = {one.label: one.measures["gold"][:, -1] for one in values}  # (S, N)
+    final = {one.label: one.measures[measure][:, -1] for one in values}  # (S, N)
     if baseline is None:
         ordered = sorted(final, key=lambda label: -final[label].mean())
         pairs = list(itertools.combinations(ordered, 2))

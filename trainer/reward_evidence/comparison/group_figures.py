@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from reward_evidence.comparison.measures import GroupValues
+from reward_evidence.comparison.measures import MEASURES, GroupValues, other_gold
 from reward_evidence.statistics.assessment import Assessment
 from reward_evidence.statistics.monotonicity import FloatArray, Verdict
 from reward_evidence.statistics.pooled import (
@@ -74,6 +74,8 @@ class GroupFigures(_Figures):
     steps: list[StepFigures]
     proxy_change: PooledEstimate | None
     gold_change: PooledEstimate | None
+    other_gold_changes: dict[str, PooledEstimate] = {}
+    """By the id of a gold model beside the primary one; empty with one step."""
     words_change: PooledEstimate | None
     """From the first step to the last; null with one step."""
     rank_correlation: PooledCorrelation | None
@@ -98,8 +100,8 @@ class GroupFigures(_Figures):
         return len(self.runs)
 
 
-def group_figures(values: GroupValues) -> GroupFigures:
-    """Compute the figures of one group."""
+def group_figures(values: GroupValues, other_golds: Sequence[str] = ()) -> GroupFigures:
+    """Compute the figures of one group, with the changes of `other_golds` beside the primary one."""
     settings = values.runs[0].evaluation.settings
     gold, proxy = values.measures.get("gold"), values.measures["proxy"]
     change = _change(proxy)
@@ -122,6 +124,9 @@ def group_figures(values: GroupValues) -> GroupFigures:
         steps=[_step(values, index) for index in range(len(values.steps))],
         proxy_change=change,
         gold_change=_change(gold),
+        other_gold_changes={
+            model: found for model in other_golds if (found := _change(values.measures.get(other_gold(model))))
+        },
         words_change=_change(values.measures["words"]),
         rank_correlation=None if gold is None else pooled_rank_correlation(proxy, gold),
         gold_falls=None if gold is None else int((np.diff(gold.mean(axis=(0, 2))) < 0).sum()),
@@ -134,7 +139,7 @@ def _change(values: FloatArray | None) -> PooledEstimate | None:
 
 
 def _step(values: GroupValues, index: int) -> StepFigures:
-    means = {name: pooled_mean(found[:, index]) for name, found in values.measures.items()}
+    means = {name: pooled_mean(found[:, index]) for name, found in values.measures.items() if name in MEASURES}
     features = {}
     for name, found in values.features.items():
         has_it = np.isfinite(found).all(axis=(0, 1))

@@ -24,6 +24,11 @@ MEASURES: Mapping[str, Measure] = {
 """Name → value of a response; None where it was not measured."""
 
 
+def other_gold(model: str) -> str:
+    """Name of the measure that is the score of a gold model beside the primary one."""
+    return f"gold {model}"
+
+
 @dataclass(frozen=True)
 class GroupValues:
     """Runs that differ only in their seed, on the prompts of the comparison."""
@@ -43,21 +48,25 @@ class GroupValues:
     """Prompt → the first run's first response of the last step."""
 
 
-def read_group(label: str, runs: Sequence[EvaluatedRun], prompt_ids: Sequence[str]) -> GroupValues:
-    """Read the responses of `runs`; raise EvaluationError when they share no step or a file is missing.
+def read_group(
+    label: str, runs: Sequence[EvaluatedRun], prompt_ids: Sequence[str], other_golds: Sequence[str] = ()
+) -> GroupValues:
+    """Read the responses of `runs`, with the scores of `other_golds` beside those of the primary gold model.
 
+    Raises EvaluationError when the runs share no step or a file is missing.
     The responses of all common steps of one run are in memory together.
     """
     steps = sorted(set.intersection(*(set(run.steps) for run in runs)))
     if not steps:
         raise EvaluationError(f"the runs of {label} have no evaluated step in common: evaluate the same steps")
-    rows: dict[str, list[list[FloatArray]]] = {name: [] for name in MEASURES}
+    wanted = {**MEASURES, **{other_gold(one): _gold_measure(one) for one in other_golds}}
+    rows: dict[str, list[list[FloatArray]]] = {name: [] for name in wanted}
     features: list[list[dict[str, FloatArray]]] = []
     parts: list[Mapping[str, FloatArray]] = []
     examples: dict[str, EvaluatedResponse] = {}
     for run in runs:
         by_step = [_of_prompts(run.responses(step), prompt_ids) for step in steps]
-        for name, measure in MEASURES.items():
+        for name, measure in wanted.items():
             rows[name].append([_by_prompt(responses, measure, prompt_ids) for responses in by_step])
         features.append([_features(responses, prompt_ids) for responses in by_step])
         parts.append(parts_by_prompt(by_step[0], by_step[-1]) if len(steps) > 1 else {})
@@ -74,6 +83,10 @@ def read_group(label: str, runs: Sequence[EvaluatedRun], prompt_ids: Sequence[st
         parts=parts,
         examples=examples,
     )
+
+
+def _gold_measure(model: str) -> Measure:
+    return lambda response: response.golds.get(model)
 
 
 def _of_prompts(responses: Responses, prompt_ids: Sequence[str]) -> list[EvaluatedResponse]:

