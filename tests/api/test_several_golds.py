@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -20,7 +23,7 @@ from reward_service.settings import Settings
 from tests.api.test_wire_version import RELEASE_0_1, posted_by_0_1
 from tests.doubles import LengthGold, LetterEncoder, text_of
 from tests.fixtures import wire_0_1
-from tests.live import until
+from tests.live import metric, serving, until
 
 ITEMS = [{"prompt": "a b", "response": "c d"}, {"prompt": "a b", "response": "c d e f"}]
 
@@ -33,7 +36,15 @@ class NegativeGold(LengthGold):
         tokens = super().tokenize(exchange)
         return Tokens(tokens.input_ids, flags=("gold_prompt_adapted",)) if "ADAPT" in exchange.response else tokens
 
+    gate: threading.Event = field(default_factory=threading.Event)
+    """`score` waits while it is set."""
+    blocked: threading.Event = field(default_factory=threading.Event)
+    """Set when it does."""
+
     def score(self, batch: Any) -> list[float]:
+        if self.gate.is_set():
+            self.blocked.set()
+            until(lambda: not self.gate.is_set())
         texts = [text_of(tokens) for tokens in batch]
         if any("ODD" in text for text in texts):
             raise RuntimeError("odd")
@@ -178,6 +189,36 @@ def test_a_failure_of_one_of_them_fails_the_request(both: TestClient) -> None:
 
     assert reply.status_code == 500
     assert "items.2.response" in reply.text
+
+
+def test_a_full_queue_of_one_of_them_refuses_requests() -> None:
+    golds = Service("a,b", max_waiting_items=1)
+    with serving(golds.settings, gold_loader=golds.load) as url, ThreadPoolExecutor(2) as pool:
+
+        def post(response: str) -> httpx.Response:
+            body = {"items": [{"prompt": "a", "response": response}], "gold": True}
+            return httpx.post(f"{url}/score", json=body, timeout=30)
+
+        def wait_for(of_a: int, of_b: int) -> None:
+            names = {"gold": of_a, "gold-2": of_b}
+            until(
+                lambda: all(metric(url, f'glassbox_waiting_items{{model="{m}"}}') == n for m, n in names.items())
+            )
+
+        gold = golds.models["b"]
+        assert isinstance(gold, NegativeGold)
+        gold.gate.set()
+        computed = pool.submit(post, "c")
+        until(gold.blocked.is_set)
+        wait_for(0, 0)
+        waiting = pool.submit(post, "c d")
+        wait_for(0, 1)
+        refused = post("c d e")
+        gold.gate.clear()
+
+        assert computed.result().status_code == waiting.result().status_code == 200
+    assert refused.status_code == 429
+    assert "1 items wait for the gold-2 model" in refused.json()["detail"]
 
 
 def test_flags_of_all_models_are_in_the_result(both: TestClient) -> None:

@@ -16,6 +16,7 @@ from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.report.write import write_report
 from reward_evidence.statistics.golds import gold_agreement
 from reward_evidence.statistics.monotonicity import Verdict
+from reward_runs.errors import EvaluationError
 from tests.unit.evidence_run import (
     ScriptedSampler,
     Service,
@@ -36,6 +37,7 @@ class SeveralService(Service):
     """The primary gold reward of `Service`, one that is minus it, and one that is noise."""
 
     notices: tuple[str, ...] = (FALLING_NOTICE,)
+    noise_revision: str = "dddd"
 
     def score(self, items: Sequence[Item], **options: Any) -> ScoreReply:
         reply = super().score(items, **options)
@@ -51,7 +53,10 @@ class SeveralService(Service):
             )
             for result in reply.results
         ]
-        return reply.model_copy(update={"results": results})
+        golds = {"demo-gold": "bbbb", FALLING: "cccc", NOISE: self.noise_revision}
+        return reply.model_copy(
+            update={"results": results, "models": reply.models.model_copy(update={"golds": golds})}
+        )
 
 
 def evaluate_several(run: Path, service: Service | None = None) -> Evaluation:
@@ -142,6 +147,12 @@ def test_one_checkpoint_has_no_changes(tmp_path: Path) -> None:
     assert evaluation.golds is not None
     assert evaluation.golds.agreement == []
     assert "demo-gold (primary)" in write_report(run).read_text(encoding="utf-8")
+
+
+def test_a_gold_model_that_changed_since_the_service_was_asked_is_an_error(tmp_path: Path) -> None:
+    """Otherwise scores of two models would be compared, or the settings would name another model."""
+    with pytest.raises(EvaluationError, match="gold models of the service changed, or one was loading"):
+        evaluate_several(make_run(tmp_path / "run", steps=(0,)), SeveralService(noise_revision="eeee"))
 
 
 def test_another_gold_model_beside_the_primary_one_is_evaluated_again(run: Path) -> None:

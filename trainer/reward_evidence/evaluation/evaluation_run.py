@@ -125,6 +125,8 @@ class EvaluationRun:
                 "step": step,
             },
         )
+        if self.gold and replies[0].models.golds != {one.id: one.revision for one in self.info.golds}:
+            raise EvaluationError("the gold models of the service changed, or one was loading: evaluate again")
         duration_s = time.monotonic() - started_s
         evaluated = evaluated_step(step, self._settings(step), responses, replies, duration_s)
         save(self.source.out / "evaluation", evaluated)
