@@ -129,6 +129,9 @@ def _folder(spec: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    from reward_service.models.quiet import quiet_libraries
+
+    quiet_libraries()
     try:
         return Path(snapshot_download(spec, allow_patterns=_DOWNLOADED))
     except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as exc:
