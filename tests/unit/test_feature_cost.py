@@ -63,12 +63,11 @@ def seconds(recipe: Recipe, request: str, response: str, reference: str) -> dict
     found: dict[str, float] = {}
     for _ in range(2 if len(response) < LONG // 2 else 1):
         inputs = ResponseText(messages, response, words(response, recipe.words), reference, recipe)
-        assert inputs.prompt_words is not None  # computed once for all features
+        _ = inputs.prompt_words, inputs.request  # computed once for all features
         for feature in (registry[factor] for factor in recipe_features(recipe)):
             if feature.needs is ResponseText:
                 start = thread_time()
-                feature.value(inputs)
-                list(feature.observations(inputs))
+                feature.measure(inputs)
                 elapsed = thread_time() - start
                 found[feature.name] = min(elapsed, found.get(feature.name, elapsed))
     return found

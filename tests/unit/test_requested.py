@@ -8,7 +8,7 @@ from reward_client.wire import ChatMessage
 from reward_service.features.requested_form import requested_form
 from reward_service.features.requested_items import requested_items
 from reward_service.features.requested_length import length_requests, requested_length
-from reward_service.features.requests import last_request
+from reward_service.features.text import last_request
 
 SENTENCE = "The bridge was closed in May because the repairs cost too much."
 

@@ -47,6 +47,8 @@ class MemoryBudget:
     """At most `max_waiting_bytes` for all requests together, and one body beyond."""
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        self.byte_cost = BYTE_COST * max(1, len(settings.golds))
+        """Bytes charged for a byte of a body, whose texts may have as many tokens for each gold model."""
         self._share = FairShare(settings.max_waiting_bytes)
         self._expected: Counter[str] = Counter()
         """Bytes that bodies being received will take as well, by caller."""
@@ -164,6 +166,7 @@ class MemoryClaim:
     """The memory that one request holds."""
 
     def __init__(self, budget: MemoryBudget, caller: str, number: int) -> None:
+        self.byte_cost = budget.byte_cost
         self.caller = caller
         self.number = number
         """In order of creation."""

@@ -36,9 +36,8 @@ from reward_service.admission.idempotency import (
     idempotency_key,
 )
 from reward_service.admission.memory import MemoryBudget, MemoryClaim
-from reward_service.admission.scoring_work import new_work
 from reward_service.admission.transfer import check_head, receive_body, send_response
-from reward_service.admission.work import Work, WorkContext
+from reward_service.admission.work import Work, WorkContext, new_work
 from reward_service.batching import StepExecutor, complete
 from reward_service.datasets.store import DatasetStore
 from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestError, TooLargeError
@@ -193,12 +192,13 @@ class RequestPipeline:
     def _work(self, spec: EndpointSpec[Any], scope: Scope, context: RequestContext, body: Body) -> Work:
         in_path, in_query = scope["path_params"].get(OPTIONS, ""), scope["query_string"].decode("latin-1")
         query_string = "&".join(filter(None, (in_path, in_query)))
-        query = _parameters(query_string, self._settings.max_url_parameters) if query_string else []
-        call = Call(self._settings, self._recipes, context.headers, scope["path_params"], query, context.caller)
-        if isinstance(spec, GoldSpec):
-            refuse_options(query)
-        else:
-            call.query, call.references = references_in(query, self._datasets, context.caller)
+        call = Call(self._settings, self._recipes, context.headers, scope["path_params"], [], context.caller)
+        if query_string:
+            call.query = query = _parameters(query_string, self._settings.max_url_parameters)
+            if isinstance(spec, GoldSpec):
+                refuse_options(query)
+            else:
+                call.query, call.references = references_in(query, self._datasets, context.caller)
         if isinstance(spec, ProtocolSpec):
             call.options = spec.options(call, body)
         return new_work(spec, call, body, self._works)

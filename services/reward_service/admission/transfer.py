@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Send
 
-from reward_service.admission.memory import BYTE_COST, STRING_COST, MemoryClaim
+from reward_service.admission.memory import STRING_COST, MemoryClaim
 from reward_service.errors import InvalidRequestError, SlowBodyError, TooLargeError
 from reward_service.settings import Settings
 
@@ -40,12 +40,7 @@ def check_head(headers: Mapping[bytes, bytes], claim: MemoryClaim, settings: Set
     refuse_compressed(headers)
     declared = declared_bytes(headers)
     _check_size(declared, settings)
-    claim.expect(_byte_cost(settings) * declared)
-
-
-def _byte_cost(settings: Settings) -> int:
-    """Bytes charged for a byte of a body, whose texts may have as many tokens for each gold model."""
-    return BYTE_COST * max(1, len(settings.golds))
+    claim.expect(claim.byte_cost * declared)
 
 
 def refuse_compressed(headers: Mapping[bytes, bytes]) -> None:
@@ -72,7 +67,6 @@ async def receive_body(
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    byte_cost = _byte_cost(settings)
     body, max_strings = _Buffer(declared_bytes(headers)), _STRINGS_PER_ITEM * settings.max_items
     try:
         async with asyncio.timeout_at(began + _allowed_s(0, settings, grace_s)) as limit:
@@ -85,7 +79,7 @@ async def receive_body(
                 limit.reschedule(None)
                 strings = min(count_strings(chunk), max_strings) if max_strings else 0
                 max_strings -= strings
-                began += await claim.take(byte_cost * len(chunk) + STRING_COST * strings, max_wait_s)
+                began += await claim.take(claim.byte_cost * len(chunk) + STRING_COST * strings, max_wait_s)
                 if not message.get("more_body", False):
                     claim.complete()
                     return body.with_last(chunk)

@@ -249,10 +249,10 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         """The open submissions with units in `batch`, marked as started."""
         submissions = {submission for entry in batch for submission in entry.positions}
         for submission in submissions:
-            if submission.started is None:
-                submission.started = now
+            if submission.queue_s is None:
+                submission.queue_s = now - submission.submitted
                 if self._metrics_hook is not None:
-                    self._metrics_hook.waited(self._name, now - submission.submitted)
+                    self._metrics_hook.waited(self._name, submission.queue_s)
         return submissions
 
     def _distribute_results(self) -> None:

@@ -52,15 +52,10 @@ class Submission(Generic[OutT]):
     error: Exception | None = None
     """Why there will be no more outcomes."""
     submitted: float = field(default_factory=time.monotonic)
-    started: float | None = None
-    """When the first batch with one of its units started."""
+    queue_s: float | None = None
+    """Seconds from submission to the start of the first batch with one of its units."""
     model_s: float = 0.0
     """Seconds of all forward passes with units of this submission."""
-
-    @property
-    def queue_s(self) -> float:
-        """Seconds from submission to the start of the first batch."""
-        return (self.started or self.submitted) - self.submitted
 
     async def wait(self) -> None:
         """Return when each unit has its outcome. Raises NotReadyError if the worker ends before."""

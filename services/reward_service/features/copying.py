@@ -14,7 +14,7 @@ from __future__ import annotations
 import regex
 
 from reward_service.features.feature import Feature, ResponseText
-from reward_service.features.requests import last_message, last_request
+from reward_service.features.text import last_message
 
 _N = 4
 """Words of an n-gram: shorter phrases, such as "the capital of France", are part of an honest answer."""
@@ -53,7 +53,5 @@ COPYING_PENALTY = Feature(
     label="Copying penalty",
     description="1 − share of word 4-grams that prompt and response have in common; 1 means no copy",
     log_key="copying_penalty",
-    compute=lambda inputs: copying_penalty(
-        last_message(inputs.messages), inputs.response, last_request(inputs.messages)
-    ),
+    compute=lambda inputs: copying_penalty(last_message(inputs.messages), inputs.response, inputs.request),
 )

@@ -39,12 +39,11 @@ class Factor:
             yield option
             option = option.otherwise
 
-    def value(self, values: Mapping[str, float | None]) -> float:
-        """The factor of an item with these values of features. Raises FeatureError when it is not finite."""
-        return self.applied(values)[1]
-
     def applied(self, values: Mapping[str, float | None]) -> tuple[str, float]:
-        """The name of the feature that applies to an item, and the factor. Raises FeatureError as `value`."""
+        """The name of the feature that applies to an item with these values of features, and the factor.
+
+        Raises FeatureError when it is not finite.
+        """
         option: Factor | None = self
         while option is not None:
             x = option.constant if option.constant is not None else values.get(option.feature.name)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_client.wire import ChatMessage
-from reward_service.features.text import WordKind, prompt_text, words
+from reward_service.features.text import WordKind, last_request, prompt_text, words
 
 Range = tuple[float, float]
 """Lowest and highest value."""
@@ -94,6 +94,11 @@ class ResponseText:
     def prompt_words(self) -> Sequence[str]:
         """Words of `prompt`."""
         return words(self.prompt, self.parameters.words)
+
+    @cached_property
+    def request(self) -> str:
+        """What the user's last message asks for; see `features.text.prompt`."""
+        return last_request(self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,29 +207,18 @@ class Feature(Generic[InputsT]):
             raise FeatureError(f"the range of feature {self.name} is not an interval: [{low}, {high}]")
         return low, high
 
-    def value(self, inputs: InputsT) -> float | None:
-        """The feature's value; None when it does not apply to the item. It may be NaN or infinite.
+    def measure(self, inputs: InputsT) -> tuple[float | None, list[str]]:
+        """The value, None when the feature does not apply to the item, and the flags. It may be NaN or infinite.
 
-        Raises FeatureError when `compute` fails, or returns None for a feature that is not computed from text.
+        Raises FeatureError when `compute` or `flags` fails, or when there is no value for a feature that is not
+        computed from text.
         """
         try:
             value = self.compute(inputs)
-            if value is not None:
-                return float(value)
+            value = None if value is None else float(value)
+            flags = [] if self.flags is None else list(map(str, self.flags(inputs)))
         except Exception as exc:
-            raise self._failure(exc) from exc
-        if self.needs is not ResponseText:
+            raise FeatureError(f"feature {self.name} failed: {type(exc).__name__}: {exc}") from exc
+        if value is None and self.needs is not ResponseText:
             raise FeatureError(f"feature {self.name} has no value; only features of ResponseText may return None")
-        return None
-
-    def observations(self, inputs: InputsT) -> Sequence[str]:
-        """The flags of an item with `inputs`. Raises FeatureError when `flags` fails."""
-        if self.flags is None:
-            return ()
-        try:
-            return [str(flag) for flag in self.flags(inputs)]
-        except Exception as exc:
-            raise self._failure(exc) from exc
-
-    def _failure(self, cause: Exception) -> FeatureError:
-        return FeatureError(f"feature {self.name} failed: {type(cause).__name__}: {cause}")
+        return value, flags

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import regex
 
 from reward_service.features.feature import Feature, ResponseText
-from reward_service.features.requests import last_request
 from reward_service.features.sentences import sentences
 
 _PHRASES = (
@@ -96,7 +95,7 @@ def _plain(text: str) -> str:
 
 
 def _flags(inputs: ResponseText) -> Sequence[str]:
-    turn = invented_turn(inputs.response, last_request(inputs.messages))
+    turn = invented_turn(inputs.response, inputs.request)
     return [] if turn is None else ["invented_turn"]
 
 
@@ -107,6 +106,6 @@ META_TALK_PENALTY = Feature(
     label="Meta talk penalty",
     description="1 − share of words in sentences about the conversation instead of the subject",
     log_key="meta_talk_penalty",
-    compute=lambda inputs: meta_talk_penalty(inputs.response, last_request(inputs.messages)),
+    compute=lambda inputs: meta_talk_penalty(inputs.response, inputs.request),
     flags=_flags,
 )

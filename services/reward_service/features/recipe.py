@@ -199,7 +199,7 @@ class Recipe(BaseModel):
         """Values of the factors that depend on nothing but the recipe, by name. Raises FeatureError."""
         constants = {}
         for feature in self._used:
-            if feature.needs is RecipeOnly and (value := feature.value(RecipeOnly(self))) is not None:
+            if feature.needs is RecipeOnly and (value := feature.measure(RecipeOnly(self))[0]) is not None:
                 check_finite(feature.name, value)
                 constants[feature.name] = value
         return constants
@@ -222,7 +222,7 @@ class Recipe(BaseModel):
 
     def combine(self, query_type: QueryType, values: Mapping[str, float | None]) -> float:
         """The reward: the product of the branch's factors. Raises FeatureError when a factor is not finite."""
-        return math.prod(factor.value(values) for factor in self._factors[query_type])
+        return math.prod([factor.applied(values)[1] for factor in self._factors[query_type]])
 
     def bounds(self) -> Range:
         """Interval that rewards lie in: given, or the hull of both branches' products."""

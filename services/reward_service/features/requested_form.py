@@ -19,7 +19,6 @@ from itertools import islice
 import regex
 
 from reward_service.features.feature import Feature, ResponseText
-from reward_service.features.requests import last_request
 
 _ITEM = regex.compile(r"^[ \t]*(?:[-*•–+]|\d{1,3}[.)]|[a-zA-Z][.)])[ \t]+\S", regex.MULTILINE)
 _NUMBERED = regex.compile(r"^[ \t]*\d{1,3}[.)][ \t]+\S", regex.MULTILINE)
@@ -89,5 +88,5 @@ REQUESTED_FORM = Feature(
     label="Requested form",
     description="share of the requested forms (list, table, JSON, code) that the response has",
     log_key="requested_form",
-    compute=lambda inputs: requested_form(last_request(inputs.messages), inputs.response),
+    compute=lambda inputs: requested_form(inputs.request, inputs.response),
 )

@@ -19,7 +19,7 @@ from statistics import median
 import regex
 
 from reward_service.features.feature import Feature, ResponseText
-from reward_service.features.requests import adherence, last_request
+from reward_service.features.requested_length import adherence
 
 _NUMBERS = dict(
     zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)  # noqa: SIM905
@@ -74,5 +74,5 @@ REQUESTED_ITEMS = Feature(
     description="items of the list / requested ones, times the share of the words that are in the list",
     log_key="requested_items",
     applies_to="prompt",
-    compute=lambda inputs: requested_items(last_request(inputs.messages), inputs.response),
+    compute=lambda inputs: requested_items(inputs.request, inputs.response),
 )

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import regex
 
 from reward_service.features.feature import Feature, ResponseText
-from reward_service.features.requests import adherence, last_request
 from reward_service.features.sentences import sentences
 
 _NUMBERS = {
@@ -112,6 +111,11 @@ _BRIEF = regex.compile(
 )
 _WORDS_PER_UNIT = {"sentence": (4, 40), "line": (3, math.inf), "paragraph": (25, 200)}
 """Fewest and most words that count as one unit."""
+
+
+def adherence(n: float, low: float, high: float) -> float:
+    """How well `n` is in the requested interval, from 0 to 1: n / low below it, (high / n)² above it."""
+    return (high / n) ** 2 if n > high else min(1.0, n / low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,5 +213,5 @@ REQUESTED_LENGTH = Feature(
     description="1 in the length that the prompt requests, min(n / low, 1) below, (high / n)² above",
     log_key="requested_length",
     applies_to="prompt",
-    compute=lambda inputs: requested_length(last_request(inputs.messages), inputs.response),
+    compute=lambda inputs: requested_length(inputs.request, inputs.response),
 )

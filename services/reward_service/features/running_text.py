@@ -16,7 +16,6 @@ import regex
 from reward_service.features.feature import Feature, ResponseText
 from reward_service.features.languages import FUNCTION_WORDS, language_of, n_function_words
 from reward_service.features.letter_order import latin_letter_order, unspaced_letter_order
-from reward_service.features.requests import last_request
 from reward_service.features.scripts import share_in_script
 
 _SHARE = 0.2
@@ -60,5 +59,5 @@ RUNNING_TEXT = Feature(
     label="Running text",
     description="min(1, (2 + function words) / (0.2 × words)), in the prompt's language; letters in order",
     log_key="running_text",
-    compute=lambda inputs: running_text(last_request(inputs.messages), inputs.response),
+    compute=lambda inputs: running_text(inputs.request, inputs.response),
 )

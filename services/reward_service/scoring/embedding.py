@@ -1,8 +1,9 @@
 """Embeddings of texts, each text once: from the cache, or from the encoder's queue.
 
-    texts ──look_up──▶ cached vectors, tokens of the others ──enqueue──▶ queued ──done──▶ a vector or an error each
+    texts ──look_up──▶ cached vectors, tokens of the others ──queue──▶ embedded ──▶ a vector or an error each
 
-`look_up` tokenizes, so it is steps for a thread; the other calls run on the event loop.
+An encoder replaces what it has no tokens for by unknown tokens. The relevance of two texts cannot be read when
+they differ and at least half of the characters of one are unknown, or the unknown ones are all that differs.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import threading
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import Literal
 
 import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from reward_client.wire import TextCounts
-from reward_service.batching import ModelWorker, Reservation, Steps, Submission, Unit
+from reward_service.batching import ModelWorker, Steps, Submission, Unit
+from reward_service.features.text import visible
 from reward_service.models.protocols import TextEncoder, Tokens
 
 Vector = NDArray[np.float32]
@@ -37,6 +40,9 @@ class TextVector:
 
 EncoderWorker = ModelWorker[TextEncoder, Tokens, TextVector]
 
+UNREADABLE_SHARE = 0.5
+"""Share of unknown characters from which on a text is unreadable. The embedded encoder: at least 0.97 in Thai,
+Lao, Khmer and Burmese, 0.53 to 0.64 in Chinese, at most 0.34 in Japanese, Tibetan, Hindi and Korean."""
 _STEP_TEXTS = 64
 _STEP_CHARS = 64 * 1024
 """Texts and characters that are tokenized in one step; a longer text is a step of its own."""
@@ -78,35 +84,24 @@ class LookUp:
     known: dict[str, TextVector]
     missing: dict[str, Unit[Tokens]]
 
-    def encoded(self, text: str) -> TextVector | Tokens:
-        """The vector of `text`, or its tokens."""
-        return self.known.get(text) or self.missing[text].value
+    def embedded(self, done: Submission[TextVector]) -> tuple[dict[str, TextVector | Exception], TextCounts]:
+        """For each text its vector or the encoder's error; `done` has the outcomes of those that were missing."""
+        vectors = {**self.known, **dict(zip(self.missing, done.outcomes, strict=True))}
+        encoded = len(self.missing) - done.shared
+        return vectors, TextCounts(cached=len(self.known), shared=done.shared, encoded=encoded)
+
+    def unreadable_side(self, text: str, response: str) -> Literal["text", "response"] | None:
+        """Which of the two makes the relevance of `response` to `text` unreadable, if it is; both are in here."""
+        a, b = (self.known.get(one) or self.missing[one].value for one in (text, response))
+        known = max(a.unknown_share, b.unknown_share) < UNREADABLE_SHARE
+        differ_in_known = not a.unknown_share or a.fingerprint != b.fingerprint
+        if (known and differ_in_known) or _as_seen(text) == _as_seen(response):
+            return None
+        return "text" if a.unknown_share > b.unknown_share else "response"
 
 
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """For each text its vector or the encoder's error, and the timings."""
-
-    vectors: dict[str, TextVector | Exception]
-    counts: TextCounts
-    queue_s: float = 0.0
-    model_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """Texts whose missing vectors are queued. Its submission must be closed."""
-
-    look_up: LookUp
-    submission: Submission[TextVector]
-
-    def result(self) -> Embedded:
-        """All vectors, once `submission.wait` has returned."""
-        done = self.submission
-        known, missing = self.look_up.known, self.look_up.missing
-        counts = TextCounts(cached=len(known), shared=done.shared, encoded=len(missing) - done.shared)
-        vectors = {**known, **dict(zip(missing, done.outcomes, strict=True))}
-        return Embedded(vectors, counts, done.queue_s, done.model_s)
+def _as_seen(text: str) -> str:
+    return " ".join(visible(text).casefold().split())
 
 
 class Embedder:
@@ -117,7 +112,7 @@ class Embedder:
         self.cache = cache
 
     def look_up(self, encoder: TextEncoder, texts: Iterable[str]) -> Steps[LookUp]:
-        """Cached vectors of the different `texts`, and tokens of the others."""
+        """Cached vectors of the different `texts`, and tokens of the others, in steps of a few texts."""
         look_up = LookUp({}, {})
         unknown: dict[str, bytes] = {}
         salt, n_chars = encoder.revision.encode()[:64], 0
@@ -135,13 +130,6 @@ class Embedder:
                 yield
         _tokenize(encoder, unknown, look_up)
         return look_up
-
-    async def enqueue(
-        self, look_up: LookUp, caller: str = "", reservation: Reservation | None = None
-    ) -> Embedding:
-        """Queue what is missing; the worker puts it into the cache. Raises NotReadyError."""
-        missing = list(look_up.missing.values())
-        return Embedding(look_up, await self.worker.enqueue(missing, caller, reservation))
 
 
 def embed(encoder: TextEncoder, batch: Sequence[Tokens]) -> list[TextVector]:

@@ -10,13 +10,13 @@ one text, so a text without a score fails its request.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 
 from reward_client.wire import FieldError
-from reward_service.batching import Reservation, Steps, Submission, Unit
+from reward_service.batching import Steps, Submission, Unit
 from reward_service.errors import MAX_ERRORS, InvalidRequestError, ModelError
 from reward_service.models.protocols import Exchange, GoldModel, RawText, Tokens
 from reward_service.scoring.job import GoldWorker, InvalidItem, reject_unavailable
@@ -59,7 +59,7 @@ def required_gold(gold: GoldWorker | None) -> GoldWorker:
 
 
 class GoldScoring:
-    """One job being scored: `prepare`, `enqueue`, `wait`, `reply`, and always `close`."""
+    """One job being scored: `prepare`, then `reply` when the worker has computed the `units`."""
 
     def __init__(
         self,
@@ -72,47 +72,40 @@ class GoldScoring:
         self.n_items = len(entries)
         self.workers: list[GoldWorker] = [gold]
         """Of the models that the job needs."""
+        self.units: list[list[Unit[Tokens]]] = [[]]
+        """What each of them has to compute, once the job is prepared."""
         self._entries = entries
         self._gold = gold
         self._model: GoldModel | None = None
         self._notices = notices
-        self._units: list[Unit[Tokens]] = []
-        self._submission: Submission[float] | None = None
 
     def prepare(self) -> Steps[None]:
         """Compute tokens. Raises NotReadyError, or InvalidRequestError that names the entries without any."""
         model = self._model = self._gold.loaded_model()
+        (units,) = self.units
         errors: list[FieldError] = []
         for index, entry in enumerate(self._entries):
             if index:
                 yield
             made = entry if isinstance(entry, InvalidItem) else _unit(entry, model)
             if isinstance(made, Unit):
-                self._units.append(made)
+                units.append(made)
             elif len(errors) < MAX_ERRORS:
                 path = self.job.path(index, made.field)
                 errors.append(FieldError(item=index, field=path, message=made.message))
         if errors:
-            n_bad = self.n_items - len(self._units)
+            n_bad = self.n_items - len(units)
             raise InvalidRequestError(f"{n_bad} of {self.n_items} texts cannot be scored", errors)
 
-    async def enqueue(self, caller: str, reserved: Mapping[str, Reservation]) -> None:
-        """Put the work of `caller` into the model's queue, in the room `reserved`. Raises NotReadyError."""
-        self._submission = await self._gold.enqueue(self._units, caller, reserved.get(self._gold.name))
-
-    async def wait(self) -> None:
-        """Return when the model has processed the job. Raises NotReadyError if it stops for good."""
-        assert self._submission is not None  # noqa: S101 - for mypy
-        await self._submission.wait()
-
-    def reply(self) -> Steps[GoldReply]:
-        """The scores. Raises ModelError if one is missing or not finite, GoldUnavailableError if a server is."""
-        assert self._submission is not None  # noqa: S101 - for mypy
-        assert self._model is not None  # noqa: S101
-        reject_unavailable(self._submission.outcomes)
+    def reply(self, done: Sequence[Submission[float]]) -> Steps[GoldReply]:
+        """The scores, which `done` has. Raises ModelError if one is missing or not finite, GoldUnavailableError if
+        a server is."""
+        assert self._model is not None  # noqa: S101 - for mypy
+        (outcomes,), (units,) = (one.outcomes for one in done), self.units
+        reject_unavailable(outcomes)
         scores: list[float] = []
         errors: list[FieldError] = []
-        for index, outcome in enumerate(self._submission.outcomes):
+        for index, outcome in enumerate(outcomes):
             if isinstance(outcome, float | int) and math.isfinite(outcome):
                 scores.append(float(outcome))
                 continue
@@ -124,17 +117,12 @@ class GoldScoring:
             raise ModelError(f"{len(errors)} of {self.n_items} texts have no score; the first: {first}", errors)
         return GoldReply(
             scores=scores,
-            n_tokens=[unit.n_tokens for unit in self._units],
-            flags=[unit.value.flags for unit in self._units],
+            n_tokens=[unit.n_tokens for unit in units],
+            flags=[unit.value.flags for unit in units],
             model=self._model.id,
             revision=self._model.revision,
             notices=self._notices([self._model]),
         )
-
-    def close(self) -> None:
-        """Drop what the model has not processed yet."""
-        if self._submission is not None:
-            self._submission.close()
 
 
 def _unit(entry: Exchange | RawText, model: GoldModel) -> Unit[Tokens] | InvalidItem:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from operator import methodcaller
 from typing import Any
 
 from reward_service.batching import Steps, Unit
@@ -31,12 +32,14 @@ from reward_service.features.text import prompt_text, read_response, words
 from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, Tokens, UnreadablePromptError
 from reward_service.scoring.embedding import Embedder, LookUp
 from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
-from reward_service.scoring.readability import unreadable_side
-from reward_service.scoring.text_features import TextFeatures
+from reward_service.scoring.text_features import Measured, TextFeatures
 
 _MAX_SENTENCES = 65_536
 """Sentences that are embedded for one request; its memory is estimated from its body, which has few strings."""
 _ALWAYS_MEASURED = tuple(feature for feature in ALWAYS_REPORTED if feature.needs is ResponseText)
+
+Measure = Callable[[Feature[Any]], Measured]
+"""Measures a text feature of one item. Raises FeatureError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +136,19 @@ def prepare(
 def _prepare_item(scorable: ScorableItem, recipe: Recipe) -> Steps[PreparedItem | InvalidItem]:
     read = read_response(scorable.response, scorable.messages, recipe)
     counted = words(read.text, recipe.words)
-    texts = TextFeatures(ResponseText(scorable.messages, read.text, counted, scorable.reference, recipe))
+    inputs = ResponseText(scorable.messages, read.text, counted, scorable.reference, recipe)
     item = PreparedItem(scorable, read.answer, read.is_empty, flags=list(read.flags))
-    first = _with_factors(item, texts, read.relevance_text, recipe)
+    if not scorable.alternatives:
+        return _with_factors(item, methodcaller("measure", inputs), read.relevance_text, recipe)
+    texts = TextFeatures(inputs)
+    first = _with_factors(item, texts.measure, read.relevance_text, recipe)
     if isinstance(first, InvalidItem) or not (texts.read_reference or _compares_reference(first)):
         return first
     for index, reference in scorable.alternatives:
         yield
         other = replace(scorable, reference=reference)
         one = PreparedItem(other, read.answer, read.is_empty, flags=list(read.flags))
-        prepared = _with_factors(one, texts.with_reference(reference), read.relevance_text, recipe)
+        prepared = _with_factors(one, texts.with_reference(reference).measure, read.relevance_text, recipe)
         if isinstance(prepared, InvalidItem):
             return prepared
         first.by_reference.append((index, prepared))
@@ -154,16 +160,16 @@ def _compares_reference(item: PreparedItem) -> bool:
 
 
 def _with_factors(
-    item: PreparedItem, texts: TextFeatures, embedded: str, recipe: Recipe
+    item: PreparedItem, measure: Measure, embedded: str, recipe: Recipe
 ) -> PreparedItem | InvalidItem:
     """`item` with the features of its factors; `embedded` is the text that the encoder reads."""
     is_zero = item.empty and recipe.empty_is_zero
     try:
         for feature in _ALWAYS_MEASURED:
-            _measure(feature, item, texts)
+            _add_measured(feature, item, measure)
         for factor in recipe.factors(item.scorable.query_type):
             option: Factor | None = factor
-            while option is not None and not _applies(option.feature, item, texts, embedded):
+            while option is not None and not _applies(option.feature, item, measure, embedded):
                 option = option.otherwise
             if option is None and not is_zero:
                 return _not_applicable(factor.feature, item.scorable)
@@ -174,7 +180,7 @@ def _with_factors(
     return item
 
 
-def _applies(feature: Feature[Any], item: PreparedItem, measured: TextFeatures, response: str) -> bool:
+def _applies(feature: Feature[Any], item: PreparedItem, measure: Measure, response: str) -> bool:
     """Whether `feature` applies to `item`, to which its value is added, or what the models have to read for it.
 
     `response` is the text that is embedded.
@@ -183,7 +189,7 @@ def _applies(feature: Feature[Any], item: PreparedItem, measured: TextFeatures, 
         return True
     if feature.needs is ResponseText:
         if feature.name not in item.values:
-            _measure(feature, item, measured)
+            _add_measured(feature, item, measure)
         return item.values[feature.name] is not None
     texts = _texts(feature, item.scorable, response)
     if texts is None:
@@ -192,8 +198,8 @@ def _applies(feature: Feature[Any], item: PreparedItem, measured: TextFeatures, 
     return True
 
 
-def _measure(feature: Feature[Any], item: PreparedItem, texts: TextFeatures) -> None:
-    item.values[feature.name], flags = texts.measure(feature)
+def _add_measured(feature: Feature[Any], item: PreparedItem, measure: Measure) -> None:
+    item.values[feature.name], flags = measure(feature)
     item.flags += flags
 
 
@@ -236,7 +242,7 @@ def _mark_unreadable(item: PreparedItem, recipe: Recipe, texts: LookUp) -> Inval
         if not issubclass(needed.feature.needs, VectorPair):
             continue
         text, response = needed.texts
-        side = unreadable_side(text, response, texts)
+        side = texts.unreadable_side(text, response)
         if side is None:
             continue
         item.unreadable.add(name)

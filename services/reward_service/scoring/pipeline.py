@@ -1,30 +1,26 @@
-"""Scoring of one job: prepare, enqueue, wait for the models, combine.
+"""Scoring of one job: what the models have to compute, and the reply that is made of it.
 
-    job.entries ──▶ prepare (features and tokens) ──▶ enqueue ─┬▶ embed (unique texts) ─┐
-                                                               └▶ golds (exchanges)    ─┴▶ reply
-                    steps                              on the event loop                   steps
+    job.entries ──▶ prepare (features and tokens) ──▶ units ─┬▶ encoder (unique texts) ─┐
+                                                             └▶ golds (exchanges)      ─┴▶ reply
+                    steps                             queues: `admission.work`             steps
 
-All models work on a job at the same time. Nothing here knows HTTP. An item that a
-model failed on, or whose result is not finite, gets an error instead of a number.
-
-Capacity is checked once per job, by `Scorer.reserve`, before the job is prepared. Until it is enqueued,
-it counts with the items and tokens that its body is expected to have. `Steps` are CPU-bound work, for
-the executor that the caller chooses.
+Nothing here knows HTTP or waits. An item that a model failed on, or whose result is not finite, gets an error
+instead of a number. `Steps` are CPU-bound work, for the executor that the caller chooses.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from reward_client.wire import FieldError, ItemResult, ModelNames, RecipeName, ScoreReply, TextCounts, TimingMs
-from reward_service.batching import Reservation, Steps, Submission
-from reward_service.errors import InvalidRequestError, ModelError, UnavailableError
+from reward_service.batching import Steps, Submission, Unit
+from reward_service.errors import InvalidRequestError, ModelError
 from reward_service.features.recipe import Recipe
-from reward_service.models.protocols import Exchange, GoldModel, RawText
+from reward_service.models.protocols import Exchange, GoldModel, RawText, Tokens
 from reward_service.models.shared_base import shared_base_notice
-from reward_service.scoring.embedding import Embedded, Embedder, Embedding, EncoderWorker, LookUp
+from reward_service.scoring.embedding import Embedder, EncoderWorker, LookUp
 from reward_service.scoring.gold_only import GoldJob, GoldScoring, required_gold
 from reward_service.scoring.items import PreparedJob, prepare
 from reward_service.scoring.job import (
@@ -70,22 +66,6 @@ class Scorer:
         if gold and all_golds:
             return self.golds
         return self.golds[:1] if gold or recipe.needs_gold else []
-
-    def reserve(self, workers: Sequence[Worker], caller: str, n_bytes: int) -> dict[str, Reservation]:
-        """Room in the queues of all `workers`, by name, or NotReadyError or OverloadedError and no room in any.
-
-        The request has a body of `n_bytes`. `Scoring.enqueue` releases the room; for a request that is dropped
-        before, the caller must.
-        """
-        reserved: dict[str, Reservation] = {}
-        try:
-            for worker in workers:
-                reserved[worker.name] = worker.reserve(caller, n_bytes)
-        except UnavailableError:
-            for reservation in reserved.values():
-                reservation.release()
-            raise
-        return reserved
 
     def start(self, job: Job, references: ReferenceLookup | None = None) -> Steps[Scoring]:
         """Read the items of `job`; `references` completes them.
@@ -143,7 +123,7 @@ class Scorer:
 
 
 class Scoring:
-    """One job being scored: `prepare`, `enqueue`, `wait`, `reply`, and always `close`."""
+    """One job being scored: `prepare`, then `reply` when the `workers` have computed the `units`."""
 
     def __init__(
         self,
@@ -158,6 +138,8 @@ class Scoring:
         self.n_items = len(entries)
         self.workers: list[Worker] = [*([embedder.worker] if embedder else []), *golds]
         """Of the models that the job needs."""
+        self.units: list[Sequence[Unit[Tokens]]] = []
+        """What each of them has to compute, once the job is prepared."""
         self._entries = entries
         self._embedder = embedder
         self._golds = golds
@@ -167,8 +149,6 @@ class Scoring:
         self._gold_models: list[GoldModel] = []
         self._prepared = PreparedJob([], LookUp({}, {}), [])
         self._models = ModelNames(relevance=None, gold=None)
-        self._embedding: Embedding | None = None
-        self._gold_submissions: list[Submission[float]] = []
 
     def prepare(self) -> Steps[None]:
         """Compute features and tokens. Raises NotReadyError or InvalidRequestError."""
@@ -183,34 +163,22 @@ class Scoring:
             golds={one.id: one.revision for one in golds} if len(golds) > 1 else {},
         )
         self._prepared = yield from prepare(self.job, self._entries, self._embedder, encoder, golds)
+        texts = [list(self._prepared.texts.missing.values())] if self._embedder else []
+        self.units = [*texts, *self._prepared.units]
 
-    async def enqueue(self, caller: str, reserved: Mapping[str, Reservation]) -> None:
-        """Put the work of `caller` into the models' queues, in the room `reserved` for it.
+    def reply(self, done: Sequence[Submission[Any]]) -> Steps[ScoreReply]:
+        """Combine the results, of which `done` has those of each worker.
 
-        Raises NotReadyError.
+        Raises ModelError, or GoldUnavailableError if a server did not answer.
         """
-        if self._embedder is not None:
-            room = reserved.get(self._embedder.worker.name)
-            self._embedding = await self._embedder.enqueue(self._prepared.texts, caller, room)
-        for worker, units in zip(self._golds, self._prepared.units, strict=True):
-            room = reserved.get(worker.name)
-            self._gold_submissions.append(await worker.enqueue(units, caller, room))
-
-    async def wait(self) -> None:
-        """Return when the models have processed the job. Raises NotReadyError if one stops for good."""
-        for submission in self._submissions():
-            await submission.wait()
-
-    def reply(self) -> Steps[ScoreReply]:
-        """Combine the results. Raises ModelError, or GoldUnavailableError if a server did not answer."""
         job = self.job
-        embedded = self._embedding.result() if self._embedding else Embedded({}, TextCounts())
-        golds = self._gold_submissions
+        embedding, golds = (done[:1], done[1:]) if self._embedder else ((), done)
+        vectors, counts = self._prepared.texts.embedded(embedding[0]) if embedding else ({}, TextCounts())
         scores = [gold.outcomes for gold in golds]
         for outcomes in scores:
             reject_unavailable(outcomes)
         results = yield from item_results(
-            self._prepared, job.recipe, embedded.vectors, scores, tuple(self._models.golds), explain=job.explain
+            self._prepared, job.recipe, vectors, scores, tuple(self._models.golds), explain=job.explain
         )
         _reject_failed_items(job, results)
         return ScoreReply(
@@ -219,25 +187,17 @@ class Scoring:
             recipe=RecipeName(name=job.recipe.name, hash=job.recipe.hash),
             models=self._models,
             timing_ms=TimingMs(
-                queue=1e3 * max([embedded.queue_s, *(gold.queue_s for gold in golds)]),
-                encode=1e3 * embedded.model_s,
+                queue=1e3 * max((one.queue_s or 0.0 for one in done), default=0.0),
+                encode=1e3 * sum(one.model_s for one in embedding),
                 gold=1e3 * max(gold.model_s for gold in golds) if golds else None,
                 total=1e3 * (time.monotonic() - self._started),
             ),
-            texts=embedded.counts,
+            texts=counts,
             notices=[
                 *self._notices(self._gold_models),
                 *(self._references.notices() if self._references is not None else []),
             ],
         )
-
-    def close(self) -> None:
-        """Drop what the models have not processed yet."""
-        for submission in self._submissions():
-            submission.close()
-
-    def _submissions(self) -> list[Submission[Any]]:
-        return [*([self._embedding.submission] if self._embedding else []), *self._gold_submissions]
 
 
 def _reject_failed_items(job: Job, results: Sequence[ItemResult]) -> None:

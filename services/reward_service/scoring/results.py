@@ -16,10 +16,9 @@ from reward_service.features.attribution import attribution
 from reward_service.features.feature import FeatureError, GoldScore, PromptVectors, SentenceVectors, VectorPair
 from reward_service.features.ranges import marked_ranges
 from reward_service.features.recipe import Recipe
-from reward_service.scoring.embedding import TextVector
+from reward_service.scoring.embedding import UNREADABLE_SHARE, TextVector
 from reward_service.scoring.items import ModelFeature, PreparedItem, PreparedJob
 from reward_service.scoring.job import InvalidItem
-from reward_service.scoring.readability import UNREADABLE_SHARE
 
 _RANGES_OF_ITEM = 1_000
 _RANGES_OF_REQUEST = 16 * 1024
@@ -143,8 +142,8 @@ def _measured(
                 values[name] = recipe.lowest(needed.feature)
                 continue
             inputs = gold if needed.feature.needs is GoldScore else _embedded(needed, recipe, vectors)
-            values[name] = needed.feature.value(inputs)
-            flags += needed.feature.observations(inputs)
+            values[name], observed = needed.feature.measure(inputs)
+            flags += observed
     except FeatureError as exc:
         raise _FailedItemError("response", exc) from exc
     return values, flags

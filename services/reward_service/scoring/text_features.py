@@ -1,4 +1,4 @@
-"""Text features of one item with one of its references.
+"""Text features of an item with several references.
 
 A feature that does not read the reference has the same value with each of them, and is computed once.
 """
@@ -43,7 +43,7 @@ class TextFeatures:
             return self._shared[feature.name]
         observed = vars(self._inputs)
         observed["reference_was_read"] = False
-        measured = feature.value(self._inputs), list(feature.observations(self._inputs))
+        measured = feature.measure(self._inputs)
         if observed["reference_was_read"]:
             self.read_reference = True
         else:

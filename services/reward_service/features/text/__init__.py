@@ -4,10 +4,16 @@ Source of the paper's rules: Kim & Seo, "Rethinking the Role of Proxy Rewards in
 2024).
 """
 
-from reward_service.features.text.prompt import prompt_text
-from reward_service.features.text.reading import Reading, ReadingRules, read_response
+from reward_service.features.text.prompt import last_message, last_request, prompt_text
+from reward_service.features.text.reading import (
+    DEFAULT_STOP_STRINGS,
+    PAPER_STOP_STRINGS,
+    Reading,
+    ReadingRules,
+    clean_response,
+    read_response,
+)
 from reward_service.features.text.reasoning import Reasoning, ReasoningPolicy, opens_reasoning, split_reasoning
-from reward_service.features.text.stop_strings import DEFAULT_STOP_STRINGS, PAPER_STOP_STRINGS, clean_response
 from reward_service.features.text.visible import is_blank, visible
 from reward_service.features.text.words import WordKind, words
 
@@ -21,6 +27,8 @@ __all__ = [
     "WordKind",
     "clean_response",
     "is_blank",
+    "last_message",
+    "last_request",
     "opens_reasoning",
     "prompt_text",
     "read_response",
