@@ -36,9 +36,8 @@ from reward_client.network import free_port
 from reward_client.wire import ChatMessage
 from reward_evidence.sampling.policy_folder import EMBEDDED_POLICY, resolve_policy
 from reward_service.batching import BatchQueue, Unit
-from reward_service.models.gold import HfGoldModel
 from reward_service.models.load_gold import load_gold
-from reward_service.models.protocols import Exchange, Tokens
+from reward_service.models.protocols import Exchange, LocalGold, Tokens
 from reward_trainer.openrlhf.environment import CPU_HOOK, with_hook
 from tools.processes import StartError, reward_service, server
 
@@ -190,7 +189,7 @@ async def _rewards(url: str, rollouts: list[_Rollout]) -> list[float]:
 # Without servers -------------------------------------------------------------------------------------------------
 
 
-def _batching_alone(model: HfGoldModel, rollouts: list[_Rollout]) -> Figure:
+def _batching_alone(model: LocalGold, rollouts: list[_Rollout]) -> Figure:
     tokens = [model.tokenize(rollout.exchange) for rollout in rollouts]
     batches = _batches(model, tokens)
     timings: Timings = in_turn(
@@ -202,7 +201,7 @@ def _batching_alone(model: HfGoldModel, rollouts: list[_Rollout]) -> Figure:
     return with_note(figure, f"{sizes}: the gain of batching alone on this processor")
 
 
-def _batches(model: HfGoldModel, tokens: list[Tokens]) -> list[list[Tokens]]:
+def _batches(model: LocalGold, tokens: list[Tokens]) -> list[list[Tokens]]:
     """The batches that the service's queue forms when all texts are queued at once."""
     queue: BatchQueue[Tokens, float] = BatchQueue()
     queue.add(queue.new_submission(len(tokens)), [Unit(i, row, len(row)) for i, row in enumerate(tokens)])

@@ -66,9 +66,17 @@ OutT = TypeVar("OutT")
 def import_model_libraries(settings: Settings) -> None:
     """Import what loading the models of `settings` will need; nothing for a service without models."""
     if settings.encoder != NO_MODEL:
-        import reward_service.models.encoder
-    if settings.gold != NO_MODEL:
-        import reward_service.models.load_gold  # noqa: F401
+        from reward_service.models.encoder import import_encoder_libraries
+
+        import_encoder_libraries(settings.encoder, settings.device, settings.backend)
+    for gold in settings.golds:
+        if is_remote(gold):
+            if RemoteSpec.parse(gold).tokenizer is not None:
+                import reward_service.models.pretrained  # noqa: F401
+        else:
+            from reward_service.models.load_gold import import_gold_libraries
+
+            import_gold_libraries(gold, settings.device, settings.backend)
 
 
 def _load_encoder(settings: Settings) -> TextEncoder:
@@ -86,7 +94,7 @@ def _load_encoder(settings: Settings) -> TextEncoder:
 def _load_gold(settings: Settings) -> GoldModel:
     from reward_service.models.load_gold import load_gold
 
-    return load_gold(settings.gold, settings.device)
+    return load_gold(settings.gold, settings.device, backend=settings.backend, threads=settings.threads)
 
 
 def create_app(
@@ -110,7 +118,6 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        _limit_threads(settings)
         async with AsyncExitStack() as stack:
             embedder, golds = await _models(stack, settings, encoder_loader, gold_loader, metrics)
             scorer = Scorer(embedder, golds)
@@ -169,13 +176,6 @@ def _check_remote(settings: Settings) -> None:
             f"GLASSBOX_GOLD_API_KEY is the key of one server, and --gold names {len(servers)}: unset it, and let "
             "servers that need a key be gold models of services of their own (glassbox+http://…)"
         )
-
-
-def _limit_threads(settings: Settings) -> None:
-    if settings.threads is not None and (settings.encoder != NO_MODEL or settings.golds):
-        import torch
-
-        torch.set_num_threads(settings.threads)
 
 
 async def _models(

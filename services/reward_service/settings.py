@@ -100,7 +100,8 @@ class Settings(BaseModel):
     device: str | None = None
     """Torch device of the models; when unset, CUDA if available, otherwise the CPU."""
     backend: Literal["auto", "openvino", "torch"] = "auto"
-    """Library that runs the encoder; `auto` selects OpenVINO on a CPU, which is faster with the same results."""
+    """Library that runs the encoder and gold models fitted on the embedded one; `auto` selects OpenVINO on a CPU,
+    which is faster with the same results."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Number format of the encoder; only fp32 has parity with the reference implementation."""
     threads: Annotated[int, Field(ge=1)] | None = None

@@ -159,3 +159,12 @@ def test_a_pooler_that_the_folder_lacks_is_not_needed_and_not_in_the_revision(tm
 
     assert one.revision == other.revision
     assert np.allclose(embed(one, ["a b"]), embed(other, ["a b"]))
+
+
+def test_damaged_weights_are_an_error_that_names_the_encoder(tmp_path: Path) -> None:
+    folder = copied(tmp_path / "e", load_file(Path(get_model_path()) / "model.safetensors"))
+    file = Path(folder, "model.safetensors")
+    file.write_bytes(file.read_bytes()[:-1000])
+
+    with pytest.raises(ConfigurationError, match=f"encoder '{folder}' cannot be loaded"):
+        load_encoder(folder, "cpu")

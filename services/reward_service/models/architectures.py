@@ -22,9 +22,9 @@ import transformers
 from safetensors import safe_open
 
 from reward_service.models.gated_head import GatedReward
+from reward_service.models.gold_delta import WEIGHTS
 from reward_service.models.pretrained import AutoModelForSequenceClassification
 
-WEIGHTS = "*.safetensors"
 VALUE_HEAD_TOKENS = 2048
 """Tokens of a conversation for a model with a value head, as the card of Starling-RM-34B truncates it."""
 

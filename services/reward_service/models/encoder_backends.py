@@ -1,4 +1,4 @@
-"""The encoder's forward pass, by back end. In fp32 their results agree to 1e-5.
+"""The forward pass of an encoder that Transformers loaded, by back end. In fp32 their results agree to 1e-5.
 
     tokens of B texts ──▶ vectors (B, D)
 
@@ -10,31 +10,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from reward_service.models.cuda import CudaRunner, Inputs
+from reward_service.models.encoder_parts import Forward
 from reward_service.models.padding import pad_right
 from reward_service.models.protocols import Embeddings, Tokens
 
-Ids = NDArray[np.int64]
-
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-
-
-class Forward(Protocol):
-    """One forward pass over a batch."""
-
-    name: str
-    """Library and number format."""
-
-    def __call__(self, batch: Sequence[Tokens], pad_id: int) -> Embeddings:
-        """Vectors (B, D) of the rows."""
-        ...
 
 
 class _Pooled(torch.nn.Module):
@@ -91,36 +76,21 @@ class CudaForward:
         return vectors
 
 
-class _OpenVinoForward:
-    def __init__(self, compiled: Any, precision: str) -> None:
-        self.name = f"openvino {precision}"
-        self._request = compiled.create_infer_request()
-
-    def __call__(self, batch: Sequence[Tokens], pad_id: int) -> Embeddings:
-        inputs = pad_right(batch, pad_id)
-        return self.vectors(inputs["input_ids"], inputs["attention_mask"])
-
-    def vectors(self, ids: Ids, mask: Ids) -> Embeddings:
-        """The forward pass: vectors (B, D) of rows (B, T)."""
-        rows: Embeddings = self._request.infer([ids, mask])[0].astype(np.float32, copy=True)
-        return rows
-
-
 def openvino_forward(model: Any, precision: str, threads: int | None) -> Forward:
     """Trace `model` and compile it for this CPU, which takes about 3 s. Raises errors of OpenVINO and torch."""
     import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    if precision not in _OPENVINO_PRECISIONS:
-        raise ValueError(f"OpenVINO on a CPU has no {precision}")
+    from reward_service.models.openvino_cpu import OpenVinoForward
+
     ids = torch.randint(5, 100, (3, 17))
     mask = torch.ones_like(ids)
     mask[1, 10:] = 0
     frontend = FrontEndManager().load_by_framework("pytorch")
     module = _Pooled(model).eval()
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns about every branch; `_check` compares the results
+        warnings.simplefilter("ignore")  # tracing warns about every branch; the results are compared below
         decoder = TorchScriptPythonDecoder(module, example_input=(ids, mask))
     graph = frontend.convert(frontend.load(decoder))
     for tensor, name in zip(graph.inputs, ("input_ids", "attention_mask"), strict=True):
@@ -128,27 +98,11 @@ def openvino_forward(model: Any, precision: str, threads: int | None) -> Forward
         tensor.node.set_partial_shape(openvino.PartialShape([-1, -1]))
         tensor.node.set_element_type(openvino.Type.i64)
     graph.validate_nodes_and_infer_types()
-    options: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision],
-        "PERFORMANCE_HINT": "LATENCY",
-        "ENABLE_CPU_PINNING": False,  # pinned, all services of a machine would share the same cores
-    }
-    if threads is not None:
-        options["INFERENCE_NUM_THREADS"] = threads
-    compiled = openvino.Core().compile_model(graph, "CPU", options)
-    forward = _OpenVinoForward(compiled, precision)
-    _check(forward, module, precision)
-    return forward
-
-
-def _check(forward: _OpenVinoForward, module: torch.nn.Module, precision: str) -> None:
-    """Compare the compiled model with torch on another shape: tracing may freeze values of the example input."""
-    ids = torch.randint(5, 100, (2, 40))
+    forward = OpenVinoForward(graph, precision, threads)
+    ids = torch.randint(5, 100, (2, 40))  # another shape: tracing may freeze values of the example input
     mask = torch.ones_like(ids)
     mask[0, 31:] = 0
     with torch.inference_mode():
         expected = module(ids, mask).float().numpy()
-    tolerance = (1e-4 if precision == "fp32" else 5e-2) * float(np.abs(expected).max())
-    difference = float(np.abs(forward.vectors(ids.numpy(), mask.numpy()) - expected).max())
-    if not difference <= tolerance:
-        raise ValueError(f"its vectors differ from torch's by {difference:.2g}")
+    forward.check({"input_ids": ids.numpy(), "attention_mask": mask.numpy()}, expected)
+    return forward

@@ -12,12 +12,9 @@ import torch
 
 from reward_service.batching import BatchLimits
 from reward_service.models.cuda import CudaRunner, Inputs
-from reward_service.models.gold_text import GoldText
+from reward_service.models.gold_text import CPU_LIMITS, GoldText
 from reward_service.models.padding import pad_right
 from reward_service.models.protocols import Exchange, RawText, Tokens
-
-CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
-"""Larger batches are not faster on a few cores and delay the next request."""
 
 CUDA_LIMITS = BatchLimits(max_tokens=16_384, max_items=256)
 """Bounds activation memory for any mix of lengths."""

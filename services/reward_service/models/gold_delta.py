@@ -14,16 +14,17 @@ folder, relative to the delta's folder. Its weights must be identical to those t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load_file
 
 from reward_client.embedded_models import MINILM, SMOLLM2, NotInstalledError, embedded_folder, embedded_revision
 from reward_service.models.gold_text import Frame, PairLengths
 
+WEIGHTS = "*.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 DELTA_FILE = "delta.safetensors"
 
 
@@ -49,6 +50,12 @@ class DeltaConfig(BaseModel):
     """Tokens around the texts; None for the special tokens of a BERT."""
     notices: tuple[str, ...]
 
+    @property
+    def is_on_embedded(self) -> bool:
+        """Whether the model is the embedded encoder's BERT, with other weights and a head."""
+        whole_base = self.frame is None and self.kept_layers is None and not self.lora
+        return self.base == MINILM and whole_base
+
     def base_folder(self, folder: Path) -> Path:
         """Folder of the base's weights. Raises `ValueError` when their hash is not `base_revision`."""
         if self.base in (MINILM, SMOLLM2):
@@ -58,8 +65,7 @@ class DeltaConfig(BaseModel):
             except NotInstalledError as exc:
                 raise ValueError(f"its base is missing: {exc}") from exc
         base = folder / self.base
-        with (base / "model.safetensors").open("rb") as file:
-            self._check(hashlib.file_digest(file, "sha256").hexdigest(), str(base))
+        self._check(file_digest(base / WEIGHTS_FILE).hex(), str(base))
         return base
 
     def _check(self, found: str, where: str) -> None:
@@ -75,17 +81,19 @@ def read_delta_config(folder: Path) -> DeltaConfig:
     return DeltaConfig.model_validate_json((folder / "config.json").read_text(encoding="utf-8"))
 
 
-def apply_delta(model: Any, folder: Path, config: DeltaConfig) -> None:
-    """Add the delta in `folder` to `model`, which has the base's weights, in place."""
-    delta = load_file(folder / DELTA_FILE)
+def check_names(delta: Collection[str], config: DeltaConfig) -> None:
+    """Raise `ValueError` when the names in a delta are not those that its config has."""
     matrices = [name + end for name in config.lora for end in (".lora_a", ".lora_b")]
     if sorted(delta) != sorted(config.changed + config.whole + matrices):
         raise ValueError(f"{DELTA_FILE} does not contain the parameters that config.json names")
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name in config.changed:
-            parameters[name] += delta[name].float()
-        for name in config.lora:
-            parameters[f"{name}.weight"] += delta[f"{name}.lora_b"].float() @ delta[f"{name}.lora_a"].float()
-        for name in config.whole:
-            parameters[name].copy_(delta[name])
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def gold_revision(digests: Iterable[bytes]) -> str:
+    """Content hash of weights from those of their files, 12 hex digits."""
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:12]

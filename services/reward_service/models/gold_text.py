@@ -19,10 +19,14 @@ from typing import Annotated, Any, Protocol
 from jinja2 import TemplateError
 from pydantic import BaseModel, ConfigDict, Field
 
+from reward_service.batching import BatchLimits
 from reward_service.models.chat_template import ChatTemplate
 from reward_service.models.conversation_forms import ConversationForms, Messages, described
 from reward_service.models.protocols import Exchange, RawText, Tokens, UnreadablePromptError
 from reward_service.models.special_tokens import SpecialTokens
+
+CPU_LIMITS = BatchLimits(max_tokens=1024, max_items=16)
+"""Batch limits on CPUs. Larger batches are not faster on a few cores and delay the next request."""
 
 ADAPTED = "gold_prompt_adapted"
 """Flag of an item whose system or developer messages were given another place or role for the chat template."""

@@ -124,3 +124,11 @@ class GoldModel(Protocol):
         A coroutine for a model behind a server, whose result may also have the errors of items.
         """
         ...
+
+
+class LocalGold(GoldModel, Protocol):
+    """A gold model in this process."""
+
+    def score(self, batch: Sequence[Tokens]) -> list[float]:
+        """One forward pass: independent scores in the order of `batch`. May contain NaN or infinity."""
+        ...

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from reward_service.models.cuda import pack, unpack
+from reward_service.models.gold import HfGoldModel
 from reward_service.models.load_gold import load_gold
 from tools.gpu_check.gold_models import built
 from tools.gpu_check.plain import PlainEncoder, random_rows
@@ -25,6 +26,7 @@ def _gold(setting: Setting) -> None:
     """A causal model without a mask, as the service gives it."""
     folder = built("0.6 B", setting.scratch, setting.device, small=setting.small)
     gold = load_gold(str(folder), setting.device)
+    assert isinstance(gold, HfGoldModel)  # noqa: S101 - for mypy
     options: dict[str, Any] = {"dynamic": True} | setting.size({}, {"backend": "eager"})
     compiled = torch.compile(gold.logits, **options)
     with torch.inference_mode():

@@ -42,6 +42,7 @@ def run(setting: Setting) -> None:
 def _bare(setting: Setting, name: str, folder: Path, work: Sequence[Item]) -> float:
     """Measure without a server; the seconds that plain Transformers needs for `work`, one by one."""
     gold = load_gold(str(folder), setting.device)
+    assert isinstance(gold, HfGoldModel)  # noqa: S101 - for mypy
     asked = exchanges(work)
     dtype = torch.bfloat16 if setting.device == "cuda" else torch.float32
     model: Any = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).to(setting.device).eval()

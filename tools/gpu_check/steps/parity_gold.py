@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.gold_text import ChatText, GoldText, PairLengths, PairText
 from reward_service.models.load_gold import load_gold
-from reward_service.models.protocols import Exchange, Tokens
+from reward_service.models.protocols import Exchange, LocalGold, Tokens
 from tools.gpu_check.gold_models import FAMILIES, SIZES, built
 from tools.gpu_check.setting import Setting
 from tools.gpu_check.texts import exchanges, items
@@ -96,9 +96,9 @@ def _in_fp32(folder: Path, device: str) -> HfGoldModel:
     return HfGoldModel(model, text, id=folder.name, revision="random")
 
 
-def _scores(gold: HfGoldModel, asked: Sequence[Exchange]) -> list[float]:
+def _scores(gold: LocalGold, asked: Sequence[Exchange]) -> list[float]:
     return gold.score([gold.tokenize(exchange) for exchange in asked])
 
 
-def _each(gold: HfGoldModel, asked: Sequence[Exchange]) -> list[float]:
+def _each(gold: LocalGold, asked: Sequence[Exchange]) -> list[float]:
     return [_scores(gold, [exchange])[0] for exchange in asked]

@@ -24,7 +24,6 @@ from reward_client.retry import RetryPolicy, backoff_s
 from reward_service.batching import BatchLimits
 from reward_service.errors import GoldUnavailableError, ModelError
 from reward_service.models.load_gold import MAX_TOKENS, GoldLoadError
-from reward_service.models.pretrained import AutoTokenizer
 from reward_service.models.protocols import Exchange, RawText, Tokens
 from reward_service.models.remote.formats import BadReplyError, Format, Glassbox, Score, format_of
 from reward_service.models.remote.inputs import RemoteInput, RemoteText
@@ -236,6 +235,8 @@ def _positive(value: Any) -> int | None:
 def _tokenizer(spec: RemoteSpec) -> Any:
     name = str(spec.tokenizer)
     try:
+        from reward_service.models.pretrained import AutoTokenizer
+
         folder = name if Path(name).is_dir() else snapshot_download(name, allow_patterns=_TOKENIZER_FILES)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as exc:
