@@ -210,6 +210,17 @@ def test_a_stop_rule_ends_the_run_and_keeps_its_reason(run: RunDir) -> None:
     assert stop.time
 
 
+def test_no_rule_stops_a_run_whose_last_step_is_done(run: RunDir) -> None:
+    evaluated(run.path)
+    given = config(run_dir=str(run.path), evaluate="during", stop_when=["kl>0.1"], steps=5)
+    log = EvaluationLog(given, run, print)
+    log.read()
+    log.check([{"step": 5}])
+    log.close()
+
+    assert [event for event in read_events(run) if event.kind == "stop"] == []
+
+
 def test_a_run_that_was_resumed_after_a_stop_is_not_stopped(run: RunDir) -> None:
     assert stopped_by_rule(run) is None
     stop = RunEvent(kind="stop", step=4, rule="kl>1", message="kl>1: kl is 2")

@@ -26,7 +26,7 @@ class EvaluationLog:
     """Follows the evaluations of one run, whether they run beside the training or after it."""
 
     def __init__(self, config: Config, run: RunDir, log: Callable[[str], None]) -> None:
-        self._run, self._log = run, log
+        self._run, self._log, self._n_steps = run, log, config.steps
         self._rules = [StopRule.parse(text) for text in config.stop_when]
         self._tracking = Tracking(config, run, os.environ)
         self._evaluation: Evaluation | None = None
@@ -57,7 +57,9 @@ class EvaluationLog:
             self._log(f"note: the list of runs was not written: {exc}")
 
     def check(self, steps: list[dict[str, Any]]) -> None:
-        """Raise StoppedByRule when a rule applies; `steps` are those of metrics.jsonl."""
+        """Raise StoppedByRule when a rule applies and steps are left; `steps` are those of metrics.jsonl."""
+        if steps and steps[-1]["step"] >= self._n_steps:
+            return  # OpenRLHF saves the last step, and ends
         for rule in self._rules:
             if reason := rule.reason(self._evaluation, steps):
                 step = steps[-1]["step"] if steps else 0

@@ -156,12 +156,10 @@ class Monitor:
             )
 
     def _evaluate_and_check(self) -> None:
-        """Evaluate what was saved meanwhile; raise StoppedByRule when a rule applies and steps are left."""
-        config = self._plan.config
-        if config.evaluate == "during":
+        """Evaluate what was saved meanwhile; raise StoppedByRule when a rule applies."""
+        if self._plan.config.evaluate == "during":
             self._evaluation_log.follow(self._live)
-        if self._metrics.steps[-1]["step"] < config.steps:
-            self._evaluation_log.check(self._metrics.steps)
+        self._evaluation_log.check(self._metrics.steps)
 
     def _finish_evaluation(self, stop_requested: Callable[[], bool]) -> None:
         """Wait for the evaluation that is running, so that its work is not lost."""
