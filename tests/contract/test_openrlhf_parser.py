@@ -145,9 +145,9 @@ def test_the_demo_command_is_parsed_as_intended(openrlhf: dict[str, Any]) -> Non
     assert args["actor"]["adam"]["lr"] == 2e-5
     assert (args["actor"]["lr_scheduler"], args["actor"]["lr_warmup_ratio"]) == ("constant", 0.0)
     assert args["critic"]["model_name_or_path"] is None
-    assert args["rollout"] | {"batch_size": 4, "n_samples_per_prompt": 4, "micro_batch_size": 4} == args["rollout"]
-    assert args["rollout"] | {"max_new_tokens": 128, "temperature": 1.0, "top_p": 1.0} == args["rollout"]
-    assert (args["train"]["batch_size"], args["train"]["num_episodes"], args["train"]["seed"]) == (16, 1, 42)
+    assert args["rollout"] | {"batch_size": 8, "n_samples_per_prompt": 4, "micro_batch_size": 4} == args["rollout"]
+    assert args["rollout"] | {"max_new_tokens": 128, "temperature": 0.7, "top_p": 1.0} == args["rollout"]
+    assert (args["train"]["batch_size"], args["train"]["num_episodes"], args["train"]["seed"]) == (32, 1, 42)
     assert args["algo"]["advantage"]["estimator"] == "group_norm"
     assert (args["data"]["input_key"], args["data"]["label_key"]) == ("input", "label")
     assert (args["data"]["max_len"], args["data"]["apply_chat_template"]) == (200, True)

@@ -46,8 +46,8 @@ def test_the_save_interval_is_at_most_the_number_of_steps() -> None:
     ("wrong", "named"),
     [
         ({"samples_per_prompt": 1}, "group_norm compares several samples"),
-        ({"train_batch_size": 12}, "does not divide the 16 rollouts"),
-        ({"train_batch_size": 32}, "does not divide the 16 rollouts"),
+        ({"train_batch_size": 12}, "does not divide the 32 rollouts"),
+        ({"train_batch_size": 64}, "does not divide the 32 rollouts"),
         ({"micro_batch_size": 3}, "micro_batch_size 3"),
         ({"steps": 2, "save_every": 4}, "nothing would be saved"),
         ({"steps": 0}, "steps"),
