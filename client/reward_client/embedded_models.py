@@ -38,6 +38,10 @@ class NotInstalledError(LookupError):
     """The package with a model's weights is not installed; the message has the command that installs it."""
 
 
+FAILURES = (NotInstalledError, OutputError)
+"""What `embedded_folder` raises."""
+
+
 def embedded_folder(name: str) -> Path:
     """Folder of `MINILM` or `SMOLLM2` in safetensors format, after a conversion if needed.
 

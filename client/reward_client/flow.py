@@ -234,6 +234,7 @@ class _RequestFlow:
             spent_s = now_s - self._sent_at_s
             self._causes[index] += f"; the deadline ended the next attempt after {spent_s:.1f} s"
         else:
+            self._failures.pop(index, None)  # in the order of the attempts
             self._causes[index], self._failures[index] = _describe(outcome), failure
 
     def _check_deadline(self, now_s: float) -> None:

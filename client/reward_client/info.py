@@ -3,7 +3,7 @@
 import difflib
 
 from reward_client.errors import UnknownRecipeError
-from reward_client.wire import Info, ModelInfo, RecipeInfo
+from reward_client.wire import Info, ModelInfo, ModelNames, RecipeInfo
 
 
 def find_recipe(info: Info, name: str | None = None) -> RecipeInfo:
@@ -20,3 +20,23 @@ def find_recipe(info: Info, name: str | None = None) -> RecipeInfo:
 def model_identity(model: ModelInfo | None) -> dict[str, str] | None:
     """Which model it is, for records and reports; None without one."""
     return None if model is None else {"id": model.id, "revision": model.revision}
+
+
+def changed_models(info: Info, used: ModelNames, *, gold: bool) -> str | None:
+    """Which models of a reply are not those that the service had when it gave `info`; None if all are.
+
+    Args:
+        info: of the service, from before the reply.
+        used: the models of the reply.
+        gold: whether gold scores were requested.
+    """
+    pairs = [("relevance encoder", info.relevance, used.relevance, used.relevance_revision)]
+    if gold:
+        if list(used.golds.items()) != [(one.id, one.revision) for one in info.golds]:  # the primary one is first
+            return "gold models"
+        pairs.append(("gold model", info.gold, used.gold, used.gold_revision))
+    for kind, model, name, revision in pairs:
+        is_same = model is not None and name == model.id and revision in (model.revision, None)
+        if name is not None and not is_same:  # an older service gives no revision
+            return kind
+    return None

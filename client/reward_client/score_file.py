@@ -183,7 +183,7 @@ def score_batches(
 ) -> Iterator[ScoredBatch]:
     """Score `rows` of `source` in batches; arguments as in `score_file`.
 
-    Raises FileError, and RewardError after a batch of the rows whose rewards had been received.
+    Raises FileError and RewardError, after a batch of the rows whose rewards had been received.
     """
     for start in range(0, len(rows), batch):
         chosen, started = rows[start : start + batch], time.monotonic()
@@ -193,11 +193,18 @@ def score_batches(
             else:
                 reply = _score(client, source, chosen, options)
                 results = reply.results
-        except RewardError as exc:
-            if exc.partial is not None:
-                yield _batch(source, chosen, exc.partial, exc.partial.results, time.monotonic() - started)
+        except (RewardError, FileError) as exc:
+            received = _partial(exc)
+            if received is not None:
+                yield _batch(source, chosen, received, received.results, time.monotonic() - started)
             raise
         yield _batch(source, chosen, reply, results, time.monotonic() - started)
+
+
+def _partial(exc: RewardError | FileError) -> ScoreReply | None:
+    """What had been received of a batch; a FileError has it in the refusal that it names the lines of."""
+    refusal = exc.__cause__ if isinstance(exc, FileError) else exc
+    return refusal.partial if isinstance(refusal, RewardError) else None
 
 
 def _batch(

@@ -315,7 +315,7 @@ def test_an_output_file_on_a_full_disk_can_be_continued_later(url: str, tmp_path
     for share in (0.02, 0.5):
         stopped = glassbox(target, int(size * share))
 
-        assert stopped.returncode == 1
+        assert stopped.returncode == 2
         assert "cannot be extended" in stopped.stderr
         assert "Traceback" not in stopped.stderr
         assert target.read_bytes() == b"" or target.read_bytes().endswith(b"\n")

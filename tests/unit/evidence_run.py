@@ -97,7 +97,12 @@ class Service:
             rewards=[result.reward for result in results],
             results=results,
             recipe=RecipeName(name=options["recipe"], hash="c0ffee99"),
-            models=ModelNames(relevance="all-MiniLM-L6-v2", gold="demo-gold" if options["gold"] else None),
+            models=ModelNames(
+                relevance="all-MiniLM-L6-v2",
+                relevance_revision="aaaa",
+                gold="demo-gold" if options["gold"] else None,
+                gold_revision="bbbb" if options["gold"] else None,
+            ),
             timing_ms=TimingMs(queue=0, encode=1, gold=None, total=1),
             notices=list(self.notices) if options["gold"] else [],
         )

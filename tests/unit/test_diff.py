@@ -167,6 +167,20 @@ def test_a_wrong_row_is_named_with_its_line_and_field(
     assert "in.jsonl, line 4: response: Field required" in capsys.readouterr().out
 
 
+def test_a_batch_of_which_a_part_fails_gives_no_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The service takes two items at a time, so it answers the first parts of the batch."""
+    rows = [*samples(2), {"prompt": "p", "response": "r", "query_type": "closed_ended"}]
+    with serving(Settings(max_items=2)) as url:
+        given = ("--recipe", "li", "--recipe", "rer", "--batch", "64", "--url", url)
+        status = run(write(tmp_path, *rows), *given, "--json", tmp_path / "out.json")
+
+    assert status == 1
+    assert "line 7: reference" in capsys.readouterr().out
+    assert not (tmp_path / "out.json").exists()
+
+
 def test_with_keep_going_a_row_that_one_recipe_cannot_score_is_left_out_of_both(
     service_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

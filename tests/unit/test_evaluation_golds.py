@@ -38,6 +38,7 @@ class SeveralService(Service):
 
     notices: tuple[str, ...] = (FALLING_NOTICE,)
     noise_revision: str = "dddd"
+    primary: str = "demo-gold"
 
     def score(self, items: Sequence[Item], **options: Any) -> ScoreReply:
         reply = super().score(items, **options)
@@ -54,6 +55,7 @@ class SeveralService(Service):
             for result in reply.results
         ]
         golds = {"demo-gold": "bbbb", FALLING: "cccc", NOISE: self.noise_revision}
+        golds = {self.primary: golds.pop(self.primary), **golds}
         return reply.model_copy(
             update={"results": results, "models": reply.models.model_copy(update={"golds": golds})}
         )
@@ -151,8 +153,23 @@ def test_one_checkpoint_has_no_changes(tmp_path: Path) -> None:
 
 def test_a_gold_model_that_changed_since_the_service_was_asked_is_an_error(tmp_path: Path) -> None:
     """Otherwise scores of two models would be compared, or the settings would name another model."""
-    with pytest.raises(EvaluationError, match="gold models of the service changed, or one was loading"):
+    with pytest.raises(EvaluationError, match="the service changed its gold models, or one was loading"):
         evaluate_several(make_run(tmp_path / "run", steps=(0,)), SeveralService(noise_revision="eeee"))
+
+
+def test_another_primary_gold_model_is_an_error(tmp_path: Path) -> None:
+    """The models are the same; which one judges is not."""
+    with pytest.raises(EvaluationError, match="the service changed its gold models"):
+        evaluate_several(make_run(tmp_path / "run", steps=(0,)), SeveralService(primary=FALLING))
+
+
+def test_a_single_gold_model_that_changed_is_an_error(tmp_path: Path) -> None:
+    run = make_evaluation_run(make_run(tmp_path / "run", steps=(0,)))
+    assert run.info.gold is not None
+    other = run.info.model_copy(update={"gold": run.info.gold.model_copy(update={"revision": "other"})})
+
+    with pytest.raises(EvaluationError, match="the service changed its gold model, or one was loading"):
+        replace(run, info=other).run(lambda: ScriptedSampler(sampling_settings()), Service())
 
 
 def test_another_gold_model_beside_the_primary_one_is_evaluated_again(run: Path) -> None:

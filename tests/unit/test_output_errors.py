@@ -216,3 +216,28 @@ def test_a_full_disk_of_the_standard_output_is_one_line() -> None:
 
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("glassbox recipes: error: the output cannot be used: No space")
+
+
+def test_what_was_printed_before_a_failed_write_is_complete(url: str, tmp_path: Path) -> None:
+    rows = tmp_path / "in.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": "p", "response": "r " * n}) + "\n" for n in (1, 2)))
+    argv = ["diff", str(rows), "--url", url, "--recipe", "li", "--recipe", "li-rp", "--json", "/dev/full"]
+
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "reward_client.cli", *argv],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+    assert "li-rp" in done.stdout
+
+
+def test_a_command_with_a_closed_standard_output_succeeds() -> None:
+    command = f'"{sys.executable}" -m reward_client.cli recipes >&-'
+
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S602
+
+    assert (done.returncode, done.stderr) == (0, "")

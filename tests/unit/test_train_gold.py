@@ -308,3 +308,29 @@ def test_nothing_is_written_when_no_pair_is_left(tmp_path: Path, capsys: pytest.
     assert main(["--preferences", str(path), "--out", str(tmp_path / "out")]) == 2
     assert "none of the 1 pairs is left once lengths are balanced" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_lengths_beyond_the_positions_of_the_base_are_refused(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_pairs(tmp_path / "p.jsonl", synthetic_pairs(4, 0))
+    lengths = ["--lengths", "300", "300", "300", "300"]
+
+    assert (
+        main(
+            [
+                "--preferences",
+                str(path),
+                "--base",
+                str(base),
+                "--out",
+                str(tmp_path / "out"),
+                *lengths,
+                "--keep-lengths",
+            ]
+        )
+        == 2
+    )
+    assert (
+        "--lengths allow 1203 tokens with the frame, and the base has positions for 512" in capsys.readouterr().err
+    )

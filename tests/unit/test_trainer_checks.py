@@ -64,9 +64,9 @@ def test_a_valid_run_has_no_problems() -> None:
 
 
 def test_batches_that_cannot_be_divided_among_the_gpus_are_a_problem() -> None:
-    (problem,) = problems(config(), info(recipe()), BUDGET, Hardware(n_gpus=8, n_threads=2))
+    (problem,) = problems(config(), info(recipe()), BUDGET, Hardware(n_gpus=16, n_threads=2))
 
-    assert "8 GPUs" in problem
+    assert "16 GPUs" in problem
 
 
 @pytest.mark.parametrize(

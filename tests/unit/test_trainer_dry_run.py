@@ -195,8 +195,12 @@ def test_a_resumed_run_loads_the_state_of_openrlhf_and_has_fewer_steps_left(
         "global_step4"
     )  # of the state, which may be older than the policy
     status, printed, _ = trainer.dry_run("--resume")
+    (run.state / "_actor" / "latest").write_text("")  # the training was killed while it wrote
+    damaged, _, error = trainer.dry_run("--resume")
 
     assert (again, status) == (0, 0)
+    assert damaged != 0
+    assert "latest is damaged, so OpenRLHF cannot continue" in error
     assert "--ckpt.load_enable" not in started_again
     assert facts(started_again)["steps"].startswith("9, each with")
     assert "--ckpt.load_enable" in printed

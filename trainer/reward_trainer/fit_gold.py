@@ -34,7 +34,7 @@ from reward_trainer.gold.nets import make_net
 from reward_trainer.gold.preferences import Pair, balance_lengths, check_other_prompts, read_pairs
 from reward_trainer.gold.quality import quality
 from reward_trainer.gold.states import States, cached, uncached
-from reward_trainer.gold.text import PairLengths, encode_pairs
+from reward_trainer.gold.text import PairLengths, check_lengths, encode_pairs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,6 +68,7 @@ def fit_gold(options: argparse.Namespace, command: str) -> None:
     settings, lengths = fit_settings(options), pair_lengths(options)
     torch.manual_seed(options.seed)  # the new parameters are initialised randomly
     base = load_base(options.base, options.keep_layers)
+    check_lengths(lengths, base.frame, base.model.config.get_text_config().max_position_embeddings)
     base.model.to("cuda" if torch.cuda.is_available() else "cpu")
     net = make_net(base, settings.n_trained_layers, settings.rank)
     snapshot = Snapshot(base, net)

@@ -15,7 +15,7 @@ from typing import Any
 
 from reward_client.writing import check_folder, writing
 from reward_runs import provenance
-from reward_runs.errors import ConfigError, PreflightError
+from reward_runs.errors import ConfigError, PreflightError, RunError
 from reward_runs.events import RunEvent, add_event, stopped_by_rule
 from reward_runs.files import replace_text
 from reward_runs.layout import RunDir
@@ -77,14 +77,20 @@ def train(plan: Plan, log: Log, evaluation_log: EvaluationLog, *, resume: bool =
 def continued_step(run: RunDir) -> int | None:
     """Return the step after which a resumed run continues; None when it starts again: OpenRLHF saved no state.
 
-    It is the step of OpenRLHF's own state, which may be an earlier one than that of the last saved policy.
+    It is the step of OpenRLHF's own state, which may be an earlier one than that of the last saved policy. Raises
+    RunError when that state is damaged.
     """
     try:
         latest = (run.state / "_actor" / "latest").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     found = _STATE.fullmatch(latest.strip())
-    return None if found is None else int(found[1])
+    if found is None:
+        raise RunError(
+            f"{run.state / '_actor' / 'latest'} is damaged, so OpenRLHF cannot continue: remove the folder "
+            f"{run.state} to train again from step 0 with --resume, or choose another --run-dir"
+        )
+    return int(found[1])
 
 
 def check_start(plan: Plan, *, resume: bool) -> None:

@@ -131,12 +131,17 @@ def run_program(prog: str, configure: Configure, run: Run, argv: Sequence[str] |
     arguments = parser.parse_args(given)
     try:
         status = run(arguments, given)
-        sys.stdout.flush()
+        _flush_output()
     except BrokenPipeError:  # what read the output has ended, as `head` does
         _discard_output()
         return EXIT_PIPE
     except (OutputError, OSError) as exc:
-        _discard_output()
+        if not isinstance(exc, OutputError) and exc.errno is None:  # of a library: its place says more
+            raise
+        try:
+            _flush_output()  # what a command has printed is complete
+        except OSError:
+            _discard_output()
         print(f"{prog}: error: {exc if isinstance(exc, OutputError) else _described(exc)}", file=sys.stderr)
         return EXIT_NOT_WRITTEN
     return status
@@ -148,7 +153,14 @@ def _described(exc: OSError) -> str:
     return f"{path} cannot be used: {exc.strerror or exc}; {next_step(path, exc)}"
 
 
+def _flush_output() -> None:
+    if sys.stdout is not None:  # closed by the shell: `>&-`
+        sys.stdout.flush()
+
+
 def _discard_output() -> None:
     """Let Python end without another error from what is not yet written."""
+    if sys.stdout is None:
+        return
     with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nothing:
         os.dup2(nothing.fileno(), sys.stdout.fileno())

@@ -96,7 +96,7 @@ class Judge:
             explain=True,
             **options,
         )
-        scored = next(batches)
+        (scored,) = batches  # after what had been received of a batch, an error is raised
         if scored.reply is not None:
             self._check(which, scored.reply)
             self.notices |= dict.fromkeys(scored.reply.notices)

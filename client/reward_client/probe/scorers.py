@@ -95,7 +95,7 @@ class ScoreProtocol:
             "score",
             reply.recipe.name,
             reply.recipe.hash,
-            reply.models.model_dump(mode="json", exclude_none=True),
+            {name: value for name, value in reply.models.fields().items() if value is not None},
             reply.notices,
         )
         return [self._outcome(item, result) for item, result in zip(items, reply.results, strict=True)]

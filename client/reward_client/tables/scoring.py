@@ -77,6 +77,7 @@ class TableScorer:
 
     def _keep_received(self, found: ScoreColumns, exc: RewardError | KeyboardInterrupt) -> None:
         """Give the exception the table of the rewards received so far, and a note that says so."""
+        exc.scored = None  # type: ignore[union-attr]
         if n_scored := found.n_scored:
             found.set_missing(f"not scored: {str(exc) or 'stopped'}")
             exc.scored = self.make(found.columns)  # type: ignore[union-attr]

@@ -111,7 +111,9 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     @property
     def model(self) -> ModelT | None:
         """The model, once it is loaded."""
-        return None if self.loading or self._loading_failed else self._loaded.result()
+        loaded = self._loaded  # another one, from another thread, once the model is loaded again
+        is_loaded = loaded.done() and not loaded.cancelled() and loaded.exception() is None
+        return loaded.result() if is_loaded else None
 
     @property
     def busy(self) -> bool:

@@ -6,8 +6,6 @@ import ctypes
 import sys
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 _AMD_GPUS = Path("/dev/kfd")
 
 
@@ -28,10 +26,6 @@ def is_cpu(device: str) -> bool:
 def starts_without_torch(device: str, backend: str) -> bool:
     """Whether a model on the embedded encoder's weights is first tried with OpenVINO alone."""
     return is_cpu(device) and backend != "torch"
-
-
-FAILURES = (ImportError, OSError, ValueError, LookupError, RuntimeError, SafetensorError)
-"""Errors of a load without torch, those of OpenVINO included; Transformers then loads the model, or fails."""
 
 
 def _may_have_gpu() -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 
 from reward_service.batching import BatchLimits
 from reward_service.errors import ConfigurationError
-from reward_service.models.devices import FAILURES, default_device, is_cpu, starts_without_torch
+from reward_service.models.devices import default_device, is_cpu, starts_without_torch
 from reward_service.models.encoder_parts import MAX_TOKENS, Backend, EncoderParts, Precision
 from reward_service.models.protocols import Embeddings, Tokens
 from reward_service.models.text_ends import TextEnds
@@ -173,8 +173,8 @@ def _embedded(
         from reward_service.models.encoder_embedded import load_parts
 
         return load_parts(precision, threads)
-    except FAILURES as exc:
-        logger.info("the embedded encoder is loaded with Transformers, which takes longer: %s", exc)
+    except Exception as exc:  # noqa: BLE001 - Transformers then loads the model, or fails
+        logger.warning("the embedded encoder is loaded with Transformers, which takes longer: %s", exc)
         return None
 
 

@@ -20,7 +20,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from reward_client.embedded_models import MINILM, SMOLLM2, NotInstalledError, embedded_folder, embedded_revision
+from reward_client.embedded_models import FAILURES, MINILM, SMOLLM2, embedded_folder, embedded_revision
 from reward_service.models.gold_text import Frame, PairLengths
 
 WEIGHTS = "*.safetensors"
@@ -62,8 +62,8 @@ class DeltaConfig(BaseModel):
             try:
                 self._check(embedded_revision(self.base), f"the package of {self.base}")
                 return embedded_folder(self.base)
-            except NotInstalledError as exc:
-                raise ValueError(f"its base is missing: {exc}") from exc
+            except FAILURES as exc:
+                raise ValueError(f"its base, {self.base}, cannot be used: {exc}") from exc
         base = folder / self.base
         self._check(file_digest(base / WEIGHTS_FILE).hex(), str(base))
         return base

@@ -20,6 +20,8 @@ from reward_service.models.protocols import Exchange, RawText, Tokens
 _PREFIX = "bert."
 """Start of the names in a delta of the weights that the base has."""
 
+_HEAD = {"classifier.weight", "classifier.bias"}
+
 
 class OpenVinoGold:
     """A reward model with one label. `text` converts an exchange to the tokens that it reads."""
@@ -71,7 +73,7 @@ def load(spec: str, folder: Path, config: DeltaConfig, threads: int | None) -> O
     tokenizer = EmbeddedTokenizer()
     return OpenVinoGold(
         forward,
-        PairText(tokenizer, config.text_pair),
+        PairText(tokenizer, config.text_pair).fitting(bert.config["max_position_embeddings"]),
         tokenizer.pad_token_id,
         id=spec,
         revision=gold_revision([bytes.fromhex(config.base_revision), file_digest(folder / DELTA_FILE)]),
@@ -81,7 +83,9 @@ def load(spec: str, folder: Path, config: DeltaConfig, threads: int | None) -> O
 
 
 def _with_delta(base: Bert, folder: Path, config: DeltaConfig) -> Bert:
-    """`base` with the delta in `folder`."""
+    """`base` with the delta in `folder`. Raises ValueError when that has other whole parameters than a head's."""
+    if set(config.whole) != _HEAD:
+        raise ValueError(f"config.json names {', '.join(config.whole)} as `whole`, and not the head alone")
     delta = load_file(folder / DELTA_FILE)
     check_names(delta, config)
     weights = dict(base.weights)

@@ -194,6 +194,22 @@ class PairText:
     frame: Frame | None = None
     """Of a decoder; None for a BERT."""
 
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that a row can have."""
+        keep, frame = self.lengths, self.frame
+        n_frame = len(frame.before + frame.between + frame.after) if frame else 3
+        return keep.prompt_head + keep.prompt_tail + keep.response_head + keep.response_tail + n_frame
+
+    def fitting(self, n_positions: int | None) -> PairText:
+        """This object. Raises ValueError when a row can have more tokens than a model has positions for."""
+        if n_positions is not None and self.max_tokens > n_positions:
+            raise ValueError(
+                f"with its lengths a text has up to {self.max_tokens} tokens, and the model has positions for "
+                f"{n_positions}: shorten the lengths"
+            )
+        return self
+
     @cached_property
     def special(self) -> SpecialTokens:
         """Names of special tokens, which are tokenized as text."""
@@ -217,11 +233,7 @@ class PairText:
 
     def raw(self, text: RawText) -> Tokens:
         """Tokens of `[CLS] text [SEP]`, which does not show where the prompt ends; flagged."""
-        keep = self.lengths
-        frame = self.frame
-        n_frame = len(frame.before + frame.between + frame.after) if frame else 3
-        most = keep.prompt_head + keep.prompt_tail + keep.response_head + keep.response_tail + n_frame
-        return raw_tokens(self.tokenizer, text, most, (UNDIVIDED,))
+        return raw_tokens(self.tokenizer, text, self.max_tokens, (UNDIVIDED,))
 
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant", "tool": "Tool"}

@@ -67,7 +67,7 @@ def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     return HfGoldModel(
         model.to(device),
-        PairText(tokenizer, config.text_pair, config.frame),
+        PairText(tokenizer, config.text_pair, config.frame).fitting(max_positions(model)),
         id=spec,
         revision=gold_revision(map(file_digest, [base / WEIGHTS_FILE, folder / DELTA_FILE])),
         notices=config.notices,
@@ -78,7 +78,7 @@ def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
 def _text(model: Any, tokenizer: Any, max_tokens: int) -> GoldText:
     pair = getattr(model.config, PAIR_KEY, None)
     if pair is not None:
-        return PairText(tokenizer, PairLengths.model_validate(pair))
+        return PairText(tokenizer, PairLengths.model_validate(pair)).fitting(max_positions(model))
     if not tokenizer.chat_template:
         raise ValueError(
             "its tokenizer has no chat template, so its input format is unknown; add the template that it was "

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from reward_client.wire import ChatMessage
 from reward_service.errors import ConfigurationError
-from reward_service.models.devices import FAILURES, default_device, starts_without_torch
+from reward_service.models.devices import default_device, starts_without_torch
 from reward_service.models.encoder_parts import Backend
 from reward_service.models.gold_delta import DELTA_FILE, WEIGHTS, DeltaConfig, read_delta_config
 from reward_service.models.protocols import Exchange, LocalGold
@@ -97,8 +97,8 @@ def _embedded(spec: str, folder: Path, threads: int | None) -> LocalGold | None:
         from reward_service.models.gold_embedded import load
 
         return load(spec, folder, config, threads)
-    except FAILURES as exc:
-        logger.info("gold model %s is loaded with Transformers, which takes longer: %s", spec, exc)
+    except Exception as exc:  # noqa: BLE001 - Transformers then loads the model, or fails
+        logger.warning("gold model %s is loaded with Transformers, which takes longer: %s", spec, exc)
         return None
 
 

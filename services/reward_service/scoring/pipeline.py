@@ -45,6 +45,8 @@ class Scorer:
         self.embedder = embedder
         self.golds = list(golds)
         """The primary gold model, which recipes and most protocols use, and those that are reported beside it."""
+        self._encoder_id: str | None = None
+        """Known after the first load, also while the encoder is loaded again."""
 
     @property
     def gold(self) -> GoldWorker | None:
@@ -96,10 +98,11 @@ class Scorer:
 
     def notices(self, golds: Iterable[GoldModel]) -> list[str]:
         """What a reader of the scores of `golds` must know."""
-        encoder = self.embedder.worker.model if self.embedder else None
+        if self.embedder and (encoder := self.embedder.worker.model):
+            self._encoder_id = encoder.id
         notices: list[str] = []
         for gold in golds:
-            shared = shared_base_notice(gold, encoder.id) if encoder else None
+            shared = shared_base_notice(gold, self._encoder_id) if self._encoder_id else None
             notices += [*gold.notices, *([shared] if shared else [])]
         return list(dict.fromkeys(notices))
 

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from reward_client.errors import RewardRejectedError
-from reward_client.info import find_recipe, model_identity
+from reward_client.info import changed_models, find_recipe, model_identity
 from reward_client.wire import Info, Item, ItemResult, RecipeName, ScoreReply
 from reward_client.writing import writing
 from reward_evidence.best_of_n.figures import GOLD
@@ -185,12 +185,8 @@ class SampleScores:
             named = [f"response {items[index].id}: {e.message}" for index, e in exc.errors_by_item.items()]
             cause = "; ".join(named[:5]) or str(exc)
             raise EvaluationError(f"the service cannot score with recipe {task.name}: {cause}") from exc
-        for kind, model in (("relevance", self.info.relevance), ("gold", self.info.gold)):
-            used = getattr(reply.models, kind), getattr(reply.models, f"{kind}_revision")
-            if model is not None and used[0] is not None and used != (model.id, model.revision):
-                raise EvaluationError(f"the service changed its {kind} model: run the same command again")
-        if task.options["gold"] and reply.models.golds != self._golds():
-            raise EvaluationError("the service changed its gold models: run the same command again")
+        if changed := changed_models(self.info, reply.models, gold=task.options["gold"]):
+            raise EvaluationError(f"the service changed its {changed}: run the same command again")
         if self._recipes.setdefault(task.name, reply.recipe) != reply.recipe:
             raise EvaluationError(f"the service changed the recipe {task.name}: run the same command again")
         return reply

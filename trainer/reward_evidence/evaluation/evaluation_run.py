@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from reward_client.info import model_identity
+from reward_client.info import changed_models, model_identity
 from reward_client.wire import Info, RecipeInfo
 from reward_client.writing import writing
 from reward_evidence.evaluation.evaluation import Evaluation, Provenance, evaluate_figures, write_evaluation
@@ -126,8 +126,8 @@ class EvaluationRun:
                 "step": step,
             },
         )
-        if self.gold and replies[0].models.golds != {one.id: one.revision for one in self.info.golds}:
-            raise EvaluationError("the gold models of the service changed, or one was loading: evaluate again")
+        if changed := changed_models(self.info, replies[0].models, gold=self.gold):
+            raise EvaluationError(f"the service changed its {changed}, or one was loading: evaluate again")
         duration_s = time.monotonic() - started_s
         evaluated = evaluated_step(step, self._settings(step), responses, replies, duration_s)
         save(self.source.out / "evaluation", evaluated)

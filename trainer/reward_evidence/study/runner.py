@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reward_client.writing import writing
+from reward_client.writing import OutputError, writing
 from reward_evidence.report.formatting import duration
 from reward_evidence.study.errors import StudyError
 from reward_evidence.study.planning import TRAIN, PlannedRun, train_command
@@ -96,6 +96,9 @@ class StudyRunner:
             self.state.ended(run, "stopped", time.monotonic() - started_s)
             self.log(f"{run.name}: stopped")
             raise
+        except OutputError as exc:
+            self._failed(run, time.monotonic() - started_s, str(exc))
+            return
         except OSError as exc:
             self._failed(run, time.monotonic() - started_s, f"{command[0]} cannot be started: {exc.strerror}")
             return

@@ -8,7 +8,7 @@ lengths are stored with the model, and the service truncates in the same way; a 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import chain
 from typing import Any
 
@@ -39,6 +39,16 @@ class Frame:
     before: list[int]
     between: list[int]
     after: list[int]
+
+
+def check_lengths(lengths: PairLengths, frame: Frame, n_positions: int) -> None:
+    """Raise ConfigError when a pair can have more tokens than the model has positions for."""
+    most = sum(astuple(lengths)) + len(frame.before + frame.between + frame.after)
+    if most > n_positions:
+        raise ConfigError(
+            f"--lengths allow {most} tokens with the frame, and the base has positions for {n_positions}: "
+            "shorten them"
+        )
 
 
 def bert_frame(tokenizer: Any) -> Frame:
