@@ -25,6 +25,9 @@ from reward_client.writing import OutputError, writing
 MINILM = "all-MiniLM-L6-v2"
 SMOLLM2 = "smollm2-135m-instruct"
 
+WEIGHTS_FILE = "model.safetensors"
+"""File with the weights, in the folder of a model."""
+
 _END_OF_TURN = "<|im_end|>"
 _ORIGIN = {
     "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -55,7 +58,7 @@ def embedded_revision(name: str) -> str:
 
     Raises `NotInstalledError`.
     """
-    weights = _minilm_folder() / "model.safetensors" if name == MINILM else _smollm2_gguf()
+    weights = _minilm_folder() / WEIGHTS_FILE if name == MINILM else _smollm2_gguf()
     with weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

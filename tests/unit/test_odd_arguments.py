@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,8 @@ from reward_client.annotate.rows import read_prompts
 from reward_client.cli import options
 from reward_client.cli.main import main
 from reward_client.urls import Address
-from reward_service.settings import Settings
-from tests.live import serving
 
 ROW = json.dumps({"prompt": "a b", "response": "b a"}) + "\n"
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serving(Settings(gold="none")) as running:
-        yield running
 
 
 @pytest.fixture

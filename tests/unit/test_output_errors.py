@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,6 @@ from reward_client.cli.main import main
 from reward_client.writing import OutputError, check_writable, next_step, writing
 from reward_runs.events import RunEvent, add_event
 from reward_runs.layout import RunDir, StepMetrics
-from reward_service.settings import Settings
-from tests.live import serving
-from tests.tiny_llama import save_tiny_llama
 from tests.unit.evidence_run import evaluated, make_run
 from tests.unit.scoring_server import service_url as scoring_url  # noqa: F401 (fixture)
 
@@ -101,17 +97,6 @@ def test_the_metrics_of_a_run_whose_folder_has_vanished(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match=r"metrics\.jsonl cannot be written: No such file"):
         metrics.add({"step": 1})
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serving(Settings(gold="none")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llama(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.mark.parametrize(

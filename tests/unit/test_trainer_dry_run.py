@@ -5,38 +5,24 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reward_runs.layout import RunDir
 from reward_runs.record import RunRecord
-from reward_service.settings import Settings
 from reward_trainer.cli import main
 from reward_trainer.config import make_config
 from reward_trainer.hardware import Hardware
 from reward_trainer.plan import prepare, run_record
 from reward_trainer.service_probe import service_info
 from reward_trainer.time_estimate import estimate_time
-from tests.live import metric, serving
-from tests.tiny_llama import save_tiny_llama
+from tests.live import metric
 
 ROWS = [
     *({"prompt": f"What is thing {n}?"} for n in range(6)),
     *({"prompt": f"Is thing {n} real?", "reference": "Yes, it is."} for n in range(6)),
 ]
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serving(Settings(gold="none")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llama(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from reward_client.embedded_models import MINILM, embedded_folder
+from reward_client.embedded_models import MINILM, WEIGHTS_FILE, embedded_folder
 from reward_service.models.bert import Bert
 
 _SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]"}
@@ -24,9 +24,7 @@ _SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]"}
 def embedded_bert() -> Bert:
     """Weights and `config.json` of the package. The weights are mapped: all models on them share their memory."""
     folder = embedded_folder(MINILM)
-    return Bert(
-        _mapped(folder / "model.safetensors"), json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    )
+    return Bert(_mapped(folder / WEIGHTS_FILE), json.loads((folder / "config.json").read_text(encoding="utf-8")))
 
 
 def _mapped(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -20,11 +20,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from reward_client.embedded_models import FAILURES, MINILM, SMOLLM2, embedded_folder, embedded_revision
+from reward_client.embedded_models import (
+    FAILURES,
+    MINILM,
+    SMOLLM2,
+    WEIGHTS_FILE,
+    embedded_folder,
+    embedded_revision,
+)
 from reward_service.models.gold_text import Frame, PairLengths
 
 WEIGHTS = "*.safetensors"
-WEIGHTS_FILE = "model.safetensors"
 DELTA_FILE = "delta.safetensors"
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from reward_client.embedded_models import WEIGHTS_FILE
 from reward_service.models.architectures import VALUE_HEAD_TOKENS, has_value_head_weights, load_reward_model
 from reward_service.models.gated_head import RESPONSE_START, GatedReward
 from reward_service.models.gold import HfGoldModel
 from reward_service.models.gold_delta import (
     DELTA_FILE,
     WEIGHTS,
-    WEIGHTS_FILE,
     DeltaConfig,
     check_names,
     file_digest,

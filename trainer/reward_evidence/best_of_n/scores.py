@@ -139,7 +139,7 @@ class SampleScores:
             "system_prompt": self.system_prompt,
         }
         if options["gold"] and self.info.golds:
-            settings["gold_models"] = self._golds()
+            settings["gold_models"] = {model.id: model.revision for model in self.info.golds}
         record = file.path.with_suffix(".json")
         text = json.dumps(settings, indent=2) + "\n"
         if record.is_file() and record.read_text(encoding="utf-8") == text:
@@ -174,9 +174,6 @@ class SampleScores:
                 )
             )
         return lines
-
-    def _golds(self) -> dict[str, str]:
-        return {model.id: model.revision for model in self.info.golds}
 
     def _request(self, task: _Task, items: Sequence[Item]) -> ScoreReply:
         try:

@@ -13,11 +13,16 @@ from typing import Any, Protocol
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from reward_client.embedded_models import MINILM, SMOLLM2, NotInstalledError, embedded_folder, embedded_revision
+from reward_client.embedded_models import (
+    MINILM,
+    SMOLLM2,
+    WEIGHTS_FILE,
+    NotInstalledError,
+    embedded_folder,
+    embedded_revision,
+)
 from reward_runs.errors import ConfigError
 from reward_trainer.gold.text import Frame, bert_frame, chat_frame
-
-WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
