@@ -10,11 +10,12 @@ from fastapi.testclient import TestClient
 from reward_service.app import create_app
 from reward_service.settings import Settings
 from tests.doubles import LengthGold, LetterEncoder
+from tests.live import until
 
 
 def wait_until_loaded(client: TestClient) -> None:
-    """Return when both models are loaded: `POST /get_reward` is held until then."""
-    client.post("/get_reward", json={"query": "Hi?", "prompts": "Hi?"})
+    """Return when all models are loaded and usable. `POST /get_reward` is held for the encoder only."""
+    until(lambda: client.get("/readyz").status_code == 200)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.slow
 DEMO = Path(__file__).parents[2] / "services/reward_service/models/demo_gold"
 START = """
 import sys
+import time
 {before}
 from fastapi.testclient import TestClient
 from reward_service.app import create_app, import_model_libraries
@@ -42,7 +43,8 @@ settings = Settings(device="cpu", encoder="all-MiniLM-L6-v2", gold="demo-gold")
 import_model_libraries(settings)
 with TestClient(create_app(settings), "http://localhost") as client:
     items = [{{"prompt": "Why is the sky blue?", "response": "Air scatters blue light."}}]
-    client.post("/get_reward", json={{"query": "Hi?", "prompts": "Hi?"}})  # is held until the models are loaded
+    while client.get("/readyz").status_code != 200:  # a model that cannot be loaded ends the service
+        time.sleep(0.05)
     info = client.get("/info").json()
     print([model["backend"] for model in (info["relevance"], info["gold"])])
     print(client.post("/score", json={{"items": items}}).status_code)
