@@ -57,7 +57,7 @@ check: setup  ## ruff, mypy, import directions, vocabulary
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q tests/unit/test_import_directions.py
+	@$(BIN)/python -m pytest -q tests/unit/test_import_directions.py tests/unit/test_sizes.py
 	@$(BIN)/python -m tools.vocabulary
 
 bench: setup  ## measure the speed as ratios within one run; writes benchmarks/RESULTS.md

@@ -26,7 +26,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -142,7 +142,8 @@ def build(environment: Environment, python: str) -> None:
     """Install the environment, unless its packages are installed already. Raises BuildError."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     wanted = environment.stamp()
-    with _locked(FOLDER / f"{environment.name}.lock"):
+    with (FOLDER / f"{environment.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # one process at a time installs an environment
         if environment.installed.is_file() and environment.installed.read_text(encoding="utf-8") == wanted:
             return
         started = time.monotonic()
@@ -155,14 +156,6 @@ def build(environment: Environment, python: str) -> None:
             _call([*pip, *arguments])
         environment.installed.write_text(wanted, encoding="utf-8")
         sys.stdout.write(f"{time.monotonic() - started:.0f} s\n")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Only one process at a time installs an environment."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _call(command: list[str]) -> None:

@@ -8,7 +8,6 @@ continues after the last complete line, provided that the service still scores w
 full disk never damages lines that were written before.
 """
 
-import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,13 +20,12 @@ from typing import Any
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError, RewardRejectedError
 from reward_client.rows import FileError, first_of, numbered_rows, row_unit, sorted_out
+from reward_client.same_scorer import check_first, check_same_scorer, scorer_of, scorer_of_lines
 from reward_client.score_each import score_each, without_index
 from reward_client.score_output import WRITTEN, append, encoded, finished, is_result_column, opened
 from reward_client.wire import FieldError, Item, ItemError, ItemResult, ScoreReply
 
 _ITEM = re.compile(r"\bitems\.(\d+)\.")
-_TOLERANCE = 1e-3
-"""Relative or absolute difference up to which two rewards of one item count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +57,21 @@ class ItemRow:
     number: int
     fields: dict[str, Any]
     item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredBatch:
+    """The outcome of a batch of rows."""
+
+    rows: Sequence[ItemRow]
+    reply: ScoreReply | None
+    """None when no row could be scored."""
+    results: Sequence[tuple[ItemRow, ItemResult]]
+    """The rows with a reward, in order."""
+    wrong: Sequence[str] = ()
+    """The rows without one, each with its line in the input."""
+    seconds: float = 0.0
+    """Time until the service had answered."""
 
 
 def _row(fields: dict[str, Any], number: int, *, is_written: Callable[[str], bool]) -> ItemRow:
@@ -102,31 +115,44 @@ def score_file(
         is_written=lambda name: name in WRITTEN or (as_table and is_result_column(name)),
     )
     before = {} if overwrite else finished(target, [row.fields for row in rows], skip=keep_going)
-    scorer = _scorer_of_lines(target, list(before.values()))
+    scorer = scorer_of_lines(target, list(before.values()))
     if scorer is not None:
         index, line = next(iter(before.items()))
         again = _score(client, source, rows[index : index + 1], options)
-        _check_same_scorer(target, scorer, _scorer(again))
-        _check_first(target, line["result"], again.results[0])
-    done = first = max(before, default=-1) + 1
+        check_same_scorer(target, scorer, scorer_of(again))
+        check_first(target, line["result"], again.results[0])
+    done = max(before, default=-1) + 1
     left_out = [row.number for index, row in enumerate(rows[:done]) if index not in before]
     wrong += [f"{source}, {row_unit(source)} {number}: an earlier run left it out" for number in left_out]
-    started = time.monotonic()
     yield Progress(done, len(rows), 0.0, list(before.values()), wrong=wrong)
-    with opened(target, "r+b" if done else "wb") as out:
-        if done:
+    batches = score_batches(client, source, rows[done:], batch=batch, keep_going=keep_going, **options)
+    yield from _write(source, target, batches, done, len(rows), scorer)
+
+
+def _write(
+    source: Path,
+    target: Path,
+    batches: Iterator[ScoredBatch],
+    first: int,
+    total: int,
+    scorer: dict[str, Any] | None,
+) -> Iterator[Progress]:
+    """Write `batches`, which begin with row `first`, to `target`, whose earlier lines are by `scorer`."""
+    started, done = time.monotonic(), first
+    with opened(target, "r+b" if first else "wb") as out:
+        if first:
             out.seek(0, 2)
-        for scored in score_batches(client, source, rows[first:], batch=batch, keep_going=keep_going, **options):
+        for scored in batches:
             lines = _lines(scored)
             if scored.reply is not None:
-                scorer = scorer or _scorer(scored.reply)
-                _check_same_scorer(target, scorer, _scorer(scored.reply))
+                scorer = scorer or scorer_of(scored.reply)
+                check_same_scorer(target, scorer, scorer_of(scored.reply))
                 append(out, encoded(lines), target)
             done += len(scored.rows)
             rate = (done - first) / max(time.monotonic() - started, 1e-9)
             notices = scored.reply.notices if scored.reply else ()
             span = f"{row_unit(source)}s {scored.rows[0].number} to {scored.rows[-1].number}"
-            yield Progress(done, len(rows), rate, lines, notices, scored.wrong, span, scored.seconds)
+            yield Progress(done, total, rate, lines, notices, scored.wrong, span, scored.seconds)
 
 
 def check_not_input(source: Path, target: Path) -> None:
@@ -155,21 +181,6 @@ def read_items(
             f"{source} has no row that can be scored:\n{first_of(wrong)}" if wrong else f"{source} has no rows"
         )
     return rows, wrong
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredBatch:
-    """The outcome of a batch of rows."""
-
-    rows: Sequence[ItemRow]
-    reply: ScoreReply | None
-    """None when no row could be scored."""
-    results: Sequence[tuple[ItemRow, ItemResult]]
-    """The rows with a reward, in order."""
-    wrong: Sequence[str] = ()
-    """The rows without one, each with its line in the input."""
-    seconds: float = 0.0
-    """Time until the service had answered."""
 
 
 def score_batches(
@@ -240,51 +251,5 @@ def _score(client: RewardClient, source: Path, rows: Sequence[ItemRow], options:
 def _lines(scored: ScoredBatch) -> list[dict[str, Any]]:
     if scored.reply is None:
         return []
-    scored_by = _scorer(scored.reply)
+    scored_by = scorer_of(scored.reply)
     return [row.fields | {"result": result.fields(), "scored_by": scored_by} for row, result in scored.results]
-
-
-# One scorer for the whole file: recipe and models ----------------------------------------------------------------
-
-
-def _scorer(reply: ScoreReply) -> dict[str, Any]:
-    """Recipe and models, which two rewards must share to be comparable."""
-    return {"recipe": reply.recipe.model_dump(mode="json"), "models": reply.models.fields()}
-
-
-def _scorer_of_lines(target: Path, lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Recipe and models of `lines`; None for an empty list. Raises FileError when they differ."""
-    scorers = [{key: line["scored_by"].get(key) for key in ("recipe", "models")} for line in lines]
-    for scorer in scorers:
-        _check_same_scorer(target, scorers[0], scorer)
-    return scorers[0] if scorers else None
-
-
-def _check_same_scorer(target: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    if before != now:
-        raise FileError(
-            f"{target} has rewards of {_describe(before)}; this run would add rewards of {_describe(now)}. "
-            "Use the same options as before, another output file, or --overwrite."
-        )
-
-
-def _check_first(target: Path, before: dict[str, Any], now: ItemResult) -> None:
-    """Compare the first reward: it also depends on what the file does not record, as the default query type."""
-    query_type, reward = before.get("query_type"), before.get("reward")
-    if reward is None or now.reward is None:
-        return
-    if query_type != now.query_type or not math.isclose(
-        reward, now.reward, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE
-    ):
-        raise FileError(
-            f"the first item of {target} has the reward {reward} as {query_type}, and now the reward {now.reward} "
-            f"as {now.query_type}. Use the same options as before, another output file, or --overwrite."
-        )
-
-
-def _describe(scorer: dict[str, Any]) -> str:
-    recipe, models = scorer["recipe"] or {}, scorer["models"] or {}
-    named = {models[kind]: models.get(f"{kind}_revision") for kind in ("relevance", "gold") if models.get(kind)}
-    named |= models.get("golds") or {}
-    used = [f"{model} (weights {str(revision)[:12]})" for model, revision in named.items()]
-    return f"recipe {recipe.get('name')} ({recipe.get('hash')}) with {' and '.join(used) or 'no model'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -110,9 +110,6 @@ def create_app(
     recipes = RecipeRegistry.load(settings.recipes_dir, features, settings)
     ranges = features.ranges(recipes.get(settings.default_recipe))
     keys = auth.keyring(settings)
-    checks: list[Check] = [browser.BrowserCheck(settings, with_keys=keys is not None)]
-    if keys is not None:
-        checks.append(auth.AuthCheck(keys))
     metrics = Metrics(settings.metrics_runs)
     store = DatasetStore(settings, with_keys=keys is not None)
 
@@ -146,6 +143,20 @@ def create_app(
             )
             yield
 
+    return _application(settings, protocols, keys, metrics, lifespan)
+
+
+def _application(
+    settings: Settings,
+    protocols: Sequence[EndpointSpec[Any]],
+    keys: auth.Keyring | None,
+    metrics: Metrics,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+) -> FastAPI:
+    """The application with its routes, checks and error replies."""
+    checks: list[Check] = [browser.BrowserCheck(settings, with_keys=keys is not None)]
+    if keys is not None:
+        checks.append(auth.AuthCheck(keys))
     app: FastAPI = FastAPIOffline(
         title="Glassbox",
         summary="Reward as a service, with the features behind every reward.",

@@ -58,9 +58,7 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
 
 def fit_gold(options: argparse.Namespace, command: str) -> None:
     """Fit the model, measure it and write it; raise RunError for invalid input, and OutputError."""
-    check_folder(options.out)
-    if options.out.exists() and Path(options.base).exists() and options.out.samefile(options.base):
-        raise ConfigError(f"--out {options.out} is the folder of --base, whose config.json would be replaced")
+    _check_out(options)
     read = read_pairs(options.preferences, options.exclude_source)
     used = _used(options, read)
     test = read_pairs([options.test], options.exclude_source) if options.test else []
@@ -75,10 +73,7 @@ def fit_gold(options: argparse.Namespace, command: str) -> None:
     encoded = encode_pairs(base.tokenizer, used, lengths, base.frame)
     n_tokens = sum(len(side.ids) for pair in encoded for side in pair)
     _log(f"{len(read)} pairs read, {len(used)} used with {n_tokens} tokens; fitting on {net.model.device}")
-    started = time.monotonic()
-    states, checkpoint = _working_files(options.work, base, net, encoded, settings)
-    fit(net, encoded, settings, states, _log, checkpoint)
-    minutes = (time.monotonic() - started) / 60
+    minutes = _fit(options.work, base, net, encoded, settings)
     delta = snapshot.round_to_delta()
     sources = Counter(pair.source for pair in used)
     rows = quality(test, _margins(net, base, lengths, test), set(sources)) if test else []
@@ -112,6 +107,13 @@ def fit_gold(options: argparse.Namespace, command: str) -> None:
     _log(f"written: {options.out}; serve it with: glassbox serve --gold {options.out}")
 
 
+def _check_out(options: argparse.Namespace) -> None:
+    """Raise OutputError or ConfigError when `--out` cannot be written."""
+    check_folder(options.out)
+    if options.out.exists() and Path(options.base).exists() and options.out.samefile(options.base):
+        raise ConfigError(f"--out {options.out} is the folder of --base, whose config.json would be replaced")
+
+
 def _used(options: argparse.Namespace, read: Sequence[Pair]) -> list[Pair]:
     """Return the pairs to fit on: preferences, then degraded ones, then wrong answers; DataError for none."""
     rng = random.Random(options.seed)
@@ -129,6 +131,16 @@ def _used(options: argparse.Namespace, read: Sequence[Pair]) -> list[Pair]:
             "pairs, or --keep-lengths"
         )
     return used
+
+
+def _fit(
+    work: Path | None, base: Base, net: GoldNet, encoded: Sequence[EncodedPair], settings: FitSettings
+) -> float:
+    """Train `net`; return the minutes that it took."""
+    started = time.monotonic()
+    states, checkpoint = _working_files(work, base, net, encoded, settings)
+    fit(net, encoded, settings, states, _log, checkpoint)
+    return (time.monotonic() - started) / 60
 
 
 def _working_files(

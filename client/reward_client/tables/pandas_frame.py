@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reward_client.client import RewardClient
@@ -51,22 +52,27 @@ def score_frame(
     if not isinstance(frame, pandas.DataFrame):
         raise TypeError(f"score_frame takes a pandas DataFrame, not a value of type {type(frame).__name__}")
     names = input_columns(list(frame.columns), prompt_column, response_column, reference_column, query_type_column)
-
-    def read(start: int, stop: int) -> dict[str, Sequence[Any]]:
-        part = frame[list(dict.fromkeys(names.values()))].iloc[start:stop].astype(object)
-        part = part.where(part.notna(), None)
-        values = {field: part[name].tolist() for field, name in names.items()}
-        floats = [field for field, name in names.items() if pandas.api.types.is_float_dtype(frame[name])]
-        return values | {field: whole_numbers(values[field]) for field in floats}
-
-    def with_scores(columns: dict[str, list[Any]]) -> pandas.DataFrame:
-        return frame.assign(
-            **{
-                name: pandas.Series(values, index=frame.index, dtype=object if name in TEXTS else "float64")
-                for name, values in columns.items()
-            }
-        )
-
+    read, with_scores = partial(_rows, frame, names), partial(_with_columns, frame)
     scorer = TableScorer(client, read, len(frame), batch, keep_going, progress, options, with_scores)
     scored: pandas.DataFrame = scorer.table()
     return scored
+
+
+def _rows(frame: pandas.DataFrame, names: Mapping[str, str], start: int, stop: int) -> dict[str, Sequence[Any]]:
+    """The values of some rows, by field of an item; `names` has the column of each."""
+    from pandas.api.types import is_float_dtype
+
+    part = frame[list(dict.fromkeys(names.values()))].iloc[start:stop].astype(object)
+    part = part.where(part.notna(), None)
+    values = {field: part[name].tolist() for field, name in names.items()}
+    floats = [field for field, name in names.items() if is_float_dtype(frame[name])]
+    return values | {field: whole_numbers(values[field]) for field in floats}
+
+
+def _with_columns(frame: pandas.DataFrame, columns: Mapping[str, list[Any]]) -> pandas.DataFrame:
+    from pandas import Series
+
+    types = {name: object if name in TEXTS else "float64" for name in columns}
+    return frame.assign(
+        **{name: Series(values, index=frame.index, dtype=types[name]) for name, values in columns.items()}
+    )

@@ -14,7 +14,9 @@ GOLDS = {"golds"}
 QueryTypeSource = Literal["given", "default", "classifier"]
 
 
-class _Reply(BaseModel):
+class Reply(BaseModel):
+    """What all replies have in common."""
+
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True)
 
     def fields(self) -> dict[str, Any]:
@@ -22,7 +24,7 @@ class _Reply(BaseModel):
         return self.model_dump(mode="json", exclude=None if getattr(self, "golds", None) else GOLDS)
 
 
-class ItemError(_Reply):
+class ItemError(Reply):
     """Why an item has no reward (`on_item_error: report`)."""
 
     field: str
@@ -31,7 +33,7 @@ class ItemError(_Reply):
     """What is wrong with it."""
 
 
-class Attribution(_Reply):
+class Attribution(Reply):
     """How a reward is composed (`explain: true`): `baseline_reward` plus the sum of `parts` is the reward.
 
     A part is the Shapley value of its factor: what it adds when it replaces its baseline value, averaged over all
@@ -55,7 +57,7 @@ class Attribution(_Reply):
     """Words of trigrams that occur earlier in the evaluated text. Ranges beyond a limit are left out."""
 
 
-class ItemResult(_Reply):
+class ItemResult(Reply):
     """The reward of one item and the features behind it."""
 
     reward: float | None
@@ -90,7 +92,7 @@ class ItemResult(_Reply):
         return notebook.item_html(self.model_dump(mode="json"))
 
 
-class RecipeName(_Reply):
+class RecipeName(Reply):
     """Which reward was computed; the hash covers the recipe's content and the request's overrides."""
 
     name: str
@@ -99,7 +101,7 @@ class RecipeName(_Reply):
     """Hash of its content and of the request's overrides."""
 
 
-class ModelNames(_Reply):
+class ModelNames(Reply):
     """The models that were used and a hash of their weights; null for a model that was not used."""
 
     relevance: str | None
@@ -114,7 +116,7 @@ class ModelNames(_Reply):
     """Hashes of the weights of all gold models by id, the primary one first; only if several scored."""
 
 
-class TimingMs(_Reply):
+class TimingMs(Reply):
     """Milliseconds spent on this request, by stage."""
 
     queue: float
@@ -127,7 +129,7 @@ class TimingMs(_Reply):
     """From the parsed request to the results."""
 
 
-class TextCounts(_Reply):
+class TextCounts(Reply):
     """Distinct texts of this request by the source of their embedding."""
 
     cached: int = 0
@@ -138,7 +140,7 @@ class TextCounts(_Reply):
     """Encoded for this request."""
 
 
-class ScoreReply(_Reply):
+class ScoreReply(Reply):
     """The reply of `POST /score`, in the order of the request's items."""
 
     rewards: list[float | None]
@@ -162,7 +164,7 @@ class ScoreReply(_Reply):
         return notebook.reply_html(first.model_dump(mode="json"), self.rewards)
 
 
-class RecipeInfo(_Reply):
+class RecipeInfo(Reply):
     """One recipe of the service."""
 
     name: str
@@ -187,7 +189,7 @@ class RecipeInfo(_Reply):
     """The product of factors for each query type, as people read it."""
 
 
-class FeatureInfo(_Reply):
+class FeatureInfo(Reply):
     """One feature that recipes can use, built in or from a plug-in."""
 
     name: str
@@ -204,7 +206,7 @@ class FeatureInfo(_Reply):
     """What it is computed from: nothing (a constant), text, encoder or gold; null from an older service."""
 
 
-class ModelInfo(_Reply):
+class ModelInfo(Reply):
     """One loaded model."""
 
     id: str
@@ -219,7 +221,7 @@ class ModelInfo(_Reply):
     """What a reader of its results must know."""
 
 
-class LimitsInfo(_Reply):
+class LimitsInfo(Reply):
     """Limits of one request; the service answers 413 above them. An older service sends the first three only."""
 
     max_body_bytes: int
@@ -258,7 +260,7 @@ class LimitsInfo(_Reply):
     """Data sets of all callers together."""
 
 
-class Info(_Reply):
+class Info(Reply):
     """The reply of `GET /info`."""
 
     version: str
@@ -281,39 +283,3 @@ class Info(_Reply):
     """Limits of one request."""
     versions: dict[str, str]
     """Versions of the libraries that the rewards depend on, plug-ins included."""
-
-
-class DatasetInfo(_Reply):
-    """A data set of references that the service keeps. The texts are not returned."""
-
-    name: str
-    """Name for `dataset=NAME` in a URL."""
-    rows: int
-    """Rows that were uploaded."""
-    prompts: int
-    """Different prompts among them."""
-    with_reference: int
-    """Prompts with a reference."""
-    query_types: dict[QueryType, int]
-    """Prompts by query type."""
-    query_type_default: QueryType
-    """What prompts with a reference and no query type got."""
-    revision: str
-    """Hash of the uploaded bytes: equal on all replicas that received the same file."""
-    n_bytes: int
-    """Bytes that the service keeps."""
-    persistent: bool
-    """Whether it survives a restart of the service."""
-    hits: int = 0
-    """Items that found their prompt, since this process read the data set."""
-    misses: int = 0
-    """Items whose prompt was not in it."""
-
-
-class DatasetList(_Reply):
-    """The reply of `GET /datasets`."""
-
-    datasets: list[DatasetInfo]
-    """Data sets that the caller's key may use."""
-    persistent: bool
-    """Whether data sets survive a restart of the service."""

@@ -74,8 +74,6 @@ def render(
     environment = make_environment({feature.name: feature.label for feature in evaluation.features})
     several = len(evaluation.checkpoints) > 1
     shown, n_left_out = _that_fit(sections)
-    script = files("reward_evidence").joinpath("report/templates/browser.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     rows = prompt_rows(first if several else [], last)
     context = {
         "evaluation": evaluation,
@@ -88,10 +86,8 @@ def render(
         "table_checkpoints": _spaced(evaluation.checkpoints, MAX_CHECKPOINTS),
         "events": list(events)[-MAX_SETTINGS:],
         "tables": _tables(evaluation, record),
-        "script": Markup(script),  # noqa: S704 - ours
-        "script_hash": Markup(f"'sha256-{digest}'"),  # noqa: S704
     }
-    context |= {"titles": _SECTIONS, "contents": _contents(context)}
+    context |= _script() | {"titles": _SECTIONS, "contents": _contents(context)}
     template = environment.get_template("report.html.j2")
     browser = {
         "orders": orders(rows),
@@ -102,6 +98,13 @@ def render(
     chosen = _rows_that_fit(environment, evaluation, rows, MAX_PAGE_BYTES - len(without_rows.encode()))
     browser |= {"rows": chosen, "note": note(len(chosen), len(rows))}
     return template.render(context | {"browser": browser})
+
+
+def _script() -> dict[str, Markup]:
+    """The script of the page, and its hash, by which the page's policy allows it."""
+    script = files("reward_evidence").joinpath("report/templates/browser.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {"script": Markup(script), "script_hash": Markup(f"'sha256-{digest}'")}  # noqa: S704 - ours
 
 
 def _that_fit(sections: Mapping[str, Sequence[Drawing]]) -> tuple[dict[str, list[Drawing]], int]:
