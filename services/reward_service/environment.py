@@ -30,7 +30,7 @@ OTHER_VARIABLES = frozenset(
         *("BIND", "GID", "RECIPES", "REVISION", "RUNS", "TAG", "UID", "VERSION"),  # docker-compose.yml
         *("REWARD_URL", "URL"),  # client and trainer
         *("RECIPE", "GOLD", "QUERY_TYPE_DEFAULT", "DEADLINE_S", "RUN"),  # adapters
-        *("PROMPT_COLUMN", "REFERENCE_COLUMN", "QUERY_TYPE_COLUMN"),
+        *("PROMPT_COLUMN", "REFERENCE_COLUMN", "QUERY_TYPE_COLUMN", "LOG_FEATURES"),
         *("CACHE", "HOOKS", "LAUNCH", "ROLLOUT_BATCH"),  # trainer
         *("FUZZ", "SHARED", "FRAMEWORKS_DIR", "SERVICE_PYTHON"),  # tests
     )

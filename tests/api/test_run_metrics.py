@@ -82,7 +82,7 @@ def test_a_failed_request_is_a_failure_of_its_run(
     assert counted(service, "failures", run="seed-7", recipe=recipe, cause=cause) == 1
 
 
-def test_an_unexpected_exception_is_a_failure_of_its_run() -> None:
+def test_an_unexpected_exception_is_a_failure_of_its_run_and_of_its_route() -> None:
     class Defective(LetterEncoder):
         def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
             if any("DEFECT" in text for text in texts):
@@ -98,6 +98,7 @@ def test_an_unexpected_exception_is_a_failure_of_its_run() -> None:
 
         assert service.post("/score", json=body).status_code == 500
         assert counted(service, "failures", run="a", recipe="rer", cause="failed") == 1
+        assert 'glassbox_refused_total{cause="failed",route="/score"} 1.0' in service.get("/metrics").text
 
 
 def test_a_request_that_passes_its_deadline_is_a_failure_of_its_run() -> None:

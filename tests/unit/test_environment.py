@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 
+from reward_client import adapters
+from reward_client.adapters.settings import AdapterSettings, variable
 from reward_service.__main__ import main
 from reward_service.environment import read_environment
 from reward_service.errors import ConfigurationError
@@ -91,6 +95,16 @@ def test_variables_that_kubernetes_sets_for_a_service_are_left_alone(variable: s
 def test_a_name_that_is_nearly_ours_is_an_error_that_names_ours(variable: str, named: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"unknown environment variable .*{named}"):
         read_environment({variable: "x"}, Settings.model_fields)
+
+
+def test_a_variable_of_an_adapter_does_not_stop_the_service() -> None:
+    modules = [import_module(f"{adapters.__name__}.{found.name}") for found in iter_modules(adapters.__path__)]
+    kinds = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
+    names = {name for kind in kinds if issubclass(kind, AdapterSettings) for name in kind.model_fields}
+
+    assert {"log_features", "recipe"} <= names
+    for name in names - Settings.model_fields.keys():
+        assert read_environment({variable(name): "x"}, Settings.model_fields).values == {}
 
 
 @pytest.mark.parametrize(

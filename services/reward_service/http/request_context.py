@@ -132,6 +132,7 @@ class RequestContextMiddleware:
             app = self._refusal(scope, context) or self._app
             await app(scope, receive, send_with_headers)
         except Exception as exc:
+            self._metrics.refused(route_pattern(scope), GlassboxError.cause)
             if status is None:
                 await self._error_response(exc)(scope, receive, send_with_headers)
             raise
