@@ -204,6 +204,11 @@ def _not_there(urls: Sequence[str], waited_s: float | None, exc: RewardUnavailab
     return f"no service answers at {where}{after}{seen}: {hint}"
 
 
+def note(line: str) -> None:
+    """Show a line of progress on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress_line() -> Iterator[Callable[[object], None]]:
     """Yields a function that shows progress on one line of standard error; the line ends with the block."""

@@ -109,6 +109,13 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         return not self._loaded.done()
 
     @property
+    def state(self) -> str:
+        """Whether the model can be used, as `GET /info` names it: loading, loaded or failed."""
+        if self.loading:
+            return "loading"
+        return "failed" if self._loading_failed or self._task.done() else "loaded"
+
+    @property
     def model(self) -> ModelT | None:
         """The model, once it is loaded."""
         loaded = self._loaded  # another one, from another thread, once the model is loaded again
