@@ -169,8 +169,8 @@ def test_a_reward_model_server_serves_the_primary_one_and_says_so(both: TestClie
 @pytest.mark.parametrize(
     ("response", "message"),
     [
-        ("ODD", "the gold-2 model failed: odd"),
-        ("INF", "the gold model b answered inf, which is no score"),
+        ("ODD", "the gold-2 model b failed: odd"),
+        ("INF", "the gold-2 model b answered inf, which is no score"),
         ("UNREAD", "the gold model a cannot read this exchange"),
     ],
 )
@@ -182,6 +182,32 @@ def test_an_item_that_one_of_them_fails_on_has_an_error(both: TestClient, respon
     assert (second.reward, second.gold_reward, second.golds) == (None, None, {})
     assert second.error is not None
     assert message in second.error.message
+
+
+@pytest.mark.parametrize("recipe", ["li", "gold"])
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        ("ODD", "the gold model b failed: odd"),
+        ("INF", "the gold model b answered inf, which is no score"),
+        ("UNREAD", "the gold model b cannot read this exchange"),
+    ],
+)
+def test_an_error_of_the_primary_one_names_it(recipe: str, response: str, message: str) -> None:
+    body = {"items": [{"prompt": "a", "response": response}], "gold": recipe == "li", "recipe": recipe}
+    with Service("a,b", primary_gold="b").client() as client:
+        reply = client.post("/score", json=body)
+
+    assert reply.status_code in (422, 500)
+    assert message in reply.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("ODD", "the gold model b failed: odd"), ("INF", "the gold model b answered inf")]
+)
+def test_an_error_on_a_route_of_reward_model_servers_names_the_primary_one(text: str, message: str) -> None:
+    with Service("a,b", primary_gold="b").client() as client:
+        assert message in client.post("/classify", json={"model": "b", "input": text}).text
 
 
 def test_a_failure_of_one_of_them_fails_the_request(both: TestClient) -> None:
@@ -218,7 +244,7 @@ def test_a_full_queue_of_one_of_them_refuses_requests() -> None:
 
         assert computed.result().status_code == waiting.result().status_code == 200
     assert refused.status_code == 429
-    assert "1 items wait for the gold-2 model" in refused.json()["detail"]
+    assert "1 items wait for the gold-2 model b" in refused.json()["detail"]
 
 
 def test_flags_of_all_models_are_in_the_result(both: TestClient) -> None:
@@ -231,7 +257,7 @@ def test_a_service_with_a_model_that_is_not_loaded_is_not_ready() -> None:
         reply = client.post("/score", json={"items": ITEMS, "gold": True})
 
     assert reply.status_code == 503
-    assert "gold-2" in reply.text
+    assert "the gold-2 model broken could not be loaded" in reply.text
 
 
 def test_the_client_of_0_1_reads_the_primary_one(both: TestClient) -> None:
