@@ -299,6 +299,14 @@ def test_one_key_is_not_sent_to_several_servers(monkeypatch: pytest.MonkeyPatch)
         create_app(settings)
 
 
+@pytest.mark.parametrize("same", ["http://ONE", "http://one:80", "http://one/"])
+def test_one_server_may_be_written_in_several_ways(monkeypatch: pytest.MonkeyPatch, same: str) -> None:
+    monkeypatch.setenv("GLASSBOX_GOLD_API_KEY", "sesame-1b2c")
+    gold = f"vllm+http://one?model=a,vllm+{same}?model=b"
+
+    assert create_app(Settings(gold=gold, encoder="none", default_recipe="li")).title == "Glassbox"
+
+
 def test_the_option_is_given_once_a_model() -> None:
     parser = argparse.ArgumentParser()
     configure(parser)
