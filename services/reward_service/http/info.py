@@ -22,7 +22,7 @@ _LIBRARIES = (
     "glassbox-reward",
     "torch",
     "transformers",
-    "sentence-transformers",
+    "tokenizers",
     "openvino",
     "numpy",
     "regex",
