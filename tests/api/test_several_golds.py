@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -315,8 +316,31 @@ def test_the_option_is_given_once_a_model() -> None:
     assert settings.golds == ["b", "a"]
 
 
-def test_a_folder_whose_name_has_a_comma_is_one_model(tmp_path: Any) -> None:
+def test_a_folder_whose_name_has_a_comma_is_one_model(tmp_path: Path) -> None:
     folder = tmp_path / "my,gold"
     folder.mkdir()
 
     assert Settings(gold=str(folder)).golds == [str(folder)]
+
+
+@pytest.mark.parametrize(
+    ("given", "golds"),
+    [
+        (["./my,own,gold", "c"], ["./my,own,gold", "c"]),
+        (["c", "./my,own,gold"], ["c", "./my,own,gold"]),
+        (["c, my,own,gold ,d"], ["c", "my,own,gold", "d"]),
+        (["my,own,gold", "my,own,gold-2", "my"], ["my,own,gold", "my,own,gold-2", "my"]),
+        (["my,other"], ["my", "other"]),
+    ],
+)
+def test_a_folder_whose_name_has_a_comma_may_be_one_of_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], golds: list[str]
+) -> None:
+    for name in ("my", "my,own,gold", "my,own,gold-2"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    settings, _ = read_settings(parser.parse_args([word for name in given for word in ("--gold", name)]))
+
+    assert settings.golds == golds
