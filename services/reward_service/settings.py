@@ -19,13 +19,14 @@ from pydantic import (
     model_validator,
 )
 
+from reward_client.embedded_models import MINILM
 from reward_client.wire import MAX_REFERENCES
 from reward_client.wire.api_key import key_problem
 from reward_client.wire.requests import MAX_MESSAGES
 from reward_service.environment import SECRET_SETTINGS, empty_value, read_environment, wrong_value
 from reward_service.errors import ConfigurationError
 
-EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
+EMBEDDED_ENCODER = MINILM
 """Encoder that is installed as a Python package, so that no model hub is needed."""
 
 DEMO_GOLD = "demo-gold"
