@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-__all__ = ["Received", "json_server"]
+__all__ = ["Received", "completions_server", "json_server"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +65,8 @@ def json_server(
     finally:
         server.shutdown()
         server.server_close()
+
+
+def completions_server(answer: Callable[[Received], tuple[int, Any]]) -> AbstractContextManager[str]:
+    """A server of OpenAI's API: `answer` gets the POST requests, and there is no list of models."""
+    return json_server(lambda received: answer(received) if received.method == "POST" else (404, {}))

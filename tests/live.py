@@ -33,8 +33,10 @@ def serving(
     encoder: LetterEncoder | None = None,
     protocols: Sequence[EndpointSpec[Any]] = PROTOCOLS,
     gold_loader: Callable[[Settings], GoldModel] = lambda _: LengthGold(),
+    *,
+    ready: bool = True,
 ) -> Iterator[str]:
-    """Yields the URL."""
+    """Yields the URL, of a service that is ready unless `ready` is false."""
     app = create_app(
         settings,
         encoder_loader=lambda _: encoder or LetterEncoder(),
@@ -48,7 +50,8 @@ def serving(
     assert thread.is_alive(), "the server did not start"
     try:
         url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        if ready:
+            until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
         yield url
     finally:
         server.should_exit = True

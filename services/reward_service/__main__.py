@@ -119,7 +119,7 @@ def _configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.addFilter(RequestIdFilter())
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT, handlers=[handler])
-    for noisy in ("httpx", "sentence_transformers", "transformers"):  # the service reports their failures
+    for noisy in ("httpx", "transformers"):  # the service reports their failures
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 

@@ -203,11 +203,12 @@ async def _models(
         embedder = await stack.enter_async_context(_embedder(settings, encoder_loader, metrics))
     for number, gold in enumerate(settings.golds, 1):
         name = "gold" if number == 1 else f"gold-{number}"
+        label = f"{name} model {gold}" if len(settings.golds) > 1 else None  # which one, in messages
         one = settings.model_copy(update={"gold": gold, "primary_gold": None})
         worker = (
-            _remote_gold_worker(name, one, metrics)
+            _remote_gold_worker(name, label, one, metrics)
             if is_remote(gold)
-            else _gold_worker(name, one, gold_loader, metrics)
+            else _gold_worker(name, label, one, gold_loader, metrics)
         )
         golds.append(await stack.enter_async_context(worker))
     return embedder, golds
@@ -226,12 +227,16 @@ def _encoder_worker(
     return _worker("encoder", settings, metrics, loader, embed, finite=is_finite, keep=cache.put)
 
 
-def _gold_worker(name: str, settings: Settings, loader: GoldLoader, metrics: Metrics) -> GoldWorker:
-    return _worker(name, settings, metrics, loader, _gold_scores, finite=math.isfinite)
+def _gold_worker(
+    name: str, label: str | None, settings: Settings, loader: GoldLoader, metrics: Metrics
+) -> GoldWorker:
+    return _worker(name, settings, metrics, loader, _gold_scores, finite=math.isfinite, label=label)
 
 
 @asynccontextmanager
-async def _remote_gold_worker(name: str, settings: Settings, metrics: Metrics) -> AsyncIterator[GoldWorker]:
+async def _remote_gold_worker(
+    name: str, label: str | None, settings: Settings, metrics: Metrics
+) -> AsyncIterator[GoldWorker]:
     from reward_service.models.remote.gold import connect
     from reward_service.models.remote.server import RemoteServer, new_client
 
@@ -250,6 +255,7 @@ async def _remote_gold_worker(name: str, settings: Settings, metrics: Metrics) -
             load,
             _gold_scores,
             finite=math.isfinite,
+            label=label,
             executor=TaskExecutor,
             runner=partial(ConcurrentRunner, in_flight=settings.gold_in_flight),
             trouble=lambda: server.trouble or server.refusal,
@@ -272,7 +278,7 @@ def _worker(
     *,
     finite: Callable[[OutT], bool],
     keep: Callable[[Hashable, OutT], None] | None = None,
-    **remote: Any,
+    **options: Any,
 ) -> ModelWorker[ModelT, Tokens, OutT]:
     return ModelWorker(
         name,
@@ -286,7 +292,7 @@ def _worker(
         keep=keep,
         finite=finite,
         metrics_hook=metrics,
-        **remote,
+        **options,
     )
 
 

@@ -19,13 +19,14 @@ from pydantic import (
     model_validator,
 )
 
+from reward_client.embedded_models import MINILM
 from reward_client.wire import MAX_REFERENCES
 from reward_client.wire.api_key import key_problem
 from reward_client.wire.requests import MAX_MESSAGES
 from reward_service.environment import SECRET_SETTINGS, empty_value, read_environment, wrong_value
 from reward_service.errors import ConfigurationError
 
-EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
+EMBEDDED_ENCODER = MINILM
 """Encoder that is installed as a Python package, so that no model hub is needed."""
 
 DEMO_GOLD = "demo-gold"
@@ -67,9 +68,7 @@ class Settings(BaseModel):
         """The gold models that `gold` names, the primary one first; empty for none."""
         if self.gold == NO_MODEL:
             return []
-        several = "," in self.gold and not Path(self.gold).is_dir()
-        golds = [one.strip() for one in self.gold.split(",")] if several else [self.gold]
-        return sorted(golds, key=lambda one: one != self.primary_gold)  # stable
+        return sorted(_separated(self.gold), key=lambda one: one != self.primary_gold)  # stable
 
     host: str = "127.0.0.1"
     """Address to listen on. An address other than loopback requires an API key or `allow_anonymous`."""
@@ -80,7 +79,8 @@ class Settings(BaseModel):
     gold: str = DEMO_GOLD
     """Gold reward model: the embedded demo model, a Hugging Face id, a folder, a server
     (`vllm+http://host:8000?model=NAME`, `sglang+…`, `tei+…`, `glassbox+…`), or `none`. Several, separated by
-    commas: one is the primary gold model, and the others are reported beside it."""
+    commas: one is the primary gold model, and the others are reported beside it. A comma in the name of a folder
+    that exists separates nothing."""
     primary_gold: str | None = None
     """Which of several gold models is the primary one, as `gold` names it; when unset, the first."""
     gold_api_key: SecretStr | None = None
@@ -223,6 +223,17 @@ class Settings(BaseModel):
     """Seconds that requests in flight may take to finish at shutdown."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level of log records; request bodies are never logged."""
+
+
+def _separated(golds: str) -> list[str]:
+    """The gold models in `golds`, at whose commas they are separated, except in names of folders that exist."""
+    parts, found = golds.split(","), []
+    while parts:
+        joined = (",".join(parts[:n]).strip() for n in range(len(parts), 1, -1))
+        folder = next((name for name in joined if Path(name).is_dir()), None)
+        found.append(parts[0].strip() if folder is None else folder)
+        del parts[: 1 if folder is None else folder.count(",") + 1]
+    return found
 
 
 def _check_golds(settings: Settings) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+import reward_service
 from reward_client.wire import Info
 from reward_service.app import create_app
 from reward_service.errors import ConfigurationError
@@ -198,3 +200,13 @@ def test_the_api_description_has_the_request_bodies(service: TestClient) -> None
     schemas = document["components"]["schemas"]
     used = set(re.findall(r'"#/components/schemas/(\w+)"', service.get("/openapi.json").text))
     assert used <= set(schemas)
+
+
+def test_the_libraries_of_info_are_those_that_the_service_imports(service: TestClient) -> None:
+    folder = Path(reward_service.__file__).parent
+    sources = [path.read_text(encoding="utf-8") for path in folder.rglob("*.py")]
+    listed = set(service.get("/info").json()["versions"]) - {"glassbox-reward"}
+
+    assert {"torch", "tokenizers"} <= listed
+    for name in listed:
+        assert any(re.search(rf"^\s*(from|import) {name}\b", text, re.MULTILINE) for text in sources), name

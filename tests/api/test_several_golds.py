@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -169,8 +170,8 @@ def test_a_reward_model_server_serves_the_primary_one_and_says_so(both: TestClie
 @pytest.mark.parametrize(
     ("response", "message"),
     [
-        ("ODD", "the gold-2 model failed: odd"),
-        ("INF", "the gold model b answered inf, which is no score"),
+        ("ODD", "the gold-2 model b failed: odd"),
+        ("INF", "the gold-2 model b answered inf, which is no score"),
         ("UNREAD", "the gold model a cannot read this exchange"),
     ],
 )
@@ -182,6 +183,32 @@ def test_an_item_that_one_of_them_fails_on_has_an_error(both: TestClient, respon
     assert (second.reward, second.gold_reward, second.golds) == (None, None, {})
     assert second.error is not None
     assert message in second.error.message
+
+
+@pytest.mark.parametrize("recipe", ["li", "gold"])
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        ("ODD", "the gold model b failed: odd"),
+        ("INF", "the gold model b answered inf, which is no score"),
+        ("UNREAD", "the gold model b cannot read this exchange"),
+    ],
+)
+def test_an_error_of_the_primary_one_names_it(recipe: str, response: str, message: str) -> None:
+    body = {"items": [{"prompt": "a", "response": response}], "gold": recipe == "li", "recipe": recipe}
+    with Service("a,b", primary_gold="b").client() as client:
+        reply = client.post("/score", json=body)
+
+    assert reply.status_code in (422, 500)
+    assert message in reply.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("ODD", "the gold model b failed: odd"), ("INF", "the gold model b answered inf")]
+)
+def test_an_error_on_a_route_of_reward_model_servers_names_the_primary_one(text: str, message: str) -> None:
+    with Service("a,b", primary_gold="b").client() as client:
+        assert message in client.post("/classify", json={"model": "b", "input": text}).text
 
 
 def test_a_failure_of_one_of_them_fails_the_request(both: TestClient) -> None:
@@ -218,7 +245,7 @@ def test_a_full_queue_of_one_of_them_refuses_requests() -> None:
 
         assert computed.result().status_code == waiting.result().status_code == 200
     assert refused.status_code == 429
-    assert "1 items wait for the gold-2 model" in refused.json()["detail"]
+    assert "1 items wait for the gold-2 model b" in refused.json()["detail"]
 
 
 def test_flags_of_all_models_are_in_the_result(both: TestClient) -> None:
@@ -231,7 +258,7 @@ def test_a_service_with_a_model_that_is_not_loaded_is_not_ready() -> None:
         reply = client.post("/score", json={"items": ITEMS, "gold": True})
 
     assert reply.status_code == 503
-    assert "gold-2" in reply.text
+    assert "the gold-2 model broken could not be loaded" in reply.text
 
 
 def test_the_client_of_0_1_reads_the_primary_one(both: TestClient) -> None:
@@ -273,6 +300,14 @@ def test_one_key_is_not_sent_to_several_servers(monkeypatch: pytest.MonkeyPatch)
         create_app(settings)
 
 
+@pytest.mark.parametrize("same", ["http://ONE", "http://one:80", "http://one/"])
+def test_one_server_may_be_written_in_several_ways(monkeypatch: pytest.MonkeyPatch, same: str) -> None:
+    monkeypatch.setenv("GLASSBOX_GOLD_API_KEY", "sesame-1b2c")
+    gold = f"vllm+http://one?model=a,vllm+{same}?model=b"
+
+    assert create_app(Settings(gold=gold, encoder="none", default_recipe="li")).title == "Glassbox"
+
+
 def test_the_option_is_given_once_a_model() -> None:
     parser = argparse.ArgumentParser()
     configure(parser)
@@ -281,8 +316,31 @@ def test_the_option_is_given_once_a_model() -> None:
     assert settings.golds == ["b", "a"]
 
 
-def test_a_folder_whose_name_has_a_comma_is_one_model(tmp_path: Any) -> None:
+def test_a_folder_whose_name_has_a_comma_is_one_model(tmp_path: Path) -> None:
     folder = tmp_path / "my,gold"
     folder.mkdir()
 
     assert Settings(gold=str(folder)).golds == [str(folder)]
+
+
+@pytest.mark.parametrize(
+    ("given", "golds"),
+    [
+        (["./my,own,gold", "c"], ["./my,own,gold", "c"]),
+        (["c", "./my,own,gold"], ["c", "./my,own,gold"]),
+        (["c, my,own,gold ,d"], ["c", "my,own,gold", "d"]),
+        (["my,own,gold", "my,own,gold-2", "my"], ["my,own,gold", "my,own,gold-2", "my"]),
+        (["my,other"], ["my", "other"]),
+    ],
+)
+def test_a_folder_whose_name_has_a_comma_may_be_one_of_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], golds: list[str]
+) -> None:
+    for name in ("my", "my,own,gold", "my,own,gold-2"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    settings, _ = read_settings(parser.parse_args([word for name in given for word in ("--gold", name)]))
+
+    assert settings.golds == golds

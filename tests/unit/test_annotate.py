@@ -6,14 +6,16 @@ import csv
 import json
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reward_client.network import free_port
 from tests.command import exit_status
-from tests.json_server import Received, json_server
+from tests.json_server import Received, completions_server
 
 OPEN = {"prompt": "Write a poem about autumn."}
 CLOSED = {"prompt": "What is the capital of Norway?", "reference": "Oslo"}
@@ -173,7 +175,7 @@ def annotate(
     folder: Path, answer: Callable[[Received], tuple[int, Any]], *rows: Mapping[str, Any], **options: str
 ) -> int:
     given = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", value)]
-    with json_server(answer) as url:
+    with completions_server(answer) as url:
         return run(write(folder, *rows), folder / "out.jsonl", "--endpoint", f"{url}/v1", "--model", "m", *given)
 
 
@@ -275,7 +277,7 @@ def test_a_wrong_key_ends_the_run_and_labels_before_it_are_kept(
     assert status == 1
     assert "401" in capsys.readouterr().out
     assert [line.get("query_type") for line in lines] == ["open_ended", None, None]
-    with json_server(by_first_word) as url:
+    with completions_server(by_first_word) as url:
         again = tmp_path / "again.jsonl"
         assert run(tmp_path / "out.jsonl", again, "--endpoint", f"{url}/v1", "--model", "m") == 0
     assert [line["query_type"] for line in lines_of(again)] == ["open_ended", "closed_ended", "closed_ended"]
@@ -366,6 +368,26 @@ def test_a_failure_at_the_first_row_writes_nothing(tmp_path: Path, capsys: pytes
     assert annotate(tmp_path, lambda _: (401, {"error": "no key"}), OPEN) == 1
     assert "401" in capsys.readouterr().out
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_an_endpoint_that_is_not_there_is_one_line_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, started_s = f"http://127.0.0.1:{free_port()}/v1", time.monotonic()
+
+    status = run(write(tmp_path, {"prompt": "p"}), tmp_path / "out.jsonl", "--endpoint", url, "--model", "m")
+
+    assert time.monotonic() - started_s < 5
+    assert status == 1
+    assert f"glassbox annotate: no server answers at {url} (ConnectError" in capsys.readouterr().out
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_an_endpoint_that_is_not_there_is_not_asked_for_rows_with_labels(tmp_path: Path) -> None:
+    source = write(tmp_path, {"prompt": "p", "query_type": "open_ended"})
+    url = f"http://127.0.0.1:{free_port()}/v1"
+
+    assert run(source, tmp_path / "out.jsonl", "--endpoint", url, "--model", "m") == 0
 
 
 def test_endpoint_and_model_are_needed_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,11 +14,12 @@ import httpx
 import pytest
 
 from reward_client.cli.main import main
+from reward_client.network import free_port
 from reward_client.wire import ItemResult, ModelNames, RecipeName, ScoreReply, ScoreRequest, TimingMs
 from reward_evidence.sampling.recorded import read_responses
 from reward_service.settings import Settings
 from tests.api.test_several_golds import Service
-from tests.json_server import Received, json_server
+from tests.json_server import Received, completions_server, json_server
 from tests.live import serving
 from tests.unit.evidence_run import info
 from tests.unit.test_commands import ENTRY_POINTS
@@ -331,7 +333,7 @@ def test_an_endpoint_is_sampled_once_and_its_samples_can_be_judged_again(
         return chat(received)
 
     out, again = tmp_path / "out", tmp_path / "again"
-    with json_server(answer) as endpoint:
+    with completions_server(answer) as endpoint:
         options = ("--endpoint", endpoint, "--model", "tiny", "--n", N, "--limit", 5, "--recipe", "li")
         assert run(service, out, *options) == 0
         n_lines = len((out / "samples.jsonl").read_text().splitlines())
@@ -363,7 +365,7 @@ def test_a_run_that_failed_continues_with_the_missing_prompts_only(
     texts = ["first", "second", "a bad prompt", "last"]
     prompts.write_text("".join(json.dumps({"id": f"id-{text}", "prompt": text}) + "\n" for text in texts))
     out = tmp_path / "out"
-    with json_server(answer) as endpoint:
+    with completions_server(answer) as endpoint:
         options = ("--endpoint", endpoint, "--model", "m", "--prompts", prompts, "--n", 2, "--in-flight", 1)
         assert run(service, out, *options, "--recipe", "li") == 1
         message = capsys.readouterr().err
@@ -384,7 +386,7 @@ def test_a_run_that_failed_continues_with_the_missing_prompts_only(
 
 def test_a_prompt_with_some_of_its_samples_is_drawn_again(service: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with json_server(chat) as endpoint:
+    with completions_server(chat) as endpoint:
         options = ("--endpoint", endpoint, "--model", "m", "--n", 3, "--limit", 2, "--recipe", "li")
         run(service, out, *options)
         first = sorted((out / "samples.jsonl").read_text().splitlines())
@@ -398,7 +400,7 @@ def test_samples_of_other_settings_are_never_mixed(
     service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    with json_server(chat) as endpoint:
+    with completions_server(chat) as endpoint:
         options = ("--endpoint", endpoint, "--model", "m", "--n", 2, "--limit", 2, "--recipe", "li")
         run(service, out, *options)
         assert run(service, out, *options, "--temperature", 0.5) == 1
@@ -407,6 +409,18 @@ def test_samples_of_other_settings_are_never_mixed(
         assert run(service, out, *more) == 0  # more prompts are added
 
     assert result(out)["figures"]["n_prompts"] == 3
+
+
+def test_an_endpoint_that_is_not_there_is_one_line_at_once(
+    service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint, started_s = f"http://127.0.0.1:{free_port()}", time.monotonic()
+
+    assert run(service, tmp_path / "out", "--endpoint", endpoint, "--model", "m") == 1
+
+    assert time.monotonic() - started_s < 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: no server answers at {endpoint}/v1 (ConnectError")
 
 
 def test_an_endpoint_needs_a_model(service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

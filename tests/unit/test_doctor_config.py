@@ -116,6 +116,15 @@ def checks_of(framework: str, text: str, folder: Path, environ: dict[str, str] |
     return list(check_config(read_config(path), framework, environ or {}))
 
 
+@pytest.mark.parametrize(("url", "n_notes"), [("http://REWARD.example:8000", 0), ("http://other.example:8000", 1)])
+def test_an_address_that_is_not_the_checked_one_is_noted(tmp_path: Path, url: str, n_notes: int) -> None:
+    path = tmp_path / "ppo.json"
+    path.write_text('{"reward_server": "http://reward.Example:8000/paddlenlp"}')
+    checks = check_config(read_config(path), "paddlenlp", {}, (url,))
+
+    assert len([check for check in checks if check.subject == "address"]) == n_notes
+
+
 @pytest.mark.parametrize("framework", GOOD)
 def test_a_right_configuration_is_recognised_and_has_no_failed_check(framework: str, tmp_path: Path) -> None:
     name, text = GOOD[framework]

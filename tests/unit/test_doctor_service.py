@@ -185,6 +185,20 @@ def test_a_service_that_is_not_ready_fails_with_the_cause(doctor: Doctor, info: 
     assert "trial rewards" not in checks
 
 
+def test_a_model_that_is_loaded_when_readiness_is_asked_is_found(doctor: Doctor, info: dict[str, Any]) -> None:
+    asked: list[str] = []
+    loading = fake(info | {"gold": None})
+
+    def answer(path: str) -> Answer:
+        asked.append(path)
+        return fake(info)(path) if "/readyz" in asked else loading(path)
+
+    with answering(answer) as url:
+        checks = doctor("--url", url, "--recipe", "gold")
+
+    assert "models: " in checks["recipe"][1]
+
+
 def test_a_clock_that_differs_is_noted(doctor: Doctor, info: dict[str, Any]) -> None:
     body = json.dumps(info).encode()
     with answering(fake(info, info=(200, {"date": formatdate(time.time() - 300, usegmt=True)}, body))) as url:

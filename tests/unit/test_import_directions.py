@@ -110,7 +110,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "openrlhf": _CLIENT | {"runs", "evidence", "trainer"},
     "service": {"wire"},
     "errors": {"wire"},
-    "settings": {"wire", "errors"},
+    "settings": {"wire", "embedded models", "errors"},
     "telemetry": {"wire", "errors", "settings", "batching"},
     "features": {"wire", "errors", "settings", "cpu limit"},
     "cpu limit": set(),

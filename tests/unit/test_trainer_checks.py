@@ -116,6 +116,12 @@ def test_a_disk_too_small_for_the_checkpoints_is_a_problem() -> None:
     assert "about 7.0 GB, 5.0 GB are free" in problem
 
 
+def test_the_disk_check_of_a_tiny_policy_has_a_unit_in_which_it_is_not_zero() -> None:
+    (problem,) = problems(config(), info(recipe()), DiskBudget(1_234_000, 56_700, 1), CPU)
+
+    assert "about 1.2 MB, 56.7 KB are free" in problem
+
+
 def test_the_disk_estimate_covers_every_checkpoint_and_two_states(tmp_path: Path) -> None:
     budget = estimate_disk(
         config(steps=8, save_every=1), 100, RunDir(tmp_path / "not" / "yet"), bytes_per_weight=4

@@ -16,6 +16,7 @@ from reward_client import RewardClient, RewardError
 from reward_client.cli.command import run_program
 from reward_client.cli.options import connect
 from reward_client.info import find_recipe
+from reward_client.loaded import ENCODER, GOLD, loaded_info
 from reward_client.urls import split_urls
 from reward_client.wire import Info
 from reward_evidence.evaluate_options import configure
@@ -99,7 +100,7 @@ def evaluate(options: argparse.Namespace, source: EvaluationSource, log: Callabl
     url = options.reward_url or source.reward_url
     if url is None:
         raise EvaluationError("the address of the reward service is not known: set it with --reward-url")
-    with _connected(url, options.wait, recorded=options.reward_url is None) as (client, info):
+    with _connected(options, url, log) as (client, info):
         evaluation_run = EvaluationRun(
             source=source,
             steps=steps,
@@ -113,17 +114,19 @@ def evaluate(options: argparse.Namespace, source: EvaluationSource, log: Callabl
 
 
 @contextmanager
-def _connected(url: str, wait_s: float | None, *, recorded: bool) -> Iterator[tuple[RewardClient, Info]]:
-    """A client of the service, and what that offers; `recorded`: the address is that of the run's record."""
+def _connected(
+    options: argparse.Namespace, url: str, log: Callable[[str], None]
+) -> Iterator[tuple[RewardClient, Info]]:
+    """A client of the service, and what that offers once the models to score with are loaded."""
     with ExitStack() as stack:
         try:
-            client = stack.enter_context(connect(split_urls(url), wait_s))
-            client.ready()
-            info = client.info()
+            client = stack.enter_context(connect(split_urls(url), options.wait))
+            kinds = [ENCODER] if options.gold is False else [ENCODER, GOLD]
+            info = loaded_info(client, log, kinds=kinds)
         except RewardError as exc:
-            if not recorded:
+            if options.reward_url is not None:
                 raise
-            raise EvaluationError(f"{exc}; {MOVED}") from exc
+            raise EvaluationError(f"{exc}; {MOVED}") from exc  # the address is that of the run's record
         yield client, info
 
 

@@ -47,3 +47,11 @@ def lock_folder(folder: Path) -> Iterator[int]:
             file.write(f"{os.getpid()}\n")
             file.flush()
         yield file.fileno()
+
+
+def size(n_bytes: float) -> str:
+    """`n_bytes` in the largest unit that they have one of: 7.0 GB, 1.2 MB, 0.0 KB."""
+    for unit, of in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= of:
+            return f"{n_bytes / of:.1f} {unit}"
+    return f"{n_bytes / 1e3:.1f} KB"

@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 def _service_info(config: Config, wait_s: float | None, *, recorded: bool) -> Info:
     """What the service offers; `recorded`: the address is that of the run's record."""
     try:
-        return service_probe.service_info(config.reward_urls, config.recipe, wait_s=wait_s)
+        return service_probe.service_info(config.reward_urls, config.recipe, wait_s=wait_s, say=_log)
     except PreflightError as exc:
         if not recorded:
             raise

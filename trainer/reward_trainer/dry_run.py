@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from reward_client.info import find_recipe
 from reward_client.wire import ModelInfo
+from reward_runs.files import size
 from reward_runs.layout import RunDir
 from reward_runs.prompts import Prompt
 from reward_trainer.config import Config
@@ -16,7 +17,6 @@ from reward_trainer.openrlhf.process import MODULE
 from reward_trainer.plan import Plan
 from reward_trainer.time_estimate import estimate_time
 
-_GB = 1e9
 _WIDTH = 10
 """Characters of the column with the names."""
 
@@ -119,7 +119,7 @@ def _drawn(plan: Plan) -> str:
 
 
 def _disk(plan: Plan) -> str:
-    free = f"{plan.disk.disk_free / _GB:.1f} GB are free"
+    free = f"{size(plan.disk.disk_free)} are free"
     if not plan.n_weights:
         return f"unknown until the policy is downloaded; {free}"
-    return f"about {plan.disk.disk_needed / _GB:.1f} GB for checkpoints and optimizer states; {free}"
+    return f"about {size(plan.disk.disk_needed)} for checkpoints and optimizer states; {free}"

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from reward_client.info import find_recipe
 from reward_client.urls import API_KEY_VARIABLE, key_from_environment
 from reward_client.wire import Info, RecipeInfo
+from reward_runs.files import size
 from reward_trainer.config import Config
 from reward_trainer.hardware import DiskBudget, Hardware
 from reward_trainer.layout import Layout
 from reward_trainer.stop_rules import NEED_GOLD, StopRule
 
-_GB = 1e9
 OPENRLHF, DEEPSPEED = "0.11.2", "0.19.6"
 """Releases that this trainer is written for; a test compares constraints, docs and images with them."""
 _INSTALL_ON_GPU = dict.fromkeys(("openrlhf", "deepspeed"), f'pip install "openrlhf[vllm]=={OPENRLHF}"')
@@ -105,7 +105,7 @@ def _disk(budget: DiskBudget) -> list[str]:
     if budget.disk_free >= budget.disk_needed:
         return []
     return [
-        f"the checkpoints need about {budget.disk_needed / _GB:.1f} GB, {budget.disk_free / _GB:.1f} GB are free: "
+        f"the checkpoints need about {size(budget.disk_needed)}, {size(budget.disk_free)} are free: "
         "save less often (--save-every), or choose a --run-dir on another disk"
     ]
 

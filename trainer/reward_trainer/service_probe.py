@@ -1,6 +1,6 @@
 """Requests to the reward service around a run: what it offers, whether it is ready, a trial reward."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import httpx
@@ -9,6 +9,7 @@ from reward_client import RewardClient, RewardError
 from reward_client.cli.options import connect
 from reward_client.errors import describe_problem, read_problem
 from reward_client.info import find_recipe, model_identity
+from reward_client.loaded import loaded_info
 from reward_client.network import is_loopback
 from reward_client.retry import RetryPolicy
 from reward_client.urls import key_from_environment
@@ -23,14 +24,16 @@ def _client(url: str, *, read_timeout_s: float, retry_budget_s: float) -> Reward
     return RewardClient(url, api_key=key_from_environment(), read_timeout_s=read_timeout_s, retry=retry)
 
 
-def service_info(urls: Sequence[str], recipe: str, *, wait_s: float | None = None) -> Info:
-    """Return the `/info` of the service once it is ready.
+def service_info(
+    urls: Sequence[str], recipe: str, *, wait_s: float | None = None, say: Callable[[str], None] = print
+) -> Info:
+    """Return the `/info` of the service once it is ready; `say` gets a line when that has to be waited for.
 
     `wait_s` bounds the time until it is; None waits for one that answers, and not for one that is not there.
     Raises PreflightError; also when the replicas differ in the recipe or the models, so that a sample's reward
     would depend on the one that it is sent to.
     """
-    infos = [_info(url, wait_s) for url in urls]
+    infos = [_info(url, wait_s, say) for url in urls]
     try:
         first, *others = [(find_recipe(info, recipe).hash, _models(info)) for info in infos]
     except RewardError as exc:
@@ -45,11 +48,12 @@ def _models(info: Info) -> list[dict[str, str] | None]:
     return [model_identity(model) for model in (info.relevance, info.gold)]
 
 
-def _info(url: str, wait_s: float | None) -> Info:
+def _info(url: str, wait_s: float | None, say: Callable[[str], None]) -> Info:
     try:
         with connect([url], wait_s) as client:
+            info = loaded_info(client, say)
             client.ready()
-            return client.info()
+            return info
     except RewardError as exc:
         raise PreflightError(str(exc) if url in str(exc) else f"the reward service at {url}: {exc}") from exc
 

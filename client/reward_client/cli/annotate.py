@@ -11,7 +11,15 @@ from reward_client.annotate.endpoint import Endpoint
 from reward_client.annotate.rows import PromptRow, read_prompts, written
 from reward_client.annotate.run import annotate
 from reward_client.annotate.summary import Summary
-from reward_client.cli.options import bounded_number, file_path, positive_int, reporting_errors, url
+from reward_client.cli.options import (
+    add_wait,
+    bounded_number,
+    check_endpoint,
+    file_path,
+    positive_int,
+    reporting_errors,
+    url,
+)
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError
 from reward_client.rows import STANDARD_STREAM, FileError, row_unit
@@ -67,6 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         f"key is read from {ENDPOINT_KEY_VARIABLE}",
     )
     group.add_argument("--model", metavar="NAME", help="model of the endpoint")
+    add_wait(group)
     group.add_argument(
         "--concurrency", type=positive_int, default=8, metavar="N", help="requests at a time (default: 8)"
     )
@@ -85,7 +94,7 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> int:
         _check(options)
         rows = read_prompts(options.source, options.prompt_field, options.limit)
         summary = Summary(f"{options.source}, {row_unit(options.source)}", options.min_confidence)
-        with _annotator(options) as annotator:
+        with _annotator(options, rows) as annotator:
             lines, failure = _annotated(rows, annotator, options, summary)
         print(file=sys.stderr)
         write_rows(lines, options.target)
@@ -110,12 +119,15 @@ def _check(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _annotator(options: argparse.Namespace) -> Iterator[Annotator]:
+def _annotator(options: argparse.Namespace, rows: Sequence[PromptRow]) -> Iterator[Annotator]:
     """What annotates a row; rows with a label keep it, unless `--overwrite`."""
     if options.endpoint is None:
         yield classified if options.overwrite else keeping(classified)
         return
-    with RewardClient(options.endpoint, api_key=key_from_environment(variable=ENDPOINT_KEY_VARIABLE)) as client:
+    key = key_from_environment(variable=ENDPOINT_KEY_VARIABLE)
+    if options.overwrite or any(row.label is None for row in rows):
+        check_endpoint(options.endpoint, key, options.wait)
+    with RewardClient(options.endpoint, api_key=key) as client:
         endpoint = Endpoint(client, options.model, options.max_tokens)
         yield endpoint if options.overwrite else keeping(endpoint)
 

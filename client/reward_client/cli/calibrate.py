@@ -14,8 +14,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from reward_client.cli.options import add_url, connect, file_path, reporting_errors
+from reward_client.cli.options import add_url, connect, file_path, note, reporting_errors
 from reward_client.client import RewardClient
+from reward_client.loaded import ENCODER, loaded_info
 from reward_client.rows import FileError, read_rows
 from reward_client.wire import Info, Item, QueryType, RecipeInfo, Reference, Text, usable_references
 from reward_client.writing import check_writable, writing
@@ -98,7 +99,7 @@ def calibrate(client: RewardClient, pairs: Path, target: Path, similarity: str) 
     rows = read_rows(pairs, _pair)
     if len(rows) < _MIN_PAIRS:
         raise FileError(f"{pairs} has {len(rows)} pairs, {_MIN_PAIRS} are needed")
-    info = client.info()
+    info = loaded_info(client, note, kinds=[ENCODER])
     if info.relevance is None:
         raise FileError("this service has no relevance encoder; start it with --encoder")
     base = next((recipe for recipe in info.recipes if recipe.name == _BASE), None)

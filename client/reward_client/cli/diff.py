@@ -10,6 +10,7 @@ from reward_client.cli.options import (
     check_outputs,
     connect,
     file_path,
+    note,
     positive_int,
     progress_line,
     reporting_errors,
@@ -21,6 +22,7 @@ from reward_client.diff.page import render as render_page
 from reward_client.diff.recipe import recipe_choice
 from reward_client.diff.report import Report
 from reward_client.diff.table import render as render_table
+from reward_client.loaded import GOLD, loaded_info
 from reward_client.rows import FileError
 from reward_client.score_file import read_items
 
@@ -99,7 +101,7 @@ def _report(arguments: argparse.Namespace) -> Report:
     rows, wrong = read_items(arguments.source, arguments.limit, keep_going=arguments.keep_going)
     judged: list[Judged] = []
     with connect(arguments.url, arguments.wait) as client:
-        gold = not arguments.no_gold and client.info().gold is not None
+        gold = not arguments.no_gold and loaded_info(client, note, kinds=[GOLD]).gold is not None
         judge = Judge(client, arguments.source, a, b, query_type_default=arguments.query_type_default)
         options = {"batch": arguments.batch, "keep_going": arguments.keep_going, "gold": gold}
         with progress_line() as show:

@@ -132,7 +132,7 @@ def add_wait(parser: argparse._ActionsContainer) -> None:
         "--wait",
         type=positive_float,
         metavar="S",
-        help="wait up to S seconds for a service that is starting (default: a service that is not there is an "
+        help="wait up to S seconds for a server that is starting (default: one that is not there is an "
         "error at once)",
     )
 
@@ -193,6 +193,26 @@ def connect(urls: Sequence[str] | None, wait_s: float | None = None) -> RewardCl
     return RewardClient(addresses, api_key=key)
 
 
+def check_endpoint(url: str, key: str | None, wait_s: float | None = None) -> None:
+    """Check that a server answers at `url`, whatever it answers: an OpenAI-compatible one, not the reward service.
+
+    Raises RewardUnavailableError when nothing can be connected to at once, or, with `wait_s`, in that time.
+    """
+    retry = RetryPolicy(budget_s=wait_s or 0.0, max_delay_s=1.0, max_retry_after_s=1.0)
+    with RewardClient(url, api_key=key, retry=retry, connect_timeout_s=_ANSWER_S / 2) as client:
+        try:
+            client.request("GET", "/models", deadline_s=wait_s or _ANSWER_S)
+        except RewardUnavailableError as exc:
+            if isinstance(exc.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
+                after = "" if wait_s is None else f" after {wait_s:g} s"
+                raise RewardUnavailableError(
+                    f"no server answers at {client.urls[0]}{after} ({', '.join(exc.causes)}): start it, correct "
+                    "--endpoint, or wait for it with --wait 60"
+                ) from exc
+        except RewardError:
+            pass  # it answers, perhaps without this route
+
+
 def _not_there(urls: Sequence[str], waited_s: float | None, exc: RewardUnavailableError) -> str:
     where, after = " or ".join(urls), "" if waited_s is None else f" after {waited_s:.1f} s"
     seen = f" ({', '.join(exc.causes)})" if exc.causes else ""
@@ -202,6 +222,11 @@ def _not_there(urls: Sequence[str], waited_s: float | None, exc: RewardUnavailab
     if "WRONG_VERSION_NUMBER" in seen:
         hint = "the server there speaks no https; begin the URL with http://"
     return f"no service answers at {where}{after}{seen}: {hint}"
+
+
+def note(line: str) -> None:
+    """Show a line of progress on standard error."""
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

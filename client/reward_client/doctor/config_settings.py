@@ -77,9 +77,9 @@ def check_settings(
 
 def _same_service(config: Config, framework: Framework, urls: tuple[str, ...]) -> Iterator[Check]:
     """The address in the configuration is that which is checked here."""
-    checked = {urlsplit(without_userinfo(url)).netloc for url in urls}
+    checked = {urlsplit(without_userinfo(url)).netloc.lower() for url in urls}
     for url in service_urls(config, framework):
-        host = urlsplit(without_userinfo(url)).netloc
+        host = urlsplit(without_userinfo(url)).netloc.lower()
         if checked and host not in checked:
             found = f"the configuration names {host}, this check {', '.join(sorted(checked))}"
             yield note(

@@ -63,8 +63,9 @@ def _sections(service: Service, use: Use) -> Iterator[Section]:
     if _ended(checks):
         yield Section(title, checks)
         return
+    ready = status.readiness(service)  # first: then GET /info names every model of a service that is ready
     found = status.identity(service)
-    checks += [*found.checks, status.readiness(service)]
+    checks += [*found.checks, ready]
     yield Section(title, checks)
     if found.info is not None and not _ended(checks):
         yield from _scored(service, found.info, found.needs_key, use)

@@ -279,6 +279,9 @@ class Info(Reply):
     """The primary gold model; null if it is switched off or loading."""
     golds: list[ModelInfo] = []
     """All gold models that are loaded, the primary one first; only if the service has several."""
+    models: dict[str, str] | None = None
+    """State of each model that the service was started with, by its name in logs and metrics (encoder, gold,
+    gold-2, …): loading, loaded or failed; null from an older service."""
     limits: LimitsInfo
     """Limits of one request."""
     versions: dict[str, str]

@@ -146,8 +146,10 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         keep: Callable[[Hashable, OutT], None] | None,
         finite: Callable[[OutT], bool],
         metrics_hook: MetricsHook | None,
+        label: str,
     ) -> None:
         self._name = name
+        self._label = label
         self._run = run
         self._batch_timeout_s = batch_timeout_s
         self._keep = keep
@@ -210,13 +212,11 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         except TimeoutError as exc:
             if not limit.expired():
                 raise  # raised by the model
-            raise HungError(f"the {self._name} model hung: no result in {self._batch_timeout_s:g} s") from exc
+            raise HungError(f"the {self._label} hung: no result in {self._batch_timeout_s:g} s") from exc
         finally:
             self.pass_ended.set()
         if len(results) != len(items) or any(result is None for result in results):
-            raise ModelError(
-                f"the {self._name} model gave {len(results)} results for {len(items)} items, or gave none"
-            )
+            raise ModelError(f"the {self._label} gave {len(results)} results for {len(items)} items, or gave none")
         return results
 
     async def _isolate(
@@ -233,10 +233,8 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
                 raise
             await self._run_batch(executor, model, batch[middle:])
             return
-        logger.warning(
-            "the %s model failed on an item of %d tokens", self._name, batch[0].unit.n_tokens, exc_info=exc
-        )
-        error = exc if isinstance(exc, GlassboxError) else ModelError(f"the {self._name} model failed: {exc}")
+        logger.warning("the %s failed on an item of %d tokens", self._label, batch[0].unit.n_tokens, exc_info=exc)
+        error = exc if isinstance(exc, GlassboxError) else ModelError(f"the {self._label} failed: {exc}")
         error.__cause__ = None if error is exc else exc
         self._distribute(batch, [error])
 
@@ -277,7 +275,7 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
             elif self._keep is not None:
                 self._keep(key, outcome)
         except Exception:
-            logger.exception("a result of the %s model could not be cached or counted", self._name)
+            logger.exception("a result of the %s could not be cached or counted", self._label)
 
     def _record_batch(self, batch: list[Entry[InT, OutT]], requests: int, seconds: float) -> None:
         lengths = [entry.unit.n_tokens for entry in batch]

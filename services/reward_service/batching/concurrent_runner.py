@@ -109,8 +109,8 @@ class ConcurrentRunner(BatchRunner[ModelT, InT, OutT]):
             outcomes = await self._call_model(executor, model, [entry.unit.value for entry in batch])
         except Exception as exc:
             self._record_failure(type(exc).__name__)
-            logger.debug("a call of the %s model failed", self._name, exc_info=exc)
-            outcomes = [_reported(exc, self._name)] * len(batch)
+            logger.debug("a call of the %s failed", self._label, exc_info=exc)
+            outcomes = [_reported(exc, self._label)] * len(batch)
         else:
             seconds = time.monotonic() - started
             for submission in submissions:
@@ -123,5 +123,5 @@ class ConcurrentRunner(BatchRunner[ModelT, InT, OutT]):
         self._distribute(batch, outcomes)
 
 
-def _reported(exc: Exception, name: str) -> Exception:
-    return exc if isinstance(exc, GlassboxError) else ModelError(f"the {name} model failed: {exc}")
+def _reported(exc: Exception, label: str) -> Exception:
+    return exc if isinstance(exc, GlassboxError) else ModelError(f"the {label} failed: {exc}")

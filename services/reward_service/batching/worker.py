@@ -32,7 +32,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     """Loads one model and runs it on batches of the units of many requests.
 
     Args:
-        name: for logs and metrics.
+        name: for metrics and `GET /info`.
         load: loads the model; called by the executor. Awaitable if the executor is for coroutines, as `run`.
         run: computes the results of a batch, in order; called by the executor. Awaitable if the executor is for
             coroutines.
@@ -46,6 +46,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         metrics_hook: receives the worker's events.
         executor: makes the executor for a loaded model; one in a thread by default.
         runner: makes the runner of the batches; one batch at a time by default.
+        label: for messages: which model it is; "NAME model" by default.
         trouble: why the model cannot be used now, if it is known; None otherwise.
     """
 
@@ -65,9 +66,11 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         metrics_hook: MetricsHook | None = None,
         executor: Callable[[str], Executor] = ThreadExecutor,
         runner: Callable[..., BatchRunner[ModelT, InT, OutT]] = BatchRunner,
+        label: str | None = None,
         trouble: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.name = name
+        self.label = label or f"{name} model"
         self.trouble = trouble
         self._load = load
         self._limits = limits
@@ -84,6 +87,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             keep=keep,
             finite=finite,
             metrics_hook=metrics_hook,
+            label=self.label,
         )
         self._arrived = asyncio.Event()
         self._was_loaded = False
@@ -107,6 +111,13 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     def loading(self) -> bool:
         """Whether the model is being loaded."""
         return not self._loaded.done()
+
+    @property
+    def state(self) -> str:
+        """Whether the model can be used, as `GET /info` names it: loading, loaded or failed."""
+        if self.loading:
+            return "loading"
+        return "failed" if self._loading_failed or self._task.done() else "loaded"
 
     @property
     def model(self) -> ModelT | None:
@@ -162,7 +173,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         wait_s = self._queue.callers.tokens_until_done(caller) / speed if speed else 0.0
         if items.total and (not items.allows(caller, n) or wait_s > self._max_waiting_s):
             raise OverloadedError(
-                f"{items.total:.0f} items wait for the {self.name} model, {items.used(caller):.0f} of this "
+                f"{items.total:.0f} items wait for the {self.label}, {items.used(caller):.0f} of this "
                 f"caller, about {wait_s:.0f} s of work; at most {items.limit:.0f} items of all callers, and "
                 f"{self._max_waiting_s:g} s for each, may",
                 retry_after_s=wait_s / 2,  # half of it done makes room
@@ -171,7 +182,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     def _check_usable(self) -> None:
         if self.loading:
             cause = f": {trouble}" if (trouble := self.trouble()) else ""
-            raise NotReadyError(f"the {self.name} model is loading{cause}", retry_after_s=2.0)
+            raise NotReadyError(f"the {self.label} is loading{cause}", retry_after_s=2.0)
         if self._loading_failed:
             raise self._not_loaded()
         if self._task.done():
@@ -236,9 +247,9 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     def _restart(self) -> None:
         self._executor.stop()  # abandon it; a thread that hangs cannot be ended
         if not self._restarts_left:
-            raise ModelError(f"the {self.name} model hung too often; restart the service")
+            raise ModelError(f"the {self.label} hung too often; restart the service")
         self._restarts_left -= 1
-        logger.error("the %s model hung; loading it again, %d restarts left", self.name, self._restarts_left)
+        logger.error("the %s hung; loading it again, %d restarts left", self.label, self._restarts_left)
         if self._metrics_hook is not None:
             self._metrics_hook.restarted(self.name)
         self._start_loading()
@@ -250,21 +261,21 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
 
     def _not_loaded(self) -> NotLoadedError:
         cause = None if self._loaded.cancelled() else self._loaded.exception()
-        return NotLoadedError(f"the {self.name} model could not be loaded: {cause}", retry_after_s=30.0)
+        return NotLoadedError(f"the {self.label} could not be loaded: {cause}", retry_after_s=30.0)
 
     def _stopped(self) -> NotReadyError:
-        return NotReadyError(f"the {self.name} model was stopped", retry_after_s=2.0)
+        return NotReadyError(f"the {self.label} was stopped", retry_after_s=2.0)
 
     def _end_submissions(self, task: asyncio.Task[None]) -> None:
         """Fail the open submissions of a worker that has ended."""
         if not task.cancelled() and (exc := task.exception()) is not None and not self._loading_failed:
-            logger.error("the worker of the %s model ended", self.name, exc_info=exc)
+            logger.error("the worker of the %s ended", self.label, exc_info=exc)
         self._queue.fail(self._stopped())
 
     def _log_loading(self, loaded: asyncio.Future[ModelT]) -> None:
         if loaded.cancelled():
             return
         if (exc := loaded.exception()) is not None:
-            logger.error("the %s model could not be loaded: %s", self.name, exc)
+            logger.error("the %s could not be loaded: %s", self.label, exc)
         else:
-            logger.debug("the %s model is loaded", self.name)
+            logger.debug("the %s is loaded", self.label)

@@ -22,7 +22,7 @@ _LIBRARIES = (
     "glassbox-reward",
     "torch",
     "transformers",
-    "sentence-transformers",
+    "tokenizers",
     "openvino",
     "numpy",
     "regex",
@@ -46,6 +46,7 @@ async def info(state: AppStateDep) -> Response:
 
 def _info(state: AppState) -> Info:
     settings = state.settings
+    models = {worker.name: worker.state for worker in state.scorer.workers}  # first: none of them is loaded later
     encoder = state.scorer.embedder.worker.model if state.scorer.embedder else None
     gold = state.scorer.gold.model if state.scorer.gold else None
     golds = [worker.model for worker in state.scorer.golds] if len(state.scorer.golds) > 1 else []
@@ -57,6 +58,7 @@ def _info(state: AppState) -> Info:
         features=[_feature_info(f, *state.feature_ranges[f.name]) for f in state.features.values()],
         relevance=_model_info(encoder, []) if encoder else None,
         gold=_model_info(gold, state.scorer.notices([gold])) if gold else None,
+        models=models,
         golds=[_model_info(one, state.scorer.notices([one])) for one in golds if one],
         limits=LimitsInfo.model_validate(settings.model_dump(include=set(LimitsInfo.model_fields))),
         versions={library: _version(library) for library in _LIBRARIES} | state.features.packages,

@@ -128,7 +128,7 @@ async function score() {
   el("status").textContent = "Scoring …";
   el("problem").replaceChildren();
   try {
-    if (!info || !info.relevance) await start(); // the models may have been loading
+    if (!info || isLoading()) await start();
     const responses = [el("a").value, ...(el("b").value ? [el("b").value] : [])];
     const shared = { prompt: el("prompt").value, query_type: el("query_type").value };
     if (el("query_type").value === "closed_ended") shared.reference = el("reference").value;
@@ -146,6 +146,8 @@ async function score() {
   }
 }
 
+const isLoading = () => Object.values(info.models).includes("loading");
+
 async function start() {
   const chosen = el("recipe").value;
   info = await call("info");
@@ -157,7 +159,7 @@ async function start() {
   el("recipe").replaceChildren(...options);
   el("gold").disabled = !info.gold;
   el("gold").checked = Boolean(info.gold);
-  el("gold_label").textContent = info.gold ? "gold score beside it" : "no gold model here";
+  el("gold_label").textContent = info.gold ? "gold score beside it" : info.models.gold ? `the gold model is ${info.models.gold === "loading" ? "loading" : "not usable"}` : "no gold model here";
   const models = `Glassbox ${info.version} · encoder ${info.relevance ? info.relevance.id : "none"} · gold ${(info.golds || []).map((one) => one.id).join(", ") || (info.gold ? info.gold.id : "none")} · `;
   el("footer").replaceChildren(models, make("a", { href: ROOT + "docs" }, "API"));
   showFormula();

@@ -121,15 +121,16 @@ async def _outcome(
     worker: ModelWorker[Any, Tokens, Any], probe: Awaitable[None], seconds: float
 ) -> tuple[str, UnavailableError | None]:
     """Name of the model, and the reason why it is not ready, or None."""
-    name = worker.name
     try:
         async with asyncio.timeout(seconds):
             await probe
     except TimeoutError:
         cause = f": {trouble}" if (trouble := worker.trouble()) else ""
-        return name, NotReadyError(f"no forward pass of the {name} model within {seconds:g} s{cause}", _RETRY_S)
+        return worker.name, NotReadyError(
+            f"no forward pass of the {worker.label} within {seconds:g} s{cause}", _RETRY_S
+        )
     except UnavailableError as exc:
-        return name, exc
+        return worker.name, exc
     except (GlassboxError, ValueError) as exc:
-        return name, NotReadyError(f"a forward pass failed: {exc}", _RETRY_S)
-    return name, None
+        return worker.name, NotReadyError(f"a forward pass of the {worker.label} failed: {exc}", _RETRY_S)
+    return worker.name, None

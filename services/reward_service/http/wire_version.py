@@ -28,6 +28,7 @@ _NEW_IN_INFO_2: Mapping[str, Any] = {
     "wire_version": True,
     "features": True,
     "golds": True,
+    "models": True,
     "recipes": {"__all__": {"constants", "formula"}},
     "limits": set(LimitsInfo.model_fields) - {"max_body_bytes", "max_items", "max_text_chars"},
 }

@@ -67,7 +67,8 @@ class RewardServer(uvicorn.Server):
         """Log that the service is ready, once all models are loaded; causes of failures are logged elsewhere."""
         with contextlib.suppress(NotReadyError):
             await self._app.state.glassbox.loaded()
-            logger.info("ready: %s", url_of(self.servers[0].sockets[0]))
+            if not self.should_exit:  # its sockets may be closed
+                logger.info("ready: %s", url_of(self.servers[0].sockets[0]))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._drain()

@@ -87,7 +87,7 @@ class GoldScoring:
         for index, entry in enumerate(self._entries):
             if index:
                 yield
-            made = entry if isinstance(entry, InvalidItem) else _unit(entry, model)
+            made = entry if isinstance(entry, InvalidItem) else _unit(entry, model, self._gold.label)
             if isinstance(made, Unit):
                 units.append(made)
             elif len(errors) < MAX_ERRORS:
@@ -109,7 +109,9 @@ class GoldScoring:
             if isinstance(outcome, float | int) and math.isfinite(outcome):
                 scores.append(float(outcome))
                 continue
-            problem = str(outcome) if isinstance(outcome, Exception) else f"the gold model answered {outcome}"
+            problem = (
+                str(outcome) if isinstance(outcome, Exception) else f"the {self._gold.label} answered {outcome}"
+            )
             errors.append(FieldError(item=index, field=self.job.path(index, ""), message=problem))
         yield
         if errors:
@@ -125,9 +127,9 @@ class GoldScoring:
         )
 
 
-def _unit(entry: Exchange | RawText, model: GoldModel) -> Unit[Tokens] | InvalidItem:
+def _unit(entry: Exchange | RawText, model: GoldModel, label: str) -> Unit[Tokens] | InvalidItem:
     try:
         tokens = model.tokenize_text(entry) if isinstance(entry, RawText) else model.tokenize(entry)
     except ValueError as exc:
-        return InvalidItem("", f"the gold model cannot read this text: {exc}")
+        return InvalidItem("", f"the {label} cannot read this text: {exc}")
     return Unit(entry, tokens, len(tokens.input_ids))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import methodcaller
 from typing import Any
@@ -96,9 +96,9 @@ def prepare(
     entries: Sequence[ScorableItem | InvalidItem],
     embedder: Embedder | None,
     encoder: TextEncoder | None,
-    golds: Sequence[GoldModel],
+    golds: Mapping[str, GoldModel],
 ) -> Steps[PreparedJob]:
-    """Prepare the items of `job` for the models.
+    """Prepare the items of `job` for the models; the keys of `golds` name them in messages.
 
     Raises InvalidRequestError for those that lack an input, and TooLargeError for too many sentences.
     """
@@ -124,9 +124,8 @@ def prepare(
         look_up = yield from embedder.look_up(encoder, texts)
         items = yield from _with_readability(items, look_up, job.recipe)
         reject_invalid_items(job, items)
-    for gold in golds:
-        name = f"the gold model {gold.id}" if len(golds) > 1 else "the gold model"
-        yield from _prepare_for_gold(items, gold, name)
+    for label, gold in golds.items():
+        yield from _prepare_for_gold(items, gold, label)
         reject_invalid_items(job, items)
     prepared = [item for item in items if isinstance(item, PreparedItem)]
     units = [[item.exchanges[n] for item in prepared] for n in range(len(golds))]
@@ -255,20 +254,20 @@ def _mark_unreadable(item: PreparedItem, recipe: Recipe, texts: LookUp) -> Inval
     return None
 
 
-def _prepare_for_gold(items: list[PreparedItem | InvalidItem], gold: GoldModel, name: str) -> Steps[None]:
+def _prepare_for_gold(items: list[PreparedItem | InvalidItem], gold: GoldModel, label: str) -> Steps[None]:
     """Add the gold model's input to each item, and make those that it cannot read InvalidItems."""
     for number, item in enumerate(items):
         if isinstance(item, PreparedItem):
             yield
-            items[number] = _with_exchange(item, gold, name)
+            items[number] = _with_exchange(item, gold, label)
 
 
-def _with_exchange(item: PreparedItem, gold: GoldModel, name: str) -> PreparedItem | InvalidItem:
+def _with_exchange(item: PreparedItem, gold: GoldModel, label: str) -> PreparedItem | InvalidItem:
     exchange = Exchange(item.scorable.messages, item.answer)
     try:
         tokens = gold.tokenize(exchange)
     except ValueError as exc:
         field = "prompt" if isinstance(exc, UnreadablePromptError) else "response"
-        return InvalidItem(field, f"{name} cannot read this exchange: {exc}", item.scorable.id)
+        return InvalidItem(field, f"the {label} cannot read this exchange: {exc}", item.scorable.id)
     item.exchanges.append(Unit(exchange, tokens, len(tokens.input_ids)))
     return item

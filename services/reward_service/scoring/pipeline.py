@@ -146,6 +146,7 @@ class Scoring:
         self._entries = entries
         self._embedder = embedder
         self._golds = golds
+        self._labels = [worker.label for worker in golds]
         self._notices = notices
         self._references = references
         self._started = time.monotonic()
@@ -158,6 +159,7 @@ class Scoring:
         encoder = self._embedder.worker.loaded_model() if self._embedder else None
         golds = self._gold_models = [worker.loaded_model() for worker in self._golds]
         gold = golds[0] if golds else None
+        by_label = dict(zip(self._labels, golds, strict=True))
         self._models = ModelNames(
             relevance=encoder.id if encoder else None,
             gold=gold.id if gold else None,
@@ -165,7 +167,7 @@ class Scoring:
             gold_revision=gold.revision if gold else None,
             golds={one.id: one.revision for one in golds} if len(golds) > 1 else {},
         )
-        self._prepared = yield from prepare(self.job, self._entries, self._embedder, encoder, golds)
+        self._prepared = yield from prepare(self.job, self._entries, self._embedder, encoder, by_label)
         texts = [list(self._prepared.texts.missing.values())] if self._embedder else []
         self.units = [*texts, *self._prepared.units]
 
@@ -181,7 +183,13 @@ class Scoring:
         for outcomes in scores:
             reject_unavailable(outcomes)
         results = yield from item_results(
-            self._prepared, job.recipe, vectors, scores, tuple(self._models.golds), explain=job.explain
+            self._prepared,
+            job.recipe,
+            vectors,
+            scores,
+            self._labels,
+            tuple(self._models.golds),
+            explain=job.explain,
         )
         _reject_failed_items(job, results)
         return ScoreReply(

@@ -12,6 +12,7 @@ import numpy as np
 
 from reward_client.wire import Attribution, ItemError, ItemResult
 from reward_service.batching import Steps
+from reward_service.errors import ModelError
 from reward_service.features.attribution import attribution
 from reward_service.features.feature import FeatureError, GoldScore, PromptVectors, SentenceVectors, VectorPair
 from reward_service.features.ranges import marked_ranges
@@ -39,14 +40,15 @@ def item_results(
     recipe: Recipe,
     vectors: Vectors,
     gold_outcomes: Sequence[Iterable[float | Exception]],
+    labels: Sequence[str] = (),
     golds: Sequence[str] = (),
     *,
     explain: bool = False,
 ) -> Steps[list[ItemResult]]:
     """For each item its reward and features, or its error.
 
-    `gold_outcomes` are those of the job's `units`: one sequence a gold model, the primary one first; `golds` are
-    the ids of these models, if there are several.
+    `gold_outcomes` are those of the job's `units`: one sequence a gold model, the primary one first; `labels`
+    name these models in messages; `golds` are their ids, if there are several.
     """
     outcomes = zip(*gold_outcomes, strict=True)
     n_ranges = min(_RANGES_OF_ITEM, _RANGES_OF_REQUEST // max(1, len(job.items))) if explain else None
@@ -58,10 +60,10 @@ def item_results(
             error = ItemError(field=item.field, message=item.message)
             results.append(ItemResult(reward=None, id=item.id, error=error))
             continue
-        found = next(outcomes) if item.exchanges else ()
+        found = list(map(_gold_outcome, next(outcomes), labels)) if item.exchanges else []
         gold_flags = list(dict.fromkeys(flag for unit in item.exchanges for flag in unit.value.flags))
         result = _item_result(item, recipe, vectors, found[0] if found else None, n_ranges)
-        if len(found) > 1 and result.error is None:
+        if golds and result.error is None:
             result = _with_golds(result, dict(zip(golds, found, strict=True)))
         results.append(result.model_copy(update={"flags": [*result.flags, *gold_flags]}) if gold_flags else result)
     return results
@@ -70,7 +72,7 @@ def item_results(
 def _with_golds(result: ItemResult, outcomes: Mapping[str, float | Exception]) -> ItemResult:
     """`result` with the scores of several gold models, by id; an error if one of them has none."""
     try:
-        scores = {name: _gold_score(outcome, f"the gold model {name}") for name, outcome in outcomes.items()}
+        scores = {name: _gold_score(outcome) for name, outcome in outcomes.items()}
     except _FailedItemError as failed:
         return ItemResult(reward=None, id=result.id, flags=result.flags, error=failed.error)
     return result.model_copy(update={"golds": scores})
@@ -120,11 +122,16 @@ def _single_result(
     )
 
 
-def _gold_score(outcome: float | Exception | None, name: str = "the gold model") -> float | None:
+def _gold_outcome(outcome: float | Exception, label: str) -> float | Exception:
+    """`outcome`, or the error of a number that is no score."""
+    if isinstance(outcome, Exception) or math.isfinite(outcome):
+        return outcome
+    return ModelError(f"the {label} answered {outcome}, which is no score")
+
+
+def _gold_score(outcome: float | Exception | None) -> float | None:
     if isinstance(outcome, Exception):
         raise _FailedItemError("response", outcome)
-    if outcome is not None and not math.isfinite(outcome):
-        raise _FailedItemError("response", f"{name} answered {outcome}, which is no score")
     return outcome
 
 

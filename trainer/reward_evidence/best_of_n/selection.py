@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from reward_client import RewardClient
+from reward_client.cli.options import check_endpoint
 from reward_client.urls import ENDPOINT_KEY_VARIABLE, key_from_environment
 from reward_evidence.best_of_n.endpoint_source import RETRY, EndpointSource, base_url
 from reward_evidence.best_of_n.samples_file import PromptSamples, draw_samples, read_samples_file
@@ -85,9 +86,10 @@ _Found = tuple[dict[str, Any], Callable[[], SampleSource]]
 def _endpoint(options: argparse.Namespace, settings: SampleSettings) -> Iterator[_Found]:
     if options.model is None:
         raise EvaluationError("--endpoint needs --model: the name of the model on that server")
+    address, key = base_url(options.endpoint), key_from_environment(variable=ENDPOINT_KEY_VARIABLE)
     with RewardClient(
-        base_url(options.endpoint),
-        api_key=key_from_environment(variable=ENDPOINT_KEY_VARIABLE),
+        address,
+        api_key=key,
         read_timeout_s=options.timeout or 600.0,
         retry=RETRY,
     ) as client:
@@ -100,7 +102,12 @@ def _endpoint(options: argparse.Namespace, settings: SampleSettings) -> Iterator
             options.in_flight or 8,
             options.body or {},
         )
-        yield source.identity, lambda: source
+
+        def reached() -> SampleSource:
+            check_endpoint(address, key, options.wait)
+            return source
+
+        yield source.identity, reached
 
 
 @contextmanager

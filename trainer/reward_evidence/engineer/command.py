@@ -16,6 +16,7 @@ from typing import Any
 
 from reward_client import RewardClient
 from reward_client.cli.options import add_batch, add_url, connect, file_path, positive_int, reporting_errors
+from reward_client.loaded import ENCODER, GOLD, loaded_info
 from reward_client.probe.page import render as render_probe
 from reward_client.rows import FileError
 from reward_client.wire import Info, QueryType, RecipeInfo
@@ -117,7 +118,8 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 def _engineered(options: argparse.Namespace, rows: Rows, client: RewardClient) -> tuple[Engineered, str]:
     """The result and its page; the recipe and the probe's page are written."""
-    info = client.info()
+    kinds = [ENCODER, GOLD] if any(row.gold is None for row in rows.rows) else [ENCODER]
+    info = loaded_info(client, _log, kinds=kinds)
     base = base_recipe(info, options.base_recipe)
     measured = _measured(options, rows.rows, client, info, base)
     settings = Settings(options.max_factors, options.folds, options.seed)

@@ -15,7 +15,7 @@ import torch
 
 from reward_client.writing import writing
 from reward_runs.errors import ConfigError
-from reward_runs.files import replace_text
+from reward_runs.files import replace_text, size
 from reward_trainer.gold.model import GoldNet
 from reward_trainer.gold.text import Encoded, to_tensors
 
@@ -98,6 +98,6 @@ def _check_disk(path: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(folder).free + (path.stat().st_size if path.is_file() else 0)
     if free < n_bytes * 1.05:
         raise ConfigError(
-            f"the states of the lower layers need {n_bytes / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB "
+            f"the states of the lower layers need {size(n_bytes)}, and {folder} has {size(free)} "
             "free: choose another --work folder, fewer --rows, or leave --work out"
         )

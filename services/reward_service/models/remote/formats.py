@@ -172,7 +172,7 @@ class Glassbox:
     def _score(row: Any) -> Score:
         error = _member(row, "error", default=None)
         if error is not None:
-            return ModelError(f"the remote gold model reports: {str(_member(error, 'message'))[:300]}")
+            return ModelError(f"it reports: {str(_member(error, 'message'))[:300]}")
         return _number(_member(row, "gold_reward"))
 
 

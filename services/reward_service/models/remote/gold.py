@@ -90,7 +90,7 @@ class RemoteGold:
                 _check_not_all_failed(found)
         except ModelError as exc:
             raise self._named(exc) from exc
-        return [self._named(score) if isinstance(score, RefusedError) else score for score in found]
+        return [self._named(score) if isinstance(score, ModelError) else score for score in found]
 
     async def ask(self, inputs: Sequence[RemoteInput], fields: dict[str, bool]) -> list[Score]:
         """Scores of requests with other `fields`. Raises RefusedError if one of them is refused."""

@@ -44,7 +44,7 @@ class RemoteSpec:
     """The whole setting: the model's id in replies."""
     kind: Kind
     url: str
-    """Of the server, without options and a slash at its end."""
+    """Of the server, without options and a slash at its end; its host in lower case, without the usual port."""
     sends: Sends
     """What is sent for a conversation. The server renders `messages`; this service renders `text` and `ids`."""
     model: str | None = None
@@ -81,7 +81,8 @@ class RemoteSpec:
             raise ConfigurationError(
                 f"{shown} has max_tokens, which is not used with send={sends}: the server truncates; leave it out"
             )
-        url = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
+        host = parts.netloc.lower().removesuffix({"http": ":80", "https": ":443"}[parts.scheme])
+        url = f"{parts.scheme}://{host}{parts.path}".rstrip("/")
         return cls(
             text=text,
             kind=kind,
