@@ -78,7 +78,7 @@ def rewards(pairs: Sequence[Pair], recipe: Recipe, encoder: TextEncoder, stored:
     entries = [item for pair in pairs for item in pair.items()]
     no_worker = cast(EncoderWorker, None)  # the texts are embedded here
     job, embedder = Job(entries, recipe, on_item_error="report"), Embedder(no_worker, VectorCache(0))
-    prepared = complete(prepare(job, entries, embedder, encoder, ()))
+    prepared = complete(prepare(job, entries, embedder, encoder, {}))
     tokens = {text: unit.value for text, unit in prepared.texts.missing.items()}
     stored.add(tokens)
     vectors = {text: TextVector(stored[text], row.unknown_share, row.fingerprint) for text, row in tokens.items()}

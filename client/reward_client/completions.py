@@ -1,8 +1,14 @@
-"""Replies of OpenAI-compatible servers: `/chat/completions`, and `/completions`, whose choices have plain text."""
+"""Addresses and replies of OpenAI-compatible servers: `/chat/completions`, and `/completions` with plain text."""
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reward_client.errors import RewardError, validation_errors
+
+
+def base_url(url: str) -> str:
+    """The URL below which the routes are: without a route, and with `/v1` if it has no path."""
+    base = url.rstrip("/").removesuffix("/completions").removesuffix("/chat")
+    return base if "/" in base.partition("://")[2].rpartition("@")[2] else f"{base}/v1"
 
 
 class _Reply(BaseModel):

@@ -176,7 +176,7 @@ def annotate(
 ) -> int:
     given = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", value)]
     with completions_server(answer) as url:
-        return run(write(folder, *rows), folder / "out.jsonl", "--endpoint", f"{url}/v1", "--model", "m", *given)
+        return run(write(folder, *rows), folder / "out.jsonl", "--endpoint", url, "--model", "m", *given)
 
 
 def test_a_model_labels_the_rows_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from reward_client import RewardClient
+from reward_client.completions import base_url
 from reward_client.retry import RetryPolicy
 from reward_client.wire import QueryType
-from reward_evidence.best_of_n.endpoint_source import RETRY, EndpointSource, base_url
+from reward_evidence.best_of_n.endpoint_source import RETRY, EndpointSource
 from reward_evidence.best_of_n.sources import SampleSettings
 from reward_evidence.sampling.samples import Sample
 from reward_runs.errors import EvaluationError

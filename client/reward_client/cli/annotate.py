@@ -21,6 +21,7 @@ from reward_client.cli.options import (
     url,
 )
 from reward_client.client import RewardClient
+from reward_client.completions import base_url
 from reward_client.errors import RewardError
 from reward_client.rows import STANDARD_STREAM, FileError, row_unit
 from reward_client.score_file import check_not_input
@@ -45,7 +46,7 @@ Ctrl-C. After each of these OUT can be the next IN: labelled rows keep their lab
 
 examples:
   glassbox annotate prompts.jsonl annotated.jsonl --min-confidence 0.8
-  glassbox annotate prompts.csv annotated.csv --endpoint http://127.0.0.1:8001/v1 --model Qwen/Qwen3-8B
+  glassbox annotate prompts.csv annotated.csv --endpoint http://127.0.0.1:8001 --model Qwen/Qwen3-8B
 """
 
 
@@ -71,8 +72,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--endpoint",
         type=url,
         metavar="URL",
-        help="OpenAI-compatible endpoint, without /chat/completions, for instance http://127.0.0.1:8001/v1; its "
-        f"key is read from {ENDPOINT_KEY_VARIABLE}",
+        help="OpenAI-compatible server, for instance http://127.0.0.1:8001; its key is read from "
+        f"{ENDPOINT_KEY_VARIABLE}",
     )
     group.add_argument("--model", metavar="NAME", help="model of the endpoint")
     add_wait(group)
@@ -124,10 +125,10 @@ def _annotator(options: argparse.Namespace, rows: Sequence[PromptRow]) -> Iterat
     if options.endpoint is None:
         yield classified if options.overwrite else keeping(classified)
         return
-    key = key_from_environment(variable=ENDPOINT_KEY_VARIABLE)
+    address, key = base_url(options.endpoint), key_from_environment(variable=ENDPOINT_KEY_VARIABLE)
     if options.overwrite or any(row.label is None for row in rows):
-        check_endpoint(options.endpoint, key, options.wait)
-    with RewardClient(options.endpoint, api_key=key) as client:
+        check_endpoint(address, key, options.wait)
+    with RewardClient(address, api_key=key) as client:
         endpoint = Endpoint(client, options.model, options.max_tokens)
         yield endpoint if options.overwrite else keeping(endpoint)
 

@@ -36,12 +36,6 @@ _FINISHED: Mapping[str, bool] = {"stop": False, "eos_token": False, "stop_sequen
 _WITHHELD = ("content_filter", "tool_calls", "function_call")
 
 
-def base_url(url: str) -> str:
-    """The URL below which the routes are: without a route, and with `/v1` if it has no path."""
-    base = url.rstrip("/").removesuffix("/completions").removesuffix("/chat")
-    return base if "/" in base.partition("://")[2].rpartition("@")[2] else f"{base}/v1"
-
-
 def check_body(body: Mapping[str, Any]) -> None:
     """Raise EvaluationError when additional fields of a request would replace those of this command."""
     for name in body:

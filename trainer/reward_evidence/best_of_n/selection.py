@@ -10,8 +10,9 @@ from typing import Any
 
 from reward_client import RewardClient
 from reward_client.cli.options import check_endpoint
+from reward_client.completions import base_url
 from reward_client.urls import ENDPOINT_KEY_VARIABLE, key_from_environment
-from reward_evidence.best_of_n.endpoint_source import RETRY, EndpointSource, base_url
+from reward_evidence.best_of_n.endpoint_source import RETRY, EndpointSource
 from reward_evidence.best_of_n.samples_file import PromptSamples, draw_samples, read_samples_file
 from reward_evidence.best_of_n.sources import SampleSettings, SampleSource
 from reward_evidence.evaluation.source import DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED
