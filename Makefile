@@ -53,7 +53,7 @@ contract: setup  ## run the own code of training frameworks against the service,
 compose-test: setup  ## build the images and test docker compose, training and restarts; needs Docker
 	@$(BIN)/python -m tools.compose_test
 
-check: setup  ## ruff, mypy, import directions, vocabulary
+check: setup  ## ruff, mypy, import directions, sizes, vocabulary
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

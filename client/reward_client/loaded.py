@@ -33,26 +33,28 @@ def loaded_info(
     *,
     kinds: Collection[str] = (ENCODER, GOLD),
     limit_s: float = LOAD_S,
+    without_gold: str | None = None,
 ) -> Info:
     """What the service offers, once its models of the `kinds` are loaded.
 
-    `say` gets a line before a wait. Raises RewardUnavailableError when a model could not be loaded, or is not
-    loaded after `limit_s` seconds.
+    `say` gets a line before a wait; `without_gold` is the option of the command that needs no gold model. Raises
+    RewardUnavailableError when a model could not be loaded, or is not loaded after `limit_s` seconds.
     """
     give_up_s, waits = time.monotonic() + limit_s, False
     while True:
         info = client.info()
         if info.models is None:
-            return _of_older_service(client, say, limit_s)
+            return _of_older_service(client, info, kinds, say, limit_s)
         states = {name: state for name, state in info.models.items() if _kind(name) in kinds}
         missing = {name: state for name, state in states.items() if state != "loaded"}
         if not missing:
             return info
         where, which = " or ".join(client.urls), _models(list(missing))
-        if "failed" in missing.values():
+        if failed := [name for name, state in missing.items() if state == "failed"]:
+            otherwise = f", or use {without_gold}" if without_gold and ENCODER not in failed else ""
             raise RewardUnavailableError(
-                f"the service at {where} could not load its {which}{_cause(client)}: correct that, and start the "
-                "service again"
+                f"the service at {where} could not load its {_models(failed)}{_cause(client)}: correct that, and "
+                f"start the service again{otherwise}"
             )
         if time.monotonic() >= give_up_s:
             raise RewardUnavailableError(
@@ -85,14 +87,24 @@ def _cause(client: RewardClient) -> str:
     return ""
 
 
-def _of_older_service(client: RewardClient, say: Callable[[str], None], limit_s: float) -> Info:
-    try:
-        client.ready(deadline_s=_ANSWER_S)
-    except RewardRejectedError:
-        pass  # a gateway that does not show the route
-    except RewardUnavailableError as exc:
-        if isinstance(exc.__cause__, httpx.ConnectError):
-            raise
-        say(f"waiting for the service at {' or '.join(client.urls)} ({', '.join(exc.causes)})")
-        client.ready(deadline_s=limit_s)
-    return client.info()
+def _of_older_service(
+    client: RewardClient, info: Info, kinds: Collection[str], say: Callable[[str], None], limit_s: float
+) -> Info:
+    found = {ENCODER: info.relevance, GOLD: info.gold}
+    if all(found[kind] for kind in kinds):
+        return info
+    give_up_s, waits = time.monotonic() + limit_s, False
+    while True:
+        try:
+            client.ready(deadline_s=_ANSWER_S)
+            return client.info()
+        except RewardRejectedError:  # a gateway that does not show the route
+            return client.info()
+        except RewardUnavailableError as exc:
+            if isinstance(exc.__cause__, httpx.ConnectError) or time.monotonic() >= give_up_s:
+                raise
+            if not waits:
+                where = " or ".join(client.urls)
+                say(f"waiting for the service at {where}, at most {limit_s:g} s ({', '.join(exc.causes)})")
+                waits = True
+        time.sleep(_POLL_S)

@@ -162,6 +162,21 @@ def test_a_model_that_is_not_needed_is_not_waited_for(loading: Loading) -> None:
     assert found.gold is None
 
 
+def test_only_the_model_that_failed_is_named_and_the_option_that_leaves_it_out() -> None:
+    loads = Loading()
+
+    def load(settings: Settings) -> GoldModel:
+        if settings.gold == "a":
+            raise ValueError("its weights are missing")
+        return loads.load(settings)
+
+    with serving(Settings(gold="a,b"), gold_loader=load, ready=False) as url, RewardClient(url) as client:
+        until(lambda: httpx.get(f"{url}/info").json()["models"]["gold"] == "failed")
+        with pytest.raises(RewardUnavailableError, match=r"could not load its gold model \(.*or use --no-gold$"):
+            loaded_info(client, pytest.fail, without_gold="--no-gold")
+        loads.finished.set()
+
+
 def test_all_gold_models_are_waited_for() -> None:
     second = Loading()
 
@@ -208,6 +223,14 @@ def test_an_older_service_is_asked_whether_it_is_ready() -> None:
 
     assert found.gold is not None
     assert ["the gold model is loading" in line for line in said] == [True]
+
+
+def test_an_older_service_is_not_waited_for_when_it_has_what_is_needed() -> None:
+    unready = threading.Event()
+    unready.set()
+
+    with older_service(unready) as url, RewardClient(url) as client:
+        assert loaded_info(client, pytest.fail, kinds=[ENCODER]).relevance is not None
 
 
 def test_an_older_service_without_gold_is_not_waited_for() -> None:

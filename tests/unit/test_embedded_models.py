@@ -43,7 +43,9 @@ settings = Settings(device="cpu", encoder="all-MiniLM-L6-v2", gold="demo-gold")
 import_model_libraries(settings)
 with TestClient(create_app(settings), "http://localhost") as client:
     items = [{{"prompt": "Why is the sky blue?", "response": "Air scatters blue light."}}]
-    while client.get("/readyz").status_code != 200:  # a model that cannot be loaded ends the service
+    give_up = time.monotonic() + 120
+    while (ready := client.get("/readyz")).status_code != 200:
+        assert time.monotonic() < give_up, ready.text
         time.sleep(0.05)
     info = client.get("/info").json()
     print([model["backend"] for model in (info["relevance"], info["gold"])])

@@ -16,7 +16,7 @@ from reward_client import RewardClient, RewardError
 from reward_client.cli.command import run_program
 from reward_client.cli.options import connect
 from reward_client.info import find_recipe
-from reward_client.loaded import ENCODER, GOLD, loaded_info
+from reward_client.loaded import ENCODER, loaded_info
 from reward_client.urls import split_urls
 from reward_client.wire import Info
 from reward_evidence.evaluate_options import configure
@@ -100,7 +100,7 @@ def evaluate(options: argparse.Namespace, source: EvaluationSource, log: Callabl
     url = options.reward_url or source.reward_url
     if url is None:
         raise EvaluationError("the address of the reward service is not known: set it with --reward-url")
-    with _connected(options, url, log) as (client, info):
+    with _connected(options, source, url, log) as (client, info):
         evaluation_run = EvaluationRun(
             source=source,
             steps=steps,
@@ -115,14 +115,16 @@ def evaluate(options: argparse.Namespace, source: EvaluationSource, log: Callabl
 
 @contextmanager
 def _connected(
-    options: argparse.Namespace, url: str, log: Callable[[str], None]
+    options: argparse.Namespace, source: EvaluationSource, url: str, log: Callable[[str], None]
 ) -> Iterator[tuple[RewardClient, Info]]:
-    """A client of the service, and what that offers once the models to score with are loaded."""
+    """A client of the service, and what that offers once the models to score with can be used."""
     with ExitStack() as stack:
         try:
             client = stack.enter_context(connect(split_urls(url), options.wait))
-            kinds = [ENCODER] if options.gold is False else [ENCODER, GOLD]
-            info = loaded_info(client, log, kinds=kinds)
+            info = loaded_info(client, log, kinds=[ENCODER], without_gold="--no-gold")
+            if options.gold is not False or find_recipe(info, source.recipe).needs_gold:
+                info = loaded_info(client, log, without_gold="--no-gold")
+                client.ready()  # a gold model that is loaded may be unusable; nothing has been sampled yet
         except RewardError as exc:
             if options.reward_url is not None:
                 raise

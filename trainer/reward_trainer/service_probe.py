@@ -6,7 +6,7 @@ from itertools import product
 import httpx
 
 from reward_client import RewardClient, RewardError
-from reward_client.cli.options import connect
+from reward_client.cli.options import connect, note
 from reward_client.errors import describe_problem, read_problem
 from reward_client.info import find_recipe, model_identity
 from reward_client.loaded import loaded_info
@@ -25,7 +25,7 @@ def _client(url: str, *, read_timeout_s: float, retry_budget_s: float) -> Reward
 
 
 def service_info(
-    urls: Sequence[str], recipe: str, *, wait_s: float | None = None, say: Callable[[str], None] = print
+    urls: Sequence[str], recipe: str, *, wait_s: float | None = None, say: Callable[[str], None] = note
 ) -> Info:
     """Return the `/info` of the service once it is ready; `say` gets a line when that has to be waited for.
 

@@ -101,7 +101,10 @@ def _report(arguments: argparse.Namespace) -> Report:
     rows, wrong = read_items(arguments.source, arguments.limit, keep_going=arguments.keep_going)
     judged: list[Judged] = []
     with connect(arguments.url, arguments.wait) as client:
-        gold = not arguments.no_gold and loaded_info(client, note, kinds=[GOLD]).gold is not None
+        gold = (
+            not arguments.no_gold
+            and loaded_info(client, note, kinds=[GOLD], without_gold="--no-gold").gold is not None
+        )
         judge = Judge(client, arguments.source, a, b, query_type_default=arguments.query_type_default)
         options = {"batch": arguments.batch, "keep_going": arguments.keep_going, "gold": gold}
         with progress_line() as show:

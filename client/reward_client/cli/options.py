@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from reward_client.client import RewardClient
+from reward_client.endpoints import CircuitPolicy
 from reward_client.errors import RewardError, RewardUnavailableError
 from reward_client.retry import RetryPolicy
 from reward_client.rows import STANDARD_STREAM, FileError
@@ -179,9 +180,8 @@ def connect(urls: Sequence[str] | None, wait_s: float | None = None) -> RewardCl
     RewardUnavailableError when no URL answers, or, with `wait_s`, none is ready in that time.
     """
     key, addresses = key_from_environment(), urls or urls_from_environment()
-    retry = RetryPolicy(budget_s=wait_s or 0.0, max_delay_s=1.0, max_retry_after_s=1.0)
     started_s = time.monotonic()
-    with RewardClient(addresses, api_key=key, retry=retry, connect_timeout_s=_ANSWER_S / 2) as client:
+    with _probing_client(addresses, key, wait_s) as client:
         try:
             client.ready(deadline_s=wait_s or _ANSWER_S)
         except RewardUnavailableError as exc:
@@ -198,19 +198,31 @@ def check_endpoint(url: str, key: str | None, wait_s: float | None = None) -> No
 
     Raises RewardUnavailableError when nothing can be connected to at once, or, with `wait_s`, in that time.
     """
-    retry = RetryPolicy(budget_s=wait_s or 0.0, max_delay_s=1.0, max_retry_after_s=1.0)
-    with RewardClient(url, api_key=key, retry=retry, connect_timeout_s=_ANSWER_S / 2) as client:
+    started_s = time.monotonic()
+    with _probing_client(url, key, wait_s) as client:
         try:
             client.request("GET", "/models", deadline_s=wait_s or _ANSWER_S)
         except RewardUnavailableError as exc:
             if isinstance(exc.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
-                after = "" if wait_s is None else f" after {wait_s:g} s"
+                after = "" if wait_s is None else f" after {time.monotonic() - started_s:.1f} s"
+                hint = "" if wait_s else ", or wait for it with --wait 60"
                 raise RewardUnavailableError(
-                    f"no server answers at {client.urls[0]}{after} ({', '.join(exc.causes)}): start it, correct "
-                    "--endpoint, or wait for it with --wait 60"
+                    f"no server answers at {client.urls[0]}{after} ({', '.join(exc.causes)}): start it, or "
+                    f"correct --endpoint{hint}"
                 ) from exc
         except RewardError:
             pass  # it answers, perhaps without this route
+
+
+def _probing_client(urls: str | Sequence[str], key: str | None, wait_s: float | None) -> RewardClient:
+    """A client that tries about once a second for `wait_s`, or once."""
+    return RewardClient(
+        urls,
+        api_key=key,
+        retry=RetryPolicy(budget_s=wait_s or 0.0, max_delay_s=1.0, max_retry_after_s=1.0),
+        circuit=CircuitPolicy(max_open_s=1.0),
+        connect_timeout_s=_ANSWER_S / 2,
+    )
 
 
 def _not_there(urls: Sequence[str], waited_s: float | None, exc: RewardUnavailableError) -> str:

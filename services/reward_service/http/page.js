@@ -146,10 +146,11 @@ async function score() {
   }
 }
 
-const isLoading = () => Object.values(info.models).includes("loading");
+const isLoading = () => Object.values(info.models || {}).includes("loading");
 
 async function start() {
   const chosen = el("recipe").value;
+  const withGold = !info?.gold || el("gold").checked; // as chosen, once there was a choice
   info = await call("info");
   const options = info.recipes.map((recipe) => {
     const missing = (recipe.needs_encoder && !info.relevance && "an encoder") || (recipe.needs_gold && !info.gold && "a gold model");
@@ -158,8 +159,8 @@ async function start() {
   });
   el("recipe").replaceChildren(...options);
   el("gold").disabled = !info.gold;
-  el("gold").checked = Boolean(info.gold);
-  el("gold_label").textContent = info.gold ? "gold score beside it" : info.models.gold ? `the gold model is ${info.models.gold === "loading" ? "loading" : "not usable"}` : "no gold model here";
+  el("gold").checked = Boolean(info.gold) && withGold;
+  el("gold_label").textContent = info.gold ? "gold score beside it" : info.models?.gold ? `the gold model is ${info.models.gold === "loading" ? "loading" : "not usable"}` : "no gold model here";
   const models = `Glassbox ${info.version} · encoder ${info.relevance ? info.relevance.id : "none"} · gold ${(info.golds || []).map((one) => one.id).join(", ") || (info.gold ? info.gold.id : "none")} · `;
   el("footer").replaceChildren(models, make("a", { href: ROOT + "docs" }, "API"));
   showFormula();

@@ -131,6 +131,8 @@ async def _outcome(
         )
     except UnavailableError as exc:
         return worker.name, exc
-    except (GlassboxError, ValueError) as exc:
+    except GlassboxError as exc:
+        return worker.name, NotReadyError(str(exc), _RETRY_S)
+    except ValueError as exc:
         return worker.name, NotReadyError(f"a forward pass of the {worker.label} failed: {exc}", _RETRY_S)
     return worker.name, None

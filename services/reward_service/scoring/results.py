@@ -60,7 +60,8 @@ def item_results(
             error = ItemError(field=item.field, message=item.message)
             results.append(ItemResult(reward=None, id=item.id, error=error))
             continue
-        found = list(map(_gold_outcome, next(outcomes), labels)) if item.exchanges else []
+        scores = zip(next(outcomes), labels, strict=True) if item.exchanges else ()
+        found = [_gold_outcome(outcome, label) for outcome, label in scores]
         gold_flags = list(dict.fromkeys(flag for unit in item.exchanges for flag in unit.value.flags))
         result = _item_result(item, recipe, vectors, found[0] if found else None, n_ranges)
         if golds and result.error is None:

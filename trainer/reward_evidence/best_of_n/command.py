@@ -22,6 +22,7 @@ from reward_client.cli.options import (
 )
 from reward_client.cli.options import url as service_url
 from reward_client.info import find_recipe, model_identity
+from reward_client.loaded import GOLD as GOLD_MODEL
 from reward_client.loaded import loaded_info
 from reward_client.rows import FileError
 from reward_client.urls import DEFAULT_URL, split_urls
@@ -189,8 +190,10 @@ def choose_recipes(names: Sequence[str] | None, info: Info) -> list[str]:
 def best_of_n(options: argparse.Namespace, log: Callable[[str], None]) -> BestOfN:
     """Draw and score what --out lacks; raise RunError, RewardError or FileError when that is not possible."""
     with lock_folder(options.out), connect(split_urls(options.reward_url), options.wait) as client:
-        info = loaded_info(client, log)
+        info = loaded_info(client, log, kinds=[GOLD_MODEL])
         recipes = choose_recipes(options.recipe, info)
+        if any(find_recipe(info, name).needs_encoder for name in recipes):
+            info = loaded_info(client, log)
         if not recipes:
             raise EvaluationError("the service has no recipe to judge: name one with --recipe")
         check_gold(info)
