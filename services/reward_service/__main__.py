@@ -16,7 +16,7 @@ from reward_service.environment import SECRET_SETTINGS
 from reward_service.errors import ConfigurationError, GlassboxError
 from reward_service.http.request_context import LOG_FORMAT, RequestIdFilter
 from reward_service.process.supervisor import OPTION, Supervisor, WorkerChannel, listen
-from reward_service.settings import DEMO_GOLD, EMBEDDED_ENCODER, NO_MODEL, Settings, environment_warnings
+from reward_service.settings import EMBEDDED_ENCODER, EMBEDDED_GOLDS, NO_MODEL, Settings, environment_warnings
 
 _EPILOG = """\
 Every option is also an environment variable: --max-items is GLASSBOX_MAX_ITEMS.
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
 def _check_models(settings: Settings) -> None:
     """Raise ConfigurationError for an encoder or gold model that does not exist; nothing is loaded."""
     for option, name in (("encoder", settings.encoder), *(("gold", gold) for gold in settings.golds)):
-        if name in (NO_MODEL, EMBEDDED_ENCODER, DEMO_GOLD) or (option == "gold" and "://" in name):
+        if name in (NO_MODEL, EMBEDDED_ENCODER, *EMBEDDED_GOLDS) or (option == "gold" and "://" in name):
             continue
         if problem := model_problem(name):
             raise ConfigurationError(f"--{option} {name}: {problem}")

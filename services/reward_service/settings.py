@@ -30,7 +30,9 @@ EMBEDDED_ENCODER = MINILM
 """Encoder that is installed as a Python package, so that no model hub is needed."""
 
 DEMO_GOLD = "demo-gold"
-"""Gold model that is part of this package."""
+SMOLLM2_GOLD = "demo-gold-smollm2"
+EMBEDDED_GOLDS = (DEMO_GOLD, SMOLLM2_GOLD)
+"""Gold models that are part of this package: on the embedded encoder, and, slower, on the embedded policy."""
 
 NO_MODEL = "none"
 """Value of `encoder` or `gold` that disables the model."""

@@ -32,8 +32,21 @@ def test_demo_gold_is_embedded_and_has_a_notice() -> None:
     assert len(gold.revision) == 12
 
 
-def test_demo_gold_scores_a_batch_as_it_scores_alone() -> None:
-    gold = load_gold("demo-gold", "cpu")
+@pytest.mark.slow
+def test_the_demo_model_on_the_policy_prefers_an_answer_to_a_worse_one() -> None:
+    gold = load_gold("demo-gold-smollm2", "cpu")
+    worse = ["I cannot help with that.", "Why is the sky blue?", "Bread is baked in an oven."]
+
+    found = scores(gold, [ASKED, *(Exchange(ASKED.messages, response) for response in worse)])
+
+    assert gold.encoder_base == "smollm2-135m-instruct"
+    assert gold.notices[0] == "demo model, not a judge of quality"
+    assert found[0] > max(found[1:])
+
+
+@pytest.mark.parametrize("name", ["demo-gold", "demo-gold-smollm2"])
+def test_demo_gold_scores_a_batch_as_it_scores_alone(name: str) -> None:
+    gold = load_gold(name, "cpu")
     longer = Exchange(ASKED.messages, ASKED.response * 30)
     empty = Exchange(ASKED.messages, "")
 

@@ -1,6 +1,6 @@
 """Find, check and load a gold model.
 
-    "demo-gold"            ──▶ the folder of this package ──┐   delta.safetensors ──▶ base + delta, text pair
+    demo-gold[-smollm2]    ──▶ a folder of this package   ──┐   delta.safetensors ──▶ base + delta, text pair
     a folder               ─────────────────────────────────┼─▶ else *.safetensors ──▶ chat template, or text pair
     a Hugging Face hub id  ──▶ snapshot (no pickle files) ──┘                          if config.json has PAIR_KEY
 
@@ -23,7 +23,7 @@ from reward_service.models.devices import default_device, starts_without_torch
 from reward_service.models.encoder_parts import Backend
 from reward_service.models.gold_delta import DELTA_FILE, WEIGHTS, DeltaConfig, read_delta_config
 from reward_service.models.protocols import Exchange, LocalGold
-from reward_service.settings import DEMO_GOLD
+from reward_service.settings import DEMO_GOLD, EMBEDDED_GOLDS
 
 MAX_TOKENS = 4096
 """Maximum tokens of a rendered conversation for a chat model; limited by the model's positions, too."""
@@ -61,7 +61,8 @@ def load_gold(
     """Load a gold model, ready to score.
 
     Args:
-        spec: `demo-gold`, a local folder, or a Hugging Face hub id such as `Skywork/Skywork-Reward-V2-Qwen3-0.6B`.
+        spec: `demo-gold`, `demo-gold-smollm2`, a local folder, or a Hugging Face hub id such as
+            `Skywork/Skywork-Reward-V2-Qwen3-0.6B`.
         device: torch device; when None, CUDA if available, else the CPU. bfloat16 on CUDA, float32 elsewhere.
         max_tokens: maximum tokens of a conversation for a chat model; a longer one is truncated on the left.
         backend: unless it is `torch`, OpenVINO runs a model on the embedded encoder's weights on a CPU.
@@ -118,8 +119,8 @@ def _check_score(gold: LocalGold) -> None:
 
 
 def _local_folder(spec: str) -> Path | None:
-    if spec == DEMO_GOLD:
-        return Path(__file__).parent / "demo_gold"
+    if spec in EMBEDDED_GOLDS:
+        return Path(__file__).parent / spec.replace("-", "_")
     return Path(spec) if Path(spec).is_dir() else None
 
 
