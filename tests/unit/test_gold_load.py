@@ -44,7 +44,7 @@ def test_the_demo_model_on_the_policy_prefers_an_answer_to_a_worse_one() -> None
     assert found[0] > max(found[1:])
 
 
-@pytest.mark.parametrize("name", ["demo-gold", "demo-gold-smollm2"])
+@pytest.mark.parametrize("name", ["demo-gold", pytest.param("demo-gold-smollm2", marks=pytest.mark.slow)])
 def test_demo_gold_scores_a_batch_as_it_scores_alone(name: str) -> None:
     gold = load_gold(name, "cpu")
     longer = Exchange(ASKED.messages, ASKED.response * 30)
