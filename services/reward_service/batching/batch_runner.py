@@ -234,7 +234,7 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
             await self._run_batch(executor, model, batch[middle:])
             return
         logger.warning("the %s failed on an item of %d tokens", self._label, batch[0].unit.n_tokens, exc_info=exc)
-        error = exc if isinstance(exc, GlassboxError) else ModelError(f"the {self._label} failed: {exc}")
+        error = self._reported(exc)
         error.__cause__ = None if error is exc else exc
         self._distribute(batch, [error])
 
@@ -276,6 +276,10 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
                 self._keep(key, outcome)
         except Exception:
             logger.exception("a result of the %s could not be cached or counted", self._label)
+
+    def _reported(self, exc: Exception) -> GlassboxError:
+        """`exc` as an error of the service, which names the model."""
+        return exc if isinstance(exc, GlassboxError) else ModelError(f"the {self._label} failed: {exc}")
 
     def _record_batch(self, batch: list[Entry[InT, OutT]], requests: int, seconds: float) -> None:
         lengths = [entry.unit.n_tokens for entry in batch]

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from reward_service.batching.batch_runner import BatchRunner, Executor
 from reward_service.batching.callers import BatchLimits
 from reward_service.batching.queue import Entry
-from reward_service.errors import GlassboxError, ModelError
+from reward_service.errors import ModelError
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
@@ -110,7 +110,7 @@ class ConcurrentRunner(BatchRunner[ModelT, InT, OutT]):
         except Exception as exc:
             self._record_failure(type(exc).__name__)
             logger.debug("a call of the %s failed", self._label, exc_info=exc)
-            outcomes = [_reported(exc, self._label)] * len(batch)
+            outcomes = [self._reported(exc)] * len(batch)
         else:
             seconds = time.monotonic() - started
             for submission in submissions:
@@ -121,7 +121,3 @@ class ConcurrentRunner(BatchRunner[ModelT, InT, OutT]):
                 self._succeeded, self.last_failed = time.monotonic(), False
                 self._record_batch(batch, len(submissions), seconds / len(self._tasks))  # others ran beside it
         self._distribute(batch, outcomes)
-
-
-def _reported(exc: Exception, label: str) -> Exception:
-    return exc if isinstance(exc, GlassboxError) else ModelError(f"the {label} failed: {exc}")

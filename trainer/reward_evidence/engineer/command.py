@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_client import RewardClient
-from reward_client.cli.options import add_batch, add_url, connect, file_path, positive_int, reporting_errors
+from reward_client.cli.options import add_batch, add_url, connect, file_path, note, positive_int, reporting_errors
 from reward_client.loaded import ENCODER, GOLD, loaded_info
 from reward_client.probe.page import render as render_probe
 from reward_client.rows import FileError
@@ -119,11 +119,11 @@ def run(options: argparse.Namespace, _: Sequence[str]) -> int:
 def _engineered(options: argparse.Namespace, rows: Rows, client: RewardClient) -> tuple[Engineered, str]:
     """The result and its page; the recipe and the probe's page are written."""
     kinds = [ENCODER, GOLD] if any(row.gold is None for row in rows.rows) else [ENCODER]
-    info = loaded_info(client, _log, kinds=kinds)
+    info = loaded_info(client, note, kinds=kinds)
     base = base_recipe(info, options.base_recipe)
     measured = _measured(options, rows.rows, client, info, base)
     settings = Settings(options.max_factors, options.folds, options.seed)
-    found = engineer(measured, base, settings, _log)
+    found = engineer(measured, base, settings, note)
     factors = {kind: one.factors for kind, one in found.types.items()}
     overrides = overrides_of(factors)
     left_out = measured.several_references
@@ -169,7 +169,7 @@ def _probed(
         query_types=frozenset(kind for kind, one in found.types.items() if one.not_fitted is None),
         show=_show,
     )
-    _log("")
+    note("")
     _write(options.out / "probe.html", render_probe(report))
     return probe_result(report)
 
@@ -196,7 +196,7 @@ def _measured(
         overwrite=options.overwrite,
         query_type_default=options.query_type_default,
     )
-    _log("")
+    note("")
     return measured
 
 
@@ -227,14 +227,9 @@ def _notices(rows: Rows) -> list[str]:
 
 def _write(path: Path, text: str) -> None:
     replace_text(path, text)
-    _log(f"wrote {path}")
+    note(f"wrote {path}")
 
 
 def _show(text: str) -> None:
     sys.stderr.write(f"\r{text}")
-    sys.stderr.flush()
-
-
-def _log(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
