@@ -33,6 +33,7 @@ from reward_trainer.gold.model import Base, GoldNet, load_base
 from reward_trainer.gold.nets import make_net
 from reward_trainer.gold.preferences import Pair, balance_lengths, check_other_prompts, read_pairs
 from reward_trainer.gold.quality import quality
+from reward_trainer.gold.similar import similar_prompt_pairs
 from reward_trainer.gold.states import States, cached, uncached
 from reward_trainer.gold.text import PairLengths, check_lengths, encode_pairs
 
@@ -120,9 +121,11 @@ def _used(options: argparse.Namespace, read: Sequence[Pair]) -> list[Pair]:
     used = list(read) if options.keep_lengths else balance_lengths(read, rng)
     if options.rows:
         used = random.Random(options.seed).sample(used, min(options.rows, len(used)))
+    good = [p for p in read if any(fnmatch(p.source, pattern) for pattern in options.degrade_source)]
     if options.degraded:
-        good = [p for p in read if any(fnmatch(p.source, pattern) for pattern in options.degrade_source)]
         used += degraded_pairs(good, options.degraded, rng)
+    if options.similar_prompts:
+        used += similar_prompt_pairs(good, options.similar_prompts, rng)
     if options.closed_ended:
         used += wrong_answers(load_prompts(options.closed_ended, Columns()), rng)
     if not used:

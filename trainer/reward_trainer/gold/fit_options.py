@@ -73,8 +73,10 @@ def _add_degraded(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--degraded", type=positive_int, default=0, metavar="N",
         help="add N pairs of a chosen response and a degraded form of it (default: 0)")  # fmt: skip
+    add("--similar-prompts", type=positive_int, default=0, metavar="N",
+        help="add N pairs of a chosen response and one to a similar prompt (default: 0)")  # fmt: skip
     add("--degrade-source", nargs="+", default=["*"], metavar="PATTERN",
-        help="sources to degrade: not those whose prompts deserve a refusal (default: all)")  # fmt: skip
+        help="sources of both: not those whose prompts deserve a refusal (default: all)")  # fmt: skip
     add("--closed-ended", metavar="SOURCE",
         help="prompt file, or `embedded`: add a wrong answer to each closed-ended prompt")  # fmt: skip
 
