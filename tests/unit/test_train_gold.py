@@ -148,6 +148,7 @@ def test_the_card_states_figures_attribution_and_command(fitted: Path) -> None:
     assert "| made_up | 200 | 200 | not recorded |" in card
     assert "glassbox fit-gold --preferences" in card
     assert "some_gpt4" not in card
+    assert re.search(r"ranks right in fewer than 8 of 10 pairs: \w+", card)
 
 
 def test_excluded_sources_are_not_read(tmp_path: Path) -> None:
@@ -242,6 +243,16 @@ def test_accuracy_is_compared_with_longer_wins_per_subset_and_source() -> None:
         "unseen (not fitted on)": (1, 1, 1.0, 0.0),
     }
     assert rows["chosen shorter"].model.interval is None
+
+
+def test_pairs_that_people_judged_have_a_row_when_a_model_judged_others() -> None:
+    pairs = [Pair(f"p{i}", "a", "b", source) for i, source in enumerate(("ours", "theirs_gpt4"))]
+
+    by = {row.name: row for row in quality(pairs, [1.0, -1.0], {"ours", "theirs_gpt4"}, {"theirs_gpt4"})}
+    without = quality(pairs, [1.0, -1.0], {"ours"}, {"theirs_gpt4"})
+
+    assert (by["in distribution"].model.mean, by["judged by people"].model.mean) == (0.5, 1.0)
+    assert "judged by people" not in {row.name for row in without}
 
 
 def test_the_interval_counts_prompts_not_pairs() -> None:

@@ -28,7 +28,7 @@ from reward_trainer.gold.battery import battery_pairs, kind_rows
 from reward_trainer.gold.degrade import SOURCE, degraded_pairs, wrong_answers
 from reward_trainer.gold.fit import EncodedPair, FitSettings, fit, score_rows
 from reward_trainer.gold.fit_options import configure, fit_settings, pair_lengths
-from reward_trainer.gold.folder import Snapshot, model_card, write_model
+from reward_trainer.gold.folder import Snapshot, judged_by_models, model_card, write_model
 from reward_trainer.gold.model import Base, GoldNet, load_base
 from reward_trainer.gold.nets import make_net
 from reward_trainer.gold.preferences import Pair, balance_lengths, check_other_prompts, read_pairs
@@ -77,7 +77,8 @@ def fit_gold(options: argparse.Namespace, command: str) -> None:
     minutes = _fit(options.work, base, net, encoded, settings)
     delta = snapshot.round_to_delta()
     sources = Counter(pair.source for pair in used)
-    rows = quality(test, _margins(net, base, lengths, test), set(sources)) if test else []
+    margins = _margins(net, base, lengths, test)
+    rows = quality(test, margins, set(sources), judged_by_models()) if test else []
     fitted_kinds = sorted(name.removeprefix(SOURCE) for name in sources if name.startswith(SOURCE))
     probed = battery_pairs() if test else []
     kinds = kind_rows(probed, _margins(net, base, lengths, probed), fitted_kinds)

@@ -112,15 +112,15 @@ def model_card(used: Sequence[Pair], read: Sequence[Pair], test: Sequence[Pair],
         test: the pairs that its accuracy was measured on, if any.
         facts: the other variables of `card.md.j2`.
     """
-    here = files(__package__)
-    known = json.loads((here / "sources.json").read_text(encoding="utf-8"))
+    known = _known_sources()
     n_used, n_read = Counter(pair.source for pair in used), Counter(pair.source for pair in read)
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - Markdown
     environment.filters["estimate"] = _estimate
+    environment.tests["unproven"] = lambda row: row.difference.interval is None or row.difference.interval[0] <= 0
     environment.filters["mean_accuracy"] = lambda rows: (
         "-" if (mean := mean_accuracy(rows)) is None else f"{mean:.3f}"
     )
-    template = environment.from_string((here / "card.md.j2").read_text(encoding="utf-8"))
+    template = environment.from_string((files(__package__) / "card.md.j2").read_text(encoding="utf-8"))
     unknown = {"judged_by": "not recorded", "origin": "given on the command line", "licence": "not recorded"}
     return template.render(
         facts,
@@ -130,6 +130,16 @@ def model_card(used: Sequence[Pair], read: Sequence[Pair], test: Sequence[Pair],
         sources=[(s, n_used[s], n_read[s], known.get(s, unknown)) for s in sorted(n_read)],
         test_only=[(s, known.get(s, unknown)) for s in sorted({pair.source for pair in test} - n_read.keys())],
     )
+
+
+def judged_by_models() -> set[str]:
+    """Return the recorded sources whose preferences a model stated."""
+    return {name for name, source in _known_sources().items() if source.get("judged_by_model")}
+
+
+def _known_sources() -> dict[str, Any]:
+    known: dict[str, Any] = json.loads((files(__package__) / "sources.json").read_text(encoding="utf-8"))
+    return known
 
 
 def _estimate(value: Estimate) -> str:

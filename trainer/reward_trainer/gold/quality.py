@@ -3,13 +3,14 @@
 Pairs of one prompt are not independent, so the bootstrap resamples prompts, not pairs. Subsets:
 
     in distribution     pairs of the sources that the model was fitted on, with other prompts
+    judged by people    … without those whose preferences are a model's
     controlled          … whose word counts differ by at most 10 %, so that length is not informative
     chosen shorter      … whose preferred response has fewer words, so that "longer wins" is always wrong
     chosen longer       … whose preferred response has more words
     one row per source  sources that the model was not fitted on are marked
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,13 +47,20 @@ class Row:
     """model − longer wins, paired."""
 
 
-def quality(pairs: Sequence[Pair], margins: Sequence[float], fitted_on: set[str], seed: int = 0) -> list[Row]:
+def quality(
+    pairs: Sequence[Pair],
+    margins: Sequence[float],
+    fitted_on: set[str],
+    by_model: Collection[str] = (),
+    seed: int = 0,
+) -> list[Row]:
     """Return one row for each subset that is not empty.
 
     Args:
         pairs: the test pairs.
         margins: score(chosen) − score(rejected) of each.
         fitted_on: sources that the model was fitted on.
+        by_model: sources whose preferences another model stated.
         seed: of the bootstrap.
     """
     prompts = np.unique([pair.prompt for pair in pairs], return_inverse=True)[1]
@@ -68,7 +76,7 @@ def quality(pairs: Sequence[Pair], margins: Sequence[float], fitted_on: set[str]
                 for values in (right, longer, right - longer)
             ),
         )
-        for name, chosen_rows in _subsets(pairs, chosen, rejected, fitted_on).items()
+        for name, chosen_rows in _subsets(pairs, chosen, rejected, fitted_on, by_model).items()
         if chosen_rows.any()
     ]
 
@@ -80,13 +88,19 @@ def _wins(margins: Floats) -> Floats:
 
 
 def _subsets(
-    pairs: Sequence[Pair], chosen: NDArray[np.int_], rejected: NDArray[np.int_], fitted_on: set[str]
+    pairs: Sequence[Pair],
+    chosen: NDArray[np.int_],
+    rejected: NDArray[np.int_],
+    fitted_on: set[str],
+    by_model: Collection[str],
 ) -> dict[str, Bools]:
     sources = np.array([pair.source for pair in pairs])
     known = np.isin(sources, sorted(fitted_on))
+    people = known & ~np.isin(sources, sorted(by_model))
     alike = np.abs(chosen - rejected) <= 0.1 * np.maximum(chosen, rejected)
     subsets = {
         "in distribution": known,
+        **({} if (people == known).all() else {"judged by people": people}),
         "controlled": known & alike,
         "chosen shorter": known & (chosen < rejected),
         "chosen longer": known & (chosen > rejected),
