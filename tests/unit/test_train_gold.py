@@ -204,6 +204,28 @@ def test_a_test_file_with_prompts_of_the_fit_is_an_error_that_names_one(
     assert not (tmp_path / "gold").exists()
 
 
+def test_held_out_prompts_are_measured_on_and_not_fitted_on(base: Path, tmp_path: Path) -> None:
+    train = write_pairs(tmp_path / "train.jsonl", [*synthetic_pairs(40, 1), *synthetic_pairs(40, 1)])
+
+    command = ["--preferences", str(train), "--base", str(base), "--keep-lengths", "--hold-out", "0.25"]
+    assert main([*command, "--out", str(tmp_path / "gold")]) == 0
+
+    card = (tmp_path / "gold/MODEL_CARD.md").read_text()
+    assert "| made_up | 60 | 60 |" in card
+    assert "| in distribution | 20 | 10 |" in card
+
+
+def test_too_few_prompts_to_hold_some_out_are_an_error(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = write_pairs(tmp_path / "train.jsonl", synthetic_pairs(3, 1))
+
+    command = ["--preferences", str(train), "--base", str(base), "--keep-lengths", "--hold-out", "0.1"]
+    assert main([*command, "--out", str(tmp_path / "gold")]) == 2
+
+    assert "--hold-out 0.1 of 3 prompts leaves none" in capsys.readouterr().err
+
+
 def test_lengths_are_balanced_in_every_range_of_ratios() -> None:
     long, short, longest = "w " * 10, "w " * 9, "w " * 100
     pairs = (

@@ -31,7 +31,7 @@ from reward_trainer.gold.fit_options import configure, fit_settings, pair_length
 from reward_trainer.gold.folder import Snapshot, judged_by_models, model_card, write_model
 from reward_trainer.gold.model import Base, GoldNet, load_base
 from reward_trainer.gold.nets import make_net
-from reward_trainer.gold.preferences import Pair, balance_lengths, check_other_prompts, read_pairs
+from reward_trainer.gold.preferences import Pair, balance_lengths, check_other_prompts, hold_out, read_pairs
 from reward_trainer.gold.quality import quality
 from reward_trainer.gold.similar import similar_prompt_pairs
 from reward_trainer.gold.states import States, cached, uncached
@@ -60,9 +60,8 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
 def fit_gold(options: argparse.Namespace, command: str) -> None:
     """Fit the model, measure it and write it; raise RunError for invalid input, and OutputError."""
     _check_out(options)
-    read = read_pairs(options.preferences, options.exclude_source)
+    read, test = _read(options)
     used = _used(options, read)
-    test = read_pairs([options.test], options.exclude_source) if options.test else []
     check_other_prompts(used, test)
     settings, lengths = fit_settings(options), pair_lengths(options)
     torch.manual_seed(options.seed)  # the new parameters are initialised randomly
@@ -114,6 +113,14 @@ def _check_out(options: argparse.Namespace) -> None:
     check_folder(options.out)
     if options.out.exists() and Path(options.base).exists() and options.out.samefile(options.base):
         raise ConfigError(f"--out {options.out} is the folder of --base, whose config.json would be replaced")
+
+
+def _read(options: argparse.Namespace) -> tuple[list[Pair], list[Pair]]:
+    """Return the preference pairs to fit on and those to measure on, if any; raise DataError."""
+    read = read_pairs(options.preferences, options.exclude_source)
+    if options.hold_out:
+        return hold_out(read, options.hold_out, random.Random(options.seed))
+    return read, read_pairs([options.test], options.exclude_source) if options.test else []
 
 
 def _used(options: argparse.Namespace, read: Sequence[Pair]) -> list[Pair]:

@@ -140,17 +140,16 @@ def length_batches(pairs: Sequence[EncodedPair], size: int, rng: random.Random) 
 
 @torch.inference_mode()
 def score_rows(net: GoldNet, rows: Sequence[Encoded], log: Log, batch_rows: int = 16) -> list[float]:
-    """Return the scores of `rows`, in order, in float32."""
-    scores = [0.0] * len(rows)
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
-    for n, start in enumerate(range(0, len(order), batch_rows)):
-        batch = order[start : start + batch_rows]
-        values = score(net, to_tensors([rows[i] for i in batch], net.model.device)).tolist()
-        for index, value in zip(batch, values, strict=True):
-            scores[index] = value
-        if n % LOG_EVERY == LOG_EVERY - 1:
-            log(f"scored {start + len(batch)} of {len(rows)} responses")
-    return scores
+    """Return the scores of `rows`, in order, in float32; equal rows are scored once."""
+    scores: dict[tuple[tuple[int, ...], int], float] = {}
+    unique = sorted({row.key: row for row in rows}.values(), key=lambda row: -len(row.ids))
+    for n, start in enumerate(range(0, len(unique), batch_rows), 1):
+        batch = unique[start : start + batch_rows]
+        values = score(net, to_tensors(batch, net.model.device)).tolist()
+        scores |= zip((row.key for row in batch), values, strict=True)
+        if n % LOG_EVERY == 0:
+            log(f"scored {start + len(batch)} of {len(unique)} responses")
+    return [scores[row.key] for row in rows]
 
 
 class _Checkpoint:

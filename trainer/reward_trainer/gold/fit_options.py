@@ -4,7 +4,7 @@ import argparse
 
 import torch
 
-from reward_client.cli.options import file_path, positive_float, positive_int
+from reward_client.cli.options import bounded_number, file_path, positive_float, positive_int
 from reward_trainer.gold.fit import FitSettings
 from reward_trainer.gold.text import PairLengths
 
@@ -57,8 +57,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="preference pairs to fit on",
     )
     add("--out", type=file_path, required=True, metavar="DIR", help="folder to write; existing files are replaced")
-    add("--test", type=file_path, metavar="FILE",
+    measured = parser.add_mutually_exclusive_group()
+    measured.add_argument("--test", type=file_path, metavar="FILE",
         help="preference pairs with other prompts, for the accuracy in the model card")  # fmt: skip
+    measured.add_argument("--hold-out", type=bounded_number(0.01, 0.5), metavar="SHARE",
+        help="measure on this share of the prompts of --preferences instead, and do not fit on them: to choose "
+        "settings without reading the test pairs")  # fmt: skip
     add("--exclude-source", nargs="*", default=list(EXCLUDED), metavar="PATTERN",
         help=f"sources to exclude (default: {' '.join(EXCLUDED)}); without a pattern, none")  # fmt: skip
     add("--keep-lengths", action="store_true",

@@ -44,6 +44,21 @@ def read_pairs(paths: Sequence[Path], excluded: Sequence[str] = ()) -> list[Pair
     return pairs
 
 
+def hold_out(pairs: Sequence[Pair], share: float, rng: random.Random) -> tuple[list[Pair], list[Pair]]:
+    """Divide `pairs` by prompt: return those to fit on, and those of about `share` of the prompts.
+
+    Raises DataError when either part is empty.
+    """
+    prompts = sorted({_same_prompt(pair.prompt) for pair in pairs})
+    held = set(rng.sample(prompts, round(share * len(prompts))))
+    kept, held_out = ([p for p in pairs if (_same_prompt(p.prompt) in held) == part] for part in (False, True))
+    if not kept or not held_out:
+        raise DataError(
+            f"--hold-out {share:g} of {len(prompts)} prompts leaves none to fit on, or none to measure"
+        )
+    return kept, held_out
+
+
 def check_other_prompts(used: Sequence[Pair], test: Sequence[Pair]) -> None:
     """Raise DataError when a test pair has a prompt of the fit, white space and case aside.
 

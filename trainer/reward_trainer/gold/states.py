@@ -51,7 +51,7 @@ def cached(net: GoldNet, rows: Sequence[Encoded], path: Path, precision: torch.d
     `path` must be used for the same rows and the same lower half only. Raises ConfigError when the disk is too
     small.
     """
-    unique = sorted({(tuple(row.ids), row.n_first) for row in rows}, key=lambda one: (-len(one[0]), one))
+    unique = sorted({row.key for row in rows}, key=lambda one: (-len(one[0]), one))
     starts, n_tokens = {}, 0
     for one in unique:
         starts[one] = n_tokens
@@ -67,7 +67,7 @@ def cached(net: GoldNet, rows: Sequence[Encoded], path: Path, precision: torch.d
     def read(batch: Sequence[Encoded]) -> torch.Tensor:
         hidden = torch.zeros(len(batch), max(len(row.ids) for row in batch), dim)
         for i, row in enumerate(batch):
-            start = starts[tuple(row.ids), row.n_first]
+            start = starts[row.key]
             hidden[i, : len(row.ids)] = stored[start : start + len(row.ids)]
         return hidden.to(net.model.device)
 

@@ -95,6 +95,11 @@ class Encoded:
     n_first: int
     """Number of tokens of the first text, with special tokens; the following ones have token type 1."""
 
+    @property
+    def key(self) -> tuple[tuple[int, ...], int]:
+        """What two rows with the same model input share."""
+        return tuple(self.ids), self.n_first
+
 
 def encode_pairs(
     tokenizer: Any, pairs: Sequence[Pair], lengths: PairLengths, frame: Frame
