@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -45,6 +46,10 @@ def url_options(
     default = _parameter("query_type_default", _QUERY_TYPE, given) if given is not None else None
     chosen = default_query_type(call.settings, default or recipe.query_type_default, query_type_default)
     return ScoringOptions(recipe, gold, query_type_default=chosen)
+
+
+label_options = partial(url_options, query_type_default=QueryType.CLOSED_ENDED)
+"""For clients with one column for the answer: by default, a sample with a reference is closed-ended."""
 
 
 def url_flag(call: Call, name: str) -> bool:
