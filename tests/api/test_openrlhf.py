@@ -185,9 +185,11 @@ def test_a_label_with_a_reference_alone_is_closed_ended_unless_the_url_has_a_def
     closed = get_reward(service, body)
     stated = get_reward(service, body, "/get_reward?query_type_default=closed_ended")
     opened = get_reward(service, body, "/get_reward?query_type_default=open_ended")
+    refused = service.post("/get_reward?query_type_default=error", json=body)
 
     assert closed["rewards"] == stated["rewards"]
     assert [reply["extra_logs"]["closed_ended"] for reply in (closed, opened)] == [[1.0], [0.0]]
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "labels.0.query_type")
 
 
 def test_rows_with_and_without_a_query_type_may_be_mixed(service: TestClient) -> None:

@@ -4,9 +4,9 @@
     200 {"rewards": [0.41], "scores": [0.08], "extra_logs": {"length_incentive": [0.62], …}, "notices": […]}
 
 The URL has the scoring options (`label_options`), because the body has no fields for them. A sample with a
-reference is closed-ended, unless its label or `query_type_default` says otherwise. `scores` are rewards mapped from
-the recipe's range to [0, 1] and clipped; OpenRLHF filters by them. `extra_logs` has the same keys for every request
-to one URL, all floats, because OpenRLHF reads the keys of one sample and expects them of all.
+reference is closed-ended, unless its label or `query_type_default` says otherwise. `scores` are rewards mapped
+from the recipe's range to [0, 1] and clipped; OpenRLHF filters by them. `extra_logs` has the same keys for every
+request to one URL, all floats, because OpenRLHF reads the keys of one sample and expects them of all.
 Requests are held, because this client ends the run after a few refusals.
 """
 
