@@ -7,7 +7,8 @@
 NAME is an environment or a test file; without one, all run. --build: only install. --lock: also write the versions
 of all installed packages to tests/frameworks/constraints, which later installations keep. --delete: delete each
 environment after its tests, so that the disk holds one at a time. An environment is installed when its packages
-change. The service runs in the environment of this command. An environment whose Python is absent is skipped.
+change. The service runs in the environment of this command. An environment whose Python is absent is not run, and
+the last lines say so. A file in which no test passed has failed.
 
 Variables: GLASSBOX_FRAMEWORKS_DIR, the folder of the environments; TORCH_INDEX_URL, the package index of torch.
 """
@@ -27,7 +28,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -89,7 +90,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Tests of one file."""
+    """Tests of one file; at least one has passed or failed."""
 
     environment: str
     file: str
@@ -235,14 +236,14 @@ def _read_report(report: Path, outcome: Outcome) -> Outcome:
         sum(int(suite.get(name, 0)) for name in names)
         for names in (["tests"], ["failures", "errors"], ["skipped"])
     )
-    if total == 0:
-        return Outcome(outcome.environment, outcome.file, failed=1, seconds=outcome.seconds, note="no tests")
     passed = total - failed - skipped
-    return Outcome(outcome.environment, outcome.file, passed, failed, skipped, outcome.seconds)
+    if passed == failed == 0:
+        return replace(outcome, failed=1, skipped=skipped, note="no test passed")
+    return replace(outcome, passed=passed, failed=failed, skipped=skipped)
 
 
-def print_table(outcomes: Sequence[Outcome], installed: dict[str, str]) -> None:
-    """A row a file, the versions of each environment, the sums."""
+def print_table(outcomes: Sequence[Outcome], installed: dict[str, str], absent: Sequence[Environment]) -> None:
+    """A row a file, the versions of each environment, the sums, and what was not run."""
     sys.stdout.write(f"\n{'environment':<12} {'test':<28} passed failed skipped seconds\n")
     for one in outcomes:
         counts = f"{one.passed:6} {one.failed:6} {one.skipped:7} {one.seconds:7.0f}"
@@ -251,6 +252,8 @@ def print_table(outcomes: Sequence[Outcome], installed: dict[str, str]) -> None:
         sys.stdout.write(f"{name}: {packages}\n")
     passed, failed, skipped = (sum(getattr(one, n) for one in outcomes) for n in ("passed", "failed", "skipped"))
     sys.stdout.write(f"{passed} passed, {failed} failed, {skipped} skipped\n")
+    for one in absent:
+        sys.stdout.write(f"NOT RUN: {one.name} ({', '.join(one.packages)}): there is no Python {one.python}\n")
 
 
 def run_environment(
@@ -270,24 +273,27 @@ def run_environment(
             shutil.rmtree(one.folder, ignore_errors=True)  # it may not exist
 
 
+def run_all(environments: Sequence[Environment], options: argparse.Namespace) -> int:
+    """Install, run, print; the exit status is 0 when no test failed, and there was an environment to run."""
+    outcomes: list[Outcome] = []
+    installed: dict[str, str] = {}
+    pythons = [(one, find_python(one.python)) for one in environments]
+    for one, python in pythons:
+        outcomes += run_environment(one, python, options, installed) if python else []
+    absent = [one for one, python in pythons if not python]
+    print_table(outcomes, installed, absent)
+    return 1 if len(absent) == len(environments) or any(one.failed for one in outcomes) else 0
+
+
 def main() -> int:
-    """Install, run, print; the exit status is 0 when no test failed."""
+    """Run the environments that the arguments name; the exit status of `run_all`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="an environment or a test file")
     parser.add_argument("--build", action="store_true", help="only install the environments")
     parser.add_argument("--lock", action="store_true", help="write the installed versions as constraints")
     parser.add_argument("--delete", action="store_true", help="delete each environment after its tests")
     options = parser.parse_args()
-    outcomes: list[Outcome] = []
-    installed: dict[str, str] = {}
-    for one in selected(read_environments(), options.names):
-        python = find_python(one.python)
-        if python is None:
-            sys.stdout.write(f"environment {one.name} is skipped: there is no Python {one.python}\n")
-            continue
-        outcomes += run_environment(one, python, options, installed)
-    print_table(outcomes, installed)
-    return 1 if any(one.failed for one in outcomes) else 0
+    return run_all(selected(read_environments(), options.names), options)
 
 
 if __name__ == "__main__":

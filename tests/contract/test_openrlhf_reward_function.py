@@ -80,9 +80,7 @@ def test_a_bare_reference_has_the_default_query_type(file: str, environment: pyt
     assert execute([file], label="Eight legs.")["reward"] is None
 
 
-def test_references_that_the_service_keeps_are_found(
-    file: str, url: str, environment: pytest.MonkeyPatch
-) -> None:
+def test_references_that_the_service_keeps_are_found(file: str, url: str, environment: pytest.MonkeyPatch) -> None:
     row = {"prompt": "How many legs has a spider?", "reference": "Eight legs.", "query_type": "closed_ended"}
     assert httpx.put(f"{url}/datasets/legs", json=row, auth=("key", KEY)).status_code == 200
     environment.setenv("GLASSBOX_DATASET", "legs")

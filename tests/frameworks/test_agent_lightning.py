@@ -13,14 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+from agentlightning.verl.agl_rollout_manager import AglRolloutManager, CompletedRollout
 
 from reward_client.adapters.agent_lightning import report
 from tests.frameworks.conftest import API_KEY
 from tests.frameworks.process import ROOT, ServiceProcess
-
-pytest.importorskip("agentlightning")
-
-from agentlightning.verl.agl_rollout_manager import AglRolloutManager, CompletedRollout
 
 GATEWAY_KEY = "key-of-the-gateway"
 VARIABLES = ("QUESTION", "ANSWER", "REFERENCE", "GLASSBOX_URL", "GLASSBOX_API_KEY", "GLASSBOX_DEADLINE_S")

@@ -7,18 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.frameworks.process import Launcher, ServiceProcess
-from tests.tiny_llama import save_tiny_reward_model
-
-pytest.importorskip("verl")
-
 import aiohttp
+import pytest
 from hydra import compose, initialize_config_module
 from verl.experimental.reward_loop.reward_loop import RewardLoopWorker, migrate_legacy_reward_impl
 
+from tests.frameworks.process import Launcher, ServiceProcess
 from tests.frameworks.test_verl import ROWS, rollouts
+from tests.tiny_llama import save_tiny_reward_model
 
 ENGINES = ["vllm", "sglang"]
 
