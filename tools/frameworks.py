@@ -10,7 +10,8 @@ environment after its tests, so that the disk holds one at a time. An environmen
 change. The service runs in the environment of this command. An environment whose Python is absent is not run, and
 the last lines say so. A file in which no test passed has failed.
 
-Variables: GLASSBOX_FRAMEWORKS_DIR, the folder of the environments; TORCH_INDEX_URL, the package index of torch.
+Variables: GLASSBOX_FRAMEWORKS_DIR, the folder of the environments; TORCH_INDEX_URL, the package index of torch;
+GLASSBOX_AWAY_S, seconds for which the service is away in the tests.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ TESTS = Path("tests/frameworks")
 FOLDER = Path(os.environ.get("GLASSBOX_FRAMEWORKS_DIR") or ROOT / ".venv-frameworks")
 TEST_PACKAGES = ("pytest>=8.3", "httpx>=0.27,<1", "pydantic>=2.9")
 """What the tests and the client import, in every environment."""
-FILE_S = 900
+FILE_S, AWAY = 900, "GLASSBOX_AWAY_S"
 """Seconds for one test file."""
 
 
@@ -203,7 +204,7 @@ def run_file(environment: Environment, file: str) -> Outcome:
 
 def _variables(environment: Environment) -> dict[str, str]:
     """The environment variables of a test: none of the service's or an adapter's settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GLASSBOX_")}
+    kept = {name: value for name, value in os.environ.items() if name == AWAY or not name.startswith("GLASSBOX_")}
     return kept | {
         "PATH": f"{environment.folder / 'bin'}{os.pathsep}{kept.get('PATH', '')}",
         "PYTHONPATH": str(ROOT / "client"),
@@ -250,8 +251,8 @@ def print_table(outcomes: Sequence[Outcome], installed: dict[str, str], absent: 
         sys.stdout.write(f"{one.environment:<12} {one.file:<28} {counts}  {one.note}".rstrip() + "\n")
     for name, packages in installed.items():
         sys.stdout.write(f"{name}: {packages}\n")
-    passed, failed, skipped = (sum(getattr(one, n) for one in outcomes) for n in ("passed", "failed", "skipped"))
-    sys.stdout.write(f"{passed} passed, {failed} failed, {skipped} skipped\n")
+    sums = (f"{sum(getattr(one, name) for one in outcomes)} {name}" for name in ("passed", "failed", "skipped"))
+    sys.stdout.write(", ".join(sums) + "\n")
     for one in absent:
         sys.stdout.write(f"NOT RUN: {one.name} ({', '.join(one.packages)}): there is no Python {one.python}\n")
 
@@ -280,9 +281,8 @@ def run_all(environments: Sequence[Environment], options: argparse.Namespace) ->
     pythons = [(one, find_python(one.python)) for one in environments]
     for one, python in pythons:
         outcomes += run_environment(one, python, options, installed) if python else []
-    absent = [one for one, python in pythons if not python]
-    print_table(outcomes, installed, absent)
-    return 1 if len(absent) == len(environments) or any(one.failed for one in outcomes) else 0
+    print_table(outcomes, installed, [one for one, python in pythons if not python])
+    return 1 if not any(python for _, python in pythons) or any(one.failed for one in outcomes) else 0
 
 
 def main() -> int:

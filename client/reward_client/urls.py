@@ -77,7 +77,7 @@ class Address:
         if url.fragment or (url.query and not with_query):
             raise RewardError(
                 f"{shown!r} is not the URL of a reward service: it has options, which belong to the URL of a "
-                "framework's protocol. Name a data set or a recipe by its setting: GLASSBOX_DATASET, GLASSBOX_RECIPE"
+                "framework's protocol. A data set or a recipe has a setting: GLASSBOX_DATASET, GLASSBOX_RECIPE"
             )
         if url.username and not url.password:
             raise RewardError(f"a key in a URL must be its password, as in http://key:SECRET@host ({shown})")

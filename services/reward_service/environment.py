@@ -32,7 +32,7 @@ OTHER_VARIABLES = frozenset(
         *("RECIPE", "GOLD", "QUERY_TYPE_DEFAULT", "DATASET", "DATASET_MISS", "DEADLINE_S", "RUN"),  # adapters
         *("PROMPT_COLUMN", "REFERENCE_COLUMN", "QUERY_TYPE_COLUMN", "LOG_FEATURES"),
         *("CACHE", "HOOKS", "LAUNCH", "ROLLOUT_BATCH"),  # trainer
-        *("FUZZ", "SHARED", "FRAMEWORKS_DIR", "SERVICE_PYTHON"),  # tests
+        *("AWAY_S", "FUZZ", "SHARED", "FRAMEWORKS_DIR", "SERVICE_PYTHON"),  # tests
     )
 )
 """Variables with our prefix that other parts of the project read."""

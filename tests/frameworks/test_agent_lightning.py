@@ -113,7 +113,7 @@ def test_the_trainer_gets_the_reward_of_the_service_and_the_event_has_the_featur
 
 
 def test_a_service_that_is_away_for_a_while_costs_no_reward(gateway: str, service: ServiceProcess) -> None:
-    with service.away(3.0):
+    with service.away():
         (rollout,) = roll_out(gateway, {"GLASSBOX_URL": service.url})
 
     assert rollout.final_reward is not None
