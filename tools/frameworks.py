@@ -253,8 +253,8 @@ def print_table(outcomes: Sequence[Outcome], installed: dict[str, str], absent: 
         sys.stdout.write(f"{name}: {packages}\n")
     sums = (f"{sum(getattr(one, name) for one in outcomes)} {name}" for name in ("passed", "failed", "skipped"))
     sys.stdout.write(", ".join(sums) + "\n")
-    for one in absent:
-        sys.stdout.write(f"NOT RUN: {one.name} ({', '.join(one.packages)}): there is no Python {one.python}\n")
+    for left in absent:
+        sys.stdout.write(f"NOT RUN: {left.name} ({', '.join(left.packages)}): there is no Python {left.python}\n")
 
 
 def run_environment(
