@@ -199,7 +199,8 @@ def openrlhf_route(urls: Sequence[str], recipe: str | None) -> tuple[list[str], 
 
     The path is `/get_reward` for URLs without one; `recipe` becomes a parameter. Raises RewardError.
     """
-    servers, routes = [], {}
+    servers: list[str] = []
+    routes: dict[str, None] = {}
     for parsed in map(httpx.URL, urls):
         posted = parsed.copy_with(path="/get_reward") if parsed.path in {"", "/"} else parsed
         posted = posted.copy_merge_params({"recipe": recipe}) if recipe else posted
