@@ -7,9 +7,11 @@
 NAME is an environment or a test file; without one, all run. --build: only install. --lock: also write the versions
 of all installed packages to tests/frameworks/constraints, which later installations keep. --delete: delete each
 environment after its tests, so that the disk holds one at a time. An environment is installed when its packages
-change. The service runs in the environment of this command. An environment whose Python is absent is skipped.
+change. The service runs in the environment of this command. An environment whose Python is absent is not run, and
+the last lines say so. A file in which no test passed has failed.
 
-Variables: GLASSBOX_FRAMEWORKS_DIR, the folder of the environments; TORCH_INDEX_URL, the package index of torch.
+Variables: GLASSBOX_FRAMEWORKS_DIR, the folder of the environments; TORCH_INDEX_URL, the package index of torch;
+GLASSBOX_AWAY_S, seconds for which the service is away in the tests.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -36,7 +38,7 @@ TESTS = Path("tests/frameworks")
 FOLDER = Path(os.environ.get("GLASSBOX_FRAMEWORKS_DIR") or ROOT / ".venv-frameworks")
 TEST_PACKAGES = ("pytest>=8.3", "httpx>=0.27,<1", "pydantic>=2.9")
 """What the tests and the client import, in every environment."""
-FILE_S = 900
+FILE_S, AWAY = 900, "GLASSBOX_AWAY_S"
 """Seconds for one test file."""
 
 
@@ -89,7 +91,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Tests of one file."""
+    """Tests of one file; at least one has passed or failed."""
 
     environment: str
     file: str
@@ -202,7 +204,7 @@ def run_file(environment: Environment, file: str) -> Outcome:
 
 def _variables(environment: Environment) -> dict[str, str]:
     """The environment variables of a test: none of the service's or an adapter's settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GLASSBOX_")}
+    kept = {name: value for name, value in os.environ.items() if name == AWAY or not name.startswith("GLASSBOX_")}
     return kept | {
         "PATH": f"{environment.folder / 'bin'}{os.pathsep}{kept.get('PATH', '')}",
         "PYTHONPATH": str(ROOT / "client"),
@@ -235,22 +237,24 @@ def _read_report(report: Path, outcome: Outcome) -> Outcome:
         sum(int(suite.get(name, 0)) for name in names)
         for names in (["tests"], ["failures", "errors"], ["skipped"])
     )
-    if total == 0:
-        return Outcome(outcome.environment, outcome.file, failed=1, seconds=outcome.seconds, note="no tests")
     passed = total - failed - skipped
-    return Outcome(outcome.environment, outcome.file, passed, failed, skipped, outcome.seconds)
+    if passed == failed == 0:
+        return replace(outcome, failed=1, skipped=skipped, note="no test passed")
+    return replace(outcome, passed=passed, failed=failed, skipped=skipped)
 
 
-def print_table(outcomes: Sequence[Outcome], installed: dict[str, str]) -> None:
-    """A row a file, the versions of each environment, the sums."""
+def print_table(outcomes: Sequence[Outcome], installed: dict[str, str], absent: Sequence[Environment]) -> None:
+    """A row a file, the versions of each environment, the sums, and what was not run."""
     sys.stdout.write(f"\n{'environment':<12} {'test':<28} passed failed skipped seconds\n")
     for one in outcomes:
         counts = f"{one.passed:6} {one.failed:6} {one.skipped:7} {one.seconds:7.0f}"
         sys.stdout.write(f"{one.environment:<12} {one.file:<28} {counts}  {one.note}".rstrip() + "\n")
     for name, packages in installed.items():
         sys.stdout.write(f"{name}: {packages}\n")
-    passed, failed, skipped = (sum(getattr(one, n) for one in outcomes) for n in ("passed", "failed", "skipped"))
-    sys.stdout.write(f"{passed} passed, {failed} failed, {skipped} skipped\n")
+    sums = (f"{sum(getattr(one, name) for one in outcomes)} {name}" for name in ("passed", "failed", "skipped"))
+    sys.stdout.write(", ".join(sums) + "\n")
+    for left in absent:
+        sys.stdout.write(f"NOT RUN: {left.name} ({', '.join(left.packages)}): there is no Python {left.python}\n")
 
 
 def run_environment(
@@ -270,24 +274,26 @@ def run_environment(
             shutil.rmtree(one.folder, ignore_errors=True)  # it may not exist
 
 
+def run_all(environments: Sequence[Environment], options: argparse.Namespace) -> int:
+    """Install, run, print; the exit status is 0 when no test failed, and there was an environment to run."""
+    outcomes: list[Outcome] = []
+    installed: dict[str, str] = {}
+    pythons = [(one, find_python(one.python)) for one in environments]
+    for one, python in pythons:
+        outcomes += run_environment(one, python, options, installed) if python else []
+    print_table(outcomes, installed, [one for one, python in pythons if not python])
+    return 1 if not any(python for _, python in pythons) or any(one.failed for one in outcomes) else 0
+
+
 def main() -> int:
-    """Install, run, print; the exit status is 0 when no test failed."""
+    """Run the environments that the arguments name; the exit status of `run_all`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="an environment or a test file")
     parser.add_argument("--build", action="store_true", help="only install the environments")
     parser.add_argument("--lock", action="store_true", help="write the installed versions as constraints")
     parser.add_argument("--delete", action="store_true", help="delete each environment after its tests")
     options = parser.parse_args()
-    outcomes: list[Outcome] = []
-    installed: dict[str, str] = {}
-    for one in selected(read_environments(), options.names):
-        python = find_python(one.python)
-        if python is None:
-            sys.stdout.write(f"environment {one.name} is skipped: there is no Python {one.python}\n")
-            continue
-        outcomes += run_environment(one, python, options, installed)
-    print_table(outcomes, installed)
-    return 1 if any(one.failed for one in outcomes) else 0
+    return run_all(selected(read_environments(), options.names), options)
 
 
 if __name__ == "__main__":

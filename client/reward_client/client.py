@@ -24,8 +24,9 @@ from reward_client.endpoints import CircuitPolicy, Endpoints
 from reward_client.flow import ClientConfig, Outcome, RawResponse, SendRequest, Sleep, Step, TransportFailure
 from reward_client.given_items import GivenItem
 from reward_client.network import Proxy, proxies_for, trusted_certificates
-from reward_client.operations import Flow, Operations, ResultT, score_request
+from reward_client.operations import Flow, Operations, ResultT
 from reward_client.retry import RetryPolicy
+from reward_client.score_call import score_call
 from reward_client.timeouts import async_deadline, sync_deadline
 from reward_client.transport import DeadlineTransport
 from reward_client.urls import addresses
@@ -127,13 +128,14 @@ class RewardClient(_Client[httpx.BaseTransport]):
         self._http.close()
 
     def score(self, items: Iterable[GivenItem], *, deadline_s: float | None = None, **options: Any) -> ScoreReply:
-        """Score `items`; the results have the same order. `options` are those of `score_request`.
+        """Score `items`; the results have the same order. `options` are those of `score_call`.
 
         An item is an `Item`, or a dict with its fields; a wrong one is a TypeError or ValueError before anything
         is sent. A batch beyond the service's limits is sent in parts. Raises RewardError, whose `unscored` lists
         the items without a reward.
         """
-        return self._run(self._operations.score(score_request(items, **options), self._deadline(deadline_s)))
+        request, path = score_call(items, **options)
+        return self._run(self._operations.score(request, self._deadline(deadline_s), path))
 
     def info(self, *, deadline_s: float | None = None) -> Info:
         """Recipes, models, limits and versions of the service. Raises RewardError."""
@@ -207,13 +209,9 @@ class AsyncRewardClient(_Client[httpx.AsyncBaseTransport]):
     async def score(
         self, items: Iterable[GivenItem], *, deadline_s: float | None = None, **options: Any
     ) -> ScoreReply:
-        """Score `items`; the results have the same order. `options` are those of `score_request`.
-
-        An item is an `Item`, or a dict with its fields; a wrong one is a TypeError or ValueError before anything
-        is sent. A batch beyond the service's limits is sent in parts. Raises RewardError, whose `unscored` lists
-        the items without a reward.
-        """
-        return await self._run(self._operations.score(score_request(items, **options), self._deadline(deadline_s)))
+        """As `RewardClient.score`."""
+        request, path = score_call(items, **options)
+        return await self._run(self._operations.score(request, self._deadline(deadline_s), path))
 
     async def info(self, *, deadline_s: float | None = None) -> Info:
         """Recipes, models, limits and versions of the service. Raises RewardError."""

@@ -10,23 +10,20 @@ problem of a part, its first item ──▶ reindex() ──▶ the problem, wit
 
 import math
 import re
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from reward_client.endpoints import Endpoints
 from reward_client.errors import RewardError, RewardRejectedError, Unscored, validation_errors
 from reward_client.flow import Call, ClientConfig, Outcome, RawResponse, Step, request_flow
-from reward_client.given_items import GivenItem, checked_items
 from reward_client.wire import (
     Info,
     Item,
     LimitsInfo,
-    OnItemError,
     Problem,
-    QueryType,
     ScoreReply,
     ScoreRequest,
     TextCounts,
@@ -43,38 +40,6 @@ _ITEM_FIELD = re.compile(r"^(?:body\.)?items\.(\d+)\b")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 ResultT = TypeVar("ResultT")
 Flow = Generator[Step, Outcome, ResultT]
-
-
-def score_request(
-    items: Iterable[GivenItem],
-    *,
-    recipe: str | None = None,
-    recipe_overrides: Mapping[str, Any] | None = None,
-    query_type_default: QueryType | None = None,
-    gold: bool = False,
-    explain: bool = False,
-    on_item_error: OnItemError = "fail",
-    run: str | None = None,
-    step: int | None = None,
-) -> ScoreRequest:
-    """The request that `score` sends; the arguments are the fields of `wire.ScoreRequest`.
-
-    It may have more items than the service accepts: `Operations.score` splits it. Raises TypeError and ValueError
-    for items that are none, as `checked_items` does.
-    """
-    checked = checked_items(items)
-    first = ScoreRequest(
-        items=checked[:1],
-        recipe=recipe,
-        recipe_overrides=dict(recipe_overrides) if recipe_overrides else None,
-        query_type_default=query_type_default,
-        gold=gold,
-        explain=explain,
-        on_item_error=on_item_error,
-        run=run,
-        step=step,
-    )
-    return first.model_copy(update={"items": checked})
 
 
 class Operations:
@@ -100,11 +65,11 @@ class Operations:
         response = yield from self._send(replace(self._call(method, path, deadline_s), body=body, hint=""))
         return response.body
 
-    def score(self, request: ScoreRequest, deadline_s: float | None) -> Flow[ScoreReply]:
-        """POST /score, as one request or in parts."""
+    def score(self, request: ScoreRequest, deadline_s: float | None, path: str = "/score") -> Flow[ScoreReply]:
+        """POST /score, as one request or in parts; `path` may have a query."""
         replies: list[ScoreReply] = []
         try:
-            yield from self._score(request, self._call("POST", "/score", deadline_s), replies)
+            yield from self._score(request, self._call("POST", path, deadline_s), replies)
         except RewardError as exc:
             n_scored = sum(len(reply.results) for reply in replies)
             exc.unscored = tuple(Unscored(i, item.id) for i, item in enumerate(request.items) if i >= n_scored)

@@ -54,8 +54,11 @@ class Address:
     key: ApiKey | None = None
 
     @classmethod
-    def parse(cls, text: str, key: ApiKey | None = None) -> Self:
-        """Parse a URL; a key in it takes precedence over `key`. Raises RewardError when it is not valid."""
+    def parse(cls, text: str, key: ApiKey | None = None, *, with_query: bool = False) -> Self:
+        """Parse a URL; a key in it takes precedence over `key`. Raises RewardError when it is not valid.
+
+        A query is an error, unless `with_query`: the client appends its routes to the URL.
+        """
         shown = without_userinfo(text)
         if not text.startswith(("http://", "https://")):
             raise RewardError(
@@ -71,6 +74,11 @@ class Address:
             raise RewardError(f"{shown!r} is not the URL of a reward service: {problem}")
         if "@" in str(url.copy_with(username=None, password=None)):
             raise RewardError(f"{shown!r} is not a URL: in a key, write the characters / ? # as %2F %3F %23")
+        if url.fragment or (url.query and not with_query):
+            raise RewardError(
+                f"{shown!r} is not the URL of a reward service: it has options, which belong to the URL of a "
+                "framework's protocol. A data set or a recipe has a setting: GLASSBOX_DATASET, GLASSBOX_RECIPE"
+            )
         if url.username and not url.password:
             raise RewardError(f"a key in a URL must be its password, as in http://key:SECRET@host ({shown})")
         found = ApiKey(url.password) if url.password else key

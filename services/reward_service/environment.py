@@ -29,10 +29,10 @@ OTHER_VARIABLES = frozenset(
     for name in (
         *("BIND", "GID", "RECIPES", "REVISION", "RUNS", "TAG", "UID", "VERSION"),  # docker-compose.yml
         *("REWARD_URL", "URL"),  # client and trainer
-        *("RECIPE", "GOLD", "QUERY_TYPE_DEFAULT", "DEADLINE_S", "RUN"),  # adapters
+        *("RECIPE", "GOLD", "QUERY_TYPE_DEFAULT", "DATASET", "DATASET_MISS", "DEADLINE_S", "RUN"),  # adapters
         *("PROMPT_COLUMN", "REFERENCE_COLUMN", "QUERY_TYPE_COLUMN", "LOG_FEATURES"),
         *("CACHE", "HOOKS", "LAUNCH", "ROLLOUT_BATCH"),  # trainer
-        *("FUZZ", "SHARED", "FRAMEWORKS_DIR", "SERVICE_PYTHON"),  # tests
+        *("AWAY_S", "FUZZ", "SHARED", "FRAMEWORKS_DIR", "SERVICE_PYTHON"),  # tests
     )
 )
 """Variables with our prefix that other parts of the project read."""

@@ -36,6 +36,8 @@ TEMPLATES = {
     "plain": ("{prompt}\n", "</s>"),
 }
 
+CLOSED = {"query_type": "closed_ended"}
+
 
 def get_reward(service: TestClient, body: dict[str, Any], url: str = "/get_reward") -> dict[str, Any]:
     response = service.post(url, json=body)
@@ -172,16 +174,31 @@ def test_a_label_contains_reference_and_query_type(service: TestClient, label: A
     assert reply["extra_logs"]["closed_ended"] == [closed]
 
 
-def test_a_text_label_is_a_reference_and_requires_a_query_type(service: TestClient) -> None:
+@pytest.mark.parametrize("label", ["eight", 8, ["eight", "8"], {"reference": "eight"}])
+def test_a_label_with_a_reference_alone_is_closed_ended_unless_the_url_has_a_default(
+    service: TestClient, label: Any
+) -> None:
+    """OpenRLHF ends a run after five refusals, and data sets have the answer in one column."""
     prompt = CHATML.format(prompt=QUESTION)
-    body = one(f"{prompt}{RESPONSE}<|im_end|>", prompt, "eight")
+    body = one(f"{prompt}{RESPONSE}<|im_end|>", prompt, label)
 
-    refused = service.post("/get_reward", json=body)
-    reply = get_reward(service, body, "/get_reward?query_type_default=closed_ended")
+    closed = get_reward(service, body)
+    stated = get_reward(service, body, "/get_reward?query_type_default=closed_ended")
+    opened = get_reward(service, body, "/get_reward?query_type_default=open_ended")
+    refused = service.post("/get_reward?query_type_default=error", json=body)
 
-    assert refused.status_code == 422
-    assert refused.json()["errors"][0]["field"] == "labels.0.query_type"
-    assert reply["extra_logs"]["closed_ended"] == [1.0]
+    assert closed["rewards"] == stated["rewards"]
+    assert [reply["extra_logs"]["closed_ended"] for reply in (closed, opened)] == [[1.0], [0.0]]
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "labels.0.query_type")
+
+
+def test_rows_with_and_without_a_query_type_may_be_mixed(service: TestClient) -> None:
+    prompt = CHATML.format(prompt=QUESTION)
+    open_ended = {"query_type": "open_ended", "reference": "eight"}
+    labels = ["eight", json.dumps(open_ended), open_ended, None, json.dumps(open_ended | CLOSED)]
+    body = {"query": [f"{prompt}{RESPONSE}<|im_end|>"] * 5, "prompts": [prompt] * 5, "labels": labels}
+
+    assert get_reward(service, body)["extra_logs"]["closed_ended"] == [1.0, 0.0, 0.0, 0.0, 1.0]
 
 
 def test_an_unknown_key_in_a_label_is_rejected(service: TestClient) -> None:

@@ -71,10 +71,26 @@ def test_options_are_a_part_of_the_path(service: TestClient) -> None:
 
 @pytest.mark.parametrize("column", ["reference", "expected_answer"])
 def test_the_reference_is_a_column_of_the_row(service: TestClient, column: str) -> None:
-    reply = verify(service, row(**{column: 8}), "/query_type_default=closed_ended")
+    reply = verify(service, row(**{column: 8}))
 
     assert reply["reward"] == score(service, reference="8", query_type="closed_ended")["reward"]
     assert reply[column] == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "columns"),
+    [
+        ("", {"query_type": "open_ended"}),
+        ("/recipe=rer&query_type_default=closed_ended", {"query_type": "open_ended"}),
+        ("/query_type_default=open_ended", {}),
+    ],
+)
+def test_a_row_with_a_reference_is_open_ended_where_the_row_or_the_url_says_so(
+    service: TestClient, options: str, columns: dict[str, str]
+) -> None:
+    reply = verify(service, row(expected_answer="8", **columns), options)
+
+    assert reply["reward"] == score(service, reference="8", query_type="open_ended")["reward"]
 
 
 def test_the_last_message_of_the_policy_is_scored(service: TestClient) -> None:

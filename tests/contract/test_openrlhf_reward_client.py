@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from reward_service.settings import Settings
 from tests.live import busy_service, serving
+from tests.unit.client_server import Served
+from tests.unit.client_server import serving as restarted
 
 pytestmark = pytest.mark.slow
 
@@ -100,6 +105,44 @@ def test_a_rejected_sample_has_no_reward(url: str) -> None:
     output = execute([f"{url}/get_reward?recipe=no-such-recipe"])
 
     assert output["reward"] is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [("NAN<|im_end|>", None), ("Eight.<|im_end|>", json.dumps({"query_type": "closed_ended"}))],
+    ids=["NaN of a model", "no reference"],
+)
+def test_a_sample_without_a_score_has_no_reward(url: str, answer: str, label: str | None) -> None:
+    output = execute([f"{url}/get_reward?recipe=rer"], answer, label)
+
+    assert (output["reward"], output["scores"]) == (None, None)
+
+
+def test_a_service_that_stays_away_gives_no_reward() -> None:
+    """Nothing listens at port 9."""
+    output = execute(["http://127.0.0.1:9/get_reward"])
+
+    assert (output["reward"], output["scores"]) == (None, None)
+
+
+def test_a_service_that_is_back_within_five_tries_loses_no_sample(url: str) -> None:
+    """This client tries five times in five seconds; a service that is away for longer ends the run."""
+    tries = []
+
+    def down_twice(_: Served, handler: BaseHTTPRequestHandler, number: int) -> None:
+        tries.append(number)
+        if number <= 2:
+            handler.connection.shutdown(socket.SHUT_RDWR)  # as a service that is killed
+            return
+        body = handler.rfile.read(int(handler.headers["content-length"]))
+        reply = httpx.post(f"{url}{handler.path}", content=body, headers={"content-type": "application/json"})
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ")
+        handler.wfile.write(b"%d\r\n\r\n%s" % (len(reply.content), reply.content))
+
+    with restarted(down_twice, reads_body=False) as service:
+        assert execute([f"{service.url}/get_reward?recipe=li"])["reward"] == [0.03]
+
+    assert tries == [1, 2, 3]
 
 
 def test_a_key_in_the_url_authorises_the_request(url: str) -> None:

@@ -80,6 +80,14 @@ def test_a_bare_reference_has_the_default_query_type(file: str, environment: pyt
     assert execute([file], label="Eight legs.")["reward"] is None
 
 
+def test_references_that_the_service_keeps_are_found(file: str, url: str, environment: pytest.MonkeyPatch) -> None:
+    row = {"prompt": "How many legs has a spider?", "reference": "Eight legs.", "query_type": "closed_ended"}
+    assert httpx.put(f"{url}/datasets/legs", json=row, auth=("key", KEY)).status_code == 200
+    environment.setenv("GLASSBOX_DATASET", "legs")
+
+    assert execute([file])["reward"] == execute([file], label=LABEL)["reward"]
+
+
 def test_a_service_that_is_away_for_a_while_costs_no_reward(file: str, environment: pytest.MonkeyPatch) -> None:
     reply = json.dumps({"rewards": [0.5], "scores": [0.5], "extra_logs": {}}).encode()
     with replying((503, b"{}"), (502, b"{}"), (200, reply)) as away:

@@ -195,6 +195,7 @@ def test_each_rollout_scored_again_has_the_reward_that_openrlhf_trained_on(train
     assert len(trained.batches) == 8
     assert {row["label"]["query_type"] for row in trained.batches} == {"open_ended", "closed_ended"}
     assert len({row["reward"] for row in trained.batches}) > 1
+    # Rewards in [0, 1]: OpenRLHF keeps float32, and the encoder's float32 sums depend on the rest of its batch.
     assert trained.replayed == pytest.approx([row["reward"] for row in trained.batches], abs=1e-5)
 
 
@@ -222,6 +223,7 @@ def test_the_metrics_are_those_of_tensorboard_and_of_the_batches(trained: Traine
     batch_means = [sum(row["reward"] for row in trained.batches[i : i + 4]) / 4 for i in (0, 4)]
 
     assert [step["step"] for step in metrics] == [1, 2]
+    # Rewards in [0, 1], whose mean OpenRLHF computes in float32.
     assert [step["reward"] for step in metrics] == pytest.approx(batch_means, abs=1e-5)
     for ours, theirs in [("reward", "rollout/reward_mean"), ("kl", "kl"), ("grad_norm", "actor_grad_norm")]:
         assert [step[ours] for step in metrics] == pytest.approx(

@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PORTS = range(20_000, 32_000)
 """Below the ports of outgoing connections, of which one could take the port of a stopped service."""
 START_S = 180.0
+AWAY_S = float(os.environ.get("GLASSBOX_AWAY_S") or 3.0)
+"""Seconds for which a service is away in the tests of clients that wait for it."""
 
 
 class Launcher:
@@ -103,7 +105,7 @@ class ServiceProcess:
             self.start()
 
     @contextmanager
-    def away(self, seconds: float) -> Iterator[None]:
+    def away(self, seconds: float = AWAY_S) -> Iterator[None]:
         """The service is away for `seconds` from the beginning of the block, and runs at its end."""
         self.stop()
         timer = threading.Timer(seconds, self.start)

@@ -13,14 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+from agentlightning.verl.agl_rollout_manager import AglRolloutManager, CompletedRollout
 
 from reward_client.adapters.agent_lightning import report
 from tests.frameworks.conftest import API_KEY
 from tests.frameworks.process import ROOT, ServiceProcess
-
-pytest.importorskip("agentlightning")
-
-from agentlightning.verl.agl_rollout_manager import AglRolloutManager, CompletedRollout
 
 GATEWAY_KEY = "key-of-the-gateway"
 VARIABLES = ("QUESTION", "ANSWER", "REFERENCE", "GLASSBOX_URL", "GLASSBOX_API_KEY", "GLASSBOX_DEADLINE_S")
@@ -116,7 +113,7 @@ def test_the_trainer_gets_the_reward_of_the_service_and_the_event_has_the_featur
 
 
 def test_a_service_that_is_away_for_a_while_costs_no_reward(gateway: str, service: ServiceProcess) -> None:
-    with service.away(3.0):
+    with service.away():
         (rollout,) = roll_out(gateway, {"GLASSBOX_URL": service.url})
 
     assert rollout.final_reward is not None

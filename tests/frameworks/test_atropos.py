@@ -169,7 +169,7 @@ def test_features_are_logged_beside_the_rewards(service: ServiceProcess) -> None
 
 def test_it_waits_for_a_service_that_comes_back(service: ServiceProcess, trainer: Trainer, tokenizer: str) -> None:
     direct = service.score(ITEMS)["rewards"]
-    with service.away(3):
+    with service.away():
         scores = posted(trainer, tokenizer, GROUP, url=service.url)
 
     assert scores == [pytest.approx(direct, rel=1e-6)]

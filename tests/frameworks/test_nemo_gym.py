@@ -173,7 +173,7 @@ def test_a_session_begins(service: ServiceProcess) -> None:
 
 def test_it_waits_for_a_service_that_comes_back(service: ServiceProcess) -> None:
     direct = service.score([OPEN])["rewards"]
-    with service.away(3):
+    with service.away():
         replies = verified([OPEN], url=service.url)
 
     assert [reply["reward"] for reply in replies] == pytest.approx(direct, rel=1e-6)

@@ -7,18 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.frameworks.process import Launcher, ServiceProcess
-from tests.tiny_llama import save_tiny_reward_model
-
-pytest.importorskip("verl")
-
 import aiohttp
+import pytest
 from hydra import compose, initialize_config_module
 from verl.experimental.reward_loop.reward_loop import RewardLoopWorker, migrate_legacy_reward_impl
 
-from tests.frameworks.test_verl import ROWS, rollouts
+from tests.frameworks.process import Launcher, ServiceProcess
+from tests.frameworks.test_verl import AWAY, ROWS, rollouts
+from tests.tiny_llama import save_tiny_reward_model
 
 ENGINES = ["vllm", "sglang"]
 
@@ -75,8 +71,32 @@ def test_a_wrong_key_ends_the_run(model: Path, keyed_service: ServiceProcess, en
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_nan_is_an_error_status_that_verl_repeats(model: Path, nan_service: ServiceProcess, engine: str) -> None:
-    one = worker(model, engine, nan_service.url)
-    body, route = {"model": "rm", "input": "text"}, {"vllm": "classify", "sglang": "v1/embeddings"}[engine]
-
     with pytest.raises(aiohttp.ClientResponseError, match="500"):
-        asyncio.run(one._post_request(body, route, max_retries=1))
+        ask_once(worker(model, engine, nan_service.url), engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_verl_waits_for_a_service_that_comes_back(model: Path, gold_service: ServiceProcess, engine: str) -> None:
+    before = scores(model, engine, gold_service.url)
+    with gold_service.away():
+        found = scores(model, engine, gold_service.url)
+
+    assert found == pytest.approx(before, rel=1e-5)  # batches differ
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_service_that_stays_away_gives_no_score(model: Path, engine: str) -> None:
+    with pytest.raises(aiohttp.ClientConnectorError):
+        ask_once(worker(model, engine, AWAY), engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_text_that_is_too_long_ends_the_run(model: Path, gold_service: ServiceProcess, engine: str) -> None:
+    with pytest.raises(aiohttp.ClientResponseError, match=r"413|422"):
+        ask_once(worker(model, engine, gold_service.url), engine, "word " * 2000)
+
+
+def ask_once(one: RewardLoopWorker, engine: str, text: str = "text") -> Any:
+    """One request of verl's worker, which otherwise repeats it for minutes."""
+    body, route = {"model": "rm", "input": text}, {"vllm": "classify", "sglang": "v1/embeddings"}[engine]
+    return asyncio.run(one._post_request(body, route, max_retries=1))

@@ -62,7 +62,7 @@ def test_features_are_averaged_over_the_episodes_that_have_them(service: Service
 
 def test_it_waits_for_a_service_that_comes_back(service: ServiceProcess) -> None:
     direct = service.score([OPEN])["rewards"][0]
-    with service.away(3):
+    with service.away():
         step, _ = episode(service.url, OPEN)
 
     assert step["reward"] == pytest.approx(direct, rel=1e-6)

@@ -198,7 +198,7 @@ def test_a_step_waits_for_a_service_that_comes_back(service: ServiceProcess, tra
     reward = reward_function(url=service.url)
 
     async def interrupted(*given: Any, **columns: Any) -> list[float | None]:
-        with service.away(3):
+        with service.away():
             return await reward(*given, **columns)
 
     recorder = Recorder(interrupted)

@@ -72,7 +72,7 @@ def test_a_batch_waits_for_a_service_that_comes_back(
     service: ServiceProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(service, monkeypatch)
-    with service.away(3):
+    with service.away():
         found = rewards()
 
     assert found["rewards"].tolist() == pytest.approx(service.score(ITEMS)["rewards"], rel=1e-6)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.process import ServiceProcess
+from tests.frameworks.process import AWAY_S, ServiceProcess
 from tests.frameworks.vf_eval import ITEMS, QUESTIONS, ROWS, Run, errors, rewards
 
 
@@ -30,7 +30,7 @@ def test_a_function_has_the_reward_of_the_service_and_logs_features(run: Run, se
 def test_a_function_waits_for_a_service_that_comes_back(run: Run, service: ServiceProcess) -> None:
     direct = service.score(ITEMS)
     with ExitStack() as stack:
-        run.before_scoring = lambda: stack.enter_context(service.away(10))
+        run.before_scoring = lambda: stack.enter_context(service.away(max(10.0, AWAY_S)))
         traces = run.by_function(ROWS, URL=service.url)
 
     assert rewards(traces) == pytest.approx(direct["rewards"], rel=1e-6)

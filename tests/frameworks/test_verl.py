@@ -14,18 +14,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from reward_client import RewardRejectedError
-from reward_client.adapters.samples import Sample
-from reward_client.adapters.scorer import Scorer
-from tests.frameworks.conftest import API_KEY
-from tests.frameworks.process import ROOT, ServiceProcess
-from tests.tiny_llama import save_tiny_llama
-
-pytest.importorskip("verl")
-
 import numpy as np
+import pytest
 import ray
 import torch
 from hydra import compose, initialize_config_module
@@ -34,6 +24,13 @@ from verl.experimental.reward_loop.reward_loop import RewardLoopManager, migrate
 from verl.protocol import DataProto
 from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.reward import load_reward_manager
+
+from reward_client import RewardRejectedError
+from reward_client.adapters.samples import Sample
+from reward_client.adapters.scorer import Scorer
+from tests.frameworks.conftest import API_KEY
+from tests.frameworks.process import AWAY_S, ROOT, ServiceProcess
+from tests.tiny_llama import save_tiny_llama
 
 FUNCTION = [
     "reward.custom_reward_function.path=pkg://reward_client.adapters.verl",
@@ -161,7 +158,7 @@ def test_ray_workers_train_on_the_rewards_of_the_service_or_end_the_run(
         assert rewards(output) == pytest.approx(reply["rewards"], rel=1e-6)
         _assert_features(output, reply)
 
-        with service.away(4.0):
+        with service.away(max(4.0, AWAY_S)):
             output = manager.compute_rm_score(rollouts(model))
         assert rewards(output) == pytest.approx(reply["rewards"], rel=1e-6)
 

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reward_client import RewardError, RewardRejectedError, RewardUnavailableError
+from reward_client import QueryType, RewardClient, RewardError, RewardRejectedError, RewardUnavailableError
 from reward_client.adapters.samples import Sample, column
 from reward_client.adapters.scorer import Scored, Scorer, rewards
 from reward_client.adapters.settings import AdapterSettings
+from reward_client.datasets import put_dataset
+from reward_client.wire import DatasetRow
 from reward_service.settings import Settings
 from tests.live import serving, until
 from tests.unit.client_server import Served
@@ -66,6 +68,10 @@ def test_settings_come_from_keywords_then_the_environment() -> None:
         ({}, {"deadline_s": 0}, "deadline_s"),
         ({}, {"recipe": 3}, "recipe"),
         ({"GLASSBOX_URL": "localhost:8000"}, {}, "must begin with http"),
+        ({"GLASSBOX_URL": "http://host:8000?dataset=train"}, {}, "it has options.*GLASSBOX_DATASET"),
+        ({"GLASSBOX_DATASET": "train", "GLASSBOX_DATASET_MISS": "skip"}, {}, "GLASSBOX_DATASET_MISS"),
+        ({"GLASSBOX_DATASET_MISS": "open_ended"}, {}, "GLASSBOX_DATASET_MISS: .*needs GLASSBOX_DATASET"),
+        ({}, {"dataset_miss": "open_ended"}, "dataset_miss: .*needs GLASSBOX_DATASET"),
         ({"GLASSBOX_API_KEY": ""}, {}, "GLASSBOX_API_KEY"),
     ],
 )
@@ -193,6 +199,37 @@ def test_a_reference_without_query_type_is_decided_by_the_declared_default(score
     assert scorer().score([sample])[0].features["reference_relevance"] is not None
     assert scorer(query_type_default="open_ended").score([sample])[0].features["query_relevance"] is not None
     assert "query_type" in str(scorer(query_type_default="error").score([sample])[0].error)
+
+
+@pytest.fixture
+def dataset(url: str) -> str:
+    """Name of a data set of the service, with the reference of one prompt."""
+    row = DatasetRow(prompt="Kept?", reference="a b", query_type=QueryType.CLOSED_ENDED)
+    with RewardClient(url) as client:
+        return put_dataset(client, "kept", [(1, row)]).name
+
+
+def test_samples_without_a_reference_find_theirs_in_the_data_set_that_is_named(
+    scorer: MakeScorer, dataset: str
+) -> None:
+    kept, new = Sample("Kept?", "a b c"), Sample("New?", "a b c")
+    (given,) = scorer().score([Sample("Kept?", "a b c", "a b", "closed_ended")])
+    (opened,) = scorer().score([new])
+
+    found, missed = scorer(dataset=dataset).score([kept, new])
+    same, unreferenced = asyncio.run(
+        scorer(dataset=dataset, dataset_miss="open_ended").score_async([kept, new]),
+    )
+
+    assert found.reward == same.reward == given.reward
+    assert missed.reward is None
+    assert f"is not in the data set {dataset!r}" in str(missed.error)
+    assert (unreferenced.reward, unreferenced.flags) == (opened.reward, ("dataset_miss",))
+
+
+def test_a_data_set_that_the_service_does_not_have_raises(scorer: MakeScorer, dataset: str) -> None:
+    with pytest.raises(RewardRejectedError, match=rf"none-such.*{dataset}"):
+        scorer(dataset="none-such").score([Sample("Kept?", "a")])
 
 
 def test_features_are_a_constant_set_or_those_that_apply(scorer: MakeScorer) -> None:

@@ -63,3 +63,73 @@ print(run_environment(Environment("a", "3.11", (), ()), "/bin/false", options, {
 
     assert done.stdout.endswith("1\n"), done.stdout
     assert not (tmp_path / "a").exists()
+
+
+NEEDED = "{}.{}".format(*sys.version_info)
+"""The version of this Python, which is always found."""
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The folder of an environment `a`, installed: its Python is this one."""
+    python = tmp_path / "a" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    stamp = Environment("a", NEEDED, (), ()).stamp()
+    (tmp_path / "a" / "packages.txt").write_text(stamp, encoding="utf-8")
+    return tmp_path
+
+
+def run_contract(folder: Path, source: str, *absent: str) -> subprocess.CompletedProcess[str]:
+    """Run a test file with `source` in `a`, and environments whose Python is absent."""
+    file = folder / "test_one.py"
+    file.write_text(f"import pytest\n{source}", encoding="utf-8")
+    code = f"""
+from argparse import Namespace
+from tools.frameworks import Environment, run_all
+found = [Environment("a", {NEEDED!r}, (), ({str(file)!r},))] if {bool(source)} else []
+absent = [Environment(name, "3.99", (name + "==1",), ("test_x.py",)) for name in {absent!r}]
+raise SystemExit(run_all([*found, *absent], Namespace(delete=False, lock=False, build=False)))
+"""
+    variables = os.environ | {"GLASSBOX_FRAMEWORKS_DIR": str(folder), "CI": "true"}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+PASSES = "def test_passes(): pass\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "note"),
+    [
+        (PASSES, 0, "1 passed, 0 failed, 0 skipped"),
+        (f"{PASSES}def test_skips(): pytest.skip('no')\n", 0, "1 passed, 0 failed, 1 skipped"),
+        ("def test_skips(): pytest.skip('no')\n", 1, "no test passed"),
+        ("pytest.importorskip('no_such_framework')\n", 1, "no test passed"),
+        ("x = 1\n", 1, "no test passed"),
+        ("def test_fails(): assert False\n", 1, "0 passed, 1 failed"),
+    ],
+    ids=["passes", "skips one", "skips all", "no framework", "no tests", "fails"],
+)
+def test_a_file_without_a_test_that_passed_has_failed(
+    installed: Path, source: str, status: int, note: str
+) -> None:
+    done = run_contract(installed, source)
+
+    assert note in done.stdout, done.stdout + done.stderr
+    assert done.returncode == status
+
+
+def test_an_environment_without_its_python_is_named_at_the_end(installed: Path) -> None:
+    done = run_contract(installed, PASSES, "tunix", "gym")
+
+    assert done.stdout.splitlines()[-2:] == [
+        "NOT RUN: tunix (tunix==1): there is no Python 3.99",
+        "NOT RUN: gym (gym==1): there is no Python 3.99",
+    ]
+    assert done.returncode == 0
+
+
+def test_a_run_of_nothing_has_failed(tmp_path: Path) -> None:
+    assert run_contract(tmp_path, "", "tunix").returncode == 1

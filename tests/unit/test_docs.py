@@ -71,6 +71,16 @@ def test_every_page_is_in_the_index() -> None:
     assert {page for page in DOCS.rglob("*.md") if page.name != "README.md"} <= linked
 
 
+HEADINGS = ["Paste this", "What you see in your logs", "When something fails", "Versions tried"]
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "frameworks").glob("[!R]*.md")), ids=lambda page: page.stem)
+def test_every_page_of_a_framework_answers_the_same_questions_in_this_order(page: Path) -> None:
+    headings = re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert [heading for heading in headings if heading in HEADINGS] == HEADINGS
+
+
 def test_every_setting_is_documented_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", read("reference/settings.md"), re.MULTILINE))
 

@@ -37,6 +37,27 @@ def test_the_table_of_the_documentation_has_the_same_labels() -> None:
     assert documented == labels
 
 
+def test_the_readme_has_every_framework_under_its_label() -> None:
+    """Those that the table of the command does not have are on the page of training frameworks, unverified."""
+    table = re.findall(r"^\| (\*(?:run|unverified)[^|]*) \| (.+) \|$", (ROOT / "README.md").read_text(), re.M)
+    claimed = {title: label for label, titles in table for title in titles.split(", ")}
+
+    page = (PAGES / "README.md").read_text()
+    rows = re.findall(r"^\| \[([^\]]+)\]\([^)]*\)[^|]*\|[^|]*\| \*unverified\*", page, re.M)
+    unverified = {title: "*unverified*" for titles in rows for title in titles.split(", ")}
+    listed = {one.title: _claim(one) for name, one in frameworks().items() if name != "own-loop"}
+
+    assert claimed == unverified | listed
+
+
+def _claim(framework: Framework) -> str:
+    """How the README names what was tried."""
+    if framework.label == "unverified":
+        return "*unverified*"
+    extent = "with training" if framework.training else "the reward's path only"
+    return f"*{framework.label}*, {extent}"
+
+
 def test_every_way_in_exists() -> None:
     """Modules of adapters and routes of protocols that the table names."""
     routes = create_app(Settings()).openapi()["paths"]

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from reward_client import AsyncRewardClient, Item, RewardClient
-from reward_client.operations import score_request
+from reward_client.score_call import score_request
 from tests.unit.test_client import REPLY
 
 

@@ -40,6 +40,9 @@ def refusal(*argv: object) -> str:
         ("http://host:0", "there is no port 0"),
         ("http://host:99999", "there is no port 99999"),
         ("http://my host", "it contains a blank"),
+        ("http://host:8000?dataset=train", "it has options.*GLASSBOX_DATASET"),
+        ("http://host:8000/?recipe=rer", "it has options.*GLASSBOX_RECIPE"),
+        ("http://host#here", "it has options"),
     ],
 )
 def test_a_url_of_no_server_is_refused(text: str, problem: str) -> None:

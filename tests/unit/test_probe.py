@@ -13,14 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
-from reward_client import RewardClient
+from reward_client import RewardClient, RewardError
 from reward_client.html_page import cut
 from reward_client.probe.case import cases_from_rows
 from reward_client.probe.kinds import KINDS
 from reward_client.probe.page import render as render_page
 from reward_client.probe.report import NO_FEATURE, Report, build, to_blame
 from reward_client.probe.run import Pair
-from reward_client.probe.scorers import Failed, Outcome, Scored, ScoreProtocol, Subject, openrlhf_url
+from reward_client.probe.scorers import Failed, Outcome, Scored, ScoreProtocol, Subject, openrlhf_route
 from reward_client.probe.table import WIDTH, percent
 from reward_client.probe.table import render as render_table
 from reward_service.settings import Settings
@@ -355,14 +355,32 @@ def test_the_gold_model_needs_our_protocol(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("url", "recipe", "expected"),
     [
-        ("http://h:1", None, "http://h:1/get_reward"),
-        ("http://h:1/", "rer", "http://h:1/get_reward?recipe=rer"),
-        ("http://h:1/reward?a=b", None, "http://h:1/reward?a=b"),
-        ("http://key:s@h/x?a=b", "li", "http://key:s@h/x?a=b&recipe=li"),
+        ("http://h:1", None, ("http://h:1", "/get_reward")),
+        ("http://h:1/", "rer", ("http://h:1", "/get_reward?recipe=rer")),
+        ("http://h:1/reward?a=b", None, ("http://h:1", "/reward?a=b")),
+        ("http://key:s@h/x?a=b", "li", ("http://key:s@h", "/x?a=b&recipe=li")),
     ],
 )
-def test_a_url_without_a_path_is_that_of_openrlhf(url: str, recipe: str | None, expected: str) -> None:
-    assert openrlhf_url(url, recipe) == expected
+def test_a_url_without_a_path_is_that_of_openrlhf(url: str, recipe: str | None, expected: tuple[str, str]) -> None:
+    server, route = expected
+
+    assert openrlhf_route([url, url], recipe) == ([server, server], route)
+
+
+def test_replicas_of_different_routes_are_an_error() -> None:
+    with pytest.raises(RewardError, match=r"the same path and options, not /a\?b=c and /a"):
+        openrlhf_route(["http://h:1/a?b=c", "http://h:2/a"], None)
+
+
+def test_the_options_of_a_url_reach_a_server_of_openrlhfs_protocol(prompts: Path, tmp_path: Path) -> None:
+    with reward_server(by_length) as url:
+        status = run(
+            *("--protocol", "openrlhf", "--url", f"{url}/reward?a=b", "--prompts", prompts),
+            *("--json", tmp_path / "r.json"),
+        )
+
+    assert status == 0
+    assert report_of(tmp_path / "r.json").subject["url"] == f"{url}/reward?a=b"
 
 
 # Figures ------------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def _gateway() -> _Gateway:
     """The gateway of the environment. Raises RewardError naming the variable that is wrong."""
     given, has_key = framework_variable(_URL), framework_variable(_KEY) != ""
     try:
-        Address.parse(given)
+        Address.parse(given, with_query=True)
     except RewardError:
         raise RewardError(
             f"{_URL} is {without_userinfo(given)!r}, and must be the URL of Agent Lightning's gateway, with "

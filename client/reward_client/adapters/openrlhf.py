@@ -56,6 +56,7 @@ def _route(settings: AdapterSettings) -> str:
     given = settings.options
     run = given.pop("run")
     given["gold"] = "true" if given["gold"] else None
+    given["query_type_default"] = settings.query_type_default  # also `error`: the route's own default is another
     query = urlencode({name: value for name, value in given.items() if value is not None})
     return f"{f'/r/{quote(run)}' if run else ''}/get_reward?{query}"
 

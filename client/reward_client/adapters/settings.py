@@ -11,12 +11,20 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from reward_client.errors import RewardError, validation_errors
 from reward_client.retry import RetryPolicy
 from reward_client.urls import DEFAULT_URL, addresses, key_from_environment, split_urls
-from reward_client.wire import QueryType
+from reward_client.wire import DatasetMiss, QueryType
 
 PREFIX = "GLASSBOX_"
 _KEY = "api_key"
@@ -40,6 +48,10 @@ class AdapterSettings(BaseModel):
     """Also score with the gold reward model, for the logs; the reward stays that of the recipe."""
     query_type_default: QueryType | Literal["error"] = QueryType.CLOSED_ENDED
     """Query type of a row that has a reference and no query type. `error`: such a row cannot be scored."""
+    dataset: str | None = None
+    """Data set of the service in which rows without a reference find theirs, by their prompt."""
+    dataset_miss: DatasetMiss | None = None
+    """What becomes of such a row whose prompt is not in `dataset`; None: `fail`, it cannot be scored."""
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
     """Seconds for one call of the adapter, with all retries; then it raises RewardUnavailableError."""
     run: str | None = None
@@ -68,11 +80,25 @@ class AdapterSettings(BaseModel):
         addresses(settings.url, settings.api_key)
         return settings
 
+    @field_validator("dataset_miss")
+    @classmethod
+    def _needs_dataset(cls, value: DatasetMiss | None, info: ValidationInfo) -> DatasetMiss | None:
+        if value is not None and info.data.get("dataset") is None:
+            raise ValueError(f"needs {variable('dataset')}, the name of the data set")
+        return value
+
     @property
     def options(self) -> dict[str, Any]:
         """The options of `RewardClient.score`."""
         default = None if self.query_type_default == "error" else self.query_type_default
-        return {"recipe": self.recipe, "gold": self.gold, "query_type_default": default, "run": self.run}
+        return {
+            "recipe": self.recipe,
+            "gold": self.gold,
+            "query_type_default": default,
+            "dataset": self.dataset,
+            "dataset_miss": self.dataset_miss,
+            "run": self.run,
+        }
 
     @property
     def client_options(self) -> dict[str, Any]:

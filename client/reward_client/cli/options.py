@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,10 @@ def file_path(text: str) -> Path:
     return Path(given_text(text))
 
 
-def url(text: str) -> str:
+def url(text: str, *, with_query: bool = False) -> str:
     """The URL of a service. An error message never shows a key in it."""
     try:
-        Address.parse(text)
+        Address.parse(text, with_query=with_query)
     except RewardError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from None
     return text
@@ -115,12 +116,12 @@ class KeyValue(argparse.Action):
         setattr(namespace, self.dest, pairs)
 
 
-def add_url(parser: argparse.ArgumentParser) -> None:
+def add_url(parser: argparse.ArgumentParser, *, with_query: bool = False) -> None:
     """Add `--url`, which may be given once for each replica, and `--wait`."""
     parser.add_argument(
         "--url",
         action="append",
-        type=url,
+        type=partial(url, with_query=with_query),
         help=f"URL of the service (default: {URL_VARIABLE}, else {DEFAULT_URL}); repeat it for several replicas. "
         f"The API key is read from {API_KEY_VARIABLE}",
     )

@@ -22,7 +22,7 @@ from reward_client.probe.case import EMBEDDED, Case, embedded_cases, read_cases
 from reward_client.probe.page import render as render_page
 from reward_client.probe.report import Report, build
 from reward_client.probe.run import probe
-from reward_client.probe.scorers import OpenRlhfProtocol, ScoreProtocol, Scorer, openrlhf_url
+from reward_client.probe.scorers import OpenRlhfProtocol, ScoreProtocol, Scorer, openrlhf_route
 from reward_client.probe.table import render as render_table
 from reward_client.urls import urls_from_environment
 from reward_client.wire import QueryType
@@ -84,7 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what OpenRLHF's labels contain: the reference, or an object with reference and query_type "
         "(default: reference)",
     )
-    add_url(parser)
+    add_url(parser, with_query=True)  # a server of OpenRLHF's protocol may have one
 
 
 def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
@@ -124,6 +124,6 @@ def _scorer(arguments: argparse.Namespace) -> Iterator[Scorer]:
         with connect(arguments.url, arguments.wait) as client:
             yield ScoreProtocol(client, arguments.recipe, gold=arguments.gold)
         return
-    urls = [openrlhf_url(url, arguments.recipe) for url in arguments.url or urls_from_environment()]
+    urls, route = openrlhf_route(arguments.url or urls_from_environment(), arguments.recipe)
     with connect(urls, arguments.wait) as client:
-        yield OpenRlhfProtocol(client, label_json=arguments.label == "json")
+        yield OpenRlhfProtocol(client, route, label_json=arguments.label == "json")

@@ -27,6 +27,8 @@ class Framework(BaseModel):
     """How it is attached, in a few words."""
     label: str
     """How that was tried: `run in CI`, `run by hand on DATE` or `unverified`."""
+    training: bool = False
+    """Whether what was tried includes a step of training; otherwise it was the way of the reward alone."""
     package: str | None = None
     """Its distribution; None if it is installed from source."""
     module: str | None = None

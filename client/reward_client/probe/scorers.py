@@ -157,14 +157,16 @@ class OpenRlhfProtocol:
     """`POST /get_reward`, or another URL that accepts the same body.
 
     Args:
-        client: its URL is the reward's whole URL, path and query included.
+        client: its URL has no path.
+        route: path and query of the reward's URL.
         label_json: labels are objects with reference and query type, instead of the reference alone.
     """
 
-    def __init__(self, client: RewardClient, *, label_json: bool = False) -> None:
+    def __init__(self, client: RewardClient, route: str, *, label_json: bool = False) -> None:
         self._client = client
+        self._route = route
         self._label_json = label_json
-        self.subject = Subject(client.urls[0], "openrlhf")
+        self.subject = Subject(f"{client.urls[0]}{route}", "openrlhf")
 
     def score(self, items: Sequence[Item]) -> list[Outcome]:
         """Outcomes with totals only."""
@@ -173,7 +175,7 @@ class OpenRlhfProtocol:
             "prompts": [_text(item) for item in items],
             "labels": [self._label(item) for item in items],
         }
-        content = self._client.post("", json.dumps(body, ensure_ascii=False).encode())
+        content = self._client.post(self._route, json.dumps(body, ensure_ascii=False).encode())
         try:
             rewards = _OpenRlhfReply.model_validate_json(content).rewards
         except ValidationError as exc:
@@ -192,12 +194,22 @@ class OpenRlhfProtocol:
         return json.dumps({"reference": reference, "query_type": item.query_type}, ensure_ascii=False)
 
 
-def openrlhf_url(url: str, recipe: str | None) -> str:
-    """The URL that OpenRLHF posts to: `/get_reward` when `url` has no path, and the recipe as a parameter."""
-    parsed = httpx.URL(url)
-    if parsed.path in {"", "/"}:
-        parsed = parsed.copy_with(path="/get_reward")
-    return str(parsed.copy_merge_params({"recipe": recipe}) if recipe else parsed)
+def openrlhf_route(urls: Sequence[str], recipe: str | None) -> tuple[list[str], str]:
+    """The URLs of the servers, and the path and query that OpenRLHF posts to, which replicas must have in common.
+
+    The path is `/get_reward` for URLs without one; `recipe` becomes a parameter. Raises RewardError.
+    """
+    servers: list[str] = []
+    routes: dict[str, None] = {}
+    for parsed in map(httpx.URL, urls):
+        posted = parsed.copy_with(path="/get_reward") if parsed.path in {"", "/"} else parsed
+        posted = posted.copy_merge_params({"recipe": recipe}) if recipe else posted
+        routes[posted.raw_path.decode()] = None
+        servers.append(str(parsed.copy_with(raw_path=b"/")).rstrip("/"))
+    route, *others = routes
+    if others:
+        raise RewardError(f"replicas must have the same path and options, not {route} and {others[0]}")
+    return servers, route
 
 
 def _text(item: Item) -> str:

@@ -13,19 +13,18 @@ status. Metrics must be in [0, 1]: they are the features whose range is, and `re
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from reward_client.wire import AnyQueryType, ChatMessage, QueryType, ScalarText, ScoreReply
+from reward_client.wire import AnyQueryType, ChatMessage, ScalarText, ScoreReply
 from reward_client.wire.requests import MAX_MESSAGES
 from reward_client.wire.texts import Content
 from reward_service.features.recipe import Recipe
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, WireModel
 from reward_service.protocols.chat_templates import CleanExchange
 from reward_service.protocols.samples import Sample, label_texts, read_label, sample_job
-from reward_service.protocols.url_options import url_options
+from reward_service.protocols.url_options import label_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job
 
 
@@ -87,11 +86,8 @@ def _path(_: int, name: str) -> str:
     return f"ground_truth.{rest}".rstrip(".") if own == "label" else _FIELDS.get(own, name)
 
 
-_options = partial(url_options, query_type_default=QueryType.CLOSED_ENDED)
-
-
 def _job(body: EvalProtocolRequest, call: Call) -> Job:
-    options = call.options or _options(call, b"")
+    options = call.options or label_options(call, b"")
     limits = ItemLimits(call.settings)
     return sample_job(_samples(body, limits), call, options, limits, _path)
 
@@ -160,6 +156,6 @@ PROTOCOL = ProtocolSpec(
     },
     job=_job,
     reply=_reply,
-    options=_options,
+    options=label_options,
     hold_s=150,  # its client has no timeout, and raises for any error
 )

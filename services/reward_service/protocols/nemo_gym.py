@@ -30,7 +30,7 @@ from reward_client.wire import (
 )
 from reward_service.errors import InvalidRequestError
 from reward_service.protocols.base import OPTIONS, Call, ProtocolSpec, RouteSpec, ScoringOptions, WireModel
-from reward_service.protocols.url_options import url_options
+from reward_service.protocols.url_options import label_options
 from reward_service.scoring.job import (
     InvalidItem,
     ItemLimits,
@@ -82,7 +82,7 @@ class VerifyRequest(WireModel):
     expected_answer: Any = None
     """The reference of a row that has no field `reference`."""
     query_type: Any = None
-    """Kind of answer that the prompt requires."""
+    """Kind of answer that the prompt requires; without it, a row with a reference is closed-ended by default."""
 
 
 class VerifyReply(WireModel):
@@ -102,7 +102,7 @@ class VerifyReply(WireModel):
 
 
 def _job(body: VerifyRequest, call: Call) -> Job:
-    options = call.options or url_options(call, b"")
+    options = call.options or label_options(call, b"")
     echo = body.model_dump(exclude_unset=True)
     _check_finite(echo)
     fields = _Fields.of(body)
@@ -257,7 +257,7 @@ PROTOCOL = ProtocolSpec(
     },
     job=_job,
     reply=_reply,
-    options=url_options,
+    options=label_options,
     hold_s=HOLD_S,
     answer_s=ANSWER_S,
 )

@@ -18,7 +18,7 @@ from reward_service.batching import Steps
 from reward_service.errors import InvalidRequestError, TooLargeError
 from reward_service.protocols.base import Call, EndpointSpec, HandlerSpec, NoBody, WireModel
 from reward_service.protocols.nemo_gym import ANSWER_S, HOLD_S, routes
-from reward_service.protocols.url_options import url_options
+from reward_service.protocols.url_options import label_options
 
 _TASK, _INTERNAL = "_ng_task_index", "_ng_"
 _MOST = 1e100
@@ -64,7 +64,7 @@ class ReverifyMode(RootModel[Literal["stateless"]]):
 
 
 def _open_session(_: SessionRequest, call: Call) -> SessionReply:
-    url_options(call, b"")
+    label_options(call, b"")
     if call.references is not None:
         call.references()
     return SessionReply()

@@ -3,9 +3,10 @@
     {"query": [prompt + response], "prompts": [prompt], "labels": [label]}
     200 {"rewards": [0.41], "scores": [0.08], "extra_logs": {"length_incentive": [0.62], …}, "notices": […]}
 
-The URL has the scoring options (`url_options`), because the body has no fields for them. `scores` are rewards
-mapped from the recipe's range to [0, 1] and clipped; OpenRLHF filters by them. `extra_logs` has the same keys for
-every request to one URL, all floats, because OpenRLHF reads the keys of one sample and expects them of all.
+The URL has the scoring options (`label_options`), because the body has no fields for them. A sample with a
+reference is closed-ended, unless its label or `query_type_default` says otherwise. `scores` are rewards mapped
+from the recipe's range to [0, 1] and clipped; OpenRLHF filters by them. `extra_logs` has the same keys for every
+request to one URL, all floats, because OpenRLHF reads the keys of one sample and expects them of all.
 Requests are held, because this client ends the run after a few refusals.
 """
 
@@ -20,7 +21,7 @@ from reward_client.wire import MAX_LIST, ItemResult, QueryType, ScoreReply
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, WireModel, as_list, parallel
 from reward_service.protocols.chat_templates import PromptError, clean
 from reward_service.protocols.samples import Sample, read_label, sample_job, sample_path
-from reward_service.protocols.url_options import url_options
+from reward_service.protocols.url_options import label_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, check_count
 
 
@@ -60,7 +61,7 @@ _path = sample_path("prompts.{}", "query.{}", "labels.{}")
 
 
 def _job(body: OpenRlhfRequest, call: Call) -> Job:
-    options = call.options or url_options(call, b"")
+    options = call.options or label_options(call, b"")
     limits = ItemLimits(call.settings)
     return sample_job(_samples(_rows(body, call.settings.max_items), limits), call, options, limits, _path)
 
@@ -137,7 +138,7 @@ PROTOCOL = ProtocolSpec(
     example={"query": ["Why is the sky blue?Air scatters blue light most."], "prompts": ["Why is the sky blue?"]},
     job=_job,
     reply=_reply,
-    options=url_options,
+    options=label_options,
     hold_s=150,  # its client ends the run after five quick refusals
     answer_s=175,  # its client times out after 180 s
 )

@@ -10,16 +10,15 @@ reply can prevent; so requests are held.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from reward_client.wire import MAX_LIST, QueryType, ScoreReply
+from reward_client.wire import MAX_LIST, ScoreReply
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, WireModel, parallel
 from reward_service.protocols.chat_templates import PromptError, clean, clean_reference
 from reward_service.protocols.samples import Sample, read_label, sample_job, sample_path
-from reward_service.protocols.url_options import url_options
+from reward_service.protocols.url_options import label_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, check_count
 
 Texts = Annotated[list[str], Field(max_length=MAX_LIST)]
@@ -49,11 +48,8 @@ Row = tuple[str, str | None, str]
 _path = sample_path("src.{}", "response.{}", "tgt.{}")
 
 
-_options = partial(url_options, query_type_default=QueryType.CLOSED_ENDED)
-
-
 def _job(body: PaddleNlpRequest, call: Call) -> Job:
-    options = call.options or _options(call, b"")
+    options = call.options or label_options(call, b"")
     n = len(body.src)
     check_count(n, call.settings.max_items)
     references, responses = parallel("tgt", body.tgt, n, "src"), parallel("response", body.response, n, "src")
@@ -96,6 +92,6 @@ PROTOCOL = ProtocolSpec(
     example={"src": ["What is 6 times 7?"], "tgt": ["42"], "response": ["It is 42."]},
     job=_job,
     reply=_reply,
-    options=_options,
+    options=label_options,
     hold_s=150,  # its client has no timeout, and takes any failure for rewards of 0
 )

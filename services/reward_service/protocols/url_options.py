@@ -2,6 +2,7 @@
 
     ?recipe=rer&gold=true&query_type_default=open_ended&max_response_tokens=128
 
+`query_type_default=error`: a reference without a query type is an error, also where the protocol has a default.
 Any other parameter overrides a parameter of the recipe.
 """
 
@@ -9,7 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,7 +21,7 @@ from reward_service.protocols.base import URL_OPTIONS, Body, Call, ScoringOption
 from reward_service.scoring.job import default_query_type
 
 _BOOL: TypeAdapter[bool] = TypeAdapter(bool)
-_QUERY_TYPE: TypeAdapter[Any] = TypeAdapter(AnyQueryType)
+_QUERY_TYPE: TypeAdapter[Any] = TypeAdapter(AnyQueryType | Literal["error"])
 
 
 def url_options(
@@ -43,8 +45,14 @@ def url_options(
     gold = _parameter("gold", _BOOL, parameters.get("gold", "false"))
     given = parameters.get("query_type_default")
     default = _parameter("query_type_default", _QUERY_TYPE, given) if given is not None else None
+    if default == "error":
+        return ScoringOptions(recipe, gold)
     chosen = default_query_type(call.settings, default or recipe.query_type_default, query_type_default)
     return ScoringOptions(recipe, gold, query_type_default=chosen)
+
+
+label_options = partial(url_options, query_type_default=QueryType.CLOSED_ENDED)
+"""For clients with one column for the answer: by default, a sample with a reference is closed-ended."""
 
 
 def url_flag(call: Call, name: str) -> bool:

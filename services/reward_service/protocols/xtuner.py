@@ -11,17 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from pydantic import ConfigDict
 
-from reward_client.wire import ChatMessage, QueryType, ScoreReply
+from reward_client.wire import ChatMessage, ScoreReply
 from reward_client.wire.requests import Prompt
 from reward_service.protocols.base import Call, ProtocolSpec, RouteSpec, ScoringOptions, WireModel
 from reward_service.protocols.chat_templates import PromptError, clean
 from reward_service.protocols.samples import Label, Sample, entries, label_texts, read_label_as, sample_path
-from reward_service.protocols.url_options import url_options
+from reward_service.protocols.url_options import label_options
 from reward_service.scoring.job import InvalidItem, ItemLimits, Job, ScorableItem, prompt_texts
 
 _NO_PROMPT = (ChatMessage(role="user", content="the client sends no prompt"),)
@@ -58,11 +57,8 @@ class XtunerReply(WireModel):
 _path = sample_path("label.prompt", "response", "label")
 
 
-_options = partial(url_options, query_type_default=QueryType.CLOSED_ENDED)
-
-
 def _job(body: XtunerRequest, call: Call) -> Job:
-    options = call.options or _options(call, b"")
+    options = call.options or label_options(call, b"")
     return Job(entries=_entries(body, options, call), recipe=options.recipe, gold=options.gold, path=_path)
 
 
@@ -123,7 +119,7 @@ PROTOCOL = ProtocolSpec(
     example={"response": "It is 42.", "label": {"prompt": "What is 6 times 7?", "reference": "42"}},
     job=_job,
     reply=_reply,
-    options=_options,
+    options=label_options,
     hold_s=24,
     answer_s=28,  # its client times out after 30 s, and any error ends the run
 )
