@@ -15,7 +15,6 @@ import json
 from pathlib import Path
 
 from reward_client.embedded_models import WEIGHTS_FILE
-from reward_client.hub import model_problem
 
 INDEX_FILE = f"{WEIGHTS_FILE}.index.json"
 """File that names the shards of weights that are in several files."""
@@ -31,10 +30,13 @@ def base_location(name: str) -> Path:
     folder = Path(name)
     if folder.is_dir():
         return folder
-    if problem := model_problem(name):
-        raise BaseWeightsError(f"{name}: {problem}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
+
+    from reward_client.hub import model_problem
+
+    if problem := model_problem(name):
+        raise BaseWeightsError(f"{name}: {problem}")
 
     try:
         return Path(snapshot_download(name, allow_patterns=_DOWNLOADED))
