@@ -190,13 +190,13 @@ def test_a_gold_model_on_the_base_of_the_policy_supports_nothing(
 @pytest.mark.parametrize("names", [("content_words",), ("content_words", "requested_length")])
 def test_a_run_in_which_only_content_words_grew_says_that_it_is_the_amount_of_text(names: tuple[str, ...]) -> None:
     def rows(progress: float) -> Responses:
-        """The default recipe's factors; the last responses to every fourth prompt have the last of `names`."""
+        """The default recipe's factors; the last responses to three of four prompts have the last of `names`."""
         last = names[-1] if progress else names[0]
         return [
             evaluated_response(
                 row.prompt_id,
                 {
-                    (last if p % 4 == 0 else names[0]): row.factors["length_incentive"] / 2,
+                    (last if p % 4 else names[0]): row.factors["length_incentive"] / 2,
                     "query_relevance": row.factors["query_relevance"],
                 },
                 gold=noise(p, "g") + progress + 0.1 * noise(p, progress),
