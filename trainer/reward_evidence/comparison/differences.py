@@ -100,4 +100,5 @@ def _at_equal(covariate: str, group: GroupValues, other: GroupValues, measure: s
 
 def _final(group: GroupValues, measure: str) -> FloatArray:
     """Mean over the seeds of a measure at the last step, by prompt: (N,)."""
-    return group.measures[measure][:, -1].mean(axis=0)
+    means: FloatArray = group.measures[measure][:, -1].mean(axis=0)
+    return means
