@@ -12,11 +12,11 @@ CHAT_TEMPLATE = (
 )
 
 
-def save_tiny_llama(folder: Path, *, chat: bool = True, seed: int = 0) -> Path:
+def save_tiny_llama(folder: Path, *, chat: bool = True, seed: int = 0, max_shard_size: str = "5GB") -> Path:
     """Save a language model and its tokenizer to `folder` and return it; `seed` sets the weights."""
     from transformers import LlamaForCausalLM
 
-    return _save(folder, LlamaForCausalLM, chat=chat, seed=seed)
+    return _save(folder, LlamaForCausalLM, chat=chat, seed=seed, max_shard_size=max_shard_size)
 
 
 def save_tiny_reward_model(folder: Path, *, seed: int = 1) -> Path:
@@ -26,7 +26,7 @@ def save_tiny_reward_model(folder: Path, *, seed: int = 1) -> Path:
     return _save(folder, LlamaForSequenceClassification, chat=True, seed=seed, num_labels=1)
 
 
-def _save(folder: Path, kind: Any, *, chat: bool, seed: int, **settings: Any) -> Path:
+def _save(folder: Path, kind: Any, *, chat: bool, seed: int, max_shard_size: str = "5GB", **settings: Any) -> Path:
     import torch
     from transformers import LlamaConfig
 
@@ -47,7 +47,7 @@ def _save(folder: Path, kind: Any, *, chat: bool, seed: int, **settings: Any) ->
         **settings,
     )
     torch.manual_seed(seed)
-    kind(config).save_pretrained(folder)
+    kind(config).save_pretrained(folder, max_shard_size=max_shard_size)
     tokenizer.save_pretrained(folder)
     return folder
 

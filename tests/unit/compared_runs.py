@@ -40,7 +40,8 @@ def make_evaluated(
     steps: Sequence[int] = STEPS,
     prompts: Sequence[int] = range(24),
     text: Callable[[int], str] = "Why does it rain, {}?".format,
-    response: str = "Because of the rain.",
+    response: str | Callable[[int, int], str] = "Because of the rain.",
+    truncated: Callable[[int, int], bool] = lambda step, prompt: False,
     notices: Sequence[str] = (),
     record: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -49,7 +50,7 @@ def make_evaluated(
     """Write a run directory with an evaluation, or without a record if `seed` is None.
 
     `settings` replace those of the evaluation, `record` adds to `config.json`; `others` are the scores of gold
-    models beside the primary one.
+    models beside the primary one. A function for `response` or `truncated` takes step and prompt.
     """
     folder.mkdir(parents=True)
     evaluated = {
@@ -70,7 +71,16 @@ def make_evaluated(
         CheckpointResponses(
             step=step,
             weights_sha256=f"{recipe}-{seed}-{step}",
-            responses=[_response(step, prompt, gold, text(prompt), response, others or {}) for prompt in prompts],
+            responses=[
+                _response(step, prompt, gold, others or {}).model_copy(
+                    update={
+                        "prompt": text(prompt),
+                        "response": response if isinstance(response, str) else response(step, prompt),
+                        "truncated": truncated(step, prompt),
+                    }
+                )
+                for prompt in prompts
+            ],
         )
         for step in steps
     ]
@@ -97,17 +107,13 @@ def make_evaluated(
     return folder
 
 
-def _response(
-    step: int, prompt: int, gold: Score | None, text: str, response: str, others: Mapping[str, Score]
-) -> EvaluatedResponse:
+def _response(step: int, prompt: int, gold: Score | None, others: Mapping[str, Score]) -> EvaluatedResponse:
     golds = {GOLD["id"]: gold, **others} if gold and others else {}
     factors = {"length_incentive": 0.4 + 0.05 * step, "query_relevance": 0.8 + 0.02 * unit_noise(prompt)}
     return evaluated_response(
         f"p{prompt:03d}",
         factors,
         gold=gold(step, prompt) if gold else None,
-        prompt=text,
-        response=response,
         features={"length_incentive": factors["length_incentive"], "x": factors["query_relevance"]},
         kl=0.5 * step + 0.01,
         golds={name: score(step, prompt) for name, score in golds.items()},

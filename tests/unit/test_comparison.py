@@ -18,6 +18,7 @@ from reward_runs.events import RunEvent, add_event
 from reward_runs.layout import RunDir
 from reward_trainer.config import Config
 from tests.unit.compared_runs import GOLD, STEPS, make_evaluated, rising
+from tests.unit.evidence_run import unit_noise
 from tests.unit.test_report import HOSTILE, Elements
 
 DEMO = "demo model, not a judge of quality"
@@ -251,6 +252,122 @@ def test_runs_with_the_same_seed_do_not_show_the_variation_between_seeds(tmp_pat
     runs = [make_evaluated(tmp_path / name, rising(0.1), seed=1) for name in ("a", "b")]
 
     assert "Some runs of rer have the same seed" in compared(runs).notices[0]
+
+
+# Differences at equal length -----------------------------------------------------------------------------------
+
+
+def words_of(recipe: str, prompt: int, step: int) -> int:
+    """`rer` ends with more words than `li`, by another number for every prompt, and with as many for some."""
+    return 20 + (round(step * 2 * (prompt % 8)) if recipe == "rer" else 0)
+
+
+def of_known_cause(path: Path, *, per_word: float, quality: float = 0.0, n_seeds: int = 3) -> list[Path]:
+    """Two groups; gold is `per_word` for each word, and `quality` more at the end of `rer`."""
+
+    def run(recipe: str, seed: int) -> Path:
+        def gold(step: int, prompt: int) -> float:
+            of_quality = quality * step / STEPS[-1] if recipe == "rer" else 0.0
+            of_length = per_word * words_of(recipe, prompt, step)
+            return (
+                of_length + of_quality + 0.3 * unit_noise(prompt) + 0.05 * unit_noise(recipe, seed, prompt, step)
+            )
+
+        return make_evaluated(
+            path / f"{recipe}-{seed}",
+            gold,
+            recipe=recipe,
+            seed=seed,
+            response=lambda step, prompt: " ".join(["word"] * words_of(recipe, prompt, step)),
+        )
+
+    return [run(recipe, seed) for recipe in ("rer", "li") for seed in range(n_seeds)]
+
+
+def test_a_difference_that_is_all_length_is_named_and_not_green(tmp_path: Path) -> None:
+    folders = of_known_cause(tmp_path, per_word=0.02)
+
+    assert main(["--compare", *map(str, folders), "--out", str(tmp_path / "out")]) == 0
+
+    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    found = Comparison.model_validate_json((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    (difference,) = found.differences
+    assert difference.verdict is Verdict.ROSE
+    assert difference.at_equal_length is not None
+    assert difference.at_equal_length.mean == pytest.approx(0.0, abs=0.05)
+    assert (difference.at_equal_length.n, difference.at_equal_length.n_equal) == (24, 3)
+    assert found.findings.headline == "rer ended with more gold than li, but not at equal length"
+    assert "more final gold than li, but not at equal length (95 %" in found.findings.sentences[0]
+    assert any("at equal length or truncation is a diagnostic" in line for line in found.findings.limitations)
+    assert '<td class="">more<span class="bounds">not at equal length</span>' in page
+    assert '<td class="rose">more' not in page
+
+
+def test_a_difference_at_equal_length_stays_green(tmp_path: Path) -> None:
+    folders = of_known_cause(tmp_path, per_word=0.01, quality=0.5)
+
+    assert main(["--compare", *map(str, folders), "--out", str(tmp_path / "out")]) == 0
+
+    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    found = Comparison.model_validate_json((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    (difference,) = found.differences
+    assert difference.at_equal_length is not None
+    assert difference.at_equal_length.mean == pytest.approx(0.5, abs=0.05)
+    assert difference.at_equal_length.slope == pytest.approx(0.01, abs=0.002)
+    assert found.findings.headline == "rer ended with more gold than li"
+    assert '<td class="rose">more' in page
+
+
+def test_length_is_named_where_the_better_group_is_the_baseline(tmp_path: Path) -> None:
+    found = compared(of_known_cause(tmp_path, per_word=0.02), baseline="rer")
+
+    assert found.differences[0].verdict is Verdict.FELL
+    assert found.findings.headline == "rer ended with more gold than li, but not at equal length"
+
+
+def test_the_groups_that_are_worse_by_length_only_are_named(tmp_path: Path) -> None:
+    folders = of_known_cause(tmp_path, per_word=0.02)
+    folders += [
+        make_evaluated(
+            tmp_path / f"qr-{seed}",
+            lambda step, prompt: 0.3 * unit_noise(prompt) - 2.0 * step / STEPS[-1],
+            recipe="qr",
+            seed=seed,
+            response=lambda step, prompt: " ".join(["word"] * words_of("rer", prompt, step)),
+        )
+        for seed in range(3)
+    ]
+
+    found = compared(folders)
+
+    assert (
+        found.findings.headline
+        == "rer ended with more gold than every other group, but not than li at equal length"
+    )
+
+
+def test_a_difference_that_is_all_truncation_is_named(tmp_path: Path) -> None:
+    def is_cut(recipe: str, step: int, prompt: int) -> bool:
+        return recipe == "li" and step == STEPS[-1] and prompt % 3 > 0
+
+    runs = [
+        make_evaluated(
+            tmp_path / f"{recipe}-{seed}",
+            lambda step, prompt, recipe=recipe, seed=seed: (  # type: ignore[misc]
+                0.05 * unit_noise(recipe, seed, prompt, step) - is_cut(recipe, step, prompt)
+            ),
+            recipe=recipe,
+            seed=seed,
+            truncated=lambda step, prompt, recipe=recipe: is_cut(recipe, step, prompt),  # type: ignore[misc]
+        )
+        for recipe in ("rer", "li")
+        for seed in range(3)
+    ]
+
+    found = compared(runs)
+
+    assert found.differences[0].lost_at_equal == ["truncation"]
+    assert found.findings.headline == "rer ended with more gold than li, but not at equal truncation"
 
 
 # What cannot be compared ---------------------------------------------------------------------------------------

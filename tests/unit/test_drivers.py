@@ -13,10 +13,11 @@ from reward_client.wire import QueryType
 from reward_evidence.evaluation.store import EvaluatedResponse
 from reward_evidence.statistics.assessment import Assessment
 from reward_evidence.statistics.brevity import asks_for_brevity
+from reward_evidence.statistics.circumstances import Circumstances
 from reward_evidence.statistics.monotonicity import Verdict
 from reward_evidence.statistics.shapley import align, shapley_parts
 from reward_evidence.statistics.summary import RunFigures
-from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
+from reward_evidence.statistics.verdict import VerdictText, write_verdict
 from reward_service.features.attribution import shapley_parts as shapley_parts_of_one
 from tests.unit.evidence_run import evaluated_response, figures, unit_noise
 
@@ -150,6 +151,64 @@ def test_with_a_demo_gold_model_no_rise_is_supported() -> None:
     text = verdict(run(only_relevance_grew), "demo model, not a judge of quality")
     assert text.assessment is Assessment.QUALIFIED
     assert text.qualifications == ["The gold model is a demo model."]
+
+
+def shared(*models: str) -> list[str]:
+    text = (
+        "the gold model g is fitted on b, which is also the {}: where they agree, that is not independent evidence"
+    )
+    return [text.format(model) for model in models]
+
+
+@pytest.mark.parametrize(
+    ("notices", "qualifications", "sentence"),
+    [
+        (
+            shared("policy"),
+            ["The gold model shares its base with the policy."],
+            "its base with the policy: this is",
+        ),
+        (
+            shared("relevance encoder", "policy"),
+            [
+                "The gold model shares its base with the relevance encoder.",
+                "The gold model shares its base with the policy.",
+            ],
+            "its base with the relevance encoder and the policy: this is",
+        ),
+    ],
+)
+def test_a_gold_model_on_the_base_of_the_policy_supports_nothing(
+    notices: list[str], qualifications: list[str], sentence: str
+) -> None:
+    text = verdict(run(only_relevance_grew), *notices)
+    assert text.assessment is Assessment.QUALIFIED
+    assert text.qualifications == qualifications
+    assert sentence in text.sentence
+
+
+@pytest.mark.parametrize("names", [("content_words",), ("content_words", "requested_length")])
+def test_a_run_in_which_only_content_words_grew_says_that_it_is_the_amount_of_text(names: tuple[str, ...]) -> None:
+    def rows(progress: float) -> Responses:
+        """The default recipe's factors; the last responses to three of four prompts have the last of `names`."""
+        last = names[-1] if progress else names[0]
+        return [
+            evaluated_response(
+                row.prompt_id,
+                {
+                    (last if p % 4 else names[0]): row.factors["length_incentive"] / 2,
+                    "query_relevance": row.factors["query_relevance"],
+                },
+                gold=noise(p, "g") + progress + 0.1 * noise(p, progress),
+                response=row.response,
+            )
+            for p, row in enumerate(checkpoint(only_length_grew, progress))
+        ]
+
+    text = verdict(figures(rows(0.0), rows(1.0)))
+    assert "of the proxy gain is amount of text" in text.headline
+    assert text.assessment is Assessment.QUALIFIED
+    assert text.qualifications == ["The amount of text is at least half of the proxy gain."]
 
 
 def gold_and_proxy_fell(prompt: int, progress: float) -> dict[str, float]:

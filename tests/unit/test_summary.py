@@ -11,9 +11,10 @@ from reward_evidence.evaluation.store import EvaluatedResponse
 from reward_evidence.report.examples import choose_examples
 from reward_evidence.report.formatting import decimals_for, interval, plain, signed
 from reward_evidence.statistics.by_prompt import count_words
+from reward_evidence.statistics.circumstances import Circumstances
 from reward_evidence.statistics.monotonicity import Verdict
 from reward_evidence.statistics.summary import RunFigures
-from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
+from reward_evidence.statistics.verdict import VerdictText, write_verdict
 from reward_service.models.shared_base import shared_base_notice
 from reward_trainer.gold.folder import NOTICES
 from tests.unit.evidence_run import SHARED_NOTICE, Service, evaluated, evaluated_response, figures, make_run

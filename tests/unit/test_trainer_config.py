@@ -26,7 +26,7 @@ def test_the_paper_preset_is_the_published_setting() -> None:
     """Kim & Seo (EMNLP 2024), PPO: batch 16, mini-batch 2 x accumulation 4, 4 epochs."""
     config = make_config("paper", GIVEN)
 
-    assert (config.recipe, config.estimator, config.learning_rate) == ("rer", "gae", 1e-5)
+    assert (config.recipe, config.estimator, config.learning_rate) == ("rer-reference", "gae", 1e-5)
     assert config.max_new_tokens == 512
     assert (config.rollouts_per_step, config.micro_batch_size, config.effective_train_batch_size) == (16, 2, 8)
     assert (config.epochs_per_batch, config.advantage_gamma, config.advantage_lambda) == (4, 1.0, 0.95)

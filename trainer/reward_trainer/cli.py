@@ -195,7 +195,7 @@ def _add_reward(group: argparse._ArgumentGroup) -> None:
     address = "address of the reward service, or of replicas, separated by commas; set the key in GLASSBOX_API_KEY"
     add("--reward-url", metavar="URL", help=address)
     add_wait(group)
-    recipes = f"reward recipe; GET /info lists them (default: {DEFAULT_RECIPE}; rer with --preset paper)"
+    recipes = f"reward recipe; GET /info lists them (default: {DEFAULT_RECIPE}; rer-reference with --preset paper)"
     add("--recipe", metavar="NAME", help=recipes)
     add_recipe_overrides(group)
     add(

@@ -219,6 +219,8 @@ class ModelInfo(Reply):
     """Library and number format that the model runs with."""
     notices: list[str] = []
     """What a reader of its results must know."""
+    base: str | None = None
+    """Model whose weights a gold model was fitted on, where that is known."""
 
 
 class LimitsInfo(Reply):

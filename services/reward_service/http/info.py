@@ -57,9 +57,9 @@ def _info(state: AppState) -> Info:
         recipes=[_recipe_info(recipe) for recipe in state.recipes],
         features=[_feature_info(f, *state.feature_ranges[f.name]) for f in state.features.values()],
         relevance=_model_info(encoder, []) if encoder else None,
-        gold=_model_info(gold, state.scorer.notices([gold])) if gold else None,
+        gold=_model_info(gold, state.scorer.notices([gold]), gold.encoder_base) if gold else None,
         models=models,
-        golds=[_model_info(one, state.scorer.notices([one])) for one in golds if one],
+        golds=[_model_info(one, state.scorer.notices([one]), one.encoder_base) for one in golds if one],
         limits=LimitsInfo.model_validate(settings.model_dump(include=set(LimitsInfo.model_fields))),
         versions={library: _version(library) for library in _LIBRARIES} | state.features.packages,
     )
@@ -99,9 +99,14 @@ def _needs(feature: Feature[Any]) -> str:
     return "encoder" if issubclass(feature.needs, EMBEDDINGS) else "text"
 
 
-def _model_info(model: TextEncoder | GoldModel, notices: list[str]) -> ModelInfo:
+def _model_info(model: TextEncoder | GoldModel, notices: list[str], base: str | None = None) -> ModelInfo:
     return ModelInfo(
-        id=model.id, revision=model.revision, device=model.device, backend=model.backend, notices=notices
+        id=model.id,
+        revision=model.revision,
+        device=model.device,
+        backend=model.backend,
+        notices=notices,
+        base=base,
     )
 
 

@@ -7,8 +7,9 @@ Format 2 is for decoders. It adds `kept_layers`, the number of the base's layers
 layers with two matrices `NAME.lora_a` (rank, in) and `NAME.lora_b` (out, rank), whose product B A is added to
 their weights; and `frame`, the tokens of the chat template around prompt and response.
 
-`reward_trainer.fit_gold` writes such folders, and this module reads them. The base is an embedded model or a
-folder, relative to the delta's folder. Its weights must be identical to those that the delta was computed from.
+`reward_trainer.fit_gold` writes such folders, and this module reads them. The base is an embedded model, a folder,
+relative to the delta's folder, or an id of the Hugging Face hub. Its weights must be identical to those that the
+delta was computed from.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from reward_client.base_weights import base_location, weights_revision
 from reward_client.embedded_models import (
     FAILURES,
     MINILM,
     SMOLLM2,
-    WEIGHTS_FILE,
     embedded_folder,
     embedded_revision,
 )
@@ -42,7 +43,7 @@ class DeltaConfig(BaseModel):
     format: Literal["glassbox-gold-delta/1", "glassbox-gold-delta/2"]
     base: str
     base_revision: str
-    """SHA-256 of the file with the base's weights, hexadecimal; of an embedded base, of its package's file."""
+    """SHA-256 of the base's weights, hexadecimal (`weights_revision`); of an embedded base, of its package's."""
     changed: list[str]
     """Parameters stored as their difference from the base."""
     whole: list[str]
@@ -71,7 +72,9 @@ class DeltaConfig(BaseModel):
             except FAILURES as exc:
                 raise ValueError(f"its base, {self.base}, cannot be used: {exc}") from exc
         base = folder / self.base
-        self._check(file_digest(base / WEIGHTS_FILE).hex(), str(base))
+        if not base.is_dir():
+            base = base_location(self.base)
+        self._check(weights_revision(base), str(base))
         return base
 
     def _check(self, found: str, where: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from reward_client.embedded_models import WEIGHTS_FILE
+from reward_client.base_weights import weights_revision
 from reward_service.models.architectures import VALUE_HEAD_TOKENS, has_value_head_weights, load_reward_model
 from reward_service.models.gated_head import RESPONSE_START, GatedReward
 from reward_service.models.gold import HfGoldModel
@@ -69,7 +69,7 @@ def _load_delta(spec: str, folder: Path, device: torch.device) -> HfGoldModel:
         model.to(device),
         PairText(tokenizer, config.text_pair, config.frame).fitting(max_positions(model)),
         id=spec,
-        revision=gold_revision(map(file_digest, [base / WEIGHTS_FILE, folder / DELTA_FILE])),
+        revision=gold_revision([bytes.fromhex(weights_revision(base)), file_digest(folder / DELTA_FILE)]),
         notices=config.notices,
         encoder_base=config.base,
     )

@@ -34,6 +34,7 @@ from reward_evidence.best_of_n.samples_file import LINES_NAME
 from reward_evidence.best_of_n.scores import SampleScores, check_gold
 from reward_evidence.best_of_n.selection import SelectedSamples, select_samples
 from reward_evidence.best_of_n.table import lines
+from reward_evidence.evaluation.shared_base import gold_notices
 from reward_runs.errors import EvaluationError, RunError
 from reward_runs.files import lock_folder, replace_text
 from reward_runs.prompts import EMBEDDED_PROMPTS, add_columns
@@ -229,6 +230,7 @@ def _provenance(
     options: argparse.Namespace, info: Info, recipes: Sequence[str], selected: SelectedSamples, notices: list[str]
 ) -> Provenance:
     found = {recipe.name: recipe for recipe in info.recipes}
+    gold = gold_notices(info.gold, selected.source.get("policy")) if info.gold else []
     return Provenance(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         settings={
@@ -245,7 +247,7 @@ def _provenance(
             "versions": info.versions,
         },
         versions=versions(_LIBRARIES),
-        notices=list(dict.fromkeys([*(info.gold.notices if info.gold else []), *notices])),
+        notices=list(dict.fromkeys([*gold, *notices])),
     )
 
 

@@ -35,6 +35,11 @@ METHOD = {
         "With one seed an interval covers the choice of prompts only."
     ),
     "primary figure": "Mean gold at the last step, one group minus another, paired by prompt; fixed beforehand.",
+    "difference at equal length or truncation": (
+        "Diagnostic, over prompts: final gold and words (or truncated share) are averaged over seeds: intercept "
+        "of least squares over prompts, difference of gold on difference of the covariate; percentile bootstrap "
+        "over prompts. It assumes one slope for all prompts and no other difference that goes with the covariate."
+    ),
     "several differences": (
         "A p-value is the error rate at which the interval would end at zero. They are adjusted by Holm's method; "
         "a difference is stated when its adjusted p-value is at most 0.05. Intervals are not adjusted."

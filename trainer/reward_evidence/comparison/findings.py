@@ -50,12 +50,26 @@ def _headline(groups: Sequence[GroupFigures], differences: Sequence[Difference],
         return f"No difference in final {gold} is shown between {len(groups)} groups"
     if len(clear) == 1:
         more, less = _ordered(clear[0])
-        return f"{more} ended with more {gold} than {less}"
-    wins = [_ordered(one) for one in clear]
+        return f"{more} ended with more {gold} than {less}{not_at_equal(clear)}"
     for group in groups:
-        if sum(more == group.label for more, _ in wins) == len(groups) - 1:
-            return f"{group.label} ended with more {gold} than every other group"
-    return f"{len(clear)} of {len(differences)} differences in final {gold} are shown"
+        wins = [one for one in clear if _ordered(one)[0] == group.label]
+        if len(wins) == len(groups) - 1:
+            return f"{group.label} ended with more {gold} than every other group{not_at_equal(wins)}"
+    lost = sum(bool(one.lost_at_equal) for one in clear)
+    return (
+        f"{len(clear)} of {len(differences)} differences in final {gold} are shown"
+        f"{f', {lost} of them not at equal length or truncation' if lost else ''}"
+    )
+
+
+def not_at_equal(wins: Sequence[Difference]) -> str:
+    """`, but not than li at equal length`: which of `wins` are not shown there; all, if no group is named."""
+    lost = [one for one in wins if one.lost_at_equal]
+    if not lost:
+        return ""
+    found = [what for what in ("length", "truncation") if any(what in one.lost_at_equal for one in lost)]
+    which = "" if len(lost) == len(wins) else f" than {' and '.join(_ordered(one)[1] for one in lost)}"
+    return f", but not{which} at equal {' or '.join(found)}"
 
 
 def _unknown_seeds(groups: Sequence[GroupFigures], differences: Sequence[Difference]) -> str:
@@ -96,7 +110,7 @@ def _did(verdict: Verdict) -> str:
 def _difference(one: Difference) -> str:
     more, less = _ordered(one)
     decimals = decimals_for(one.low, one.high)
-    amount = f"{plain(abs(one.mean), decimals)} more final gold than {less}"
+    amount = f"{plain(abs(one.mean), decimals)} more final gold than {less}{not_at_equal([one])}"
     low, high = (one.low, one.high) if one.mean > 0 else (_negative(one.high), _negative(one.low))
     bounds = f"95 % interval {interval(low, high, with_sign=True)}"
     p = "no p-value" if one.p_adjusted is None else f"adjusted p {p_value(one.p_adjusted)}"
@@ -161,5 +175,11 @@ def _limitations(groups: Sequence[GroupFigures], differences: Sequence[Differenc
         )
     if any((group.last.truncated.mean if group.last.truncated else 0) > 0.5 for group in groups):
         found.append("In some groups most of the last responses were truncated, so their ends were not scored.")
+    if any(one.lost_at_equal for one in differences):
+        found.append(
+            "The difference at equal length or truncation is a diagnostic over prompts only: it assumes one slope "
+            "for all prompts and that nothing else goes with length. Where longer answers are better, it leaves "
+            "out a real gain."
+        )
     found.append("A difference in gold is not its cause: two recipes differ in length, features and distance too.")
     return found

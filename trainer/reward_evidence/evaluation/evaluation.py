@@ -8,10 +8,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reward_client.wire import FeatureInfo, QueryType
+from reward_evidence.statistics.circumstances import Circumstances
 from reward_evidence.statistics.golds import SeveralGolds
 from reward_evidence.statistics.run_warnings import RunWarning, find_warnings
 from reward_evidence.statistics.summary import CheckpointFigures, CheckpointResponses, Trend, summarise
-from reward_evidence.statistics.verdict import Circumstances, VerdictText, write_verdict
+from reward_evidence.statistics.verdict import VerdictText, write_verdict
 from reward_runs.errors import EvaluationError
 from reward_runs.files import replace_text
 

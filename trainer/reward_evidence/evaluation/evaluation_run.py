@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reward_client.info import changed_models, model_identity
-from reward_client.wire import Info, RecipeInfo
+from reward_client.wire import Info, ModelInfo, RecipeInfo
 from reward_client.writing import writing
 from reward_evidence.evaluation.evaluation import Evaluation, Provenance, evaluate_figures, write_evaluation
+from reward_evidence.evaluation.shared_base import gold_notices
 from reward_evidence.evaluation.source import EvaluationSource
 from reward_evidence.evaluation.store import (
     EvaluatedStep,
@@ -175,7 +176,7 @@ class EvaluationRun:
     def _provenance(self, evaluated: Sequence[EvaluatedStep]) -> Provenance:
         records = [one.record for one in evaluated]
         golds = (
-            [{"id": one.id, "revision": one.revision, "notices": one.notices} for one in self.info.golds]
+            [{"id": one.id, "revision": one.revision, "notices": self._notices_of(one)} for one in self.info.golds]
             if self.gold
             else []
         )
@@ -215,7 +216,10 @@ class EvaluationRun:
 
     @property
     def _primary_notices(self) -> list[str]:
-        return list(self.info.gold.notices) if self.info.gold and self.gold else []
+        return self._notices_of(self.info.gold) if self.info.gold and self.gold else []
+
+    def _notices_of(self, gold: ModelInfo) -> list[str]:
+        return gold_notices(gold, self.source.policy)
 
     def _notices(self) -> list[str]:
         source, notices = self.source, self._primary_notices

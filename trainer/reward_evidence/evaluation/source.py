@@ -54,6 +54,8 @@ class EvaluationSource:
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
     seed: int = DEFAULT_SEED
     reward_url: str | None = None
+    policy: str | None = None
+    """Model that was trained, a folder or a Hugging Face id; None: not recorded."""
     rollout_engine: str = "rollout engine: not recorded"
 
     @property
@@ -92,6 +94,7 @@ def from_run(path: Path) -> EvaluationSource:
         max_new_tokens=record.max_new_tokens,
         seed=record.seed,
         reward_url=record.reward_url,
+        policy=record.policy,
         rollout_engine=record.rollout_engine or "rollout engine: not recorded in config.json",
     )
 

@@ -17,8 +17,8 @@ from reward_evidence.statistics.monotonicity import Change, Verdict
 from reward_evidence.statistics.shapley import EMPTY
 from reward_evidence.statistics.summary import Trend
 
-_LENGTH = "length_incentive"
-_NOUNS = {_LENGTH: "length", EMPTY: "empty responses"}
+_LENGTH, _TEXT = "length_incentive", "content_words"
+_NOUNS = {_LENGTH: "length", _TEXT: "amount of text", EMPTY: "empty responses"}
 """Names of factors in a sentence that are shorter than the feature's label."""
 _MOST = 0.6
 """Share of the proxy change from which one factor is named alone."""
@@ -109,6 +109,7 @@ def qualify(
     *,
     gold_is_demo: bool,
     gold_shares_base: bool,
+    gold_is_on_policy: bool,
     gold_is_proxy: bool,
 ) -> list[str]:
     """What speaks against reading the gold change as that of the claim, one sentence each."""
@@ -120,11 +121,13 @@ def qualify(
     found = {
         "The gold model is a demo model.": gold_is_demo,
         "The gold model shares its base with the relevance encoder.": gold_shares_base,
+        "The gold model shares its base with the policy.": gold_is_on_policy,
         "The proxy is the gold reward itself.": gold_is_proxy,
         "The proxy reward did not rise, so the rise of gold is not its effect.": not _rose(proxy),
         "At equal length, no rise of gold is shown.": _is_lost(gold, drivers.gold_at_equal_length),
         "At equal truncation, no rise of gold is shown.": _is_lost(gold, drivers.gold_at_equal_truncation),
         "Length is at least half of the proxy gain.": _is_half_of_gain(_LENGTH, trend),
+        "The amount of text is at least half of the proxy gain.": _is_half_of_gain(_TEXT, trend),
         "Fewer empty responses are at least half of the proxy gain.": _is_half_of_gain(EMPTY, trend),
         "Gold or proxy fell for one of the query types.": any(map(_one_fell, by_type.values())),
     }
@@ -138,8 +141,9 @@ def _not_tested(trend: Trend) -> str:
 
 
 def _is_half_of_gain(name: str, trend: Trend) -> bool:
+    """Whether the factor `name`, also where another took its place for some prompts, is half of the proxy gain."""
     parts = trend.drivers.parts if trend.drivers and _rose(trend.proxy_change) else []
-    return sum(part.share or 0.0 for part in parts if part.name == name) >= _HALF
+    return sum(part.share or 0.0 for part in parts if name in part.name.split(" or ")) >= _HALF
 
 
 def _rose(change: Change | None) -> bool:

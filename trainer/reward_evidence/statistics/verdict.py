@@ -1,13 +1,13 @@
 """Figures → sentences: the verdict of an evaluation. Pure."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 from reward_client.wire import QueryType
 from reward_evidence.report.formatting import decimals_for, interval, percent, plain, signed
 from reward_evidence.statistics.assessment import Assessment, assess, headline, qualify
+from reward_evidence.statistics.circumstances import Circumstances
 from reward_evidence.statistics.driver_findings import driver_findings
 from reward_evidence.statistics.golds import SeveralGolds, gold_findings, primary_sentence
 from reward_evidence.statistics.monotonicity import Change, Falls, RankCorrelation, Verdict
@@ -37,43 +37,6 @@ class VerdictText(BaseModel):
     """Limitations of the conclusions."""
 
 
-@dataclass(frozen=True)
-class Circumstances:
-    """How the responses were obtained and scored."""
-
-    recipe: str
-    samples: tuple[int, int]
-    """Smallest and largest number of responses of one checkpoint to one prompt."""
-    temperature: float | None
-    """None: unknown, as for recorded responses."""
-    max_new_tokens: int | None
-    notices: Sequence[str]
-    heldout: bool = True
-    """Whether the prompts are known to be held out of the training."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Short names of features for people."""
-
-    @property
-    def prompts(self) -> str:
-        """Name of the prompts in a sentence."""
-        return "held-out prompts" if self.heldout else "prompts"
-
-    @property
-    def gold_is_demo(self) -> bool:
-        """Whether the service reports that its gold model is a demo."""
-        return any("demo model" in notice.lower() for notice in self.notices)
-
-    @property
-    def gold_is_proxy(self) -> bool:
-        """Whether the proxy reward is the gold reward."""
-        return self.recipe == "gold"
-
-    @property
-    def gold_shares_base(self) -> bool:
-        """Whether the service reports that gold model and relevance encoder share their weights."""
-        return any("independent evidence" in notice.lower() for notice in self.notices)
-
-
 def write_verdict(
     checkpoints: Sequence[CheckpointFigures],
     overall: Trend,
@@ -90,6 +53,7 @@ def write_verdict(
         by_type,
         gold_is_demo=is_demo,
         gold_shares_base=circumstances.gold_shares_base,
+        gold_is_on_policy=circumstances.gold_is_on_policy,
         gold_is_proxy=circumstances.gold_is_proxy,
     )
     return VerdictText(
@@ -163,19 +127,19 @@ def _kind_of_evidence(circumstances: Circumstances) -> str:
     text = (
         "This is one run with one seed: the interval covers the choice of prompts, not the variation between runs."
     )
-    if circumstances.gold_is_demo and circumstances.gold_shares_base:
+    sharing = {"relevance encoder": circumstances.gold_shares_base, "policy": circumstances.gold_is_on_policy}
+    shared = " and the ".join(name for name, is_shared in sharing.items() if is_shared)
+    if circumstances.gold_is_demo and shared:
         return (
-            f"{text} The gold model is a demo model that shares its base with the relevance encoder: this is "
+            f"{text} The gold model is a demo model that shares its base with the {shared}: this is "
             "not independent evidence that the responses got better or worse."
         )
     if circumstances.gold_is_demo:
         return (
             f"{text} The gold model is a demo model, so this does not show that the responses got better or worse."
         )
-    if circumstances.gold_shares_base:
-        return (
-            f"{text} The gold model shares its base with the relevance encoder: this is not independent evidence."
-        )
+    if shared:
+        return f"{text} The gold model shares its base with the {shared}: this is not independent evidence."
     return text
 
 

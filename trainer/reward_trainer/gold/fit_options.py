@@ -87,7 +87,7 @@ def _add_degraded(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     add, fitting, lengths = parser.add_argument, FitSettings(), PairLengths()
-    add("--base", default="minilm", metavar="minilm|smollm2-135m-instruct|FOLDER",
+    add("--base", default="minilm", metavar="minilm|smollm2-135m-instruct|FOLDER|HUB_ID",
         help="BERT or decoder to start from (default: minilm)")  # fmt: skip
     add("--keep-layers", type=positive_int, metavar="N",
         help="use the lowest N layers of the base only: a smaller, faster model (default: all)")  # fmt: skip

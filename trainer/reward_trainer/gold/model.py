@@ -4,7 +4,6 @@ folder ──▶ tokenizer, frame of the input ──▶ Base
        └─▶ lowest layers, a new head     ──▶ BertNet or CausalNet: two halves, the lower one frozen
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any, Protocol
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from reward_client.base_weights import BaseWeightsError, base_location, weights_revision
 from reward_client.embedded_models import (
     MINILM,
     SMOLLM2,
-    WEIGHTS_FILE,
     NotInstalledError,
     embedded_folder,
     embedded_revision,
@@ -30,9 +29,9 @@ class Base:
     """The model that a gold model starts from."""
 
     name: str
-    """`all-MiniLM-L6-v2`, `smollm2-135m-instruct`, or an absolute folder."""
+    """`all-MiniLM-L6-v2`, `smollm2-135m-instruct`, an absolute folder, or an id of the Hugging Face hub."""
     revision: str
-    """SHA-256 of its weights file, hexadecimal; of an embedded base, of its package's file."""
+    """SHA-256 of its weights, hexadecimal; of an embedded base, of its package's file."""
     tokenizer: Any
     model: Any
     """A Transformers `…ForSequenceClassification` with one label, in float32."""
@@ -79,7 +78,7 @@ def score(net: GoldNet, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def load_base(name: str, kept_layers: int | None = None) -> Base:
-    """Load an embedded base or a folder, with its lowest `kept_layers` layers.
+    """Load an embedded base, a folder or a model of the Hugging Face hub, with its lowest `kept_layers` layers.
 
     Raises ConfigError unless it is a BERT or a decoder in safetensors format with at least that many layers.
     """
@@ -120,12 +119,12 @@ def _located(name: str) -> tuple[Path, str, str]:
             return embedded_folder(embedded), embedded, embedded_revision(embedded)
         except NotInstalledError as exc:
             raise ConfigError(str(exc)) from exc
-    folder = Path(name).resolve()
-    weights = folder / WEIGHTS_FILE
-    if not weights.is_file():
+    try:
+        folder = base_location(name).resolve()
+        known_as = str(folder) if Path(name).is_dir() else name
+        return folder, known_as, weights_revision(folder)
+    except BaseWeightsError as exc:
         raise ConfigError(
-            f"base {name!r}: {weights} does not exist; choose 'minilm', '{SMOLLM2}', or a folder with a BERT or a "
-            "decoder"
-        )
-    with weights.open("rb") as file:
-        return folder, str(folder), hashlib.file_digest(file, "sha256").hexdigest()
+            f"base {name!r}: {exc}; choose 'minilm', '{SMOLLM2}', or a folder or hub id of a BERT or a decoder in "
+            "safetensors format"
+        ) from exc
