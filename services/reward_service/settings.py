@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from reward_client.embedded_models import MINILM
-from reward_client.wire import MAX_REFERENCES
+from reward_client.wire import MAX_LIST, MAX_REFERENCES, LimitsInfo
 from reward_client.wire.api_key import key_problem
 from reward_client.wire.requests import MAX_MESSAGES
 from reward_service.environment import SECRET_SETTINGS, empty_value, read_environment, wrong_value
@@ -36,6 +36,12 @@ EMBEDDED_GOLDS = (DEMO_GOLD, SMOLLM2_GOLD)
 
 NO_MODEL = "none"
 """Value of `encoder` or `gold` that disables the model."""
+
+
+MAX_REQUEST_SENTENCES = 65_536
+"""Sentences that are embedded for one request; its memory is estimated from its body, which has few strings."""
+MAX_METRIC_FIELDS = 20_000
+"""Fields of all tasks, and of all responses, of which NeMo-Gym gets statistics: five numbers each in the reply."""
 
 
 class Settings(BaseModel):
@@ -71,6 +77,17 @@ class Settings(BaseModel):
         if self.gold == NO_MODEL:
             return []
         return sorted(_separated(self.gold), key=lambda one: one != self.primary_gold)  # stable
+
+    @property
+    def limits(self) -> LimitsInfo:
+        """What `GET /info` tells about the size of requests."""
+        others = {
+            "max_request_chars": self.max_body_bytes,
+            "max_list_elements": MAX_LIST,
+            "max_request_sentences": MAX_REQUEST_SENTENCES,
+            "max_metric_fields": MAX_METRIC_FIELDS,
+        }
+        return LimitsInfo.model_validate(self.model_dump(include=set(LimitsInfo.model_fields)) | others)
 
     host: str = "127.0.0.1"
     """Address to listen on. An address other than loopback requires an API key or `allow_anonymous`."""
@@ -147,6 +164,9 @@ class Settings(BaseModel):
     """Messages of one prompt; a chat template is rendered message by message."""
     max_references: Annotated[int, Field(ge=1, le=MAX_REFERENCES)] = 64
     """References of one item; a closed-ended item is scored against each, and the best counts."""
+    max_request_references: Annotated[int, Field(ge=1)] = 65_536
+    """References of all items of one request that have several, also those that a data set has for them; an item
+    is prepared with each of its references, in 1.3 kB."""
     max_id_chars: Annotated[int, Field(ge=1)] = 256
     """Characters of the `id` of an item and of `run`; ids are repeated in replies, errors and logs."""
     max_override_values: Annotated[int, Field(ge=1)] = 256
@@ -161,6 +181,8 @@ class Settings(BaseModel):
     """Parameters in the query of a URL; all options and recipe parameters are fewer."""
     max_object_keys: Annotated[int, Field(ge=16)] = 128
     """Keys of one JSON object in a body; no message has as many, and every unknown key is an error to report."""
+    max_key_chars: Annotated[int, Field(ge=16)] = 1_024
+    """Characters of one key; replies and errors repeat keys, statistics of NeMo-Gym eleven times."""
     max_values: Annotated[int, Field(ge=1)] = 300_000
     """JSON values of one body; a short value takes twenty times as much memory as it has bytes."""
     max_waiting_items: Annotated[int, Field(ge=1)] = 65_536

@@ -236,10 +236,23 @@ class LimitsInfo(Reply):
     """Messages of one prompt."""
     max_references: int | None = None
     """References of one item."""
+    max_request_references: int | None = None
+    """References of all items of one request that have several, also those found in a data set."""
+    max_request_chars: int | None = None
+    """Characters of all texts of one request; those of a query for several texts, and of references that a data set
+    has, count for each item."""
+    max_request_sentences: int | None = None
+    """Sentences of all responses of one request, for features that compare sentences."""
     max_id_chars: int | None = None
-    """Characters of `id` and of `run`."""
+    """Characters of `id`, of `run`, and of the name of a model."""
     max_object_keys: int | None = None
     """Keys of one JSON object."""
+    max_key_chars: int | None = None
+    """Characters of one key."""
+    max_list_elements: int | None = None
+    """Elements of one list."""
+    max_metric_fields: int | None = None
+    """Numbers by task and field of one request for NeMo-Gym's statistics."""
     max_values: int | None = None
     """JSON values of one body."""
     max_override_values: int | None = None
@@ -258,6 +271,8 @@ class LimitsInfo(Reply):
     """Rows of one data set."""
     max_datasets: int | None = None
     """Data sets of all callers together."""
+    datasets_bytes: int | None = None
+    """Bytes of the data sets of all callers together."""
 
 
 class Info(Reply):
