@@ -159,7 +159,7 @@ class Settings(BaseModel):
     """Characters of one text; the encoder reads the last 512 tokens, but words are counted in the whole text."""
     max_item_chars: Annotated[int, Field(ge=1)] = 400_000
     """Characters of all texts of one item; a gold model renders and tokenizes them together, in half a kilobyte a
-    character. Those of a request are bounded by `max_body_bytes`, because each has at least one byte."""
+    character. Those of a request are bounded by `max_body_bytes`: each has at least one byte, or is counted."""
     max_messages: Annotated[int, Field(ge=1, le=MAX_MESSAGES)] = 1_000
     """Messages of one prompt; a chat template is rendered message by message."""
     max_references: Annotated[int, Field(ge=1, le=MAX_REFERENCES)] = 64
@@ -168,7 +168,7 @@ class Settings(BaseModel):
     """References of all items of one request that have several, also those that a data set has for them; an item
     is prepared with each of its references, in 1.3 kB."""
     max_id_chars: Annotated[int, Field(ge=1)] = 256
-    """Characters of the `id` of an item and of `run`; ids are repeated in replies, errors and logs."""
+    """Characters of the `id` of an item, of `run` and of a model's name; replies, errors and logs repeat them."""
     max_override_values: Annotated[int, Field(ge=1)] = 256
     """Values in `recipe_overrides` or the URL, nested ones included; all parameters of a recipe have fewer."""
     max_override_chars: Annotated[int, Field(ge=1)] = 32_768
@@ -208,8 +208,9 @@ class Settings(BaseModel):
     disables the cache."""
     max_waiting_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
     """Bytes that requests may hold together, shared by callers, above which new ones are refused. A byte of a body
-    counts as 4, for each of several gold models, and a string in it as 600 more, for what is made of them; a reply
-    counts until it is sent. The process stays below its memory when idle, plus the caches, plus twice this."""
+    counts as 4, for each of several gold models, a string in it as 600 more and a value as 80, for what is made of
+    them; a reply counts until it is sent. The process stays below its memory when idle, plus the caches, plus
+    twice this."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds in which a body must arrive; a slow upload occupies memory that other requests need."""
     min_body_bytes_per_s: Annotated[int, Field(ge=0)] = 1024

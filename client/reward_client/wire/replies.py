@@ -239,8 +239,8 @@ class LimitsInfo(Reply):
     max_request_references: int | None = None
     """References of all items of one request that have several, also those found in a data set."""
     max_request_chars: int | None = None
-    """Characters of all texts of one request; those of a query for several texts, and of references that a data set
-    has, count for each item."""
+    """Characters of all texts of one request; those of a query for several texts, and of references in a data set,
+    count for each item."""
     max_request_sentences: int | None = None
     """Sentences of all responses of one request, for features that compare sentences."""
     max_id_chars: int | None = None

@@ -115,7 +115,12 @@ class Witness:
     # Attacks --------------------------------------------------------------------------------------------------
 
     def post(
-        self, path: str, body: Any, headers: dict[str, str] | None = None, caller: Caller = ATTACKER
+        self,
+        path: str,
+        body: Any,
+        headers: dict[str, str] | None = None,
+        caller: Caller = ATTACKER,
+        method: str = "POST",
     ) -> Reply:
         """Send a request as `caller` and record its reply; `body` is text, chunks, or an object for JSON."""
         content = body if isinstance(body, bytes | str | Iterator) else json.dumps(body)
@@ -127,7 +132,7 @@ class Witness:
         reply = Reply(0)
         with suppress(OSError, http.client.HTTPException):
             with suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
-                connection.request("POST", path, content, sent)
+                connection.request(method, path, content, sent)
             response = connection.getresponse()
             names = {name.lower(): value for name, value in response.getheaders()}
             reply = Reply(response.status, response.read(), names, time.monotonic() - began)
