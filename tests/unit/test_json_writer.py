@@ -14,7 +14,11 @@ from reward_service.batching import complete
 from reward_service.http.json_codec import dump_steps
 
 SCALARS = (
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=5)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5)
 )
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner, max_size=5)
@@ -37,7 +41,7 @@ def repeated(**fields: Any) -> Reply:
     return Reply.model_validate({"reward": 0.5} | {f"x_{name}": value for name, value in fields.items()})
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(VALUES, st.integers(1, 3))
 def test_steps_write_what_one_call_writes(value: Any, factor: int) -> None:
     reply = repeated(value=value, many=[value] * (200 * factor))

@@ -66,7 +66,7 @@ TOO_LONG: dict[str, tuple[str, Any, str]] = {
     "a ground truth": (
         "/eval_protocol",
         {"messages": [user("p"), reply("r")], "ground_truth": {"reference": LONG}},
-        "ground_truth.reference",
+        "ground_truth",
     ),
     "parts of xtuner's label": (
         "/xtuner",

@@ -95,6 +95,8 @@ class Witness:
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "measuring\n"
         time.sleep(_QUIET_S)  # the duration of a measurement
         self._send("attack\n")
         self._began = time.monotonic()
