@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from reward_client.wire.replies import Reply
 
 
@@ -26,9 +28,9 @@ class RecipeInfo(Reply):
     """Whether the gold model's score is part of the reward."""
     parameters: dict[str, Any]
     """Every parameter that `recipe_overrides` may set, with its value."""
-    constants: dict[str, float] = {}
+    constants: dict[str, float] = Field(default_factory=dict)
     """Values of the factors that are the same for every response, by feature name."""
-    formula: dict[str, str] = {}
+    formula: dict[str, str] = Field(default_factory=dict)
     """The product of factors for each query type, as people read it."""
 
 
@@ -60,7 +62,7 @@ class ModelInfo(Reply):
     """Torch device, or the server, that runs it."""
     backend: str | None = None
     """Library and number format that the model runs with."""
-    notices: list[str] = []
+    notices: list[str] = Field(default_factory=list)
     """What a reader of its results must know."""
 
 
@@ -129,13 +131,13 @@ class Info(Reply):
     """Recipe of requests without one."""
     recipes: list[RecipeInfo]
     """Recipes that requests may name."""
-    features: list[FeatureInfo] = []
+    features: list[FeatureInfo] = Field(default_factory=list)
     """Features that recipes can use."""
     relevance: ModelInfo | None
     """The encoder; null if it is switched off or loading."""
     gold: ModelInfo | None
     """The primary gold model; null if it is switched off or loading."""
-    golds: list[ModelInfo] = []
+    golds: list[ModelInfo] = Field(default_factory=list)
     """All gold models that are loaded, the primary one first; only if the service has several."""
     models: dict[str, str] | None = None
     """State of each model that the service was started with, by its name in logs and metrics (encoder, gold,
