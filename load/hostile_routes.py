@@ -42,7 +42,7 @@ def _slime(rng: random.Random) -> Any:
 def _values(rng: random.Random) -> Any:
     """Many values: in lists, with long keys, or nested."""
     n = size(rng, 10, 500_000)
-    one = rng.choice([[], {}, 0.5, "x", None, [[]], 1e400])
+    one: Any = rng.choice([[], {}, 0.5, "x", None, [[]], 1e400])
     nested: Any = 1
     for _ in range(size(rng, 1, 190)):
         nested = rng.choice([[nested], {"k": nested}])
@@ -103,7 +103,7 @@ def _references(rng: random.Random) -> Any:
 
 def _dataset(rng: random.Random) -> Any:
     n = size(rng, 1, 20_000)
-    row = rng.choice(
+    row: dict[str, Any] = rng.choice(
         [
             {"prompt": "Why?", "reference": [f"r{i}" for i in range(64)]},
             {"prompt": text(rng, min(size(rng, 1, 250_000), _MAX_CHARS // n))},
