@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.api.hostile.service import HostileTarget
+from tests.api.hostile.service import HostileTarget, started
 from tests.api.hostile.witness import Witness, statuses
 from tests.live import metric, until
 
@@ -223,6 +223,13 @@ SOON = {"Glassbox-Deadline-S": "8"}
 """Ends requests that take long to prepare; memory is taken at their start."""
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, control_url: str) -> Iterator[HostileTarget]:
+    """A service with a quarter of the memory, which an attack of a few seconds could exceed."""
+    with started(tmp_path_factory.mktemp("small"), control_url, max_waiting_bytes=64 * 1024 * 1024) as running:
+        yield running
+
+
 def with_references(n_items: int) -> bytes:
     references = [f"a{i}" for i in range(64)]
     items = [{"prompt": f"Why {i}?", "response": "a1", "reference": references} for i in range(n_items)]
@@ -230,23 +237,23 @@ def with_references(n_items: int) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def test_items_with_many_references_stay_within_twice_the_budget(target: HostileTarget) -> None:
+def test_items_with_many_references_stay_within_twice_the_budget(small: HostileTarget) -> None:
     content = with_references(1_024)
 
-    with Witness(target) as witness:
+    with Witness(small) as witness:
         witness.repeat(lambda: witness.post("/score", content, SOON), workers=24, seconds=4)
 
     assert statuses(witness.replies) <= {0, 200, 429, 503, 504}
 
 
-def test_items_that_find_many_references_stay_within_twice_the_budget(target: HostileTarget) -> None:
+def test_items_that_find_many_references_stay_within_twice_the_budget(small: HostileTarget) -> None:
     row = json.dumps({"prompt": "Why?", "reference": [f"a{i}" for i in range(64)]})
-    url, headers = f"{target.url}/datasets/references", target.headers()
+    url, headers = f"{small.url}/datasets/references", small.headers()
     assert httpx.put(url, content=row, headers=headers, timeout=60).status_code == 200
     items = [{"prompt": "Why?", "response": f"a{i}"} for i in range(1_024)]
     content = json.dumps({"items": items, "recipe": "rer"}).encode()
 
-    with Witness(target) as witness:
+    with Witness(small) as witness:
         witness.repeat(lambda: witness.post("/score?dataset=references", content, SOON), workers=24, seconds=4)
 
     assert statuses(witness.replies) <= {0, 200, 429, 503, 504}
@@ -267,10 +274,10 @@ SHORT_VALUES = {
 
 
 @pytest.mark.parametrize("kind", SHORT_VALUES)
-def test_many_short_values_stay_within_twice_the_budget(target: HostileTarget, kind: str) -> None:
+def test_many_short_values_stay_within_twice_the_budget(small: HostileTarget, kind: str) -> None:
     content = SHORT_VALUES[kind]
 
-    with Witness(target) as witness:
+    with Witness(small) as witness:
         witness.repeat(lambda: witness.post("/nemo_gym/verify", content, SOON), workers=48, seconds=4)
 
     assert statuses(witness.replies) <= {0, 200, 429, 503, 504}
@@ -291,10 +298,10 @@ ENLARGED = {
 
 
 @pytest.mark.parametrize("kind", ENLARGED)
-def test_what_a_small_body_becomes_stays_within_twice_the_budget(target: HostileTarget, kind: str) -> None:
+def test_what_a_small_body_becomes_stays_within_twice_the_budget(small: HostileTarget, kind: str) -> None:
     path, content = ENLARGED[kind]
 
-    with Witness(target) as witness:
+    with Witness(small) as witness:
         witness.repeat(lambda: witness.post(path, content, SOON), workers=48, seconds=4)
 
     assert statuses(witness.replies) <= {0, 200, 429, 503, 504}
