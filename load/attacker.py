@@ -111,7 +111,7 @@ def _head(request: HostileRequest, port: int, key: str, length: int | None, clos
     headers |= {"Connection": "close"} if close else {}
     headers |= {"Content-Length": str(length)} if length is not None else {"Transfer-Encoding": "chunked"}
     headers |= request.headers
-    lines = [f"POST {request.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [f"{request.method} {request.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join(lines).encode("utf-8", "replace") + b"\r\n\r\n"
 
 

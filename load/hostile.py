@@ -56,7 +56,7 @@ def run(plan: Plan) -> list[Findings]:
     """Measure the honest clients alone, then beside the attacker."""
     keys = plan.folder / "hostile-keys"
     keys.write_text("\n".join(KEYS), encoding="utf-8")
-    options = ["--gold", "none", "--api-keys-file", str(keys), "--cache-bytes", str(16 * MIB)]
+    options = ["--api-keys-file", str(keys), "--cache-bytes", str(16 * MIB)]
     service = Service(plan.folder / "hostile.log", *options, key=KEYS[0])
     with service:
         with UsageSampler(service, every_s=0.2) as usage:

@@ -9,17 +9,18 @@ and beyond.
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from load.hostile_routes import ROUTES
+from load.hostile_values import size, text, wrong
+
 __all__ = ["KINDS", "HostileRequest", "draw"]
 
 _MAX_BODY_BYTES = 40_000_000
 """Above the service's `max_body_bytes`."""
-_MARKS = ("<|im_start|>user\n", "<|im_end|>", "[/INST]", "### Instruction:\n", "<|im_", "</s>", "\u202e", "\x00")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class HostileRequest:
     kind: str
     body: bytes
     path: str = "/score"
+    method: str = "POST"
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -39,17 +41,6 @@ def draw(rng: random.Random) -> HostileRequest:
     content, rest = drawn if isinstance(drawn, tuple) else (drawn, {})
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return HostileRequest(kind, body[:_MAX_BODY_BYTES], **rest)
-
-
-def _size(rng: random.Random, low: int, high: int) -> int:
-    """A number between `low` and `high`; each order of magnitude is as likely as the others."""
-    return round(math.exp(rng.uniform(math.log(low), math.log(high))))
-
-
-def _text(rng: random.Random, n: int) -> str:
-    """`n` characters: words, one word, or signs that some code treats specially."""
-    unit = rng.choice(["word ", "w", "a. ", "\n\n\n\n", "é", "漢", "\U0001f600", *_MARKS])
-    return (unit * (n // len(unit) + 1))[:n]
 
 
 def _item(**fields: Any) -> dict[str, Any]:
@@ -69,32 +60,27 @@ def _score(rng: random.Random, **fields: Any) -> dict[str, Any]:
     return {"items": _items(rng, rng.randint(1, 3), 50)} | fields
 
 
-def _wrong(rng: random.Random) -> Any:
-    """A value of a type that most fields do not accept."""
-    return rng.choice([None, True, -1, 1e308, [], {}, [[]], {"a": None}, "x", "\ud800", 10**30, ["x"] * 1000])
-
-
 # Native protocol ------------------------------------------------------------------------------------------------
 
 
 def _huge_text(rng: random.Random) -> Any:
     name = rng.choice(["prompt", "response", "reference"])
-    return {"items": [_item(**{name: _text(rng, _size(rng, 1000, 20_000_000))})]}
+    return {"items": [_item(**{name: text(rng, size(rng, 1000, 20_000_000))})]}
 
 
 def _many_long_messages(rng: random.Random) -> Any:
-    n, chars = _size(rng, 2, 5_000), _size(rng, 10, 199_999)
-    content = _text(rng, min(chars, _MAX_BODY_BYTES // n))
+    n, chars = size(rng, 2, 5_000), size(rng, 10, 199_999)
+    content = text(rng, min(chars, _MAX_BODY_BYTES // n))
     return {"items": [_item(prompt=[_message(content)] * n)]}
 
 
 def _many_items(rng: random.Random) -> Any:
-    n = _size(rng, 10, 100_000)
-    return {"items": _items(rng, n, min(_size(rng, 10, 10_000), 20_000_000 // n)), "gold": rng.random() < 0.2}
+    n = size(rng, 10, 100_000)
+    return {"items": _items(rng, n, min(size(rng, 10, 10_000), 20_000_000 // n)), "gold": rng.random() < 0.2}
 
 
 def _overrides(rng: random.Random) -> Any:
-    n = _size(rng, 10, 500_000)
+    n = size(rng, 10, 500_000)
     overrides: Any = rng.choice(
         [
             {f"unknown_{i}": i for i in range(n)},
@@ -103,39 +89,37 @@ def _overrides(rng: random.Random) -> Any:
             {"feature_ranges": {f"f{i}": ["a", "b"] for i in range(min(n, 100_000))}},
             {"query_relevance_range": [[]] * n},
             {"description": "d" * n, "name": "n" * n},
-            {"max_response_tokens": _wrong(rng), "similarity": _wrong(rng), "reward_range": _wrong(rng)},
+            {"max_response_tokens": wrong(rng), "similarity": wrong(rng), "reward_range": wrong(rng)},
         ]
     )
     return _score(rng, recipe_overrides=overrides)
 
 
 def _stop_strings(rng: random.Random) -> Any:
-    n = _size(rng, 1, 100_000)
-    strings = rng.choice(
-        [[f"stop {i}" for i in range(n)], ["x" * min(n, 200_000)], [""], [_wrong(rng)] * n, "abc"]
-    )
-    items = [_item(response="ab " * _size(rng, 10, 66_000)) for _ in range(rng.randint(1, 4))]
+    n = size(rng, 1, 100_000)
+    strings = rng.choice([[f"stop {i}" for i in range(n)], ["x" * min(n, 200_000)], [""], [wrong(rng)] * n, "abc"])
+    items = [_item(response="ab " * size(rng, 10, 66_000)) for _ in range(rng.randint(1, 4))]
     return {"items": items, "recipe_overrides": {"stop_strings": strings}}
 
 
 def _wrong_types(rng: random.Random) -> Any:
     names = ["items", "recipe", "gold", "on_item_error", "run", "step", "query_type_default", "recipe_overrides"]
     if rng.random() < 0.5:
-        return _score(rng, **{rng.choice(names): _wrong(rng)})
+        return _score(rng, **{rng.choice(names): wrong(rng)})
     name = rng.choice(["prompt", "response", "reference", "query_type", "id", "unknown"])
-    return {"items": [_item(**{name: _wrong(rng)})] * _size(rng, 1, 20_000)}
+    return {"items": [_item(**{name: wrong(rng)})] * size(rng, 1, 20_000)}
 
 
 def _unknown_keys(rng: random.Random) -> Any:
-    n = _size(rng, 1, 300_000)
+    n = size(rng, 1, 300_000)
     keys = {("k" * rng.choice([1, 50, 1000]))[: 20_000_000 // n] + str(i): 0 for i in range(n)}
     return _score(rng, **keys) if rng.random() < 0.5 else {"items": [_item(**keys)]}
 
 
 def _long_names(rng: random.Random) -> Any:
-    name, value = rng.choice(["id", "run", "recipe", "query_type"]), _text(rng, _size(rng, 100, 10_000_000))
+    name, value = rng.choice(["id", "run", "recipe", "query_type"]), text(rng, size(rng, 100, 10_000_000))
     if name in {"id", "query_type"}:
-        n = _size(rng, 1, 1000)
+        n = size(rng, 1, 1000)
         return {"items": [_item(**{name: value[: 20_000_000 // n]})] * n, "on_item_error": "report"}
     return _score(rng, **{name: value})
 
@@ -145,19 +129,19 @@ def _failing_items(rng: random.Random) -> Any:
     bad: dict[str, Any] = rng.choice(
         [{"query_type": "closed_ended"}, {"reference": "r"}, {"prompt": " "}, {"prompt": [_message("")]}]
     )
-    items = [_item(id=_text(rng, 100), **bad)] * _size(rng, 1, 4096)
+    items = [_item(id=text(rng, 100), **bad)] * size(rng, 1, 4096)
     return {"items": items, "on_item_error": rng.choice(["fail", "report"])}
 
 
 def _repeated_keys(rng: random.Random) -> bytes:
-    n = _size(rng, 2, 300_000)
+    n = size(rng, 2, 300_000)
     pairs = b",".join(rng.choice([b'"a":1', b'"response":"x"', b'"items":[]']) for _ in range(n))
     inner = rng.choice([b'{"items":[{"prompt":"a",%b}]}', b'{"items":[],"recipe_overrides":{%b}}', b"{%b}"])
     return inner % pairs
 
 
 def _nested(rng: random.Random) -> bytes:
-    n = _size(rng, 50, 5_000_000)
+    n = size(rng, 50, 5_000_000)
     opening, closing = rng.choice([(b"[", b"]"), (b'{"a":', b"}")])
     where = rng.choice(
         [b"%b", b'{"items":%b}', b'{"items":[{"prompt":"a","response":"b"}],"recipe_overrides":%b}']
@@ -173,27 +157,27 @@ def _broken_json(rng: random.Random) -> bytes:
 
 
 def _blank_or_binary(rng: random.Random) -> bytes:
-    n = _size(rng, 1, 35_000_000)
+    n = size(rng, 1, 35_000_000)
     return rng.choice([b"", b" " * n, b"[" + b"0," * (n // 2) + b"0]", rng.randbytes(min(n, 1_000_000)), b'"' * n])
 
 
 def _legal_and_large(rng: random.Random) -> Any:
-    return {"items": _items(rng, _size(rng, 64, 4096), _size(rng, 20, 2000))}
+    return {"items": _items(rng, size(rng, 64, 4096), size(rng, 20, 2000))}
 
 
 # OpenRLHF's protocol, targets and headers -----------------------------------------------------------------------
 
 
 def _openrlhf(rng: random.Random) -> Any:
-    n = _size(rng, 1, 5000)
-    query: Any = rng.choice([["q?" + _text(rng, 1000)] * n, _text(rng, _size(rng, 10, 5_000_000)), _wrong(rng)])
-    label: Any = rng.choice([None, _wrong(rng), {"reference": _text(rng, 100)}, "[" * 1000, {"x": 1}, '{"id": 1}'])
-    body = {"query": query, "prompts": rng.choice([["q?"] * n, ["q?"], None, _wrong(rng)]), "labels": [label] * n}
+    n = size(rng, 1, 5000)
+    query: Any = rng.choice([["q?" + text(rng, 1000)] * n, text(rng, size(rng, 10, 5_000_000)), wrong(rng)])
+    label: Any = rng.choice([None, wrong(rng), {"reference": text(rng, 100)}, "[" * 1000, {"x": 1}, '{"id": 1}'])
+    body = {"query": query, "prompts": rng.choice([["q?"] * n, ["q?"], None, wrong(rng)]), "labels": [label] * n}
     return body, {"path": "/get_reward"}
 
 
 def _long_target(rng: random.Random) -> Any:
-    n = _size(rng, 10, 60_000)
+    n = size(rng, 10, 60_000)
     query = rng.choice(
         [f"recipe={'r' * n}", "&".join(["gold=true"] * (n // 10)), "%" * n, f"{'k' * n}=1", "a=1&" * (n // 4)]
     )
@@ -208,10 +192,10 @@ def _odd_headers(rng: random.Random) -> Any:
     headers = rng.choice(
         [
             {"Idempotency-Key": rng.choice("abc")},
-            {"Idempotency-Key": "k" * _size(rng, 1, 10_000)},
+            {"Idempotency-Key": "k" * size(rng, 1, 10_000)},
             {"Glassbox-Deadline-S": rng.choice(["0.001", "1e9", "nan", "-1", "9" * 300, "0.2"])},
-            {"X-Request-ID": "i" * _size(rng, 1, 10_000), "traceparent": "0" * 55},
-            {f"X-{i}": "v" * 100 for i in range(_size(rng, 1, 500))},
+            {"X-Request-ID": "i" * size(rng, 1, 10_000), "traceparent": "0" * 55},
+            {f"X-{i}": "v" * 100 for i in range(size(rng, 1, 500))},
             {
                 "Content-Type": rng.choice(
                     ["text/plain", "application/x-www-form-urlencoded", "", "multipart/form-data"]
@@ -245,4 +229,5 @@ KINDS: dict[str, Callable[[random.Random], Any]] = {
     "OpenRLHF": _openrlhf,
     "long target": _long_target,
     "odd headers": _odd_headers,
+    **ROUTES,
 }

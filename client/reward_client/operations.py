@@ -123,7 +123,7 @@ class Operations:
             self._limits = parsed(Info, (yield from self._send(info)).body).limits
         envelope = len(_body(request.model_copy(update={"items": []})))
         sizes = [len(item.model_dump_json(exclude_none=True).encode()) for item in request.items]
-        values = [_n_values(item) for item in request.items]
+        values = [_n_values(item, self._limits) for item in request.items]
         return split(sizes, values, envelope, self._limits)
 
     def _call(self, method: str, path: str, deadline_s: float | None) -> Call:
@@ -170,9 +170,14 @@ _ENVELOPE_VALUES = 300
 """JSON values of a request besides its items, at most."""
 
 
-def _n_values(item: Item) -> int:
-    """JSON values of `item`, at most: itself, its fields, its references and the fields of its messages."""
+def _n_values(item: Item, limits: LimitsInfo) -> int:
+    """JSON values of `item`, at most: itself, its fields, its references and the fields of its messages.
+
+    A reference counts for its share of `max_request_references`, if that is more than one value.
+    """
     n_references = len(item.reference) if isinstance(item.reference, list) else 0
+    if limits.max_values and limits.max_request_references:
+        n_references *= math.ceil(limits.max_values / limits.max_request_references)
     return 8 + n_references + (3 * len(item.prompt) if isinstance(item.prompt, list) else 0)
 
 

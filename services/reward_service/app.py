@@ -117,7 +117,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             embedder, golds = await _models(stack, settings, encoder_loader, gold_loader, metrics)
-            scorer = Scorer(embedder, golds)
+            scorer = Scorer(embedder, golds, settings.max_request_references)
             executor = await stack.enter_async_context(
                 StepExecutor(settings.preparation_threads, settings.max_waiting_s)
             )

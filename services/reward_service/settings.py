@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from reward_client.embedded_models import MINILM
-from reward_client.wire import MAX_REFERENCES
+from reward_client.wire import MAX_LIST, MAX_REFERENCES, LimitsInfo
 from reward_client.wire.api_key import key_problem
 from reward_client.wire.requests import MAX_MESSAGES
 from reward_service.environment import SECRET_SETTINGS, empty_value, read_environment, wrong_value
@@ -36,6 +36,12 @@ EMBEDDED_GOLDS = (DEMO_GOLD, SMOLLM2_GOLD)
 
 NO_MODEL = "none"
 """Value of `encoder` or `gold` that disables the model."""
+
+
+MAX_REQUEST_SENTENCES = 65_536
+"""Sentences that are embedded for one request; its memory is estimated from its body, which has few strings."""
+MAX_METRIC_FIELDS = 20_000
+"""Fields of all tasks, and of all responses, of which NeMo-Gym gets statistics: five numbers each in the reply."""
 
 
 class Settings(BaseModel):
@@ -71,6 +77,17 @@ class Settings(BaseModel):
         if self.gold == NO_MODEL:
             return []
         return sorted(_separated(self.gold), key=lambda one: one != self.primary_gold)  # stable
+
+    @property
+    def limits(self) -> LimitsInfo:
+        """What `GET /info` tells about the size of requests."""
+        others = {
+            "max_request_chars": self.max_body_bytes,
+            "max_list_elements": MAX_LIST,
+            "max_request_sentences": MAX_REQUEST_SENTENCES,
+            "max_metric_fields": MAX_METRIC_FIELDS,
+        }
+        return LimitsInfo.model_validate(self.model_dump(include=set(LimitsInfo.model_fields)) | others)
 
     host: str = "127.0.0.1"
     """Address to listen on. An address other than loopback requires an API key or `allow_anonymous`."""
@@ -142,13 +159,16 @@ class Settings(BaseModel):
     """Characters of one text; the encoder reads the last 512 tokens, but words are counted in the whole text."""
     max_item_chars: Annotated[int, Field(ge=1)] = 400_000
     """Characters of all texts of one item; a gold model renders and tokenizes them together, in half a kilobyte a
-    character. Those of a request are bounded by `max_body_bytes`, because each has at least one byte."""
+    character. Those of a request are bounded by `max_body_bytes`: each has at least one byte, or is counted."""
     max_messages: Annotated[int, Field(ge=1, le=MAX_MESSAGES)] = 1_000
     """Messages of one prompt; a chat template is rendered message by message."""
     max_references: Annotated[int, Field(ge=1, le=MAX_REFERENCES)] = 64
     """References of one item; a closed-ended item is scored against each, and the best counts."""
+    max_request_references: Annotated[int, Field(ge=1)] = 65_536
+    """References of all items of one request that have several, also those that a data set has for them; an item
+    is prepared with each of its references, in 1.3 kB."""
     max_id_chars: Annotated[int, Field(ge=1)] = 256
-    """Characters of the `id` of an item and of `run`; ids are repeated in replies, errors and logs."""
+    """Characters of the `id` of an item, of `run` and of a model's name; replies, errors and logs repeat them."""
     max_override_values: Annotated[int, Field(ge=1)] = 256
     """Values in `recipe_overrides` or the URL, nested ones included; all parameters of a recipe have fewer."""
     max_override_chars: Annotated[int, Field(ge=1)] = 32_768
@@ -161,6 +181,8 @@ class Settings(BaseModel):
     """Parameters in the query of a URL; all options and recipe parameters are fewer."""
     max_object_keys: Annotated[int, Field(ge=16)] = 128
     """Keys of one JSON object in a body; no message has as many, and every unknown key is an error to report."""
+    max_key_chars: Annotated[int, Field(ge=16)] = 1_024
+    """Characters of one key; replies and errors repeat keys, statistics of NeMo-Gym eleven times."""
     max_values: Annotated[int, Field(ge=1)] = 300_000
     """JSON values of one body; a short value takes twenty times as much memory as it has bytes."""
     max_waiting_items: Annotated[int, Field(ge=1)] = 65_536
@@ -186,8 +208,9 @@ class Settings(BaseModel):
     disables the cache."""
     max_waiting_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
     """Bytes that requests may hold together, shared by callers, above which new ones are refused. A byte of a body
-    counts as 4, for each of several gold models, and a string in it as 600 more, for what is made of them; a reply
-    counts until it is sent. The process stays below its memory when idle, plus the caches, plus twice this."""
+    counts as 4, for each of several gold models, a string in it as 600 more and a value as 80, for what is made of
+    them; a reply counts until it is sent. The process stays below its memory when idle, plus the caches, plus
+    twice this."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds in which a body must arrive; a slow upload occupies memory that other requests need."""
     min_body_bytes_per_s: Annotated[int, Field(ge=0)] = 1024

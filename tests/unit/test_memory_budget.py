@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message, Receive
 
-from reward_service.admission.memory import BYTE_COST, STRING_COST, MemoryBudget, MemoryClaim
+from reward_service.admission.memory import (
+    BYTE_COST,
+    FURTHER_STRING_COST,
+    STRING_COST,
+    VALUE_COST,
+    MemoryBudget,
+    MemoryClaim,
+)
 from reward_service.admission.transfer import check_head, receive_body
 from reward_service.errors import NoRoomError, SlowBodyError
 from reward_service.settings import Settings
@@ -236,15 +243,45 @@ def test_each_of_several_gold_models_is_charged_because_it_has_tokens_of_its_own
 
 
 @pytest.mark.parametrize(
-    ("body", "strings"),
-    [(b'{"a": "b"}', 2), (rb'["say \"hi\" twice"]', 1), (b"[1, 2]", 0), (b'["a","b","c"]', 3)],
+    ("body", "strings", "values"),
+    [
+        (b'{"a": "b"}', 2, 1),
+        (rb'["say \"hi\" twice"]', 1, 1),
+        (b"[1, 2]", 0, 2),
+        (b'["a","b","c"]', 3, 3),
+        (b"[[], [[]]]", 0, 5),
+    ],
 )
-def test_strings_are_charged_because_items_take_more_than_their_bytes(body: bytes, strings: int) -> None:
+def test_strings_and_values_are_charged_because_they_take_more_than_their_bytes(
+    body: bytes, strings: int, values: int
+) -> None:
     async def scenario(budget: MemoryBudget, held: Callable[[], float]) -> None:
         headers, receive = received([body])
         with budget.claim("A") as claim:
             await receive_body(headers, receive, claim, Settings(), 5)
-            assert held() == BYTE_COST * len(body) + STRING_COST * strings
+            assert held() == BYTE_COST * len(body) + STRING_COST * strings + VALUE_COST * values
+
+    run(scenario)
+
+
+def test_strings_above_those_of_all_items_and_values_above_the_limit_cost_less() -> None:
+    async def scenario(budget: MemoryBudget, held: Callable[[], float]) -> None:
+        headers, receive = received([b'"a""a""a"' * 10] * 2 + [b"[" * 40])
+        with budget.claim("A") as claim:
+            await receive_body(headers, receive, claim, Settings(max_items=1, max_values=50), 5)
+            strings = 16 * STRING_COST + 34 * FURTHER_STRING_COST
+            assert held() == BYTE_COST * 220 + strings + 40 * VALUE_COST
+
+    run(scenario, max_waiting_bytes=2**20)
+
+
+def test_work_that_goes_on_after_its_request_has_ended_holds_nothing() -> None:
+    async def scenario(budget: MemoryBudget, held: Callable[[], float]) -> None:
+        with budget.claim("A") as claim:
+            await claim.take(100, 5)
+        await claim.take(100, 5)
+
+        assert held() == 0
 
     run(scenario)
 

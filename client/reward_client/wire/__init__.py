@@ -2,26 +2,23 @@
 
 requests.py   ScoreRequest ── items: [Item]            strict: an unknown field is an error
 texts.py      the texts in them, as data sets and chat APIs write them
-replies.py    ScoreReply ── results: [ItemResult]; Info    tolerant: an unknown field is ignored
-datasets.py   DatasetList ── datasets: [DatasetInfo]       tolerant, too
+replies.py    ScoreReply ── results: [ItemResult]    tolerant: an unknown field is ignored
+info.py       Info ── limits: LimitsInfo, …          tolerant, too
+datasets.py   DatasetList ── datasets: [DatasetInfo]   tolerant, too
 notebook.py   how notebooks show replies
 problem.py    Problem (RFC 9457) ── errors: [FieldError]
 version.py    the version number and the compatibility policy
 """
 
 from reward_client.wire.datasets import DatasetInfo, DatasetList
+from reward_client.wire.info import FeatureInfo, Info, LimitsInfo, ModelInfo, RecipeInfo
 from reward_client.wire.problem import FieldError, Problem
 from reward_client.wire.replies import (
     Attribution,
-    FeatureInfo,
-    Info,
     ItemError,
     ItemResult,
-    LimitsInfo,
-    ModelInfo,
     ModelNames,
     QueryTypeSource,
-    RecipeInfo,
     RecipeName,
     ScoreReply,
     TextCounts,

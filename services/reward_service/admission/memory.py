@@ -7,8 +7,9 @@ What has been received counts, not what was declared: a declaration counts only 
 caller. Callers share the budget by `FairShare`. Bodies cannot wait for each other forever: the oldest of those
 that wait gets what it still needs beside the budget, until its request has been answered; one body at a time.
 
-A byte of a body is charged `BYTE_COST`, and a string in it `STRING_COST`, because texts, tokens and items take a
-multiple of the body. Measured while a request waits for both models, per byte of its body: 2.5 for ASCII texts of
+A byte of a body is charged `BYTE_COST`, a string in it `STRING_COST` and a value `VALUE_COST`, because texts,
+tokens and items take a multiple of the body. What only its items show, as several references, is taken when they
+are known. Measured while a request waits for both models, per byte of its body: 2.5 for ASCII texts of
 2,000 characters, 1.4 for texts of 4-byte characters, 0.7 if these are escaped, 6.5 for ASCII with one emoji, which
 makes Python store 4 bytes a character. An item takes 2 kB beside its texts, so short ones take up to 120 times
 their bytes.
@@ -32,6 +33,14 @@ BYTE_COST = 4
 """Bytes charged for a byte of a body."""
 STRING_COST = 600
 """Bytes charged for a string in a body, beside its own: an item has at least two strings."""
+FURTHER_STRING_COST = 160
+"""Bytes charged for a string when a body has more than `STRINGS_PER_ITEM` for each item that it may have."""
+STRINGS_PER_ITEM = 16
+VALUE_COST = 80
+"""Bytes charged for a value in a body, by its comma or opening bracket: an empty list has 64, in two bytes."""
+MAX_PAUSE_S = 10.0
+"""Seconds that a request waits for memory in the middle, if its client is not held: long enough for another
+request to end, short enough for a client that has to send all of it again."""
 _RATE_WINDOW_S = 64
 """Seconds, among those in which memory was released, over which the release rate is measured."""
 
@@ -147,6 +156,8 @@ class MemoryBudget:
         waiter.granted.set_result(None)
 
     def _take(self, claim: MemoryClaim, n_bytes: int) -> None:
+        if claim.is_released:
+            return
         if claim is self._beside:
             claim.n_beside += n_bytes
         else:
@@ -174,6 +185,8 @@ class MemoryClaim:
         """What is counted for it in the budget."""
         self.n_beside = 0
         """What it holds beside the budget."""
+        self.is_released = False
+        """Whether its request has ended; the work goes on if another one with its Idempotency-Key waits."""
         self._budget = budget
         self._expected = 0
 
@@ -205,7 +218,8 @@ class MemoryClaim:
             self._budget.add(self, n_bytes - self.n_bytes)
 
     def release(self) -> None:
-        """Hold nothing. Idempotent."""
+        """Hold nothing, from now on. Idempotent."""
+        self.is_released = True
         self.keep(0)
 
     def _expect(self, n_bytes: int) -> None:

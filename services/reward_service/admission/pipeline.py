@@ -35,9 +35,10 @@ from reward_service.admission.idempotency import (
     fingerprint,
     idempotency_key,
 )
-from reward_service.admission.memory import MemoryBudget, MemoryClaim
+from reward_service.admission.memory import MAX_PAUSE_S, MemoryBudget, MemoryClaim
+from reward_service.admission.scoring_work import new_work
 from reward_service.admission.transfer import check_head, receive_body, send_response
-from reward_service.admission.work import Work, WorkContext, new_work
+from reward_service.admission.work import Work, WorkContext
 from reward_service.batching import StepExecutor, complete
 from reward_service.datasets.store import DatasetStore
 from reward_service.errors import DeadlineError, GlassboxError, InvalidRequestError, TooLargeError
@@ -60,9 +61,6 @@ from reward_service.telemetry.metrics import Metrics
 
 DEADLINE_HEADER = "Glassbox-Deadline-S"
 _LARGE_BYTES = 1024 * 1024
-_MAX_PAUSE_S = 10.0
-"""Seconds that a body waits for memory in the middle, if its client is not held: long enough for another request
-to end, short enough for a client that has to send all of it again."""
 _KEY = IDEMPOTENCY_HEADER.lower().encode()
 _SECONDS = re.compile(rb"[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -158,7 +156,7 @@ class RequestPipeline:
         body = await self._body(spec, context, receive, claim)
         digest = b"" if key is None else await self._fingerprint(scope, context, body)
         try:
-            work = self._work(spec, scope, context, body)
+            work = self._work(spec, scope, context, body, claim)
         except GlassboxError as exc:  # the options in the URL are wrong
             if isinstance(spec, ProtocolSpec):
                 self._metrics.run_failed(scope["path_params"].get("run"), None, exc.cause)
@@ -186,10 +184,12 @@ class RequestPipeline:
         check = partial(check_head, context.headers, claim, self._settings)
         if not self._hold.admit_now(spec, context.caller, "memory", check):
             await self._hold.wait(spec, context.caller, "memory", check)
-        max_wait_s = max(self._hold.hold_s(spec), _MAX_PAUSE_S)
+        max_wait_s = max(self._hold.hold_s(spec), MAX_PAUSE_S)
         return await receive_body(context.headers, receive, claim, self._settings, max_wait_s)
 
-    def _work(self, spec: EndpointSpec[Any], scope: Scope, context: RequestContext, body: Body) -> Work:
+    def _work(
+        self, spec: EndpointSpec[Any], scope: Scope, context: RequestContext, body: Body, claim: MemoryClaim
+    ) -> Work:
         in_path, in_query = scope["path_params"].get(OPTIONS, ""), scope["query_string"].decode("latin-1")
         query_string = "&".join(filter(None, (in_path, in_query)))
         call = Call(self._settings, self._recipes, context.headers, scope["path_params"], [], context.caller)
@@ -201,7 +201,7 @@ class RequestPipeline:
                 call.query, call.references = references_in(query, self._datasets, context.caller)
         if isinstance(spec, ProtocolSpec):
             call.options = spec.options(call, body)
-        return new_work(spec, call, body, self._works)
+        return new_work(spec, call, body, self._works, claim)
 
 
 class ProtocolRoute(Route):

@@ -16,14 +16,18 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Send
 
-from reward_service.admission.memory import STRING_COST, MemoryClaim
+from reward_service.admission.memory import (
+    FURTHER_STRING_COST,
+    STRING_COST,
+    STRINGS_PER_ITEM,
+    VALUE_COST,
+    MemoryClaim,
+)
 from reward_service.errors import InvalidRequestError, SlowBodyError, TooLargeError
 from reward_service.settings import Settings
 
 GRACE_S = 10.0
 """Seconds before `min_body_bytes_per_s` applies: the start of a connection is slow, and so is a short pause."""
-_STRINGS_PER_ITEM = 16
-"""Strings charged in a body, for each item that it may have at most; one with more is refused after parsing."""
 _MAPPED_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 """Bytes of a reply that are given to the server at once; it waits when as many have not been sent."""
@@ -67,7 +71,7 @@ async def receive_body(
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    body, max_strings = _Buffer(declared_bytes(headers)), _STRINGS_PER_ITEM * settings.max_items
+    body, cost = _Buffer(declared_bytes(headers)), _Cost(claim.byte_cost, settings)
     try:
         async with asyncio.timeout_at(began + _allowed_s(0, settings, grace_s)) as limit:
             while True:
@@ -77,9 +81,7 @@ async def receive_body(
                 chunk = message.get("body", b"")
                 _check_size(body.size + len(chunk), settings)
                 limit.reschedule(None)
-                strings = min(count_strings(chunk), max_strings) if max_strings else 0
-                max_strings -= strings
-                began += await claim.take(claim.byte_cost * len(chunk) + STRING_COST * strings, max_wait_s)
+                began += await claim.take(cost.of(chunk), max_wait_s)
                 if not message.get("more_body", False):
                     claim.complete()
                     return body.with_last(chunk)
@@ -99,6 +101,30 @@ async def send_response(response: Response, send: Send) -> None:
     for start in range(0, max(len(body), 1), _PIECE_BYTES):
         end = start + _PIECE_BYTES
         await send({"type": "http.response.body", "body": body[start:end], "more_body": end < len(body)})
+
+
+class _Cost:
+    """What the chunks of one body are charged; it has at most `max_values` values, or is refused."""
+
+    def __init__(self, byte_cost: int, settings: Settings) -> None:
+        self._byte_cost = byte_cost
+        self._max_values = self._max_strings = settings.max_values
+        self._max_of_items = min(STRINGS_PER_ITEM * settings.max_items, settings.max_values)
+
+    def of(self, chunk: bytes) -> int:
+        """Bytes to charge for the next chunk."""
+        strings, values = min(count_strings(chunk), self._max_strings), min(count_values(chunk), self._max_values)
+        of_items = min(strings, self._max_of_items)
+        self._max_strings -= strings
+        self._max_of_items -= of_items
+        self._max_values -= values
+        in_strings = STRING_COST * of_items + FURTHER_STRING_COST * (strings - of_items)
+        return self._byte_cost * len(chunk) + in_strings + VALUE_COST * values
+
+
+def count_values(chunk: bytes) -> int:
+    """At least the number of JSON values that end or begin in `chunk`; signs in texts count too."""
+    return chunk.count(b",") + chunk.count(b"[") + chunk.count(b"{")
 
 
 def count_strings(chunk: bytes) -> int:

@@ -16,8 +16,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from reward_client.wire import FieldError
-from reward_service.admission.memory import BYTE_COST, STRING_COST, MemoryClaim
-from reward_service.admission.transfer import GRACE_S, count_strings, declared_bytes, refuse_compressed
+from reward_service.admission.memory import BYTE_COST, STRING_COST, VALUE_COST, MemoryClaim
+from reward_service.admission.transfer import (
+    GRACE_S,
+    count_strings,
+    count_values,
+    declared_bytes,
+    refuse_compressed,
+)
 from reward_service.errors import SlowBodyError, TooLargeError
 from reward_service.settings import Settings
 
@@ -60,7 +66,8 @@ async def receive_lines(
         chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         _check_size(size, settings)
-        await claim.take(BYTE_COST * len(chunk) + STRING_COST * count_strings(chunk), _MAX_WAIT_S)
+        in_values = STRING_COST * count_strings(chunk) + VALUE_COST * count_values(chunk)
+        await claim.take(BYTE_COST * len(chunk) + in_values, _MAX_WAIT_S)
         piece = body.add(chunk, last=not more)
         if piece:
             yield piece

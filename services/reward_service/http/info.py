@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from reward_client.wire import WIRE_VERSION, FeatureInfo, Info, LimitsInfo, ModelInfo, RecipeInfo
+from reward_client.wire import WIRE_VERSION, FeatureInfo, Info, ModelInfo, RecipeInfo
 from reward_service.features import Feature, GoldScore, RecipeOnly
 from reward_service.features.feature import EMBEDDINGS
 from reward_service.features.recipe import Recipe
@@ -60,7 +60,7 @@ def _info(state: AppState) -> Info:
         gold=_model_info(gold, state.scorer.notices([gold]), gold.encoder_base) if gold else None,
         models=models,
         golds=[_model_info(one, state.scorer.notices([one]), one.encoder_base) for one in golds if one],
-        limits=LimitsInfo.model_validate(settings.model_dump(include=set(LimitsInfo.model_fields))),
+        limits=settings.limits,
         versions={library: _version(library) for library in _LIBRARIES} | state.features.packages,
     )
 

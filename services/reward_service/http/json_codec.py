@@ -11,8 +11,8 @@ first errors.
 """
 
 import json
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from mmap import mmap
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -23,15 +23,15 @@ from reward_client.wire import FieldError, ScoreReply, error_message, error_path
 from reward_client.wire.replies import GOLDS
 from reward_service.batching import Steps, complete
 from reward_service.errors import MAX_ERRORS, InvalidRequestError, TooLargeError
-from reward_service.http.json_reader import JsonReader, Path, RefusedValueError, mistakes
+from reward_service.http.json_reader import JsonReader, Path, RefusedValueError, has_good_keys, mistakes
 from reward_service.settings import Settings
 
 _AT_ONCE_BYTES = 64 * 1024
 """Bytes of a body that is parsed in one call, however wrong it is."""
 _MAX_EXPLAINED = 1_000
 """Errors of one value that pydantic explains; a model with more in one value gets one error for all of them."""
-_REPLY_ELEMENTS = 256
-"""Elements of a list that are serialised in one step."""
+_REPLY_ELEMENTS, _REPLY_CHARS = 256, 64 * 1024
+"""Elements of a list, and characters of the texts among them, that are serialised in one step."""
 
 _MESSAGES = {
     "model_type": "Input should be an object",
@@ -56,7 +56,7 @@ def parse_steps(model: type[ModelT], body: Body, settings: Settings) -> Steps[Mo
         content = body[:] if isinstance(body, mmap) else body
         try:
             parsed = model.model_validate_json(content)
-            json.loads(content, object_pairs_hook=_key_check(settings.max_object_keys))
+            json.loads(content, object_pairs_hook=partial(_check_keys, settings))
         except (ValueError, RecursionError):
             pass  # explained below
         else:
@@ -71,6 +71,8 @@ def dump_steps(reply: BaseModel) -> Steps[bytes]:
     A ScoreReply without several gold models has no `golds`.
     """
     if isinstance(reply, RootModel):
+        if isinstance(reply.root, BaseModel):
+            return (yield from dump_steps(reply.root))
         return (yield from _value_steps(reply.root))
     left_out = GOLDS if isinstance(reply, ScoreReply) and not reply.models.golds else None
     fields = []
@@ -81,25 +83,52 @@ def dump_steps(reply: BaseModel) -> Steps[bytes]:
 
 def _value_steps(value: Any, left_out: set[str] | None = None) -> Steps[bytes]:
     """JSON of `value`, where it, or each element of a list, is without the fields `left_out`."""
-    if not isinstance(value, list):
-        return to_json(value, exclude=left_out)
+    if isinstance(value, dict) and (len(value) > _REPLY_ELEMENTS or _holds_many(value.values())):
+        members = []
+        for name, member in value.items():
+            members.append(to_json(name) + b":" + (yield from _value_steps(member)))
+            yield
+        return b"{" + b",".join(members) + b"}"
+    if isinstance(value, list) and (len(value) > _REPLY_ELEMENTS or _holds_many(value)):
+        return (yield from _list_steps(value, left_out))
+    of_each: Any = {"__all__": left_out} if left_out and isinstance(value, list) else left_out
+    return to_json(value, exclude=of_each)
+
+
+def _list_steps(values: list[Any], left_out: set[str] | None) -> Steps[bytes]:
+    """JSON of `values`, in steps of a few elements; each list or object among them has its own steps."""
     of_each: Any = {"__all__": left_out} if left_out else None
-    if len(value) <= _REPLY_ELEMENTS:
-        return to_json(value, exclude=of_each)
-    parts = []
-    for start in range(0, len(value), _REPLY_ELEMENTS):
-        parts.append(to_json(value[start : start + _REPLY_ELEMENTS], exclude=of_each)[1:-1])
-        yield
+    parts: list[bytes] = []
+    start, n_chars = 0, 0
+    for index, one in enumerate(values):
+        n_chars += len(one) if isinstance(one, str) else 0
+        own = isinstance(one, (dict, list))
+        if start < index and (own or index - start >= _REPLY_ELEMENTS or n_chars > _REPLY_CHARS):
+            parts.append(to_json(values[start:index], exclude=of_each)[1:-1])
+            start, n_chars = index, 0
+            yield
+        if own:
+            parts.append((yield from _value_steps(one)))
+            start = index + 1
+            yield
+    if start < len(values):
+        parts.append(to_json(values[start:], exclude=of_each)[1:-1])
     return b"[" + b",".join(parts) + b"]"
 
 
-@lru_cache
-def _key_check(max_keys: int) -> Any:
-    def check(pairs: list[tuple[str, Any]]) -> None:
-        if len(pairs) > max_keys or len(pairs) != len({key for key, _ in pairs}):
-            raise ValueError("an object has too many keys, or one of them twice")
+def _holds_many(members: Iterable[Any]) -> bool:
+    """Whether some of a few members are lists or objects, or long texts: together they may be of any size."""
+    n_chars = 0
+    for one in members:
+        n_chars += len(one) if isinstance(one, str) else 0
+        if isinstance(one, (dict, list)) or n_chars > _REPLY_CHARS:
+            return True
+    return False
 
-    return check
+
+def _check_keys(limits: Settings, pairs: list[tuple[str, Any]]) -> None:
+    if not has_good_keys(dict(pairs), len(pairs), limits):
+        raise ValueError("an object has too many keys, a long one, or one of them twice")
 
 
 @lru_cache
@@ -182,7 +211,7 @@ class _Parser:
             return value
         reader.suspicions.clear()
         n_errors = len(self._errors)
-        for where, message in mistakes(value, path, self._settings.max_object_keys):
+        for where, message in mistakes(value, path, self._settings):
             self._report(where, message)
         return value if len(self._errors) == n_errors else _WRONG
 

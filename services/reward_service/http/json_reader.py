@@ -48,7 +48,7 @@ class _BadObject(list[tuple[str, Any]]):
 class JsonReader:
     """Reads values one after the other.
 
-    `limits` are `max_object_keys`, `max_text_chars` and `max_values`.
+    `limits` are `max_object_keys`, `max_key_chars`, `max_text_chars` and `max_values`.
     """
 
     def __init__(self, body: bytes | bytearray | mmap, limits: Settings) -> None:
@@ -58,7 +58,7 @@ class JsonReader:
         self._limits = limits
         self._n_values = 0
         # Not a method: the decoder would keep this object, and the body, until the next garbage collection.
-        self._object_of = partial(_object_of, limits.max_object_keys, self.suspicions)
+        self._object_of = partial(_object_of, limits, self.suspicions)
         self._raw_decode = json.JSONDecoder(object_pairs_hook=self._object_of).raw_decode
         self._decoder = getincrementaldecoder("utf-8")()
         self._n_decoded = 0
@@ -99,6 +99,8 @@ class JsonReader:
             if not self.next_is('"'):
                 self._fail("a key is missing")
             key: str = self._scalar(path)
+            if len(key) > self._limits.max_key_chars:
+                raise RefusedValueError(path, long_key(self._limits), too_large=True)
             self._expect(":")
             yield key
 
@@ -210,31 +212,47 @@ class JsonReader:
         return True
 
 
-def _object_of(max_keys: int, suspicions: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any] | _BadObject:
+def has_good_keys(fields: dict[str, Any], n_pairs: int, limits: Settings) -> bool:
+    """Whether the keys of an object, which had `n_pairs` members, differ and are within the limits."""
+    return len(fields) == n_pairs <= limits.max_object_keys and len(max(fields, key=len, default="")) <= (
+        limits.max_key_chars
+    )
+
+
+def long_key(limits: Settings) -> str:
+    """The message about a key that is too long."""
+    return f"has a key of more than {limits.max_key_chars} characters, which is the limit"
+
+
+def _object_of(
+    limits: Settings, suspicions: list[str], pairs: list[tuple[str, Any]]
+) -> dict[str, Any] | _BadObject:
     fields = dict(pairs)
-    if len(fields) == len(pairs) <= max_keys:
+    if has_good_keys(fields, len(pairs), limits):
         return fields
     suspicions.append("keys")
     return _BadObject(pairs)
 
 
-def mistakes(value: Any, path: Path, max_keys: int) -> Iterator[tuple[Path, str]]:
+def mistakes(value: Any, path: Path, limits: Settings) -> Iterator[tuple[Path, str]]:
     """(path, message) of every repeated key, and of every text with half of a surrogate pair, in `value`."""
     if isinstance(value, (dict, _BadObject)):
         pairs = value if isinstance(value, _BadObject) else list(value.items())
-        yield from _wrong_keys([key for key, _ in pairs], path, max_keys)
+        yield from _wrong_keys([key for key, _ in pairs], path, limits)
         for key, child in pairs:
-            yield from mistakes(child, (*path, key), max_keys)
+            yield from mistakes(child, (*path, key), limits)
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            yield from mistakes(child, (*path, index), max_keys)
+            yield from mistakes(child, (*path, index), limits)
     elif isinstance(value, str) and not _is_unicode(value):
         yield path, f"contains {_HALF_A_PAIR}"
 
 
-def _wrong_keys(keys: list[str], path: Path, max_keys: int) -> Iterator[tuple[Path, str]]:
-    if len(keys) > max_keys:
-        raise RefusedValueError(path, f"has more than {max_keys} keys", too_large=True)
+def _wrong_keys(keys: list[str], path: Path, limits: Settings) -> Iterator[tuple[Path, str]]:
+    if len(keys) > limits.max_object_keys:
+        raise RefusedValueError(path, f"has more than {limits.max_object_keys} keys", too_large=True)
+    if len(max(keys, key=len, default="")) > limits.max_key_chars:
+        raise RefusedValueError(path, long_key(limits), too_large=True)
     for key, times in Counter(keys).items():
         if not _is_unicode(key):
             yield path, f"has a key with {_HALF_A_PAIR}"

@@ -117,9 +117,9 @@ class EndpointSpec(Generic[BodyT]):
 class ProtocolSpec(EndpointSpec[BodyT]):
     """Routes that score items with a recipe."""
 
-    job: Callable[[BodyT, Call], Job]
+    job: Callable[[BodyT, Call], Job | Steps[Job]]
     """Makes the work of a request from its parsed body. Called in a thread that other requests wait for, so what
-    takes long for many items belongs in an iterator of the job's entries."""
+    takes long for many items belongs in an iterator of the job's entries, or in steps, which return the job."""
     reply: Callable[[ScoreReply, Job, Call], BaseModel]
     """Makes the protocol's reply. Called in a thread."""
     options: Callable[[Call, Body], ScoringOptions | None] = _unknown_before_parsing
@@ -141,11 +141,19 @@ class NoBody(BaseModel):
     """`request_model` of routes whose requests have no body, such as those of the method GET."""
 
 
+@dataclass(frozen=True, slots=True)
+class LargeReply:
+    """A reply that takes more memory than its request: `steps` make it when `n_bytes` are held for it."""
+
+    n_bytes: int
+    steps: Steps[BaseModel]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerSpec(EndpointSpec[BodyT]):
     """Routes that score nothing: a session is opened, models are listed."""
 
-    handle: Callable[[BodyT, Call], BaseModel | Steps[BaseModel]]
+    handle: Callable[[BodyT, Call], BaseModel | Steps[BaseModel | LargeReply]]
     """Makes the reply from the parsed body; what takes long is a generator of steps, which returns the reply.
     Called in a thread that other requests wait for."""
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reward_client.wire import (
     MAX_LIST,
@@ -28,6 +28,7 @@ from reward_client.wire import (
     error_message,
     error_path,
 )
+from reward_service.batching import Steps
 from reward_service.errors import InvalidRequestError
 from reward_service.protocols.base import OPTIONS, Call, ProtocolSpec, RouteSpec, ScoringOptions, WireModel
 from reward_service.protocols.url_options import label_options
@@ -44,8 +45,11 @@ HOLD_S, ANSWER_S = 50.0, 57.0
 """verifiers, the client, does not retry, and times out after 60 s by default."""
 _Items = Annotated[list[dict[str, Any]], Field(max_length=MAX_LIST)]
 _INPUT, _OUTPUT = "responses_create_params.input", "response.output"
+_OBJECTS = ("responses_create_params", "response")
 _OWN = "glassbox/"
 """Begins the names of all numbers that a reply adds, except the reward."""
+_VALUES = 1024
+"""Values that are checked in one step."""
 
 
 class CreateParams(WireModel):
@@ -101,15 +105,20 @@ class VerifyReply(WireModel):
 # Request ------------------------------------------------------------------------------------------------------
 
 
-def _job(body: VerifyRequest, call: Call) -> Job:
+def _job(body: VerifyRequest, call: Call) -> Steps[Job]:
     options = call.options or label_options(call, b"")
-    echo = body.model_dump(exclude_unset=True)
-    _check_finite(echo)
+    echo = _sent(body) | {name: _sent(getattr(body, name)) for name in _OBJECTS}
+    yield from _check_finite(echo)
     fields = _Fields.of(body)
     limits = ItemLimits(call.settings)
     entries = list(_entry(body, fields, limits, options))
     limits.check()
     return Job(entries, options.recipe, options.gold, explain=True, path=fields.path, echo=echo)
+
+
+def _sent(model: BaseModel) -> dict[str, Any]:
+    """The fields that were sent, unknown ones too; their values are not copied."""
+    return {name: value for name, value in model if name in model.model_fields_set}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,17 +208,31 @@ def _part(part: Any) -> Any:
     return {"type": "output_text", "text": part.get("refusal")} if is_refusal else part
 
 
-def _check_finite(value: Any, path: str = "") -> None:
+def _check_finite(value: Any) -> Steps[None]:
     """Raise InvalidRequestError for a number that is no JSON, which the reply would repeat."""
-    if isinstance(value, dict):
-        for name, member in value.items():
-            _check_finite(member, f"{path}.{name}" if path else name)
-    elif isinstance(value, list):
-        for index, member in enumerate(value):
-            _check_finite(member, f"{path}.{index}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        error = FieldError(field=path, message=f"must be a finite number, not {value}")
-        raise InvalidRequestError("a number is not finite", [error])
+    path: list[int | str] = []
+    levels = [_members(value)]
+    n_values = 0
+    while levels:
+        for name, member in levels[-1]:
+            n_values += 1
+            if n_values % _VALUES == 0:
+                yield
+            if isinstance(member, (dict, list)):
+                path.append(name)
+                levels.append(_members(member))
+                break
+            if isinstance(member, float) and not math.isfinite(member):
+                field = ".".join(map(str, [*path, name]))
+                error = FieldError(field=field, message=f"must be a finite number, not {member}")
+                raise InvalidRequestError("a number is not finite", [error])
+        else:
+            levels.pop()
+            del path[-1:]
+
+
+def _members(value: dict[str, Any] | list[Any]) -> Iterator[tuple[int | str, Any]]:
+    return iter(value.items()) if isinstance(value, dict) else iter(enumerate(value))
 
 
 # Reply --------------------------------------------------------------------------------------------------------

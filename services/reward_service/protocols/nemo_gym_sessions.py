@@ -16,15 +16,20 @@ from pydantic import ConfigDict, Field, RootModel
 from reward_client.wire import MAX_LIST, FieldError
 from reward_service.batching import Steps
 from reward_service.errors import InvalidRequestError, TooLargeError
-from reward_service.protocols.base import Call, EndpointSpec, HandlerSpec, NoBody, WireModel
+from reward_service.protocols.base import Call, EndpointSpec, HandlerSpec, LargeReply, NoBody, WireModel
+from reward_service.protocols.label_options import label_options
 from reward_service.protocols.nemo_gym import ANSWER_S, HOLD_S, routes
-from reward_service.protocols.url_options import label_options
+from reward_service.settings import MAX_METRIC_FIELDS
 
 _TASK, _INTERNAL = "_ng_task_index", "_ng_"
 _MOST = 1e100
 """Larger numbers are left out: statistics of them could be infinite."""
-_MOST_FIELDS = 20_000
-"""Fields of all tasks, and of all responses, that have statistics: five numbers each in the reply."""
+_MOST_BYTES = 16 * 1024 * 1024
+"""Of a reply: enough for `MAX_METRIC_FIELDS` with names of 99 characters."""
+_STATISTICS, _NUMBER_BYTES = 6, 40
+"""Statistics of a field, the mean of all responses twice, and bytes of a number and the rest of its name."""
+_MADE_BYTES = 4
+"""Bytes that are held for a byte of a reply while it is made."""
 _LARGEST_TASK = 2**53
 """Readers of JSON may round whole numbers from this one."""
 
@@ -74,20 +79,32 @@ Numbers = dict[str, list[float]]
 """The numbers of several responses, by field."""
 
 
-def _aggregate(body: AggregateRequest, _: Call) -> Steps[AggregateReply]:
+def _aggregate(body: AggregateRequest, _: Call) -> Steps[LargeReply]:
     overall: Numbers = {}
     tasks: dict[int, Numbers] = {}
-    n_fields = 0
+    n_fields = n_bytes = 0
     for index, response in enumerate(body.verify_responses):
         task = tasks.setdefault(_task(index, response), {})
-        n_before = len(task) + len(overall)
         for name, number in _numbers(response):
-            task.setdefault(name, []).append(number)
-            overall.setdefault(name, []).append(number)
-        n_fields += len(task) + len(overall) - n_before
-        if n_fields > _MOST_FIELDS:
-            raise _too_many()
+            for values in (task, overall):
+                if name not in values:
+                    values[name] = []
+                    n_fields += 1
+                    n_bytes += _STATISTICS * (len(name.encode()) + _NUMBER_BYTES)
+                values[name].append(number)
+        _check_size(n_fields, n_bytes)
         yield
+    return LargeReply(_MADE_BYTES * n_bytes, _aggregated(tasks, overall))
+
+
+def _check_size(n_fields: int, n_bytes: int) -> None:
+    """Raise TooLargeError for a reply with too many fields or bytes."""
+    if n_fields > MAX_METRIC_FIELDS or n_bytes > _MOST_BYTES:
+        bound = f"{MAX_METRIC_FIELDS} different numbers by task and field, or a reply of {_MOST_BYTES} bytes"
+        raise TooLargeError.in_field("verify_responses", f"has more than {bound}: send fewer tasks at a time")
+
+
+def _aggregated(tasks: Mapping[int, Numbers], overall: Numbers) -> Steps[AggregateReply]:
     groups = []
     for number, values in sorted(tasks.items()):
         statistics = yield from _statistics(values)
@@ -107,11 +124,6 @@ def _task(index: int, response: Mapping[str, Any]) -> int:
     message = "must be a whole number of less than 2**53"
     error = FieldError(item=index, field=f"verify_responses.{index}.{_TASK}", message=message)
     raise InvalidRequestError("a response has no valid task", [error])
-
-
-def _too_many() -> TooLargeError:
-    message = f"has more than {_MOST_FIELDS} different numbers by task and field: send fewer tasks at a time"
-    return TooLargeError.in_field("verify_responses", message)
 
 
 def _numbers(response: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -1,7 +1,9 @@
 """Samples of trainers: an exchange and a label, as scorable items, with errors that name the protocol's fields.
 
-    posted sample ─▶ texts within the limits? ─▶ Sample(exchange, label) ─▶ entries ─▶ Job.entries
-                     no: None                    or InvalidItem
+    posted sample ─▶ texts within limits? ─▶ Sample(exchange, label) ─▶ entries: within limits? ─▶ Job.entries
+                     no: None                or InvalidItem                      texts, messages, references
+
+The first check bounds the work of reading a sample; the second one is the same for all protocols.
 
 A label is what data sets have in one column: null, a reference, or an object with a reference and a query type.
 """
@@ -89,6 +91,18 @@ def read_label_as(model: type[LabelT], value: Any) -> LabelT | InvalidItem:
         return InvalidItem(".".join(map(str, ("label", *error_path(error)))), error_message(error))
 
 
+def content_texts(field: str, messages: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """(field, text) of each text in posted messages, also in lists of parts, whose lengths are checked before they
+    are joined."""
+    for index, message in enumerate(messages):
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, str):
+            yield f"{field}.{index}.content", content
+        for number, part in enumerate(content if isinstance(content, list) else ()):
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
+                yield f"{field}.{index}.content.{number}.text", part["text"]
+
+
 def read_messages(messages: Iterable[Any]) -> tuple[ChatMessage, ...]:
     """Messages as chat clients send them, of which role and content are read. Raises PromptError."""
     read = []
@@ -156,13 +170,17 @@ def sample_job(
 
 
 def _fits(sample: Sample, i: int, limits: ItemLimits, path: Path) -> bool:
+    """Whether the sample is within the limits, in whatever form its texts were posted."""
     exchange, label, most = sample.exchange, sample.label, limits.settings
     fits_id = limits.fits(i, path(i, "id"), len(label.id or ""), most.max_id_chars, "characters")
     fits = limits.fits(i, path(i, "prompt"), len(exchange.messages), most.max_messages, "messages")
     name = path(i, "reference")
-    if not limits.references_fit(i, name, label.reference):
+    if not fits or not limits.references_fit(i, name, label.reference):
         return False
-    return limits.texts_fit(i, reference_texts(name, label.reference)) and fits and fits_id
+    messages = enumerate(exchange.messages)
+    prompt = [(path(i, f"prompt.{number}.content"), message.content) for number, message in messages]
+    response = path(i, "response"), exchange.response
+    return limits.texts_fit(i, [*prompt, response, *reference_texts(name, label.reference)]) and fits_id
 
 
 def _entry(sample: Sample, default: QueryTypeDefault) -> ScorableItem | InvalidItem:

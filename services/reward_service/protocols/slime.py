@@ -20,6 +20,7 @@ from reward_service.protocols.base import Body, Call, ProtocolSpec, RouteSpec, S
 from reward_service.protocols.chat_templates import CleanExchange, PromptError, clean
 from reward_service.protocols.samples import (
     Sample,
+    content_texts,
     label_texts,
     read_label,
     read_messages,
@@ -50,7 +51,11 @@ class SlimeReply(RootModel[float | dict[str, float]]):
     """The reward, or with `?keyed=1` an object of it (`score`) and of the features that apply."""
 
 
-_path = sample_path("prompt", "response", "label")
+_text_path = sample_path("prompt", "response", "label")
+
+
+def _path(index: int, name: str) -> str:
+    return name if name.startswith("prompt.") else _text_path(index, name)
 
 
 def _options(call: Call, body: Body) -> ScoringOptions:
@@ -69,15 +74,13 @@ def _samples(body: SlimeRequest, limits: ItemLimits) -> Iterator[Sample | Invali
 
 
 def _fits(body: SlimeRequest, limits: ItemLimits) -> bool:
-    """Whether the texts are within the limits; those of messages are checked one by one."""
+    """Whether the posted texts are within the limits, those of messages one by one and together."""
     texts = [("response", body.response), *label_texts("label", body.label)]
     if isinstance(body.prompt, str):
         return limits.texts_fit(0, [("prompt", body.prompt), *texts])
     if not limits.fits(0, "prompt", len(body.prompt), limits.settings.max_messages, "messages"):
         return False
-    contents = ((i, message.get("content")) for i, message in enumerate(body.prompt))
-    prompt = [(f"prompt.{i}.content", content) for i, content in contents if isinstance(content, str)]
-    return limits.texts_fit(0, [*prompt, *texts])
+    return limits.texts_fit(0, [*content_texts("prompt", body.prompt), *texts])
 
 
 def _sample(body: SlimeRequest) -> Sample | InvalidItem:

@@ -21,6 +21,9 @@ from reward_service.errors import MAX_ERRORS, InvalidRequestError, ModelError
 from reward_service.models.protocols import Exchange, GoldModel, RawText, Tokens
 from reward_service.scoring.job import GoldWorker, InvalidItem, reject_unavailable
 
+_REPEATED_CHAR_BYTES = 4
+"""Memory for the tokens of a character: a body is charged the same for each byte."""
+
 
 @dataclass(frozen=True, slots=True)
 class GoldReply:
@@ -46,6 +49,8 @@ class GoldJob:
     """Path of entry i in the caller's protocol, for errors. The field is that of an InvalidItem, or `""`."""
     reply: Callable[[GoldReply], BaseModel]
     """Makes the protocol's reply. Called in a thread."""
+    n_repeated_chars: int = 0
+    """Characters of a text that several entries share, for each of the others: all have tokens for it."""
 
 
 def required_gold(gold: GoldWorker | None) -> GoldWorker:
@@ -74,6 +79,8 @@ class GoldScoring:
         """Of the models that the job needs."""
         self.units: list[list[Unit[Tokens]]] = [[]]
         """What each of them has to compute, once the job is prepared."""
+        self.n_extra_bytes = _REPEATED_CHAR_BYTES * job.n_repeated_chars
+        """Memory that it needs beside what the body of its request was charged."""
         self._entries = entries
         self._gold = gold
         self._model: GoldModel | None = None

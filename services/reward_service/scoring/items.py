@@ -33,9 +33,8 @@ from reward_service.models.protocols import Exchange, GoldModel, TextEncoder, To
 from reward_service.scoring.embedding import Embedder, LookUp
 from reward_service.scoring.job import InvalidItem, Job, ScorableItem, reject_invalid_items
 from reward_service.scoring.text_features import Measured, TextFeatures
+from reward_service.settings import MAX_REQUEST_SENTENCES
 
-_MAX_SENTENCES = 65_536
-"""Sentences that are embedded for one request; its memory is estimated from its body, which has few strings."""
 _ALWAYS_MEASURED = tuple(feature for feature in ALWAYS_REPORTED if feature.needs is ResponseText)
 
 Measure = Callable[[Feature[Any]], Measured]
@@ -115,8 +114,9 @@ def prepare(
             n_sentences += max(
                 (len(one.texts) for one in needed if one.feature.needs is SentenceVectors), default=0
             )
-            if n_sentences > _MAX_SENTENCES:
-                raise TooLargeError(f"the responses have more than {_MAX_SENTENCES} sentences; send fewer items")
+            if n_sentences > MAX_REQUEST_SENTENCES:
+                message = f"the responses have more than {MAX_REQUEST_SENTENCES} sentences; send fewer items"
+                raise TooLargeError(message)
         items.append(item)
     reject_invalid_items(job, items)
     look_up = LookUp({}, {})

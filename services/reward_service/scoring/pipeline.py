@@ -10,13 +10,14 @@ instead of a number. `Steps` are CPU-bound work, for the executor that the calle
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from reward_client.wire import FieldError, ItemResult, ModelNames, RecipeName, ScoreReply, TextCounts, TimingMs
 from reward_service.batching import Steps, Submission, Unit
-from reward_service.errors import InvalidRequestError, ModelError
+from reward_service.errors import InvalidRequestError, ModelError, TooLargeError
 from reward_service.features.recipe import Recipe
 from reward_service.models.protocols import Exchange, GoldModel, RawText, Tokens
 from reward_service.models.shared_base import shared_base_notice
@@ -36,12 +37,18 @@ from reward_service.scoring.references import ReferenceLookup
 from reward_service.scoring.results import item_results
 
 Worker = EncoderWorker | GoldWorker
+_REFERENCE_BYTES = 1_400
+"""Memory for each reference of an item that has several: it is prepared with each of them."""
 
 
 class Scorer:
     """Scores jobs with the given models; without an `embedder`, or any of `golds`, they are switched off."""
 
-    def __init__(self, embedder: Embedder | None, golds: Sequence[GoldWorker]) -> None:
+    def __init__(
+        self, embedder: Embedder | None, golds: Sequence[GoldWorker], max_references: float = math.inf
+    ) -> None:
+        self._max_references = max_references
+        """Of all items of a request that have several."""
         self.embedder = embedder
         self.golds = list(golds)
         """The primary gold model, which recipes and most protocols use, and those that are reported beside it."""
@@ -77,14 +84,19 @@ class Scorer:
             StorageError: references could not be read.
         """
         entries: list[ScorableItem | InvalidItem] = []
+        n_references = 0
         for entry in job.entries:
             if entries:
                 yield
             completed = entry if references is None else references.complete(entry)
+            n_references += len(completed.alternatives) if isinstance(completed, ScorableItem) else 0
+            self._check_references(job, len(entries), n_references)
             entries.append(with_needed_reference(completed))
         reject_invalid_items(job, entries)
         embedder, golds = self._models_for(job) if entries else (None, [])
-        return Scoring(job, entries, embedder, golds, self.notices, references)
+        scoring = Scoring(job, entries, embedder, golds, self.notices, references)
+        scoring.n_extra_bytes = _REFERENCE_BYTES * n_references
+        return scoring
 
     def start_gold(self, job: GoldJob) -> Steps[GoldScoring]:
         """Read the entries of `job`. Raises InvalidRequestError or TooLargeError."""
@@ -95,6 +107,15 @@ class Scorer:
                 yield
             entries.append(entry)
         return GoldScoring(job, entries, gold, self.notices)
+
+    def _check_references(self, job: Job, index: int, n_references: int) -> None:
+        if n_references > self._max_references:
+            message = (
+                f"brings the references of the request to {n_references}, at most {self._max_references} are "
+                "allowed; send fewer items"
+            )
+            field = job.path(index, "reference")
+            raise TooLargeError(f"{field} {message}", [FieldError(item=index, field=field, message=message)])
 
     def notices(self, golds: Iterable[GoldModel]) -> list[str]:
         """What a reader of the scores of `golds` must know."""
@@ -143,6 +164,8 @@ class Scoring:
         """Of the models that the job needs."""
         self.units: list[Sequence[Unit[Tokens]]] = []
         """What each of them has to compute, once the job is prepared."""
+        self.n_extra_bytes = 0
+        """Memory that it needs beside what the body of its request was charged."""
         self._entries = entries
         self._embedder = embedder
         self._golds = golds

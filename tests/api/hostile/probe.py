@@ -1,7 +1,8 @@
 """What others see of the service while it is attacked, measured in a separate process.
 
     python -m tests.api.hostile.probe '{"url": …}'  a line on stdin: the attack begins; end of stdin: stop
-                                                    stdout: {"quiet": {name: [[seconds, outcome], …]}, "attack": …}
+                                                    stdout: "measuring" when each probe has a sample, then
+                                                    {"quiet": {name: [[seconds, outcome], …]}, "attack": …}
 
 Each of the probes is a thread with a new connection for every request, as health checks and OpenRLHF make them.
 `rss` is the resident memory of the service's processes in bytes, in place of seconds.
@@ -35,6 +36,8 @@ class Probe:
         self._numbers = itertools.count()
         self._phase = "quiet"
         self._stop = threading.Event()
+        self._began = threading.Semaphore(0)
+        """Released by each thread after its first sample."""
         self._samples: dict[str, dict[str, list[Sample]]] = {p: defaultdict(list) for p in ("quiet", "attack")}
 
     def run(self, commands: Iterator[str]) -> dict[str, dict[str, list[Sample]]]:
@@ -50,6 +53,9 @@ class Probe:
         threads = [threading.Thread(target=self._repeat, args=probe, daemon=True) for probe in probes]
         for thread in threads:
             thread.start()
+        for _ in threads:
+            self._began.acquire()
+        print("measuring", flush=True)  # noqa: T201 (read by the witness)
         next(commands, None)
         self._phase = "attack"
         for _ in commands:
@@ -60,10 +66,14 @@ class Probe:
         return self._samples
 
     def _repeat(self, name: str, pause_s: float, probe: Callable[[], Sample]) -> None:
+        n_samples = 0
         while not self._stop.is_set():
             phase = self._phase
             sample = probe()
             self._samples[phase if phase == self._phase else "attack"][name].append(sample)
+            n_samples += 1
+            if n_samples == 1:
+                self._began.release()
             self._stop.wait(pause_s)
 
     def _score(self) -> Sample:

@@ -98,6 +98,8 @@ TOO_MANY: dict[str, tuple[Callable[[], bytes], str]] = {
     "very many unknown overrides": (lambda: overridden(**unknown(600_000)), "recipe_overrides"),
     "unknown keys": (lambda: scored(**unknown(600_000)), "body"),
     "unknown keys of an item": (lambda: second(**unknown(600_000)), "items.1"),
+    "a long key": (lambda: scored(**{"k" * 190_000: 1}), "body"),
+    "a long key of an item": (lambda: second(**{"k" * 1_025: 1}), "items.1"),
     "unknown keys of a message": (
         lambda: second(prompt=[messages(1, "m")[0] | unknown(MANY)]),
         "items.1.prompt.0",
@@ -125,7 +127,6 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "a huge recipe": (lambda: scored(recipe="r" * 190_000), "recipe"),
     "a huge query type": (lambda: second(query_type="q" * 190_000), "items.1.query_type"),
     "a huge policy": (lambda: scored(on_item_error="q" * 190_000), "on_item_error"),
-    "a long key": (lambda: scored(**{"k" * 190_000: 1}), "k"),
     "nested lists": (lambda: b'{"items": ' + b"[" * 1_000_000, "items"),
     "closed-ended items without a reference": (
         lambda: json.dumps({"items": [item(query_type="closed_ended", id="i" * 256)] * 4_096}).encode(),
@@ -250,8 +251,9 @@ def test_what_is_just_within_the_limits_is_scored(witness: Witness) -> None:
 
 
 def test_many_callers_with_wrong_bodies_stop_nobody(target: HostileTarget) -> None:
-    contents = [WRONG[name][0]() for name in ("wrong items", "wrong messages", "unknown overrides", "a long key")]
+    contents = [WRONG[name][0]() for name in ("wrong items", "wrong messages", "unknown overrides")]
     contents += [WRONG[name][0]() for name in ("nested lists",)]
+    contents += [TOO_MANY["a long key"][0]()]
     contents += [second(run="r" * 30_000_000), second(**unknown(HUGE // 20))]
     contents += [overridden(stop_strings=["s"] * 10_000), second(prompt="p" * 200_001), second(**unknown(20_000))]
 

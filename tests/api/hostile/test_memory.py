@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import psutil
 import pytest
 
-from tests.api.hostile.service import HostileTarget
+from tests.api.hostile.service import HostileTarget, started
 from tests.api.hostile.witness import Witness, statuses
 from tests.live import metric, until
 
@@ -214,6 +215,94 @@ def tiny_samples(n: int) -> bytes:
 def test_many_small_items_stay_within_twice_the_budget(target: HostileTarget, path: str, content: bytes) -> None:
     with Witness(target) as witness:
         witness.repeat(lambda: witness.post(path, content), workers=48, seconds=4)
+
+    assert statuses(witness.replies) <= {0, 200, 429, 503, 504}
+
+
+SOON = {"Glassbox-Deadline-S": "8"}
+"""Ends requests that take long to prepare; memory is taken at their start."""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, control_url: str) -> Iterator[HostileTarget]:
+    """A service with a quarter of the memory, which an attack of a few seconds could exceed."""
+    with started(tmp_path_factory.mktemp("small"), control_url, max_waiting_bytes=64 * 1024 * 1024) as running:
+        yield running
+
+
+def with_references(n_items: int) -> bytes:
+    references = [f"a{i}" for i in range(64)]
+    items = [{"prompt": f"Why {i}?", "response": "a1", "reference": references} for i in range(n_items)]
+    fields = {"items": items, "recipe": "rer", "query_type_default": "closed_ended"}
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def test_items_with_many_references_stay_within_twice_the_budget(small: HostileTarget) -> None:
+    content = with_references(512)
+
+    with Witness(small) as witness:
+        witness.repeat(lambda: witness.post("/score", content, SOON), workers=24, seconds=4)
+
+    assert statuses(witness.replies) <= {0, 200, 429, 503, 504}
+
+
+def test_items_that_find_many_references_stay_within_twice_the_budget(small: HostileTarget) -> None:
+    row = json.dumps({"prompt": "Why?", "reference": [f"a{i}" for i in range(64)]})
+    url, headers = f"{small.url}/datasets/references", small.headers()
+    assert httpx.put(url, content=row, headers=headers, timeout=60).status_code == 200
+    items = [{"prompt": "Why?", "response": f"a{i}"} for i in range(1_024)]
+    content = json.dumps({"items": items, "recipe": "rer"}).encode()
+
+    with Witness(small) as witness:
+        witness.repeat(lambda: witness.post("/score?dataset=references", content, SOON), workers=24, seconds=4)
+
+    assert statuses(witness.replies) <= {0, 200, 429, 503, 504}
+
+
+def repeated_by_nemo_gym(values: str) -> bytes:
+    policy = '"responses_create_params": {"input": "Why?"}, "response": {"output": []'
+    return f'{{{policy}, "x": [{values}], "y": [{values}], "z": [{values}], "w": [{values}]}}}}'.encode()
+
+
+SHORT_VALUES = {
+    "empty lists": repeated_by_nemo_gym("[]," * 60_000 + "0"),
+    "nested lists": repeated_by_nemo_gym(("[" * 100 + "]" * 100 + ",") * 600 + "0"),
+    "empty objects": repeated_by_nemo_gym("{}," * 60_000 + "0"),
+    "numbers": repeated_by_nemo_gym("1.5," * 60_000 + "0"),
+    "short texts": repeated_by_nemo_gym(",".join(f'"{i}"' for i in range(60_000))),
+}
+
+
+@pytest.mark.parametrize("kind", SHORT_VALUES)
+def test_many_short_values_stay_within_twice_the_budget(small: HostileTarget, kind: str) -> None:
+    content = SHORT_VALUES[kind]
+
+    with Witness(small) as witness:
+        witness.repeat(lambda: witness.post("/nemo_gym/verify", content, SOON), workers=48, seconds=4)
+
+    assert statuses(witness.replies) <= {0, 200, 429, 503, 504}
+
+
+def statistics(n: int) -> bytes:
+    responses = [{f"{number:06d}".ljust(1_000, "k"): 1.0} for number in range(n)]
+    return json.dumps({"verify_responses": responses}).encode()
+
+
+ENLARGED = {
+    "a query for thousands of texts": (
+        "/rerank",
+        json.dumps({"query": "word " * 1_500, "texts": [f"t{i}" for i in range(4_096)]}).encode(),
+    ),
+    "statistics of long names": ("/nemo_gym/aggregate_metrics", statistics(1_300)),
+}
+
+
+@pytest.mark.parametrize("kind", ENLARGED)
+def test_what_a_small_body_becomes_stays_within_twice_the_budget(target: HostileTarget, kind: str) -> None:
+    path, content = ENLARGED[kind]
+
+    with Witness(target) as witness:
+        witness.repeat(lambda: witness.post(path, content, SOON), workers=48, seconds=4)
 
     assert statuses(witness.replies) <= {0, 200, 429, 503, 504}
 

@@ -127,6 +127,6 @@ def test_random_hostile_requests_leave_others_alone(witness: Witness) -> None:
 
     def post() -> Reply:
         request = next(requests)
-        return witness.post(request.path, request.body, request.headers)
+        return witness.post(request.path, request.body, request.headers, method=request.method)
 
     assert not statuses(witness.at_once(60, post, workers=6)) & {0, 500}

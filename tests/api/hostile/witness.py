@@ -95,6 +95,8 @@ class Witness:
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "measuring\n"
         time.sleep(_QUIET_S)  # the duration of a measurement
         self._send("attack\n")
         self._began = time.monotonic()
@@ -115,7 +117,12 @@ class Witness:
     # Attacks --------------------------------------------------------------------------------------------------
 
     def post(
-        self, path: str, body: Any, headers: dict[str, str] | None = None, caller: Caller = ATTACKER
+        self,
+        path: str,
+        body: Any,
+        headers: dict[str, str] | None = None,
+        caller: Caller = ATTACKER,
+        method: str = "POST",
     ) -> Reply:
         """Send a request as `caller` and record its reply; `body` is text, chunks, or an object for JSON."""
         content = body if isinstance(body, bytes | str | Iterator) else json.dumps(body)
@@ -127,7 +134,7 @@ class Witness:
         reply = Reply(0)
         with suppress(OSError, http.client.HTTPException):
             with suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
-                connection.request("POST", path, content, sent)
+                connection.request(method, path, content, sent)
             response = connection.getresponse()
             names = {name.lower(): value for name, value in response.getheaders()}
             reply = Reply(response.status, response.read(), names, time.monotonic() - began)

@@ -10,7 +10,7 @@ from reward_service.errors import InvalidRequestError
 from reward_service.models.protocols import Exchange, RawText
 from reward_service.protocols.base import Call
 from reward_service.protocols.chat_templates import PromptError
-from reward_service.protocols.samples import read_messages
+from reward_service.protocols.samples import content_texts, read_messages
 from reward_service.scoring.job import InvalidItem, ItemLimits, check_count
 
 IDS_REFUSED = "has token ids; send text, which this service tokenizes for its gold model"
@@ -61,6 +61,8 @@ def conversation(messages: Sequence[Any], call: Call) -> Iterator[Entry]:
     limits = ItemLimits(call.settings)
     if not limits.fits(0, "messages", len(messages), call.settings.max_messages + 1, "messages"):
         limits.check()
+    limits.texts_fit(0, content_texts("messages", messages))
+    limits.check()
     try:
         turns = read_messages(messages)
     except PromptError as exc:
@@ -72,6 +74,13 @@ def conversation(messages: Sequence[Any], call: Call) -> Iterator[Entry]:
     texts = ((f"messages.{i}.content", turn.content) for i, turn in enumerate(turns))
     if limits.texts_fit(0, texts):
         yield Exchange(turns[:-1], turns[-1].content)
+    limits.check()
+
+
+def check_model(posted: str | None, call: Call) -> None:
+    """Raise TooLargeError if the posted name of a model, which the reply repeats, is too long."""
+    limits = ItemLimits(call.settings)
+    limits.fits(None, "model", len(posted or ""), call.settings.max_id_chars, "characters")
     limits.check()
 
 

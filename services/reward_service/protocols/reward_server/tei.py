@@ -12,13 +12,12 @@ Scores are raw logits, as with `raw_scores: true`; `false` is refused. A pair is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, RootModel
 
 from reward_client.wire import MAX_LIST, ChatMessage
-from reward_service.errors import InvalidRequestError
+from reward_service.errors import InvalidRequestError, TooLargeError
 from reward_service.models.protocols import Exchange, RawText
 from reward_service.protocols.base import Call, GoldSpec, RouteSpec, WireModel
 from reward_service.protocols.reward_server.inputs import Entry, Texts
@@ -126,11 +125,27 @@ def _pair(prompt: str, response: str) -> Exchange:
     return Exchange((ChatMessage(role="user", content=prompt),), response)
 
 
+def _ranked(body: RerankRequest, texts: Texts, limits: ItemLimits) -> Iterator[Entry]:
+    for index, text in enumerate(body.texts):
+        if limits.texts_fit(index, [("query", body.query), (texts.path(index, ""), text)]):
+            yield _pair(body.query, text)
+    limits.check()
+
+
+def _check_query(body: RerankRequest, limits: ItemLimits) -> None:
+    """Raise TooLargeError if the query is too long, alone or counted for each text."""
+    limits.fits(None, "query", len(body.query), limits.settings.max_text_chars, "characters")
+    limits.check()
+    n_chars, most = len(body.texts) * len(body.query) + sum(map(len, body.texts)), limits.settings.max_body_bytes
+    if n_chars > most:
+        message = f"counts for each text: together they have {n_chars} characters, at most {most} (max_body_bytes)"
+        raise TooLargeError.in_field("query", f"{message} are allowed; send fewer texts")
+
+
 def _rerank_job(body: RerankRequest, call: Call) -> GoldJob:
     texts = Texts.of("texts", body.texts, call)
     limits = ItemLimits(call.settings)
-    limits.fits(None, "query", len(body.query), call.settings.max_text_chars, "characters")
-    limits.check()
+    _check_query(body, limits)
 
     def reply(scored: GoldReply) -> Ranks:
         ranks = [
@@ -139,7 +154,7 @@ def _rerank_job(body: RerankRequest, call: Call) -> GoldJob:
         ]
         return Ranks(sorted(ranks, key=lambda rank: -rank.score))
 
-    return GoldJob(texts.entries(call, partial(_pair, body.query)), texts.path, reply)
+    return GoldJob(_ranked(body, texts, limits), texts.path, reply, (len(body.texts) - 1) * len(body.query))
 
 
 PROTOCOLS = (

@@ -27,6 +27,7 @@ from reward_service.protocols.reward_server.inputs import (
     IDS_REFUSED,
     Entry,
     Texts,
+    check_model,
     conversation,
     other_model,
 )
@@ -203,7 +204,8 @@ def common(kind: str, reply: GoldReply, posted_model: str | None) -> dict[str, A
 
 
 def gold_job(body: PoolingRequest, call: Call, reply: Callable[[GoldReply], BaseModel]) -> GoldJob:
-    """The work of `input` or `messages`. Raises InvalidRequestError unless there is one of them."""
+    """The work of `input` or `messages`. Raises InvalidRequestError unless there is one of them; TooLargeError."""
+    check_model(body.model, call)
     if (body.input is None) == (body.messages is None):
         raise InvalidRequestError.in_field("input", "or messages is needed, and not both")
     if body.messages is not None:
