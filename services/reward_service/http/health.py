@@ -4,8 +4,10 @@ from fastapi import APIRouter, Request, Response
 
 from reward_service.http.app_state import AppStateDep
 from reward_service.http.auth import presented_keys
+from reward_service.http.cached_bodies import LargeResponse
 from reward_service.http.openapi import ERROR_RESPONSES
 from reward_service.http.readiness import UnreadyError
+from reward_service.telemetry.metrics import EXPOSITION_TYPE
 
 router = APIRouter(tags=["operations"])
 
@@ -35,6 +37,6 @@ async def readyz(request: Request, state: AppStateDep) -> dict[str, str]:
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
-def metrics(state: AppStateDep) -> Response:
+async def metrics(state: AppStateDep) -> Response:
     """Metrics in Prometheus' text format; made in a thread, because they may be thousands of lines."""
-    return Response(state.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return LargeResponse(await state.exposition(), media_type=EXPOSITION_TYPE)

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from reward_client.wire import ScoreReply
 from reward_service.batching import BatchQueue, BatchStats
 from reward_service.telemetry.run_metrics import UNKNOWN_RECIPE, RunMetrics
 
+EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Media type of Prometheus' text format."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150)
 _HELD_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 100, 150)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -236,14 +238,3 @@ class Metrics:
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
-
-    def serve(self, host: str, port: int) -> None:
-        """Serve the metrics on a port of their own, from a daemon thread: also while the event loop is busy.
-
-        Raises:
-            OSError: the address is not available.
-        """
-        try:
-            start_http_server(port, host, self._registry)
-        except OSError as exc:
-            raise OSError(exc.errno, f"cannot serve metrics on {host}:{port}: {exc.strerror}") from exc
