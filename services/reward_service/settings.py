@@ -190,7 +190,8 @@ class Settings(BaseModel):
     max_waiting_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
     """Bytes that requests may hold together, shared by callers, above which new ones are refused. A byte of a body
     counts as 4, for each of several gold models, and a string in it as 600 more, for what is made of them; a reply
-    counts until it is sent. The process stays below its memory when idle, plus the caches, plus twice this."""
+    counts until it is sent. The process stays below its memory when idle, plus the
+    caches, the data sets that it keeps in memory, and twice this."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds in which a body must arrive; a slow upload occupies memory that other requests need."""
     min_body_bytes_per_s: Annotated[int, Field(ge=0)] = 1024

@@ -16,6 +16,7 @@ from reward_service.http.openapi import ERROR_RESPONSES
 from reward_service.http.request_context import request_context
 from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, info_json, requested_version
 from reward_service.models.protocols import GoldModel, TextEncoder
+from reward_service.scoring.job import GoldWorker
 
 router = APIRouter(tags=["operations"])
 
@@ -51,14 +52,21 @@ def _models(state: AppState) -> dict[str, Any]:
     """The fields that change while the service runs."""
     models = {worker.name: worker.state for worker in state.scorer.workers}  # first: none of them is loaded later
     encoder = state.scorer.embedder.worker.model if state.scorer.embedder else None
-    gold = state.scorer.gold.model if state.scorer.gold else None
-    golds = [worker.model for worker in state.scorer.golds] if len(state.scorer.golds) > 1 else []
+    primary, all_golds = state.scorer.gold, state.scorer.golds
+    golds = [info for one in all_golds if (info := _gold_info(state, one))] if len(all_golds) > 1 else []
     return {
         "relevance": _model_info(encoder, []) if encoder else None,
-        "gold": _model_info(gold, state.scorer.notices([gold])) if gold else None,
+        "gold": _gold_info(state, primary) if primary else None,
         "models": models,
-        "golds": [_model_info(one, state.scorer.notices([one])) for one in golds if one],
+        "golds": golds,
     }
+
+
+def _gold_info(state: AppState, worker: GoldWorker) -> ModelInfo | None:
+    gold = worker.model
+    if gold is None:
+        return None
+    return _model_info(gold, [*state.scorer.notices([gold]), *state.readiness.notices(worker)])
 
 
 def _info(state: AppState, models: dict[str, Any]) -> Info:

@@ -1,7 +1,8 @@
-"""A slow call whose result all requests share that wait for it: one at a time runs, in a thread."""
+"""A slow call whose result all requests share that wait for it: one at a time runs, in a thread of its own."""
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 ResultT = TypeVar("ResultT")
@@ -12,6 +13,7 @@ class SharedCall(Generic[ResultT]):
 
     def __init__(self, function: Callable[[], ResultT]) -> None:
         self._function = function
+        self._thread = ThreadPoolExecutor(1, "shared-call")
         self._running: asyncio.Task[ResultT] | None = None
         self._next: asyncio.Task[ResultT] | None = None
         """Begins when `_running` has ended."""
@@ -25,4 +27,4 @@ class SharedCall(Generic[ResultT]):
         if previous is not None:
             await asyncio.wait([previous])
         self._running, self._next = self._next, None
-        return await asyncio.to_thread(self._function)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._function)

@@ -110,6 +110,11 @@ class Metrics:
         self._waiting_callers = gauge(
             "glassbox_waiting_callers", "Callers (API keys, or addresses) with items that wait for a model.", model
         )
+        self._largest_caller = gauge(
+            "glassbox_waiting_largest_caller_ratio",
+            "Part of max_waiting_items that the caller with the most items uses, reservations included.",
+            model,
+        )
         self._queue_wait = histogram(
             "glassbox_queue_seconds",
             "Time from a request's submission to its first batch.",
@@ -224,6 +229,7 @@ class Metrics:
         self._waiting.labels(worker).set_function(lambda: len(queue.waiting))
         self._waiting_tokens.labels(worker).set_function(lambda: queue.waiting_tokens)
         self._waiting_callers.labels(worker).set_function(lambda: len(queue.callers))
+        self._largest_caller.labels(worker).set_function(lambda: queue.callers.items.largest)
 
     def waited(self, worker: str, seconds: float) -> None:
         """Time from a request's submission to its first batch."""
