@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from reward_service.errors import StorageError
 
-DISK_S = 2.0
+DISK_S = 1.0
 """Seconds in which a file must be opened: one that works takes milliseconds, and preparation waits meanwhile."""
 ResultT = TypeVar("ResultT")
 
@@ -66,11 +66,14 @@ class DiskThread:
 
     def _work(self) -> None:
         while True:
-            future, function = self._calls.get()
-            if future.set_running_or_notify_cancel():
-                self._began = time.monotonic()
-                try:
-                    future.set_result(function())
-                except BaseException as exc:  # noqa: BLE001 - the caller gets it through the future
-                    future.set_exception(exc)
-                self._began = None
+            self._run(*self._calls.get())  # a function, so that nothing refers to the result of the last call
+
+    def _run(self, future: Future[Any], function: Callable[[], Any]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        self._began = time.monotonic()
+        try:
+            future.set_result(function())
+        except BaseException as exc:  # noqa: BLE001 - the caller gets it through the future
+            future.set_exception(exc)
+        self._began = None

@@ -19,8 +19,10 @@ import re
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from reward_client.wire import DatasetInfo, Duplicates, FieldError, QueryType
@@ -43,6 +45,7 @@ _EVERYONE = "all"
 """Owner of all data sets where there are no API keys."""
 
 _Stamp = tuple[int, ...]
+ResultT = TypeVar("ResultT")
 
 
 class DatasetStore:
@@ -79,11 +82,7 @@ class DatasetStore:
         """The data set `name` of `caller`. Raises UnknownDatasetError, or StorageError if its file is damaged."""
         owner = self._owner(caller)
         if DATASET_NAME.fullmatch(name):
-            found = (
-                self._look_up(owner, name)
-                if self._folder is None
-                else self._disk.call(lambda: self._look_up(owner, name))
-            )
+            found = self._on_disk(lambda: self._look_up(owner, name))
             if found is not None:
                 return found
         raise self._unknown(caller, name)
@@ -96,7 +95,9 @@ class DatasetStore:
 
     def infos(self, caller: str) -> list[DatasetInfo]:
         """The data sets of `caller`, by name."""
-        owner = self._owner(caller)
+        return self._on_disk(lambda: self._infos(self._owner(caller)))
+
+    def _infos(self, owner: str) -> list[DatasetInfo]:
         with self._locked():
             self._read_folder()
             return [dataset.info for (of, _), (_, dataset) in sorted(self._kept.items()) if of == owner]
@@ -114,7 +115,9 @@ class DatasetStore:
 
     def begin(self, caller: str, name: str, duplicates: Duplicates) -> DatasetWriter:
         """A writer of a new data set, to be published or discarded. Raises TooLargeError: there are too many."""
-        owner = self._owner(caller)
+        return self._on_disk(lambda: self._begin(self._owner(caller), name, duplicates))
+
+    def _begin(self, owner: str, name: str, duplicates: Duplicates) -> DatasetWriter:
         with self._locked():
             self._read_folder()
             count = FairShare(self._settings.max_datasets)
@@ -174,6 +177,10 @@ class DatasetStore:
         writer.discard()
         with self._locked():
             self._writers.pop(writer, None)
+
+    def _on_disk(self, function: Callable[[], ResultT]) -> ResultT:
+        """The result of `function`, which reads the folder. Raises StorageError if that takes too long."""
+        return function() if self._folder is None else self._disk.call(function)
 
     def _locked(self) -> AbstractContextManager[None]:
         return self._disk.locked(self._lock)
