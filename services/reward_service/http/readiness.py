@@ -141,7 +141,7 @@ class Readiness:
                 return
             check = asyncio.create_task(self._ask_server(worker, model, tokenize), name="readiness-server")
             self._checks[worker.name] = check
-        await asyncio.wait([check], timeout=_SERVER_S)
+        await asyncio.wait([check], timeout=min(_SERVER_S, self._timeout_s / 2))
 
     async def _ask_server(
         self, worker: ModelWorker[ModelT, Tokens, OutT], model: ModelT, tokenize: Callable[[ModelT], Tokens]
