@@ -19,8 +19,8 @@ from reward_service.http.auth import OPEN_PATHS
 from reward_service.http.request_context import RequestContext, request_context
 from reward_service.telemetry.metrics import Metrics
 
-_PER_ROUND = 4
-"""Requests that begin in one round of the event loop, of all callers: about four milliseconds."""
+_PER_ROUND = 2
+"""Requests that begin in one round of the event loop, of all callers: about two milliseconds."""
 _RETRY_S = 1.0
 """`Retry-After`: all but uploads are answered in less."""
 
