@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from reward_service.admission.memory import MemoryBudget
 from reward_service.admission.pipeline import ProtocolMiddleware, ProtocolRoute, RequestPipeline
-from reward_service.batching import BatchLimits, ConcurrentRunner, ModelWorker, Run, StepExecutor, TaskExecutor
+from reward_service.batching import StepExecutor
 from reward_service.datasets.store import DatasetStore
 from reward_service.errors import ConfigurationError
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
 from reward_service.http import auth, browser, datasets, health, info, openapi, page, problems
 from reward_service.http.app_state import AppState
+from reward_service.http.cached_bodies import CachedBodies
+from reward_service.http.other_requests import OtherRequestsMiddleware, QueryCheck
 from reward_service.http.readiness import Readiness
 from reward_service.http.request_context import Check, RequestContextMiddleware
-from reward_service.models.protocols import GoldModel, TextEncoder, Tokens
+from reward_service.http.shared_call import SharedCall
+from reward_service.model_workers import EncoderLoader, GoldLoader, encoder_of, gold_of, model_workers
 from reward_service.models.remote.spec import RemoteSpec, is_remote
 from reward_service.protocols import (
     eval_protocol,
@@ -37,8 +38,6 @@ from reward_service.protocols import (
     xtuner,
 )
 from reward_service.protocols.base import EndpointSpec
-from reward_service.scoring.embedding import Embedder, EncoderWorker, VectorCache, embed, is_finite
-from reward_service.scoring.job import GoldWorker
 from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import NO_MODEL, Settings
 from reward_service.telemetry.metrics import Metrics
@@ -57,11 +56,6 @@ PROTOCOLS: Sequence[EndpointSpec[Any]] = (
 )
 """The protocols that a service speaks. A new protocol is one module and its entry here."""
 
-EncoderLoader = Callable[[Settings], TextEncoder]
-GoldLoader = Callable[[Settings], GoldModel]
-ModelT = TypeVar("ModelT", TextEncoder, GoldModel)
-OutT = TypeVar("OutT")
-
 
 def import_model_libraries(settings: Settings) -> None:
     """Import what loading the models of `settings` will need; nothing for a service without models."""
@@ -79,29 +73,11 @@ def import_model_libraries(settings: Settings) -> None:
             import_gold_libraries(gold, settings.device, settings.backend)
 
 
-def _load_encoder(settings: Settings) -> TextEncoder:
-    from reward_service.models.encoder import load_encoder
-
-    return load_encoder(
-        settings.encoder,
-        settings.device,
-        backend=settings.backend,
-        precision=settings.precision,
-        threads=settings.threads,
-    )
-
-
-def _load_gold(settings: Settings) -> GoldModel:
-    from reward_service.models.load_gold import load_gold
-
-    return load_gold(settings.gold, settings.device, backend=settings.backend, threads=settings.threads)
-
-
 def create_app(
     settings: Settings,
     *,
-    encoder_loader: EncoderLoader = _load_encoder,
-    gold_loader: GoldLoader = _load_gold,
+    encoder_loader: EncoderLoader = encoder_of,
+    gold_loader: GoldLoader = gold_of,
     protocols: Sequence[EndpointSpec[Any]] = PROTOCOLS,
 ) -> FastAPI:
     """The service as an ASGI application. Tests pass loaders that return fake models."""
@@ -116,7 +92,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            embedder, golds = await _models(stack, settings, encoder_loader, gold_loader, metrics)
+            embedder, golds = await model_workers(stack, settings, encoder_loader, gold_loader, metrics)
             scorer = Scorer(embedder, golds, settings.max_request_references)
             executor = await stack.enter_async_context(
                 StepExecutor(settings.preparation_threads, settings.max_waiting_s)
@@ -139,6 +115,8 @@ def create_app(
                 datasets=store,
                 pipeline=pipeline,
                 readiness=readiness,
+                bodies=CachedBodies(),
+                exposition=SharedCall(metrics.exposition),
                 keys=keys,
             )
             yield
@@ -157,6 +135,7 @@ def _application(
     checks: list[Check] = [browser.BrowserCheck(settings, with_keys=keys is not None)]
     if keys is not None:
         checks.append(auth.AuthCheck(keys))
+    checks.append(QueryCheck(settings.max_url_parameters))
     app: FastAPI = FastAPIOffline(
         title="Glassbox",
         summary="Reward as a service, with the features behind every reward.",
@@ -171,6 +150,12 @@ def _application(
     app.router.routes += routes  # for methods that they do not have
     for router in (health.router, info.router, datasets.router, page.router):
         app.include_router(router)
+    app.add_middleware(
+        OtherRequestsMiddleware,
+        most=settings.max_other_requests,
+        error_response=problems.error_response,
+        metrics=metrics,
+    )
     app.add_middleware(ProtocolMiddleware, routes=routes)
     app.add_middleware(
         RequestContextMiddleware, checks=checks, error_response=problems.error_response, metrics=metrics
@@ -187,114 +172,3 @@ def _check_remote(settings: Settings) -> None:
             f"GLASSBOX_GOLD_API_KEY is the key of one server, and --gold names {len(servers)}: unset it, and let "
             "servers that need a key be gold models of services of their own (glassbox+http://…)"
         )
-
-
-async def _models(
-    stack: AsyncExitStack,
-    settings: Settings,
-    encoder_loader: EncoderLoader,
-    gold_loader: GoldLoader,
-    metrics: Metrics,
-) -> tuple[Embedder | None, list[GoldWorker]]:
-    """The models that `settings` name, loading, until `stack` is closed."""
-    embedder: Embedder | None = None
-    golds: list[GoldWorker] = []
-    if settings.encoder != NO_MODEL:
-        embedder = await stack.enter_async_context(_embedder(settings, encoder_loader, metrics))
-    for number, gold in enumerate(settings.golds, 1):
-        name = "gold" if number == 1 else f"gold-{number}"
-        label = f"{name} model {gold}" if len(settings.golds) > 1 else None  # which one, in messages
-        one = settings.model_copy(update={"gold": gold, "primary_gold": None})
-        worker = (
-            _remote_gold_worker(name, label, one, metrics)
-            if is_remote(gold)
-            else _gold_worker(name, label, one, gold_loader, metrics)
-        )
-        golds.append(await stack.enter_async_context(worker))
-    return embedder, golds
-
-
-@asynccontextmanager
-async def _embedder(settings: Settings, loader: EncoderLoader, metrics: Metrics) -> AsyncIterator[Embedder]:
-    cache = VectorCache(settings.cache_bytes)
-    async with _encoder_worker(settings, loader, metrics, cache) as worker:
-        yield Embedder(worker, cache)
-
-
-def _encoder_worker(
-    settings: Settings, loader: EncoderLoader, metrics: Metrics, cache: VectorCache
-) -> EncoderWorker:
-    return _worker("encoder", settings, metrics, loader, embed, finite=is_finite, keep=cache.put)
-
-
-def _gold_worker(
-    name: str, label: str | None, settings: Settings, loader: GoldLoader, metrics: Metrics
-) -> GoldWorker:
-    return _worker(name, settings, metrics, loader, _gold_scores, finite=math.isfinite, label=label)
-
-
-@asynccontextmanager
-async def _remote_gold_worker(
-    name: str, label: str | None, settings: Settings, metrics: Metrics
-) -> AsyncIterator[GoldWorker]:
-    from reward_service.models.remote.gold import connect
-    from reward_service.models.remote.server import RemoteServer, new_client
-
-    spec, key = RemoteSpec.parse(settings.gold), settings.gold_api_key
-    secret = key.get_secret_value() if key is not None else None
-    async with new_client(spec.url, secret, settings.gold_in_flight) as client:
-        server = RemoteServer(client, spec.url, settings.gold_timeout_s)
-
-        async def load(_: Settings) -> GoldModel:
-            return await connect(spec, server)
-
-        async with _worker(
-            name,
-            settings,
-            metrics,
-            load,
-            _gold_scores,
-            finite=math.isfinite,
-            label=label,
-            executor=TaskExecutor,
-            runner=partial(ConcurrentRunner, in_flight=settings.gold_in_flight),
-            trouble=lambda: server.trouble or server.refusal,
-        ) as worker:
-            yield worker
-
-
-def _gold_scores(
-    model: GoldModel, batch: Sequence[Tokens]
-) -> Sequence[float] | Awaitable[Sequence[float | Exception]]:
-    return model.score(batch)
-
-
-def _worker(
-    name: str,
-    settings: Settings,
-    metrics: Metrics,
-    loader: Callable[[Settings], ModelT | Awaitable[ModelT]],
-    run: Run[ModelT, Tokens, OutT],
-    *,
-    finite: Callable[[OutT], bool],
-    keep: Callable[[Hashable, OutT], None] | None = None,
-    **options: Any,
-) -> ModelWorker[ModelT, Tokens, OutT]:
-    return ModelWorker(
-        name,
-        lambda: loader(settings),
-        run,
-        limits=lambda model: _limits(settings, model.limits),
-        max_waiting_items=settings.max_waiting_items,
-        max_waiting_s=settings.max_waiting_s,
-        batch_timeout_s=settings.batch_timeout_s,
-        max_restarts=settings.max_model_restarts,
-        keep=keep,
-        finite=finite,
-        metrics_hook=metrics,
-        **options,
-    )
-
-
-def _limits(settings: Settings, own: BatchLimits) -> BatchLimits:
-    return BatchLimits(settings.max_batch_tokens or own.max_tokens, settings.max_batch_items or own.max_items)

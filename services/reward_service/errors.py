@@ -14,6 +14,7 @@ GlassboxError
 │   ├── NotReadyError           models are loading
 │   │   └── NotLoadedError          or could not be loaded
 │   ├── OverloadedError         the queue of a model is full
+│   ├── TooManyRequestsError    the caller has too many unanswered requests that are not for scoring
 │   ├── NoRoomError             requests hold as much memory as they may
 │   ├── GoldUnavailableError    the server of a remote gold model cannot be reached, or is overloaded
 │   └── DrainingError           the service is shutting down
@@ -133,6 +134,12 @@ class OverloadedError(UnavailableError):
     """A caller's work for a model has reached its share of `max_waiting_items`, or `max_waiting_s`."""
 
     cause = "overloaded"
+
+
+class TooManyRequestsError(UnavailableError):
+    """As many requests of the caller as `max_other_requests`, which are not for scoring, are not answered yet."""
+
+    cause = "too_many_requests"
 
 
 class NoRoomError(UnavailableError):

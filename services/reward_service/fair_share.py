@@ -38,6 +38,11 @@ class FairShare:
         return self._used.get(caller, 0)
 
     @property
+    def largest(self) -> float:
+        """The part of the capacity that the caller with the most uses, 0 to 1. Any thread may read it."""
+        return max(list(self._used.values()), default=0) / self.limit
+
+    @property
     def callers(self) -> int:
         """Number of callers that use something."""
         return len(self._used)

@@ -151,6 +151,9 @@ class Settings(BaseModel):
     max_connections: Annotated[int, Field(ge=1)] | None = None
     """Open connections, of which one address may have 8/9; each needs a file descriptor and some memory. When
     unset, 16384, or as many as the limit of open files allows."""
+    max_other_requests: Annotated[int, Field(ge=1)] = 16
+    """Requests of one caller that are not for scoring, and not answered yet; more are refused. Uploads of data
+    sets count, which hold a file each, and whatever waits for the disk or its client; health checks do not."""
     max_body_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     """Bytes of one request body; bounds the cost of parsing."""
     max_items: Annotated[int, Field(ge=1)] = 4096
@@ -209,8 +212,8 @@ class Settings(BaseModel):
     max_waiting_bytes: Annotated[int, Field(ge=1)] = 256 * 1024 * 1024
     """Bytes that requests may hold together, shared by callers, above which new ones are refused. A byte of a body
     counts as 4, for each of several gold models, a string in it as 600 more and a value as 80, for what is made of
-    them; a reply counts until it is sent. The process stays below its memory when idle, plus the caches, plus
-    twice this."""
+    them; a reply counts until it is sent. The process stays below its memory when idle, plus the caches, the data
+    sets that it keeps in memory, and twice this."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds in which a body must arrive; a slow upload occupies memory that other requests need."""
     min_body_bytes_per_s: Annotated[int, Field(ge=0)] = 1024

@@ -343,3 +343,15 @@ def test_keys_are_neither_logged_nor_returned(tmp_path: Path, caplog: pytest.Log
 
     assert len(messages) > len(calls)
     assert [text for text in seen if KEY in text or OTHER in text] == []
+
+
+def test_a_request_with_more_keys_than_four_is_refused_even_if_one_is_valid() -> None:
+    app = create_app(Settings(encoder="none", gold="none", api_key="sesame-0123456789"))
+    valid = ("x-api-key", "sesame-0123456789")
+    with TestClient(app, "http://localhost") as client:
+        accepted = client.get("/datasets", headers=[("x-api-key", "wrong-0123456789")] * 3 + [valid])
+        refused = client.get("/datasets", headers=[valid] * 5)
+
+    assert accepted.status_code == 200
+    assert refused.status_code == 401
+    assert "more than 4 API keys" in refused.json()["detail"]

@@ -144,6 +144,33 @@ def test_a_gold_model_that_cannot_be_loaded_fails_only_requests_for_it() -> None
         assert client.get("/readyz").status_code == 503
 
 
+def test_a_pass_that_takes_longer_than_a_probe_waits_is_load() -> None:
+    gate = threading.Event()
+    gate.set()
+    encoder = ToldOfProbe(gate=gate)
+    with serving(Settings(ready_timeout_s=0.2), encoder) as url, ThreadPoolExecutor() as pool:
+        gate.clear()
+        long = pool.submit(score, url, item("a b c d"))
+        until(lambda: any("a b c d" in text for call in encoder.calls for text in call))
+        probes = [httpx.get(f"{url}/readyz", timeout=30).status_code for _ in range(2)]
+        gate.set()
+
+        assert probes == [200, 200]
+        assert long.result().status_code == 200
+
+
+def test_a_model_that_computes_nothing_for_others_and_does_not_answer_is_not_ready() -> None:
+    gate = threading.Event()
+    gate.set()
+    with serving(Settings(ready_timeout_s=0.2), ToldOfProbe(gate=gate)) as url:
+        gate.clear()
+        statuses = [httpx.get(f"{url}/readyz", timeout=30).status_code for _ in range(2)]
+        gate.set()
+
+        assert statuses == [503, 503]
+        until(lambda: ready(url))
+
+
 def test_a_hung_model_fails_its_batch_and_is_loaded_again() -> None:
     encoder = Faulty()
     try:

@@ -1,30 +1,40 @@
-"""The metrics on a port of their own: without a key, also while the event loop is busy."""
+"""The metrics on a port of their own: without a key, also while the event loop is busy, whatever others send."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 
 import httpx
 import pytest
 
+from reward_service.process.metrics_server import MAX_CONNECTIONS, TIMEOUT_S, MetricsServer
 from reward_service.telemetry.metrics import Metrics
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def test_the_port_of_the_metrics_needs_no_key_and_no_event_loop() -> None:
-    metrics, port = Metrics(), free_port()
+@pytest.fixture
+def server() -> Iterator[MetricsServer]:
+    metrics = Metrics()
     metrics.refused("unknown", "unauthorized")
-    metrics.serve("127.0.0.1", port)
+    with MetricsServer(metrics.exposition, "127.0.0.1", 0) as server:
+        server.start()
+        yield server
+        server.shutdown()
 
+
+def connect(server: MetricsServer, address: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(
+        ("127.0.0.1", server.server_port), timeout=3 * TIMEOUT_S, source_address=(address, 0)
+    )
+
+
+def test_the_port_of_the_metrics_needs_no_key_and_no_event_loop(server: MetricsServer) -> None:
     async def fetch_on_a_blocked_loop() -> str:
-        return httpx.get(f"http://127.0.0.1:{port}/metrics").text  # noqa: ASYNC210 - it blocks the loop on purpose
+        url = f"http://127.0.0.1:{server.server_port}/metrics"
+        return httpx.get(url).text  # noqa: ASYNC210 - it blocks the loop on purpose
 
     assert 'glassbox_refused_total{cause="unauthorized",route="unknown"} 1.0' in asyncio.run(
         fetch_on_a_blocked_loop()
@@ -36,4 +46,40 @@ def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
         port = taken.getsockname()[1]
 
         with pytest.raises(OSError, match=f"cannot serve metrics on 127.0.0.1:{port}"):
-            Metrics().serve("127.0.0.1", port)
+            MetricsServer(bytes, "127.0.0.1", port)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n"], ids=["silent", "half a head"])
+def test_a_connection_without_a_request_is_closed_in_time(server: MetricsServer, sent: bytes) -> None:
+    with closing(connect(server)) as connection:
+        connection.sendall(sent)
+
+        assert connection.recv(1) == b""  # fails after three times the limit
+
+
+def test_connections_that_are_held_take_few_threads_and_no_place_of_a_scraper(server: MetricsServer) -> None:
+    before = threading.active_count()
+    with ExitStack() as stack:
+        for _ in range(300):
+            stack.enter_context(closing(connect(server, "127.0.0.3"))).sendall(b"GET / HTTP/1.1\r\n")
+        scraper = stack.enter_context(closing(connect(server, "127.0.0.2")))
+        for _ in range(300):
+            stack.enter_context(closing(connect(server, "127.0.0.3"))).sendall(b"GET / HTTP/1.1\r\n")
+        most = threading.active_count()
+        scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        assert scraper.recv(100).startswith(b"HTTP/1.0 200 OK\r\n")
+        assert most <= before + MAX_CONNECTIONS
+
+
+def test_scrapes_in_one_second_share_an_exposition() -> None:
+    made: list[int] = []
+
+    def exposition() -> bytes:
+        made.append(1)
+        return b"metrics"
+
+    with MetricsServer(exposition, "127.0.0.1", 0) as server:
+        assert {server.exposition() for _ in range(1_000)} == {b"metrics"}
+
+    assert len(made) <= 2

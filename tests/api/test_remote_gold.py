@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -557,6 +558,33 @@ def test_a_server_that_recovers_within_the_time_limit_is_asked_again(
         assert gold_rewards(scored(client)) == pytest.approx(local, abs=1e-4)
 
 
+def test_a_server_that_answers_late_is_a_notice_and_the_service_stays_ready(
+    switchable: Switchable, folder: Path
+) -> None:
+    answered = threading.Event()
+
+    def late(request: Received) -> tuple[int, Any]:
+        answered.wait(60)
+        return switchable.usual(request)
+
+    with serving(switchable, folder, ready_timeout_s=0.2, gold_timeout_s=60) as client:
+        switchable.answer = late
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(scored, client)
+            until(lambda: "notices" in client.get("/readyz").json())
+            probed = client.get("/readyz")
+            told = client.get("/info").json()["gold"]["notices"]
+            whitebox = client.post("/score", json={"items": ITEMS})
+            answered.set()
+
+            assert waiting.result().status_code == 200
+        assert probed.status_code == 200
+        assert "no forward pass of the gold model within 0.2 s" in probed.json()["notices"][0]
+        assert probed.json()["notices"][0] in told
+        assert whitebox.status_code == 200
+        until(lambda: "notices" not in client.get("/readyz").json())
+
+
 def test_a_server_that_is_gone_is_a_503_for_gold_scores_only(switchable: Switchable, folder: Path) -> None:
     settings = {"gold_timeout_s": 1.0, "ready_timeout_s": 2.0}
     with ExitStack() as running:
@@ -566,14 +594,14 @@ def test_a_server_that_is_gone_is_a_503_for_gold_scores_only(switchable: Switcha
             running.close()
             reply = scored(client)
             whitebox = client.post("/score", json={"items": ITEMS})
-            until(lambda: not ready(client))
-            unready = client.get("/readyz").text
+            until(lambda: "notices" in client.get("/readyz").json())
+            notice = client.get("/readyz").json()["notices"][0]
 
     assert reply.status_code == 503
     assert "cannot be reached" in reply.json()["detail"]
     assert url in reply.json()["detail"]
     assert whitebox.status_code == 200
-    assert "cannot be reached" in unready
+    assert "cannot be reached" in notice
 
 
 def test_a_service_that_starts_before_its_server_says_why_it_waits_and_becomes_ready(

@@ -87,9 +87,9 @@ def in_bytes(text: str) -> int:
 
 
 def peak_bytes(scratch: int) -> int:
-    """What a service with default settings may use: idle, its caches, twice what requests hold, and /tmp."""
+    """What a service with default settings may use: idle, caches, data sets, twice what requests hold, /tmp."""
     default = {name: field.default for name, field in Settings.model_fields.items()}
-    caches = int(default["cache_bytes"]) + int(default["idempotency_bytes"])
+    caches = sum(int(default[name]) for name in ("cache_bytes", "idempotency_bytes", "datasets_bytes"))
     return IDLE_BYTES + caches + 2 * int(default["max_waiting_bytes"]) + scratch
 
 

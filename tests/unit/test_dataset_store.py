@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 import tracemalloc
 from collections.abc import Sequence
@@ -17,9 +18,11 @@ from reward_client.wire import ChatMessage, QueryType
 from reward_service.datasets.keys import prompt_key
 from reward_service.datasets.store import DatasetStore
 from reward_service.datasets.table import Dataset, StoredRow
+from reward_service.errors import StorageError, UnknownDatasetError
 from reward_service.scoring.job import ScorableItem
 from reward_service.scoring.references import ReferenceLookup
 from reward_service.settings import Settings
+from tests.live import until
 
 PROMPT = (ChatMessage(role="user", content="Why?"),)
 ITEM = ScorableItem(PROMPT, "a b c", None, QueryType.OPEN_ENDED, "default")
@@ -123,3 +126,32 @@ def test_of_two_uploads_at_once_the_one_on_the_disk_is_found(tmp_path: Path) -> 
             (path,) = tmp_path.rglob("*.sqlite")
             revision = Dataset.open(path).info.revision
             assert {store.find(CALLER, "train").info.revision for store in stores} == {revision}
+
+
+def test_a_file_that_cannot_be_opened_in_time_is_an_error_and_later_calls_fail_at_once(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    published(store, "one", "a")
+    pipe = tmp_path / "key-1" / "hanging.sqlite"
+    os.mkfifo(pipe)  # to open it waits for a writer, as a file on a disk that does not answer
+    with pytest.raises(StorageError, match="did not answer within 1 s"):
+        store.find(CALLER, "hanging")
+    began = time.monotonic()
+    for name in ("hanging", "train", "train"):
+        with pytest.raises(StorageError, match="did not answer"):
+            store.find(CALLER, name)
+    seconds = time.monotonic() - began
+    with pipe.open("wb"):
+        pipe.unlink()
+
+    assert seconds < 0.5
+    with pytest.raises(UnknownDatasetError):
+        until(lambda: _found(store, "hanging"))
+    assert store.find(CALLER, "train").info.name == "train"
+
+
+def _found(store: DatasetStore, name: str) -> bool:
+    try:
+        store.find(CALLER, name)
+    except StorageError:
+        return False
+    return True

@@ -77,6 +77,7 @@ LAYERS = {
     "reward_service.process": "process",
     "reward_service.process.cpu_scheduling": "cpu scheduling",
     "reward_service.app": "wiring",
+    "reward_service.model_workers": "wiring",
     "reward_service.ray_app": "wiring",
     "reward_service.__main__": "wiring",
     "reward_service.commands": "wiring",

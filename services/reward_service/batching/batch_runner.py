@@ -7,24 +7,20 @@ run again in halves until the failing items are isolated, so that the other item
 
 import asyncio
 import logging
-import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from reward_service.batching.callers import BatchLimits
+from reward_service.batching.executors import Executor
 from reward_service.batching.queue import BatchQueue, Entry, Submission
-from reward_service.batching.step_executor import settle
 from reward_service.errors import GlassboxError, ModelError
-from reward_service.process.cpu_scheduling import set_normal
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
 ModelT = TypeVar("ModelT")
-ResultT = TypeVar("ResultT")
 
 logger = logging.getLogger(__name__)
 
@@ -72,69 +68,15 @@ class MetricsHook(Protocol):
         ...
 
 
-class Executor(Protocol):
-    """Runs the calls of one model."""
-
-    def call(self, function: Callable[..., Any], *args: object) -> asyncio.Future[Any]:
-        """Start `function(*args)`, after all earlier calls have ended; the future has its result or error."""
-        ...
-
-    def stop(self) -> None:
-        """Accept no more calls, and end after the last one; does not wait."""
-        ...
-
-    def join(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` for the end. Blocks."""
-        ...
-
-
-class ThreadExecutor:
-    """Runs calls one after another in one thread.
-
-    The thread is a daemon, unlike those of a pool: a model that never returns must not keep the process alive.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
-
-    def call(self, function: Callable[..., ResultT], *args: object) -> asyncio.Future[ResultT]:
-        """The result of `function(*args)`, called after all earlier calls."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[ResultT] = loop.create_future()
-
-        def work() -> None:
-            try:
-                result = function(*args)
-            except BaseException as exc:  # noqa: BLE001 - the caller gets it through the future
-                settle(loop, future, None, exc)
-            else:
-                settle(loop, future, result)
-
-        self._calls.put(work)
-        return future
-
-    def stop(self) -> None:
-        """End the thread after its last call; does not wait for it."""
-        self._calls.put(None)
-
-    def join(self, timeout_s: float) -> None:
-        """Wait up to `timeout_s` for the thread to end."""
-        self._thread.join(timeout_s)
-
-    def _work(self) -> None:
-        set_normal()
-        while (work := self._calls.get()) is not None:
-            work()
-
-
 class HungError(ModelError):
     """A forward pass did not return within the time limit."""
 
 
 class BatchRunner(Generic[ModelT, InT, OutT]):
     """Runs queued entries in batches; the arguments are those of `ModelWorker`."""
+
+    is_remote: ClassVar[bool] = False
+    """Whether the model is behind a server, not in this process."""
 
     def __init__(
         self,
@@ -165,6 +107,8 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         self.pass_ended.set()
         self.last_failed = False
         """Whether the last forward pass failed."""
+        self._pass: tuple[float, list[Entry[InT, OutT]]] | None = None
+        """When the forward pass that runs began, and its entries."""
         if metrics_hook is not None:
             metrics_hook.watch_queue(name, self.queue)
 
@@ -179,6 +123,12 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         """Whether a recent pass proves that the model works; one in this process is tried each time."""
         return False
 
+    def is_computing(self, besides: Hashable) -> bool:
+        """Whether a pass runs that is not overdue, with an item whose key is another than `besides`."""
+        if self._pass is None or time.monotonic() - self._pass[0] >= self._batch_timeout_s:
+            return False
+        return any(entry.unit.key != besides for entry in self._pass[1])
+
     def stop(self) -> None:
         """End what runs besides `run_queue`: nothing."""
 
@@ -186,13 +136,16 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         """Run `batch` in one call; if that fails, run its halves separately."""
         started = time.monotonic()
         submissions = self._start_submissions(batch, started)
+        self._pass = started, batch
         try:
             results = await self._call_model(executor, model, [entry.unit.value for entry in batch])
         except HungError as exc:
+            self._pass = None
             self._record_failure("hung")
             self._distribute(batch, [exc] * len(batch))
             raise
         except Exception as exc:  # noqa: BLE001 - a model may raise anything; the callers get it
+            self._pass = None
             await self._isolate(executor, model, batch, exc)
         else:
             self.last_failed = False
@@ -200,7 +153,7 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
             for submission in submissions:
                 submission.model_s += seconds
             self._record_batch(batch, len(submissions), seconds)
-            self._results = batch, results
+            self._pass, self._results = None, (batch, results)
 
     async def _call_model(self, executor: Executor, model: ModelT, items: list[InT]) -> Sequence[OutT]:
         self.pass_ended.clear()

@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from reward_service.batching.batch_runner import BatchRunner, Executor
+from reward_service.batching.batch_runner import BatchRunner
 from reward_service.batching.callers import BatchLimits
+from reward_service.batching.executors import Executor
 from reward_service.batching.queue import Entry
 from reward_service.errors import ModelError
 
@@ -52,6 +53,8 @@ class TaskExecutor:
 
 class ConcurrentRunner(BatchRunner[ModelT, InT, OutT]):
     """Runs up to `in_flight` batches at a time; the other arguments are those of `BatchRunner`."""
+
+    is_remote = True
 
     def __init__(self, *args: Any, in_flight: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from reward_service.batching.batch_runner import BatchRunner, Executor, HungError, MetricsHook, Run, ThreadExecutor
+from reward_service.batching.batch_runner import BatchRunner, HungError, MetricsHook, Run
 from reward_service.batching.callers import BatchLimits, Reservation
+from reward_service.batching.executors import Executor, ThreadExecutor
 from reward_service.batching.queue import BatchQueue, Submission, Unit
 from reward_service.errors import ModelError, NotLoadedError, NotReadyError, OverloadedError
 
@@ -191,6 +192,15 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
     def succeeded_within(self, seconds: float) -> bool:
         """Whether a pass of the last `seconds` proves that the model works; only for models behind a server."""
         return self._runner.succeeded_within(seconds)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the model is behind a server, not in this process."""
+        return self._runner.is_remote
+
+    def is_computing(self, besides: Hashable) -> bool:
+        """Whether a forward pass that is not overdue computes items other than that with the key `besides`."""
+        return self._runner.is_computing(besides)
 
     async def next_pass_succeeds(self) -> bool:
         """Whether the forward pass that is running, or was the last one, succeeds; an item may make it fail."""

@@ -19,11 +19,14 @@ import re
 import threading
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from reward_client.wire import DatasetInfo, Duplicates, FieldError, QueryType
+from reward_service.datasets.disk import DiskThread
 from reward_service.datasets.table import Dataset, storage_errors
 from reward_service.datasets.writer import DatasetWriter
 from reward_service.errors import ConfigurationError, StorageError, TooLargeError, UnknownDatasetError
@@ -42,6 +45,7 @@ _EVERYONE = "all"
 """Owner of all data sets where there are no API keys."""
 
 _Stamp = tuple[int, ...]
+ResultT = TypeVar("ResultT")
 
 
 class DatasetStore:
@@ -52,6 +56,7 @@ class DatasetStore:
         self._folder = settings.datasets_dir
         self._with_keys = with_keys
         self._lock = threading.Lock()
+        self._disk = DiskThread()
         self._kept: dict[tuple[str, str], tuple[_Stamp, Dataset]] = {}
         """By owner and name, with what changes when the file is replaced."""
         self._writers: WeakKeyDictionary[DatasetWriter, str] = WeakKeyDictionary()
@@ -77,17 +82,23 @@ class DatasetStore:
         """The data set `name` of `caller`. Raises UnknownDatasetError, or StorageError if its file is damaged."""
         owner = self._owner(caller)
         if DATASET_NAME.fullmatch(name):
-            with self._lock:
-                if self._folder is not None:
-                    self._read_file(owner, name)
-                if (owner, name) in self._kept:
-                    return self._kept[owner, name][1]
+            found = self._on_disk(lambda: self._look_up(owner, name))
+            if found is not None:
+                return found
         raise self._unknown(caller, name)
+
+    def _look_up(self, owner: str, name: str) -> Dataset | None:
+        with self._locked():
+            if self._folder is not None:
+                self._read_file(owner, name)
+            return self._kept[owner, name][1] if (owner, name) in self._kept else None
 
     def infos(self, caller: str) -> list[DatasetInfo]:
         """The data sets of `caller`, by name."""
-        owner = self._owner(caller)
-        with self._lock:
+        return self._on_disk(lambda: self._infos(self._owner(caller)))
+
+    def _infos(self, owner: str) -> list[DatasetInfo]:
+        with self._locked():
             self._read_folder()
             return [dataset.info for (of, _), (_, dataset) in sorted(self._kept.items()) if of == owner]
 
@@ -95,7 +106,7 @@ class DatasetStore:
         """Remove a data set; requests that began before still find its rows. Raises UnknownDatasetError."""
         owner = self._owner(caller)
         self.find(caller, name)
-        with self._lock, storage_errors(name, "deleted"):
+        with self._locked(), storage_errors(name, "deleted"):
             if self._folder is not None:
                 self._path(owner, name).unlink(missing_ok=True)
             self._kept.pop((owner, name), None)
@@ -104,8 +115,10 @@ class DatasetStore:
 
     def begin(self, caller: str, name: str, duplicates: Duplicates) -> DatasetWriter:
         """A writer of a new data set, to be published or discarded. Raises TooLargeError: there are too many."""
-        owner = self._owner(caller)
-        with self._lock:
+        return self._on_disk(lambda: self._begin(self._owner(caller), name, duplicates))
+
+    def _begin(self, owner: str, name: str, duplicates: Duplicates) -> DatasetWriter:
+        with self._locked():
             self._read_folder()
             count = FairShare(self._settings.max_datasets)
             for of in [of for of, other in self._kept if (of, other) != (owner, name)] + [*self._writers.values()]:
@@ -131,7 +144,7 @@ class DatasetStore:
     def check_size(self, writer: DatasetWriter) -> None:
         """Raise TooLargeError if the data sets, with this one, need more than `datasets_bytes`."""
         own = writer.measure()
-        with self._lock:
+        with self._locked():
             size = FairShare(self._settings.datasets_bytes)
             for (owner, _), (_, dataset) in self._kept.items():
                 size.add(owner, dataset.n_bytes)
@@ -151,7 +164,7 @@ class DatasetStore:
         owner = self._writers[writer]
         path = None if self._folder is None else self._path(owner, writer.name)
         info, dataset = writer.finish(path, revision, query_type_default)
-        with self._lock:
+        with self._locked():
             self._kept.pop((owner, writer.name), None)
             if dataset is not None:
                 self._kept[owner, writer.name] = ((), dataset)
@@ -162,8 +175,15 @@ class DatasetStore:
     def end(self, writer: DatasetWriter) -> None:
         """Forget a writer; what it wrote is removed unless it was published."""
         writer.discard()
-        with self._lock:
+        with self._locked():
             self._writers.pop(writer, None)
+
+    def _on_disk(self, function: Callable[[], ResultT]) -> ResultT:
+        """The result of `function`, which reads the folder. Raises StorageError if that takes too long."""
+        return function() if self._folder is None else self._disk.call(function)
+
+    def _locked(self) -> AbstractContextManager[None]:
+        return self._disk.locked(self._lock)
 
     # Folder -----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,9 @@ from reward_service.features.feature import Range
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.registry import FeatureRegistry
 from reward_service.http.auth import Keyring
+from reward_service.http.cached_bodies import CachedBodies
 from reward_service.http.readiness import Readiness
+from reward_service.http.shared_call import SharedCall
 from reward_service.scoring.pipeline import Scorer
 from reward_service.settings import Settings
 from reward_service.telemetry.metrics import Metrics
@@ -36,6 +38,9 @@ class AppState:
     datasets: DatasetStore
     pipeline: RequestPipeline
     readiness: Readiness
+    bodies: CachedBodies
+    exposition: SharedCall[bytes]
+    """Makes the exposition of the metrics."""
     keys: Keyring | None
     """None if authentication is off."""
 

@@ -20,6 +20,7 @@ import logging
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 from starlette.types import Scope
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/health"})
 """Paths without authentication: load balancers and container engines send health checks without a key."""
 
+MAX_PRESENTED = 4
+"""Keys that one request may present: each is compared with every valid key. A client sends one, a browser two."""
 _PAGE = "/"
 _HELP = "send an API key as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or in the URL: http://key:KEY@HOST/…"
 
@@ -79,10 +82,15 @@ class Keyring:
         return f"Keyring({len(self._digests)} keys)"
 
     def find(self, presented: Iterable[bytes]) -> bytes | None:
-        """The digest of the first valid key among `presented`, or None; compares in constant time."""
+        """The digest of the first valid key among `presented`, or None; compares in constant time.
+
+        Raises UnauthorizedError for more keys than `MAX_PRESENTED`.
+        """
         self._refresh()
-        found = None
-        for candidate in presented:
+        found, candidates = None, list(islice(presented, MAX_PRESENTED + 1))
+        if len(candidates) > MAX_PRESENTED:
+            raise UnauthorizedError(f"the request presents more than {MAX_PRESENTED} API keys: send one")
+        for candidate in candidates:
             digest = sha256(candidate).digest()
             for key in self._digests:
                 if hmac.compare_digest(digest, key) and found is None:

@@ -11,10 +11,12 @@ from reward_service.features import Feature, GoldScore, RecipeOnly
 from reward_service.features.feature import EMBEDDINGS
 from reward_service.features.recipe import Recipe
 from reward_service.http.app_state import AppState, AppStateDep
+from reward_service.http.cached_bodies import LargeResponse
 from reward_service.http.openapi import ERROR_RESPONSES
 from reward_service.http.request_context import request_context
 from reward_service.http.wire_version import WIRE_VERSION_PARAMETER, info_json, requested_version
 from reward_service.models.protocols import GoldModel, TextEncoder
+from reward_service.scoring.job import GoldWorker
 
 router = APIRouter(tags=["operations"])
 
@@ -41,27 +43,43 @@ _FIXED = {"name", "description"}
 async def info(state: AppStateDep) -> Response:
     """Recipes, features, models, limits, versions."""
     version = requested_version(request_context().headers, "GET")
-    return Response(info_json(_info(state), version), media_type="application/json")
+    models = _models(state)
+    body = state.bodies.get(("info", version), models, lambda: info_json(_info(state, models), version))
+    return LargeResponse(body, media_type="application/json")
 
 
-def _info(state: AppState) -> Info:
-    settings = state.settings
+def _models(state: AppState) -> dict[str, Any]:
+    """The fields that change while the service runs."""
     models = {worker.name: worker.state for worker in state.scorer.workers}  # first: none of them is loaded later
     encoder = state.scorer.embedder.worker.model if state.scorer.embedder else None
-    gold = state.scorer.gold.model if state.scorer.gold else None
-    golds = [worker.model for worker in state.scorer.golds] if len(state.scorer.golds) > 1 else []
+    primary, all_golds = state.scorer.gold, state.scorer.golds
+    golds = [info for one in all_golds if (info := _gold_info(state, one))] if len(all_golds) > 1 else []
+    return {
+        "relevance": _model_info(encoder, []) if encoder else None,
+        "gold": _gold_info(state, primary) if primary else None,
+        "models": models,
+        "golds": golds,
+    }
+
+
+def _gold_info(state: AppState, worker: GoldWorker) -> ModelInfo | None:
+    gold = worker.model
+    if gold is None:
+        return None
+    return _model_info(gold, [*state.scorer.notices([gold]), *state.readiness.notices(worker)], gold.encoder_base)
+
+
+def _info(state: AppState, models: dict[str, Any]) -> Info:
+    settings = state.settings
     return Info(
         version=service_version(),
         wire_version=WIRE_VERSION,
         default_recipe=settings.default_recipe,
         recipes=[_recipe_info(recipe) for recipe in state.recipes],
         features=[_feature_info(f, *state.feature_ranges[f.name]) for f in state.features.values()],
-        relevance=_model_info(encoder, []) if encoder else None,
-        gold=_model_info(gold, state.scorer.notices([gold]), gold.encoder_base) if gold else None,
-        models=models,
-        golds=[_model_info(one, state.scorer.notices([one]), one.encoder_base) for one in golds if one],
         limits=settings.limits,
         versions={library: _version(library) for library in _LIBRARIES} | state.features.packages,
+        **models,
     )
 
 

@@ -8,12 +8,17 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from reward_client.wire import Problem
 from reward_service.admission import dataset_option
 from reward_service.admission.idempotency import IDEMPOTENCY_HEADER
 from reward_service.admission.pipeline import DEADLINE_HEADER
 from reward_service.http.auth import OPEN_PATHS
+from reward_service.http.cached_bodies import LargeResponse
+from reward_service.http.shared_call import SharedCall
 from reward_service.protocols.base import OPTIONS, EndpointSpec, NoBody, ProtocolSpec, RouteSpec
 
 _SECONDS = {"description": "Seconds after which the same request may succeed.", "schema": {"type": "integer"}}
@@ -74,14 +79,27 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {s: problem(s) for s in (408,
 
 def install(app: FastAPI, protocols: Sequence[EndpointSpec[Any]], *, with_keys: bool) -> None:
     """Add `protocols`, error responses and authentication to the document that `app` generates."""
-    generate = app.openapi
+    generate, bodies = app.openapi, list[bytes]()
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _complete_document(generate(), protocols, with_keys)
         return app.openapi_schema
 
+    generated = SharedCall(lambda: bytes(JSONResponse(_with_prefix(openapi(), app.root_path)).body))
+
+    async def document(_: Request) -> Response:
+        if not bodies:
+            bodies.append(await generated())  # a quarter of a second, in a thread
+        return LargeResponse(bodies[0], media_type="application/json")
+
     app.openapi = openapi  # type: ignore[method-assign]
+    app.router.routes.insert(0, Route("/openapi.json", document, include_in_schema=False))  # before FastAPI's
+
+
+def _with_prefix(document: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """`document` for a service that a proxy publishes under `prefix`."""
+    return {**document, "servers": [{"url": prefix}]} if prefix else document
 
 
 def _complete_document(

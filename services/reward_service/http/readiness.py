@@ -5,10 +5,16 @@
     GET /readyz ─┘
 
 Load is no reason to be unready: the probe's text is tokenized in a thread of its own, and a busy model is ready
-when a pass succeeds. One that fails may do so because of an item: then the probe's own text is computed. A model
-behind a server is ready for ten seconds after a call that succeeded, so that probes are no load for it. The
-route requires no API key. Sharing the probe bounds its cost. A caller without a key gets the names of the models
-that are not ready, but not the causes, which may contain paths; the service logs them.
+when a pass succeeds. One that fails may do so because of an item: then the probe's own text is computed. A pass
+with items of requests that takes longer than the probe waits is load too, until `batch_timeout_s`: then it counts
+as hung, and the model as loading, or as stopped, for which the supervisor replaces the process.
+
+A model behind a server is ready once it is loaded. Trouble of its server is a notice, in the reply and in
+`GET /info`, because requests without gold scores need no server. To know it, a text is scored there, unless one
+was in the last ten seconds.
+
+The route requires no API key. Sharing the probe bounds its cost. A caller without a key gets the names of the
+models that are not ready, but not the causes, which may contain paths; the service logs them.
 """
 
 import asyncio
@@ -33,7 +39,9 @@ _KEY = b"readiness"
 _RETRY_S = 5.0
 """`Retry-After` when the forward pass failed or timed out; other causes have an estimate."""
 _PROVEN_S = 10.0
-"""Seconds that a call of a model behind a server shows that it is ready."""
+"""Seconds that a call of a model behind a server shows that the server answers."""
+_SERVER_S = 1.0
+"""Seconds that the reply waits for what such a server answers; a later answer is a notice of the next reply."""
 
 
 class UnreadyError(NotReadyError):
@@ -59,10 +67,23 @@ class Readiness:
         self._thread = ThreadExecutor("readiness")
         self._running: asyncio.Task[None] | None = None
         self._logged: str | None = None
+        self._checks: dict[str, asyncio.Task[None]] = {}
+        """Of servers, by name of the model."""
+        self._troubles: dict[str, str] = {}
+        """What the last check of a server found, by name of the model."""
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread and the checks of servers."""
         self._thread.stop()
+        for check in self._checks.values():
+            check.cancel()
+
+    def notices(self, gold: GoldWorker) -> list[str]:
+        """Why the server of `gold` gives no scores now; nothing for a model in this process."""
+        if not gold.is_remote or gold.succeeded_within(_PROVEN_S):
+            return []
+        trouble = gold.trouble() or self._troubles.get(gold.name)
+        return [f"the server of the {gold.label} gives no scores: {trouble}"] if trouble else []
 
     async def probe(self) -> None:
         """Return when every model has completed a forward pass. Raises UnreadyError."""
@@ -93,7 +114,9 @@ class Readiness:
             probes.append(_outcome(worker, probe, self._timeout_s))
         exchange = Exchange((ChatMessage(role="user", content="Ready?"),), "Yes.")
         for gold in self._golds:
-            probe = self._probe(gold, lambda model: model.tokenize(exchange))
+            probe = (self._check_server if gold.is_remote else self._probe)(
+                gold, lambda model: model.tokenize(exchange)
+            )
             probes.append(_outcome(gold, probe, self._timeout_s))
         return probes
 
@@ -102,19 +125,50 @@ class Readiness:
     ) -> None:
         """Run a forward pass, or wait for one that succeeds if the model is busy with those of others."""
         model = await worker.ready()
-        if worker.succeeded_within(_PROVEN_S):
-            return
         tokens = await self._thread.call(tokenize, model)
         if worker.busy and await worker.next_pass_succeeds():
             return
-        submission = await worker.enqueue([Unit(_KEY, tokens, len(tokens.input_ids))], "readiness")
-        try:
-            await submission.wait()
-            outcome = submission.outcomes[0]
-        finally:
-            submission.close()
-        if isinstance(outcome, Exception):
-            raise outcome
+        await _compute(worker, tokens)
+
+    async def _check_server(
+        self, worker: ModelWorker[ModelT, Tokens, OutT], tokenize: Callable[[ModelT], Tokens]
+    ) -> None:
+        """Return once the model is loaded; its server is asked for a score in a task of its own."""
+        model = await worker.ready()
+        check = self._checks.get(worker.name)
+        if check is None or check.done():
+            if worker.succeeded_within(_PROVEN_S):
+                return
+            check = asyncio.create_task(self._ask_server(worker, model, tokenize), name="readiness-server")
+            self._checks[worker.name] = check
+        await asyncio.wait([check], timeout=min(_SERVER_S, self._timeout_s / 2))
+
+    async def _ask_server(
+        self, worker: ModelWorker[ModelT, Tokens, OutT], model: ModelT, tokenize: Callable[[ModelT], Tokens]
+    ) -> None:
+        """Note what `worker` says when its server is asked for a score; a change is logged."""
+
+        async def ask() -> None:
+            await _compute(worker, await self._thread.call(tokenize, model))
+
+        _, cause = await _outcome(worker, ask(), self._timeout_s)
+        if cause is None:
+            self._troubles.pop(worker.name, None)
+        elif self._troubles.get(worker.name) != str(cause):
+            self._troubles[worker.name] = str(cause)
+            logger.warning("the service is ready, without scores of the %s: %s", worker.label, cause)
+
+
+async def _compute(worker: ModelWorker[Any, Tokens, Any], tokens: Tokens) -> None:
+    """Run a forward pass of the probe's text. Raises what it fails with."""
+    submission = await worker.enqueue([Unit(_KEY, tokens, len(tokens.input_ids))], "readiness")
+    try:
+        await submission.wait()
+        outcome = submission.outcomes[0]
+    finally:
+        submission.close()
+    if isinstance(outcome, Exception):
+        raise outcome
 
 
 async def _outcome(
@@ -125,6 +179,8 @@ async def _outcome(
         async with asyncio.timeout(seconds):
             await probe
     except TimeoutError:
+        if worker.is_computing(besides=_KEY):
+            return worker.name, None
         cause = f": {trouble}" if (trouble := worker.trouble()) else ""
         return worker.name, NotReadyError(
             f"no forward pass of the {worker.label} within {seconds:g} s{cause}", _RETRY_S

@@ -27,6 +27,7 @@ from reward_service.errors import NotReadyError
 from reward_service.process.connection_limits import LimitedHttpProtocol
 from reward_service.process.connections import Connections, raise_descriptor_limit
 from reward_service.process.cpu_scheduling import set_batch
+from reward_service.process.metrics_server import MetricsServer
 from reward_service.process.supervisor import BACKLOG, EXIT_BROKEN, WorkerChannel, listen, url_of
 from reward_service.settings import Settings
 
@@ -167,7 +168,7 @@ def serve(settings: Settings, channel: WorkerChannel | None = None) -> int:
     app = create_app(settings)
     import_model_libraries(settings)
     if settings.metrics_port is not None:
-        app.state.metrics.serve(settings.host, settings.metrics_port)
+        MetricsServer(app.state.metrics.exposition, settings.host, settings.metrics_port).start()
     shorten_pauses()
     heartbeat = None
     if channel is None:

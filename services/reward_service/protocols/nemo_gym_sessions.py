@@ -17,8 +17,8 @@ from reward_client.wire import MAX_LIST, FieldError
 from reward_service.batching import Steps
 from reward_service.errors import InvalidRequestError, TooLargeError
 from reward_service.protocols.base import Call, EndpointSpec, HandlerSpec, LargeReply, NoBody, WireModel
-from reward_service.protocols.label_options import label_options
 from reward_service.protocols.nemo_gym import ANSWER_S, HOLD_S, routes
+from reward_service.protocols.url_options import label_options
 from reward_service.settings import MAX_METRIC_FIELDS
 
 _TASK, _INTERNAL = "_ng_task_index", "_ng_"

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from reward_client.wire import ScoreReply
 from reward_service.batching import BatchQueue, BatchStats
 from reward_service.telemetry.run_metrics import UNKNOWN_RECIPE, RunMetrics
 
+EXPOSITION_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Media type of Prometheus' text format."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150)
 _HELD_SECONDS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 100, 150)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -107,6 +109,11 @@ class Metrics:
         self._waiting_tokens = gauge("glassbox_waiting_tokens", "Tokens that wait for a model.", model)
         self._waiting_callers = gauge(
             "glassbox_waiting_callers", "Callers (API keys, or addresses) with items that wait for a model.", model
+        )
+        self._largest_caller = gauge(
+            "glassbox_waiting_largest_caller_ratio",
+            "Part of max_waiting_items that the caller with the most items uses, reservations included.",
+            model,
         )
         self._queue_wait = histogram(
             "glassbox_queue_seconds",
@@ -222,6 +229,7 @@ class Metrics:
         self._waiting.labels(worker).set_function(lambda: len(queue.waiting))
         self._waiting_tokens.labels(worker).set_function(lambda: queue.waiting_tokens)
         self._waiting_callers.labels(worker).set_function(lambda: len(queue.callers))
+        self._largest_caller.labels(worker).set_function(lambda: queue.callers.items.largest)
 
     def waited(self, worker: str, seconds: float) -> None:
         """Time from a request's submission to its first batch."""
@@ -236,14 +244,3 @@ class Metrics:
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
-
-    def serve(self, host: str, port: int) -> None:
-        """Serve the metrics on a port of their own, from a daemon thread: also while the event loop is busy.
-
-        Raises:
-            OSError: the address is not available.
-        """
-        try:
-            start_http_server(port, host, self._registry)
-        except OSError as exc:
-            raise OSError(exc.errno, f"cannot serve metrics on {host}:{port}: {exc.strerror}") from exc

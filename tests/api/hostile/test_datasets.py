@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -85,6 +86,21 @@ def test_half_sent_uploads_hold_little_and_are_forgotten(kept: HostileTarget, tm
         witness.wait(3)
 
     until(lambda: not list(folder.rglob("*.upload")))
+
+
+def test_a_disk_that_does_not_answer_fails_requests_with_data_sets_only(kept: HostileTarget) -> None:
+    assert put(kept, rows(1, reference="x"), "train") == 200
+    [file] = Path(str(kept.settings.datasets_dir)).rglob("train.sqlite")
+    pipe = file.with_name("hanging.sqlite")
+    os.mkfifo(pipe)  # to open it waits for a writer
+    body = {"items": [{"prompt": "Why?", "response": "a"}]}
+    with Witness(kept) as witness:
+        witness.repeat(lambda: witness.post("/score?dataset=hanging", body), workers=4)
+        with pipe.open("wb"):
+            pipe.unlink()
+
+    assert {reply.status for reply in witness.replies} == {500}
+    assert "did not answer" in witness.replies[-1].json()["detail"]
 
 
 def test_a_kill_during_an_upload_leaves_the_previous_data_set(tmp_path: Path, control_url: str) -> None:

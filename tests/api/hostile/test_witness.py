@@ -33,6 +33,18 @@ def test_a_process_that_stands_still_for_a_second_is_noticed(target: HostileTarg
         attack()
 
 
+def test_a_process_that_stands_still_once_in_a_long_attack_is_noticed(target: HostileTarget) -> None:
+    def attack() -> None:
+        with Witness(target) as witness:
+            os.kill(target.process.pid, signal.SIGSTOP)
+            witness.wait(1.0)
+            os.kill(target.process.pid, signal.SIGCONT)
+            witness.wait(6.0)  # so that one sample in a hundred is slow
+
+    with pytest.raises(AssertionError, match="the longest healthz"):
+        attack()
+
+
 def test_an_error_reply_that_is_too_long_is_noticed(target: HostileTarget) -> None:
     def attack() -> None:
         with Witness(target) as witness:

@@ -37,6 +37,8 @@ MAX_SCORE_S = 2.0
 """p99 of another caller's one-item requests."""
 MAX_HEALTH_S = 0.1
 """p99 of `GET /healthz`: twice the goal, because service, attacker and measurement share the cores."""
+MAX_STOP_S = 0.5
+"""The longest `GET /healthz`: a p99 over minutes would not show an attack that stops the event loop once."""
 MAX_MEMORY = 2.0
 """Peak of the resident memory over idle, as a multiple of the stated budget."""
 MAX_ERROR_BYTES = 64 * 1024
@@ -190,6 +192,11 @@ class Witness:
             quiet = _p99(self.quiet, name) if self.quiet.get(name) else 0.0
             allowed = max(bound * self._crowding, noise * quiet, noise * self.p99("control"))
             assert self.p99(name) <= allowed, f"p99 of {name}: {self.p99(name):.3f} s, {allowed:.3f} s are allowed"
+        longest = {name: max(seconds for seconds, _ in self.attack[name]) for name in ("healthz", "control")}
+        allowed = max(MAX_STOP_S * self._crowding, HEALTH_NOISE * longest["control"])
+        assert longest["healthz"] <= allowed, (
+            f"the longest healthz took {longest['healthz']:.3f} s, {allowed:.3f} s are allowed"
+        )
         memory = MAX_MEMORY * self.target.budget_bytes
         assert self.peak_bytes <= memory, (
             f"{self.peak_bytes / 2**20:.0f} MiB over idle, at most {memory / 2**20:.0f}"

@@ -1,0 +1,122 @@
+"""Requests other than scoring: callers take turns, and each has only a few that are not answered yet.
+
+    request ─▶ its caller's turn: a few begin in one round of the event loop ─▶ `max_other_requests`? ─▶ FastAPI
+                                                                                429; health checks never
+
+Such a request takes up to a millisecond of the event loop: hundreds at once would delay all others by their sum.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from reward_client.wire import FieldError
+from reward_service.errors import TooLargeError, TooManyRequestsError
+from reward_service.http.auth import OPEN_PATHS
+from reward_service.http.request_context import RequestContext, request_context
+from reward_service.telemetry.metrics import Metrics
+
+_PER_ROUND = 2
+"""Requests that begin in one round of the event loop, of all callers: about two milliseconds."""
+_RETRY_S = 1.0
+"""`Retry-After`: all but uploads are answered in less."""
+
+
+class QueryCheck:
+    """Refuses a URL with more than `most` parameters, each of which may become an error of the reply."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def __call__(self, scope: Scope, _: RequestContext) -> None:
+        """Raise TooLargeError."""
+        if scope["query_string"].count(b"&") >= self._most:
+            message = f"has more than {self._most} parameters"
+            raise TooLargeError(f"the URL {message}", [FieldError(field="url", message=message)])
+
+
+class OtherRequestsMiddleware:
+    """Limits what passes `ProtocolMiddleware`; `most` is the number of unanswered requests of one caller."""
+
+    def __init__(
+        self, app: ASGIApp, most: int, error_response: Callable[[Exception], Response], metrics: Metrics
+    ) -> None:
+        self._app = app
+        self._most = most
+        self._error_response = error_response
+        self._metrics = metrics
+        self._turns = _Turns()
+        self._unanswered: dict[str, int] = {}
+        """By caller."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        context = request_context()
+        await self._turns.next_of(context.caller)
+        if context.path in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        n = self._unanswered.get(context.caller, 0)
+        if n >= self._most:
+            await self._refuse(scope, receive, send)
+            return
+        self._unanswered[context.caller] = n + 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._unanswered[context.caller] -= 1
+            if not self._unanswered[context.caller]:
+                del self._unanswered[context.caller]
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = TooManyRequestsError(
+            f"{self._most} requests of this caller that are not for scoring are being answered, which is "
+            "max_other_requests; send this one again after one of them",
+            _RETRY_S,
+        )
+        self._metrics.refused("unknown", error.cause)
+        await self._error_response(error)(scope, receive, send)
+
+
+class _Turns:
+    """Lets requests begin, a few in each round of the event loop, and those of callers in turn."""
+
+    def __init__(self) -> None:
+        self._left = _PER_ROUND
+        self._counting = False
+        """Whether `_next_round` is scheduled."""
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        """By caller, the one that is served next first."""
+
+    async def next_of(self, caller: str) -> None:
+        """Return when a request of `caller` may begin."""
+        loop = asyncio.get_running_loop()
+        if not self._counting:
+            self._counting = True
+            loop.call_soon(self._next_round, loop)
+        if self._left and not self._waiting:
+            self._left -= 1
+            return
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.setdefault(caller, deque()).append(turn)
+        await turn  # a request that is cancelled meanwhile is skipped
+
+    def _next_round(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._left = _PER_ROUND
+        while self._left and self._waiting:
+            caller = next(iter(self._waiting))
+            queue = self._waiting.pop(caller)
+            turn = queue.popleft()
+            if queue:
+                self._waiting[caller] = queue
+            if not turn.done():
+                turn.set_result(None)
+                self._left -= 1
+        self._counting = self._left < _PER_ROUND
+        if self._counting:
+            loop.call_soon(self._next_round, loop)
