@@ -199,7 +199,7 @@ def test_a_test_file_with_prompts_of_the_fit_is_an_error_that_names_one(
     assert main([*command, "--keep-lengths"]) == 2
 
     error = capsys.readouterr().err
-    assert "--test shares 1 prompts with the pairs of the fit" in error
+    assert "the test pairs share 1 prompts with those of the fit" in error
     assert "(source other; in the fit made_up)" in error
     assert not (tmp_path / "gold").exists()
 
@@ -267,14 +267,14 @@ def test_accuracy_is_compared_with_longer_wins_per_subset_and_source() -> None:
     assert rows["chosen shorter"].model.interval is None
 
 
-def test_pairs_that_people_judged_have_a_row_when_a_model_judged_others() -> None:
+def test_pairs_without_a_models_preference_have_a_row_when_a_model_stated_others() -> None:
     pairs = [Pair(f"p{i}", "a", "b", source) for i, source in enumerate(("ours", "theirs_gpt4"))]
 
     by = {row.name: row for row in quality(pairs, [1.0, -1.0], {"ours", "theirs_gpt4"}, {"theirs_gpt4"})}
     without = quality(pairs, [1.0, -1.0], {"ours"}, {"theirs_gpt4"})
 
-    assert (by["in distribution"].model.mean, by["judged by people"].model.mean) == (0.5, 1.0)
-    assert "judged by people" not in {row.name for row in without}
+    assert (by["in distribution"].model.mean, by["without a model's"].model.mean) == (0.5, 1.0)
+    assert "without a model's" not in {row.name for row in without}
 
 
 def test_the_interval_counts_prompts_not_pairs() -> None:

@@ -99,6 +99,7 @@ def fit_gold(options: argparse.Namespace, command: str) -> None:
         excluded=options.exclude_source,
         rows=rows,
         kinds=kinds,
+        held_out=options.hold_out is not None,
         command=command,
         made_on=datetime.now(UTC).date(),
         minutes=minutes,

@@ -70,8 +70,8 @@ def check_other_prompts(used: Sequence[Pair], test: Sequence[Pair]) -> None:
         n_prompts = len({_same_prompt(pair.prompt) for pair in shared})
         first = shared[0]
         raise DataError(
-            f"--test shares {n_prompts} prompts with the pairs of the fit, so its accuracy would be too high; for "
-            f"example {first.prompt[:80]!r} (source {first.source}; in the fit "
+            f"the test pairs share {n_prompts} prompts with those of the fit, so the accuracy would be too "
+            f"high; for example {first.prompt[:80]!r} (source {first.source}; in the fit "
             f"{fitted[_same_prompt(first.prompt)]}). Remove them from one of the files: divide pairs by prompt"
         )
 

@@ -3,7 +3,7 @@
 Pairs of one prompt are not independent, so the bootstrap resamples prompts, not pairs. Subsets:
 
     in distribution     pairs of the sources that the model was fitted on, with other prompts
-    judged by people    … without those whose preferences are a model's
+    without a model's   … whose preferences a model did not state, as far as is recorded
     controlled          … whose word counts differ by at most 10 %, so that length is not informative
     chosen shorter      … whose preferred response has fewer words, so that "longer wins" is always wrong
     chosen longer       … whose preferred response has more words
@@ -96,11 +96,11 @@ def _subsets(
 ) -> dict[str, Bools]:
     sources = np.array([pair.source for pair in pairs])
     known = np.isin(sources, sorted(fitted_on))
-    people = known & ~np.isin(sources, sorted(by_model))
+    others = known & ~np.isin(sources, sorted(by_model))
     alike = np.abs(chosen - rejected) <= 0.1 * np.maximum(chosen, rejected)
     subsets = {
         "in distribution": known,
-        **({} if (people == known).all() else {"judged by people": people}),
+        **({} if (others == known).all() else {"without a model's": others}),
         "controlled": known & alike,
         "chosen shorter": known & (chosen < rejected),
         "chosen longer": known & (chosen > rejected),
