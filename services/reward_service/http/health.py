@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from reward_service.http.app_state import AppState, AppStateDep
 from reward_service.http.auth import presented_keys
@@ -28,7 +28,10 @@ async def healthz() -> dict[str, str]:
 class Ready(BaseModel):
     """The service can score."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     status: Literal["ready"] = "ready"
+    """Always `ready`; otherwise the reply is an error."""
     notices: list[str] | None = None
     """Gold models that give no scores now, because of their servers; absent if there are none."""
 
