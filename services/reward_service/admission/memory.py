@@ -131,7 +131,7 @@ class MemoryBudget:
             self._grant()
 
     def keep(self, claim: MemoryClaim, n_bytes: int) -> None:
-        """Count `n_bytes` for `claim` instead of what it held, beside the budget only if they have no room in it."""
+        """Count `n_bytes` for `claim` instead of what it held; beside the budget if they have no room in it."""
         more = n_bytes - claim.n_bytes
         if claim is self._beside:
             claim.n_beside, claim.is_kept = max(more, 0), True
