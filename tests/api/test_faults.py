@@ -190,7 +190,8 @@ class WithoutProbe(LetterEncoder):
 def test_a_tokenizer_that_does_not_return_is_not_load() -> None:
     gate = threading.Event()
     encoder = WithoutProbe(gate=gate)
-    with serving(Settings(ready_timeout_s=0.2), encoder, ready=False) as url, ThreadPoolExecutor() as pool:
+    settings = Settings(gold="none", ready_timeout_s=0.2)
+    with serving(settings, encoder, ready=False) as url, ThreadPoolExecutor() as pool:
         long = pool.submit(httpx.post, f"{url}/get_reward", json={"query": "a?b", "prompts": "a?"}, timeout=30)
         until(lambda: encoder.calls)
         probed = ready(url)
