@@ -176,7 +176,7 @@ def test_an_upload_that_ends_while_the_disk_does_not_answer_is_forgotten(tmp_pat
         pipe.unlink()
 
     until(lambda: _answers(store))
-    assert store.begin(CALLER, "other", "fail")
+    assert store.begin(CALLER, "other", "fail").name == "other"
 
 
 def _answers(store: DatasetStore) -> bool:
