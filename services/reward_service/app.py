@@ -100,7 +100,7 @@ def create_app(
             metrics.watch_preparation(lambda: executor.n_jobs, lambda: executor.n_bytes)
             memory = MemoryBudget(settings, metrics)
             pipeline = RequestPipeline(settings, recipes, scorer, executor, metrics, memory, store)
-            readiness = Readiness(embedder, golds, settings.ready_timeout_s)
+            readiness = Readiness(embedder, golds, settings.ready_timeout_s, settings.request_timeout_s)
             stack.callback(readiness.stop)
             app.state.pipeline = pipeline
             app.state.glassbox = AppState(

@@ -20,6 +20,7 @@ GlassboxError
 │   └── DrainingError           the service is shutting down
 ├── DeadlineError           the reply would arrive after the deadline
 ├── StorageError            a data set could not be written or read
+│   └── SlowDiskError           its disk does not answer in time: also an UnavailableError
 ├── ModelError              a model failed, or returned a value that is not a finite number
 └── ConfigurationError      the operator has to change a setting: the service cannot start
 """
@@ -170,6 +171,10 @@ class StorageError(GlassboxError):
     """A data set could not be written or read: the disk is full, or a file is damaged."""
 
     cause = "storage"
+
+
+class SlowDiskError(StorageError, UnavailableError):
+    """The disk of the data sets does not answer in time; it may later."""
 
 
 class ModelError(GlassboxError):

@@ -152,8 +152,8 @@ class Settings(BaseModel):
     """Open connections, of which one address may have 8/9; each needs a file descriptor and some memory. When
     unset, 16384, or as many as the limit of open files allows."""
     max_other_requests: Annotated[int, Field(ge=1)] = 16
-    """Requests of one caller that are not for scoring, and not answered yet; more are refused. Uploads of data
-    sets count, which hold a file each, and whatever waits for the disk or its client; health checks do not."""
+    """Uploads of data sets of one caller that are not answered yet, which hold a file each, and as many of its
+    other requests that are not for scoring; more are refused. Health checks do not count."""
     max_body_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     """Bytes of one request body; bounds the cost of parsing."""
     max_items: Annotated[int, Field(ge=1)] = 4096

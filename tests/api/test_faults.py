@@ -159,6 +159,50 @@ def test_a_pass_that_takes_longer_than_a_probe_waits_is_load() -> None:
         assert long.result().status_code == 200
 
 
+def test_a_pass_that_outlives_every_request_is_not_load() -> None:
+    gate = threading.Event()
+    gate.set()
+    encoder = ToldOfProbe(gate=gate)
+    settings = Settings(ready_timeout_s=0.2, request_timeout_s=2)
+    with serving(settings, encoder) as url, ThreadPoolExecutor() as pool:
+        gate.clear()
+        hung = pool.submit(score, url, item("a b c d"))
+        until(lambda: any("a b c d" in text for call in encoder.calls for text in call))
+        until(lambda: not ready(url), seconds=10)
+        gate.set()
+
+        assert hung.result().status_code == 504
+        until(lambda: ready(url))
+
+
+@dataclass
+class WithoutProbe(LetterEncoder):
+    """Does not tokenize the text of the readiness probe until `over` is set."""
+
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        if "ready?" in texts:
+            self.over.wait(30)
+        return super().tokenize(texts)
+
+
+def test_a_tokenizer_that_does_not_return_is_not_load() -> None:
+    gate = threading.Event()
+    encoder = WithoutProbe(gate=gate)
+    settings = Settings(gold="none", ready_timeout_s=0.2)
+    with serving(settings, encoder, ready=False) as url, ThreadPoolExecutor() as pool:
+        long = pool.submit(httpx.post, f"{url}/get_reward", json={"query": "a?b", "prompts": "a?"}, timeout=30)
+        until(lambda: encoder.calls)
+        probed = ready(url)
+        encoder.over.set()
+        gate.set()
+
+        assert long.result().status_code == 200
+        assert not probed
+        until(lambda: ready(url))
+
+
 def test_a_model_that_computes_nothing_for_others_and_does_not_answer_is_not_ready() -> None:
     gate = threading.Event()
     gate.set()

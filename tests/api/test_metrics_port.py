@@ -41,6 +41,26 @@ def test_the_port_of_the_metrics_needs_no_key_and_no_event_loop(server: MetricsS
     )
 
 
+def test_a_head_has_the_length_of_the_metrics_and_no_body(server: MetricsServer) -> None:
+    reply = httpx.head(f"http://127.0.0.1:{server.server_port}/metrics")
+
+    assert (reply.status_code, reply.content) == (200, b"")
+    assert int(reply.headers["content-length"]) > 0
+
+
+def test_metrics_that_cannot_be_made_are_a_readable_error() -> None:
+    def exposition() -> bytes:
+        raise ValueError("odd")
+
+    with MetricsServer(exposition, "127.0.0.1", 0) as server:
+        server.start()
+        reply = httpx.get(f"http://127.0.0.1:{server.server_port}/metrics")
+        server.shutdown()
+
+    assert reply.status_code == 500
+    assert "ValueError" in reply.text
+
+
 def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from reward_service.app import create_app
 from reward_service.settings import Settings
+from tests.doubles import LetterEncoder
 from tests.live import serving
 
 DOCUMENT: dict[str, Any] = create_app(Settings()).openapi()
@@ -100,6 +101,24 @@ def test_the_page_asks_for_a_key_where_one_is_needed() -> None:
     assert set(closed_document["components"]["securitySchemes"]) == {"bearer", "header", "basic"}
     assert closed_document["paths"]["/score"]["post"].get("security") != []
     assert closed_document["paths"]["/healthz"]["get"]["security"] == []
+
+
+@pytest.mark.parametrize(("method", "path"), [("get", "/info"), ("get", "/datasets"), ("get", "/metrics")])
+def test_what_a_route_that_does_not_score_may_be_refused_with_is_described(method: str, path: str) -> None:
+    assert {"413", "429"} <= set(DOCUMENT["paths"][path][method]["responses"])
+
+
+def test_the_document_has_the_prefix_that_the_server_has_set() -> None:
+    app = create_app(Settings(gold="none"), encoder_loader=lambda _: LetterEncoder())
+
+    def servers(client: TestClient, prefix: str) -> Any:
+        return client.get(f"{prefix}/openapi.json").json().get("servers")
+
+    with (
+        TestClient(app, "http://localhost") as plain,
+        TestClient(app, "http://localhost", root_path="/a") as below,
+    ):
+        assert [servers(plain, ""), servers(below, "/a"), servers(plain, "")] == [None, [{"url": "/a"}], None]
 
 
 def test_the_page_and_its_scripts_are_served_with_a_path_prefix() -> None:

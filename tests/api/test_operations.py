@@ -110,6 +110,19 @@ def test_why_a_model_is_not_ready_is_told_to_callers_and_not_to_strangers(
     assert any("not ready" in record.message and "/models/mine" in record.message for record in caplog.records)
 
 
+def test_a_health_check_with_too_many_keys_is_answered_as_one_without(encoder: LetterEncoder) -> None:
+    def failing(_: Settings) -> LengthGold:
+        raise ConfigurationError("no such folder /models/mine")
+
+    settings = Settings(api_key="sesame-key-1")
+    app = create_app(settings, encoder_loader=lambda _: encoder, gold_loader=failing)
+    with TestClient(app, HOST) as client:
+        refused = client.get("/readyz", headers=[("x-api-key", f"key {n}") for n in range(9)])
+
+    assert refused.status_code == 503
+    assert "/models/mine" not in refused.text
+
+
 def test_a_failed_pass_is_a_cause_too(
     service: TestClient, encoder: LetterEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -637,7 +637,7 @@ def test_an_item_that_the_server_refuses_is_isolated_and_the_others_are_scored(
     assert [result["gold_reward"] for result in results[:3]] == pytest.approx(local[:3], abs=1e-4)
 
 
-def test_a_server_that_fails_for_every_item_is_asked_a_few_times_and_named_by_readyz(
+def test_a_server_that_fails_for_every_item_is_asked_a_few_times_and_is_a_notice(
     switchable: Switchable, folder: Path
 ) -> None:
     items = [{"prompt": PROMPT, "response": f"no {n}"} for n in range(32)]
@@ -649,10 +649,9 @@ def test_a_server_that_fails_for_every_item_is_asked_a_few_times_and_named_by_re
 
         assert all("engine is dead" in result["error"]["message"] for result in reply.json()["results"])
         assert asked <= 9
-        assert "engine is dead" in client.get("/readyz").json()["notices"][0]
+        until(lambda: "engine is dead" in str(client.get("/readyz").json().get("notices")))
         switchable.answer = switchable.usual
-        assert scored(client).status_code == 200
-        assert client.get("/readyz").json() == {"status": "ready"}
+        until(lambda: "notices" not in client.get("/readyz").json())
 
 
 @pytest.mark.parametrize("status", [400, 500])

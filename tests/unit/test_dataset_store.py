@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from reward_client.wire import ChatMessage, QueryType
+from reward_service.datasets.disk import DiskThread
 from reward_service.datasets.keys import prompt_key
 from reward_service.datasets.store import DatasetStore
 from reward_service.datasets.table import Dataset, StoredRow
-from reward_service.errors import StorageError, UnknownDatasetError
+from reward_service.errors import SlowDiskError, StorageError, UnknownDatasetError
 from reward_service.scoring.job import ScorableItem
 from reward_service.scoring.references import ReferenceLookup
 from reward_service.settings import Settings
@@ -133,25 +134,54 @@ def test_a_file_that_cannot_be_opened_in_time_is_an_error_and_later_calls_fail_a
     published(store, "one", "a")
     pipe = tmp_path / "key-1" / "hanging.sqlite"
     os.mkfifo(pipe)  # to open it waits for a writer, as a file on a disk that does not answer
-    with pytest.raises(StorageError, match="did not answer within 1 s"):
+    with pytest.raises(SlowDiskError, match="did not answer within 1 s"):
         store.find(CALLER, "hanging")
     began = time.monotonic()
     for name in ("hanging", "train", "train"):
-        with pytest.raises(StorageError, match="did not answer"):
+        with pytest.raises(SlowDiskError, match="did not answer"):
             store.find(CALLER, name)
     seconds = time.monotonic() - began
     with pipe.open("wb"):
         pipe.unlink()
 
     assert seconds < 0.5
+    until(lambda: _answers(store))
     with pytest.raises(UnknownDatasetError):
-        until(lambda: _found(store, "hanging"))
+        store.find(CALLER, "hanging")
     assert store.find(CALLER, "train").info.name == "train"
 
 
-def _found(store: DatasetStore, name: str) -> bool:
+def test_a_disk_that_works_slowly_answers_all_who_wait() -> None:
+    disk = DiskThread(timeout_s=0.5)
+
+    def read(number: int) -> int:
+        time.sleep(0.05)
+        return number
+
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda number: disk.call(lambda: read(number)), range(16)))
+
+    assert answers == list(range(16))
+
+
+def test_an_upload_that_ends_while_the_disk_does_not_answer_is_forgotten(tmp_path: Path) -> None:
+    store = store_in(tmp_path, max_datasets=1)
+    writer = store.begin(CALLER, "train", "fail")
+    pipe = tmp_path / "key-1" / "hanging.sqlite"
+    os.mkfifo(pipe)
+    with pytest.raises(SlowDiskError):
+        store.find(CALLER, "hanging")
+    store.end(writer)
+    with pipe.open("wb"):
+        pipe.unlink()
+
+    until(lambda: _answers(store))
+    assert store.begin(CALLER, "other", "fail").name == "other"
+
+
+def _answers(store: DatasetStore) -> bool:
     try:
-        store.find(CALLER, name)
+        store.infos(CALLER)
     except StorageError:
         return False
     return True

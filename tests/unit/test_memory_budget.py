@@ -110,6 +110,53 @@ def test_a_reply_counts_instead_of_its_request_until_it_is_released() -> None:
     run(scenario)
 
 
+def test_work_that_outlives_its_request_does_not_occupy_the_place_beside_the_budget() -> None:
+    async def scenario(budget: MemoryBudget, held: Callable[[], float]) -> None:
+        with budget.claim("A") as full, budget.claim("A") as left, budget.claim("B") as other:
+            await full.take(1000, 0)
+            left.release()  # its client is gone; another request with its Idempotency-Key waits for the work
+            await left.take(100, 5)
+            await other.take(500, 5)
+            assert held() == 1500
+
+    run(scenario)
+
+
+def test_a_body_that_waits_does_not_occupy_the_place_beside_the_budget_once_its_request_has_ended() -> None:
+    async def scenario(budget: MemoryBudget, held: Callable[[], float]) -> None:
+        with (
+            budget.claim("A") as full,
+            budget.claim("B") as beside,
+            budget.claim("C") as left,
+            budget.claim("D") as other,
+        ):
+            await full.take(1000, 0)
+            await beside.take(100, 5)
+            waiting = [asyncio.create_task(claim.take(500, 60)) for claim in (left, other)]
+            await asyncio.sleep(0)
+            left.release()
+            beside.release()
+            await asyncio.wait(waiting, timeout=5)
+            assert held() == 1500
+
+    run(scenario)
+
+
+def test_a_reply_made_beside_the_budget_stays_there_until_it_is_sent_or_has_room() -> None:
+    async def scenario(budget: MemoryBudget, held: Callable[[], float]) -> None:
+        with budget.claim("A") as full, budget.claim("A") as beside, budget.claim("B") as newcomer:
+            await full.take(800, 0)
+            await beside.take(900, 5)
+            beside.keep(700)
+            assert held() == 1500
+            newcomer.expect(100)  # the budget itself has room
+            full.release()
+            await newcomer.take(100, 0)
+            assert held() == 800
+
+    run(scenario)
+
+
 steps = st.lists(
     st.tuples(
         st.integers(0, 5),

@@ -112,6 +112,9 @@ class LimitsInfo(Reply):
     """Characters of one stop string."""
     max_url_parameters: int | None = None
     """Parameters in the query of a URL."""
+    max_other_requests: int | None = None
+    """Unanswered uploads of one caller, and as many of its other unanswered requests that are not for scoring; the
+    next one is answered with 429."""
     max_upload_bytes: int | None = None
     """Bytes of one uploaded data set."""
     max_dataset_rows: int | None = None

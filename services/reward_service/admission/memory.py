@@ -64,7 +64,7 @@ class MemoryBudget:
         self._waiting: dict[str, deque[_Waiter]] = {}
         """By caller, in order of arrival."""
         self._beside: MemoryClaim | None = None
-        """What gets its memory beside the budget."""
+        """What gets its memory beside the budget, and keeps its reply there while that has no room in it."""
         self._rate = _ReleaseRate(clock)
         self._claims = 0
         metrics.watch_memory(lambda: self._share.total + (self._beside.n_beside if self._beside else 0))
@@ -95,7 +95,9 @@ class MemoryBudget:
             del self._expected[caller]
 
     def try_take(self, claim: MemoryClaim, n_bytes: int) -> bool:
-        """Whether there was room for `n_bytes` more; they are counted then."""
+        """Whether there was room for `n_bytes` more; they are counted then, unless the request has ended."""
+        if claim.is_released:
+            return True
         queued = claim.caller in self._waiting
         if claim is not self._beside and (queued or not self._share.allows(claim.caller, n_bytes)):
             return False
@@ -128,17 +130,31 @@ class MemoryBudget:
             self._rate.released(-n_bytes)
             self._grant()
 
-    def release_beside(self, claim: MemoryClaim) -> None:
-        """What `claim` holds beside the budget is no longer needed."""
+    def keep(self, claim: MemoryClaim, n_bytes: int) -> None:
+        """Count `n_bytes` for `claim` instead of what it held; beside the budget if they have no room in it."""
+        more = n_bytes - claim.n_bytes
         if claim is self._beside:
-            claim.n_beside = 0
-            self._beside = None
-            self._grant()
+            claim.n_beside, claim.is_kept = max(more, 0), True
+            self._move_beside()
+        if claim is not self._beside and n_bytes != claim.n_bytes:
+            self.add(claim, n_bytes - claim.n_bytes)
+        self._grant()
+
+    def _move_beside(self) -> None:
+        """Count a reply that is kept beside the budget in it as soon as it has room."""
+        claim = self._beside
+        if claim is None or not claim.is_kept:
+            return
+        if not claim.n_beside or self._share.allows(claim.caller, claim.n_beside):
+            self._beside, n_bytes, claim.n_beside = None, claim.n_beside, 0
+            if n_bytes:
+                self.add(claim, n_bytes)
 
     def _grant(self) -> None:
         """Serve the bodies that wait: what fits, by caller, and the oldest if none is beside the budget."""
+        self._move_beside()
         for caller, queue in list(self._waiting.items()):
-            while queue and (queue[0].granted.done() or self._share.allows(caller, queue[0].n_bytes)):
+            while queue and (_has_ended(queue[0]) or self._share.allows(caller, queue[0].n_bytes)):
                 self._serve(queue.popleft())
             if not queue:
                 del self._waiting[caller]
@@ -185,6 +201,8 @@ class MemoryClaim:
         """What is counted for it in the budget."""
         self.n_beside = 0
         """What it holds beside the budget."""
+        self.is_kept = False
+        """Whether what it holds beside the budget is its reply."""
         self.is_released = False
         """Whether its request has ended; the work goes on if another one with its Idempotency-Key waits."""
         self._budget = budget
@@ -213,9 +231,7 @@ class MemoryClaim:
     def keep(self, n_bytes: int) -> None:
         """Hold `n_bytes` from now on, instead of what was held."""
         self.complete()
-        self._budget.release_beside(self)
-        if n_bytes != self.n_bytes:
-            self._budget.add(self, n_bytes - self.n_bytes)
+        self._budget.keep(self, n_bytes)
 
     def release(self) -> None:
         """Hold nothing, from now on. Idempotent."""
@@ -226,6 +242,11 @@ class MemoryClaim:
         if n_bytes != self._expected:
             self._budget.expect(self.caller, n_bytes - self._expected)
             self._expected = n_bytes
+
+
+def _has_ended(waiter: _Waiter) -> bool:
+    """Whether nothing needs to be counted for `waiter`: it was cancelled, or its request has ended."""
+    return waiter.granted.done() or waiter.claim.is_released
 
 
 class _ReleaseRate:

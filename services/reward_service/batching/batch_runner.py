@@ -123,9 +123,9 @@ class BatchRunner(Generic[ModelT, InT, OutT]):
         """Whether a recent pass proves that the model works; one in this process is tried each time."""
         return False
 
-    def is_computing(self, besides: Hashable) -> bool:
-        """Whether a pass runs that is not overdue, with an item whose key is another than `besides`."""
-        if self._pass is None or time.monotonic() - self._pass[0] >= self._batch_timeout_s:
+    def is_computing(self, besides: Hashable, less_than_s: float) -> bool:
+        """Whether a pass runs that is not overdue, for less than that, with an item of a key besides `besides`."""
+        if self._pass is None or time.monotonic() - self._pass[0] >= min(self._batch_timeout_s, less_than_s):
             return False
         return any(entry.unit.key != besides for entry in self._pass[1])
 

@@ -198,9 +198,9 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
         """Whether the model is behind a server, not in this process."""
         return self._runner.is_remote
 
-    def is_computing(self, besides: Hashable) -> bool:
-        """Whether a forward pass that is not overdue computes items other than that with the key `besides`."""
-        return self._runner.is_computing(besides)
+    def is_computing(self, besides: Hashable, less_than_s: float) -> bool:
+        """Whether a forward pass of less than that, not overdue, computes items besides that of key `besides`."""
+        return self._runner.is_computing(besides, less_than_s)
 
     async def next_pass_succeeds(self) -> bool:
         """Whether the forward pass that is running, or was the last one, succeeds; an item may make it fail."""

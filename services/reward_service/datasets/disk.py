@@ -1,6 +1,7 @@
 """Waits for the disk of data sets that end: a disk that does not answer must not stop the threads of other work.
 
-call ─▶ the disk's thread ─▶ result within `DISK_S`, else StorageError; while a call is overdue, at once
+call ─▶ the disk's thread ─▶ result; SlowDiskError when the call that runs takes longer than `DISK_S`, for those
+                             behind it too, and for new ones at once; or after `WAIT_S` behind others
 """
 
 from __future__ import annotations
@@ -10,58 +11,86 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from reward_service.errors import StorageError
+from reward_service.errors import SlowDiskError
 
 DISK_S = 1.0
 """Seconds in which a file must be opened: one that works takes milliseconds, and preparation waits meanwhile."""
+WAIT_S = 5.0
+"""Seconds that a call waits for its result when a disk works, but slowly, and others are before it."""
+_RETRY_S = 5.0
+"""`Retry-After`: when a disk answers again is not known."""
 ResultT = TypeVar("ResultT")
 
 
 class DiskThread:
     """Calls that may wait for a disk, one after another in a thread that does not keep the process alive."""
 
-    def __init__(self, timeout_s: float = DISK_S) -> None:
+    def __init__(self, timeout_s: float = DISK_S, max_wait_s: float = WAIT_S) -> None:
         self._timeout_s = timeout_s
+        self._max_wait_s = max_wait_s
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._began: float | None = None
         """When the call that runs began."""
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
 
     def call(self, function: Callable[[], ResultT]) -> ResultT:
-        """The result of `function`. Raises StorageError when it takes too long."""
-        began = self._began
-        if began is not None and time.monotonic() - began > self._timeout_s:
-            raise self._overdue()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="data-sets", daemon=True)
-            self._thread.start()
+        """The result of `function`. Raises SlowDiskError when it takes too long."""
+        give_up = time.monotonic() + self._max_wait_s
+        self._check(give_up)
+        self._start()
         future: Future[ResultT] = Future()
         self._calls.put((future, function))
-        try:
-            return future.result(self._timeout_s)
-        except TimeoutError:
-            if future.done():  # the function's own
+        while True:
+            with suppress(TimeoutError):
+                return future.result(self._left_s())
+            if future.done():  # just now, or TimeoutError is the function's own
+                return future.result()
+            try:
+                self._check(give_up)
+            except SlowDiskError:
+                future.cancel()
                 raise
-            future.cancel()
-            raise self._overdue() from None
 
     @contextmanager
     def locked(self, lock: threading.Lock) -> Iterator[None]:
-        """Hold `lock`, which others hold while they wait for the disk. Raises StorageError."""
-        if not lock.acquire(timeout=self._timeout_s):
-            raise self._overdue()
+        """Hold `lock`, which others hold while they wait for the disk. Raises SlowDiskError."""
+        give_up = time.monotonic() + self._max_wait_s
+        while not lock.acquire(timeout=self._left_s()):
+            self._check(give_up)
         try:
             yield
         finally:
             lock.release()
 
-    def _overdue(self) -> StorageError:
-        return StorageError(
-            f"the disk of the data sets did not answer within {self._timeout_s:g} s; check the one that "
-            "datasets_dir is on. Requests without data sets are not affected"
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="data-sets", daemon=True)
+                self._thread.start()
+
+    def _left_s(self) -> float:
+        """Seconds, at least a few milliseconds, until the call that runs is overdue."""
+        began = self._began
+        left = self._timeout_s if began is None else began + self._timeout_s - time.monotonic()
+        return max(left, 0.005)
+
+    def _check(self, give_up: float) -> None:
+        """Raise SlowDiskError if the call that runs is overdue, or the time `give_up` has passed."""
+        began, now = self._began, time.monotonic()
+        if began is not None and now - began >= self._timeout_s:
+            limit_s = self._timeout_s
+        elif now >= give_up:
+            limit_s = self._max_wait_s
+        else:
+            return
+        raise SlowDiskError(
+            f"the disk of the data sets did not answer within {limit_s:g} s; check the one that datasets_dir is "
+            "on. Requests without data sets are not affected",
+            _RETRY_S,
         )
 
     def _work(self) -> None:

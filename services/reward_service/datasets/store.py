@@ -20,7 +20,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -29,7 +29,13 @@ from reward_client.wire import DatasetInfo, Duplicates, FieldError, QueryType
 from reward_service.datasets.disk import DiskThread
 from reward_service.datasets.table import Dataset, storage_errors
 from reward_service.datasets.writer import DatasetWriter
-from reward_service.errors import ConfigurationError, StorageError, TooLargeError, UnknownDatasetError
+from reward_service.errors import (
+    ConfigurationError,
+    SlowDiskError,
+    StorageError,
+    TooLargeError,
+    UnknownDatasetError,
+)
 from reward_service.fair_share import FairShare
 from reward_service.settings import Settings
 
@@ -173,13 +179,17 @@ class DatasetStore:
         return info
 
     def end(self, writer: DatasetWriter) -> None:
-        """Forget a writer; what it wrote is removed unless it was published."""
-        writer.discard()
-        with self._locked():
-            self._writers.pop(writer, None)
+        """Forget a writer, whatever the disk does; what it wrote is removed unless it was published."""
+        try:
+            writer.discard()
+        finally:
+            with ExitStack() as stack:
+                with suppress(SlowDiskError):
+                    stack.enter_context(self._locked())
+                self._writers.pop(writer, None)
 
     def _on_disk(self, function: Callable[[], ResultT]) -> ResultT:
-        """The result of `function`, which reads the folder. Raises StorageError if that takes too long."""
+        """The result of `function`, which reads the folder. Raises SlowDiskError if that takes too long."""
         return function() if self._folder is None else self._disk.call(function)
 
     def _locked(self) -> AbstractContextManager[None]:

@@ -31,7 +31,7 @@ router = APIRouter(tags=["datasets"])
 Name = Annotated[
     str, Path(pattern=f"^{DATASET_NAME.pattern}$", description="Name of the data set.", examples=["arithmetic"])
 ]
-_ERRORS: dict[int | str, dict[str, Any]] = {404: problem(404), 422: problem(422)}
+_ERRORS: dict[int | str, dict[str, Any]] = {status: problem(status) for status in (404, 422, 503)}
 _BODY = {
     "description": "One JSON object a line, with the columns that the parameters name; others are ignored.",
     "required": True,
@@ -100,7 +100,7 @@ async def _upload(
         asyncio.get_running_loop().run_in_executor(None, store.end, writer)
 
 
-@router.get("/datasets", summary="List data sets", response_model=DatasetList)
+@router.get("/datasets", summary="List data sets", response_model=DatasetList, responses={503: problem(503)})
 def list_datasets(state: AppStateDep) -> DatasetList:
     """The caller's data sets, with counts; their texts are not returned."""
     infos = state.datasets.infos(request_context().caller)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
+from reward_service.errors import UnauthorizedError
 from reward_service.http.app_state import AppState, AppStateDep
 from reward_service.http.auth import presented_keys
 from reward_service.http.cached_bodies import LargeResponse
@@ -31,7 +32,7 @@ class Ready(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     status: Literal["ready"] = "ready"
-    """Always `ready`; otherwise the reply is an error."""
+    """Always this; the status code is 503 otherwise."""
     notices: list[str] | None = None
     """Gold models that give no scores now, because of their servers; absent if there are none."""
 
@@ -58,7 +59,12 @@ async def readyz(request: Request, state: AppStateDep) -> Ready:
 
 
 def _is_stranger(request: Request, state: AppState) -> bool:
-    return state.keys is not None and state.keys.find(presented_keys(request.scope["headers"])) is None
+    if state.keys is None:
+        return False
+    try:
+        return state.keys.find(presented_keys(request.scope["headers"])) is None
+    except UnauthorizedError:  # it presents too many keys
+        return True
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)

@@ -1,7 +1,9 @@
 """OpenAPI document: routes of the protocols from their specs, error responses, headers, authentication."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -17,7 +19,7 @@ from reward_service.admission import dataset_option
 from reward_service.admission.idempotency import IDEMPOTENCY_HEADER
 from reward_service.admission.pipeline import DEADLINE_HEADER
 from reward_service.http.auth import OPEN_PATHS
-from reward_service.http.cached_bodies import LargeResponse
+from reward_service.http.cached_bodies import CachedBodies, LargeResponse
 from reward_service.http.shared_call import SharedCall
 from reward_service.protocols.base import OPTIONS, EndpointSpec, NoBody, ProtocolSpec, RouteSpec
 
@@ -79,27 +81,31 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {s: problem(s) for s in (408,
 
 def install(app: FastAPI, protocols: Sequence[EndpointSpec[Any]], *, with_keys: bool) -> None:
     """Add `protocols`, error responses and authentication to the document that `app` generates."""
-    generate, bodies = app.openapi, list[bytes]()
+    generate, bodies = app.openapi, CachedBodies()
+    made: bytes | None = None
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _complete_document(generate(), protocols, with_keys)
         return app.openapi_schema
 
-    generated = SharedCall(lambda: bytes(JSONResponse(_with_prefix(openapi(), app.root_path)).body))
+    generated = SharedCall(lambda: bytes(JSONResponse(openapi()).body))
 
-    async def document(_: Request) -> Response:
-        if not bodies:
-            bodies.append(await generated())  # a quarter of a second, in a thread
-        return LargeResponse(bodies[0], media_type="application/json")
+    async def document(request: Request) -> Response:
+        nonlocal made
+        if made is None:
+            made = await generated()  # a quarter of a second, in a thread
+        prefix: str = request.scope.get("root_path", "").rstrip("/")  # of the settings, or what the server has set
+        body = bodies.get("openapi", prefix, partial(_with_prefix, made, prefix)) if prefix else made
+        return LargeResponse(body, media_type="application/json")
 
     app.openapi = openapi  # type: ignore[method-assign]
     app.router.routes.insert(0, Route("/openapi.json", document, include_in_schema=False))  # before FastAPI's
 
 
-def _with_prefix(document: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """`document` for a service that a proxy publishes under `prefix`."""
-    return {**document, "servers": [{"url": prefix}]} if prefix else document
+def _with_prefix(document: bytes, prefix: str) -> bytes:
+    """`document` for a service that is published under `prefix`."""
+    return b'{"servers":' + json.dumps([{"url": prefix}]).encode() + b"," + document[1:]
 
 
 def _complete_document(
@@ -167,7 +173,7 @@ def _complete_operation(operation: dict[str, Any], *, is_open: bool) -> None:
     if is_open:
         operation["security"] = []
     responses = operation["responses"]
-    for status in (403, 500) if is_open else (401, 403, 421, 500):
+    for status in (403, 413, 500) if is_open else (401, 403, 413, 421, 429, 500):
         responses.setdefault(str(status), problem(status))
     for response in responses.values():
         response["headers"] = _COMMON_HEADERS | response.get("headers", {})

@@ -3,11 +3,14 @@
     request ─▶ its caller's turn: a few begin in one round of the event loop ─▶ `max_other_requests`? ─▶ FastAPI
                                                                                 429; health checks never
 
+Uploads, which have a body, and other requests are counted separately: uploads that stall, of anyone behind the
+same address, must not make `/info` or `/metrics` a 429.
+
 Such a request takes up to a millisecond of the event loop: hundreds at once would delay all others by their sum.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from starlette.responses import Response
@@ -39,7 +42,10 @@ class QueryCheck:
 
 
 class OtherRequestsMiddleware:
-    """Limits what passes `ProtocolMiddleware`; `most` is the number of unanswered requests of one caller."""
+    """Limits what passes `ProtocolMiddleware`.
+
+    `most` is the number of unanswered uploads of one caller, and of its other unanswered requests.
+    """
 
     def __init__(
         self, app: ASGIApp, most: int, error_response: Callable[[Exception], Response], metrics: Metrics
@@ -49,8 +55,8 @@ class OtherRequestsMiddleware:
         self._error_response = error_response
         self._metrics = metrics
         self._turns = _Turns()
-        self._unanswered: dict[str, int] = {}
-        """By caller."""
+        self._unanswered: Counter[tuple[str, bool]] = Counter()
+        """By caller, and whether they are uploads."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,26 +67,32 @@ class OtherRequestsMiddleware:
         if context.path in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
-        n = self._unanswered.get(context.caller, 0)
-        if n >= self._most:
-            await self._refuse(scope, receive, send)
+        key = context.caller, _has_body(context)
+        if self._unanswered[key] >= self._most:
+            await self._refuse("uploads" if key[1] else "requests", scope, receive, send)
             return
-        self._unanswered[context.caller] = n + 1
+        self._unanswered[key] += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._unanswered[context.caller] -= 1
-            if not self._unanswered[context.caller]:
-                del self._unanswered[context.caller]
+            self._unanswered[key] -= 1
+            if not self._unanswered[key]:
+                del self._unanswered[key]
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, what: str, scope: Scope, receive: Receive, send: Send) -> None:
         error = TooManyRequestsError(
-            f"{self._most} requests of this caller that are not for scoring are being answered, which is "
+            f"{self._most} {what} of this caller that are not for scoring are being answered, which is "
             "max_other_requests; send this one again after one of them",
             _RETRY_S,
         )
         self._metrics.refused("unknown", error.cause)
         await self._error_response(error)(scope, receive, send)
+
+
+def _has_body(context: RequestContext) -> bool:
+    """Whether the head of a request announces a body, as an upload's does."""
+    headers = context.headers
+    return b"transfer-encoding" in headers or bool(headers.get(b"content-length", b"").strip(b" 0"))
 
 
 class _Turns:

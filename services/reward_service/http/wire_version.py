@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, Info, LimitsInfo, ScoreReply
+from reward_client.wire import WIRE_VERSION, WIRE_VERSION_HEADER, Info, ScoreReply
 from reward_client.wire.replies import GOLDS
 from reward_service.errors import InvalidRequestError
 from reward_service.features.recipe import PARAMETERS_BEFORE
@@ -24,14 +24,27 @@ WIRE_VERSION_PARAMETER: dict[str, Any] = {
 """The header in the OpenAPI document."""
 
 _VERSION = re.compile(rb"[1-9][0-9]{0,5}")
-_NEW_IN_INFO_2: Mapping[str, Any] = {
-    "wire_version": True,
-    "features": True,
-    "golds": True,
-    "models": True,
-    "recipes": {"__all__": {"constants", "formula"}},
-    "limits": set(LimitsInfo.model_fields) - {"max_body_bytes", "max_items", "max_text_chars"},
+_MODEL_1 = {"id", "revision", "device", "backend", "notices"}
+_RECIPE_1 = {
+    "name",
+    "hash",
+    "description",
+    "reward_range",
+    "calibrated_for",
+    "needs_encoder",
+    "needs_gold",
+    "parameters",
 }
+_INFO_1: Mapping[str, Any] = {
+    "version": True,
+    "default_recipe": True,
+    "recipes": {"__all__": _RECIPE_1},
+    "relevance": _MODEL_1,
+    "gold": _MODEL_1,
+    "limits": {"max_body_bytes", "max_items", "max_text_chars"},
+    "versions": True,
+}
+"""The fields of version 1, so that a field that is added later is not in its replies."""
 _FEATURES_OF_VERSION_1 = {"length_incentive", "repetition_penalty", "query_relevance", "reference_relevance"}
 
 
@@ -72,7 +85,7 @@ def info_json(info: Info, version: int) -> bytes:
     recipes = [
         recipe.model_copy(update={"parameters": _in_version_1(recipe.parameters)}) for recipe in info.recipes
     ]
-    return info.model_copy(update={"recipes": recipes}).model_dump_json(exclude=_NEW_IN_INFO_2).encode()
+    return info.model_copy(update={"recipes": recipes}).model_dump_json(include=_INFO_1).encode()
 
 
 def _in_version_1(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ descriptors, and no more processor time than one exposition a second.
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -16,10 +17,13 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, cast
 
 from reward_service.telemetry.metrics import EXPOSITION_TYPE
+
+logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 8
 """Connections at a time; Prometheus and its replicas have one each, for some milliseconds."""
@@ -39,7 +43,7 @@ class _Connection:
 
 
 class MetricsServer(HTTPServer):
-    """Answers every GET with `exposition()`. Raises OSError if the address is not available."""
+    """Answers every GET and HEAD with `exposition()`. Raises OSError if the address is not available."""
 
     request_queue_size = 128
     allow_reuse_address = True
@@ -88,7 +92,11 @@ class MetricsServer(HTTPServer):
         connection = _Connection(request, str(client_address[0]), time.monotonic())
         with self._lock:
             self._open.append(connection)
-        threading.Thread(target=self._answer, args=[connection, client_address], daemon=True).start()
+        try:
+            threading.Thread(target=self._answer, args=[connection, client_address], daemon=True).start()
+        except RuntimeError:  # the process may have no more threads: `socketserver` closes the connection
+            self._release(connection)
+            raise
 
     def service_actions(self) -> None:
         """Close what is not answered in time, however slowly it sends or reads."""
@@ -106,10 +114,14 @@ class MetricsServer(HTTPServer):
             with suppress(OSError):  # closed by its client, or interrupted
                 self.finish_request(connection.socket, client_address)
         finally:
-            with self._lock:
-                self._open.remove(connection)
-            self.shutdown_request(connection.socket)
-            self._slots.release()
+            self._release(connection)
+
+    def _release(self, connection: _Connection) -> None:
+        """Close `connection`, whose place another may have then."""
+        with self._lock:
+            self._open.remove(connection)
+        self.shutdown_request(connection.socket)
+        self._slots.release()
 
 
 def _interrupt(connection: _Connection) -> None:
@@ -123,12 +135,28 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The metrics, at any path."""
-        body = cast(MetricsServer, self.server).exposition()
-        self.send_response(200)
-        self.send_header("content-type", EXPOSITION_TYPE)
+        self.wfile.write(self._head())
+
+    def do_HEAD(self) -> None:
+        """What a GET has before the metrics."""
+        self._head()
+
+    def _head(self) -> bytes:
+        """Send the head of the reply; its body."""
+        status, media_type = HTTPStatus.OK, EXPOSITION_TYPE
+        try:
+            body = cast(MetricsServer, self.server).exposition()
+        except Exception as exc:
+            logger.exception("the metrics could not be made")
+            status, media_type = HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8"
+            body = (
+                f"the metrics could not be made ({type(exc).__name__}); the service's log has the trace\n".encode()
+            )
+        self.send_response(status)
+        self.send_header("content-type", media_type)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        return body
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as in the base class
         """Scrapes are not logged."""

@@ -99,7 +99,7 @@ def test_a_disk_that_does_not_answer_fails_requests_with_data_sets_only(kept: Ho
         with pipe.open("wb"):
             pipe.unlink()
 
-    assert {reply.status for reply in witness.replies} == {500}
+    assert {reply.status for reply in witness.replies} == {503}
     assert "did not answer" in witness.replies[-1].json()["detail"]
 
 

@@ -96,14 +96,15 @@ def test_a_caller_with_too_many_unanswered_requests_is_told_when_to_retry() -> N
     with serving(Settings(encoder="none", gold="none", max_other_requests=2)) as url, ExitStack() as held:
         for _ in range(2):
             held.enter_context(uploading(url))
-        until(lambda: httpx.get(f"{url}/datasets").status_code == 429)
-        refused = httpx.get(f"{url}/info")
-        probes = [httpx.get(f"{url}{path}").status_code for path in ("/healthz", "/readyz")]
+        row = {"prompt": "Why?", "reference": "x"}
+        until(lambda: httpx.put(f"{url}/datasets/other", json=row).status_code == 429)
+        refused = httpx.put(f"{url}/datasets/other", json=row)
+        probes = [httpx.get(f"{url}{path}").status_code for path in ("/healthz", "/readyz", "/info", "/metrics")]
         scored = httpx.post(f"{url}/score", json={"recipe": "li", "items": [item()]})
         held.close()
 
         assert refused.status_code == 429
         assert refused.headers["retry-after"] == "1"
         assert "max_other_requests" in refused.json()["detail"]
-        assert (probes, scored.status_code) == ([200, 200], 200)
-        until(lambda: httpx.get(f"{url}/info").status_code == 200)
+        assert (probes, scored.status_code) == ([200] * 4, 200)
+        until(lambda: httpx.put(f"{url}/datasets/other", json=row).status_code == 200)
