@@ -259,7 +259,7 @@ def scored_with_a_data_set(item: Item, **result: object) -> ScoreReply:
 @pytest.mark.parametrize("reference", [None, "", [], [" ", None]])
 def test_a_service_that_ignores_the_data_set_is_an_error_and_gives_no_reward(reference: object) -> None:
     """Release 0.2.0 reads no query, so such an item would be open-ended without a word."""
-    item = Item(prompt="p", response="r", reference=reference)  # type: ignore[arg-type]
+    item = Item(prompt="p", response="r", reference=reference)
 
     with pytest.raises(RewardError, match=r"item 0 has no reference.*Upgrade the service"):
         scored_with_a_data_set(item, reward=0.5, flags=["classified"])

@@ -93,7 +93,8 @@ from argparse import Namespace
 from tools.frameworks import Environment, run_all
 found = [Environment("a", {NEEDED!r}, (), ({str(file)!r},))] if {bool(source)} else []
 absent = [Environment(name, "3.99", (name + "==1",), ("test_x.py",)) for name in {absent!r}]
-raise SystemExit(run_all([*found, *absent], Namespace(delete=False, lock=False, build=False, names={list(names)!r})))
+options = Namespace(delete=False, lock=False, build=False, names={list(names)!r})
+raise SystemExit(run_all([*found, *absent], options))
 """
     variables = os.environ | {"GLASSBOX_FRAMEWORKS_DIR": str(folder), "CI": "true"}
     command = [sys.executable, "-c", code]
