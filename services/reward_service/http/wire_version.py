@@ -29,6 +29,8 @@ _NEW_IN_INFO_2: Mapping[str, Any] = {
     "features": True,
     "golds": True,
     "models": True,
+    "relevance": {"base"},
+    "gold": {"base"},
     "recipes": {"__all__": {"constants", "formula"}},
     "limits": set(LimitsInfo.model_fields) - {"max_body_bytes", "max_items", "max_text_chars"},
 }
