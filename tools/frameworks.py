@@ -8,7 +8,7 @@ NAME is an environment or a test file; without one, all run. --build: only insta
 of all installed packages to tests/frameworks/constraints, which later installations keep. --delete: delete each
 environment after its tests, so that the disk holds one at a time. An environment is installed when its packages
 change. The service runs in the environment of this command. An environment whose Python is absent is not run, and
-the last lines say so. A file in which no test passed has failed.
+the last lines say so; the exit status is 1 if NAME asked for it. A file in which no test passed has failed.
 
 Variables: GLASSBOX_FRAMEWORKS_DIR, the folder of the environments; TORCH_INDEX_URL, the package index of torch;
 GLASSBOX_AWAY_S, seconds for which the service is away in the tests.
@@ -29,17 +29,20 @@ import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+
+from tools.framework_outcomes import Outcome, read_report
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = Path("tests/frameworks")
 FOLDER = Path(os.environ.get("GLASSBOX_FRAMEWORKS_DIR") or ROOT / ".venv-frameworks")
 TEST_PACKAGES = ("pytest>=8.3", "httpx>=0.27,<1", "pydantic>=2.9")
 """What the tests and the client import, in every environment."""
-FILE_S, AWAY = 900, "GLASSBOX_AWAY_S"
+FILE_S = 900
 """Seconds for one test file."""
+AWAY = "GLASSBOX_AWAY_S"
+"""Variable with the seconds for which the service is away in the tests."""
 
 
 class BuildError(Exception):
@@ -87,19 +90,6 @@ class Environment:
             yield [*torch, *(["--index-url", index] if index else [])]
         # torch again, so that its version is a constraint of the others
         yield [*self.packages, *TEST_PACKAGES, *locked]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Tests of one file; at least one has passed or failed."""
-
-    environment: str
-    file: str
-    passed: int = 0
-    failed: int = 0
-    skipped: int = 0
-    seconds: float = 0.0
-    note: str = ""
 
 
 def read_environments(path: Path = ROOT / TESTS / "environments.toml") -> list[Environment]:
@@ -196,10 +186,13 @@ def run_file(environment: Environment, file: str) -> Outcome:
         command = [str(environment.interpreter), "-m", "pytest", *options, str(TESTS / file)]
         status = _run(command, _variables(environment))
         seconds = time.monotonic() - started
-        if not report.is_file():
-            note = f"did not end within {FILE_S} s" if status is None else f"pytest ended with status {status}"
-            return Outcome(environment.name, file, failed=1, seconds=seconds, note=note)
-        return _read_report(report, Outcome(environment.name, file, seconds=seconds))
+        note = f"did not end within {FILE_S} s" if status is None else f"pytest ended with status {status}"
+        if report.is_file():
+            outcome = read_report(report, Outcome(environment.name, file, seconds=seconds))
+            if outcome.failed or status == 0:
+                return outcome
+            note += ", after its report"
+        return Outcome(environment.name, file, failed=1, seconds=seconds, note=note)
 
 
 def _variables(environment: Environment) -> dict[str, str]:
@@ -229,18 +222,6 @@ def _run(command: list[str], variables: dict[str, str]) -> int | None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _read_report(report: Path, outcome: Outcome) -> Outcome:
-    suite = next(ElementTree.parse(report).getroot().iter("testsuite"))  # noqa: S314 (written by pytest)
-    total, failed, skipped = (
-        sum(int(suite.get(name, 0)) for name in names)
-        for names in (["tests"], ["failures", "errors"], ["skipped"])
-    )
-    passed = total - failed - skipped
-    if passed == failed == 0:
-        return replace(outcome, failed=1, skipped=skipped, note="no test passed")
-    return replace(outcome, passed=passed, failed=failed, skipped=skipped)
 
 
 def print_table(outcomes: Sequence[Outcome], installed: dict[str, str], absent: Sequence[Environment]) -> None:
@@ -275,14 +256,17 @@ def run_environment(
 
 
 def run_all(environments: Sequence[Environment], options: argparse.Namespace) -> int:
-    """Install, run, print; the exit status is 0 when no test failed, and there was an environment to run."""
+    """Install, run, print; the exit status is 1 when a test failed, or an environment that was named, or all, lack
+    their Python."""
     outcomes: list[Outcome] = []
     installed: dict[str, str] = {}
     pythons = [(one, find_python(one.python)) for one in environments]
     for one, python in pythons:
         outcomes += run_environment(one, python, options, installed) if python else []
-    print_table(outcomes, installed, [one for one, python in pythons if not python])
-    return 1 if not any(python for _, python in pythons) or any(one.failed for one in outcomes) else 0
+    absent = [one for one, python in pythons if not python]
+    print_table(outcomes, installed, absent)
+    is_missing = bool(absent and options.names) or len(absent) == len(pythons)
+    return 1 if is_missing or any(one.failed for one in outcomes) else 0
 
 
 def main() -> int:

@@ -18,33 +18,30 @@ from reward_client.embedded_models import WEIGHTS_FILE
 
 INDEX_FILE = f"{WEIGHTS_FILE}.index.json"
 """File that names the shards of weights that are in several files."""
-_DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
 
 class BaseWeightsError(ValueError):
     """There is no such base, or a file with its weights is missing; the message names it."""
 
 
-def base_location(name: str) -> Path:
-    """The folder `name`, or that of the snapshot of the hub id `name`. Raises BaseWeightsError."""
-    folder = Path(name)
+def base_location(name: str, within: Path = Path()) -> Path:
+    """The folder `name`, relative to `within`, or that of the snapshot of the hub id `name`.
+
+    Raises BaseWeightsError.
+    """
+    from reward_client.hub import HubError, is_hub_id, model_snapshot
+
+    if not name:
+        raise BaseWeightsError("the name of the model is empty: name a folder or an id of the Hugging Face hub")
+    folder = within / name
     if folder.is_dir():
         return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    from reward_client.hub import model_problem
-
-    if problem := model_problem(name):
-        raise BaseWeightsError(f"{name}: {problem}")
-
+    if not is_hub_id(name):
+        raise BaseWeightsError(f"there is no folder {folder.absolute()}")
     try:
-        return Path(snapshot_download(name, allow_patterns=_DOWNLOADED))
-    except (HfHubHTTPError, OSError, ValueError) as exc:
-        cause = (str(exc) or type(exc).__name__).splitlines()[0]
-        raise BaseWeightsError(
-            f"{name} cannot be downloaded from the Hugging Face hub: {cause}; without a network, name a folder"
-        ) from exc
+        return model_snapshot(name)
+    except HubError as exc:
+        raise BaseWeightsError(str(exc)) from exc
 
 
 def weights_files(folder: Path) -> list[Path]:
@@ -63,7 +60,7 @@ def weights_files(folder: Path) -> list[Path]:
 
 def weights_revision(folder: Path) -> str:
     """SHA-256 of the weights of the model in `folder`, hexadecimal. Raises BaseWeightsError."""
-    digests = [_digest(file) for file in weights_files(folder)]
+    digests = [file_digest(file) for file in weights_files(folder)]
     return (digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()).hex()
 
 
@@ -77,6 +74,7 @@ def _shard_names(index: Path) -> list[str]:
     return names
 
 
-def _digest(path: Path) -> bytes:
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: rows of a data set, and whether a model can be found. Its packages are optional."""
+"""The Hugging Face hub: rows of a data set, and models, found or downloaded. Its packages are optional."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from reward_client.rows import FileError, NumberedRow
 
 _CONFIG = "config.json"
 _TIMEOUT_S = 5.0
+_DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+"""Files of a model's repository: weights and tokenizer, not the weights in other formats."""
+
+
+class HubError(Exception):
+    """A model of the hub cannot be downloaded; the message has its id and the cause."""
 
 
 def hub_rows(dataset_id: str, config: str | None, split: str) -> Iterator[NumberedRow]:
@@ -39,9 +45,25 @@ def model_problem(name: str) -> str | None:
         return None if (folder / _CONFIG).is_file() else f"the folder contains no model: {_CONFIG} is missing"
     if folder.is_file():
         return "it is a file; name the folder of a model"
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        return "there is no such folder"
-    return _hub_problem(name)
+    return _hub_problem(name) if is_hub_id(name) else "there is no such folder"
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name`, which is no folder, can be an id of the hub: OWNER/NAME or NAME."""
+    return bool(name) and not name.startswith((".", "/", "~")) and name.count("/") <= 1
+
+
+def model_snapshot(name: str) -> Path:
+    """The folder of the model `name` in the hub's cache, downloaded when it is missing. Raises HubError."""
+    from huggingface_hub import snapshot_download
+
+    if problem := _hub_problem(name):
+        raise HubError(f"{name}: {problem}")
+    try:
+        return Path(snapshot_download(name, allow_patterns=_DOWNLOADED))
+    except (httpx.HTTPError, OSError, ValueError) as exc:
+        message = f"{name} cannot be downloaded from the Hugging Face hub: {_cause(exc)}"
+        raise HubError(f"{message}; without a network, name a folder") from exc
 
 
 def _hub_problem(name: str) -> str | None:
@@ -69,6 +91,9 @@ def _hub_problem(name: str) -> str | None:
     except OfflineModeIsEnabled:
         return "there is no such folder, and no such model in the hub's cache; HF_HUB_OFFLINE is set"
     except (httpx.HTTPError, OSError) as exc:
-        cause = (str(exc) or type(exc).__name__).splitlines()[0]
-        return f"there is no such folder, and the Hugging Face hub cannot be reached: {cause}"
+        return f"there is no such folder, and the Hugging Face hub cannot be reached: {_cause(exc)}"
     return None
+
+
+def _cause(exc: Exception) -> str:
+    return (str(exc) or type(exc).__name__).splitlines()[0]

@@ -2,6 +2,7 @@
 
 Operations.score ─▶ small ─────────────────────────────▶ POST /score ─▶ checked reply
              └▶ large, or rejected with 413 ─▶ GET /info, once ─▶ parts ─▶ POST /score each ─▶ joined reply
+                                                                └ rejected with 413 ─▶ smaller parts, halves
 
 sizes, limits ──▶ split() ──▶ [0:3] [3:5] … consecutive, so that order is kept
 replies ────────▶ join() ─▶ one ScoreReply, as for a single request
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from reward_client.endpoints import Endpoints
 from reward_client.errors import RewardError, RewardRejectedError, Unscored, validation_errors
 from reward_client.flow import Call, ClientConfig, Outcome, RawResponse, Step, request_flow
+from reward_client.score_call import check_dataset_is_read
 from reward_client.wire import (
     Info,
     Item,
@@ -79,52 +81,67 @@ class Operations:
 
     def _score(self, request: ScoreRequest, call: Call, replies: list[ScoreReply]) -> Flow[None]:
         """Score `request` and append the reply to each part to `replies`."""
+        parts = [range(len(request.items))]
         if len(request.items) <= SMALL_ITEMS and len(body := _body(request)) <= SMALL_BYTES:
-            try:
-                replies.append((yield from self._score_part(request, replace(call, body=body))))
-            except RewardRejectedError as exc:
-                parts = yield from self._parts_after(exc, request, call)
-            else:
-                return
+            call = replace(call, body=body)
         else:
-            parts = yield from self._parts(request, call)
-        for part in parts:
-            reply = yield from self._score_range(request, part, call)
+            self._limits = self._limits or (yield from self._read_limits(call))
+            parts = self._parts(request, parts[0], self._limits)
+        while parts:
+            part = parts.pop(0)
+            try:
+                reply = yield from self._score_part(request, part, call)
+            except RewardRejectedError as exc:
+                parts[:0] = yield from self._smaller_parts(exc, request, part, call)
+                continue
             check_same_reward(replies[0] if replies else reply, reply)
             replies.append(reply)
 
-    def _score_range(self, request: ScoreRequest, part: range, call: Call) -> Flow[ScoreReply]:
-        chosen = request.model_copy(update={"items": request.items[part.start : part.stop]})
+    def _score_part(self, request: ScoreRequest, part: range, call: Call) -> Flow[ScoreReply]:
+        """The reply to the items in `part`. `call` may have the body for all of them."""
+        if len(part) < len(request.items) or call.body is None:
+            request = request.model_copy(update={"items": request.items[part.start : part.stop]})
+            call = replace(call, body=_body(request))
         try:
-            return (yield from self._score_part(chosen, replace(call, body=_body(chosen))))
+            reply = parsed(ScoreReply, (yield from self._send(call)).body)
         except RewardRejectedError as exc:
-            if exc.problem.status == _TOO_LARGE:
-                self._limits = None  # the limits have changed
             raise RewardRejectedError(reindex(exc.problem, part.start)) from exc
-
-    def _score_part(self, request: ScoreRequest, call: Call) -> Flow[ScoreReply]:
-        reply = parsed(ScoreReply, (yield from self._send(call)).body)
         _check_belongs(reply, request)
+        check_dataset_is_read(call.path, reply, request)
         return reply
 
-    def _parts_after(self, rejection: RewardRejectedError, request: ScoreRequest, call: Call) -> Flow[list[range]]:
-        """Smaller parts of a request that was rejected as too large; raise `rejection` if it cannot be split."""
-        if rejection.problem.status != _TOO_LARGE or len(request.items) == 1:
-            raise rejection
-        self._limits = None  # the limits may have changed
-        parts = yield from self._parts(request, call)
-        if len(parts) == 1:
-            raise rejection
-        return parts
+    def _smaller_parts(
+        self, rejection: RewardRejectedError, request: ScoreRequest, part: range, call: Call
+    ) -> Flow[list[range]]:
+        """`part` in smaller parts, if it was rejected as too large; raise `rejection` if that cannot help.
 
-    def _parts(self, request: ScoreRequest, call: Call) -> Flow[list[range]]:
-        if self._limits is None:
-            info = replace(call, method="GET", path="/info")
-            self._limits = parsed(Info, (yield from self._send(info)).body).limits
+        A part that is within all limits that can be counted here is halved: sentences, and what the service finds
+        in a data set, are counted there.
+        """
+        if rejection.problem.status != _TOO_LARGE or len(part) == 1:
+            raise rejection
+        self._limits = yield from self._read_limits(call)  # they may have changed
+        parts = self._parts(request, part, self._limits)
+        if len(parts) > 1:
+            return parts
+        named = rejection.errors_by_item
+        if any(_exceeds(request.items[i], self._limits) for i in part if i in named):
+            raise rejection  # smaller parts would be rejected for the same items
+        middle = part.start + len(part) // 2
+        return [range(part.start, middle), range(middle, part.stop)]
+
+    def _read_limits(self, call: Call) -> Flow[LimitsInfo]:
+        info = replace(call, method="GET", path="/info", body=None)
+        return parsed(Info, (yield from self._send(info)).body).limits
+
+    def _parts(self, request: ScoreRequest, part: range, limits: LimitsInfo) -> list[range]:
+        """The items in `part`, in parts within `limits`."""
+        items = request.items[part.start : part.stop]
         envelope = len(_body(request.model_copy(update={"items": []})))
-        sizes = [len(item.model_dump_json(exclude_none=True).encode()) for item in request.items]
-        values = [_n_values(item, self._limits) for item in request.items]
-        return split(sizes, values, envelope, self._limits)
+        sizes = [len(item.model_dump_json(exclude_none=True).encode()) for item in items]
+        values = [_n_values(item, limits) for item in items]
+        found = split(sizes, values, envelope, limits)
+        return [range(part.start + one.start, part.start + one.stop) for one in found]
 
     def _call(self, method: str, path: str, deadline_s: float | None) -> Call:
         if deadline_s is None:
@@ -179,6 +196,21 @@ def _n_values(item: Item, limits: LimitsInfo) -> int:
     if limits.max_values and limits.max_request_references:
         n_references *= math.ceil(limits.max_values / limits.max_request_references)
     return 8 + n_references + (3 * len(item.prompt) if isinstance(item.prompt, list) else 0)
+
+
+def _exceeds(item: Item, limits: LimitsInfo) -> bool:
+    """Whether the service rejects a request with nothing but `item`."""
+    prompt = [item.prompt] if isinstance(item.prompt, str) else [message.content for message in item.prompt]
+    references = item.reference if isinstance(item.reference, list) else [item.reference]
+    texts = [len(text or "") for text in (*prompt, item.response, *references)]
+    counts = (
+        (max(texts), limits.max_text_chars),
+        (sum(texts), limits.max_item_chars),
+        (len(prompt), limits.max_messages),
+        (len(references), limits.max_references),
+        (len(item.id or ""), limits.max_id_chars),
+    )
+    return any(limit is not None and n > limit for n, limit in counts)
 
 
 def split(

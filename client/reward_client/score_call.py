@@ -4,8 +4,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from reward_client.errors import RewardError
 from reward_client.given_items import GivenItem, checked_items
-from reward_client.wire import DatasetMiss, OnItemError, QueryType, ScoreRequest
+from reward_client.wire import DatasetMiss, Item, OnItemError, QueryType, ScoreReply, ScoreRequest
+
+_DATASET_FLAGS = {"dataset_hit", "dataset_miss"}
+"""One of these is among the flags of each item that was looked up in a data set."""
 
 
 def score_call(
@@ -62,3 +66,24 @@ def score_request(
         step=step,
     )
     return first.model_copy(update={"items": checked})
+
+
+def check_dataset_is_read(path: str, reply: ScoreReply, request: ScoreRequest) -> None:
+    """Raise RewardError if `path` names a data set, and the service scored an item without looking it up.
+
+    Release 0.2.0 ignores the query of this route: it scores an item without a reference as open-ended.
+    """
+    if "?dataset=" not in path:
+        return
+    for index, (item, result) in enumerate(zip(request.items, reply.results, strict=True)):
+        if result.error is None and not _has_reference(item) and _DATASET_FLAGS.isdisjoint(result.flags):
+            raise RewardError(
+                f"item {index} has no reference, and the service scored it without looking in the data set "
+                "(flags dataset_hit and dataset_miss are missing): it is a release without data sets. Upgrade the "
+                "service, or send references with the items"
+            )
+
+
+def _has_reference(item: Item) -> bool:
+    references = item.reference if isinstance(item.reference, list) else [item.reference]
+    return any(one and not one.isspace() for one in references)

@@ -74,7 +74,7 @@ class Address:
             raise RewardError(f"{shown!r} is not the URL of a reward service: {problem}")
         if "@" in str(url.copy_with(username=None, password=None)):
             raise RewardError(f"{shown!r} is not a URL: in a key, write the characters / ? # as %2F %3F %23")
-        if url.fragment or (url.query and not with_query):
+        if "#" in shown or ("?" in shown and not with_query):
             raise RewardError(
                 f"{shown!r} is not the URL of a reward service: it has options, which belong to the URL of a "
                 "framework's protocol. A data set or a recipe has a setting: GLASSBOX_DATASET, GLASSBOX_RECIPE"

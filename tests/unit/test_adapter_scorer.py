@@ -227,6 +227,19 @@ def test_samples_without_a_reference_find_theirs_in_the_data_set_that_is_named(
     assert (unreferenced.reward, unreferenced.flags) == (opened.reward, ("dataset_miss",))
 
 
+@pytest.mark.parametrize("recipe", ["rer", "gold"])
+def test_samples_that_find_more_references_than_fit_one_request_all_have_a_reward(recipe: str) -> None:
+    rows = [(i, DatasetRow(prompt=f"Why {i}?", reference=["a b", "c d", "e f"])) for i in range(6)]
+    with serving(Settings(max_request_references=7)) as url, RewardClient(url) as client:
+        put_dataset(client, "many", rows, query_type_default=QueryType.CLOSED_ENDED)
+        given = AdapterSettings.load({}, url=url, dataset="many", recipe=recipe)
+        with closing(Scorer(given)) as scorer:
+            scored = scorer.score([Sample(f"Why {i}?", "a b c") for i in range(6)])
+
+    assert [one.error for one in scored] == [None] * 6
+    assert all("dataset_hit" in one.flags for one in scored)
+
+
 def test_a_data_set_that_the_service_does_not_have_raises(scorer: MakeScorer, dataset: str) -> None:
     with pytest.raises(RewardRejectedError, match=rf"none-such.*{dataset}"):
         scorer(dataset="none-such").score([Sample("Kept?", "a")])

@@ -17,8 +17,11 @@ from reward_client.cli.main import main
 from reward_client.network import free_port
 from reward_client.wire import ItemResult, ModelNames, RecipeName, ScoreReply, ScoreRequest, TimingMs
 from reward_evidence.sampling.recorded import read_responses
+from reward_runs.layout import RunDir
+from reward_runs.record import RunRecord
 from reward_service.settings import Settings
 from tests.api.test_several_golds import Service
+from tests.doubles import LengthGold
 from tests.json_server import Received, completions_server, json_server
 from tests.live import serving
 from tests.unit.evidence_run import info
@@ -426,6 +429,26 @@ def test_an_endpoint_that_is_not_there_is_one_line_at_once(
 def test_an_endpoint_needs_a_model(service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(service, tmp_path / "out", "--endpoint", "http://127.0.0.1:9") == 1
     assert "--endpoint needs --model" in capsys.readouterr().err
+
+
+def test_a_gold_model_that_is_fitted_on_the_sampled_model_is_named(tmp_path: Path) -> None:
+    make_tiny_policy(tmp_path / "run" / "checkpoints" / "000012", 1)
+    RunRecord(policy="owner/tiny", recipe="li", max_new_tokens=8).write(RunDir(tmp_path / "run"))
+    sampling = ("--n", 2, "--limit", 2, "--recipe", "li", "--max-new-tokens", 8)
+    checkpoint = tmp_path / "run" / "checkpoints" / "000012"
+    with (
+        serving(Settings(), gold_loader=lambda _: LengthGold(encoder_base="tiny")) as url,
+        completions_server(chat) as endpoint,
+    ):
+        assert run(url, tmp_path / "served", "--endpoint", endpoint, "--model", "owner/tiny", *sampling) == 0
+        assert run(url, tmp_path / "other", "--endpoint", endpoint, "--model", "owner/other", *sampling) == 0
+        assert run(url, tmp_path / "trained", "--policy", checkpoint, *sampling) == 0
+
+    named = {
+        name: any("fitted on tiny, which is also the policy" in one for one in result(tmp_path / name)["notices"])
+        for name in ("served", "other", "trained")
+    }
+    assert named == {"served": True, "other": False, "trained": True}
 
 
 # Samples of a policy --------------------------------------------------------------------------------

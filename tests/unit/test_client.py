@@ -246,3 +246,38 @@ class Garbage(httpx.SyncByteStream, httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield b"garbage"
+
+
+def scored_with_a_data_set(item: Item, **result: object) -> ScoreReply:
+    reply = {**REPLY, "rewards": [result.get("reward")], "results": [result]}
+    with RewardClient(
+        "http://test", transport=httpx.MockTransport(lambda _: httpx.Response(200, json=reply))
+    ) as one:
+        return one.score([item], dataset="train", on_item_error="report")
+
+
+@pytest.mark.parametrize("reference", [None, "", [], [" ", None]])
+def test_a_service_that_ignores_the_data_set_is_an_error_and_gives_no_reward(reference: object) -> None:
+    """Release 0.2.0 reads no query, so such an item would be open-ended without a word."""
+    item = Item(prompt="p", response="r", reference=reference)
+
+    with pytest.raises(RewardError, match=r"item 0 has no reference.*Upgrade the service"):
+        scored_with_a_data_set(item, reward=0.5, flags=["classified"])
+
+
+@pytest.mark.parametrize(
+    ("reference", "result"),
+    [
+        (None, {"reward": 0.5, "flags": ["dataset_hit"]}),
+        (None, {"reward": 0.5, "flags": ["empty", "dataset_miss"]}),
+        (None, {"reward": None, "error": {"field": "prompt", "message": "is not in the data set"}}),
+        ("a", {"reward": 0.5}),
+    ],
+    ids=["found", "missed", "an error", "a reference of its own"],
+)
+def test_results_of_a_service_that_reads_the_data_set_are_returned(
+    reference: str | None, result: dict[str, object]
+) -> None:
+    reply = scored_with_a_data_set(Item(prompt="p", response="r", reference=reference), **result)
+
+    assert reply.results[0].reward == result["reward"]

@@ -34,6 +34,9 @@ class Service:
 
     max_items: int = 10**9
     max_body_bytes: int = 10**9
+    max_text_chars: int = 10**9
+    max_found: int = 10**9
+    """Items whose references of a data set fit one request: GET /info has no such limit."""
     hash_of: Callable[[int], str] = lambda _: "x"
     posts: list[list[str]] = field(default_factory=list)
     """Responses of each batch that was scored."""
@@ -46,6 +49,10 @@ class Service:
         items = json.loads(request.content)["items"]
         if len(items) > self.max_items or len(request.content) > self.max_body_bytes:
             return rejection(413, "too large")
+        if long := [index for index, item in enumerate(items) if len(item["response"]) > self.max_text_chars]:
+            return rejection(413, "too long", long)
+        if len(items) > self.max_found:
+            return rejection(413, "too many references", [self.max_found])
         bad = [index for index, item in enumerate(items) if "BAD" in item["response"]]
         if bad:
             return rejection(422, "bad", bad)
@@ -66,7 +73,10 @@ class Service:
         }
 
     def info(self) -> dict[str, Any]:
-        limits = {"max_body_bytes": self.max_body_bytes, "max_items": self.max_items, "max_text_chars": 10**9}
+        limits = {
+            "max_body_bytes": self.max_body_bytes, "max_items": self.max_items,
+            "max_text_chars": self.max_text_chars,
+        }  # fmt: skip
         return {
             "version": "0", "default_recipe": "rer", "recipes": [], "relevance": None, "gold": None,
             "limits": limits, "versions": {},
@@ -199,6 +209,29 @@ def test_a_batch_may_exceed_the_longest_list_of_a_request() -> None:
 def test_an_item_that_is_too_large_alone_gets_the_services_rejection(ask: Ask) -> None:
     with pytest.raises(RewardRejectedError, match="413 t: too large"):
         ask(Service(max_body_bytes=300), batch(10_000))
+
+
+@BOTH
+def test_a_batch_over_a_limit_that_only_the_service_can_count_is_halved(ask: Ask) -> None:
+    """The references that the items find in a data set: the rejection names an item that is right by itself."""
+    items = batch(*range(11))
+    service = Service(max_found=3)
+
+    reply = ask(service, items)
+
+    assert reply.rewards == [float(n) for n in range(11)]
+    assert [response for post in service.posts for response in post] == [item.response for item in items]
+
+
+@BOTH
+def test_a_batch_with_an_item_that_is_too_long_alone_is_not_halved(ask: Ask) -> None:
+    service = Service(max_text_chars=5)
+
+    with pytest.raises(RewardRejectedError, match="too long") as caught:
+        ask(service, batch(1, 2, 6, 3))
+
+    assert list(caught.value.errors_by_item) == [2]
+    assert service.paths == ["/score", "/info"]
 
 
 @BOTH

@@ -370,6 +370,36 @@ def test_a_difference_that_is_all_truncation_is_named(tmp_path: Path) -> None:
     assert found.findings.headline == "rer ended with more gold than li, but not at equal truncation"
 
 
+@pytest.mark.parametrize("words", [(200, 100), (100, 100)], ids=["longer and cut", "cut"])
+def test_a_difference_of_groups_that_never_agree_in_length_or_truncation_is_not_green(
+    words: tuple[int, int], tmp_path: Path
+) -> None:
+    """Every response of one group is cut, none of the other: what the difference is of cannot be told."""
+    runs = [
+        make_evaluated(
+            tmp_path / f"{recipe}-{seed}",
+            lambda _, prompt, recipe=recipe, seed=seed: (  # type: ignore[misc]
+                (recipe == "rer") + 0.05 * unit_noise(recipe, seed, prompt)
+            ),
+            recipe=recipe,
+            seed=seed,
+            response=" ".join(["word"] * n_words),
+            truncated=lambda _, __, recipe=recipe: recipe == "rer",  # type: ignore[misc]
+        )
+        for recipe, n_words in zip(("rer", "li"), words, strict=True)
+        for seed in range(3)
+    ]
+
+    assert main(["--compare", *map(str, runs), "--out", str(tmp_path / "out")]) == 0
+
+    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    found = Comparison.model_validate_json((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    named = "length or truncation" if words == (200, 100) else "truncation"
+    assert found.differences[0].verdict is Verdict.ROSE
+    assert found.findings.headline == f"rer ended with more gold than li, but it cannot be told at equal {named}"
+    assert f'<td class="">more<span class="bounds">it cannot be told at equal {named}</span>' in page
+
+
 # What cannot be compared ---------------------------------------------------------------------------------------
 
 

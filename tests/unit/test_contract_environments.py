@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,9 @@ def installed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_contract(folder: Path, source: str, *absent: str) -> subprocess.CompletedProcess[str]:
+def run_contract(
+    folder: Path, source: str, *absent: str, names: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run a test file with `source` in `a`, and environments whose Python is absent."""
     file = folder / "test_one.py"
     file.write_text(f"import pytest\n{source}", encoding="utf-8")
@@ -90,7 +93,8 @@ from argparse import Namespace
 from tools.frameworks import Environment, run_all
 found = [Environment("a", {NEEDED!r}, (), ({str(file)!r},))] if {bool(source)} else []
 absent = [Environment(name, "3.99", (name + "==1",), ("test_x.py",)) for name in {absent!r}]
-raise SystemExit(run_all([*found, *absent], Namespace(delete=False, lock=False, build=False)))
+options = Namespace(delete=False, lock=False, build=False, names={list(names)!r})
+raise SystemExit(run_all([*found, *absent], options))
 """
     variables = os.environ | {"GLASSBOX_FRAMEWORKS_DIR": str(folder), "CI": "true"}
     command = [sys.executable, "-c", code]
@@ -109,8 +113,13 @@ PASSES = "def test_passes(): pass\n"
         ("pytest.importorskip('no_such_framework')\n", 1, "no test passed"),
         ("x = 1\n", 1, "no test passed"),
         ("def test_fails(): assert False\n", 1, "0 passed, 1 failed"),
+        (
+            f"import atexit, os\natexit.register(os._exit, 3)\n{PASSES}",
+            1,
+            "pytest ended with status 3, after its report",
+        ),
     ],
-    ids=["passes", "skips one", "skips all", "no framework", "no tests", "fails"],
+    ids=["passes", "skips one", "skips all", "no framework", "no tests", "fails", "fails after its report"],
 )
 def test_a_file_without_a_test_that_passed_has_failed(
     installed: Path, source: str, status: int, note: str
@@ -129,6 +138,11 @@ def test_an_environment_without_its_python_is_named_at_the_end(installed: Path) 
         "NOT RUN: gym (gym==1): there is no Python 3.99",
     ]
     assert done.returncode == 0
+
+
+def test_an_environment_that_was_asked_for_by_name_and_is_not_run_has_failed(installed: Path) -> None:
+    assert run_contract(installed, PASSES, "tunix", names=["a", "tunix"]).returncode == 1
+    assert run_contract(installed, PASSES, names=["a"]).returncode == 0
 
 
 def test_a_run_of_nothing_has_failed(tmp_path: Path) -> None:

@@ -380,9 +380,35 @@ def test_without_a_change_of_truncation_gold_at_equal_truncation_is_the_gold_cha
 def test_the_same_growth_of_all_answers_cannot_be_separated_from_gold() -> None:
     first = [evaluated_response(f"p{i}", {"a": 0.5}, gold=float(i), response="one two") for i in range(20)]
     last = [evaluated_response(f"p{i}", {"a": 0.6}, gold=i + 1.0, response="one two three") for i in range(20)]
-    drivers = figures(first, last).trend.drivers
-    assert drivers is not None
-    assert drivers.gold_at_equal_length is None
+    found = figures(first, last)
+    text = verdict(found)
+
+    assert found.trend.drivers is not None
+    assert found.trend.drivers.gold_at_equal_length is not None
+    assert found.trend.drivers.gold_at_equal_length.mean is None
+    assert text.headline.startswith("The gold reward rose, but it cannot be told at equal length")
+    assert text.assessment is Assessment.QUALIFIED
+    assert "Whether gold rose cannot be told at equal length: it changed for every prompt." in text.qualifications
+    assert any("gold cannot be told at equal length" in finding for finding in text.findings)
+
+
+def test_a_gain_of_answers_that_are_all_no_longer_cut_cannot_be_separated_from_that() -> None:
+    def cut(prompt: int, progress: float) -> dict[str, float]:
+        relevance = 0.4 + 0.1 * noise(prompt, "r") + 0.2 * progress
+        gold = noise(prompt, "g") + 3 * relevance
+        return {
+            "words": 60 + 3 * noise(prompt, progress),
+            "relevance": relevance,
+            "gold": gold,
+            "limit": 500 * progress,
+        }
+
+    text = verdict(run(cut))
+
+    assert text.assessment is Assessment.QUALIFIED
+    assert text.qualifications == [
+        "Whether gold rose cannot be told at equal truncation: it changed for every prompt."
+    ]
 
 
 def test_ties_are_half_a_win_and_samples_are_compared_each_with_each() -> None:

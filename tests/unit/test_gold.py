@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from reward_client.wire import ChatMessage
+from reward_client.wire.shared_base import shared_base_notice
 from reward_service.models.gold import (
     has_causal_attention,
 )
 from reward_service.models.gold_text import ChatText, PairLengths, PairText, pair_prompt
 from reward_service.models.load_gold import GoldLoadError, load_gold
 from reward_service.models.protocols import Exchange, RawText, UnreadablePromptError
-from reward_service.models.shared_base import shared_base_notice
 from tests.gold_models import PAIR_LENGTHS, save_bert, save_chat_model
 from tests.gold_scores import scores
 
@@ -220,12 +220,16 @@ def test_a_model_whose_head_is_damaged_is_not_loaded(chat_folder: Path, tmp_path
 
 def test_a_gold_model_on_the_encoders_base_has_a_notice(pair_folder: Path) -> None:
     gold = load_gold(str(pair_folder), "cpu")
-    assert shared_base_notice(gold, "all-MiniLM-L6-v2") is None
+
+    def notice(encoder: str) -> str | None:
+        return shared_base_notice(gold.id, gold.encoder_base, "relevance encoder", encoder)
+
+    assert notice("all-MiniLM-L6-v2") is None
 
     gold.encoder_base = "all-MiniLM-L6-v2"
 
-    assert "not independent evidence" in str(shared_base_notice(gold, "sentence-transformers/all-MiniLM-L6-v2"))
-    assert shared_base_notice(gold, "facebook/contriever") is None
+    assert "not independent evidence" in str(notice("sentence-transformers/all-MiniLM-L6-v2"))
+    assert notice("facebook/contriever") is None
 
 
 def test_a_causal_model_needs_no_mask_for_rows_padded_on_the_right(

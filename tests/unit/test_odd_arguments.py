@@ -43,6 +43,8 @@ def refusal(*argv: object) -> str:
         ("http://host:8000?dataset=train", "it has options.*GLASSBOX_DATASET"),
         ("http://host:8000/?recipe=rer", "it has options.*GLASSBOX_RECIPE"),
         ("http://host#here", "it has options"),
+        ("http://host:1?", "it has options"),
+        ("http://key:a%3Fb@host:1/#", "it has options"),
     ],
 )
 def test_a_url_of_no_server_is_refused(text: str, problem: str) -> None:

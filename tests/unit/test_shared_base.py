@@ -13,6 +13,7 @@ import pytest
 from reward_client.wire import Item, ModelInfo, ScoreReply
 from reward_evidence.evaluation.evaluation import Evaluation
 from reward_evidence.evaluation.shared_base import gold_notices
+from reward_runs.record import trained_policy
 from tests.unit.evidence_run import (
     DEMO_NOTICE,
     ScriptedSampler,
@@ -44,6 +45,29 @@ GOLD = ModelInfo(
 )
 def test_the_base_is_compared_with_the_name_of_the_policy(policy: str | None, is_shared: bool) -> None:
     assert len(gold_notices(GOLD, policy)) == 1 + is_shared
+
+
+def test_two_folders_are_compared_by_their_paths(tmp_path: Path) -> None:
+    """Their last segments say nothing: every run has a checkpoint 000012."""
+    gold = GOLD.model_copy(update={"base": str(tmp_path / "gold" / "base")})
+    (tmp_path / "gold" / "base").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "gold")
+
+    assert len(gold_notices(gold, str(tmp_path / "policy" / "base"))) == 1
+    assert len(gold_notices(gold, str(tmp_path / "link" / "base"))) == 2
+    assert len(gold_notices(gold, "owner/base")) == 2
+
+
+def test_the_policy_of_a_checkpoint_is_the_one_of_its_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", steps=(0, 6))
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "policy": "owner/base"}))
+    copied = tmp_path / "checkpoints" / "000006"
+    copied.mkdir(parents=True)
+
+    assert trained_policy(str(run / "checkpoints" / "000006")) == "owner/base"
+    assert trained_policy(str(copied)) == str(copied)
+    assert trained_policy("owner/other") == "owner/other"
 
 
 def test_a_gold_model_of_unknown_base_has_the_service_s_notices_only() -> None:

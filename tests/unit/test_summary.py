@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reward_client.wire.shared_base import shared_base_notice
 from reward_evidence.evaluation.store import EvaluatedResponse
 from reward_evidence.report.examples import choose_examples
 from reward_evidence.report.formatting import decimals_for, interval, plain, signed
@@ -15,7 +16,6 @@ from reward_evidence.statistics.circumstances import Circumstances
 from reward_evidence.statistics.monotonicity import Verdict
 from reward_evidence.statistics.summary import RunFigures
 from reward_evidence.statistics.verdict import VerdictText, write_verdict
-from reward_service.models.shared_base import shared_base_notice
 from reward_trainer.gold.folder import NOTICES
 from tests.unit.evidence_run import SHARED_NOTICE, Service, evaluated, evaluated_response, figures, make_run
 
@@ -208,10 +208,8 @@ def test_decimals_follow_from_the_interval() -> None:
 def test_the_service_s_notices_about_the_gold_model_are_recognised() -> None:
     """With the sentences of the service, so that rewording them cannot disable the report's warning."""
 
-    class DemoGold:
-        id, encoder_base = "demo-gold", "all-MiniLM-L6-v2"
-
-    notice = shared_base_notice(DemoGold(), "sentence-transformers/all-MiniLM-L6-v2")  # type: ignore[arg-type]
+    encoder = "sentence-transformers/all-MiniLM-L6-v2"
+    notice = shared_base_notice("demo-gold", "all-MiniLM-L6-v2", "relevance encoder", encoder)
     assert notice is not None
     assert Circumstances("rer", (1, 1), 0.7, 128, [notice]).gold_shares_base
     assert Circumstances("rer", (1, 1), 0.7, 128, NOTICES).gold_is_demo

@@ -107,7 +107,15 @@ def test_a_recipe_for_another_encoder_is_a_problem_unless_the_user_sets_the_clip
     (problem,) = problems(config(), known, BUDGET, CPU)
     assert "facebook/contriever" in problem
     assert "all-MiniLM-L6-v2" in problem
+    assert "Use --recipe rer" in problem
     assert problems(config(raw_flags=("--reward.clip_range", "-10", "70")), known, BUDGET, CPU) == []
+
+
+def test_the_encoder_of_a_recipe_may_be_in_a_folder() -> None:
+    known = info(recipe(calibrated_for="facebook/contriever"))
+    served = ModelInfo(id="/models/contriever", revision="0", device="cpu")
+
+    assert problems(config(), known.model_copy(update={"relevance": served}), BUDGET, CPU) == []
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_a_problem() -> None:

@@ -11,6 +11,7 @@ else a finished or interrupted run left: held-out prompts and checkpoints.
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -134,6 +135,18 @@ def _migrated(content: dict[str, Any], path: str) -> dict[str, Any]:
     for known in range(version, SCHEMA_VERSION):
         content = _MIGRATIONS[known](content)
     return content
+
+
+def trained_policy(policy: str) -> str:
+    """The policy that a run trained, if `policy` is the folder of one of its checkpoints; else `policy` itself."""
+    folder = Path(policy).expanduser()
+    if not folder.is_dir():
+        return policy
+    folder = folder.resolve()
+    if folder.parent.name == "checkpoints":
+        with suppress(RunDirectoryError):
+            return RunRecord.read(RunDir(folder.parents[1])).policy or str(folder)
+    return str(folder)
 
 
 def is_finished(run: RunDir) -> bool:

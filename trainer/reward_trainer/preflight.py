@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from reward_client.info import find_recipe
 from reward_client.urls import API_KEY_VARIABLE, key_from_environment
 from reward_client.wire import Info, RecipeInfo
+from reward_client.wire.shared_base import same_model
 from reward_runs.files import size
 from reward_trainer.config import Config
 from reward_trainer.hardware import DiskBudget, Hardware
@@ -90,14 +91,15 @@ def _gold(config: Config, recipe: RecipeInfo, info: Info) -> list[str]:
 
 def _calibration(config: Config, recipe: RecipeInfo, info: Info) -> list[str]:
     encoder = info.relevance.id if info.relevance is not None else None
-    if recipe.calibrated_for in (None, encoder) or "--reward.clip_range" in {
-        flag.split("=")[0] for flag in config.raw_flags
-    }:
+    wanted = recipe.calibrated_for
+    is_calibrated = wanted is None or (encoder is not None and same_model(wanted, encoder))
+    if is_calibrated or "--reward.clip_range" in {flag.split("=")[0] for flag in config.raw_flags}:
         return []
     return [
-        f"recipe {recipe.name} is calibrated for encoder {recipe.calibrated_for}, the service uses {encoder}: "
-        "OpenRLHF would silently clip its rewards. Use recipe glassbox, calibrate one for this encoder, or set "
-        "the clip range with `-- --reward.clip_range LOW HIGH`"
+        f"recipe {recipe.name} is calibrated for encoder {wanted}, the service uses {encoder}: "
+        "OpenRLHF would silently clip its rewards. Use --recipe rer, which has the same factors, or --recipe "
+        f"glassbox; or start the service with --encoder {wanted}; or fit a recipe to this encoder (glassbox "
+        "calibrate); or set the clip range with `-- --reward.clip_range LOW HIGH`"
     ]
 
 

@@ -6,6 +6,7 @@ replies.py    ScoreReply ── results: [ItemResult]    tolerant: an unknown fi
 info.py       Info ── limits: LimitsInfo, …          tolerant, too
 datasets.py   DatasetList ── datasets: [DatasetInfo]   tolerant, too
 notebook.py   how notebooks show replies
+shared_base.py  the notice that a gold model is fitted on another model's weights
 problem.py    Problem (RFC 9457) ── errors: [FieldError]
 version.py    the version number and the compatibility policy
 """

@@ -71,9 +71,7 @@ class DeltaConfig(BaseModel):
                 return embedded_folder(self.base)
             except FAILURES as exc:
                 raise ValueError(f"its base, {self.base}, cannot be used: {exc}") from exc
-        base = folder / self.base
-        if not base.is_dir():
-            base = base_location(self.base)
+        base = base_location(self.base, folder)
         self._check(weights_revision(base), str(base))
         return base
 
@@ -95,12 +93,6 @@ def check_names(delta: Collection[str], config: DeltaConfig) -> None:
     matrices = [name + end for name in config.lora for end in (".lora_a", ".lora_b")]
     if sorted(delta) != sorted(config.changed + config.whole + matrices):
         raise ValueError(f"{DELTA_FILE} does not contain the parameters that config.json names")
-
-
-def file_digest(path: Path) -> bytes:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def gold_revision(digests: Iterable[bytes]) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from reward_client.base_weights import file_digest
 from reward_service.models.bert import Bert
 from reward_service.models.bert_graph import gold_graph
 from reward_service.models.bert_values import example, scores
 from reward_service.models.embedded import EmbeddedTokenizer, embedded_bert
-from reward_service.models.gold_delta import DELTA_FILE, DeltaConfig, check_names, file_digest, gold_revision
+from reward_service.models.gold_delta import DELTA_FILE, DeltaConfig, check_names, gold_revision
 from reward_service.models.gold_text import CPU_LIMITS, GoldText, PairText
 from reward_service.models.openvino_cpu import OpenVinoForward
 from reward_service.models.protocols import Exchange, RawText, Tokens

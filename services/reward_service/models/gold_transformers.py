@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from reward_client.base_weights import weights_revision
+from reward_client.base_weights import file_digest, weights_revision
 from reward_service.models.architectures import VALUE_HEAD_TOKENS, has_value_head_weights, load_reward_model
 from reward_service.models.gated_head import RESPONSE_START, GatedReward
 from reward_service.models.gold import HfGoldModel
@@ -17,7 +17,6 @@ from reward_service.models.gold_delta import (
     WEIGHTS,
     DeltaConfig,
     check_names,
-    file_digest,
     gold_revision,
     read_delta_config,
 )

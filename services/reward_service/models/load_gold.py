@@ -17,11 +17,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from reward_client.base_weights import BaseWeightsError, base_location
 from reward_client.wire import ChatMessage
 from reward_service.errors import ConfigurationError
 from reward_service.models.devices import default_device, starts_without_torch
 from reward_service.models.encoder_parts import Backend
-from reward_service.models.gold_delta import DELTA_FILE, WEIGHTS, DeltaConfig, read_delta_config
+from reward_service.models.gold_delta import DELTA_FILE, DeltaConfig, read_delta_config
 from reward_service.models.protocols import Exchange, LocalGold
 from reward_service.settings import DEMO_GOLD, EMBEDDED_GOLDS
 
@@ -31,7 +32,6 @@ MAX_TOKENS = 4096
 logger = logging.getLogger(__name__)
 
 _EXCHANGE = Exchange((ChatMessage(role="user", content="Hello?"),), "Yes, hello.")
-_DOWNLOADED = [WEIGHTS, "*.json", "*.jinja", "*.txt", "*.model"]
 
 
 class GoldLoadError(ConfigurationError):
@@ -127,16 +127,13 @@ def _local_folder(spec: str) -> Path | None:
 def _folder(spec: str) -> Path:
     if folder := _local_folder(spec):
         return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     from reward_service.models.quiet import quiet_libraries
 
     quiet_libraries()
     try:
-        return Path(snapshot_download(spec, allow_patterns=_DOWNLOADED))
-    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as exc:
+        return base_location(spec)
+    except BaseWeightsError as exc:
         raise GoldLoadError(
-            f"gold model {spec!r} is not a local folder, and loading it from the Hugging Face hub failed: {exc} "
+            f"gold model {spec!r} is not a local folder, and loading it from the Hugging Face hub failed: {exc}. "
             f"Copy the model to a folder and name that, or use {DEMO_GOLD!r}."
         ) from exc

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from reward_client.wire import FieldError, ItemResult, ModelNames, RecipeName, ScoreReply, TextCounts, TimingMs
+from reward_client.wire.shared_base import shared_base_notice
 from reward_service.batching import Steps, Submission, Unit
 from reward_service.errors import InvalidRequestError, ModelError, TooLargeError
 from reward_service.features.recipe import Recipe
 from reward_service.models.protocols import Exchange, GoldModel, RawText, Tokens
-from reward_service.models.shared_base import shared_base_notice
 from reward_service.scoring.embedding import Embedder, EncoderWorker, LookUp
 from reward_service.scoring.gold_only import GoldJob, GoldScoring, required_gold
 from reward_service.scoring.items import PreparedJob, prepare
@@ -123,7 +123,7 @@ class Scorer:
             self._encoder_id = encoder.id
         notices: list[str] = []
         for gold in golds:
-            shared = shared_base_notice(gold, self._encoder_id) if self._encoder_id else None
+            shared = shared_base_notice(gold.id, gold.encoder_base, "relevance encoder", self._encoder_id)
             notices += [*gold.notices, *([shared] if shared else [])]
         return list(dict.fromkeys(notices))
 

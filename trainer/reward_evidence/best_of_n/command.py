@@ -39,6 +39,7 @@ from reward_runs.errors import EvaluationError, RunError
 from reward_runs.files import lock_folder, replace_text
 from reward_runs.prompts import EMBEDDED_PROMPTS, add_columns
 from reward_runs.provenance import versions
+from reward_runs.record import trained_policy
 
 PAGE_NAME = "best_of_n.html"
 DEFAULT_RECIPES = ("glassbox", "rer", "li-rp", "li")
@@ -230,7 +231,8 @@ def _provenance(
     options: argparse.Namespace, info: Info, recipes: Sequence[str], selected: SelectedSamples, notices: list[str]
 ) -> Provenance:
     found = {recipe.name: recipe for recipe in info.recipes}
-    gold = gold_notices(info.gold, selected.source.get("policy")) if info.gold else []
+    policy = options.model if options.policy is None else trained_policy(options.policy)
+    gold = gold_notices(info.gold, policy) if info.gold else []
     return Provenance(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         settings={

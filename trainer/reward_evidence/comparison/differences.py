@@ -35,17 +35,23 @@ class Difference(BaseModel):
     one_seed: list[str]
     """Those of the two groups with one run: how much their gold varies between seeds is not in interval and p."""
     at_equal_length: EqualChange | None = None
-    """With equally many words in both groups, over prompts only; null when it cannot be estimated."""
+    """With equally many words in both groups, over prompts only."""
     at_equal_truncation: EqualChange | None = None
     """Where the token limit ended equally many, over prompts only; null when that was not recorded."""
 
     @property
     def lost_at_equal(self) -> list[str]:
-        """`length`, `truncation`: those at which a stated difference is not shown."""
+        """`length`, `truncation`: those at which a stated difference is not shown, or cannot be told."""
         if self.verdict is Verdict.UNDECIDED:
             return []
         found = {"length": self.at_equal_length, "truncation": self.at_equal_truncation}
         return [what for what, change in found.items() if change and change.verdict is not self.verdict]
+
+    @property
+    def untold_at_equal(self) -> list[str]:
+        """Those of `lost_at_equal` of which nothing is known: no prompt has equal responses in both groups."""
+        found = {"length": self.at_equal_length, "truncation": self.at_equal_truncation}
+        return [what for what in self.lost_at_equal if (change := found[what]) and not change.can_be_told]
 
 
 def final_gold_differences(

@@ -64,12 +64,16 @@ def _headline(groups: Sequence[GroupFigures], differences: Sequence[Difference],
 
 def not_at_equal(wins: Sequence[Difference]) -> str:
     """`, but not than li at equal length`: which of `wins` are not shown there; all, if no group is named."""
-    lost = [one for one in wins if one.lost_at_equal]
-    if not lost:
-        return ""
-    found = [what for what in ("length", "truncation") if any(what in one.lost_at_equal for one in lost)]
-    which = "" if len(lost) == len(wins) else f" than {' and '.join(_ordered(one)[1] for one in lost)}"
-    return f", but not{which} at equal {' or '.join(found)}"
+    parts = []
+    untold = [one.untold_at_equal for one in wins]
+    shown = [[what for what in one.lost_at_equal if what not in one.untold_at_equal] for one in wins]
+    for words, than, lost in (("not", "than", shown), ("it cannot be told", "for", untold)):
+        others = [_ordered(one)[1] for one, found in zip(wins, lost, strict=True) if found]
+        if others:
+            which = "" if len(others) == len(wins) else f" {than} {' and '.join(others)}"
+            named = [what for what in ("length", "truncation") if any(what in found for found in lost)]
+            parts.append(f"{words}{which} at equal {' or '.join(named)}")
+    return f", but {', and '.join(parts)}" if parts else ""
 
 
 def _unknown_seeds(groups: Sequence[GroupFigures], differences: Sequence[Difference]) -> str:

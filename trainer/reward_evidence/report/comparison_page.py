@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reward_evidence.comparison.comparison import FILE_NAME, Comparison, compare
-from reward_evidence.comparison.findings import p_value
+from reward_evidence.comparison.findings import not_at_equal, p_value
 from reward_evidence.comparison.measures import GroupValues
 from reward_evidence.comparison.runs import EvaluatedRun
 from reward_evidence.report import templating
@@ -50,6 +50,7 @@ def render(
         sections=sections,
         example_groups=side_by_side(values),
         p_value=p_value,
+        not_at_equal=not_at_equal,
         settings={group.label: flat(group.settings) for group in comparison.groups if group.settings},
         evaluation_settings=flat(comparison.settings),
     )

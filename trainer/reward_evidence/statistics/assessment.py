@@ -66,7 +66,10 @@ def _gold(subject: str, gold: Change, trend: Trend) -> str:
         return f"{subject}: undecided"
     text = f"{subject} {DIRECTION[gold.verdict]}"
     at_equal_length = trend.drivers.gold_at_equal_length if trend.drivers else None
-    return f"{text}, but not at equal length" if _is_lost(gold, at_equal_length) else text
+    if not _is_lost(gold, at_equal_length):
+        return text
+    is_told = at_equal_length is not None and at_equal_length.can_be_told
+    return f"{text}, but {'not' if is_told else 'it cannot be told'} at equal length"
 
 
 def composition(trend: Trend, labels: Mapping[str, str]) -> str:
@@ -91,6 +94,13 @@ def composition(trend: Trend, labels: Mapping[str, str]) -> str:
 def _is_lost(gold: Change, at_equal: EqualChange | None) -> bool:
     """Whether gold rose, but not where the covariate is equal."""
     return gold.verdict is Verdict.ROSE and at_equal is not None and at_equal.verdict is not Verdict.ROSE
+
+
+def _lost(what: str, at_equal: EqualChange | None) -> str:
+    """The qualification by a rise of gold that is lost at equal `what`."""
+    if at_equal is None or at_equal.can_be_told:
+        return f"At equal {what}, no rise of gold is shown."
+    return f"Whether gold rose cannot be told at equal {what}: it changed for every prompt."
 
 
 def assess(trend: Trend, qualifications: Sequence[str]) -> Assessment | None:
@@ -124,8 +134,8 @@ def qualify(
         "The gold model shares its base with the policy.": gold_is_on_policy,
         "The proxy is the gold reward itself.": gold_is_proxy,
         "The proxy reward did not rise, so the rise of gold is not its effect.": not _rose(proxy),
-        "At equal length, no rise of gold is shown.": _is_lost(gold, drivers.gold_at_equal_length),
-        "At equal truncation, no rise of gold is shown.": _is_lost(gold, drivers.gold_at_equal_truncation),
+        _lost("length", drivers.gold_at_equal_length): _is_lost(gold, drivers.gold_at_equal_length),
+        _lost("truncation", drivers.gold_at_equal_truncation): _is_lost(gold, drivers.gold_at_equal_truncation),
         "Length is at least half of the proxy gain.": _is_half_of_gain(_LENGTH, trend),
         "The amount of text is at least half of the proxy gain.": _is_half_of_gain(_TEXT, trend),
         "Fewer empty responses are at least half of the proxy gain.": _is_half_of_gain(EMPTY, trend),

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from reward_client.wire.shared_base import is_shared_base_notice
+
 
 @dataclass(frozen=True)
 class Circumstances:
@@ -38,14 +40,9 @@ class Circumstances:
     @property
     def gold_shares_base(self) -> bool:
         """Whether the service reports that gold model and relevance encoder share their weights."""
-        return any(_is_on(notice, "relevance encoder") for notice in self.notices)
+        return any(is_shared_base_notice(notice, "relevance encoder") for notice in self.notices)
 
     @property
     def gold_is_on_policy(self) -> bool:
         """Whether gold model and policy share their weights: `evaluation.shared_base` has the notice."""
-        return any(_is_on(notice, "policy") for notice in self.notices)
-
-
-def _is_on(notice: str, model: str) -> bool:
-    """Whether a notice says that the gold model was fitted on `model`."""
-    return f"which is also the {model}" in notice and "independent evidence" in notice
+        return any(is_shared_base_notice(notice, "policy") for notice in self.notices)

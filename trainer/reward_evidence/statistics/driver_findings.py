@@ -32,6 +32,11 @@ def _wins(wins: Win) -> str:
 
 
 def _at_equal(what: str, unit: str, nearly: str, change: EqualChange, remark: str = "") -> str:
+    if change.mean is None:
+        return (
+            f"Diagnostic: gold cannot be told at equal {what}: it changed by the same amount for every prompt, so "
+            "its effect and that of everything else cannot be separated."
+        )
     decimals = decimals_for(change.low, change.high)
     bounds = f"95 % interval {interval(change.low, change.high, with_sign=True)}"
     text = f"Diagnostic: at equal {what} gold changed by {signed(change.mean, decimals)} ({bounds})"
@@ -42,6 +47,7 @@ def _at_equal(what: str, unit: str, nearly: str, change: EqualChange, remark: st
         f"This assumes the same slope for every prompt ({slope}), and that nothing else changed with {what}"
     )
     support = f"{change.n_equal} of {change.n} prompts kept their {what} {nearly}"
+    support += "" if change.can_be_told else ", so this is an extrapolation"
     return f"{text}, by least squares over prompts. {assumption}; {support}{f'; {remark}' if remark else ''}."
 
 
