@@ -476,7 +476,7 @@ def switchable(model: TinyModel) -> Switchable:
 
 @contextmanager
 def serving(switchable: Switchable, folder: Path, **settings: Any) -> Iterator[TestClient]:
-    settings = {"gold_timeout_s": 1.0} | settings
+    settings = {"gold_timeout_s": 3.0} | settings
     with json_server(switchable) as url, service(f"vllm+{url}?tokenizer={folder}", **settings) as client:
         until(lambda: ready(client))
         yield client

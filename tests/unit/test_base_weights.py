@@ -100,8 +100,9 @@ def test_a_folder_without_weights_is_an_error_that_names_both_files(tmp_path: Pa
 
 
 def test_a_base_of_the_hub_that_is_not_in_the_cache_is_an_error_without_a_network(
-    shards: Path, tmp_path: Path
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match="no such model in the hub's cache; HF_HUB_OFFLINE is set"):
         load_base("an-owner/a-model")
     with pytest.raises(GoldLoadError, match="an-owner/a-model: there is no such folder"):
