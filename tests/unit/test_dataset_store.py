@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
 import tracemalloc
 from collections.abc import Sequence
@@ -162,6 +163,22 @@ def test_a_disk_that_works_slowly_answers_all_who_wait() -> None:
         answers = list(threads.map(lambda number: disk.call(lambda: read(number)), range(16)))
 
     assert answers == list(range(16))
+
+
+def test_a_call_waits_for_others_as_long_as_it_says() -> None:
+    disk, first, others = DiskThread(timeout_s=5), threading.Event(), threading.Event()
+
+    def reads() -> None:
+        first.set()
+        others.wait(5)
+
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(disk.call, reads)
+        first.wait(5)
+        with pytest.raises(SlowDiskError, match=r"within 0\.05 s"):
+            disk.call(reads, max_wait_s=0.05)
+        others.set()
+        running.result(5)
 
 
 def test_an_upload_that_ends_while_the_disk_does_not_answer_is_forgotten(tmp_path: Path) -> None:

@@ -157,6 +157,17 @@ def test_a_reply_made_beside_the_budget_stays_there_until_it_is_sent_or_has_room
     run(scenario)
 
 
+def test_the_rest_of_an_upload_does_not_occupy_the_place_beside_the_budget() -> None:
+    async def scenario(budget: MemoryBudget, held: Callable[[], float]) -> None:
+        with budget.claim("A") as full, budget.claim("A") as upload, budget.claim("B") as newcomer:
+            await full.take(1000, 0)
+            await upload.take(900, 5)
+            upload.keep(4, is_reply=False)
+            await newcomer.take(100, 5)  # beside the budget, before the upload ends
+
+    run(scenario)
+
+
 steps = st.lists(
     st.tuples(
         st.integers(0, 5),

@@ -48,14 +48,16 @@ def test_the_base_is_compared_with_the_name_of_the_policy(policy: str | None, is
 
 
 def test_two_folders_are_compared_by_their_paths(tmp_path: Path) -> None:
-    """Their last segments say nothing: every run has a checkpoint 000012."""
+    """Their last segments say nothing, unless one is a folder of another machine."""
     gold = GOLD.model_copy(update={"base": str(tmp_path / "gold" / "base")})
     (tmp_path / "gold" / "base").mkdir(parents=True)
+    (tmp_path / "policy" / "base").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "gold")
 
     assert len(gold_notices(gold, str(tmp_path / "policy" / "base"))) == 1
     assert len(gold_notices(gold, str(tmp_path / "link" / "base"))) == 2
     assert len(gold_notices(gold, "owner/base")) == 2
+    assert len(gold_notices(gold, "/of/the/trainer/base")) == 2
 
 
 def test_the_policy_of_a_checkpoint_is_the_one_of_its_run(tmp_path: Path) -> None:

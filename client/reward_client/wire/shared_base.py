@@ -19,12 +19,12 @@ _DEPENDENT = "that is not independent evidence"
 def same_model(one: str, other: str) -> bool:
     """Whether two names (hub id, folder, embedded package) are of one model.
 
-    Of two absolute folders the paths are compared, links resolved. All other names are compared by their last path
-    segment, so a hub id equals the embedded package or a folder with the same model.
+    Two folders of this machine are compared as such. All other names, one of which may be of another machine, are
+    compared by their last path segment, so a hub id equals the embedded package or a folder with the same model.
     """
     paths = Path(one), Path(other)
-    if all(path.is_absolute() for path in paths):
-        return paths[0].resolve() == paths[1].resolve()
+    if all(path.is_absolute() and path.exists() for path in paths):
+        return paths[0].samefile(paths[1])
     return _last_part(one) == _last_part(other)
 
 

@@ -130,9 +130,11 @@ class MemoryBudget:
             self._rate.released(-n_bytes)
             self._grant()
 
-    def keep(self, claim: MemoryClaim, n_bytes: int) -> None:
-        """Count `n_bytes` for `claim` instead of what it held; beside the budget if they have no room in it."""
+    def keep(self, claim: MemoryClaim, n_bytes: int, *, is_reply: bool) -> None:
+        """Count `n_bytes` for `claim` instead of what it held; a reply without room in the budget, beside it."""
         more = n_bytes - claim.n_bytes
+        if claim is self._beside and not is_reply:
+            self._beside, claim.n_beside = None, 0
         if claim is self._beside:
             claim.n_beside, claim.is_kept = max(more, 0), True
             self._move_beside()
@@ -228,10 +230,10 @@ class MemoryClaim:
         """The body has been received."""
         self._expect(0)
 
-    def keep(self, n_bytes: int) -> None:
-        """Hold `n_bytes` from now on, instead of what was held."""
+    def keep(self, n_bytes: int, *, is_reply: bool = True) -> None:
+        """Hold `n_bytes` from now on, instead of what was held: a reply, or the rest of an upload."""
         self.complete()
-        self._budget.keep(self, n_bytes)
+        self._budget.keep(self, n_bytes, is_reply=is_reply)
 
     def release(self) -> None:
         """Hold nothing, from now on. Idempotent."""

@@ -71,7 +71,7 @@ async def receive_lines(
         piece = body.add(chunk, last=not more)
         if piece:
             yield piece
-            claim.keep(BYTE_COST * len(body.rest))
+            claim.keep(BYTE_COST * len(body.rest), is_reply=False)
 
 
 class _Lines:

@@ -26,7 +26,7 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from reward_client.wire import DatasetInfo, Duplicates, FieldError, QueryType
-from reward_service.datasets.disk import DiskThread
+from reward_service.datasets.disk import DISK_S, WAIT_S, DiskThread
 from reward_service.datasets.table import Dataset, storage_errors
 from reward_service.datasets.writer import DatasetWriter
 from reward_service.errors import (
@@ -88,7 +88,7 @@ class DatasetStore:
         """The data set `name` of `caller`. Raises UnknownDatasetError, or StorageError if its file is damaged."""
         owner = self._owner(caller)
         if DATASET_NAME.fullmatch(name):
-            found = self._on_disk(lambda: self._look_up(owner, name))
+            found = self._on_disk(lambda: self._look_up(owner, name), DISK_S)
             if found is not None:
                 return found
         raise self._unknown(caller, name)
@@ -99,9 +99,9 @@ class DatasetStore:
                 self._read_file(owner, name)
             return self._kept[owner, name][1] if (owner, name) in self._kept else None
 
-    def infos(self, caller: str) -> list[DatasetInfo]:
-        """The data sets of `caller`, by name."""
-        return self._on_disk(lambda: self._infos(self._owner(caller)))
+    def infos(self, caller: str, max_wait_s: float = WAIT_S) -> list[DatasetInfo]:
+        """The data sets of `caller`, by name. Raises SlowDiskError."""
+        return self._on_disk(lambda: self._infos(self._owner(caller)), max_wait_s)
 
     def _infos(self, owner: str) -> list[DatasetInfo]:
         with self._locked():
@@ -150,7 +150,7 @@ class DatasetStore:
     def check_size(self, writer: DatasetWriter) -> None:
         """Raise TooLargeError if the data sets, with this one, need more than `datasets_bytes`."""
         own = writer.measure()
-        with self._locked():
+        with self._locked(DISK_S):
             size = FairShare(self._settings.datasets_bytes)
             for (owner, _), (_, dataset) in self._kept.items():
                 size.add(owner, dataset.n_bytes)
@@ -188,12 +188,12 @@ class DatasetStore:
                     stack.enter_context(self._locked())
                 self._writers.pop(writer, None)
 
-    def _on_disk(self, function: Callable[[], ResultT]) -> ResultT:
+    def _on_disk(self, function: Callable[[], ResultT], max_wait_s: float = WAIT_S) -> ResultT:
         """The result of `function`, which reads the folder. Raises SlowDiskError if that takes too long."""
-        return function() if self._folder is None else self._disk.call(function)
+        return function() if self._folder is None else self._disk.call(function, max_wait_s)
 
-    def _locked(self) -> AbstractContextManager[None]:
-        return self._disk.locked(self._lock)
+    def _locked(self, max_wait_s: float = WAIT_S) -> AbstractContextManager[None]:
+        return self._disk.locked(self._lock, max_wait_s)
 
     # Folder -----------------------------------------------------------------------------------------------------
 
@@ -225,7 +225,8 @@ class DatasetStore:
             self._kept[owner, name] = (stamp, Dataset.open(path))
 
     def _unknown(self, caller: str, name: str) -> UnknownDatasetError:
-        known = ", ".join(info.name for info in self.infos(caller)) or "none; upload one with PUT /datasets/NAME"
+        names = ", ".join(info.name for info in self.infos(caller, DISK_S))
+        known = names or "none; upload one with PUT /datasets/NAME"
         message = f"there is no data set {name[:64]!r}; known: {known}"
         return UnknownDatasetError(message, [FieldError(field="dataset", message=message)])
 

@@ -58,7 +58,7 @@ def _headline(groups: Sequence[GroupFigures], differences: Sequence[Difference],
     lost = sum(bool(one.lost_at_equal) for one in clear)
     return (
         f"{len(clear)} of {len(differences)} differences in final {gold} are shown"
-        f"{f', {lost} of them not at equal length or truncation' if lost else ''}"
+        f"{f', {lost} of them not, or not known, at equal length or truncation' if lost else ''}"
     )
 
 
