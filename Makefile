@@ -80,7 +80,7 @@ lock: setup  ## write the hashes of the packages of the service's image to docke
 	@$(BIN)/python -m tools.lock
 
 SBOM_IMAGE ?= glassbox-service:local
-sbom:  ## print the CycloneDX list of the Python packages in the service's image, SBOM_IMAGE
+sbom:  ## print the CycloneDX list of the Python packages in an image, SBOM_IMAGE: service or trainer
 	@docker run --rm --network none --entrypoint cat $(SBOM_IMAGE) /opt/glassbox/sbom.json
 
 serve: setup  ## run the service on http://127.0.0.1:8000

@@ -38,6 +38,11 @@ COPY services services
 COPY trainer trainer
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/glassbox/bin/python install --no-deps .
+# The list of all packages (SBOM), by a tool that is installed by hash beside them.
+COPY docker/locks/build.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    PIP_CONSTRAINT=/dev/null pip install --root-user-action=ignore --require-hashes --no-deps -r build.txt \
+    && cyclonedx-py environment --output-reproducible --output-file /opt/glassbox/sbom.json /opt/glassbox/bin/python
 
 FROM ${BASE_IMAGE} AS cpu
 RUN pip uninstall --yes --quiet --root-user-action=ignore pip setuptools \
