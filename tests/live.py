@@ -1,4 +1,4 @@
-"""The service on a socket of its own, with stand-in models; and ways to talk to it that no library allows."""
+"""The service on a separate socket, with stand-in models; and ways to talk to it that no library allows."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ def test_two_keys_of_one_sender_do_not_get_more_by_sending_the_same_texts() -> N
 def test_two_callers_that_always_wait_are_served_the_same_number_of_tokens(
     lengths: list[list[int]], max_items: int, max_tokens: int, late: int
 ) -> None:
-    """Up to two batches and the longest entry, whatever lengths they send and whoever comes first."""
+    """Up to two batches and the longest entry, whatever lengths they send and in any order."""
     queue, limits = Queue(), BatchLimits(max_tokens, max_items)
     total = {"a": 0, "b": 0}
     for round_ in range(60 + late):

@@ -114,7 +114,7 @@ def test_work_that_outlives_its_request_does_not_occupy_the_place_beside_the_bud
     async def scenario(budget: MemoryBudget, held: Callable[[], float]) -> None:
         with budget.claim("A") as full, budget.claim("A") as left, budget.claim("B") as other:
             await full.take(1000, 0)
-            left.release()  # its client is gone; another request with its Idempotency-Key waits for the work
+            left.release()  # a request with the same Idempotency-Key waits for the work
             await left.take(100, 5)
             await other.take(500, 5)
             assert held() == 1500

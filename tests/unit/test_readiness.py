@@ -17,7 +17,7 @@ from tests.doubles import LengthGold
 
 @dataclass
 class Served(LengthGold):
-    """A gold model behind a server, which may be gone; its tokenizer may be broken."""
+    """A gold model behind a server, which may have stopped; its tokenizer may be broken."""
 
     is_gone: bool = False
     is_broken: bool = False

@@ -1,4 +1,4 @@
-"""A gold model that was fitted on the base of the policy: the evaluation of the run says so."""
+"""A gold model that was fitted on the base of the policy: a notice of the evaluation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_base_is_compared_with_the_name_of_the_policy(policy: str | None, is
 
 
 def test_two_folders_are_compared_by_their_paths(tmp_path: Path) -> None:
-    """Their last segments say nothing, unless one is a folder of another machine."""
+    """Their last segments are not compared, unless one is a folder of another machine."""
     gold = GOLD.model_copy(update={"base": str(tmp_path / "gold" / "base")})
     (tmp_path / "gold" / "base").mkdir(parents=True)
     (tmp_path / "policy" / "base").mkdir(parents=True)
