@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 ROUTES = ("/info", "/openapi.json", "/metrics", "/datasets", "/docs", "/", "/healthz", "/readyz", "/unknown")
 LONG_QUERY = "&".join(f"k{n}" for n in range(8_000))
-CONNECTIONS = 200
+CONNECTIONS = 50
 SECONDS = 3.0
 
 
