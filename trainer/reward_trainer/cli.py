@@ -36,7 +36,7 @@ EPILOG = """\
 examples:
   glassbox serve --gold demo-gold                                 start the service, in another terminal
   glassbox train --reward-url http://127.0.0.1:8000               a small run of the embedded policy
-  glassbox train --reward-url URL --preset paper --recipe rer --policy Qwen/Qwen2.5-0.5B-Instruct \
+  glassbox train --reward-url URL --preset paper --recipe rer --policy Qwen/Qwen2.5-0.5B-Instruct \\
     --prompts my.jsonl                                            the paper's settings, with the default encoder
   glassbox train --reward-url URL --recipe li --seed 7            an ablation: length alone
   glassbox train --reward-url URL --dry-run                       check everything, print what the run would do

@@ -246,8 +246,13 @@ def _parameters(query_string: str, most: int) -> list[tuple[str, str]]:
     try:
         return parse_qsl(query_string, keep_blank_values=True, max_num_fields=most)
     except ValueError as exc:
-        message = f"has more than {most} parameters"
-        raise TooLargeError(f"the URL {message}", [FieldError(field="url", message=message)]) from exc
+        raise too_many_parameters(most) from exc
+
+
+def too_many_parameters(most: int) -> TooLargeError:
+    """The error of a URL with more than `most` parameters."""
+    message = f"has more than {most} parameters"
+    return TooLargeError(f"the URL {message}", [FieldError(field="url", message=message)])
 
 
 def _drop_frames(exc: BaseException | None) -> None:

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from reward_client.wire import FieldError
-from reward_service.errors import TooLargeError, TooManyRequestsError
+from reward_service.admission.pipeline import too_many_parameters
+from reward_service.errors import TooManyRequestsError
 from reward_service.http.auth import OPEN_PATHS
 from reward_service.http.request_context import RequestContext, request_context
 from reward_service.telemetry.metrics import Metrics
@@ -37,8 +37,7 @@ class QueryCheck:
     def __call__(self, scope: Scope, _: RequestContext) -> None:
         """Raise TooLargeError."""
         if scope["query_string"].count(b"&") >= self._most:
-            message = f"has more than {self._most} parameters"
-            raise TooLargeError(f"the URL {message}", [FieldError(field="url", message=message)])
+            raise too_many_parameters(self._most)
 
 
 class OtherRequestsMiddleware:

@@ -44,14 +44,18 @@ class Difference(BaseModel):
         """`length`, `truncation`: those at which a stated difference is not shown, or cannot be told."""
         if self.verdict is Verdict.UNDECIDED:
             return []
-        found = {"length": self.at_equal_length, "truncation": self.at_equal_truncation}
-        return [what for what, change in found.items() if change and change.verdict is not self.verdict]
+        return [what for what, change in self._at_equal.items() if change.verdict is not self.verdict]
 
     @property
     def untold_at_equal(self) -> list[str]:
         """Those of `lost_at_equal` of which nothing is known: no prompt has equal responses in both groups."""
+        return [what for what in self.lost_at_equal if not self._at_equal[what].can_be_told]
+
+    @property
+    def _at_equal(self) -> dict[str, EqualChange]:
+        """What was recorded, by the word for it."""
         found = {"length": self.at_equal_length, "truncation": self.at_equal_truncation}
-        return [what for what in self.lost_at_equal if (change := found[what]) and not change.can_be_told]
+        return {what: change for what, change in found.items() if change is not None}
 
 
 def final_gold_differences(
