@@ -4,6 +4,7 @@ import difflib
 
 from reward_client.errors import UnknownRecipeError
 from reward_client.wire import Info, ModelInfo, ModelNames, RecipeInfo
+from reward_client.wire.shared_base import same_model
 
 
 def find_recipe(info: Info, name: str | None = None) -> RecipeInfo:
@@ -15,6 +16,12 @@ def find_recipe(info: Info, name: str | None = None) -> RecipeInfo:
     known = [recipe.name for recipe in info.recipes]
     nearest = difflib.get_close_matches(wanted, known, n=1)
     raise UnknownRecipeError(wanted, f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(known)}")
+
+
+def suits_encoder(recipe: RecipeInfo, encoder: str | None) -> bool:
+    """Whether the ranges of `recipe`, if they were measured with an encoder, hold with the one of that id."""
+    wanted = recipe.calibrated_for
+    return wanted is None or (encoder is not None and same_model(wanted, encoder))
 
 
 def model_identity(model: ModelInfo | None) -> dict[str, str] | None:

@@ -8,10 +8,9 @@ Pure functions: `hardware` inspects the machine, `service_probe` sends the reque
 import importlib.util
 from collections.abc import Mapping
 
-from reward_client.info import find_recipe
+from reward_client.info import find_recipe, suits_encoder
 from reward_client.urls import API_KEY_VARIABLE, key_from_environment
 from reward_client.wire import Info, RecipeInfo
-from reward_client.wire.shared_base import same_model
 from reward_runs.files import size
 from reward_trainer.config import Config
 from reward_trainer.hardware import DiskBudget, Hardware
@@ -91,10 +90,10 @@ def _gold(config: Config, recipe: RecipeInfo, info: Info) -> list[str]:
 
 def _calibration(config: Config, recipe: RecipeInfo, info: Info) -> list[str]:
     encoder = info.relevance.id if info.relevance is not None else None
-    wanted = recipe.calibrated_for
-    is_calibrated = wanted is None or (encoder is not None and same_model(wanted, encoder))
-    if is_calibrated or "--reward.clip_range" in {flag.split("=")[0] for flag in config.raw_flags}:
+    clip_range_is_given = "--reward.clip_range" in {flag.split("=")[0] for flag in config.raw_flags}
+    if clip_range_is_given or suits_encoder(recipe, encoder):
         return []
+    wanted = recipe.calibrated_for
     return [
         f"recipe {recipe.name} is calibrated for encoder {wanted}, the service uses {encoder}: "
         "OpenRLHF would silently clip its rewards. Use --recipe rer, which has the same factors, or --recipe "

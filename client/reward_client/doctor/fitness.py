@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from reward_client.doctor.check import Check, failed, note, ok
 from reward_client.doctor.demand import Demand
 from reward_client.errors import UnknownRecipeError
-from reward_client.info import find_recipe
+from reward_client.info import find_recipe, suits_encoder
 from reward_client.wire import Info, RecipeInfo
-from reward_client.wire.shared_base import same_model
 
 _GROWS = re.compile(r"(?<![(\w])(max_)?length_incentive\b(?!\s*/)")
 """A factor that is not held below a ceiling."""
@@ -68,11 +67,10 @@ def _needs(info: Info, recipe: RecipeInfo) -> Check:
         found = f"{recipe.name} needs {' and '.join(missing)}, which the service does not have"
         return failed("recipe", found, "start the service with it, or choose another --recipe")
     encoder = info.relevance.id if info.relevance else None
-    wanted = recipe.calibrated_for
-    if wanted is not None and (encoder is None or not same_model(wanted, encoder)):
+    if not suits_encoder(recipe, encoder):
         return note(
             "recipe",
-            f"{recipe.name} is calibrated for encoder {wanted}, the service has {encoder}",
+            f"{recipe.name} is calibrated for encoder {recipe.calibrated_for}, the service has {encoder}",
             "fit the recipe to the encoder with `glassbox calibrate`, or choose another --recipe",
         )
     used = (info.relevance, *(info.golds or (info.gold,)))
