@@ -76,7 +76,7 @@ load: setup  ## load tests of about 80 minutes: generated cases, kills, overload
 audit: setup  ## known vulnerabilities of installed packages, secrets in files and history
 	@$(BIN)/python -m tools.audit
 
-lock: setup  ## write the hashes of the packages of the service's image to docker/locks
+lock: setup  ## write the hashes of the packages of the images to docker/locks
 	@$(BIN)/python -m tools.lock
 
 SBOM_IMAGE ?= glassbox-service:local

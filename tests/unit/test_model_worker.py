@@ -322,6 +322,10 @@ def test_requests_in_preparation_count_and_leave_room_for_another_caller() -> No
             assert 70 <= len(greedy) <= 80
             other = reserved(w, "other")
             assert len(other) >= 5
+            for caller, caller_class in (("greedy", "largest"), ("other", "other")):
+                with pytest.raises(OverloadedError) as refused:
+                    w.reserve(caller, 100)
+                assert refused.value.caller_class == caller_class
             for reservation in [*greedy, *other]:
                 reservation.release()
             assert len(reserved(w, "greedy")) == len(greedy)

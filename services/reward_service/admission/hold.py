@@ -87,7 +87,7 @@ class AdmissionQueue:
 
     def refusal_copy(self) -> UnavailableError:
         """The last refusal, for another request."""
-        return type(self.refusal)(str(self.refusal), self.refusal.retry_after_s)
+        return type(self.refusal)(str(self.refusal), self.refusal.retry_after_s, self.refusal.caller_class)
 
 
 class AdmissionHold:

@@ -188,6 +188,7 @@ class MemoryBudget:
             f"requests hold {total:.0f} bytes of memory, {self._share.used(caller):.0f} of them this caller's; at "
             f"most {limit:.0f} are allowed, which callers share",
             retry_after_s=self._rate.seconds_for(min(max(excess, n_bytes), total)),
+            caller_class=self._share.class_of(caller),
         )
 
 

@@ -117,7 +117,7 @@ class RequestPipeline:
         try:
             content = await self._before_deadline(spec, scope, receive, claim)
         except GlassboxError as exc:
-            self._metrics.refused(scope["route"].path, exc.cause)
+            self._metrics.refused(scope["route"].path, exc.cause, exc.caller_class)
             response = error_response(exc)
             _drop_frames(exc)
         except ClientDisconnect as exc:

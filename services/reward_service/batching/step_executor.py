@@ -142,7 +142,8 @@ class StepExecutor:
         active = self._callers.get(caller)
         if active is None or not active.n_bytes:
             return
-        n_active = sum(1 for other in list(self._callers.values()) if other.n_jobs)
+        callers = list(self._callers.values())
+        n_active = sum(1 for other in callers if other.n_jobs)
         measured = self._measured_s / self._measured_bytes if self._measured_bytes else 0.0
         wait_s = n_active * active.n_bytes * measured / len(self._threads)
         if wait_s > self._max_waiting_s:
@@ -150,6 +151,7 @@ class StepExecutor:
                 f"{active.n_jobs} requests are being prepared, about {wait_s:.0f} s of work; at most "
                 f"{self._max_waiting_s:g} s may wait",
                 retry_after_s=wait_s / 2,
+                caller_class="largest" if active.n_bytes >= max(other.n_bytes for other in callers) else "other",
             )
 
     async def run(self, caller: str, steps: Steps[ResultT], n_bytes: int = 0) -> ResultT:

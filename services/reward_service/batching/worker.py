@@ -178,6 +178,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
                 f"caller, about {wait_s:.0f} s of work; at most {items.limit:.0f} items of all callers, and "
                 f"{self._max_waiting_s:g} s for each, may",
                 retry_after_s=wait_s / 2,  # half of it done makes room
+                caller_class=items.class_of(caller),
             )
 
     def _check_usable(self) -> None:

@@ -81,7 +81,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
     async def glassbox_error(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, GlassboxError)  # noqa: S101 (for mypy)
-        metrics.refused(route_pattern(request.scope), exc.cause)
+        metrics.refused(route_pattern(request.scope), exc.cause, exc.caller_class)
         return error_response(exc)
 
     async def http_exception(request: Request, exc: Exception) -> Response:

@@ -62,6 +62,11 @@ class Metrics:
     def _define_admission(self) -> None:
         counter, gauge = partial(Counter, registry=self._registry), partial(Gauge, registry=self._registry)
         refusals = counter("glassbox_refused_total", "Requests refused or failed, by cause.", ["route", "cause"])
+        self._capacity_refusals = counter(
+            "glassbox_capacity_refusals_total",
+            "Requests refused for want of capacity: of the caller that uses the most of it, or of another.",
+            ["cause", "caller"],
+        )
         self._held = gauge("glassbox_held_requests", "Requests held until they can be admitted.", ["protocol"])
         self._held_seconds = Histogram(
             "glassbox_held_seconds",
@@ -165,9 +170,11 @@ class Metrics:
 
     # Admission ----------------------------------------------------------------------------------------------
 
-    def refused(self, route: str, cause: str) -> None:
-        """A request did not succeed, because of `cause`."""
+    def refused(self, route: str, cause: str, caller_class: str = "") -> None:
+        """A request did not succeed, because of `cause`; `caller_class` is that of the error."""
         self._refusals(route, cause).inc()
+        if caller_class:
+            self._capacity_refusals.labels(cause, caller_class).inc()
 
     def holding(self, protocol: str, change: int) -> None:
         """The number of held requests changed by `change`."""

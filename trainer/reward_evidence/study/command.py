@@ -5,6 +5,7 @@ STUDY.yaml ──▶ plan ──▶ reward service ──▶ StudyRunner: `glass
 
 import argparse
 import asyncio
+import os
 import shlex
 import signal
 import sys
@@ -15,8 +16,8 @@ from pathlib import Path
 from reward_client.cli.options import file_path, positive_int
 from reward_evidence.comparison.runs import open_runs
 from reward_evidence.report.comparison_page import summary_lines, write_comparison
-from reward_evidence.study.planning import TRAIN, PlannedRun, plan_runs, train_command
-from reward_evidence.study.runner import StudyRunner
+from reward_evidence.study.planning import TRAIN, PlannedRun, launch_words, plan_runs, train_command
+from reward_evidence.study.runner import DEVICES, StudyRunner
 from reward_evidence.study.service import reward_service
 from reward_evidence.study.spec import PRESETS, Study, read_study
 from reward_evidence.study.state import StudyState, end_of
@@ -42,7 +43,7 @@ Exit status: 0 every run finished, or was stopped by its --stop-when; 1 otherwis
 examples:
   glassbox study demo --dry-run                    show the runs of the preset demo
   glassbox study my-study.yaml                     run, or continue, a study
-  glassbox study my-study.yaml --jobs 2            two runs at the same time
+  glassbox study my-study.yaml --jobs 2            two runs at the same time; on a Ray cluster, if the file has ray
   glassbox study paper --out runs/paper            the rewards of the paper; set policies and prompts in a file
 
 docs/how-to/run-a-study.md lists the fields of a study file."""
@@ -92,7 +93,12 @@ def _run(study: Study, runs: Sequence[PlannedRun], out: Path, jobs: int, train: 
     state.plan(runs)
     if not all(end_of(state.run_dir(run)) for run in runs):
         with reward_service(study.service, out / "service.log", _log) as (url, check):
-            runner = StudyRunner(state, url, _log, jobs=jobs, launcher=study.launcher, train=train, check=check)
+            words, environment = launch_words(study), os.environ.copy()
+            if study.ray is not None:  # it gives each run its devices
+                environment.pop(DEVICES, None)
+            runner = StudyRunner(
+                state, url, _log, jobs=jobs, launcher=words, train=train, check=check, environment=environment
+            )
             asyncio.run(_until_stopped(runner, runs))
     ended = [run for run in runs if end_of(state.run_dir(run))]
     for failed in (run for run in runs if run not in ended):
@@ -135,7 +141,9 @@ def _show_plan(study: Study, runs: Sequence[PlannedRun], out: Path, jobs: int) -
         end = end_of(folder)
         status = end.status if end else "to resume" if started else "to start"
         command = train_command(run, folder, url, resume=status == "to resume", train=("glassbox", "train"))
-        sys.stdout.write(f"\n{run.name} ({run.group}): {status}\n  {shlex.join([*study.launcher, *command])}\n")
+        sys.stdout.write(
+            f"\n{run.name} ({run.group}): {status}\n  {shlex.join([*launch_words(study), *command])}\n"
+        )
 
 
 def _log(line: str) -> None:

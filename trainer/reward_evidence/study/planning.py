@@ -103,6 +103,15 @@ def _value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def launch_words(study: Study) -> list[str]:
+    """What stands before the command of each run."""
+    if study.ray is None:
+        return study.launcher
+    needs = ["--address", study.ray.address, "--cpus", str(study.ray.cpus), "--gpus", str(study.ray.gpus)]
+    resources = json.dumps(study.ray.resources)
+    return [sys.executable, "-m", "reward_evidence.study.on_ray", *needs, "--resources", resources, "--"]
+
+
 def train_command(
     run: PlannedRun, run_dir: Path, url: str, *, resume: bool, train: Sequence[str] = TRAIN
 ) -> list[str]:

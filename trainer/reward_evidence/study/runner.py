@@ -26,7 +26,7 @@ from reward_evidence.study.state import StudyState, end_of
 
 STOP_S = 90.0
 """Seconds between SIGTERM and SIGKILL: `glassbox train` saves its checkpoints and ends Ray meanwhile."""
-_DEVICES = "CUDA_VISIBLE_DEVICES"
+DEVICES = "CUDA_VISIBLEDEVICES"
 _MAX_CAUSE_CHARS = 1000
 _TAIL_BYTES = 20_000
 
@@ -52,7 +52,7 @@ class StudyRunner:
 
     async def run(self, planned: Sequence[PlannedRun]) -> None:
         """Train the runs that have not ended. When it is cancelled, every run is stopped before it returns."""
-        devices = device_slots(self.environment.get(_DEVICES), self.jobs)
+        devices = device_slots(self.environment.get(DEVICES), self.jobs)
         ends = {run: end_of(self.state.run_dir(run)) for run in planned}
         for run, end in ends.items():
             self.state.reset(run, end)
@@ -82,7 +82,7 @@ class StudyRunner:
         folder, log = self.state.run_dir(run), self.state.log(run)
         resume = (folder / "config.json").is_file()
         command = [*self.launcher, *train_command(run, folder, self.url, resume=resume, train=self.train)]
-        environment = {**self.environment, **({_DEVICES: devices} if devices is not None else {})}
+        environment = {**self.environment, **({DEVICES: devices} if devices is not None else {})}
         with writing(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ class StudyRunner:
 
 
 def device_slots(visible: str | None, jobs: int) -> list[str | None]:
-    """The devices of each of `jobs` runs at the same time, from CUDA_VISIBLE_DEVICES; None: as they are.
+    """The devices of each of `jobs` runs at the same time, from CUDA_VISIBLEDEVICES; None: as they are.
 
     Raises StudyError when it lists fewer devices than runs.
     """
@@ -162,7 +162,7 @@ def device_slots(visible: str | None, jobs: int) -> list[str | None]:
         return [None] * jobs
     devices = [name.strip() for name in visible.split(",")]
     if len(devices) < jobs:
-        raise StudyError(f"--jobs {jobs} needs {jobs} devices at least, and {_DEVICES} lists {len(devices)}")
+        raise StudyError(f"--jobs {jobs} needs {jobs} devices at least, and {DEVICES} lists {len(devices)}")
     size = len(devices) // jobs
     return [",".join(devices[index * size : (index + 1) * size]) for index in range(jobs)]
 

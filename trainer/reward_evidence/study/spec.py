@@ -130,6 +130,17 @@ class Service(_Part):
         return self
 
 
+class RayCluster(_Part):
+    """A Ray cluster whose machines train the runs, and what each run needs of one."""
+
+    address: str = Field(default="auto", min_length=1)
+    """Of the cluster's head, `HOST:6379`; `auto`: the cluster that this machine belongs to."""
+    cpus: float = Field(default=1, ge=0)
+    gpus: float = Field(default=0, ge=0)
+    resources: dict[str, float] = {}
+    """Other resources, as the machines were started with."""
+
+
 class Study(_Part):
     """Everything that a study depends on."""
 
@@ -148,6 +159,8 @@ class Study(_Part):
     service: Service = Service()
     launcher: list[str] = []
     """Put before the command of each run: `[nice, -n, "19"]`, `[srun, --gpus=1]`."""
+    ray: RayCluster | None = None
+    """Runs the command of each run on a machine of that cluster."""
 
     @field_validator("recipes", mode="before")
     @classmethod
@@ -162,6 +175,17 @@ class Study(_Part):
         if len(set(values)) < len(values):
             raise ValueError("a value is repeated")
         return values
+
+    @model_validator(mode="after")
+    def _reachable_from_the_cluster(self) -> Self:
+        if self.ray is not None and self.launcher:
+            raise ValueError("launcher and ray both start the runs; set one of them")
+        if self.ray is not None and self.service.url is None:
+            raise ValueError(
+                "service.url is missing: with ray, the runs are on other machines, which cannot reach a service "
+                "that the study starts on this one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _same_evaluation(self) -> Self:
