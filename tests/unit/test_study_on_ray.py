@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,7 +86,6 @@ def test_a_cluster_that_cannot_be_reached_is_the_cause(evaluated: Path, tmp_path
 
 
 def test_a_command_runs_where_its_resources_are(cluster: str) -> None:
-    """CUDA_VISIBLE_DEVICES is empty where Ray gave no GPU."""
     show = "import os; print(sorted(name for name in os.environ if name.startswith('RAY_')))"
     needs = ["--address", cluster, "--resources", '{"second": 1}']
     done = subprocess.run([*ON_RAY, *needs, "--", sys.executable, "-c", show], capture_output=True, text=True)
@@ -100,8 +98,9 @@ def test_a_machine_without_the_folder_of_the_study_is_the_cause(cluster: str, tm
     here = tmp_path / "here"
     here.mkdir()
     starts = f"import os, runpy, sys; sys.argv = ['on_ray', '--address', '{cluster}', '--', 'true']; "
-    gone = f"os.rmdir('{here}'); os.getcwd = lambda: '{here}'; runpy.run_module('reward_evidence.study.on_ray', run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", starts + gone], cwd=here, capture_output=True, text=True)
+    gone = f"os.rmdir('{here}'); os.getcwd = lambda: '{here}'; "
+    begins = "runpy.run_module('reward_evidence.study.on_ray', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", starts + gone + begins], cwd=here, capture_output=True, text=True)
 
     assert done.returncode == 1
     assert f"has no folder {here}: the machines must share its file system" in done.stdout
@@ -121,12 +120,14 @@ def test_a_signal_stops_the_command_on_its_machine(cluster: str, tmp_path: Path)
 
 
 def test_a_command_ends_when_its_starter_is_killed(cluster: str, tmp_path: Path) -> None:
-    begun, ended = tmp_path / "begun", tmp_path / "ended"
-    for fifo in (begun, ended):
-        os.mkfifo(fifo)
-    script = f"trap 'echo stopped > {ended}; exit 130' TERM; echo $$ > {begun}; while :; do sleep 0.1; done"
+    """A reader of a FIFO sees the end of the last process that writes to it."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    script = f"exec 3> {fifo}; echo begun >&3; while :; do sleep 0.1; done"
     starter = subprocess.Popen([*ON_RAY, "--address", cluster, "--", "sh", "-c", script])
-    begun.read_text()
-    starter.kill()
+    with fifo.open(encoding="utf-8") as reader:
+        assert reader.readline() == "begun\n"
+        starter.kill()
+        starter.wait()
 
-    assert ended.read_text() == "stopped\n"
+        assert reader.read() == ""

@@ -129,6 +129,11 @@ def test_a_file_extends_a_preset(tmp_path: Path) -> None:
             "service: set url, or options",
         ),
         ("recipes: [rer]\nseeds: [1]\nservice: {options: ['--port=1']}", "service: options: --port is set by"),
+        ("recipes: [rer]\nseeds: [1]\nray: {gpus: 1}", "service.url is missing: with ray"),
+        (
+            "recipes: [rer]\nseeds: [1]\nservice: {url: 'http://h'}\nlauncher: [nice]\nray: {}",
+            "launcher and ray both start the runs",
+        ),
         ("recipes: [rer]\nseeds: [1]\nname: a b", "name: "),
         ("extends: dem\nseeds: [1]", "extends: there is no preset 'dem'; did you mean demo?"),
         ("[1, 2]", "a mapping with the fields name, recipes"),

@@ -2,7 +2,7 @@
 
     this process ──▶ Ray: an actor with the CPUs, GPUs and other resources ──▶ COMMAND, on that actor's machine
          ▲─────────────── its output, line by line, and its exit status ──────────┘
-    SIGTERM, SIGINT ─▶ SIGTERM to the command, STOP_S, SIGKILL
+    SIGTERM, SIGINT ─▶ SIGTERM to the command, STOP_S, SIGKILL; if this process is killed, Ray kills the command
 
 A study starts one for each run if its file has `ray`. The command must exist on every machine, and the machines
 must share the file system of the study's folder.
@@ -11,8 +11,8 @@ must share the file system of the study's folder.
 import argparse
 import json
 import os
-import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +28,7 @@ STOP_S = 80.0
 """Seconds between SIGTERM and SIGKILL; a study waits for ten more."""
 _NOTICE_S = 30.0
 """Seconds without a machine after which a line says what the command waits for."""
+_CONNECT_S = 10.0
 _STOPPED = 128 + signal.SIGTERM
 
 
@@ -57,16 +58,16 @@ class RemoteCommand:
         if process is None or process.stdout is None:
             yield _STOPPED
             return
-        yield from process.stdout
+        for line in process.stdout:  # noqa: UP028 - Ray calls `send`, which a file does not have
+            yield line
         yield process.wait()
 
     def _start(self) -> subprocess.Popen[str] | None:
         with self._lock:
             if self._stopped:
                 return None
-            setpriv = shutil.which("setpriv")  # the command ends with this process, if the cluster loses it
             self._process = subprocess.Popen(  # noqa: S603 - the command of the study
-                [*([setpriv, "--pdeathsig", "TERM"] if setpriv else []), *self._command],
+                self._command,
                 cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -95,12 +96,13 @@ class RemoteCommand:
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status; 1 if the cluster cannot be used or lost the command."""
     options = _parsed(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
+        _check_reachable(options.address)
         ray.init(address=options.address, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as exc:
+    except (OSError, RuntimeError, ValueError) as exc:
         _say(f"error: the Ray cluster at {options.address} cannot be used: {exc}")
         return 1
+    signal.signal(signal.SIGTERM, _interrupt)  # after `ray.init`, which sets another handler
     actor = _actor(options)
     try:
         _wait_for_machine(actor, options)
@@ -123,6 +125,13 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     add("--resources", type=json.loads, default={}, help='other resources, as JSON: {"big": 1}')
     add("command", nargs="+")
     return parser.parse_args(arguments)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError, or ValueError, when nothing listens at `HOST:PORT`; Ray itself would try for minutes."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
 
 
 def _actor(options: argparse.Namespace) -> Any:
