@@ -2,8 +2,8 @@
 # (docs/guide/openrlhf-on-cpu.md). With GPUs: trainer-cuda.Dockerfile.
 #
 # Nothing is compiled: on a CPU DeepSpeed uses torch's fused AdamW and gloo, so it is installed without its C++ ops, and
-# neither stage needs a compiler. As in the service's image, every package but torch is installed by hash (docker/locks,
-# written by `make lock`).
+# neither stage needs a compiler. As in the service's image, every package is installed by hash (docker/locks, written by
+# `make lock`), except torch, and the CUDA libraries that its CUDA build adds.
 
 ARG BASE_IMAGE=python:3.11-slim
 

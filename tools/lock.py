@@ -5,8 +5,8 @@
     OPENRLHF ─────────────────▶ uv pip compile ─▶ docker/locks/openrlhf.txt               without what they require
     BUILD_TOOLS ──────────────▶ uv pip compile ─▶ docker/locks/build.txt                  what builds the images
 
-uv is installed in `.venv-lock`. It asks the package index for the hashes of all files of a version, of other
-platforms too.
+Run it on Linux, as the packages are those of this system. uv is installed in `.venv-lock`; it asks the package
+index, or that of UV_DEFAULT_INDEX, for the hashes of all files of a version, of other platforms too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
     """Write all locks."""
     if not TOOLS.exists():
         subprocess.run([sys.executable, "-m", "venv", str(TOOLS)], check=True)
-        subprocess.run([str(TOOLS / "bin/pip"), "install", "--quiet", UV], check=True)
+    subprocess.run([str(TOOLS / "bin/pip"), "install", "--quiet", UV], check=True)
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = {line.split("==")[0]: line for line in constraints if "==" in line}
     _write("service", _required(*SERVICE_EXTRAS), pins, ["--no-emit-package", "torch"])

@@ -119,6 +119,25 @@ def test_a_signal_stops_the_command_on_its_machine(cluster: str, tmp_path: Path)
     assert starter.wait(60) == 143
 
 
+def test_a_signal_ends_the_wait_for_a_machine(cluster: str) -> None:
+    """Nothing runs there yet that could take its time to stop."""
+    needs = ["--address", cluster, "--resources", '{"third": 1}']
+    with subprocess.Popen([*ON_RAY, *needs, "--", "true"], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        assert "waiting for a machine of the cluster that has free" in starter.stdout.readline()
+        starter.send_signal(signal.SIGTERM)
+
+        assert starter.wait(20) == 143
+
+
+def test_a_command_that_a_machine_does_not_have_is_the_cause(cluster: str) -> None:
+    command = [*ON_RAY, "--address", cluster, "--", "/no/such/python"]
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert done.returncode == 1
+    assert done.stdout.endswith("cannot start /no/such/python: No such file or directory\n")
+
+
 def test_a_command_ends_when_its_starter_is_killed(cluster: str, tmp_path: Path) -> None:
     """A reader of a FIFO sees the end of the last process that writes to it."""
     fifo = tmp_path / "fifo"

@@ -134,6 +134,10 @@ def test_a_file_extends_a_preset(tmp_path: Path) -> None:
             "recipes: [rer]\nseeds: [1]\nservice: {url: 'http://h'}\nlauncher: [nice]\nray: {}",
             "launcher and ray both start the runs",
         ),
+        (
+            "recipes: [rer]\nseeds: [1]\nservice: {url: 'http://h'}\nray: {address: 'ray://head:10001'}",
+            "ray.address: String should match",
+        ),
         ("recipes: [rer]\nseeds: [1]\nname: a b", "name: "),
         ("extends: dem\nseeds: [1]", "extends: there is no preset 'dem'; did you mean demo?"),
         ("[1, 2]", "a mapping with the fields name, recipes"),

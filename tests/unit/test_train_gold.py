@@ -274,6 +274,7 @@ def test_pairs_without_a_models_preference_have_a_row_when_a_model_stated_others
     without = quality(pairs, [1.0, -1.0], {"ours"}, {"theirs_gpt4"})
 
     assert (by["in distribution"].model.mean, by["without a model's"].model.mean) == (0.5, 1.0)
+    assert (by["controlled"].model.mean, by["both of these"].model.mean) == (0.5, 1.0)
     assert "without a model's" not in {row.name for row in without}
 
 

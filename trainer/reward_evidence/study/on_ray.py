@@ -4,8 +4,8 @@
          ▲─────────────── its output, line by line, and its exit status ──────────┘
     SIGTERM, SIGINT ─▶ SIGTERM to the command, STOP_S, SIGKILL; if this process is killed, Ray kills the command
 
-A study starts one for each run if its file has `ray`. The command must exist on every machine, and the machines
-must share the file system of the study's folder.
+A study starts one for each run if its file has `ray`. This machine must belong to the cluster, the command
+must exist on every machine, and the machines must share the file system of the study's folder.
 """
 
 import argparse
@@ -54,7 +54,12 @@ class RemoteCommand:
             yield f"error: {self.place()} has no folder {self._folder}: the machines must share its file system\n"
             yield 1
             return
-        process = self._start()
+        try:
+            process = self._start()
+        except OSError as exc:
+            yield f"error: {self.place()} cannot start {self._command[0]}: {exc.strerror}\n"
+            yield 1
+            return
         if process is None or process.stdout is None:
             yield _STOPPED
             return
@@ -104,12 +109,14 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     signal.signal(signal.SIGTERM, _interrupt)  # after `ray.init`, which sets another handler
     actor = _actor(options)
+    is_placed = False
     try:
         _wait_for_machine(actor, options)
+        is_placed = True
         return _followed(actor)
     except KeyboardInterrupt:
         with suppress(RayError):
-            ray.get(actor.stop.remote(), timeout=STOP_S + 5)
+            ray.get(actor.stop.remote(), timeout=STOP_S + 5) if is_placed else ray.kill(actor)
         return _STOPPED
     except RayError as exc:
         _say(f"error: the cluster lost the process of this run: {' '.join(str(exc).split())}")
@@ -128,7 +135,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise OSError, or ValueError, when nothing listens at `HOST:PORT`; Ray itself would try for minutes."""
+    """Raise OSError when nothing listens at `HOST:PORT`; Ray itself would try for minutes."""
     if address != "auto":
         host, _, port = address.rpartition(":")
         socket.create_connection((host, int(port)), _CONNECT_S).close()

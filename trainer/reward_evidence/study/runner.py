@@ -26,7 +26,7 @@ from reward_evidence.study.state import StudyState, end_of
 
 STOP_S = 90.0
 """Seconds between SIGTERM and SIGKILL: `glassbox train` saves its checkpoints and ends Ray meanwhile."""
-DEVICES = "CUDA_VISIBLEDEVICES"
+DEVICES = "CUDA_VISIBLE_DEVICES"
 _MAX_CAUSE_CHARS = 1000
 _TAIL_BYTES = 20_000
 
@@ -154,7 +154,7 @@ class StudyRunner:
 
 
 def device_slots(visible: str | None, jobs: int) -> list[str | None]:
-    """The devices of each of `jobs` runs at the same time, from CUDA_VISIBLEDEVICES; None: as they are.
+    """The devices of each of `jobs` runs at the same time, from CUDA_VISIBLE_DEVICES; None: as they are.
 
     Raises StudyError when it lists fewer devices than runs.
     """

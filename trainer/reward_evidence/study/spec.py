@@ -133,7 +133,7 @@ class Service(_Part):
 class RayCluster(_Part):
     """A Ray cluster whose machines train the runs, and what each run needs of one."""
 
-    address: str = Field(default="auto", min_length=1)
+    address: str = Field(default="auto", pattern=r"^(auto|[^\s:/]+:\d+)$")
     """Of the cluster's head, `HOST:6379`; `auto`: the cluster that this machine belongs to."""
     cpus: float = Field(default=1, ge=0)
     gpus: float = Field(default=0, ge=0)

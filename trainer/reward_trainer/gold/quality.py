@@ -3,8 +3,9 @@
 Pairs of one prompt are not independent, so the bootstrap resamples prompts, not pairs. Subsets:
 
     in distribution     pairs of the sources that the model was fitted on, with other prompts
-    without a model's   … whose preferences a model did not state, as far as is recorded
     controlled          … whose word counts differ by at most 10 %, so that length is not informative
+    without a model's   … whose preferences a model did not state, as far as is recorded
+    both of these       … for which both hold
     chosen shorter      … whose preferred response has fewer words, so that "longer wins" is always wrong
     chosen longer       … whose preferred response has more words
     one row per source  sources that the model was not fitted on are marked
@@ -100,8 +101,8 @@ def _subsets(
     alike = np.abs(chosen - rejected) <= 0.1 * np.maximum(chosen, rejected)
     subsets = {
         "in distribution": known,
-        **({} if (others == known).all() else {"without a model's": others}),
         "controlled": known & alike,
+        **({} if (others == known).all() else {"without a model's": others, "both of these": others & alike}),
         "chosen shorter": known & (chosen < rejected),
         "chosen longer": known & (chosen > rejected),
     }
