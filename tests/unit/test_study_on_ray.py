@@ -22,7 +22,7 @@ from ray.cluster_utils import Cluster
 
 pytestmark = pytest.mark.slow
 
-ON_RAY = [sys.executable, "-m", "reward_evidence.study.on_ray"]
+ON_RAY = [sys.executable, "-m", "reward_trainer.on_ray"]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_machine_without_the_folder_of_the_study_is_the_cause(cluster: str, tm
     here.mkdir()
     starts = f"import os, runpy, sys; sys.argv = ['on_ray', '--address', '{cluster}', '--', 'true']; "
     gone = f"os.rmdir('{here}'); os.getcwd = lambda: '{here}'; "
-    begins = "runpy.run_module('reward_evidence.study.on_ray', run_name='__main__')"
+    begins = "runpy.run_module('reward_trainer.on_ray', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", starts + gone + begins], cwd=here, capture_output=True, text=True)
 
     assert done.returncode == 1

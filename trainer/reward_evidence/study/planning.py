@@ -109,7 +109,7 @@ def launch_words(study: Study) -> list[str]:
         return study.launcher
     needs = ["--address", study.ray.address, "--cpus", str(study.ray.cpus), "--gpus", str(study.ray.gpus)]
     resources = json.dumps(study.ray.resources)
-    return [sys.executable, "-m", "reward_evidence.study.on_ray", *needs, "--resources", resources, "--"]
+    return [sys.executable, "-m", "reward_trainer.on_ray", *needs, "--resources", resources, "--"]
 
 
 def train_command(

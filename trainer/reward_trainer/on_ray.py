@@ -1,4 +1,4 @@
-"""Runs one command on a machine of a Ray cluster: python -m reward_evidence.study.on_ray OPTIONS -- COMMAND
+"""Runs one command on a machine of a Ray cluster: python -m reward_trainer.on_ray OPTIONS -- COMMAND
 
     this process ──▶ Ray: an actor with the CPUs, GPUs and other resources ──▶ COMMAND, on that actor's machine
          ▲─────────────── its output, line by line, and its exit status ──────────┘
