@@ -53,7 +53,9 @@ _FACTOR = 10
 _MIN_FACTOR = 9
 _MAX_OUTSTANDING = 2000
 _MIN_SHARE = 0.9
-_MAX_GROWTH = 1.25
+_MAX_GROWTH_MIB = 228
+"""A quarter of the memory of the idle service when this was required. It has less than half of that since
+2026-11-27, because it imports torch only for models that need it, so a share would be another requirement."""
 _MAX_DRIFT = 0.2
 """Largest relative difference of the unloaded throughput before and after."""
 _IDLE_S = 2.0
@@ -224,7 +226,7 @@ def _at_least_1(retry_after: str) -> bool:
 
 
 def _checks(outcome: _Outcome, usage: UsageSampler) -> list[Check]:
-    factor, growth = outcome.factor, usage.growth
+    factor, growth_mib = outcome.factor, usage.growth_mib
     p99_s, share = quantile(outcome.loaded.admitted_s, 0.99), outcome.admitted_per_s / outcome.unloaded_per_s
     unexpected, n_refused, idle_s = outcome.unexpected, outcome.loaded.n_refused, outcome.idle_s
     offered = f"{factor:.1f} times, {outcome.offered.skipped} arrivals not sent"
@@ -249,7 +251,9 @@ def _checks(outcome: _Outcome, usage: UsageSampler) -> list[Check]:
             share >= _MIN_SHARE,
         ),
         Check(
-            f"resident memory ÷ before ≤ {_MAX_GROWTH}", f"{growth:.2f} ({usage.memory})", growth <= _MAX_GROWTH
+            f"resident memory − before ≤ {_MAX_GROWTH_MIB} MiB",
+            f"{growth_mib:.0f} MiB ({usage.memory})",
+            growth_mib <= _MAX_GROWTH_MIB,
         ),
         Check(f"afterwards one item is scored within {_IDLE_S:g} s", f"{idle_s:.2f} s", idle_s <= _IDLE_S),
     ]

@@ -225,9 +225,9 @@ class UsageSampler:
         return f"{self.samples[0].rss_mib:.0f} MiB, {self.peak.rss_mib:.0f} MiB"
 
     @property
-    def growth(self) -> float:
-        """Resident memory at the peak, as a multiple of the first sample."""
-        return self.peak.rss_bytes / self.samples[0].rss_bytes
+    def growth_mib(self) -> float:
+        """Resident memory at the peak, less that of the first sample."""
+        return self.peak.rss_mib - self.samples[0].rss_mib
 
     @property
     def max_descriptors(self) -> int:
