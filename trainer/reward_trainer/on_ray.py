@@ -4,8 +4,8 @@
          ▲─────────────── its output, line by line, and its exit status ──────────┘
     SIGTERM, SIGINT ─▶ SIGTERM to the command, STOP_S, SIGKILL; if this process is killed, Ray kills the command
 
-A study starts one for each run if its file has `ray`. This machine must belong to the cluster, the command
-must exist on every machine, and the machines must share the file system of the study's folder.
+A study starts one for each run if its file has `ray`. This machine must belong to the cluster, the command must
+exist on every machine, and the machines must share the file system of the study's folder.
 """
 
 import argparse
@@ -116,7 +116,10 @@ def main(arguments: Sequence[str]) -> int:
         return _followed(actor)
     except KeyboardInterrupt:
         with suppress(RayError):
-            ray.get(actor.stop.remote(), timeout=STOP_S + 5) if is_placed else ray.kill(actor)
+            if is_placed:
+                ray.get(actor.stop.remote(), timeout=STOP_S + 5)
+            else:
+                ray.kill(actor)
         return _STOPPED
     except RayError as exc:
         _say(f"error: the cluster lost the process of this run: {' '.join(str(exc).split())}")
