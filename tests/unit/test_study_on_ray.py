@@ -127,7 +127,7 @@ def test_a_signal_ends_the_wait_for_a_machine(cluster: str) -> None:
         assert "waiting for a machine of the cluster that has free" in starter.stdout.readline()
         starter.send_signal(signal.SIGTERM)
 
-        assert starter.wait(20) == 143
+        assert starter.wait(60) == 143
 
 
 def test_a_command_that_a_machine_does_not_have_is_the_cause(cluster: str) -> None:
