@@ -39,12 +39,16 @@ def main() -> None:
     if not TOOLS.exists():
         subprocess.run([sys.executable, "-m", "venv", str(TOOLS)], check=True)
     subprocess.run([str(TOOLS / "bin/pip"), "install", "--quiet", UV], check=True)
-    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = {line.split("==")[0]: line for line in constraints if "==" in line}
-    _write("service", _required(*SERVICE_EXTRAS), pins, ["--no-emit-package", "torch"])
-    _write("trainer", [*_required(*TRAINER_EXTRAS), "setuptools", "wheel"], pins, ["--no-emit-package", "torch"])
-    _write("openrlhf", [pins[name] for name in OPENRLHF], {}, ["--no-deps"])
-    _write("build", BUILD_TOOLS, {}, [])
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = {line.split("==")[0]: line for line in lines if "==" in line}
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "uv.toml"
+        config.write_text(_torch_on_a_cpu(pins["torch"]), encoding="utf-8")
+        pinned = ["-c", str(ROOT / "constraints.txt"), "--config-file", str(config), "--no-emit-package", "torch"]
+        _write("service", _required(*SERVICE_EXTRAS), pinned)
+        _write("trainer", [*_required(*TRAINER_EXTRAS), "setuptools", "wheel"], pinned)
+    _write("openrlhf", [pins[name] for name in OPENRLHF], ["--no-deps"])
+    _write("build", BUILD_TOOLS, [])
 
 
 def _required(*extras: str) -> list[str]:
@@ -53,27 +57,21 @@ def _required(*extras: str) -> list[str]:
     return [*project["dependencies"], *(requirement for extra in extras for requirement in optional[extra])]
 
 
-def _write(name: str, wanted: list[str], pins: dict[str, str], options: list[str]) -> None:
-    """Write the lock `name` of the requirements `wanted`, in the versions of `pins` where it has the package."""
-    with tempfile.TemporaryDirectory() as folder:
-        asked, constraints, config = (Path(folder) / name for name in ("asked.in", "constraints.txt", "uv.toml"))
-        asked.write_text("\n".join(wanted), encoding="utf-8")
-        constraints.write_text("\n".join(pins.values()), encoding="utf-8")
-        config.write_text(_torch_on_a_cpu(pins) if "torch" in pins else "", encoding="utf-8")
-        command = [
-            *(str(TOOLS / "bin/uv"), "pip", "compile", "--quiet", "--config-file", str(config)),
-            *("--python-version", PYTHON, "--generate-hashes", "--no-header", "--no-annotate"),
-            *("--no-emit-index-url", "--no-emit-find-links", *options, "-c", str(constraints), str(asked)),
-        ]
-        lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    (ROOT / f"docker/locks/{name}.txt").write_text(f"# Written by `make lock`.\n{lines}", encoding="utf-8")
+def _write(name: str, wanted: list[str], options: list[str]) -> None:
+    """Write the lock `name` of the requirements `wanted`."""
+    command = [
+        *(str(TOOLS / "bin/uv"), "pip", "compile", "--quiet", "--python-version", PYTHON, "--generate-hashes"),
+        *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", *options, "-"),
+    ]
+    done = subprocess.run(command, check=True, input="\n".join(wanted), stdout=subprocess.PIPE, text=True)
+    (ROOT / f"docker/locks/{name}.txt").write_text(f"# Written by `make lock`.\n{done.stdout}", encoding="utf-8")
 
 
-def _torch_on_a_cpu(pins: dict[str, str]) -> str:
+def _torch_on_a_cpu(pin: str) -> str:
     """uv's settings by which torch requires what its CPU build requires; the index describes the CUDA build."""
     found = importlib.metadata.requires("torch") or []
     kept = [one for one in found if not one.startswith(OF_CUDA) and "extra ==" not in one]
-    version = pins["torch"].split("==")[1]
+    version = pin.split("==")[1]
     return f'[[dependency-metadata]]\nname = "torch"\nversion = "{version}"\nrequires-dist = {json.dumps(kept)}\n'
 
 

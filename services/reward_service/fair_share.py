@@ -7,6 +7,7 @@ switches", IEEE/ACM Transactions on Networking 6 (1998).
 
 import ipaddress
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 
 _ALPHA = 8
@@ -38,8 +39,8 @@ class FairShare:
         return self._used.get(caller, 0)
 
     def class_of(self, caller: str) -> str:
-        """`largest` for the caller that uses the most, `other` for the rest."""
-        return "largest" if self.used(caller) >= max(self._used.values(), default=0) else "other"
+        """The class of `caller` among those that use something."""
+        return caller_class(self.used(caller), self._used.values())
 
     @property
     def largest(self) -> float:
@@ -50,6 +51,11 @@ class FairShare:
     def callers(self) -> int:
         """Number of callers that use something."""
         return len(self._used)
+
+
+def caller_class(used: float, of_all: Iterable[float]) -> str:
+    """`largest` for a caller that uses as much as any, `other` for the rest."""
+    return "largest" if used >= max(of_all, default=0) else "other"
 
 
 @lru_cache(maxsize=4096)

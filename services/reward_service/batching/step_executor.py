@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from reward_service.errors import NotReadyError, OverloadedError
+from reward_service.fair_share import caller_class
 
 ResultT = TypeVar("ResultT")
 Steps = Generator[None, None, ResultT]
@@ -151,7 +152,7 @@ class StepExecutor:
                 f"{active.n_jobs} requests are being prepared, about {wait_s:.0f} s of work; at most "
                 f"{self._max_waiting_s:g} s may wait",
                 retry_after_s=wait_s / 2,
-                caller_class="largest" if active.n_bytes >= max(other.n_bytes for other in callers) else "other",
+                caller_class=caller_class(active.n_bytes, (other.n_bytes for other in callers)),
             )
 
     async def run(self, caller: str, steps: Steps[ResultT], n_bytes: int = 0) -> ResultT:
