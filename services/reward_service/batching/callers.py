@@ -1,11 +1,12 @@
 """The callers of one model: what each has waiting, and whose entries are next. No task, clock or thread.
 
 The next batch belongs to the caller that has been served the fewest tokens; its submissions take turns, oldest
-entry first. The batch is built around that entry from the queued entries nearest to it in length, as long as
+entry first. The batch is built around that entry from the caller's entries nearest to it in length, as long as
 its padded tokens (longest × count) and its items are within the limits, so that short texts are not padded to
-the length of long ones. Entries of other callers may join; those of callers that were served a quarter of a
-batch more only fill it to a quarter, so that a small caller does not wait for a full batch of their work. An
-entry that several callers wait for counts in full for each of them.
+the length of long ones. A forward pass cannot be interrupted, so batches are short while a caller with little
+work is active: entries of other callers fill a batch to a quarter of its tokens only, first those of callers
+that were not served a quarter of a batch more, and a batch has a quarter of its tokens while another caller
+pauses that was served shortly before. An entry that several callers wait for counts in full for each of them.
 
 This is start-time fair queueing (Goyal, Vin & Cheng, IEEE/ACM Transactions on Networking 5, 1997): a caller
 that queues something after a pause starts where the batch that runs now began, but not before its own earlier
@@ -37,7 +38,9 @@ _BULK = 32
 _CALLERS = 1024
 """Callers of which the contents of requests, and the tokens served, are remembered; others are treated as new."""
 _PARTS = 4
-"""A caller is ahead of another if it was served this part of a batch more; its work fills that part of a batch."""
+"""Short batches have one of this many parts of the tokens; a caller that was served that much more is ahead."""
+_PAUSE_BATCHES = 16
+"""Full batches of tokens after which a caller that pauses is not expected back."""
 _MEMORY = 0.8
 """Weight of a caller's earlier requests against a new one."""
 
@@ -179,6 +182,8 @@ class Callers:
         """`served` of callers that pause."""
         self._batch_start = 0
         """`served` of the caller of the last batch before that batch."""
+        self._paused: dict[str, int] = {}
+        """`_batch_start` when a caller's last entry left, of the two callers for which that was last."""
 
     def __len__(self) -> int:
         """Number of callers for whom entries are queued."""
@@ -216,6 +221,8 @@ class Callers:
         if not caller.keys:
             del self._waiting[caller.name]
             self._served[caller.name] = caller.served
+            self._paused.pop(caller.name, None)
+            self._paused = dict([*self._paused.items()][-1:]) | {caller.name: self._batch_start}
             for submission in caller.rotation:
                 submission.in_rotation = False
 
@@ -229,17 +236,25 @@ class Callers:
         caller = min(self._waiting.values(), key=_served)
         self._batch_start = caller.served
         anchor = caller.anchor()
-        if len(self._waiting) == 1:
-            return _grow([anchor], [caller], anchor, limits)
-        part = BatchLimits(limits.max_tokens // _PARTS, limits.max_items // _PARTS)
+        part = BatchLimits(limits.max_tokens // _PARTS, limits.max_items)
+        own = part if self._another_pauses(caller, limits) else limits
+        batch, n_offered = _grow([anchor], [caller], anchor, own), len(caller.keys)
         limit = caller.served + part.max_tokens
-        others = (c for c in self._waiting.values() if c is not caller and c.served <= limit)
-        near = [caller, *islice(others, limits.max_items)]
-        batch = _grow([anchor], near, anchor, limits)
-        if len(batch) == sum(len(c.keys) for c in near) < limits.max_items:
-            ahead = (c for c in self._waiting.values() if c.served > limit)
-            batch = _grow(batch, islice(ahead, part.max_items), anchor, part)
+        for ahead in (False, True):
+            if len(batch) < n_offered:
+                break
+            others = (c for c in self._waiting.values() if c is not caller and (c.served > limit) is ahead)
+            added = list(islice(others, limits.max_items))
+            batch = _grow(batch, added, anchor, part)
+            n_offered += sum(len(other.keys) for other in added)
         return batch
+
+    def _another_pauses(self, caller: Caller, limits: BatchLimits) -> bool:
+        """Whether one that has nothing queued was served shortly before, so that it may soon be back."""
+        since = self._batch_start - _PAUSE_BATCHES * limits.max_tokens
+        return any(
+            at >= since and name not in self._waiting for name, at in self._paused.items() if name != caller.name
+        )
 
     # Admission ----------------------------------------------------------------------------------------------
 
