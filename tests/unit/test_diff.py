@@ -14,6 +14,7 @@ from reward_client.cli.main import main
 from reward_client.diff.report import Report
 from reward_client.diff.table import WIDTH
 from reward_service.settings import Settings
+from tests.api.test_several_golds import Service
 from tests.command import exit_status
 from tests.live import serving
 
@@ -95,6 +96,23 @@ def test_the_gold_model_of_the_service_judges_both(service_url: str, opposite: P
     assert gold.best_difference.value is not None
     assert gold.best_difference.value < 0
     assert report_of(out).gold is None
+
+
+def test_every_gold_model_of_the_service_judges_both(
+    opposite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`b` is minus the gold reward of `a`."""
+    source, out, page = write(tmp_path, *samples()), tmp_path / "r.json", tmp_path / "r.html"
+    golds = Service("a,b", encoder="letters")
+    with serving(golds.settings, gold_loader=golds.load) as url:
+        run("--url", url, "--recipe", "li", "--recipe", opposite, source, "--json", out, "--html", page)
+
+    report = report_of(out)
+    assert report.gold is not None
+    taus = {one.model: one.tau_a.value for one in (report.gold, *report.other_golds)}
+    assert list(taus.items()) == [("a", 1.0), ("b", -1.0)]
+    assert "mean gold of the best, b (4 prompts)" in capsys.readouterr().out
+    assert "<td>b</td><td>mean τ-b with gold within prompts</td><td>-1.00" in page.read_text()
 
 
 def test_figures_are_by_query_type_and_repeatable(service_url: str, opposite: Path, tmp_path: Path) -> None:

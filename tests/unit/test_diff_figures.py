@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from scipy.stats import kendalltau
 
-from reward_client.diff.figures import agreement, compared, feature_shares, gold_agreement, movers, places
+from reward_client.diff.figures import agreement, compared, feature_shares, gold_agreements, movers, places
 from reward_client.diff.judged import Judged, Judgement
 from reward_client.diff.movement import contributions
 from reward_client.diff.ranks import best, pair_counts, ranks
@@ -22,7 +22,7 @@ Parts = dict[str, float]
 def row(number: int, a: Parts, b: Parts, gold: float | None = None, query_type: str = "open_ended") -> Judged:
     item = Item(prompt="p", response=f"response {number}")
     judgements = (Judgement(sum(parts.values()), parts) for parts in (a, b))
-    return Judged(number, item, query_type, gold, *judgements)
+    return Judged(number, item, query_type, {} if gold is None else {"a gold model": gold}, *judgements)
 
 
 def rewards(a: list[float], b: list[float], gold: list[float] | None = None) -> list[Judged]:
@@ -93,13 +93,12 @@ def test_a_prompt_without_an_order_is_counted_and_in_no_mean() -> None:
 
 def test_gold_agreement_is_paired_and_of_tied_best_responses_the_mean_counts() -> None:
     rows = rewards([1.0, 2.0, 3.0], [3.0, 3.0, 1.0], [10.0, 20.0, 30.0])
-    figures = gold_agreement([compared(rows, [{}] * 3)], 0)
+    [figures] = gold_agreements([compared(rows, [{}] * 3)], 0)
 
-    assert figures is not None
     assert figures.tau_a.value == 1.0
     assert figures.tau_difference.value == pytest.approx(kendalltau([3, 3, 1], [1, 2, 3]).statistic - 1)
     assert (figures.best_a.value, figures.best_b.value, figures.best_difference.value) == (30.0, 15.0, -15.0)
-    assert gold_agreement([compared(rewards([1.0, 2.0], [1.0, 2.0]), [{}] * 2)], 0) is None
+    assert gold_agreements([compared(rewards([1.0, 2.0], [1.0, 2.0]), [{}] * 2)], 0) == []
 
 
 # Movements ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from reward_client.diff.figures import (
     agreement,
     compared,
     feature_shares,
-    gold_agreement,
+    gold_agreements,
     movers,
     places,
 )
@@ -44,6 +44,7 @@ def build(
         raise FileError(f"{source} has one response of each query type: a comparison needs two to the same prompt")
     found = [compared(*pair) for pair in zip(chosen, contributions(chosen), strict=True)]
     interval_seed = seed if several else None
+    golds = gold_agreements(found, interval_seed)
     return Report(
         source=source,
         url=url,
@@ -58,7 +59,8 @@ def build(
         seed=seed,
         notices=_notices(judge),
         agreement=(orders := _agreements(found, interval_seed)),
-        gold=gold_agreement(found, interval_seed),
+        gold=next(iter(golds), None),
+        other_golds=golds[1:],
         features=feature_shares(found, interval_seed),
         movers=movers(found, n_movers),
         places=places(found),

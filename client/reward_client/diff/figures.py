@@ -63,13 +63,17 @@ def agreement(found: Sequence[Compared], query_type: str | None, seed: int | Non
     )
 
 
-def gold_agreement(found: Sequence[Compared], seed: int | None) -> GoldAgreement | None:
-    """Agreement with gold; None without gold scores."""
+def gold_agreements(found: Sequence[Compared], seed: int | None) -> list[GoldAgreement]:
+    """Agreement with each gold model that scored all responses, the primary one first."""
+    rows = [row for one in found for row in one.rows]
+    models = [model for model in rows[0].golds if all(model in row.golds for row in rows)]
+    return [_gold_agreement(found, model, seed) for model in models]
+
+
+def _gold_agreement(found: Sequence[Compared], model: str, seed: int | None) -> GoldAgreement:
     taus, picks = [], []
     for one in found:
-        golds = [row.gold for row in one.rows if row.gold is not None]
-        if len(golds) < len(one.rows):
-            return None
+        golds = [row.golds[model] for row in one.rows]
         a, b = [row.a.reward for row in one.rows], [row.b.reward for row in one.rows]
         tau = pair_counts(a, golds).tau_b, pair_counts(b, golds).tau_b
         if tau[0] is not None and tau[1] is not None:
@@ -77,6 +81,7 @@ def gold_agreement(found: Sequence[Compared], seed: int | None) -> GoldAgreement
         if seed is not None:
             picks.append((fmean(golds[i] for i in best(a)), fmean(golds[i] for i in best(b))))
     return GoldAgreement(
+        model=model,
         **dict(zip(("tau_a", "tau_b", "tau_difference"), _paired(taus, seed), strict=True)),
         **dict(zip(("best_a", "best_b", "best_difference"), _paired(picks, seed), strict=True)),
     )

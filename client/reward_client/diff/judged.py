@@ -39,9 +39,15 @@ class Judged:
     """In the input."""
     item: Item
     query_type: str
-    gold: float | None
+    golds: Mapping[str, float]
+    """Gold rewards by model, the primary one first; empty without gold."""
     a: Judgement
     b: Judgement
+
+    @property
+    def gold(self) -> float | None:
+        """Of the primary gold model."""
+        return next(iter(self.golds.values()), None)
 
 
 Group = Sequence[Judged]
@@ -72,6 +78,7 @@ class Judge:
         for start in range(0, len(rows), batch):
             chunk = rows[start : start + batch]
             first = self._score(0, chunk, keep_going=keep_going, gold=gold)
+            primary = (first.reply.models.gold if first.reply is not None else None) or ""
             second = self._score(1, [row for row, _ in first.results], keep_going=keep_going, gold=False)
             by_b = {row.number: result for row, result in second.results}
             pairs = [(row, result, by_b[row.number]) for row, result in first.results if row.number in by_b]
@@ -79,7 +86,7 @@ class Judge:
             done += len(chunk)
             rate = done / max(time.monotonic() - started, 1e-9)
             wrong = [*first.wrong, *second.wrong]
-            yield Progress(done, len(rows), rate, wrong=wrong), [_judged(*pair) for pair in pairs]
+            yield Progress(done, len(rows), rate, wrong=wrong), [_judged(*pair, primary) for pair in pairs]
 
     def _score(self, which: int, rows: Sequence[ItemRow], *, keep_going: bool, gold: bool) -> ScoredBatch:
         """The rewards of one recipe for a batch."""
@@ -110,8 +117,9 @@ class Judge:
             check_same_reward(first, reply)
 
 
-def _judged(row: ItemRow, a: ItemResult, b: ItemResult) -> Judged:
-    return Judged(row.number, row.item, str(a.query_type), a.gold_reward, _judgement(a), _judgement(b))
+def _judged(row: ItemRow, a: ItemResult, b: ItemResult, primary: str) -> Judged:
+    golds = a.golds or ({} if a.gold_reward is None else {primary: a.gold_reward})
+    return Judged(row.number, row.item, str(a.query_type), golds, _judgement(a), _judgement(b))
 
 
 def _judgement(result: ItemResult) -> Judgement:

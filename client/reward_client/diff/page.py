@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from reward_client.diff.charts import features_chart, places_chart
@@ -33,7 +33,7 @@ def _body(report: Report) -> Iterator[str]:
         yield f'<p class="soft">{_cut(notice)}</p>'
     yield from _agreement(report)
     if report.gold is not None:
-        yield from _gold(report.gold)
+        yield from _gold([report.gold, *report.other_golds])
     yield "<h2>Place of each response under A and B</h2>"
     yield (
         '<p class="soft">From the worst to the best response to its prompt. On the diagonal, A and B agree; the '
@@ -93,15 +93,20 @@ def _agreement_row(one: Agreement) -> list[str]:
     return [one.query_type or "all", *counts, *map(percent, shares), str(one.n_without_order)]
 
 
-def _gold(gold: GoldAgreement) -> Iterator[str]:
-    yield "<h2>Agreement with the gold model</h2>"
-    rows: list[tuple[str, tuple[Estimate, ...]]] = [
-        ("mean τ-b with gold within prompts", (gold.tau_a, gold.tau_b, gold.tau_difference))
-    ]
-    if gold.best_a.value is not None:
-        rows.append(("mean gold reward of the best response", (gold.best_a, gold.best_b, gold.best_difference)))
-    cells = [[label, *map(number, estimates), str(estimates[0].n_prompts)] for label, estimates in rows]
-    yield _table(("", "A", "B", "B − A, paired", "prompts"), cells)
+def _gold(golds: Sequence[GoldAgreement]) -> Iterator[str]:
+    yield "<h2>Agreement with gold</h2>"
+    cells = []
+    for gold in golds:
+        rows: list[tuple[str, tuple[Estimate, ...]]] = [
+            ("mean τ-b with gold within prompts", (gold.tau_a, gold.tau_b, gold.tau_difference))
+        ]
+        if gold.best_a.value is not None:
+            best = (gold.best_a, gold.best_b, gold.best_difference)
+            rows.append(("mean gold reward of the best response", best))
+        cells += [[gold.model, label, *map(number, three), str(three[0].n_prompts)] for label, three in rows]
+    yield _table(("gold model", "", "A", "B", "B − A, paired", "prompts"), cells)
+    if len(golds) > 1:
+        yield '<p class="soft">The first gold model is the primary one of the service.</p>'
 
 
 def _features(report: Report) -> Iterator[str]:

@@ -50,7 +50,10 @@ class Agreement(_Model):
 
 
 class GoldAgreement(_Model):
-    """Agreement with the gold model, over the same prompts for both recipes."""
+    """Agreement with a gold model, over the same prompts for both recipes."""
+
+    model: str
+    """Its id."""
 
     tau_a: Estimate
     """Mean of Kendall's τ-b of A and gold within prompts."""
@@ -143,6 +146,9 @@ class Report(_Model):
     agreement: list[Agreement]
     """Of all query types, then of each."""
     gold: GoldAgreement | None
+    """With the primary gold model; null without gold scores."""
+    other_golds: list[GoldAgreement] = []
+    """With the other gold models of the service."""
     features: list[FeatureShare]
     movers: list[Mover]
     places: list[Cell]

@@ -29,7 +29,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _agreement(report)
     if report.gold is not None:
         yield ""
-        yield from _gold(report.gold)
+        for gold in (report.gold, *report.other_golds):
+            yield from _gold(gold)
     if report.features:
         yield ""
         yield from _features(report)
@@ -74,7 +75,7 @@ def _gold(gold: GoldAgreement) -> Iterator[str]:
     if gold.best_a.value is not None:
         rows.append(("mean gold of the best", gold.best_a, gold.best_b, gold.best_difference))
     for label, a, b, difference in rows:
-        yield f"{label} ({a.n_prompts} prompts)"
+        yield f"{label}, {gold.model} ({a.n_prompts} prompts)"
         for letter, estimate in (("A", a), ("B", b), ("B - A", difference)):
             yield f"  {letter:<6}{number(estimate)}"
 
