@@ -145,7 +145,7 @@ def build(environment: Environment, python: str) -> None:
             _call([python, "-m", "venv", str(environment.folder)])
         for arguments in environment.steps():
             pip = [str(environment.interpreter), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-            _call([*pip, *arguments])
+            _call([*pip, "--no-compile", *arguments])  # the tests import few of the modules
         environment.installed.write_text(wanted, encoding="utf-8")
         sys.stdout.write(f"{time.monotonic() - started:.0f} s\n")
 
@@ -197,7 +197,8 @@ def run_file(environment: Environment, file: str) -> Outcome:
 
 def _variables(environment: Environment) -> dict[str, str]:
     """The environment variables of a test: none of the service's or an adapter's settings."""
-    kept = {name: value for name, value in os.environ.items() if name == AWAY or not name.startswith("GLASSBOX_")}
+    without = "GLASSBOX_", "PYTHONDONTWRITEBYTECODE"  # the modules are compiled when they are first imported
+    kept = {name: value for name, value in os.environ.items() if name == AWAY or not name.startswith(without)}
     return kept | {
         "PATH": f"{environment.folder / 'bin'}{os.pathsep}{kept.get('PATH', '')}",
         "PYTHONPATH": str(ROOT / "client"),
