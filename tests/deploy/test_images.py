@@ -6,6 +6,7 @@ import re
 import subprocess
 import tomllib
 from fnmatch import fnmatch
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -120,9 +121,16 @@ def test_a_lock_has_the_versions_of_the_constraints(lock: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "locks"), [("service", ["build", "service"]), ("trainer", ["build", "trainer", "openrlhf"])]
+    ("name", "locks", "unhashed"),
+    [
+        ("service", ["build", "service"], ["torch.txt", "--no-deps --no-index dist/"]),
+        ("trainer", ["build", "trainer", "openrlhf"], ["torch.txt", "--no-deps --no-index dist/"]),
+        ("trainer-cuda", ["build", "trainer-cuda", "openrlhf-cuda"], ["--no-deps --no-index dist/"]),
+    ],
 )
-def test_an_image_installs_by_hash_all_but_torch_and_its_own_wheel(name: str, locks: list[str]) -> None:
+def test_an_image_installs_by_hash_all_but_torch_on_a_cpu_and_its_own_wheel(
+    name: str, locks: list[str], unhashed: list[str]
+) -> None:
     found = instructions(ROOT / f"docker/{name}.Dockerfile")
     runs = [" ".join(one.words) for one in found if one.keyword == "RUN"]
     installs = [
@@ -132,9 +140,32 @@ def test_an_image_installs_by_hash_all_but_torch_and_its_own_wheel(name: str, lo
     others = [one for one in installs if one not in by_hash]
 
     assert [one.split("-r ")[1].split()[0] for one in by_hash] == [f"{lock}.txt" for lock in locks]
-    assert len(others) == 2
-    assert "torch.txt" in others[0]
-    assert "--no-deps --no-index dist/" in others[1]
+    assert [expected in command for expected, command in zip(unhashed, others, strict=True)] == [True] * len(
+        others
+    )
+
+
+def test_what_is_built_for_gpus_is_built_with_the_cuda_version_of_torch() -> None:
+    """Torch refuses another one when flash attention is built."""
+    [pin] = [
+        line[0] for line in locked(ROOT / "docker/locks/trainer-cuda.txt").values() if "cuda-runtime=" in line[0]
+    ]
+    version = ".".join(pin.split("==")[1].split(".")[:2])
+    compose = load_yaml("docker-compose.gpu.yml")["services"]["trainer"]["build"]["args"]
+    defaults = [word for one in instructions(ROOT / "docker/trainer-cuda.Dockerfile") for word in one.words]
+    images = [text for text in (*defaults, *map(str, compose.values())) if "nvidia/cuda:" in text]
+
+    assert len(images) == 4
+    assert [text for text in images if f"nvidia/cuda:{version}." not in text] == []
+
+
+def test_the_trainers_lock_for_gpus_has_what_openrlhf_requires_of_vllm_and_flash_attention() -> None:
+    packages = locked(ROOT / "docker/locks/trainer-cuda.txt") | locked(ROOT / "docker/locks/openrlhf-cuda.txt")
+    required = [one.partition(";")[0].strip() for one in requires("openrlhf") or [] if "==" in one]
+    pins = {one.split("==")[0]: one for one in required if one.split("==")[0] in packages}
+
+    assert {"vllm", "flash-attn", "deepspeed", "transformers"} <= set(pins)
+    assert {name: packages[name][0] for name in pins} == pins
 
 
 def test_keys_and_an_operators_recipes_stay_out_of_the_build_context() -> None:

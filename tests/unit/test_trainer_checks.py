@@ -343,7 +343,12 @@ def test_a_run_of_release_0_1_has_the_same_reward_today(old: dict[str, Any], tmp
 @pytest.mark.parametrize(("package", "release"), [("openrlhf", OPENRLHF), ("deepspeed", DEEPSPEED)])
 def test_every_file_that_pins_openrlhf_or_deepspeed_pins_the_same_release(package: str, release: str) -> None:
     pin = re.compile(rf"\b{package}(?:\[\w+\])?==([\w.]+)")
-    files = [ROOT / "constraints.txt", *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.Dockerfile")]
+    files = [
+        ROOT / "constraints.txt",
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("docker/*.Dockerfile"),
+        *ROOT.glob("docker/locks/*.txt"),
+    ]
     pinned = {str(file): pin.findall(file.read_text(encoding="utf-8")) for file in files}
 
     assert pinned[str(ROOT / "constraints.txt")] == [release]
