@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
@@ -142,32 +143,29 @@ def test_callers_that_pause_after_each_batch_do_not_overtake_one_that_waits() ->
     assert total >= 100 * 320 // 6
 
 
-def test_alone_a_caller_gets_full_batches_and_a_quarter_while_a_small_one_is_active() -> None:
-    queue, limits = Queue(), BatchLimits(max_tokens=1600, max_items=16)
+def sizes_of(queue: BatchQueue[str, int], n: int, limits: BatchLimits | None = None) -> list[int]:
+    """Numbers of entries in the next `n` batches, full ones of 16 entries of 100 tokens by default."""
+    return [len(queue.take(limits or BatchLimits(max_tokens=1600, max_items=16))) for _ in range(n)]
+
+
+def test_batches_of_a_greedy_caller_are_short_while_a_small_one_is_expected_back() -> None:
+    queue = Queue()
     queue.admit(units(*[100] * 1000, name="greedy"), "greedy")
-    assert len(queue.take(limits)) == 16
+    assert sizes_of(queue, 1) == [16]
 
     queue.admit(units(90, name="small"), "small")
-    while not served("small", queue.take(limits)):
-        pass
-    sizes = [len(queue.take(limits)) for _ in range(80)]
+    sizes = sizes_of(queue, 80)
 
-    assert set(sizes[:60]) == {4}, "the small caller may soon be back"
+    assert sizes[0] in {4, 16}, "of the newcomer, or of the one that came first"
+    assert set(sizes[1:60]) == {4}
     assert sizes[-1] == 16
 
 
-def test_callers_that_all_have_much_to_do_get_full_batches() -> None:
+@pytest.mark.parametrize("lengths", [[100], [10], [10, 300, 40, 100], [399]])
+def test_a_caller_with_little_work_waits_for_short_batches_of_another(lengths: list[int]) -> None:
+    """From the second time on, at any moment: what runs when it comes, and its own batch, a quarter full each."""
     queue, limits = Queue(), BatchLimits(max_tokens=1600, max_items=16)
-    for name in ("one", "two", "three"):
-        queue.admit(units(*[100] * 200, name=name), name)
-
-    assert {len(queue.take(limits)) for _ in range(30)} == {16}
-
-
-def test_a_caller_with_little_work_waits_for_short_batches_of_another() -> None:
-    """From the second time on, at any moment: what runs when it comes, and its own batch."""
-    queue, limits = Queue(), BatchLimits(max_tokens=1600, max_items=16)
-    queue.admit(units(*[100] * 1000, name="greedy"), "greedy")
+    queue.admit(units(*lengths * 1000, name="greedy"), "greedy")
     queue.admit(units(90, name="small"), "small")
     while not served("small", queue.take(limits)):
         pass
@@ -177,7 +175,90 @@ def test_a_caller_with_little_work_waits_for_short_batches_of_another() -> None:
         own = queue.take(limits)
 
         assert served("small", own) == 90
-        assert sum(entry.unit.n_tokens for entry in [*running, *own]) <= 2 * 400
+        for batch in (running, own):
+            assert len(batch) <= 8
+            assert batch[-1].unit.n_tokens * len(batch) <= 400
+
+
+def test_callers_that_all_have_much_to_do_get_full_batches_until_the_last_one_is_done() -> None:
+    queue = Queue()
+    for number in range(6):
+        queue.admit(units(*[100] * 16 * (1 + number), name=f"{number}"), f"caller {number}")
+
+    assert sizes_of(queue, 21) == [16] * 21
+
+
+def test_a_caller_that_nobody_waits_beside_is_not_expected_back() -> None:
+    """Health checks between the requests of the only caller; a request that is cancelled before it is served."""
+    queue = Queue()
+    for step in range(6):
+        queue.admit(units(3, name=f"probe {step}"), "readiness")
+        assert sizes_of(queue, 1) == [1]
+        queue.admit(units(*[100] * 64, name=f"step {step}"), "trainer")
+        queue.admit(units(90, name=f"cancelled {step}"), "other").close()
+
+        assert sizes_of(queue, 4) == [16] * 4
+
+
+def test_a_small_caller_is_expected_for_the_same_work_however_many_callers_wait() -> None:
+    queue = Queue()
+    for number in range(10):
+        queue.admit(units(*[100] * 500, name=f"{number}"), f"greedy {number}")
+    queue.admit(units(90, name="small"), "small")
+
+    sizes = sizes_of(queue, 100)
+
+    assert sizes.count(4) <= 66
+    assert set(sizes[-20:]) == {16}
+
+
+def test_callers_in_closed_loops_do_not_make_a_small_one_forgotten() -> None:
+    queue = Queue()
+    for step in range(2):
+        for loop in ("one", "two", "three"):
+            queue.admit(units(*[100] * 40, name=f"{loop} {step}"), loop)
+        if step == 0:
+            queue.admit(units(90, name="small"), "small")
+            while not served("small", queue.take(BatchLimits(max_tokens=1600, max_items=16))):
+                pass
+        assert sizes_of(queue, 15) == [4] * 15
+        while queue.waiting:
+            sizes_of(queue, 1)
+
+
+def test_a_caller_that_was_small_gets_full_batches_unless_another_small_one_is_expected() -> None:
+    for others, size in (([], 16), (["other"], 4)):
+        queue = Queue()
+        queue.admit(units(*[100] * 400, name="greedy"), "greedy")
+        for name in (*others, "small"):
+            queue.admit(units(90, name=name), name)
+            while not served(name, queue.take(BatchLimits(max_tokens=1600, max_items=16))):
+                pass
+        queue.admit(units(*[100] * 400, name="small"), "small")
+
+        batches = [queue.take(BatchLimits(max_tokens=1600, max_items=16)) for _ in range(10)]
+
+        assert {len(batch) for batch in batches if served("small", batch)} == {size}
+
+
+def test_callers_with_little_work_come_before_the_rest_of_one_with_much() -> None:
+    queue = Queue()
+    queue.admit(units(*[100] * 400, name="greedy"), "greedy")
+    sizes_of(queue, 1)
+    for number in range(10):
+        queue.admit(units(100, name=f"small {number}"), f"caller {number}")
+    while not (small := served("small", queue.take(BatchLimits(max_tokens=1600, max_items=16)))):
+        pass
+
+    assert small == 1000
+
+
+def test_many_callers_with_one_item_each_share_full_batches() -> None:
+    queue = Queue()
+    for number in range(64):
+        queue.admit(units(100, name=f"{number} "), f"caller {number}")
+
+    assert sizes_of(queue, 4) == [16] * 4
 
 
 def test_a_caller_that_comes_back_is_next() -> None:
