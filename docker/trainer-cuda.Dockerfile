@@ -9,6 +9,7 @@ ARG RUNTIME_IMAGE=nvidia/cuda:13.0.0-runtime-ubuntu22.04
 
 FROM ${BUILD_IMAGE} AS build
 ARG TORCH_CUDA_ARCH_LIST="8.0;9.0"
+ARG FLASH_ATTN_CUDA_ARCHS="80;90"
 ARG MAX_JOBS=8
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3.11 python3.11-dev python3.11-venv g++ ninja-build \
@@ -22,9 +23,13 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && /opt/tools/bin/pip install --require-hashes --no-deps -r build.txt \
     && python3.11 -m venv /opt/glassbox \
     && /opt/glassbox/bin/pip install --require-hashes --no-deps -r trainer-cuda.txt
-# These are built from their sources, with the packages above.
+# All but the policy's weights are built from their sources, with the packages above: for CUDA, although there is no GPU
+# here, and without a wheel that flash attention's setup would fetch from elsewhere.
 ENV TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST} \
+    FLASH_ATTN_CUDA_ARCHS=${FLASH_ATTN_CUDA_ARCHS} \
+    FLASH_ATTENTION_FORCE_BUILD=TRUE \
     MAX_JOBS=${MAX_JOBS} \
+    DS_ACCELERATOR=cuda \
     DS_BUILD_FUSED_ADAM=1
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/glassbox/bin/pip install --require-hashes --no-deps --no-build-isolation -r openrlhf-cuda.txt

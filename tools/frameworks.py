@@ -7,8 +7,9 @@
 NAME is an environment or a test file; without one, all run. --build: only install. --lock: also write the versions
 of all installed packages to tests/frameworks/constraints, which later installations keep. --delete: delete each
 environment after its tests, so that the disk holds one at a time. An environment is installed when its packages
-change. The service runs in the environment of this command. An environment whose Python is absent is not run, and
-the last lines say so; the exit status is 1 if NAME asked for it. A file in which no test passed has failed.
+change; its modules are compiled by the tests that import them. The service runs in the environment of this
+command. An environment whose Python is absent is not run, and the last lines say so; the exit status is 1 if NAME
+asked for it. A file in which no test passed has failed.
 
 Variables: GLASSBOX_FRAMEWORKS_DIR, the folder of the environments; TORCH_INDEX_URL, the package index of torch;
 GLASSBOX_AWAY_S, seconds for which the service is away in the tests.
@@ -196,10 +197,14 @@ def run_file(environment: Environment, file: str) -> Outcome:
 
 
 def _variables(environment: Environment) -> dict[str, str]:
-    """The environment variables of a test: none of the service's or an adapter's settings."""
-    without = "GLASSBOX_", "PYTHONDONTWRITEBYTECODE"  # the modules are compiled when they are first imported
+    """The environment variables of a test: none of the service's or an adapter's settings.
+
+    Modules are compiled when they are first imported, so that must be allowed.
+    """
+    without = "GLASSBOX_", "PYTHONDONTWRITEBYTECODE"
     kept = {name: value for name, value in os.environ.items() if name == AWAY or not name.startswith(without)}
     return kept | {
+        "PYTHONPYCACHEPREFIX": str(environment.folder / "pycache"),
         "PATH": f"{environment.folder / 'bin'}{os.pathsep}{kept.get('PATH', '')}",
         "PYTHONPATH": str(ROOT / "client"),
         "GLASSBOX_SERVICE_PYTHON": sys.executable,

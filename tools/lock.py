@@ -60,7 +60,7 @@ def main() -> None:
 
 def _write_cuda(pins: dict[str, str]) -> None:
     """The locks of the trainer's image for GPUs, whose versions are vLLM's and not those of constraints.txt."""
-    built = [pins.get(name, name) for name in BUILT]
+    built = [name if "==" in name else pins[name] for name in BUILT]
     names = [name.split("==")[0] for name in built]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "uv.toml"
@@ -80,13 +80,15 @@ def _required(*extras: str) -> list[str]:
 
 
 def _write(name: str, wanted: list[str], options: list[str]) -> None:
-    """Write the lock `name` of the requirements `wanted`."""
+    """Write the lock `name` of the requirements `wanted`; versions in it are kept if they still fit."""
+    path = ROOT / f"docker/locks/{name}.txt"
     command = [
         *(str(TOOLS / "bin/uv"), "pip", "compile", "--quiet", "--python-version", PYTHON, "--generate-hashes"),
-        *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", *options, "-"),
+        *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", *options),
+        *("--output-file", str(path), "-"),
     ]
-    done = subprocess.run(command, check=True, input="\n".join(wanted), stdout=subprocess.PIPE, text=True)
-    (ROOT / f"docker/locks/{name}.txt").write_text(f"# Written by `make lock`.\n{done.stdout}", encoding="utf-8")
+    subprocess.run(command, check=True, input="\n".join(wanted), text=True)
+    path.write_text(f"# Written by `make lock`.\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
 
 
 def _torch_on_a_cpu(pin: str) -> str:

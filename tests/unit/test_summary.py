@@ -195,6 +195,7 @@ def test_a_run_that_only_gained_shows_no_losses() -> None:
 def test_decimals_follow_from_the_interval() -> None:
     assert decimals_for(0.298, 0.481) == 3
     assert decimals_for(-2.0, 2.0) == 1
+    assert interval(-1e-17, 2e-17) == "0.000 to 0.000"
     assert interval(-0.1, 0.3, with_sign=True) == "−0.10 to +0.30"
     assert (signed(0.25), signed(-0.25), signed(0.001), plain(-0.001), plain(None)) == (
         "+0.25",

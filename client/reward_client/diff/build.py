@@ -44,7 +44,6 @@ def build(
         raise FileError(f"{source} has one response of each query type: a comparison needs two to the same prompt")
     found = [compared(*pair) for pair in zip(chosen, contributions(chosen), strict=True)]
     interval_seed = seed if several else None
-    golds = gold_agreements(found, interval_seed)
     return Report(
         source=source,
         url=url,
@@ -59,8 +58,7 @@ def build(
         seed=seed,
         notices=_notices(judge),
         agreement=(orders := _agreements(found, interval_seed)),
-        gold=next(iter(golds), None),
-        other_golds=golds[1:],
+        golds=gold_agreements(found, interval_seed),
         features=feature_shares(found, interval_seed),
         movers=movers(found, n_movers),
         places=places(found),

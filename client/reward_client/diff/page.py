@@ -32,8 +32,8 @@ def _body(report: Report) -> Iterator[str]:
     for notice in report.notices:
         yield f'<p class="soft">{_cut(notice)}</p>'
     yield from _agreement(report)
-    if report.gold is not None:
-        yield from _gold([report.gold, *report.other_golds])
+    if report.golds:
+        yield from _golds(report.golds)
     yield "<h2>Place of each response under A and B</h2>"
     yield (
         '<p class="soft">From the worst to the best response to its prompt. On the diagonal, A and B agree; the '
@@ -93,7 +93,7 @@ def _agreement_row(one: Agreement) -> list[str]:
     return [one.query_type or "all", *counts, *map(percent, shares), str(one.n_without_order)]
 
 
-def _gold(golds: Sequence[GoldAgreement]) -> Iterator[str]:
+def _golds(golds: Sequence[GoldAgreement]) -> Iterator[str]:
     yield "<h2>Agreement with gold</h2>"
     cells = []
     for gold in golds:

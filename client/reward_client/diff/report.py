@@ -145,10 +145,8 @@ class Report(_Model):
     notices: list[str]
     agreement: list[Agreement]
     """Of all query types, then of each."""
-    gold: GoldAgreement | None
-    """With the primary gold model; null without gold scores."""
-    other_golds: list[GoldAgreement] = []
-    """With the other gold models of the service."""
+    golds: list[GoldAgreement]
+    """With each gold model of the service, the primary one first; empty without gold scores."""
     features: list[FeatureShare]
     movers: list[Mover]
     places: list[Cell]

@@ -27,9 +27,9 @@ def _lines(report: Report) -> Iterator[str]:
         yield from across_lines()
     yield ""
     yield from _agreement(report)
-    if report.gold is not None:
+    if report.golds:
         yield ""
-        for gold in (report.gold, *report.other_golds):
+        for gold in report.golds:
             yield from _gold(gold)
     if report.features:
         yield ""
@@ -75,7 +75,7 @@ def _gold(gold: GoldAgreement) -> Iterator[str]:
     if gold.best_a.value is not None:
         rows.append(("mean gold of the best", gold.best_a, gold.best_b, gold.best_difference))
     for label, a, b, difference in rows:
-        yield f"{label}, {gold.model} ({a.n_prompts} prompts)"
+        yield f"{label} ({a.n_prompts} prompts): {gold.model}"
         for letter, estimate in (("A", a), ("B", b), ("B - A", difference)):
             yield f"  {letter:<6}{number(estimate)}"
 

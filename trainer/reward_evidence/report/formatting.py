@@ -10,7 +10,7 @@ def decimals_for(low: float | None, high: float | None, default: int = 3) -> int
 
     One more where a bound that is not zero would be shown as zero, so that its side can be seen.
     """
-    if low is None or high is None or high <= low:
+    if low is None or high is None or round(high - low, _MAX_DECIMALS) <= 0:
         return default
     decimals = min(_MAX_DECIMALS, max(0, 1 - math.floor(math.log10((high - low) / 2))))
     return decimals + any(bound != 0 and round(bound, decimals) == 0 for bound in (low, high))
