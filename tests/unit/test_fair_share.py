@@ -51,9 +51,9 @@ def test_many_callers_never_exceed_the_limit() -> None:
 def test_what_is_expected_of_one_request_is_bounded_whatever_the_caller_sent_before() -> None:
     callers = Callers(65_536)
     for _ in range(20):
-        callers.observe(callers.expect("bursty", 60), units=2, tokens=100)
+        callers.reservations.observe(callers.reservations.expect("bursty", 60), units=2, tokens=100)
 
-    reservation = callers.expect("bursty", 32 * 1024 * 1024)
+    reservation = callers.reservations.expect("bursty", 32 * 1024 * 1024)
 
     assert reservation.items <= 65_536 / 8
     assert callers.items.allows("newcomer", reservation.items)

@@ -394,7 +394,7 @@ def test_nothing_stays_counted_whatever_happens_to_the_requests(
             await asyncio.gather(*tasks, return_exceptions=True)
             callers = watch.queue.callers
 
-            assert (callers.items.total, callers.items.callers, callers.expected_tokens.total) == (0, 0, 0)
+            assert (callers.items.total, callers.items.callers, callers.reservations.tokens.total) == (0, 0, 0)
             assert (len(callers), len(watch.queue.waiting), watch.queue.open) == (0, 0, set())
 
     run(scenario)
@@ -411,7 +411,7 @@ def test_a_refused_request_leaves_nothing_counted() -> None:
             with pytest.raises(OverloadedError):
                 w.reserve("second", 100)
             room.release()
-            assert watch.queue.callers.items.total == watch.queue.callers.expected_tokens.total == 0
+            assert watch.queue.callers.items.total == watch.queue.callers.reservations.tokens.total == 0
 
     run(scenario)
 

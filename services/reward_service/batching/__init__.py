@@ -10,10 +10,11 @@ step_executor      where CPU-bound jobs run, in small steps
 """
 
 from reward_service.batching.batch_runner import BatchStats, MetricsHook, Run
-from reward_service.batching.callers import BatchLimits, Reservation
+from reward_service.batching.callers import BatchLimits
 from reward_service.batching.concurrent_runner import ConcurrentRunner, TaskExecutor
 from reward_service.batching.executors import Executor, ThreadExecutor
 from reward_service.batching.queue import BatchQueue, Entry, Submission, Unit
+from reward_service.batching.reservations import Reservation
 from reward_service.batching.step_executor import StepExecutor, Steps, complete
 from reward_service.batching.worker import ModelWorker
 

@@ -14,14 +14,10 @@ This is start-time fair queueing (Goyal, Vin & Cheng, IEEE/ACM Transactions on N
 that queues something after a pause starts where the batch that runs now began, but not before its own earlier
 work. So it is next, and gains nothing by pausing. A caller that is not remembered starts where the most served
 one is.
-
-A *reservation* counts for a request whose units are not known yet: estimated from the size of its body, and from
-what earlier requests of its caller had. So the requests of one caller do not change the estimate for another.
 """
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -33,12 +29,13 @@ from typing import Protocol
 
 from cachetools import LRUCache
 
+from reward_service.batching.reservations import Reservations
 from reward_service.fair_share import FairShare
 
 _BULK = 32
 """Number of insertions or removals above which one pass over the list is faster than a shift for each."""
 _CALLERS = 1024
-"""Callers of which the contents of requests, and the tokens served, are remembered; others are treated as new."""
+"""Callers of which the tokens served are remembered; others are treated as new."""
 _SHORT_TOKENS, _SHORT_ITEMS = 4, 2
 """A short batch has one of this many parts of a full one's tokens, and of its items. On two cores the encoder then
 has 0.95 of its speed, and 0.85 with texts of 128 tokens."""
@@ -46,15 +43,8 @@ _EXPECTED_BATCHES = 16
 """Full batches of tokens for which a caller with little work is expected back."""
 _EXPECTED_CALLERS = 16
 """Callers with little work that are remembered: the last ones."""
-_MEMORY = 0.8
-"""Weight of a caller's earlier requests against a new one."""
-
 SortKey = tuple[int, int]
 """Position of an entry: by length in tokens, then by age."""
-_MAX_ITEMS = 8192
-"""Items that are expected of one request at most: two texts for each of the 4,096 that it may have by default."""
-_MAX_TOKENS = 512 * _MAX_ITEMS
-"""Tokens that are expected of one request at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,63 +118,17 @@ class Caller:
             self.keys = [key for key in self.keys if key not in removed]
 
 
-@dataclass(slots=True, eq=False)
-class Reservation:
-    """Room for one request that is not prepared yet: the items and tokens expected from it."""
-
-    callers: Callers
-    caller: str
-    n_bytes: int
-    items: int
-    tokens: int
-    held: bool = False
-
-    def hold(self) -> None:
-        """Count the request as waiting."""
-        self.held = True
-        self._count(1)
-
-    def release(self) -> None:
-        """Stop counting it, when the request has been queued or dropped. Idempotent."""
-        if self.held:
-            self.held = False
-            self._count(-1)
-
-    def _count(self, sign: int) -> None:
-        self.callers.items.add(self.caller, sign * self.items)
-        self.callers.expected_tokens.add(self.caller, sign * self.tokens)
-
-
-@dataclass(slots=True)
-class _Contents:
-    """Units and tokens of one caller's requests by their bytes, as moving averages.
-
-    They begin with one unit, and a token for every four bytes, as in English text, and recent requests count most.
-    """
-
-    n_bytes: float = 1_000.0
-    units: float = 1.0
-    tokens: float = 250.0
-
-    def observe(self, n_bytes: int, units: int, tokens: int) -> None:
-        """A request of `n_bytes` queued this many units and tokens."""
-        self.n_bytes = _MEMORY * self.n_bytes + n_bytes
-        self.units = _MEMORY * self.units + units
-        self.tokens = _MEMORY * self.tokens + tokens
-
-
 class Callers:
     """The callers for whom entries are queued, or are expected."""
 
     def __init__(self, max_items: float) -> None:
         self.items = FairShare(max_items)
         """Queued entries, and those expected, by caller."""
-        self.expected_tokens = FairShare(math.inf)
-        """Of reservations."""
+        self.reservations = Reservations(self.items)
+        """Of requests that are not prepared yet."""
         self._waiting: dict[str, Caller] = {}
         self._tokens = 0
         """Of all of them."""
-        self._contents: LRUCache[str, _Contents] = LRUCache(_CALLERS)
         self._served: LRUCache[str, int] = LRUCache(_CALLERS)
         """`served` of callers that pause."""
         self._batch_start = 0
@@ -270,25 +214,12 @@ class Callers:
         since = self._taken - _EXPECTED_BATCHES * limits.max_tokens
         return any(at >= since and name != caller.name for name, at in self._expected.items())
 
-    # Admission ----------------------------------------------------------------------------------------------
-
-    def expect(self, name: str, n_bytes: int) -> Reservation:
-        """A reservation, which is not held yet, for a request of caller `name` with a body of `n_bytes`."""
-        known = self._contents.get(name) or _Contents()
-        items, tokens = (math.ceil(n_bytes * n / known.n_bytes) for n in (known.units, known.tokens))
-        return Reservation(self, name, n_bytes, max(1, min(items, _MAX_ITEMS)), min(tokens, _MAX_TOKENS))
-
-    def observe(self, reservation: Reservation, units: int, tokens: int) -> None:
-        """The request of `reservation` has this many units and tokens; release it."""
-        self._contents.setdefault(reservation.caller, _Contents()).observe(reservation.n_bytes, units, tokens)
-        reservation.release()
-
     def tokens_until_done(self, name: str) -> float:
         """Tokens that the model computes until the waiting work of `name` is done, if the callers take turns."""
-        own = self.find(name).tokens + self.expected_tokens.used(name)
+        own = self.find(name).tokens + self.reservations.tokens.used(name)
         if own == 0:
             return 0.0
-        return min(own * self.items.callers, self._tokens + self.expected_tokens.total)
+        return min(own * self.items.callers, self._tokens + self.reservations.tokens.total)
 
 
 _served = attrgetter("served")

@@ -14,9 +14,10 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from reward_service.batching.batch_runner import BatchRunner, HungError, MetricsHook, Run
-from reward_service.batching.callers import BatchLimits, Reservation
+from reward_service.batching.callers import BatchLimits
 from reward_service.batching.executors import Executor, ThreadExecutor
 from reward_service.batching.queue import BatchQueue, Submission, Unit
+from reward_service.batching.reservations import Reservation
 from reward_service.errors import ModelError, NotLoadedError, NotReadyError, OverloadedError
 
 InT = TypeVar("InT")
@@ -162,7 +163,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             NotReadyError: the model is loading, could not be loaded, or was stopped.
             OverloadedError: too many items wait already, or too many seconds of the caller's work.
         """
-        reservation = self._queue.callers.expect(caller, n_bytes)
+        reservation = self._queue.callers.reservations.expect(caller, n_bytes)
         self._check_room(caller, reservation.items)
         self._check_usable()
         reservation.hold()
@@ -229,7 +230,7 @@ class ModelWorker(Generic[ModelT, InT, OutT]):
             submission.close()
             raise
         if reservation is not None:
-            self._queue.callers.observe(reservation, len(units), sum(unit.n_tokens for unit in units))
+            self._queue.callers.reservations.observe(reservation, len(units), sum(unit.n_tokens for unit in units))
         return submission
 
     # The task ---------------------------------------------------------------------------------------------------
