@@ -204,7 +204,6 @@ def _variables(environment: Environment) -> dict[str, str]:
     without = "GLASSBOX_", "PYTHONDONTWRITEBYTECODE"
     kept = {name: value for name, value in os.environ.items() if name == AWAY or not name.startswith(without)}
     return kept | {
-        "PYTHONPYCACHEPREFIX": str(environment.folder / "pycache"),
         "PATH": f"{environment.folder / 'bin'}{os.pathsep}{kept.get('PATH', '')}",
         "PYTHONPATH": str(ROOT / "client"),
         "GLASSBOX_SERVICE_PYTHON": sys.executable,
