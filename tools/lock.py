@@ -47,30 +47,22 @@ def main() -> None:
     subprocess.run([str(TOOLS / "bin/pip"), "install", "--quiet", UV], check=True)
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = {line.split("==")[0]: line for line in lines if "==" in line}
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "uv.toml"
-        config.write_text(_torch_on_a_cpu(pins["torch"]), encoding="utf-8")
-        pinned = ["-c", str(ROOT / "constraints.txt"), "--config-file", str(config), "--no-emit-package", "torch"]
-        _write("service", _required(*SERVICE_EXTRAS), pinned)
-        _write("trainer", [*_required(*TRAINER_EXTRAS), "setuptools", "wheel"], pinned)
+    pinned = ["-c", str(ROOT / "constraints.txt"), "--no-emit-package", "torch"]
+    _write("service", _required(*SERVICE_EXTRAS), pinned, _torch_on_a_cpu(pins["torch"]))
+    trainer = [*_required(*TRAINER_EXTRAS), "setuptools", "wheel"]
+    _write("trainer", trainer, pinned, _torch_on_a_cpu(pins["torch"]))
     _write("openrlhf", [pins[name] for name in OPENRLHF], ["--no-deps"])
-    _write_cuda(pins)
-    _write("build", BUILD_TOOLS, [])
-
-
-def _write_cuda(pins: dict[str, str]) -> None:
-    """The locks of the trainer's image for GPUs, whose versions are vLLM's and not those of constraints.txt."""
+    # The image for GPUs has the versions of vLLM, not those of constraints.txt.
     built = [name if "==" in name else pins[name] for name in BUILT]
-    names = [name.split("==")[0] for name in built]
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "uv.toml"
-        required = _metadata(FLASH_ATTENTION, ["torch", "einops"])  # its setup, which would tell, needs torch
-        config.write_text(required, encoding="utf-8")
-        left_out = [option for name in names for option in ("--no-emit-package", name)]
-        options = ["--config-file", str(config), "--python-platform", "x86_64-manylinux_2_28", *left_out]
-        wanted = [VLLM, pins["openrlhf"], *_required(*TRAINER_EXTRAS), "setuptools", "wheel", "ninja", "psutil"]
-        _write("trainer-cuda", wanted, options)
+    left_out = [option for pin in built for option in ("--no-emit-package", pin.split("==")[0])]
+    _write(
+        "trainer-cuda",
+        [VLLM, pins["openrlhf"], *trainer, "ninja", "psutil"],
+        ["--python-platform", "x86_64-manylinux_2_28", *left_out],
+        _metadata(FLASH_ATTENTION, ["torch", "einops"]),  # its setup, which would tell, needs torch
+    )
     _write("openrlhf-cuda", built, ["--no-deps"])
+    _write("build", BUILD_TOOLS, [])
 
 
 def _required(*extras: str) -> list[str]:
@@ -79,15 +71,21 @@ def _required(*extras: str) -> list[str]:
     return [*project["dependencies"], *(requirement for extra in extras for requirement in optional[extra])]
 
 
-def _write(name: str, wanted: list[str], options: list[str]) -> None:
-    """Write the lock `name` of the requirements `wanted`; versions in it are kept if they still fit."""
+def _write(name: str, wanted: list[str], options: list[str], metadata: str = "") -> None:
+    """Write the lock `name` of the requirements `wanted`; versions in it are kept if they still fit.
+
+    `metadata` are uv's settings about packages that describe themselves wrongly, or not at all.
+    """
     path = ROOT / f"docker/locks/{name}.txt"
-    command = [
-        *(str(TOOLS / "bin/uv"), "pip", "compile", "--quiet", "--python-version", PYTHON, "--generate-hashes"),
-        *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", *options),
-        *("--output-file", str(path), "-"),
-    ]
-    subprocess.run(command, check=True, input="\n".join(wanted), text=True)
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "uv.toml"
+        config.write_text(metadata, encoding="utf-8")
+        command = [
+            *(str(TOOLS / "bin/uv"), "pip", "compile", "--quiet", "--python-version", PYTHON, "--generate-hashes"),
+            *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", *options),
+            *("--config-file", str(config), "--output-file", str(path), "-"),
+        ]
+        subprocess.run(command, check=True, input="\n".join(wanted), text=True)
     path.write_text(f"# Written by `make lock`.\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
 
 

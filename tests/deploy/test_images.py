@@ -140,9 +140,7 @@ def test_an_image_installs_by_hash_all_but_torch_on_a_cpu_and_its_own_wheel(
     others = [one for one in installs if one not in by_hash]
 
     assert [one.split("-r ")[1].split()[0] for one in by_hash] == [f"{lock}.txt" for lock in locks]
-    assert [expected in command for expected, command in zip(unhashed, others, strict=True)] == [True] * len(
-        others
-    )
+    assert all(part in command for part, command in zip(unhashed, others, strict=True))
 
 
 def test_what_is_built_for_gpus_is_built_with_the_cuda_version_of_torch() -> None:

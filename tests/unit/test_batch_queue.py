@@ -143,9 +143,13 @@ def test_callers_that_pause_after_each_batch_do_not_overtake_one_that_waits() ->
     assert total >= 100 * 320 // 6
 
 
-def sizes_of(queue: BatchQueue[str, int], n: int, limits: BatchLimits | None = None) -> list[int]:
-    """Numbers of entries in the next `n` batches, full ones of 16 entries of 100 tokens by default."""
-    return [len(queue.take(limits or BatchLimits(max_tokens=1600, max_items=16))) for _ in range(n)]
+SIXTEEN = BatchLimits(max_tokens=1600, max_items=16)
+"""Full batches have 16 entries of 100 tokens, short ones four."""
+
+
+def sizes_of(queue: BatchQueue[str, int], n: int) -> list[int]:
+    """Numbers of entries in the next `n` batches."""
+    return [len(queue.take(SIXTEEN)) for _ in range(n)]
 
 
 def test_batches_of_a_greedy_caller_are_short_while_a_small_one_is_expected_back() -> None:
@@ -164,7 +168,7 @@ def test_batches_of_a_greedy_caller_are_short_while_a_small_one_is_expected_back
 @pytest.mark.parametrize("lengths", [[100], [10], [10, 300, 40, 100], [399]])
 def test_a_caller_with_little_work_waits_for_short_batches_of_another(lengths: list[int]) -> None:
     """From the second time on, at any moment: what runs when it comes, and its own batch, a quarter full each."""
-    queue, limits = Queue(), BatchLimits(max_tokens=1600, max_items=16)
+    queue, limits = Queue(), SIXTEEN
     queue.admit(units(*lengths * 1000, name="greedy"), "greedy")
     queue.admit(units(90, name="small"), "small")
     while not served("small", queue.take(limits)):
@@ -219,7 +223,7 @@ def test_callers_in_closed_loops_do_not_make_a_small_one_forgotten() -> None:
             queue.admit(units(*[100] * 40, name=f"{loop} {step}"), loop)
         if step == 0:
             queue.admit(units(90, name="small"), "small")
-            while not served("small", queue.take(BatchLimits(max_tokens=1600, max_items=16))):
+            while not served("small", queue.take(SIXTEEN)):
                 pass
         assert sizes_of(queue, 15) == [4] * 15
         while queue.waiting:
@@ -232,11 +236,11 @@ def test_a_caller_that_was_small_gets_full_batches_unless_another_small_one_is_e
         queue.admit(units(*[100] * 400, name="greedy"), "greedy")
         for name in (*others, "small"):
             queue.admit(units(90, name=name), name)
-            while not served(name, queue.take(BatchLimits(max_tokens=1600, max_items=16))):
+            while not served(name, queue.take(SIXTEEN)):
                 pass
         queue.admit(units(*[100] * 400, name="small"), "small")
 
-        batches = [queue.take(BatchLimits(max_tokens=1600, max_items=16)) for _ in range(10)]
+        batches = [queue.take(SIXTEEN) for _ in range(10)]
 
         assert {len(batch) for batch in batches if served("small", batch)} == {size}
 
@@ -247,7 +251,7 @@ def test_callers_with_little_work_come_before_the_rest_of_one_with_much() -> Non
     sizes_of(queue, 1)
     for number in range(10):
         queue.admit(units(100, name=f"small {number}"), f"caller {number}")
-    while not (small := served("small", queue.take(BatchLimits(max_tokens=1600, max_items=16)))):
+    while not (small := served("small", queue.take(SIXTEEN))):
         pass
 
     assert small == 1000
@@ -262,7 +266,7 @@ def test_many_callers_with_one_item_each_share_full_batches() -> None:
 
 
 def test_a_caller_that_comes_back_is_next() -> None:
-    queue, limits = Queue(), BatchLimits(max_tokens=1600, max_items=16)
+    queue, limits = Queue(), SIXTEEN
     queue.admit(units(*[100] * 1000, name="greedy"), "greedy")
     queue.admit(units(90, name="small"), "small")
     while not served("small", queue.take(limits)):
