@@ -369,7 +369,7 @@ def test_an_output_file_on_a_full_disk_can_be_continued_later(url: str, tmp_path
         """Run `glassbox score` with a limit on the size of files, which simulates a full disk."""
         command = [sys.executable, "-c", GLASSBOX, "score", str(source), str(out), "--url", url]
         limit = (max_bytes, resource.RLIM_INFINITY)
-        # Without the coverage measurement of `make test`, whose data file would not fit on the disk either.
+        # Without the coverage measurement of `make coverage`, whose data file would not fit on the disk either.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
         return subprocess.run(
             [*command, "--batch", "4"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -11,6 +10,7 @@ from reward_client.query_types.classifier import embedded_classifier
 from reward_client.query_types.cues import MAX_CHARS, features
 from reward_client.wire import QueryType
 from tests.conftest import ROOT
+from tests.cost import assert_at_most, assert_in_proportion
 from tools import query_types
 
 OPEN, CLOSED = QueryType.OPEN_ENDED, QueryType.CLOSED_ENDED
@@ -68,12 +68,11 @@ def test_a_prompt_without_text_has_no_query_type(prompt: str) -> None:
         "文" * 200_000,
     ],
 )
-def test_a_hostile_prompt_takes_milliseconds(prompt: str) -> None:
-    started = time.process_time()
+def test_a_hostile_prompt_costs_no_more_than_what_is_read_of_it(prompt: str) -> None:
+    classifier, first = embedded_classifier(), prompt[:MAX_CHARS]
 
-    embedded_classifier().guess(prompt)
-
-    assert time.process_time() - started < 0.25
+    assert_at_most(2, lambda: classifier.guess(prompt), lambda: classifier.guess(first))
+    assert_in_proportion(classifier.guess, first)
     assert features(prompt) == features(prompt[:MAX_CHARS])
 
 

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward_service.features.reference_match import reference_flags, reference_match
+from tests.cost import assert_in_proportion
 
 ROWS = Path(__file__).parent.parent / "fixtures" / "reference_match.jsonl"
 """Prompts, references and responses with a verdict; `held_back` rows were not looked at during development."""
@@ -444,12 +445,10 @@ PATTERNS = [
 
 
 @pytest.mark.parametrize(("prompt", "reference"), REFERENCES)
-def test_long_hostile_responses_take_bounded_time(prompt: str, reference: str) -> None:
+def test_long_hostile_responses_take_time_in_proportion(prompt: str, reference: str) -> None:
     for pattern in PATTERNS:
         response = (pattern * 200_000)[:200_000]
-        start = time.thread_time()
-        reference_match(prompt, response, reference)
-        assert time.thread_time() - start < 1, pattern
+        assert_in_proportion(lambda text: reference_match(prompt, text, reference), response)
 
 
 @settings(max_examples=300)
