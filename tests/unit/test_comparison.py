@@ -77,6 +77,12 @@ def test_a_setting_that_differs_makes_another_group_and_is_in_its_label(tmp_path
     assert list(group_runs(open_runs([*runs, control]))) == ["rer", "rer, learning rate 0"]
 
 
+def test_gold_that_moved_for_no_prompt_is_unchanged(tmp_path: Path) -> None:
+    found = compared([make_evaluated(tmp_path / "run", lambda step, prompt: 0.1 * prompt)])
+
+    assert "(one seed): gold unchanged, proxy rose; change from" in found.findings.sentences[-1]
+
+
 def test_where_and_how_a_run_is_saved_makes_no_other_group(tmp_path: Path) -> None:
     here = make_evaluated(
         tmp_path / "here", rising(0.1), seed=1, record={"reward_url": "http://a", "save_every": 2}

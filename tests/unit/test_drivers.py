@@ -147,6 +147,12 @@ def test_an_unchanged_run_has_no_cause() -> None:
     assert all(part.share is None for part in drivers.parts)
 
 
+def test_a_control_whose_responses_stay_the_same_did_not_change() -> None:
+    first = checkpoint(only_length_grew, 0.0)
+
+    assert verdict(figures(first, first)).headline == "The gold reward did not change, nor did the proxy reward"
+
+
 def test_with_a_demo_gold_model_no_rise_is_supported() -> None:
     text = verdict(run(only_relevance_grew), "demo model, not a judge of quality")
     assert text.assessment is Assessment.QUALIFIED

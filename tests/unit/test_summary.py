@@ -145,7 +145,7 @@ def test_without_gold_there_is_no_verdict_and_the_sentence_names_the_remedy() ->
     bare = [response(f"p{i}", None) for i in range(10)]
     text = verdict(figures(bare, bare))
     assert text.outcome is None
-    assert text.headline == "Gold was not measured; the proxy reward: undecided"
+    assert text.headline == "Gold was not measured; the proxy reward did not change"
     assert "Start the service with a gold model" in text.sentence
 
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from reward_client.wire import QueryType
 from reward_evidence.report.formatting import percent
 from reward_evidence.statistics.equal_change import EqualChange
-from reward_evidence.statistics.monotonicity import Change, Verdict
+from reward_evidence.statistics.monotonicity import Change, Verdict, is_unchanged
 from reward_evidence.statistics.shapley import EMPTY
 from reward_evidence.statistics.summary import Trend
 
@@ -51,8 +51,7 @@ def headline(trend: Trend, *, gold_is_demo: bool, labels: Mapping[str, str]) -> 
     if proxy is None:
         return text
     if proxy.verdict is Verdict.UNDECIDED:
-        both = gold is not None and gold.verdict is Verdict.UNDECIDED
-        return f"{text}, and so is the proxy reward" if both else f"{text}; the proxy reward: undecided"
+        return text + _undecided_proxy(proxy, gold)
     if gold is not None and {proxy.verdict, gold.verdict} == set(DIRECTION):
         text += f" while the reward that was trained on {DIRECTION[proxy.verdict]}"
     if _fell_together(trend):
@@ -61,7 +60,21 @@ def headline(trend: Trend, *, gold_is_demo: bool, labels: Mapping[str, str]) -> 
     return f"{text}; {main}" if main else text
 
 
+def _undecided_proxy(proxy: Change, gold: Change | None) -> str:
+    """The end of the sentence on a gold change, or on its absence."""
+    is_constant = is_unchanged(proxy.low, proxy.high)
+    if (
+        gold is None
+        or gold.verdict is not Verdict.UNDECIDED
+        or is_constant is not is_unchanged(gold.low, gold.high)
+    ):
+        return f"; the proxy reward{' did not change' if is_constant else ': undecided'}"
+    return ", nor did the proxy reward" if is_constant else ", and so is the proxy reward"
+
+
 def _gold(subject: str, gold: Change, trend: Trend) -> str:
+    if is_unchanged(gold.low, gold.high):
+        return f"{subject} did not change"
     if gold.verdict is Verdict.UNDECIDED:
         return f"{subject}: undecided"
     text = f"{subject} {DIRECTION[gold.verdict]}"

@@ -139,6 +139,11 @@ def verdict_of(low: float | None, high: float | None) -> Verdict:
     return Verdict.FELL if high is not None and high < 0 else Verdict.UNDECIDED
 
 
+def is_unchanged(low: float | None, high: float | None) -> bool:
+    """Whether the interval of a change is zero alone: no prompt's value moved, as without learning."""
+    return low == high == 0
+
+
 def spearman(x: FloatArray, y: FloatArray) -> float | None:
     """Return Spearman's ρ: Pearson's correlation of the ranks, ties with their mean rank (Spearman, 1904).
 

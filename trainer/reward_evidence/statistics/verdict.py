@@ -10,7 +10,7 @@ from reward_evidence.statistics.assessment import Assessment, assess, headline, 
 from reward_evidence.statistics.circumstances import Circumstances
 from reward_evidence.statistics.driver_findings import driver_findings
 from reward_evidence.statistics.golds import SeveralGolds, gold_findings, primary_sentence
-from reward_evidence.statistics.monotonicity import Change, Falls, RankCorrelation, Verdict
+from reward_evidence.statistics.monotonicity import Change, Falls, RankCorrelation, Verdict, is_unchanged
 from reward_evidence.statistics.summary import MIN_RANKED, CheckpointFigures, Trend
 
 MIN_PROMPTS = 60
@@ -114,7 +114,7 @@ def _changed(change: Change) -> str:
 def _undecided(change: Change) -> str:
     if change.low is None or change.high is None:
         return "With a single prompt there is no interval."
-    if change.low == change.high == 0:
+    if is_unchanged(change.low, change.high):
         return "The score of every prompt is unchanged."
     half_width = (change.high - change.low) / 2
     return (
