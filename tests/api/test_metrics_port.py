@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import httpx
 import pytest
 
-from reward_service.process.metrics_server import MAX_CONNECTIONS, TIMEOUT_S, MetricsServer
+from reward_service.process.metrics_server import KEPT_S, MAX_CONNECTIONS, TIMEOUT_S, MetricsServer
 from reward_service.telemetry.metrics import Metrics
 
 
@@ -59,6 +60,20 @@ def test_metrics_that_cannot_be_made_are_a_readable_error() -> None:
 
     assert reply.status_code == 500
     assert "ValueError" in reply.text
+
+
+def test_metrics_that_cannot_be_made_are_tried_and_logged_no_more_often_than_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def exposition() -> bytes:
+        raise ValueError("odd")
+
+    with MetricsServer(exposition, "127.0.0.1", 0) as server:
+        began = time.monotonic()
+        assert all(isinstance(server.exposition(), ValueError) for _ in range(1_000))
+        seconds = time.monotonic() - began
+
+    assert 1 <= len(caplog.records) <= 1 + seconds / KEPT_S
 
 
 def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
