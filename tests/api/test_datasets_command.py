@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,3 +131,27 @@ def test_the_wrong_key_is_an_error() -> None:
         pytest.raises(RewardError, match="401"),
     ):
         list_datasets(client)
+
+
+def test_a_file_is_scored_with_the_references_of_a_data_set(
+    url: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command("put", "answers", file, *COLUMNS, "--url", url)
+    rows, scored = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows.write_text('{"prompt": "Why?", "response": "It is 42."}\n{"prompt": "Else?", "response": "No."}\n')
+    arguments = ["score", str(rows), str(scored), "--url", url, "--dataset", "answers"]
+
+    with pytest.raises(SystemExit) as refused:
+        main(arguments, [])
+    assert main([*arguments, "--keep-going", "--dataset-miss", "open_ended"], []) == 0
+
+    assert "line 2: prompt: is not in the data set" in str(refused.value)
+    results = [json.loads(line)["result"] for line in scored.read_text().splitlines()]
+    assert [result["query_type"] for result in results] == ["closed_ended", "open_ended"]
+    assert ["dataset_hit" in result["flags"] for result in results] == [True, False]
+    capsys.readouterr()
+
+
+def test_what_a_miss_is_needs_a_data_set(url: str, file: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="--dataset-miss needs --dataset NAME"):
+        main(["score", str(file), str(tmp_path / "out.jsonl"), "--url", url, "--dataset-miss", "fail"], [])

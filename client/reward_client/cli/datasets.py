@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="put | list | delete")
     put = actions.add_parser("put", help="upload a data set, or replace it", allow_abbrev=False)
     put.add_argument(
-        "name", type=_dataset_name, metavar="NAME", help="of the data set: letters, digits, `.`, `_`, `-`"
+        "name", type=dataset_name, metavar="NAME", help="of the data set: letters, digits, `.`, `_`, `-`"
     )
     _add_source(put)
     put.add_argument(
@@ -49,13 +49,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="rows with one prompt and other references: an error, or several references (default: fail)",
     )
     delete = actions.add_parser("delete", help="remove a data set", allow_abbrev=False)
-    delete.add_argument("name", type=_dataset_name, metavar="NAME")
+    delete.add_argument("name", type=dataset_name, metavar="NAME")
     for action in (put, delete, actions.add_parser("list", help="show the data sets", allow_abbrev=False)):
         add_url(action)
 
 
-def _dataset_name(text: str) -> str:
-    """A name that is a part of a path; the service says what else is wrong with it."""
+def dataset_name(text: str) -> str:
+    """The name of a data set, which is a part of a path; the service says what else is wrong with it."""
     if not text or "/" in text or text in (".", ".."):
         raise argparse.ArgumentTypeError(f"{text!r} is not a name of letters, digits, `.`, `_` and `-`")
     return text

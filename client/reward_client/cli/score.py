@@ -3,7 +3,9 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import get_args
 
+from reward_client.cli.datasets import dataset_name
 from reward_client.cli.options import (
     add_recipe_overrides,
     add_scoring,
@@ -18,6 +20,7 @@ from reward_client.rows import FileError
 from reward_client.score_file import check_not_input, score_file
 from reward_client.score_output import is_table, lines_file, write_table
 from reward_client.score_summary import Summary
+from reward_client.wire import DatasetMiss
 
 _EPILOG = """\
 Each row of IN is one item of POST /score: prompt, response, and optionally reference, query_type, id. IN may be
@@ -31,6 +34,7 @@ continues at the end of OUT; --overwrite starts again. Exit status: 0 every row 
 examples:
   glassbox score rollouts.jsonl scored.jsonl --url http://127.0.0.1:8000 --recipe rer --gold
   glassbox score rollouts.csv scored.csv --keep-going
+  glassbox score answers.jsonl scored.jsonl --dataset gsm8k --dataset-miss open_ended
   head -n 20 rollouts.jsonl | glassbox score - - | jq .result.reward
 """
 
@@ -46,9 +50,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gold", action="store_true", help="also score with the gold model")
     parser.add_argument("--explain", action="store_true", help="also write the part of each factor of the reward")
     add_scoring(parser)
+    _add_dataset(parser.add_argument_group("references that the service keeps"))
     add_recipe_overrides(parser.add_argument_group("recipe"))
     parser.add_argument("--overwrite", action="store_true", help="replace OUT instead of continuing at its end")
     add_url(parser)
+
+
+def _add_dataset(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--dataset",
+        type=dataset_name,
+        metavar="NAME",
+        help="rows without a reference get that of their prompt in this data set (glassbox datasets)",
+    )
+    group.add_argument(
+        "--dataset-miss",
+        choices=get_args(DatasetMiss),
+        help="what becomes of a row whose prompt is not in it: fail (default), or score it as open-ended",
+    )
 
 
 def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
@@ -57,6 +76,8 @@ def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     source, target, urls, wait_s = (options.pop(name) for name in ("source", "target", "url", "wait"))
     summary = Summary()
     with reporting_errors("score"):
+        if options["dataset_miss"] and not options["dataset"]:
+            raise FileError("--dataset-miss needs --dataset NAME")
         lines = lines_file(target)
         check_not_input(source, target)
         if is_table(target) and target.exists() and not options["overwrite"]:
