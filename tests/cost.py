@@ -25,7 +25,10 @@ def assert_at_most(
 
 
 def assert_in_proportion(call: Callable[[str], object], text: str) -> None:
-    """`call` takes about four times as long for `text` as for its first quarter, and not sixteen times."""
+    """`call` takes about four times as long for `text` as for its first quarter, and not sixteen times.
+
+    It must read all of the text, and keep nothing from one call to the next.
+    """
     first = text[: len(text) // 4]
     assert_at_most(8, lambda: call(text), lambda: call(first), f"{text[:20]!r}…")
 

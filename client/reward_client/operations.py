@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from reward_client.endpoints import Endpoints
 from reward_client.errors import RewardError, RewardRejectedError, Unscored, validation_errors
 from reward_client.flow import Call, ClientConfig, Outcome, RawResponse, Step, request_flow
+from reward_client.notices import join_notices
 from reward_client.score_call import check_dataset_is_read
 from reward_client.wire import (
     Info,
@@ -268,7 +269,7 @@ def join(replies: Sequence[ScoreReply]) -> ScoreReply:
                 shared=sum(reply.texts.shared for reply in replies),
                 encoded=sum(reply.texts.encoded for reply in replies),
             ),
-            "notices": list(dict.fromkeys(notice for reply in replies for notice in reply.notices)),
+            "notices": join_notices(*(reply.notices for reply in replies)),
         }
     )
 

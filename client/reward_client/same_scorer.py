@@ -1,11 +1,12 @@
 """One scorer for a whole file: its rewards are comparable only if recipe and models are the same for all rows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from reward_client.rows import FileError
+from reward_client.score_call import DATASET_FLAGS
 from reward_client.wire import ItemResult, ScoreReply
 
 _TOLERANCE = 1e-3
@@ -34,21 +35,24 @@ def check_same_scorer(target: Path, before: dict[str, Any], now: dict[str, Any])
         )
 
 
-def check_first(target: Path, before: dict[str, Any], now: ItemResult) -> None:
-    """Raise FileError when the first item, scored again, has another reward.
+def check_same_result(target: Path, before: dict[str, Any], now: ItemResult) -> None:
+    """Raise FileError when an item, scored again, has another reward, or was found in a data set and is not now.
 
-    A reward also depends on what the file does not record, as the default query type.
+    A reward also depends on what the file does not record, as the default query type and the data set.
     """
-    query_type, reward = before.get("query_type"), before.get("reward")
+    reward = before.get("reward")
     if reward is None or now.reward is None:
         return
-    if query_type != now.query_type or not math.isclose(
-        reward, now.reward, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE
-    ):
+    kinds = [_kind(before.get("query_type"), before.get("flags", ())), _kind(now.query_type, now.flags)]
+    if kinds[0] != kinds[1] or not math.isclose(reward, now.reward, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
         raise FileError(
-            f"the first item of {target} has the reward {reward} as {query_type}, and now the reward {now.reward} "
-            f"as {now.query_type}. Use the same options as before, another output file, or --overwrite."
+            f"an item of {target} has the reward {reward} as {kinds[0]}, and now the reward {now.reward} as "
+            f"{kinds[1]}. Use the same options as before, another output file, or --overwrite."
         )
+
+
+def _kind(query_type: str | None, flags: Iterable[str]) -> str:
+    return ", ".join([str(query_type), *sorted(DATASET_FLAGS.intersection(flags))])
 
 
 def _describe(scorer: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from reward_client.errors import RewardError
 from reward_client.given_items import GivenItem, checked_items
 from reward_client.wire import DatasetMiss, OnItemError, QueryType, ScoreReply, ScoreRequest, usable_references
 
-_DATASET_FLAGS = {"dataset_hit", "dataset_miss"}
+DATASET_FLAGS = {"dataset_hit", "dataset_miss"}
 """One of these is among the flags of each item that was looked up in a data set."""
 
 
@@ -76,7 +76,7 @@ def check_dataset_is_read(path: str, reply: ScoreReply, request: ScoreRequest) -
     if "?dataset=" not in path:
         return
     for index, (item, result) in enumerate(zip(request.items, reply.results, strict=True)):
-        was_looked_up = not _DATASET_FLAGS.isdisjoint(result.flags)
+        was_looked_up = not DATASET_FLAGS.isdisjoint(result.flags)
         if result.error is None and not was_looked_up and not usable_references(item.reference):
             raise RewardError(
                 f"item {index} has no reference, and the service scored it without looking in the data set "

@@ -10,7 +10,7 @@ full disk never damages lines that were written before.
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -20,10 +20,10 @@ from typing import Any
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError, RewardRejectedError
 from reward_client.rows import FileError, first_of, numbered_rows, row_unit, sorted_out
-from reward_client.same_scorer import check_first, check_same_scorer, scorer_of, scorer_of_lines
+from reward_client.same_scorer import check_same_result, check_same_scorer, scorer_of, scorer_of_lines
 from reward_client.score_each import score_each, without_index
 from reward_client.score_output import WRITTEN, append, encoded, finished, is_result_column, opened
-from reward_client.wire import FieldError, Item, ItemError, ItemResult, ScoreReply
+from reward_client.wire import FieldError, Item, ItemError, ItemResult, ScoreReply, usable_references
 
 _ITEM = re.compile(r"\bitems\.(\d+)\.")
 
@@ -117,16 +117,25 @@ def score_file(
     before = {} if overwrite else finished(target, [row.fields for row in rows], skip=keep_going)
     scorer = scorer_of_lines(target, list(before.values()))
     if scorer is not None:
-        index, line = next(iter(before.items()))
-        again = _score(client, source, rows[index : index + 1], options)
+        telling = _one_of_each_kind(rows, before)
+        again = _score(client, source, [rows[index] for index in telling], options)
         check_same_scorer(target, scorer, scorer_of(again))
-        check_first(target, line["result"], again.results[0])
+        for index, result in zip(telling, again.results, strict=True):
+            check_same_result(target, before[index]["result"], result)
     done = max(before, default=-1) + 1
     left_out = [row.number for index, row in enumerate(rows[:done]) if index not in before]
     wrong += [f"{source}, {row_unit(source)} {number}: an earlier run left it out" for number in left_out]
     yield Progress(done, len(rows), 0.0, list(before.values()), wrong=wrong)
     batches = score_batches(client, source, rows[done:], batch=batch, keep_going=keep_going, **options)
     yield from _write(source, target, batches, done, len(rows), scorer)
+
+
+def _one_of_each_kind(rows: Sequence[ItemRow], indices: Iterable[int]) -> list[int]:
+    """The first of the rows at `indices` with a reference, and without: options decide on them differently."""
+    found: dict[bool, int] = {}
+    for index in indices:
+        found.setdefault(bool(usable_references(rows[index].item.reference)), index)
+    return list(found.values())
 
 
 def _write(

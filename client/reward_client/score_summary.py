@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
+from reward_client.notices import join_notices
 from reward_client.rows import first_of
 from reward_client.score_file import Progress
 
@@ -18,7 +19,7 @@ class Summary:
         """By gold model, the primary one first; a single one has no name."""
         self._features: defaultdict[str, list[float]] = defaultdict(list)
         self._flags: Counter[str] = Counter()
-        self._notices: dict[str, None] = {}
+        self._notices: list[str] = []
         self._slowest = (0.0, "")
         self.wrong: list[str] = []
         """The rows without a reward, each with its line in the input."""
@@ -26,7 +27,7 @@ class Summary:
     def add(self, progress: Progress) -> None:
         """Count what was written since the last call."""
         self.wrong += progress.wrong
-        self._notices |= dict.fromkeys(progress.notices)
+        self._notices = join_notices(self._notices, progress.notices)
         self._slowest = max(self._slowest, (progress.seconds, progress.span))
         for line in progress.lines:
             self._add_result(line["result"])

@@ -133,9 +133,7 @@ def test_the_wrong_key_is_an_error() -> None:
         list_datasets(client)
 
 
-def test_a_file_is_scored_with_the_references_of_a_data_set(
-    url: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_is_scored_with_the_references_of_a_data_set(url: str, file: Path, tmp_path: Path) -> None:
     command("put", "answers", file, *COLUMNS, "--url", url)
     rows, scored = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     rows.write_text('{"prompt": "Why?", "response": "It is 42."}\n{"prompt": "Else?", "response": "No."}\n')
@@ -149,7 +147,40 @@ def test_a_file_is_scored_with_the_references_of_a_data_set(
     results = [json.loads(line)["result"] for line in scored.read_text().splitlines()]
     assert [result["query_type"] for result in results] == ["closed_ended", "open_ended"]
     assert ["dataset_hit" in result["flags"] for result in results] == [True, False]
-    capsys.readouterr()
+
+
+def test_prompts_that_are_not_in_the_data_set_are_counted_over_all_requests(
+    url: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command("put", "counted", file, *COLUMNS, "--url", url)
+    rows = tmp_path / "in.jsonl"
+    prompts = ("Why?", "Else?", "Other?", "Why?", "More?")
+    rows.write_text("".join(json.dumps({"prompt": prompt, "response": "Yes."}) + "\n" for prompt in prompts))
+
+    arguments = ["score", str(rows), str(tmp_path / "out.jsonl"), "--url", url, "--dataset", "counted"]
+    main([*arguments, "--dataset-miss", "open_ended", "--batch", "2"], [])
+
+    notes = [line for line in capsys.readouterr().err.splitlines() if "in the data set" in line]
+    assert notes == ["  note: 3 of 5 prompts are not in the data set 'counted'"]
+
+
+@pytest.mark.parametrize("with_references", [[0], [0, 1]])
+def test_a_file_is_not_continued_without_its_data_set(
+    url: str, file: Path, tmp_path: Path, with_references: list[int]
+) -> None:
+    """Not even if its first rows have references of their own, so that their rewards are the same."""
+    command("put", "needed", file, *COLUMNS, "--url", url)
+    items: list[dict[str, object]] = [{"prompt": "Why?", "response": f"It is {n}."} for n in range(4)]
+    for index in with_references:
+        items[index] |= {"reference": "42", "query_type": "closed_ended"}
+    rows, scored = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows.write_text("".join(json.dumps(item) + "\n" for item in items))
+    arguments = ["score", str(rows), str(scored), "--url", url]
+    main([*arguments, "--dataset", "needed"], [])
+    scored.write_text("".join(scored.read_text().splitlines(keepends=True)[:3]))
+
+    with pytest.raises(SystemExit, match=r"as closed_ended, dataset_hit, and now the reward .* as open_ended\."):
+        main(arguments, [])
 
 
 def test_what_a_miss_is_needs_a_data_set(url: str, file: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_metrics_that_cannot_be_made_are_tried_and_logged_no_more_often_than_oth
 
     with MetricsServer(exposition, "127.0.0.1", 0) as server:
         began = time.monotonic()
-        assert all(isinstance(server.exposition(), ValueError) for _ in range(1_000))
+        assert all("ValueError" in str(server.exposition()) for _ in range(1_000))
         seconds = time.monotonic() - began
 
     assert 1 <= len(caplog.records) <= 1 + seconds / KEPT_S

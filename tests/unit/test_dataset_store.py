@@ -24,6 +24,7 @@ from reward_service.errors import SlowDiskError, StorageError, UnknownDatasetErr
 from reward_service.scoring.job import ScorableItem
 from reward_service.scoring.references import ReferenceLookup
 from reward_service.settings import Settings
+from tests.cost import assert_at_most
 from tests.live import until
 
 PROMPT = (ChatMessage(role="user", content="Why?"),)
@@ -58,13 +59,10 @@ def test_items_with_the_same_prompt_share_the_texts_of_their_row(tmp_path: Path,
 
 
 def test_the_key_of_a_prompt_takes_time_in_proportion_to_its_marks() -> None:
-    def seconds(n: int) -> float:
-        prompt = (ChatMessage(role="user", content="a" + "\u0301" * n + "\u0323" * n),)
-        start = time.thread_time()
-        prompt_key(prompt)
-        return time.thread_time() - start
+    def key(n: int) -> object:
+        return prompt_key((ChatMessage(role="user", content="a" + "\u0301" * n + "\u0323" * n),))
 
-    assert seconds(20_000) <= 8 * min(seconds(5_000) for _ in range(3)) + 0.02
+    assert_at_most(8, lambda: key(20_000), lambda: key(5_000))
 
 
 def test_marks_in_two_orders_are_the_same_prompt() -> None:
@@ -145,7 +143,7 @@ def test_a_file_that_cannot_be_opened_in_time_is_an_error_and_later_calls_fail_a
     with pipe.open("wb"):
         pipe.unlink()
 
-    assert seconds < 0.5
+    assert seconds < 1  # none of them waited for the disk
     until(lambda: _answers(store))
     with pytest.raises(UnknownDatasetError):
         store.find(CALLER, "hanging")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from reward_client.wire import ChatMessage
 from reward_service.models.gold_text import ADAPTED, SYSTEM_OMITTED, ChatText, PairLengths, PairText, raw_tokens
 from reward_service.models.protocols import Exchange, RawText, Tokens, UnreadablePromptError
 from reward_service.models.special_tokens import SpecialTokens
+from tests.cost import assert_in_proportion
 from tests.gold_models import byte_tokenizer
 
 PLAIN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -194,18 +194,12 @@ def test_many_names_of_special_tokens_do_not_change_what_is_kept(keep: int) -> N
 
 
 @pytest.mark.parametrize("hostile", ["<|" * 100_000, "<|reserved_" * 18_000, "a<b " * 50_000])
-def test_looking_for_special_tokens_is_quick_on_any_text(hostile: str) -> None:
+def test_looking_for_special_tokens_takes_time_in_proportion_to_any_text(hostile: str) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": [f"<|reserved_{n}|>" for n in range(250)]})
     special = SpecialTokens(tokenizer)
 
-    started = time.perf_counter()
-    _ = [ord(character) for character in hostile]
-    measure_s = time.perf_counter() - started
-    started = time.perf_counter()
-    special.divided([hostile])
-
-    assert time.perf_counter() - started < 10 * measure_s
+    assert_in_proportion(lambda text: special.divided([text]), hostile)
 
 
 def marking_words(text: str, *, add_special_tokens: bool, verbose: bool) -> dict[str, list[int]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +12,7 @@ from reward_service.features.recipe import Recipe
 from reward_service.features.recipe_registry import RecipeRegistry
 from reward_service.features.repetition import word_repetition
 from reward_service.features.text import read_response, visible, words
+from tests.cost import assert_at_most
 
 PROMPT = [ChatMessage(role="user", content="Why?")]
 DEFAULTS = Recipe(name="r", open_ended=("length_incentive",), closed_ended=("length_incentive",))
@@ -97,11 +96,8 @@ def test_ranges_of_one_kind_are_bounded() -> None:
 )
 def test_a_long_hostile_response_costs_no_multiple_of_reading_it_and_counting_its_words(text: str) -> None:
     response = (text * 200_000)[:200_000]
-    started = time.perf_counter()
-    word_repetition(words(read_response(response, PROMPT, DEFAULTS).text, DEFAULTS.words))
-    reading_s = time.perf_counter() - started
 
-    started = time.perf_counter()
-    marked_ranges(response, PROMPT, DEFAULTS, LIMIT)
+    def read() -> None:
+        word_repetition(words(read_response(response, PROMPT, DEFAULTS).text, DEFAULTS.words))
 
-    assert time.perf_counter() - started < 0.2 + 5 * reading_s
+    assert_at_most(8, lambda: marked_ranges(response, PROMPT, DEFAULTS, LIMIT), read)

@@ -14,6 +14,7 @@ from typing import Any
 from reward_client.client import RewardClient
 from reward_client.diff.recipe import RecipeChoice
 from reward_client.errors import RewardError
+from reward_client.notices import join_notices
 from reward_client.operations import check_same_reward
 from reward_client.score_file import ItemRow, Progress, ScoredBatch, score_batches
 from reward_client.wire import Item, ItemResult, ScoreReply
@@ -66,7 +67,7 @@ class Judge:
         self._options = options
         self.replies: list[ScoreReply | None] = [None, None]
         """The first reply of each recipe: its name, hash and models."""
-        self.notices: dict[str, None] = {}
+        self.notices: list[str] = []
         self.n_other_types = 0
         """Rows whose query type differs between the recipes, because the recipes have different defaults."""
 
@@ -106,7 +107,7 @@ class Judge:
         (scored,) = batches  # after what had been received of a batch, an error is raised
         if scored.reply is not None:
             self._check(which, scored.reply)
-            self.notices |= dict.fromkeys(scored.reply.notices)
+            self.notices = join_notices(self.notices, scored.reply.notices)
         return scored
 
     def _check(self, which: int, reply: ScoreReply) -> None:

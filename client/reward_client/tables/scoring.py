@@ -17,6 +17,7 @@ from typing import Any
 from reward_client.adapters.samples import Sample
 from reward_client.client import RewardClient
 from reward_client.errors import RewardError, RewardRejectedError
+from reward_client.notices import join_notices
 from reward_client.operations import check_same_reward, reindex
 from reward_client.rows import first_of
 from reward_client.score_each import score_each, without_index
@@ -67,10 +68,10 @@ class TableScorer:
         return self.make(found.columns)
 
     def _score_all(self, found: ScoreColumns) -> None:
-        started, notices = time.monotonic(), dict[str, None]()
+        started, notices = time.monotonic(), list[str]()
         for rows in self._batches():
             reply = self._score(rows, found)
-            notices |= dict.fromkeys(reply.notices if reply else ())
+            notices = join_notices(notices, reply.notices if reply else ())
             if self.progress is not None:
                 rate = rows.stop / max(time.monotonic() - started, 1e-9)
                 self.progress(Progress(rows.stop, self.n_rows, rate, notices=tuple(notices)))

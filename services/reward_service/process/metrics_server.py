@@ -51,7 +51,7 @@ class MetricsServer(HTTPServer):
     def __init__(self, exposition: Callable[[], bytes], host: str, port: int) -> None:
         self._exposition = exposition
         self._making = threading.Lock()
-        self._made: tuple[float, bytes | Exception] | None = None
+        self._made: tuple[float, bytes | str] | None = None
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(MAX_CONNECTIONS)
         self._open: list[_Connection] = []
@@ -66,20 +66,20 @@ class MetricsServer(HTTPServer):
         """Serve from a daemon thread."""
         threading.Thread(target=self.serve_forever, args=[_CHECK_S], name="metrics", daemon=True).start()
 
-    def exposition(self) -> bytes | Exception:
-        """The metrics of the last second, or why they could not be made then."""
+    def exposition(self) -> bytes | str:
+        """The metrics of the last second; text if they could not be made then."""
         with self._making:
             now = time.monotonic()
             if self._made is None or now - self._made[0] > KEPT_S:
                 self._made = now, self._make()
             return self._made[1]
 
-    def _make(self) -> bytes | Exception:
+    def _make(self) -> bytes | str:
         try:
             return self._exposition()
         except Exception as exc:
             logger.exception("the metrics could not be made")
-            return exc
+            return f"the metrics could not be made ({type(exc).__name__}); the service's log has the trace\n"
 
     # `HTTPServer` -----------------------------------------------------------------------------------------------
 
@@ -152,10 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Send the head of the reply; its body."""
         status, media_type = HTTPStatus.OK, EXPOSITION_TYPE
         body = cast(MetricsServer, self.server).exposition()
-        if isinstance(body, Exception):
-            status, media_type = HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8"
-            text = f"the metrics could not be made ({type(body).__name__}); the service's log has the trace\n"
-            body = text.encode()
+        if isinstance(body, str):
+            status, media_type, body = HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", body.encode()
         self.send_response(status)
         self.send_header("content-type", media_type)
         self.send_header("content-length", str(len(body)))

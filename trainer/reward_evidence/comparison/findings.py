@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from reward_evidence.comparison.differences import Difference
 from reward_evidence.comparison.group_figures import GroupFigures
 from reward_evidence.report.formatting import decimals_for, interval, plain, signed
-from reward_evidence.statistics.monotonicity import Verdict, is_unchanged
+from reward_evidence.statistics.monotonicity import Verdict, is_unchanged, verdict_word
 from reward_evidence.statistics.pooled import PooledEstimate
 
 _MAX_LISTED = 12
@@ -100,20 +100,19 @@ def _movement(group: GroupFigures, gold: str) -> str:
         return f"{gold} was not measured" if group.proxy_change else "one step: nothing to compare yet"
     of_gold, of_proxy = group.gold_change.verdict, group.proxy_change.verdict
     if of_gold is Verdict.UNDECIDED:
-        words = [_state(group.gold_change), _state(group.proxy_change)]
+        words = [verdict_word(one.low, one.high) for one in (group.gold_change, group.proxy_change)]
         return f"{gold} and proxy {words[0]}" if words[0] == words[1] else f"{gold} {words[0]}, proxy {words[1]}"
     if of_gold is of_proxy:
         return f"{gold} and proxy {of_gold.value}"
-    joined = "although the proxy did not rise" if of_gold is Verdict.ROSE else f"while the proxy {_did(of_proxy)}"
-    return f"{gold} {of_gold.value} {joined}"
+    if of_gold is Verdict.ROSE:
+        return f"{gold} rose although the proxy did not rise"
+    return f"{gold} fell while the proxy {_did(group.proxy_change)}"
 
 
-def _state(change: PooledEstimate) -> str:
-    return "unchanged" if is_unchanged(change.low, change.high) else change.verdict.value
-
-
-def _did(verdict: Verdict) -> str:
-    return "rose" if verdict is Verdict.ROSE else "did not change clearly"
+def _did(change: PooledEstimate) -> str:
+    if change.verdict is Verdict.ROSE:
+        return "rose"
+    return "did not change" if is_unchanged(change.low, change.high) else "did not change clearly"
 
 
 def _difference(one: Difference) -> str:

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from reward_evidence.report import formatting
 from reward_evidence.statistics.assessment import factor_noun
+from reward_evidence.statistics.monotonicity import verdict_word
 
 MAX_TEXT_CHARS = 4_000
 """Of a prompt, a reference or a response on a page."""
@@ -27,7 +28,9 @@ def make_environment(labels: Mapping[str, str]) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(interval=formatting.interval, decimals_for=formatting.decimals_for)
+    environment.globals.update(
+        interval=formatting.interval, decimals_for=formatting.decimals_for, verdict_word=verdict_word
+    )
     environment.filters |= {
         "plain": formatting.plain,
         "signed": formatting.signed,

@@ -26,6 +26,7 @@ from reward_evidence.statistics.monotonicity import (
     quantile_interval,
     rank_correlations,
     spearman,
+    verdict_word,
     win_rate,
 )
 
@@ -140,9 +141,10 @@ def gold_findings(golds: SeveralGolds | None) -> list[str]:
 def _finding(model: GoldTrend, pair: GoldAgreement) -> str:
     change, same = model.since_first[-1], pair.same_direction
     amount = signed(change.mean, decimals_for(change.low, change.high))
+    moved = f"{verdict_word(change.low, change.high)}, {amount}"
     rho = "undefined" if pair.rho is None else f"{plain(pair.rho)} ({interval(pair.low, pair.high)})"
     return (
-        f"The gold model {model.id}, beside the primary one: {change.verdict.value}, {amount} (95 % interval "
+        f"The gold model {model.id}, beside the primary one: {moved} (95 % interval "
         f"{interval(change.low, change.high, with_sign=True)}, paired by prompt). On {percent(same.rate)} of "
         f"{same.n} prompts ({percent(same.low)} to {percent(same.high)}) its change has the sign of the primary "
         f"one's; Spearman's ρ of the changes is {rho}."

@@ -140,8 +140,13 @@ def verdict_of(low: float | None, high: float | None) -> Verdict:
 
 
 def is_unchanged(low: float | None, high: float | None) -> bool:
-    """Whether the interval of a change is zero alone: no prompt's value moved, as without learning."""
+    """Whether the interval of a change is zero alone, as when no prompt's value moved: without learning, say."""
     return low == high == 0
+
+
+def verdict_word(low: float | None, high: float | None) -> str:
+    """The verdict on a change with this interval in a word; `unchanged` where it is zero alone."""
+    return "unchanged" if is_unchanged(low, high) else verdict_of(low, high).value
 
 
 def spearman(x: FloatArray, y: FloatArray) -> float | None:
