@@ -17,6 +17,7 @@ from reward_evidence.statistics.monotonicity import (
     permutation_p_value,
     rank_correlation,
     spearman,
+    verdict_word,
 )
 
 
@@ -69,6 +70,15 @@ def test_verdict_follows_the_interval(shift: float, verdict: Verdict) -> None:
 def test_a_run_that_changed_nothing_is_undecided() -> None:
     change = paired_change(array(1, 2, 3), array(1, 2, 3))
     assert (change.mean, change.low, change.high, change.verdict) == (0.0, 0.0, 0.0, Verdict.UNDECIDED)
+
+
+def test_rounding_of_scores_is_no_change() -> None:
+    first = array(0.31, 0.52, 0.84)
+    change = paired_change(first, first + array(1.2e-8, 1.3e-8, 1.1e-8))
+
+    assert change.verdict is Verdict.UNDECIDED
+    assert verdict_word(change.low, change.high) == "unchanged"
+    assert verdict_word(*[1e4 * bound for bound in (change.low or 0.0, change.high or 0.0)]) == "rose"
 
 
 def test_one_prompt_is_undecided() -> None:

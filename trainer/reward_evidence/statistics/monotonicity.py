@@ -29,6 +29,8 @@ MAX_PERMUTATIONS = 400_000
 BOOTSTRAP_RESAMPLES = 4_000
 """Resamples of prompts for the interval of ρ; its bounds then vary by about 0.01 between seeds."""
 _CONSTANT = 1e-12
+_ROUNDING = 5e-7
+"""Scores of one text, in batches of different composition, differ by less: single precision."""
 
 
 class Verdict(StrEnum):
@@ -133,15 +135,17 @@ def paired_change(first: FloatArray, last: FloatArray) -> Change:
 
 
 def verdict_of(low: float | None, high: float | None) -> Verdict:
-    """What the interval of a change says: undecided unless it excludes zero."""
+    """What the interval of a change says: undecided unless it excludes zero, by more than rounding."""
+    if is_unchanged(low, high):
+        return Verdict.UNDECIDED
     if low is not None and low > 0:
         return Verdict.ROSE
     return Verdict.FELL if high is not None and high < 0 else Verdict.UNDECIDED
 
 
 def is_unchanged(low: float | None, high: float | None) -> bool:
-    """Whether the interval of a change is zero alone, as when no prompt's value moved: without learning, say."""
-    return low == high == 0
+    """Whether the interval of a change is zero up to rounding, as where no response changed: without learning."""
+    return low is not None and high is not None and max(-low, high) < _ROUNDING
 
 
 def verdict_word(low: float | None, high: float | None) -> str:
