@@ -149,7 +149,7 @@ def is_unchanged(low: float | None, high: float | None) -> bool:
 
 
 def verdict_word(low: float | None, high: float | None) -> str:
-    """The verdict on a change with this interval in a word; `unchanged` where it is zero alone."""
+    """The verdict on a change with this interval in a word; `unchanged` where it is zero up to rounding."""
     return "unchanged" if is_unchanged(low, high) else verdict_of(low, high).value
 
 
